@@ -1,0 +1,46 @@
+# Two commands on a fresh machine with Python 3.11: `make demo`, `make test`.
+PY ?= python3
+V ?= .venv
+EXTRAS ?= export,dev
+# uv does not read pip's configuration; folders of local wheels are handed over, and elsewhere there are none.
+FIND := $(or $(PIP_FIND_LINKS),$(shell $(PY) -m pip config get global.find-links 2>/dev/null))
+
+.PHONY: setup demo test lint unit bench bench-full constraints clean
+setup: $(V)/.ok
+
+$(V)/.ok: pyproject.toml constraints.txt
+	$(PY) -m venv $(V)
+	$(V)/bin/python -m pip install -q uv
+	$(V)/bin/uv pip install -q --python $(V)/bin/python $(foreach d,$(FIND),--find-links $(d)) -c constraints.txt -e '.[$(EXTRAS)]'
+	touch $@
+
+demo: setup
+	$(V)/bin/fsf demo demo
+
+test: setup
+	$(V)/bin/python -m pytest
+
+unit: setup
+	$(V)/bin/python -m pytest tests/unit
+
+lint: setup
+	$(V)/bin/ruff check .
+	$(V)/bin/ruff format --check .
+	$(V)/bin/mypy
+	$(V)/bin/lint-imports
+
+bench: setup
+	$(V)/bin/uv pip install -q --python $(V)/bin/python -c constraints.txt -e '.[export,dev,bench]' $(foreach d,$(FIND),--find-links $(d))
+	$(V)/bin/python -m tests.bench.bench
+
+bench-full: setup
+	$(V)/bin/uv pip install -q --python $(V)/bin/python -c constraints.txt -e '.[export,dev,bench]' $(foreach d,$(FIND),--find-links $(d))
+	$(V)/bin/python -m tests.bench.bench --full
+
+# The versions that the tests passed with; no addresses and no hashes, so that every index serves it.
+constraints:
+	$(V)/bin/uv pip compile -q --universal --python-version 3.11 --extra cuda --extra export --extra dev --extra bench \
+	  --no-annotate --no-header --no-emit-index-url -o constraints.txt pyproject.toml
+
+clean:
+	rm -rf $(V) demo .pytest_cache .mypy_cache .ruff_cache
