@@ -1,0 +1,157 @@
+"""Where an image lies inside the network's input, and how to get there and back.
+
+Knows the preprocessing profiles and the resize. Knows no files, no models, no meaning of pixels.
+"""
+
+# H×W pixels, C channels, K classes
+
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+Mode = Literal["stretch", "letterbox"]
+Interpolation = Literal["linear", "pil-bicubic", "pil-bilinear"]
+
+_PIL_FILTERS = {"pil-bicubic": Image.Resampling.BICUBIC, "pil-bilinear": Image.Resampling.BILINEAR}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Profile:
+    """How a decoded image becomes the network's input. It is part of the model's contract and travels in the bundle."""
+
+    name: str
+    height_px: int
+    """Rows of the network's input."""
+    width_px: int
+    """Columns of the network's input."""
+    mode: Mode
+    """stretch ignores the aspect ratio; letterbox keeps it and pads."""
+    interpolation: Interpolation
+    """linear is OpenCV's INTER_LINEAR on uint8; the pil ones are Pillow's, which antialias."""
+    honour_exif: bool
+    """Whether the EXIF orientation is applied before anything else."""
+    channel_order: Literal["rgb", "bgr"] = "rgb"
+    scale: float = 255.0
+    """Pixel values are divided by this, then mean and std are applied."""
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    padding: tuple[int, int, int] = (128, 128, 128)
+    """Colour of the letterbox border, in the network's channel order."""
+
+    def __post_init__(self) -> None:
+        if self.height_px < 1 or self.width_px < 1:
+            raise ValueError(f"input size is {self.height_px}x{self.width_px}; both sides must be at least 1")
+        if self.scale <= 0 or min(self.std) <= 0:
+            raise ValueError(f"scale is {self.scale}, std is {self.std}; all must be above 0")
+
+    def levels(self) -> NDArray[np.float32]:
+        """What each of the 256 grey levels becomes: float32 [3, 256], channels in the network's order.
+
+        Normalisation depends on nothing but the level, so the table gives the floats of the formula exactly.
+        """
+        grey = np.arange(256, dtype=np.float32) / np.float32(self.scale)
+        mean = np.asarray(self.mean, np.float32)[:, None]
+        std = np.asarray(self.std, np.float32)[:, None]
+        return np.ascontiguousarray((grey[None, :] - mean) / std, dtype=np.float32)
+
+
+PROFILES: MappingProxyType[str, Profile] = MappingProxyType(
+    {
+        # FastSegFormer-pyqt utils/utils.py::detect_image, the deployed tools.
+        "fastsegformer": Profile(
+            name="fastsegformer",
+            height_px=224,
+            width_px=224,
+            mode="stretch",
+            interpolation="linear",
+            honour_exif=True,
+        ),
+        # FastSegFormer unet.py::detect_image, the training repository.
+        "fastsegformer-train": Profile(
+            name="fastsegformer-train",
+            height_px=224,
+            width_px=224,
+            mode="letterbox",
+            interpolation="pil-bicubic",
+            honour_exif=False,
+        ),
+    }
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Box:
+    """The rectangle of the network's input that holds the image; the rest is padding."""
+
+    top_px: int
+    left_px: int
+    height_px: int
+    width_px: int
+
+
+def place(height_px: int, width_px: int, profile: Profile) -> Box:
+    """Where an image of this size lies inside the network's input."""
+    if profile.mode == "stretch":
+        return Box(top_px=0, left_px=0, height_px=profile.height_px, width_px=profile.width_px)
+    scale = min(profile.width_px / width_px, profile.height_px / height_px)
+    # Truncation, as upstream; a sliver keeps one pixel, where upstream would fail.
+    inner_w, inner_h = max(1, int(width_px * scale)), max(1, int(height_px * scale))
+    return Box(
+        top_px=(profile.height_px - inner_h) // 2,
+        left_px=(profile.width_px - inner_w) // 2,
+        height_px=inner_h,
+        width_px=inner_w,
+    )
+
+
+def fit(image_HWC: NDArray[np.uint8], profile: Profile) -> NDArray[np.uint8]:
+    """Resize an image into the network's input.
+
+    Args:
+        image_HWC: uint8 BGR, as OpenCV decodes.
+        profile: what the network was trained on.
+
+    Returns:
+        uint8, profile.height_px × profile.width_px × 3, contiguous, channels in the network's order.
+    """
+    box = place(image_HWC.shape[0], image_HWC.shape[1], profile)
+    resized = _resize(image_HWC, box.height_px, box.width_px, profile.interpolation)
+    ordered = cv2.cvtColor(resized, cv2.COLOR_BGR2RGB) if profile.channel_order == "rgb" else resized
+    if (box.height_px, box.width_px) == (profile.height_px, profile.width_px):
+        return np.ascontiguousarray(ordered)
+    framed = np.empty((profile.height_px, profile.width_px, 3), np.uint8)
+    framed[:] = profile.padding
+    framed[box.top_px : box.top_px + box.height_px, box.left_px : box.left_px + box.width_px] = ordered
+    return framed
+
+
+def crop(scores_KHW: NDArray[np.float32], box: Box, profile: Profile) -> NDArray[np.float32]:
+    """Cut the padding away from scores on the network's output grid, which may be coarser than its input.
+
+    Raises:
+        ValueError: the padding does not fall on whole cells of the output grid.
+    """
+    if (box.height_px, box.width_px) == (profile.height_px, profile.width_px):
+        return scores_KHW
+    grid_h, grid_w = scores_KHW.shape[1:]
+    if (grid_h, grid_w) != (profile.height_px, profile.width_px):
+        raise ValueError(
+            f"the network answers on a {grid_h}x{grid_w} grid for an input of "
+            f"{profile.height_px}x{profile.width_px}; a letterbox can be undone only on the same grid"
+        )
+    return scores_KHW[:, box.top_px : box.top_px + box.height_px, box.left_px : box.left_px + box.width_px]
+
+
+def _resize(image_HWC: NDArray[np.uint8], height_px: int, width_px: int, interpolation: str) -> NDArray[np.uint8]:
+    """Resize with the named filter; the filter is part of the model's contract."""
+    if image_HWC.shape[:2] == (height_px, width_px):
+        return image_HWC
+    if interpolation == "linear":
+        return np.asarray(cv2.resize(image_HWC, (width_px, height_px), interpolation=cv2.INTER_LINEAR), np.uint8)
+    picture = Image.fromarray(image_HWC)  # filters act per channel, so the order of the channels does not matter
+    return np.asarray(picture.resize((width_px, height_px), _PIL_FILTERS[interpolation]))
