@@ -1,0 +1,26 @@
+"""Exact frames from videos: what is in the file, how to cut it, and the pictures themselves.
+
+Knows FFmpeg, through PyAV. Knows no image files, no stores (they hand over paths or file objects), no model.
+"""
+
+from fsf_core.video.container import SNIFF_BYTES, Source, sniff_container
+from fsf_core.video.decode import BrokenVideoError, VideoFrame, decode_frames
+from fsf_core.video.index import MAX_FRAME_PX, VideoIndex, index_video
+from fsf_core.video.segments import EVERY_FRAME, Sampling, Segment, plan_segments, sampled
+
+__all__ = [
+    "EVERY_FRAME",
+    "MAX_FRAME_PX",
+    "SNIFF_BYTES",
+    "BrokenVideoError",
+    "Sampling",
+    "Segment",
+    "Source",
+    "VideoFrame",
+    "VideoIndex",
+    "decode_frames",
+    "index_video",
+    "plan_segments",
+    "sampled",
+    "sniff_container",
+]
