@@ -1,0 +1,314 @@
+"""Build a network and fill it with the weights of a checkpoint, or say exactly why they do not fit.
+
+Knows names, import paths and the two file formats of weights. Knows no URIs, no ONNX and no images; never runs code
+that a checkpoint brings along.
+"""
+
+import difflib
+import importlib
+import inspect
+import io
+import itertools
+import operator
+import re
+from collections.abc import Callable, Iterable, Mapping
+from os import PathLike
+from pathlib import Path
+from typing import cast, get_args
+
+import torch
+from torch import Tensor, nn
+
+from fsf_core.errors import CheckpointError, ConfigError
+from fsf_core.export.nets.fastsegformer import VARIANTS, FastSegFormer
+from fsf_core.export.nets.pyramid import PyramidKind
+
+INIT_SEED = 0
+"""What torch's CPU generator is set to while a network is built."""
+
+_NAMES_SHOWN = 10
+_WRAPPERS = ("state_dict", "model_state_dict", "model")
+_PARALLEL_PREFIX = "module."  # written by torch.nn.DataParallel and DistributedDataParallel
+
+
+def load_network(
+    name: str,
+    *,
+    num_classes: int,
+    pyramid: PyramidKind = "multiscale",
+    cnn_branch: bool = True,
+    checkpoint: str | PathLike[str] | bytes | None = None,
+) -> nn.Module:
+    """Build a network, ready to be run or exported.
+
+    Without a checkpoint the weights are random but always the same: the generator is set to INIT_SEED while the
+    network is built, and put back afterwards, so the caller's own random numbers are not disturbed.
+
+    Args:
+        name: one of the FastSegFormer variants, or "package.module:callable" for anything that returns a module;
+            the callable gets num_classes if its signature takes it.
+        num_classes: classes of the output, background included.
+        pyramid: FastSegFormer only; the context pyramid the checkpoint was trained with.
+        cnn_branch: FastSegFormer only; whether the checkpoint was trained with the image branch.
+        checkpoint: a local file, or the bytes of one.
+
+    Returns:
+        The network in eval mode, float32, on the CPU.
+
+    Raises:
+        ConfigError: no such network, or it cannot be built.
+        CheckpointError: the checkpoint is unreadable or does not fit, key for key.
+    """
+    if num_classes < 1:
+        raise ConfigError(f"num_classes is {num_classes}; expected at least 1; count the background as a class")
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(INIT_SEED)
+        if ":" in name:
+            network = _imported(name, num_classes=num_classes)
+            what = f"{name} with num_classes={num_classes}"
+        else:
+            network = _fastsegformer(name, num_classes=num_classes, pyramid=pyramid, cnn_branch=cnn_branch)
+            what = _describe(name, num_classes=num_classes, pyramid=pyramid, cnn_branch=cnn_branch)
+    if checkpoint is not None:
+        _fill(network, load_checkpoint(checkpoint), what=what, source=_source(checkpoint))
+    return network.float().cpu().eval()
+
+
+def load_checkpoint(checkpoint: str | PathLike[str] | bytes) -> dict[str, Tensor]:
+    """Read the weights of a checkpoint, by the name that the network knows them by.
+
+    Reads what torch.save writes (plain, or wrapped as `state_dict`, `model_state_dict` or `model`) and safetensors;
+    the format is recognised by content. The prefix of a data-parallel training is taken off.
+
+    Raises:
+        CheckpointError: the file is missing, empty, damaged, of another kind, needs code to be unpickled, or holds
+            numbers that are not finite.
+    """
+    source = _source(checkpoint)
+    tensors = _tensors(_unwrapped(_unpickled(_read(checkpoint), source)), source)
+    if all(key.startswith(_PARALLEL_PREFIX) for key in tensors):
+        tensors = {key.removeprefix(_PARALLEL_PREFIX): tensor for key, tensor in tensors.items()}
+    # As float32, because that is what the network will hold.
+    spoilt = [k for k, t in tensors.items() if t.is_floating_point() and not torch.isfinite(t.float()).all()]
+    if spoilt:
+        raise CheckpointError(
+            f"{source}: NaN or infinity in {len(spoilt)} of {len(tensors)} tensors {_named(spoilt)}; "
+            "expected finite weights; the training has diverged: give an earlier checkpoint"
+        )
+    return tensors
+
+
+# --------------------------------------------------------------------------------------------------- the network
+
+
+def _fastsegformer(name: str, *, num_classes: int, pyramid: PyramidKind, cnn_branch: bool) -> FastSegFormer:
+    if name not in VARIANTS:
+        raise ConfigError(
+            f"no network is called {name!r}{_meant(name, VARIANTS)}; expected one of {', '.join(VARIANTS)}, "
+            "or an import path such as package.module:callable"
+        )
+    pyramids = get_args(PyramidKind)
+    if pyramid not in pyramids:
+        raise ConfigError(f"no pyramid is called {pyramid!r}{_meant(pyramid, pyramids)}; give {' or '.join(pyramids)}")
+    return FastSegFormer(VARIANTS[name], num_classes=num_classes, pyramid=pyramid, cnn_branch=cnn_branch)
+
+
+def _imported(path: str, *, num_classes: int) -> nn.Module:
+    """Call what an import path names."""
+    module_name, _, attribute = path.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:  # a module that is not ours may raise anything while it is imported
+        raise ConfigError(
+            f"{path}: importing {module_name!r} failed with {type(error).__name__}: {error}; "
+            "expected package.module:callable; install the package, or put its folder on PYTHONPATH"
+        ) from error
+    try:
+        factory = operator.attrgetter(attribute)(module)
+    except AttributeError as error:
+        raise ConfigError(
+            f"{path}: {module_name} has no {attribute!r}{_meant(attribute, dir(module))}; "
+            "expected package.module:callable; name a function or class that returns the network"
+        ) from error
+    if not callable(factory):
+        raise ConfigError(
+            f"{path}: found a {type(factory).__name__}; expected something to call; "
+            "name a function or class that returns the network"
+        )
+    return _called(factory, path, num_classes=num_classes)
+
+
+def _called(factory: Callable[..., object], path: str, *, num_classes: int) -> nn.Module:
+    options = {"num_classes": num_classes} if _takes_num_classes(factory) else {}
+    try:
+        network = factory(**options)
+    except Exception as error:  # a function that is not ours may raise anything
+        raise ConfigError(
+            f"{path}: the call with {options or 'no arguments'} failed with {type(error).__name__}: {error}; "
+            "expected a network; name a function that needs no argument but num_classes"
+        ) from error
+    if not isinstance(network, nn.Module):
+        raise ConfigError(
+            f"{path}: the call returned a {type(network).__name__}; expected a torch.nn.Module; "
+            "name a function or class that returns the network"
+        )
+    return network
+
+
+def _takes_num_classes(factory: Callable[..., object]) -> bool:
+    try:
+        parameters = inspect.signature(factory).parameters
+    except ValueError:  # some compiled callables have no signature
+        return False
+    named = parameters.get("num_classes")
+    if named is not None:
+        return named.kind in {named.POSITIONAL_OR_KEYWORD, named.KEYWORD_ONLY}
+    return any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+
+
+# ------------------------------------------------------------------------------------------------ the checkpoint
+
+
+def _read(checkpoint: str | PathLike[str] | bytes) -> bytes:
+    if isinstance(checkpoint, bytes):
+        return checkpoint
+    try:
+        return Path(checkpoint).read_bytes()
+    except OSError as error:
+        raise CheckpointError(
+            f"{checkpoint}: {error.strerror or error}; expected a checkpoint file that can be read; check the path"
+        ) from error
+
+
+def _unpickled(data: bytes, source: str) -> object:
+    """What the bytes hold, without running code that they bring along."""
+    if not data:
+        raise CheckpointError(f"{source} is empty (0 bytes); expected a checkpoint; copy or download it again")
+    if data.startswith(b"version https://git-lfs"):
+        raise CheckpointError(
+            f"{source} is a Git LFS pointer ({len(data)} bytes), not the checkpoint that it points to; run git lfs pull"
+        )
+    safetensors = data[8:9] == b"{"  # 8 bytes of length, then JSON
+    if not safetensors and not data.startswith((b"PK\x03\x04", b"\x80")):  # torch.save since 1.6, and before
+        raise CheckpointError(
+            f"{source} is not a checkpoint, it begins with {data[:8]!r}; expected what torch.save or safetensors "
+            "writes; give the weights (.pth, .pt, .safetensors)"
+        )
+    try:
+        if safetensors:
+            from safetensors.torch import load
+
+            return load(data)
+        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception as error:  # damaged pickles end in Index-, Unicode-, Type- and other errors
+        raise CheckpointError(_why_unreadable(error, source, len(data))) from error
+
+
+def _why_unreadable(error: Exception, source: str, size_bytes: int) -> str:
+    code = re.search(r"Unsupported (?:global: GLOBAL|class) (\S+)", str(error))
+    if code is not None:
+        return (
+            f"{source} needs {code[1]} to be unpickled, which can run any code; expected tensors only; "
+            "save the weights alone with torch.save(network.state_dict(), path), where you trust the file"
+        )
+    if "TorchScript" in str(error):
+        return (
+            f"{source} is a TorchScript archive, a program with its weights; expected the weights alone; "
+            "save them with torch.save(network.state_dict(), path)"
+        )
+    reason = (str(error).splitlines() or [""])[0][:200]
+    return (
+        f"{source} ({size_bytes} bytes) cannot be read, {type(error).__name__}: {reason}; expected a whole checkpoint; "
+        "it may be truncated or damaged: copy or download it again"
+    )
+
+
+def _unwrapped(value: object) -> object:
+    """The weights inside what trainers put around them."""
+    while isinstance(value, Mapping):
+        inner = next((value[key] for key in _WRAPPERS if isinstance(value.get(key), Mapping)), None)
+        if inner is None:
+            break
+        value = inner
+    return value
+
+
+def _tensors(value: object, source: str) -> dict[str, Tensor]:
+    if not isinstance(value, Mapping):
+        raise CheckpointError(
+            f"{source} holds a {type(value).__name__}; expected a mapping from names to tensors; "
+            "save it with torch.save(network.state_dict(), path)"
+        )
+    if not value:
+        raise CheckpointError(f"{source} holds an empty mapping; expected named tensors; save network.state_dict()")
+    others = [str(key) for key, item in value.items() if not (isinstance(key, str) and isinstance(item, Tensor))]
+    if others:
+        raise CheckpointError(
+            f"{source}: {len(others)} of {len(value)} entries are no named tensors {_named(others)}; expected tensors "
+            f"only, alone or as {', '.join(_WRAPPERS)}; save it with torch.save(network.state_dict(), path)"
+        )
+    return {key: tensor.detach() for key, tensor in cast("Mapping[str, Tensor]", value).items()}
+
+
+# ---------------------------------------------------------------------------------------------------------- both
+
+
+def _fill(network: nn.Module, tensors: dict[str, Tensor], *, what: str, source: str) -> None:
+    """Put the weights into the network: exactly its keys, or none.
+
+    The keys are compared here, because torch's strict loading forgives a missing num_batches_tracked.
+    """
+    expected, found = _shapes(network.state_dict()), _shapes(tensors)
+    differences = {
+        "missing": [key for key in expected if key not in found],
+        "unexpected": [key for key in found if key not in expected],
+        "of another shape": [
+            f"{key} is {found[key]} for {shape}"
+            for key, shape in expected.items()
+            if key in found and found[key] != shape
+        ],
+    }
+    if any(differences.values()):
+        listed = "; ".join(f"{len(keys)} {how} {_named(keys)}" for how, keys in differences.items() if keys)
+        raise CheckpointError(
+            f"{source} does not fit {what}: keys {listed}; expected the network's {len(expected)} keys; "
+            + (_fitting(found) or "give the name, the options and the number of classes that it was trained with")
+        )
+    network.load_state_dict(tensors, strict=True)
+
+
+def _fitting(found: dict[str, list[int]]) -> str | None:
+    """The FastSegFormer that these shapes belong to, as advice."""
+    scores = [key for key in found if re.fullmatch(r"cnn_up\.\d\.bias", key)] or ["classify.conv.1.bias"]
+    if len(scores) != 1 or len(found.get(scores[0], [])) != 1:
+        return None
+    num_classes, cnn_branch = found[scores[0]][0], any(key.startswith("cnn_up.") for key in found)
+    for name, pyramid in itertools.product(VARIANTS, get_args(PyramidKind)):
+        network = load_network(name, num_classes=num_classes, pyramid=pyramid, cnn_branch=cnn_branch)
+        if _shapes(network.state_dict()) == found:
+            fitting = _describe(name, num_classes=num_classes, pyramid=pyramid, cnn_branch=cnn_branch)
+            return f"it fits {fitting}: ask for that"
+    return None
+
+
+def _shapes(state: Mapping[str, object]) -> dict[str, list[int]]:
+    return {key: list(value.shape) for key, value in state.items() if isinstance(value, Tensor)}
+
+
+def _describe(name: str, *, num_classes: int, pyramid: str, cnn_branch: bool) -> str:
+    return f"{name} with num_classes={num_classes}, pyramid={pyramid}, cnn_branch={cnn_branch}"
+
+
+def _source(checkpoint: str | PathLike[str] | bytes) -> str:
+    return "the checkpoint" if isinstance(checkpoint, bytes) else str(checkpoint)
+
+
+def _named(names: list[str]) -> str:
+    """'a, b, … and 10 more', in brackets."""
+    more = len(names) - _NAMES_SHOWN
+    return "(" + ", ".join(names[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "") + ")"
+
+
+def _meant(word: str, words: Iterable[str]) -> str:
+    close = difflib.get_close_matches(word, list(words), n=1)
+    return f", did you mean {close[0]!r}?" if close else ""

@@ -1,0 +1,146 @@
+"""From a network in PyTorch to one plain ONNX model with a free batch axis.
+
+Knows the habits of the exporters in torch. Knows no classes and no pictures, and does not judge the numbers.
+"""
+
+# N images, K classes, H rows, W columns
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+
+import onnx
+import torch
+from torch import nn
+
+from fsf_core.errors import ConfigError
+from fsf_core.export.graph import BATCH, checked, first_line, opset_of, state_shapes
+from fsf_core.export.request import Exporter
+from fsf_core.geometry import Profile
+
+
+def to_onnx(
+    module: nn.Module,
+    profile: Profile,
+    *,
+    opset: int = 20,
+    exporter: Exporter = "dynamo",
+    input_name: str = "input",
+    output_name: str = "output",
+) -> onnx.ModelProto:
+    """Export a network.
+
+    Args:
+        module: takes float32 NCHW, answers logits NKHW. It is switched to eval mode.
+        profile: gives the size of the input.
+        opset: what must stand in the file; the exporters raise it silently, here that is an error.
+        exporter: dynamo is PyTorch's present one; torchscript is its older, faster one, and reaches lower opsets.
+        input_name: name of the input tensor.
+        output_name: name of the output tensor.
+
+    Raises:
+        ConfigError: the network has another form, or the exporter cannot write it, or not in this opset.
+    """
+    module.eval()
+    example_NCHW = torch.zeros(2, 3, profile.height_px, profile.width_px)
+    logits_shape = _logits_shape(module, example_NCHW)
+    with _silence():
+        try:
+            write = _by_dynamo if exporter == "dynamo" else _by_torchscript
+            model = write(module, example_NCHW, opset, input_name, output_name)
+        except Exception as error:  # whatever a stranger's network does to the exporter
+            other = "torchscript" if exporter == "dynamo" else "dynamo"
+            raise ConfigError(
+                f"the {exporter} exporter cannot write this network with opset {opset}: {first_line(error)}; "
+                f"try --exporter {other} or another --opset"
+            ) from error
+    written = opset_of(model)
+    if written != opset:
+        raise ConfigError(
+            f"asked for opset {opset}, the {exporter} exporter wrote {written}; "
+            f"pass --opset {written}, or another --exporter (torchscript writes 9 to 20, dynamo 18 and above)"
+        )
+    _strip(model)
+    state_shapes(model, (3, profile.height_px, profile.width_px), logits_shape[1:])
+    return checked(model)
+
+
+def _logits_shape(module: nn.Module, example_NCHW: torch.Tensor) -> tuple[int, int, int, int]:
+    """Run the network once and see that it answers logits."""
+    with torch.inference_mode():
+        logits = module(example_NCHW)
+    if not isinstance(logits, torch.Tensor):
+        raise ConfigError(
+            f"the network answers a {type(logits).__name__}, expected one tensor of logits [N, K, H, W]; "
+            "wrap it so that it returns that tensor alone"
+        )
+    if logits.ndim != 4 or logits.shape[0] != len(example_NCHW) or not logits.is_floating_point():  # noqa: PLR2004 - NKHW
+        raise ConfigError(
+            f"the network answers {logits.dtype} {list(logits.shape)} for {list(example_NCHW.shape)}, "
+            "expected float logits [N, K, H, W]; wrap it so that it returns those"
+        )
+    batch, classes, rows, columns = logits.shape
+    return batch, classes, rows, columns
+
+
+def _by_dynamo(
+    module: nn.Module, example_NCHW: torch.Tensor, opset: int, input_name: str, output_name: str
+) -> onnx.ModelProto:
+    program = torch.onnx.export(
+        module,
+        (example_NCHW,),
+        dynamo=True,
+        external_data=False,
+        opset_version=opset,
+        dynamic_shapes=({0: torch.export.Dim(BATCH)},),
+        input_names=[input_name],
+        output_names=[output_name],
+        verbose=False,
+    )
+    assert program is not None, "dynamo=True returns the program"
+    return program.model_proto
+
+
+def _by_torchscript(
+    module: nn.Module, example_NCHW: torch.Tensor, opset: int, input_name: str, output_name: str
+) -> onnx.ModelProto:
+    file = io.BytesIO()
+    torch.onnx.export(
+        module,
+        (example_NCHW,),
+        file,  # type: ignore[arg-type] # the stub forgets file objects, which the function takes
+        dynamo=False,
+        opset_version=opset,
+        dynamic_axes={input_name: {0: BATCH}, output_name: {0: BATCH}},
+        input_names=[input_name],
+        output_names=[output_name],
+    )
+    return onnx.load_model_from_string(file.getvalue())
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Keep the exporters quiet: what they say concerns packages nobody needs here, or is checked afterwards.
+
+    torchvision's operators that are absent, deprecations inside torch, the opset that was raised, a tracer that takes
+    sizes for constants: each either does not touch the result or is caught by the checks of to_onnx and by the gate.
+    """
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _strip(model: onnx.ModelProto) -> None:
+    """Drop the exporters' notes: they hold stack traces with the paths of this machine, and change between runs."""
+    graph = model.graph
+    holders = [model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer]
+    for holder in holders:
+        holder.ClearField("metadata_props")
+        holder.ClearField("doc_string")

@@ -1,0 +1,94 @@
+"""Pictures for the export gate: drawn ones that look enough like photographs, and the user's own.
+
+Knows sizes and pixels. Knows no model. Random noise proves little: a network answers it with noise, or with one class.
+"""
+
+# H rows, W columns, C channels
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from fsf_core import storage
+from fsf_core.errors import ConfigError, FSFError
+
+DRAWN_SIZES_HW = ((512, 512), (480, 640), (900, 1200), (333, 251), (512, 512), (224, 224))
+"""Orchard photographs are 512x512; video is 4:3; one larger, one odd and upright, one that needs no resize."""
+
+MAX_SAMPLES = 32
+"""More of the user's own pictures than this cost minutes and prove little more."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Picture:
+    """One picture that both forms of the network must answer alike."""
+
+    name: str
+    image_HWC: NDArray[np.uint8]
+    """uint8 BGR, as OpenCV decodes."""
+
+
+def drawn() -> tuple[Picture, ...]:
+    """The same pictures every time: round things of several colours over soft backgrounds, with shade and grain."""
+    rng = np.random.default_rng(2024)
+    return tuple(
+        Picture(name=f"drawn-{index}-{width}x{height}", image_HWC=_draw(rng, height, width))
+        for index, (height, width) in enumerate(DRAWN_SIZES_HW)
+    )
+
+
+def read_samples(folder: str) -> tuple[Picture, ...]:
+    """The user's own pictures, in name order.
+
+    Raises:
+        ConfigError: the folder has none, or one that cannot be read: a gate must not pass over its evidence.
+    """
+    entries = list(storage.list_files(folder)) if storage.is_folder(folder) else []
+    if not entries or len(entries) > MAX_SAMPLES:
+        raise ConfigError(f"{folder} holds {len(entries)} files, expected a folder of 1 to {MAX_SAMPLES} pictures")
+    return tuple(Picture(name=entry.relative, image_HWC=_read(entry.uri)) for entry in entries)
+
+
+def _read(uri: str) -> NDArray[np.uint8]:
+    try:
+        data = np.frombuffer(storage.read_bytes(uri), np.uint8)
+        image_HWC = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    except (FSFError, cv2.error) as error:
+        raise ConfigError(f"sample {uri} cannot be read: {error}; leave it out of the folder") from error
+    if image_HWC is None:
+        raise ConfigError(f"sample {uri} is not a picture that OpenCV reads; leave it out of the folder")
+    return np.asarray(image_HWC, np.uint8)
+
+
+def _draw(rng: np.random.Generator, height_px: int, width_px: int) -> NDArray[np.uint8]:
+    image_HWC = _clouds(rng, height_px, width_px, cells=4) * 110 + rng.uniform(30, 120, 3).astype(np.float32)
+    blemishes_HWC = _clouds(rng, height_px, width_px, cells=12)
+    for index in range(int(rng.integers(5, 9))):
+        _add_fruit(rng, image_HWC, blemishes_HWC[..., index % 3])
+    light_HW = _clouds(rng, height_px, width_px, cells=2)[..., :1] * 0.5 + 0.7
+    grain_HWC = rng.standard_normal(image_HWC.shape, np.float32) * 4
+    return np.asarray(np.clip(image_HWC * light_HW + grain_HWC, 0, 255), np.uint8)
+
+
+def _clouds(rng: np.random.Generator, height_px: int, width_px: int, *, cells: int) -> NDArray[np.float32]:
+    """Smooth values in about 0..1, one plane per channel: coarse noise, and finer noise at half the weight."""
+    total = np.zeros((height_px, width_px, 3), np.float32)
+    for octave in range(4):
+        coarse = rng.random((cells << octave, cells << octave, 3), np.float32)
+        total += cv2.resize(coarse, (width_px, height_px), interpolation=cv2.INTER_CUBIC) / 2 ** (octave + 1)
+    return total
+
+
+def _add_fruit(rng: np.random.Generator, image_HWC: NDArray[np.float32], blemish_HW: NDArray[np.float32]) -> None:
+    """A shaded disc with blemishes, blended over the picture with a soft edge."""
+    height_px, width_px = image_HWC.shape[:2]
+    radius_px = float(rng.uniform(0.08, 0.3)) * min(height_px, width_px)
+    centre = rng.uniform((0, 0), (height_px, width_px))
+    rows, columns = np.ogrid[:height_px, :width_px]
+    distance_HW = (np.hypot(rows - centre[0], columns - centre[1]) / radius_px).astype(np.float32)
+    skin_HWC = rng.uniform(40, 255, 3).astype(np.float32) * (1.15 - 0.5 * np.minimum(distance_HW, 1))[..., None]
+    skin_HWC[blemish_HW > rng.uniform(0.5, 0.7)] *= rng.uniform(0.3, 0.8)
+    cover_HWC = np.clip((1 - distance_HW) * radius_px / 2, 0, 1)[..., None]
+    image_HWC += (skin_HWC - image_HWC) * cover_HWC
