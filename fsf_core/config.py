@@ -1,0 +1,205 @@
+"""Everything that a job can be told: one frozen dataclass a job, which is its flags, YAML file and environment in one.
+
+The docstring of a field is its help. Config stops at the flow: stages and tools take the values they need.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from cyclopts import Group, Parameter, Token
+
+from fsf_core.errors import ConfigError
+from fsf_core.storage import SCHEMES
+
+Provider = Literal["auto", "cpu", "cuda", "tensorrt"]
+Pyramid = Literal["multiscale", "pooling"]
+
+
+def _split(_: Any, tokens: Sequence[Token]) -> tuple[str, ...]:
+    """`a,b,c`, or the flag repeated, or a YAML list.
+
+    Raises:
+        ConfigError: a name is empty; the names after it would stand for the wrong things.
+    """
+    names = tuple(part.strip() for token in tokens for part in str(token.value).split(","))
+    if not all(names):
+        raise ConfigError(f"found an empty name in {names}, expected names between the commas; leave no comma over")
+    return names
+
+
+Names = Annotated[tuple[str, ...], Parameter(converter=_split, n_tokens=1, negative=(), show_default=False)]
+"""A list of names; commas separate them on the command line."""
+
+Colours = tuple[tuple[int, int, int], ...]
+"""One RGB colour a class."""
+
+
+def parse_colours(words: tuple[str, ...]) -> Colours:
+    """Colours from their hexadecimal form.
+
+    Raises:
+        ConfigError: a word is not six hexadecimal digits.
+    """
+    wrong = [word for word in words if not re.fullmatch("#?[0-9a-fA-F]{6}", word)]
+    if wrong:
+        raise ConfigError(f"--palette has {wrong}, expected six hexadecimal digits a colour such as 800000")
+    found = [bytes.fromhex(word.removeprefix("#")) for word in words]
+    return tuple((red, green, blue) for red, green, blue in found)
+
+
+_MODEL = Group("Model", sort_key=1)
+_SCALE = Group("Speed and size", sort_key=3)
+_LIMITS = Group("Limits: beyond them an item is a failure", sort_key=4)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig:
+    """Options of the export job."""
+
+    out: str
+    """Folder of the bundle; new, empty, or holding the bundle of the same request."""
+    net: str | None = None
+    """fastsegformer-p, -e, -s24 or -s36, or package.module:callable that returns a torch module."""
+    checkpoint: str | None = None
+    """Trained weights: .pth, .pt or .safetensors. Only a network by import path may come without."""
+    onnx: str | None = None
+    """An ONNX file that exists already, instead of --net and --checkpoint."""
+    classes: Names = ()
+    """Class names in the order of the class ids, separated by commas."""
+    palette: Names = ()
+    """One colour a class, rrggbb, separated by commas. Without it: the PASCAL VOC colours."""
+    profile: str = "fastsegformer"
+    """Preprocessing: fastsegformer (the deployed tools) or fastsegformer-train (letterbox of the training code)."""
+    pyramid: Pyramid = "multiscale"
+    """Context module of a named network."""
+    cnn_branch: bool = True
+    """Whether a named network has its image-reconstruction branch."""
+    opset: int | None = None
+    """ONNX opset; checked in what was written. Without it: 20 for dynamo, 17 for torchscript."""
+    exporter: Literal["dynamo", "torchscript"] = "dynamo"
+    """Which of torch's exporters writes the graph."""
+    input_name: str = "input"
+    """Name of the graph's input."""
+    output_name: str = "output"
+    """Name of the graph's output."""
+    samples: str | None = None
+    """Folder of pictures that the proof uses beside its own; yours are the best proof for your data."""
+    print_graph: bool = False
+    """Print the graph in words."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class ScoreConfig:
+    """Options of the score job."""
+
+    manifest: str
+    """What to score: a Parquet, CSV or JSON Lines table, a .txt of paths, a folder, a glob, or one media file."""
+    out: str
+    """Folder of the run; the same command again resumes it."""
+
+    bundle: Annotated[str | None, Parameter(group=_MODEL)] = None
+    """A bundle that the export job made."""
+    checkpoint: Annotated[str | None, Parameter(group=_MODEL)] = None
+    """Instead of --bundle: weights that are exported and proved first."""
+    net: Annotated[str | None, Parameter(group=_MODEL)] = None
+    """Network of --checkpoint, as in `fsf export`."""
+    classes: Annotated[Names, Parameter(group=_MODEL)] = ()
+    """Class names of --checkpoint, separated by commas; beside --bundle, other names than its own."""
+    palette: Annotated[Names, Parameter(group=_MODEL)] = ()
+    """One colour a class, rrggbb, separated by commas. Without it: the bundle's, or the PASCAL VOC colours."""
+    profile: Annotated[str, Parameter(group=_MODEL)] = "fastsegformer"
+    """Preprocessing of --checkpoint, as in `fsf export`."""
+    pyramid: Annotated[Pyramid, Parameter(group=_MODEL)] = "multiscale"
+    """Context module of --net."""
+    cnn_branch: Annotated[bool, Parameter(group=_MODEL)] = True
+    """Whether --net has its image-reconstruction branch."""
+
+    provider: Provider = "auto"
+    """Where the model runs. Anything but auto is a promise: if it cannot be kept the job stops before it begins."""
+    mask_size: Literal["original", "model"] = "original"
+    """Masks at the size of the picture, or on the network's grid."""
+    overlays: bool = False
+    """Write a JPEG of every frame with the classes drawn over it, under overlays/ in the run."""
+    clear_background: bool = False
+    """Leave class 0 undrawn in overlays."""
+    keep_failures: bool = False
+    """On resume, keep earlier failures instead of trying them again."""
+    max_failed_share: float = 1.0
+    """Share of failed items, 0 to 1, above which a finished run ends with exit code 3."""
+    early_items: int = 200
+    """After so many items the job looks whether nearly all failed; a wrong bucket must not burn a night."""
+    early_failed_share: float = 0.95
+    """Share of failures among the first items above which the job stops with exit code 3."""
+
+    batch_frames: Annotated[int | None, Parameter(group=_SCALE)] = None
+    """Frames given to the model at once. Without it: 8 on CPUs, 32 on GPUs."""
+    actors: Annotated[int | None, Parameter(group=_SCALE)] = None
+    """Processes that hold the model. Without it: one a GPU, or one a CPU less what the other stages need."""
+    threads: Annotated[int, Parameter(group=_SCALE)] = 1
+    """CPU threads of each actor's session; more actors with one thread each are faster."""
+    segment_frames: Annotated[int, Parameter(group=_SCALE)] = 64
+    """Most frames of a video in one work unit, which is what a resumed run does again at most."""
+    part_units: Annotated[int | None, Parameter(group=_SCALE)] = None
+    """Work units in one Parquet file. Without it: grows with the manifest, from 32 to 4,096."""
+    ray_address: Annotated[str | None, Parameter(group=_SCALE)] = None
+    """A running cluster. Without it: the cluster of `ray job submit`, or else this machine."""
+
+    max_bytes: Annotated[int, Parameter(group=_LIMITS)] = 1 << 30
+    """Bytes of one picture."""
+    max_pixels: Annotated[int, Parameter(group=_LIMITS)] = 105_000_000
+    """Pixels of one picture or frame, read from the header before anything is decoded."""
+    item_seconds: Annotated[float, Parameter(group=_LIMITS)] = 120.0
+    """Seconds for one picture, or for one segment of a video."""
+    item_memory_mb: Annotated[int, Parameter(group=_LIMITS)] = 4096
+    """Mebibytes for decoding one item that is tried again alone, because it may have taken its process down."""
+    schemes: Annotated[Names, Parameter(group=_LIMITS)] = SCHEMES
+    """URI schemes that items may have, separated by commas; leave `file` out on a shared cluster."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant.
+
+        Raises:
+            ConfigError: found / expected / do.
+        """
+        if bool(self.bundle) == bool(self.checkpoint):
+            found = "both --bundle and --checkpoint" if self.bundle else "neither --bundle nor --checkpoint"
+            raise ConfigError(f"found {found}, expected one of them; give the model once")
+        if self.checkpoint and not (self.net and self.classes):
+            raise ConfigError("found --checkpoint without --net or --classes, expected all three; name them")
+        if self.bundle and (self.net or self.classes):
+            raise ConfigError("found --net or --classes beside --bundle, expected --bundle alone; leave them out")
+        for name in (
+            "batch_frames",
+            "actors",
+            "threads",
+            "segment_frames",
+            "part_units",
+            "max_bytes",
+            "max_pixels",
+            "early_items",
+            "item_seconds",
+            "item_memory_mb",
+        ):
+            value = getattr(self, name)
+            if value is not None and not value >= 1:  # nan is neither
+                raise ConfigError(f"--{name.replace('_', '-')} is {value}, expected at least 1")
+        for name in ("max_failed_share", "early_failed_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"--{name.replace('_', '-')} is {getattr(self, name)}, expected 0 to 1")
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class InspectConfig:
+    """Options of `fsf inspect`."""
+
+    png: str | None = None
+    """Write the picture with its classes drawn over it to this file."""
+    frame: int | None = None
+    """Frame of a video. Without it: the first one scored."""
+    clear_background: bool = False
+    """Leave class 0 undrawn."""

@@ -1,0 +1,169 @@
+"""Joining a Ray cluster or starting one on this machine, and leaving it in order.
+
+Ray reads parts of its environment when it is imported, so this module sets them first: import it before ray.
+"""
+
+import contextlib
+import logging
+import os
+import secrets
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing leaves the machine unasked
+if "RAY_ADDRESS" not in os.environ and "RAY_AUTH_MODE" not in os.environ and "ray" not in sys.modules:
+    # A cluster of this process's own: a token that nobody else knows keeps it so.
+    os.environ["RAY_AUTH_MODE"] = "token"
+    os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+
+import ray
+from ray.data import DataContext
+
+from fsf_core.errors import ClusterError, FSFError
+
+TARGET_BLOCK_BYTES = 64 << 20
+"""Blocks between stages: about 80 frames of logits (4 classes, 224×224), 430 frames of network input."""
+
+NO_PROGRESS_S = 600
+"""Ray Data waits half an hour by default before it calls a job stuck."""
+
+
+class InterruptedRunError(FSFError):
+    """A signal ended the job; the run can be resumed."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"interrupted by {signal.Signals(number).name}; start the same command again to resume")
+        self.exit_code = 128 + number
+
+
+def joined(address: str | None) -> bool:
+    """Whether the cluster was there before this job."""
+    return bool(address or os.environ.get("RAY_ADDRESS"))
+
+
+@contextlib.contextmanager
+def cluster(address: str | None) -> Iterator[None]:
+    """Join the cluster that was asked for, or start one on this machine for as long as the block lasts.
+
+    Raises:
+        ClusterError: there is no such cluster.
+    """
+    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    with _without_known_noise():
+        if joined(address):
+            _join(address or os.environ["RAY_ADDRESS"], quiet)
+        else:
+            # Logical CPUs: one an actor, and as many again for the other stages. The operating system shares the
+            # cores, and none idles while a stage has work.
+            ray.init(address="local", num_cpus=2 * max(2, os.cpu_count() or 1), include_dashboard=False, **quiet)
+        _set_up_ray_data()
+        with _signals():
+            try:
+                yield
+            finally:
+                ray.shutdown()
+
+
+def resources() -> dict[str, float]:
+    """CPUs and GPUs of the whole cluster."""
+    found: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call] # Ray publishes no type
+    return {name: found.get(name, 0.0) for name in ("CPU", "GPU")}
+
+
+def largest_node_cpus() -> float:
+    """CPUs of the largest node; none for a cluster of one, which has no node to lose."""
+    alive = [node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call] # as above
+    return max(alive) if len(alive) > 1 else 0.0
+
+
+def in_words() -> str:
+    """What the cluster has, for people."""
+    return ", ".join(f"{count:g} {name}s" for name, count in resources().items())
+
+
+def our_error(error: BaseException) -> FSFError | None:
+    """The error of ours that a worker raised, out of what Ray wrapped around it."""
+    seen: set[int] = set()
+    queue: list[BaseException | None] = [error]
+    while queue:
+        found = queue.pop()
+        if isinstance(found, FSFError) and type(found).__module__.startswith("fsf_core"):
+            return found
+        if found is not None and id(found) not in seen:
+            seen.add(id(found))
+            queue += [found.__cause__, found.__context__, getattr(found, "cause", None)]
+    return None
+
+
+def _join(address: str, quiet: dict[str, Any]) -> None:
+    try:
+        ray.init(address=address, **quiet)
+    except (ConnectionError, ray.exceptions.RayError, ValueError, RuntimeError) as error:
+        raise ClusterError(
+            f"no Ray cluster answers at {address}: {error}; start one, or leave --ray-address and RAY_ADDRESS unset to "
+            "run on this machine"
+        ) from error
+
+
+def _set_up_ray_data() -> None:
+    context = DataContext.get_current()
+    context.target_max_block_size = TARGET_BLOCK_BYTES
+    context.enable_progress_bars = False
+    context.execution_no_progress_timeout_s = NO_PROGRESS_S
+    for name in ("ray.data", "ray"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # what it raises is told by us, once
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[None]:
+    """Ctrl-C and SIGTERM end the job in order; a second one kills. Set after ray.init, which sets its own."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in numbers}
+
+    def stop(number: int, _: FrameType | None) -> None:
+        for each in numbers:
+            signal.signal(each, signal.SIG_DFL)
+        raise InterruptedRunError(number)
+
+    for number in numbers:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _without_known_noise() -> Iterator[None]:
+    """Drop a line that Ray's C++ side writes as an error for every actor pool (its issue 57733: nothing is wrong)."""
+    sys.stderr.flush()
+    real = os.dup(2)
+    reading, writing = os.pipe()
+    os.dup2(writing, 2)
+    os.close(writing)
+
+    def sift() -> None:
+        with os.fdopen(reading, "rb") as lines:
+            for line in lines:
+                if b"has constructor arguments in the object store" not in line:
+                    os.write(real, line)
+
+    sifter = threading.Thread(target=sift, daemon=True)
+    sifter.start()
+    # Python's own words, the living line above all, go straight to where they went before.
+    before, sys.stderr = sys.stderr, os.fdopen(os.dup(real), "w", buffering=1)
+    try:
+        yield
+    finally:
+        sys.stderr.close()
+        sys.stderr = before
+        os.dup2(real, 2)
+        sifter.join(timeout=1)

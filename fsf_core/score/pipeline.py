@@ -1,0 +1,222 @@
+"""The pipeline: four stages over a Ray Data dataset, and what each of them gets to run on.
+
+Knows Ray Data's sources, operators and sinks; what a stage does stands in stages/.
+"""
+
+import logging
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray
+from ray.data import ActorPoolStrategy, DataContext, Dataset, Datasource, ReadTask
+from ray.data.block import Block, BlockMetadata
+from ray.data.datasource import Datasink, WriteResult
+
+from fsf_core import ids, session, units
+from fsf_core.bundle import Bundle
+from fsf_core.errors import FSFError, GateError
+from fsf_core.isolation import ChildLimits, alarm, decode_isolated, give_up
+from fsf_core.manifest import kind_by_name
+from fsf_core.stages.decode import DecodeSettings, decode
+from fsf_core.stages.infer import Infer
+from fsf_core.stages.mask import MaskSettings
+from fsf_core.stages.mask import mask as mask_stage
+from fsf_core.stages.write import WriteSettings, write
+
+BLOCK_ITEMS = 64
+"""Most images of one decode task: 0.1 s of work at 512×512, 4 s at 12 megapixels."""
+
+# Shares of a logical CPU. They differ so that Ray Data does not fuse one stage into another: a decode fused into the
+# actors would run in turn with the model, and masks fused into writes would wait for a whole part.
+DECODE_CPUS, MASK_CPUS, WRITE_CPUS = 0.75, 0.7, 0.25
+
+GPU_PROVIDERS = ("cuda", "tensorrt")
+
+LAST_TRY = 4
+"""A block that took its process down in the fast way, and twice in the careful one, is given up."""
+
+log = logging.getLogger("fsf")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flow:
+    """All that the pipeline is made from."""
+
+    bundle: Bundle
+    variant: str
+    provider: session.Provider
+    actors: int
+    batch_frames: int
+    threads: int
+    part_units: int
+    decode: DecodeSettings
+    child: ChildLimits
+    mask: MaskSettings
+    write: WriteSettings
+
+
+def run_wave(wave: pa.Table, flow: Flow, watch: Any) -> None:
+    """Push manifest rows through all four stages."""
+    blocks = blocks_of(wave, tasks=4 * flow.actors)
+    sink = RunSink(flow.write, part_units=flow.part_units, watch=watch)
+    stages(blocks, flow, watch).write_datasink(sink, ray_remote_args={"num_cpus": WRITE_CPUS})
+
+
+def stages(blocks: Sequence[pa.Table], flow: Flow, watch: Any) -> Dataset:
+    """Decode, infer and mask over blocks of manifest rows; the write stage is the sink."""
+    gpu = flow.provider in GPU_PROVIDERS
+    rows = ray.data.read_datasource(ManifestBlocks(blocks), override_num_blocks=len(blocks), num_cpus=DECODE_CPUS)
+    decoded = rows.map_batches(
+        guarded_decode,
+        batch_size=None,
+        batch_format="pyarrow",
+        num_cpus=DECODE_CPUS,
+        fn_kwargs={"settings": flow.decode, "limits": flow.child, "watch": watch},
+    )
+    inferred = decoded.map_batches(
+        Infer,
+        # Ray Data wants a number for GPU stages; it is in units, which stay whole.
+        batch_size=flow.batch_frames if gpu else None,
+        batch_format="pyarrow",
+        compute=ActorPoolStrategy(size=flow.actors),
+        num_cpus=1,
+        num_gpus=1 if gpu else None,
+        fn_constructor_kwargs={
+            "bundle_uri": flow.bundle.uri,
+            "bundle_sha256": flow.bundle.sha256,
+            "variant": flow.variant,
+            "provider": flow.provider,
+            "threads": flow.threads,
+            "batch_frames": flow.batch_frames,
+        },
+    )
+    masked: Dataset = inferred.map_batches(
+        mask_stage,
+        batch_size=None,
+        batch_format="pyarrow",
+        num_cpus=MASK_CPUS,
+        fn_kwargs={"settings": flow.mask},
+    )
+    return masked
+
+
+def guarded_decode(rows: pa.Table, settings: DecodeSettings, limits: ChildLimits, watch: Any) -> Iterator[pa.Table]:
+    """Decode a block fast; carefully, if it took a process down before.
+
+    Ray tries a task for ever whose process dies. So a block announces itself; when it comes again without having come
+    to its end, its items are decoded one by one in child processes, and what ends a child becomes a failure. The same
+    serves against hangs: an alarm that nobody stops ends the process. And against errors that nobody foresaw, out of
+    memory among them: they would end the job.
+    """
+    block = ids.part_name(map(ids.item_key, rows.column("item_id").to_pylist()))
+    begun = ray.get(watch.begin.remote(block))
+    given: set[tuple[str, int]] = set()
+    careful = begun > 1
+    if not careful:
+        try:
+            for table in decode(rows, settings, alarm=partial(alarm, limits.item_s)):
+                given.update(_names(table))
+                yield table
+        except FSFError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, it must cost no more than the item it came from
+            why = units.failure("decode", error)  # without credentials
+            log.warning("event=decode_again items=%d error=%r", rows.num_rows, why.error_message)
+            careful = True
+        finally:
+            alarm(limits.item_s, running=False)
+    if careful and begun < LAST_TRY:
+        for table in decode_isolated(rows, settings, limits):
+            yield table.filter(pa.array([name not in given for name in _names(table)], pa.bool_())) if given else table
+    elif careful:
+        yield give_up(rows, settings, times=begun - 1)
+    watch.end.remote(block)
+
+
+def _names(table: pa.Table) -> list[tuple[str, int]]:
+    """Item id and segment of every unit."""
+    return [*zip(table.column("item_id").to_pylist(), table.column("segment").to_pylist(), strict=True)]
+
+
+def blocks_of(wave: pa.Table, *, tasks: int) -> list[pa.Table]:
+    """One block a decode task: a video alone, and images together, fewer where there are few."""
+    kinds = zip(wave.column("kind").to_pylist(), wave.column("uri").to_pylist(), strict=True)
+    is_video = np.asarray([(kind or kind_by_name(uri)) == "video" for kind, uri in kinds], bool)
+    videos = [wave.slice(at, 1) for at in np.flatnonzero(is_video)]
+    pictures = wave.filter(pa.array(~is_video))
+    size = max(1, min(BLOCK_ITEMS, math.ceil(pictures.num_rows / tasks)))
+    # Videos first: the longest work must not begin last.
+    cuts = videos + [pictures.slice(start, size) for start in range(0, pictures.num_rows, size)]
+    # A slice would drag its whole wave along when it is pickled.
+    return [cut.take(pa.array(range(cut.num_rows))) for cut in cuts]
+
+
+class ManifestBlocks(Datasource):
+    """Blocks of manifest rows, one decode task each."""
+
+    def __init__(self, blocks: Sequence[pa.Table]) -> None:
+        self._blocks = blocks
+
+    def get_name(self) -> str:
+        """What the dashboard shows."""
+        return "Manifest"
+
+    def estimate_inmemory_data_size(self) -> int | None:
+        """Bytes of all rows."""
+        return sum(int(block.nbytes) for block in self._blocks)
+
+    def get_read_tasks(
+        self, parallelism: int, per_task_row_limit: int | None = None, data_context: DataContext | None = None
+    ) -> list[ReadTask]:
+        """One task a block, whatever parallelism Ray would choose."""
+        del parallelism, per_task_row_limit, data_context
+        return [ReadTask(_giving(block), _metadata(block)) for block in self._blocks]
+
+
+class RunSink(Datasink[None]):
+    """The write stage as Ray Data calls it: some blocks become one part."""
+
+    def __init__(self, settings: WriteSettings, *, part_units: int, watch: Any) -> None:
+        self._settings = settings
+        self._part_units = part_units
+        self._watch = watch
+
+    def write(self, blocks: Iterable[Block], ctx: Any) -> None:
+        """Commit all rows of one task.
+
+        Raises:
+            GateError: so many items failed so early that the job should not go on.
+        """
+        del ctx
+        tables = [block for block in blocks if block.num_rows]
+        if tables:
+            verdict = ray.get(self._watch.committed.remote(write(pa.concat_tables(tables), self._settings)))
+            if verdict:
+                raise GateError(
+                    f"{verdict}; look at the failures table, correct the input, start the same command again"
+                )
+
+    def on_write_complete(self, write_result: WriteResult[None]) -> None:
+        """Nothing: the receipts are the result."""
+
+    def get_name(self) -> str:
+        """What the dashboard shows."""
+        return "Run"
+
+    @property
+    def min_rows_per_write(self) -> int | None:
+        """Units that are gathered for one part."""
+        return self._part_units
+
+
+def _giving(block: pa.Table) -> Callable[[], list[pa.Table]]:
+    return lambda: [block]
+
+
+def _metadata(block: pa.Table) -> BlockMetadata:
+    return BlockMetadata(num_rows=block.num_rows, size_bytes=block.nbytes, input_files=None, exec_stats=None)

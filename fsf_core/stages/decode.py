@@ -1,0 +1,245 @@
+"""First stage: manifest rows to the network's inputs. A bad item becomes a unit with a reason.
+
+What an item is (image or video) is read from its bytes, never from its name. Knows no model beyond its input profile.
+"""
+
+import contextlib
+import hashlib
+import itertools
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, BinaryIO
+
+import cv2
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from fsf_core import geometry, images, storage, units, video
+from fsf_core.errors import DecodeError, FetchError, ItemError, LimitError
+from fsf_core.units import Failure, Frame, Unit
+
+HEAD_BYTES = 4096
+VIDEO_PICTURE_QUALITY = 95
+STALL_S = 60.0
+"""Longest time that a video may take for one more frame."""
+
+SAME_LOSS = Failure(stage="decode", error_type="DecodeError", error_message="see the first failure of this video")
+"""Segments behind the first that lost frames: they fail, and are tried again, with it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodeSettings:
+    """What a decode task needs to know; plain values, so that it travels to any worker."""
+
+    profile: geometry.Profile
+    limits: images.Limits
+    extra: pa.Schema
+    """Pass-through columns of the manifest."""
+    segment_frames: int
+    """Most frames of one unit."""
+    overlays: bool
+    """Whether the source pictures travel along, to be drawn upon."""
+    schemes: tuple[str, ...]
+    """URI schemes that may be opened."""
+
+
+def no_alarm(running: bool) -> None:  # noqa: FBT001 - a switch
+    """Let every item take its time."""
+
+
+def decode(rows: pa.Table, settings: DecodeSettings, *, alarm: Callable[[bool], None] = no_alarm) -> Iterator[pa.Table]:
+    """Decode manifest rows into units.
+
+    Args:
+        rows: item_id, uri, kind, attempt, done_segments (list or null), and `extra` where the manifest has columns.
+        settings: as it says.
+        alarm: called with True when an item, or the next segment of one, begins, and with False when it is there.
+            Segments that were done in an earlier run are decoded past, and count as any other.
+
+    Yields:
+        Tables of units (see units.to_table); one for the images, one for every segment of a video.
+    """
+    held: list[Unit] = []
+    for row in rows.to_pylist():
+        alarm(True)
+        for unit in _decode_item(row, settings):
+            if unit is None:
+                alarm(True)
+            elif unit.segments > 1:
+                alarm(False)  # who takes the segment may take long
+                yield units.to_table([unit], extra=settings.extra)
+                alarm(True)
+            else:
+                held.append(unit)
+        alarm(False)
+    if held:
+        yield units.to_table(held, extra=settings.extra)
+
+
+def blank_unit(row: Mapping[str, Any]) -> Unit:
+    """What is known of an item before its bytes are."""
+    return Unit(item_id=row["item_id"], uri=row["uri"], attempt=row["attempt"], extra=row.get("extra") or {})
+
+
+def _decode_item(row: Mapping[str, Any], settings: DecodeSettings) -> Iterator[Unit | None]:
+    """All units of one item, whatever goes wrong in the last one; None where a segment was done in an earlier run."""
+    blank = blank_unit(row)
+    try:
+        storage.require_scheme(row["uri"], settings.schemes)
+        with storage.open_binary(row["uri"]) as file:
+            head = file.read(HEAD_BYTES)
+            if _is_video(head, row["kind"]):
+                yield from _decode_video(file, blank, frozenset(row["done_segments"] or ()), settings)
+            else:
+                yield _decode_image(head + _rest(file, head, settings.limits), blank, settings)
+    except (ItemError, OSError) as error:
+        # A video that vanished after some of its segments were done must not take the number of one of them.
+        number = next(n for n in itertools.count() if n not in (row["done_segments"] or ()))
+        yield replace(blank, segment=number, segments=number + 1).failed(units.failure("decode", error))
+
+
+def _is_video(head: bytes, kind: str | None) -> bool:
+    """Whether the bytes are a video's.
+
+    Raises:
+        DecodeError: they are a picture and the manifest says video, or the other way round.
+    """
+    container = None if images.sniff(head) else video.sniff_container(head)
+    if kind == "image" and container:
+        raise DecodeError(f"found a video ({container}), the manifest says image; correct its kind")
+    if kind == "video" and images.sniff(head):
+        raise DecodeError(
+            f"found a picture ({images.sniff(head)}), the manifest says video; correct its kind or leave it empty"
+        )
+    return container is not None
+
+
+def _rest(file: BinaryIO, head: bytes, limits: images.Limits) -> bytes:
+    """What follows the head.
+
+    Raises:
+        LimitError: the file is larger than the limit, and is not read for that.
+    """
+    most = limits.max_bytes + 1 - len(head)
+    with contextlib.suppress(FetchError, OSError):  # a web server that does not tell the size cannot seek either
+        size = file.seek(0, os.SEEK_END)
+        file.seek(len(head))
+        if size > limits.max_bytes:
+            raise LimitError(f"found {size} bytes, the limit is {limits.max_bytes}; raise --max-bytes")
+        most = size - len(head)  # a read of a gigabyte takes a gigabyte, however short the file
+    return file.read(most)
+
+
+def _decode_image(data: bytes, blank: Unit, settings: DecodeSettings) -> Unit:
+    if len(data) > settings.limits.max_bytes:
+        raise LimitError(f"found more than {settings.limits.max_bytes} bytes, which is the limit; raise --max-bytes")
+    image_HWC = images.decode_bgr(data, honour_exif=settings.profile.honour_exif, limits=settings.limits)
+    height_px, width_px = image_HWC.shape[:2]
+    return replace(
+        blank,
+        item_sha256=hashlib.sha256(data).hexdigest(),
+        frames=[Frame(frame_index=0, pts_s=None, height_px=height_px, width_px=width_px)],
+        inputs_HWC=[geometry.fit(image_HWC, settings.profile)],
+        pictures=[data] if settings.overlays else [],
+    )
+
+
+def _decode_video(
+    file: BinaryIO, blank: Unit, finished: frozenset[int], settings: DecodeSettings
+) -> Iterator[Unit | None]:
+    """One unit a segment: segment k holds the frames k·n to (k+1)·n − 1, whatever was decoded before.
+
+    Segments that are finished are decoded past, not given out. Lost frames leave their segments incomplete; the first
+    of them waits for the reason, which the decoder gives at the end, and brings it; the others refer to it.
+    """
+    source = str(storage.local_path(blank.uri)) if storage.is_local(blank.uri) else file
+    max_px = settings.limits.max_pixels
+    index = video.index_video(source, max_frame_px=max_px)
+    frames = video.decode_frames(source, index, max_frame_px=max_px, stall_s=STALL_S)
+    reader = _Reader(_prepared(frame, settings) for frame in frames)
+    size = settings.segment_frames
+    segments = math.ceil(index.frames / size)
+    whole = replace(blank, segments=segments, item_sha256=_sha256(blank.uri))
+    waiting: Unit | None = None
+    for number in range(segments):
+        prepared = reader.before((number + 1) * size if number + 1 < segments else None)
+        if number in finished:
+            yield None
+            continue
+        unit = replace(
+            whole,
+            segment=number,
+            frames=[one.frame for one in prepared],
+            inputs_HWC=[one.input_HWC for one in prepared],
+            pictures=[one.picture for one in prepared if one.picture is not None],
+        )
+        whole_segment = len(prepared) == min(size, index.frames - number * size)
+        ended_badly = number + 1 == segments and reader.error is not None and waiting is None
+        if whole_segment and not ended_badly:
+            yield unit
+        elif waiting is None:
+            waiting = unit
+        else:
+            yield unit.failed(SAME_LOSS)
+    if waiting is not None:
+        error = reader.error or DecodeError(f"found fewer frames than the {index.frames} that the file announces")
+        yield waiting.failed(units.failure("decode", error, frame_index=getattr(error, "frame_index", None)))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Prepared:
+    """What is kept of a video frame; its full picture is let go at once."""
+
+    frame: Frame
+    input_HWC: NDArray[np.uint8]
+    picture: bytes | None
+
+
+def _prepared(frame: video.VideoFrame, settings: DecodeSettings) -> _Prepared:
+    height_px, width_px = frame.image_HWC.shape[:2]
+    return _Prepared(
+        frame=Frame(frame_index=frame.frame_index, pts_s=frame.pts_s, height_px=height_px, width_px=width_px),
+        input_HWC=geometry.fit(frame.image_HWC, settings.profile),
+        picture=_picture(frame.image_HWC) if settings.overlays else None,
+    )
+
+
+class _Reader:
+    """Frames in order, up to the error that ends them, which is kept."""
+
+    def __init__(self, frames: Iterator[_Prepared]) -> None:
+        self._frames = frames
+        self._ahead: _Prepared | None = None
+        self.error: ItemError | None = None
+        self._advance()
+
+    def before(self, frame_index: int | None) -> list[_Prepared]:
+        """The frames that were not given yet and lie before this one; all that are left where it is None."""
+        given = []
+        while self._ahead is not None and (frame_index is None or self._ahead.frame.frame_index < frame_index):
+            given.append(self._ahead)
+            self._advance()
+        return given
+
+    def _advance(self) -> None:
+        try:
+            self._ahead = next(self._frames, None)
+        except ItemError as error:
+            self._ahead, self.error = None, error
+
+
+def _sha256(uri: str) -> str | None:
+    """Digest of a local video; one in a store is read in ranges, and never whole."""
+    if not storage.is_local(uri):
+        return None
+    with storage.open_binary(uri) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type] # an open file has readinto
+
+
+def _picture(image_HWC: NDArray[np.uint8]) -> bytes:
+    """A video frame to draw the overlay upon."""
+    _, data = cv2.imencode(".jpg", image_HWC, [cv2.IMWRITE_JPEG_QUALITY, VIDEO_PICTURE_QUALITY])
+    return data.tobytes()

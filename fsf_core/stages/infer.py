@@ -1,0 +1,129 @@
+"""Second stage: the network's inputs to its answers, one session per actor.
+
+Knows batches and the session; knows no files and no masks.
+"""
+
+from collections.abc import Iterator
+from itertools import groupby
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from fsf_core import kernels, units
+from fsf_core.bundle import Bundle, load_bundle, read_model
+from fsf_core.errors import BundleError
+from fsf_core.session import Asked, Provider, Session
+
+# N frames, C channels, K classes, H×W pixels
+
+
+def probe(bundle_uri: str, bundle_sha256: str, *, provider: Asked) -> tuple[Provider, str]:
+    """Load the model as an actor would, and let it go.
+
+    Returns:
+        The provider that runs it, and why `auto` took it.
+
+    Raises:
+        BundleError: the bundle is another one than the job was started with.
+        ProviderError: the provider is not the one asked for.
+    """
+    loaded = Session(read_model(_the_bundle(bundle_uri, bundle_sha256)), provider=provider)
+    return loaded.provider, loaded.provider_note
+
+
+class Infer:
+    """Runs a bundle's model over units, batches filled across items."""
+
+    def __init__(
+        self,
+        *,
+        bundle_uri: str,
+        bundle_sha256: str,
+        variant: str,
+        provider: Asked,
+        threads: int,
+        batch_frames: int,
+        gpu_mem_limit_bytes: int | None = None,
+    ) -> None:
+        """Load the model and prove that it runs where it should.
+
+        Args:
+            bundle_uri: where the bundle lies, reachable from this process.
+            bundle_sha256: identity of the bundle that the job was started with.
+            variant: which model of the bundle: plain answers logits, fused answers class maps.
+            provider: execution provider; verified.
+            threads: CPU threads of the session.
+            batch_frames: frames given to the model at once.
+            gpu_mem_limit_bytes: ceiling of the GPU arena of this session.
+
+        Raises:
+            BundleError: the bundle is another one than the job was started with.
+            ProviderError: the provider is not the one asked for.
+        """
+        bundle = _the_bundle(bundle_uri, bundle_sha256)
+        self._batch_frames = batch_frames
+        self._profile = bundle.profile
+        self._levels_C256 = bundle.profile.levels()
+        model = read_model(bundle, variant)
+        self._session = Session(model, provider=provider, threads=threads, gpu_mem_limit_bytes=gpu_mem_limit_bytes)
+
+    def __call__(self, table: pa.Table) -> Iterator[pa.Table]:
+        """Score units.
+
+        Args:
+            table: units with `inputs`.
+
+        Yields:
+            The same units in order, some at a time: `inputs` replaced by `answers`, the bytes of float32 logits_NKHW
+            (plain) or of one class map a frame at its original size (fused). Units without frames pass through.
+        """
+        counts = units.frame_counts(table)
+        shape = (self._profile.height_px, self._profile.width_px, 3)
+        frames_NHWC = units.view(table.column("inputs"), np.uint8, shape)
+        rest = table.drop_columns(["inputs"])
+        ends = np.concatenate([[0], np.cumsum(counts)]).astype(int)
+        # A group is one full batch or a few, so that the answers of a long block do not pile up in memory.
+        for group in units.groups(counts, max(self._batch_frames, 64 // self._batch_frames * self._batch_frames)):
+            chosen = frames_NHWC[ends[group.start] : ends[group.stop]]
+            part = rest.slice(group.start, group.stop - group.start)
+            answers = self._fused(chosen, part) if self._session.fused else self._plain(chosen, counts[group])
+            yield part.append_column("answers", answers)
+
+    def _plain(self, frames_NHWC: NDArray[np.uint8], counts: list[int]) -> pa.LargeBinaryArray:
+        logits: list[NDArray[np.float32]] = []
+        for start in range(0, len(frames_NHWC), self._batch_frames):
+            batch = frames_NHWC[start : start + self._batch_frames]
+            logits.extend(self._session.run(kernels.to_network_input(batch, self._levels_C256)))
+        return units.stacked(logits, counts)
+
+    def _fused(self, frames_NHWC: NDArray[np.uint8], part: pa.Table) -> pa.LargeBinaryArray:
+        """Class maps of frames of one size are asked for together."""
+        facts = [frame for frames in part.column("frames").to_pylist() for frame in frames]
+        sizes = [(frame["height_px"], frame["width_px"]) for frame in facts]
+        maps: list[NDArray[np.uint8]] = [np.empty(0, np.uint8)] * len(sizes)
+        for (height_px, width_px), members in groupby(
+            sorted(range(len(sizes)), key=sizes.__getitem__), sizes.__getitem__
+        ):
+            chosen = list(members)
+            for start in range(0, len(chosen), self._batch_frames):
+                batch = chosen[start : start + self._batch_frames]
+                found, _ = self._session.run_fused(frames_NHWC[batch], height_px=height_px, width_px=width_px)
+                for at, class_map_HW in zip(batch, found, strict=True):
+                    maps[at] = class_map_HW.reshape(-1).view(np.uint8)
+        lengths, at = [], 0
+        for count in units.frame_counts(part):
+            lengths.append(sum(len(one) for one in maps[at : at + count]))
+            at += count
+        return units.from_bytes(np.concatenate([np.empty(0, np.uint8), *maps]), lengths)
+
+
+def _the_bundle(uri: str, expected_sha256: str) -> Bundle:
+    """The bundle of the job; one that was replaced meanwhile would mix two models in one run."""
+    bundle = load_bundle(uri)
+    if bundle.sha256 != expected_sha256:
+        raise BundleError(
+            f"{uri} holds bundle {bundle.sha256[:12]}, the job was started with {expected_sha256[:12]}; do not replace "
+            "a bundle while a job runs"
+        )
+    return bundle

@@ -1,0 +1,139 @@
+"""Third stage: the network's answers to encoded masks and their statistics.
+
+Softmax, then the resize, then the argmax: the order is the model's contract. Knows no model and no files.
+"""
+
+# N frames, K classes, H×W pixels
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from fsf_core import geometry, images, masks, units
+from fsf_core.errors import ItemError
+from fsf_core.units import Failure
+
+MaskSize = Literal["original", "model"]
+STATISTICS = ("pixels", "components", "largest_component_px", "mean_probability")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskSettings:
+    """What a mask task needs to know."""
+
+    profile: geometry.Profile
+    num_classes: int
+    palette_K3: NDArray[np.uint8]
+    grid_hw: tuple[int, int] | None
+    """Rows and columns of the logits; None where the model answers class maps."""
+    mask_size: MaskSize
+    """original is the source picture's size; model is the network's grid without its padding."""
+    limits: images.Limits
+    """Of the source pictures, which are decoded once more for overlays."""
+    clear_background: bool
+    """Whether class 0 is left clear in overlays."""
+
+
+def mask(table: pa.Table, settings: MaskSettings) -> pa.Table:
+    """Turn answers into masks.
+
+    Args:
+        table: units with `answers` (float32 logits of settings.grid_hw, or class maps).
+        settings: as it says.
+
+    Returns:
+        The units without answers and pictures, with `masks` (list of PNG), `overlays` (list of JPEG, where pictures
+        came along), and one list of N·K numbers for each of pixels, components, largest_component_px and
+        mean_probability. A frame that cannot be masked ends its unit, with the reason.
+    """
+    rows = [_mask_unit(row, table.column("answers")[at], settings) for at, row in enumerate(_facts(table))]
+    kept = table.drop_columns(["answers", "pictures", *_FAILURE])
+    frames = pa.array([row["frames"] for row in rows], pa.list_(units.FRAME))
+    kept = kept.set_column(kept.column_names.index("frames"), "frames", frames)
+    for name in ("masks", "overlays"):
+        kept = kept.append_column(name, pa.array([row[name] for row in rows], pa.list_(pa.large_binary())))
+    for name in STATISTICS:
+        kind = pa.float64() if name == "mean_probability" else pa.int64()
+        kept = kept.append_column(name, pa.array([row[name] for row in rows], pa.list_(kind)))
+    for name in _FAILURE:
+        kept = kept.append_column(name, pa.array([row[name] for row in rows], table.schema.field(name).type))
+    return kept
+
+
+_FAILURE = ("failed_stage", "error_type", "error_message", "failed_frame")
+
+
+def _facts(table: pa.Table) -> Iterator[dict[str, Any]]:
+    """What a unit says about itself, without its large bytes."""
+    yield from table.select(["frames", "pictures", *_FAILURE]).to_pylist()
+
+
+def _mask_unit(row: dict[str, Any], answers: pa.LargeBinaryScalar, settings: MaskSettings) -> dict[str, Any]:
+    """The columns that this stage adds, for one unit."""
+    done: dict[str, Any] = {name: [] for name in ("frames", "masks", "overlays", *STATISTICS)}
+    done |= {name: row[name] for name in _FAILURE}
+    for at, (frame, answer) in enumerate(zip(row["frames"], _answers(answers, row["frames"], settings), strict=True)):
+        try:
+            found = _frame_mask(answer, frame, settings)
+            if row["pictures"]:
+                done["overlays"].append(_overlay(row["pictures"][at], found.class_map_HW, settings))
+        except (ItemError, ValueError, cv2.error, MemoryError) as error:
+            done |= _failure_columns(units.failure("mask", error, frame_index=frame["frame_index"]))
+            break
+        done["frames"].append(frame)
+        done["masks"].append(masks.encode_png(found.class_map_HW, settings.palette_K3))
+        for name in STATISTICS:
+            done[name].extend(getattr(found, f"{name}_K").tolist())
+    return done
+
+
+def _answers(
+    answers: pa.LargeBinaryScalar, frames: list[dict[str, Any]], settings: MaskSettings
+) -> Iterator[NDArray[Any]]:
+    """The answer of every frame: logits_KHW, or a class map, cut from the unit's bytes without a copy."""
+    data = np.frombuffer(answers.as_buffer(), np.uint8) if frames else np.empty(0, np.uint8)
+    if settings.grid_hw is not None:
+        yield from data.view(np.float32).reshape(len(frames), settings.num_classes, *settings.grid_hw)
+        return
+    kind = masks.class_map_dtype(settings.num_classes)
+    start = 0
+    for frame in frames:
+        shape = (frame["height_px"], frame["width_px"])
+        size = shape[0] * shape[1] * np.dtype(kind).itemsize
+        yield data[start : start + size].view(kind).reshape(shape)
+        start += size
+
+
+def _frame_mask(answer: NDArray[Any], frame: dict[str, Any], settings: MaskSettings) -> masks.FrameMask:
+    if settings.grid_hw is None:
+        return masks.measure(answer, num_classes=settings.num_classes)
+    box = geometry.place(frame["height_px"], frame["width_px"], settings.profile)
+    probabilities_KHW = geometry.crop(masks.softmax(answer), box, settings.profile)
+    original = settings.mask_size == "original"
+    height_px = frame["height_px"] if original else probabilities_KHW.shape[1]
+    width_px = frame["width_px"] if original else probabilities_KHW.shape[2]
+    return masks.make_mask(probabilities_KHW, height_px=height_px, width_px=width_px)
+
+
+def _overlay(picture: bytes, class_map_HW: NDArray[Any], settings: MaskSettings) -> bytes:
+    """The class colours over the source picture, as JPEG at the source's size."""
+    image_HWC = images.decode_bgr(picture, honour_exif=settings.profile.honour_exif, limits=settings.limits)
+    height_px, width_px = image_HWC.shape[:2]
+    if class_map_HW.shape != (height_px, width_px):
+        class_map_HW = cv2.resize(class_map_HW, (width_px, height_px), interpolation=cv2.INTER_NEAREST)
+    drawn = masks.overlay(image_HWC, class_map_HW, settings.palette_K3, clear_background=settings.clear_background)
+    return bytes(cv2.imencode(".jpg", drawn)[1].tobytes())
+
+
+def _failure_columns(why: Failure) -> dict[str, Any]:
+    return {
+        "failed_stage": why.stage,
+        "error_type": why.error_type,
+        "error_message": why.error_message,
+        "failed_frame": why.frame_index,
+    }

@@ -1,0 +1,163 @@
+"""Last stage: masked units to committed parts of the run.
+
+Good units and failed ones are committed apart, so that failures can be taken back and tried again alone.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fsf_core import ids, run, storage
+from fsf_core.schema import CLASS_STATS, FAILURES, MASKS, UNITS, conform, with_columns
+
+
+@dataclass(frozen=True, kw_only=True)
+class WriteSettings:
+    """What a write task needs to know."""
+
+    run_uri: str
+    run_id: str
+    bundle_sha256: str
+    class_names: tuple[str, ...]
+    extra: pa.Schema
+    """Pass-through columns of the manifest."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """What one write task committed; all that the driver hears of it."""
+
+    frames: int
+    units: int
+    failed_units: int
+
+
+def write(table: pa.Table, settings: WriteSettings) -> Written:
+    """Commit units as parts: one of the good ones, one of the failed ones.
+
+    Args:
+        table: units as the mask stage leaves them.
+        settings: as it says.
+
+    Raises:
+        StorageError: the run folder cannot be written; what has no receipt is done again.
+    """
+    failed = pc.is_valid(table.column("error_type"))
+    for chosen in (table.filter(pc.invert(failed)), table.filter(failed)):
+        if chosen.num_rows:
+            _commit(chosen.sort_by([("item_id", "ascending"), ("segment", "ascending")]), settings)
+    return Written(
+        frames=sum(map(len, table.column("frames").to_pylist())),
+        units=table.num_rows,
+        failed_units=pc.sum(failed).as_py() or 0,
+    )
+
+
+def _commit(table: pa.Table, settings: WriteSettings) -> None:
+    rows = table.to_pylist()
+    overlays = [_write_overlays(row, settings.run_uri) for row in rows]
+    tables = {
+        "masks": _masks(rows, overlays, settings),
+        "class_stats": _class_stats(rows, settings),
+        "failures": _failures(rows),
+    }
+    run.commit(settings.run_uri, tables, _units(rows))
+
+
+def _masks(rows: Sequence[Mapping[str, Any]], overlays: list[list[str | None]], settings: WriteSettings) -> pa.Table:
+    schema = with_columns(MASKS, settings.extra)
+    found = [
+        {
+            **(row.get("extra") or {}),
+            **frame,
+            "item_id": row["item_id"],
+            "uri": storage.redact(row["uri"]),
+            "mask": {"bytes": png, "path": None},
+            "overlay": overlay,
+            "item_sha256": row["item_sha256"],
+            "run_id": settings.run_id,
+            "bundle_sha256": settings.bundle_sha256,
+        }
+        for row, drawn in zip(rows, overlays, strict=True)
+        for frame, png, overlay in zip(row["frames"], row["masks"], drawn, strict=True)
+    ]
+    return conform(pa.Table.from_pylist(found, schema=schema), schema)
+
+
+def _class_stats(rows: Sequence[Mapping[str, Any]], settings: WriteSettings) -> pa.Table:
+    """Long form: K rows for every frame, classes in order."""
+    classes = len(settings.class_names)
+    item_ids = [row["item_id"] for row in rows for _ in row["frames"]]
+    indices = [frame["frame_index"] for row in rows for frame in row["frames"]]
+
+    def flat(name: str) -> np.ndarray[Any, Any]:
+        return np.asarray([value for row in rows for value in row[name]])
+
+    pixels = flat("pixels").reshape(-1, classes).astype(np.int64)
+    totals = np.maximum(pixels.sum(1, keepdims=True), 1)
+    probability = flat("mean_probability").astype(np.float64)
+    found = pa.table(
+        {
+            "item_id": pa.array(np.repeat(np.asarray(item_ids, object), classes), pa.string()),
+            "frame_index": np.repeat(np.asarray(indices, np.int64), classes),
+            "class_id": np.tile(np.arange(classes, dtype=np.int32), len(item_ids)),
+            "class_name": pa.array(list(settings.class_names) * len(item_ids), pa.string()),
+            "pixels": pixels.reshape(-1),
+            "ratio": (pixels / totals).reshape(-1),
+            "components": flat("components").astype(np.int64),
+            "largest_component_px": flat("largest_component_px").astype(np.int64),
+            "mean_probability": pa.array(probability, pa.float64(), mask=np.isnan(probability)),
+        }
+    )
+    return conform(found, CLASS_STATS)
+
+
+def _failures(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    found = [
+        {
+            "item_id": row["item_id"],
+            "uri": storage.redact(row["uri"]),
+            "stage": row["failed_stage"],
+            "frame_index": row["failed_frame"],
+            "error_type": row["error_type"],
+            "error_message": row["error_message"],
+            "attempts": row["attempt"],
+        }
+        for row in rows
+        if row["error_type"] is not None
+    ]
+    return conform(pa.Table.from_pylist(found, schema=FAILURES), FAILURES)
+
+
+def _units(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    found = [
+        {
+            "unit_key": ids.unit_key(row["item_id"], row["segment"]),
+            "item_key": ids.item_key(row["item_id"]),
+            "item_id": row["item_id"],
+            "segment": row["segment"],
+            "segments": row["segments"],
+            "frames": len(row["frames"]),
+            "first_frame": row["frames"][0]["frame_index"] if row["frames"] else 0,
+            "last_frame": row["frames"][-1]["frame_index"] if row["frames"] else 0,
+            "failed": row["error_type"] is not None,
+        }
+        for row in rows
+    ]
+    return pa.Table.from_pylist(found, schema=UNITS)
+
+
+def _write_overlays(row: Mapping[str, Any], run_uri: str) -> list[str | None]:
+    """Paths of the overlays inside the run, one a frame; None where none was drawn."""
+    if not row["overlays"]:
+        return [None] * len(row["frames"])
+    paths: list[str | None] = []
+    for frame, data in zip(row["frames"], row["overlays"], strict=True):
+        path = f"overlays/{ids.file_stem(row['item_id'], frame['frame_index'])}.jpg"
+        storage.write_bytes(storage.join(run_uri, path), data)
+        paths.append(path)
+    return paths
