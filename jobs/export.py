@@ -1,0 +1,66 @@
+"""Checkpoint to bundle: build the network, convert it to ONNX, prove that both answer the same, save.
+
+Here:
+    fsf export --net fastsegformer-p --checkpoint WEIGHTS.pth --classes background,sunburn,ulcer,wind_scarring
+        --out bundles/oranges
+On a cluster:
+    ray job submit --working-dir . -- python -m jobs.export --net … --checkpoint s3://… --out s3://…
+
+Reads weights (.pth, .pt, .safetensors) or an ONNX file; needs the `export` extra (torch, onnx).
+Writes a folder: model.onnx, model.fused.onnx for GPUs, bundle.json, parity.json. The same request changes nothing.
+A model that does not equal the original leaves nothing behind, and the job ends with exit code 2.
+The last line on stdout is the bundle's identity and the verdict as one JSON document.
+"""
+
+import sys
+
+from fsf_core.config import ExportConfig, parse_colours
+
+
+def run(config: ExportConfig) -> int:
+    """Export and report; returns the exit code."""
+    from fsf_core import storage
+    from fsf_core.bundle import read_parity
+    from fsf_core.export.flow import export
+    from fsf_core.export.request import Request
+    from fsf_core.masks import voc_colours
+    from jobs.fsf import print_json
+
+    request = Request(
+        net=config.net,
+        checkpoint=storage.absolute(config.checkpoint) if config.checkpoint else None,
+        onnx=storage.absolute(config.onnx) if config.onnx else None,
+        classes=config.classes,
+        palette=parse_colours(config.palette) or voc_colours(len(config.classes)),
+        profile=config.profile,
+        pyramid=config.pyramid,
+        cnn_branch=config.cnn_branch,
+        exporter=config.exporter,
+        opset=config.opset,
+        input_name=config.input_name,
+        output_name=config.output_name,
+        samples=storage.absolute(config.samples) if config.samples else None,
+    )
+    done = export(request, out=storage.absolute(config.out), show_graph=print if config.print_graph else None)
+    report = read_parity(done.bundle)
+    worst = min(picture["agreeing_share"] for picture in report["pictures"])
+    for warning in report["warnings"]:
+        print(f"warning: {warning}", file=sys.stderr)
+    print(f"{config.out}: {'this bundle was there already' if done.reused else 'written'}")
+    print(f"proved on {len(report['pictures'])} pictures and batches: at least {worst:.4%} of the pixels agree")
+    print_json(
+        {
+            "bundle": config.out,
+            "sha256": done.bundle.sha256,
+            "reused": done.reused,
+            "opset": done.bundle.origin.opset,
+            "parity": {"passed": report["passed"], "comparisons": len(report["pictures"]), "agreeing_share": worst},
+        }
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    from jobs.fsf import main
+
+    sys.exit(main(["export", *sys.argv[1:]]))

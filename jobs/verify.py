@@ -1,0 +1,19 @@
+"""Check a run: every committed file against its receipt, every unit once, every item accounted for.
+
+    fsf verify runs/today
+
+Exit codes: 0 whole · 2 no run is there · 3 something is torn, doubled or missing, or the run has not finished.
+"""
+
+
+def run(run_folder: str) -> int:
+    """Print what is wrong, if anything; returns the exit code."""
+    from fsf_core import run as ledger
+    from fsf_core import storage
+    from jobs.fsf import EXIT_GATE, print_json
+
+    wrong = ledger.verify(storage.absolute(run_folder))
+    for line in wrong:
+        print(line)
+    print_json({"run": run_folder, "problems": len(wrong)})
+    return EXIT_GATE if wrong else 0
