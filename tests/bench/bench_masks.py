@@ -1,0 +1,167 @@
+"""The mask stage against the loop of FastSegFormer's tools and against other encoders, on one thread.
+
+Run `python tests/bench/bench_masks.py`; it takes half a minute and needs the export extra (the tools use torch for
+the softmax). Contenders take turns, so that a busy machine is unfair to none. The last line is JSON.
+"""
+
+import io
+import json
+import time
+import zlib
+from functools import partial
+
+import cv2
+import numpy as np
+import torch
+from isal import isal_zlib
+from PIL import Image
+
+from fsf_core import kernels, masks
+
+GRID = 224
+SIZES = {"512x512": (512, 512), "4000x3000": (3000, 4000)}
+
+
+def fields():
+    """Scores of 4 classes: large smooth regions, and regions torn into specks as from an untrained network."""
+    rng = np.random.default_rng(0)
+    coarse = rng.standard_normal((4, 10, 10)).astype(np.float32) * 4
+    smooth = np.stack([cv2.resize(plane, (GRID, GRID), interpolation=cv2.INTER_CUBIC) for plane in coarse])
+    smooth[0] += 4
+    noise = rng.standard_normal((4, GRID, GRID)).astype(np.float32)
+    speckled = np.stack([cv2.GaussianBlur(plane, (0, 0), 2) for plane in noise]) * 30
+    return {"smooth": smooth, "speckled": speckled}
+
+
+def border_share(scores_KHW):
+    winner = scores_KHW.argmax(0)
+    corners = np.stack([winner[:-1, :-1], winner[1:, :-1], winner[:-1, 1:], winner[1:, 1:]])
+    return float((corners != corners[0]).any(0).mean())
+
+
+def as_the_tools_do(scores_KHW, height, width):
+    probabilities = torch.nn.functional.softmax(torch.from_numpy(scores_KHW).permute(1, 2, 0), dim=-1).numpy()
+    resized = cv2.resize(probabilities, (width, height), interpolation=cv2.INTER_LINEAR)
+    class_map = resized.argmax(axis=-1)
+    counts = np.zeros(len(scores_KHW))
+    for k in range(len(scores_KHW)):
+        counts[k] = np.sum(class_map == k)
+    return class_map, counts
+
+
+def here(scores_KHW, height, width):
+    return masks.make_mask(masks.softmax(scores_KHW), height_px=height, width_px=width)
+
+
+def medians_ms(contenders, rounds):
+    """Median wall time of each contender; one round runs every one of them once."""
+    times = {name: [] for name in contenders}
+    for _ in range(rounds + 1):
+        for name, contender in contenders.items():
+            start = time.perf_counter()
+            contender()
+            times[name].append(1e3 * (time.perf_counter() - start))
+    return {name: float(np.median(taken[1:])) for name, taken in times.items()}  # the first round warms up
+
+
+def bench_masks(name, scores_KHW, size):
+    height, width = SIZES[size]
+    theirs, _ = as_the_tools_do(scores_KHW, height, width)
+    ours = here(scores_KHW, height, width)
+    taken = medians_ms(
+        {
+            "tools": lambda: as_the_tools_do(scores_KHW, height, width),
+            "softmax": lambda: masks.softmax(scores_KHW),
+            "here": lambda: here(scores_KHW, height, width),
+        },
+        rounds=41 if height == 512 else 11,
+    )
+    return {
+        "field": name,
+        "border_share": round(border_share(scores_KHW), 3),
+        "size": size,
+        "tools_ms": round(taken["tools"], 2),
+        "here_ms": round(taken["here"], 2),
+        "of_it_softmax_ms": round(taken["softmax"], 2),
+        "speedup": round(taken["tools"] / taken["here"], 1),
+        "pixels_that_differ": int((theirs != ours.class_map_HW).sum()),
+    }
+
+
+def packed_rows(class_map_HW, bits):
+    """The bytes before compression, for the other compressors."""
+    return zlib.decompress(kernels.compress_rows(class_map_HW, bits))
+
+
+def zlib_runs(rows):
+    packer = zlib.compressobj(1, zlib.DEFLATED, 15, 8, zlib.Z_RLE)
+    return packer.compress(rows) + packer.flush()
+
+
+def by_pillow(class_map_HW, palette_K3):
+    picture = Image.frombytes("P", class_map_HW.shape[::-1], class_map_HW.tobytes())
+    picture.putpalette(palette_K3.tobytes())
+    file = io.BytesIO()
+    picture.save(file, "PNG", compress_level=1)
+    return file.getvalue()
+
+
+def bench_png(name, scores_KHW, size):
+    palette = masks.voc_palette(len(scores_KHW))
+    class_map = here(scores_KHW, *SIZES[size]).class_map_HW
+    two_bits = packed_rows(class_map, 2)
+    contenders = {
+        "here": partial(masks.encode_png, class_map, palette),
+        "Pillow P level 1": partial(by_pillow, class_map, palette),
+        "cv2 default, grey": lambda: cv2.imencode(".png", class_map)[1],
+        # These get their rows packed and filtered for nothing.
+        "isal 1, only deflate": lambda: isal_zlib.compress(two_bits, 1),
+        "zlib 6, only deflate": lambda: zlib.compress(two_bits, 6),
+        "zlib Z_RLE, only deflate": partial(zlib_runs, two_bits),
+    }
+    taken = medians_ms(contenders, rounds=15 if size == "512x512" else 5)
+    rows = []
+    for encoder, encode in contenders.items():
+        row = {"field": name, "size": size, "encoder": encoder, "ms": round(taken[encoder], 2), "bytes": len(encode())}
+        rows.append(row)
+    return rows
+
+
+def bench_large():
+    rng = np.random.default_rng(0)
+    smooth = fields()["smooth"]
+    many = np.stack([cv2.resize(c, (128, 128)) for c in rng.standard_normal((150, 8, 8)).astype(np.float32)]) * 4
+    thousand = np.stack([cv2.resize(c, (128, 128)) for c in rng.standard_normal((1000, 8, 8)).astype(np.float32)]) * 4
+    found = medians_ms(
+        {
+            "4 classes, 10000x10000": lambda: here(smooth, 10000, 10000),
+            "150 classes, 512x512": lambda: here(many, 512, 512),
+            "150 classes, 512x512, cv2.resize of planes and argmax": lambda: np.stack(
+                [cv2.resize(plane, (512, 512)) for plane in masks.softmax(many)]
+            ).argmax(0),
+            "1000 classes, 4000x3000": lambda: here(thousand, 3000, 4000),
+        },
+        rounds=3,
+    )
+    return {name: round(ms, 1) for name, ms in found.items()}
+
+
+def main():
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+    masks.warm_up()
+    mask_rows = [bench_masks(name, scores, size) for name, scores in fields().items() for size in SIZES]
+    png_rows = [row for name, scores in fields().items() for size in SIZES for row in bench_png(name, scores, size)]
+    large = bench_large()
+    for rows in (mask_rows, png_rows):
+        print(" | ".join(rows[0]))
+        for row in rows:
+            print(" | ".join(str(value) for value in row.values()))
+        print()
+    for name, ms in large.items():
+        print(f"{name}: {ms} ms")
+    print(json.dumps({"masks": mask_rows, "png": png_rows, "large_ms": large}))
+
+
+if __name__ == "__main__":
+    main()

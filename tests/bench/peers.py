@@ -1,0 +1,257 @@
+"""What a user might run instead of `fsf score`, written as they would write it, and the bare model as the limit.
+
+Every contender reads the same encoded pictures and, but for the bare model, leaves a result at the original size for
+each. Each runs in a process of its own: `python -m tests.bench.peers NAME --model M.onnx --weights W.pth --net NET
+--pictures DIR --out DIR` prints one JSON line. The clock starts when the program is loaded and its model is ready to be
+called, pools and clusters excepted: starting those is part of the work.
+"""
+
+# N frames, K classes, H×W pixels
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+COLOURS = [(0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0)]
+SIDE = 224
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What a contender is given."""
+
+    model: Path
+    weights: Path
+    net: str
+    pictures: list[Path]
+    out: Path
+
+
+def ort_session(model: Path, *, threads: int) -> Any:
+    """A session as it comes, with a number of threads."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+
+
+def network_input(image_HWC: np.ndarray) -> np.ndarray:
+    """The seed's preprocessing of one BGR picture: 1×3×224×224."""
+    small = cv2.cvtColor(cv2.resize(image_HWC, (SIDE, SIDE)), cv2.COLOR_BGR2RGB)
+    return np.expand_dims(np.transpose(small.astype(np.float32) / 255.0, (2, 0, 1)), 0)
+
+
+def seed_postprocess(logits_KHW: np.ndarray, image_HWC: np.ndarray, *, draw: bool) -> np.ndarray:
+    """The seed's way from logits to the picture with its classes drawn over it, or to the class map."""
+    import torch
+    from torch.nn import functional
+
+    scores = functional.softmax(torch.from_numpy(logits_KHW).permute(1, 2, 0), dim=-1).numpy()
+    height, width = image_HWC.shape[:2]
+    class_map = cv2.resize(scores, (width, height), interpolation=cv2.INTER_LINEAR).argmax(axis=-1)
+    counts = np.zeros(len(COLOURS))
+    for k in range(len(COLOURS)):
+        counts[k] = np.sum(class_map == k)
+    if not draw:
+        return class_map.astype(np.uint8)
+    painted = np.reshape(np.array(COLOURS, np.uint8)[np.reshape(class_map, [-1])], [height, width, -1])
+    return cv2.addWeighted(image_HWC, 0.6, cv2.cvtColor(painted, cv2.COLOR_RGB2BGR), 0.4, 0)
+
+
+def seed_loop(infer: Callable[[np.ndarray], np.ndarray], task: Task, *, draw: bool = True) -> float:
+    """One picture after another, as the seed's tools do it; returns seconds."""
+    started = time.perf_counter()
+    for path in task.pictures:
+        image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
+        result = seed_postprocess(infer(network_input(image))[0], image, draw=draw)
+        cv2.imwrite(str(task.out / f"{path.stem}.{'jpg' if draw else 'png'}"), result)
+    return time.perf_counter() - started
+
+
+def seed_ort(task: Task) -> float:
+    """The seed's loop on ONNX Runtime, two threads."""
+    session = ort_session(task.model, threads=2)
+    return seed_loop(lambda batch: session.run(None, {"input": batch})[0], task)
+
+
+def seed_ort_plain(task: Task) -> float:
+    """The same without its drawing: a mask for a picture, like for like."""
+    session = ort_session(task.model, threads=2)
+    return seed_loop(lambda batch: session.run(None, {"input": batch})[0], task, draw=False)
+
+
+def torch_network(task: Task, threads: int) -> Any:
+    import torch
+
+    from fsf_core.export.build import load_network
+
+    torch.set_num_threads(threads)
+    return load_network(task.net, num_classes=len(COLOURS), checkpoint=str(task.weights))
+
+
+def seed_torch(task: Task) -> float:
+    """The seed's loop on PyTorch, two threads."""
+    import torch
+
+    network = torch_network(task, 2)
+    with torch.inference_mode():
+        return seed_loop(lambda batch: network(torch.from_numpy(batch)).numpy(), task)
+
+
+def dataloader(task: Task) -> float:
+    """Batches of PyTorch with a DataLoader, masks by interpolation to the original size, as Hugging Face writes it."""
+    import torch
+    from torch.nn import functional
+    from torch.utils.data import DataLoader
+
+    network = torch_network(task, 2)
+    loader: Any = DataLoader(Pictures(task.pictures), batch_size=8, num_workers=1, collate_fn=list)
+    started = time.perf_counter()
+    with torch.inference_mode():
+        for batch in loader:
+            logits = network(torch.from_numpy(np.concatenate([inputs for inputs, _, _ in batch])))
+            probabilities = functional.softmax(logits, dim=1)
+            for scores, (_, size, stem) in zip(probabilities, batch, strict=True):
+                full = functional.interpolate(scores[None], size=size, mode="bilinear", align_corners=False)
+                class_map = full.argmax(dim=1)[0].to(torch.uint8).numpy()
+                cv2.imwrite(str(task.out / f"{stem}.png"), class_map)
+    return time.perf_counter() - started
+
+
+class Pictures:
+    """A map-style dataset of network inputs, sizes and names."""
+
+    def __init__(self, paths: list[Path]) -> None:
+        self._paths = paths
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __getitem__(self, at: int) -> tuple[np.ndarray, tuple[int, int], str]:
+        image = cv2.imread(str(self._paths[at]))
+        return network_input(image), image.shape[:2], self._paths[at].stem
+
+
+class Segment:
+    """A predictor as Ray Data's and Daft's guides show one: a class that loads the model once."""
+
+    def __init__(self, model: str) -> None:
+        self.session = ort_session(Path(model), threads=1)
+
+    def masks(self, images: list[np.ndarray]) -> list[bytes]:
+        """PNG of the class map of every RGB picture, at its own size."""
+        inputs = np.concatenate([network_input(image[..., ::-1]) for image in images])
+        found = []
+        for logits, image in zip(self.session.run(None, {"input": inputs})[0], images, strict=True):
+            powers = np.exp(logits - logits.max(0))
+            scores = np.ascontiguousarray((powers / powers.sum(0)).transpose(1, 2, 0))
+            class_map = cv2.resize(scores, image.shape[1::-1]).argmax(-1).astype(np.uint8)
+            found.append(cv2.imencode(".png", class_map)[1].tobytes())
+        return found
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Ray Data's form: a dict of columns to a dict of columns."""
+        return {"path": batch["path"], "mask": self.masks(list(batch["image"]))}
+
+
+def ray_docs(task: Task) -> float:
+    """Ray Data as its documentation writes a batch job: read_images, map_batches with a class, write_parquet."""
+    import ray
+
+    ray.init(address="local", num_cpus=4, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+    started = time.perf_counter()
+    (
+        ray.data.read_images([str(path) for path in task.pictures], include_paths=True, mode="RGB")
+        .map_batches(
+            Segment, fn_constructor_args=[str(task.model)], batch_size=8, num_cpus=1,
+            compute=ray.data.ActorPoolStrategy(size=2),
+        )
+        .write_parquet(str(task.out))
+    )  # fmt: skip
+    return time.perf_counter() - started
+
+
+def daft_job(task: Task) -> float:
+    """Daft with the same session: download, decode, a class UDF, write_parquet."""
+    import daft
+
+    @daft.cls(max_concurrency=2)
+    class DaftSegment:
+        def __init__(self, model: str) -> None:
+            self.segment = Segment(model)
+
+        @daft.method.batch(return_dtype=daft.DataType.binary(), batch_size=8)
+        def __call__(self, images: daft.Series) -> list[bytes]:
+            return self.segment.masks([np.asarray(image) for image in images.to_pylist()])
+
+    started = time.perf_counter()
+    segment = DaftSegment(str(task.model))
+    frame = daft.from_pydict({"path": [str(path) for path in task.pictures]})
+    image = frame["path"].download().decode_image(mode="RGB")
+    frame.with_column("mask", segment(image)).select("path", "mask").write_parquet(str(task.out))
+    return time.perf_counter() - started
+
+
+def bare(task: Task) -> float:
+    """The model alone, on inputs that lie ready: two processes of one thread, batches of 8, as fsf places actors."""
+    words = [sys.executable, "-m", "tests.bench.peers", "bare_half", "--model", str(task.model)]
+    words += ["--frames", str(len(task.pictures) // 2), "--pictures", str(task.pictures[0].parent)]
+    halves = [subprocess.Popen(words, stdout=subprocess.PIPE) for _ in range(2)]
+    return max(json.loads(half.communicate()[0])["seconds"] for half in halves)
+
+
+def bare_half(model: Path, pictures: Path, frames: int) -> float:
+    """One of the two processes."""
+    session = ort_session(model, threads=1)
+    few = sorted(pictures.iterdir())[:8]
+    batch = np.concatenate([network_input(cv2.imread(str(path))) for path in few])
+    session.run(None, {"input": batch})
+    started = time.perf_counter()
+    for _ in range(frames // 8):
+        session.run(None, {"input": batch})
+    return (time.perf_counter() - started) * frames / (frames // 8 * 8)
+
+
+CONTENDERS: dict[str, Callable[[Task], float]] = {
+    "bare": bare,
+    "seed_ort": seed_ort,
+    "seed_ort_plain": seed_ort_plain,
+    "seed_torch": seed_torch,
+    "ray_docs": ray_docs,
+    "daft": daft_job,
+    "dataloader": dataloader,
+}
+
+
+def main() -> None:
+    """Run one contender and print what it took."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("name")
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--pictures", type=Path, required=True)
+    parser.add_argument("--weights", type=Path)
+    parser.add_argument("--net")
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--frames", type=int)
+    given = parser.parse_args()
+    if given.name == "bare_half":
+        print(json.dumps({"seconds": bare_half(given.model, given.pictures, given.frames)}))
+        return
+    given.out.mkdir(parents=True, exist_ok=True)
+    pictures = sorted(given.pictures.iterdir())[: given.frames]
+    task = Task(model=given.model, weights=given.weights, net=given.net, pictures=pictures, out=given.out)
+    print(json.dumps({"seconds": CONTENDERS[given.name](task), "frames": len(pictures)}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""Small videos made to measure: any codec in any container, and the oddities that real files have.
+
+Knows how to write and how to damage a video. Knows nothing of the code that reads it.
+"""
+
+import io
+import struct
+from collections.abc import Sequence
+from fractions import Fraction
+
+import av
+import cv2
+import numpy as np
+
+RATE = 25
+
+
+def picture(number, *, width_px=96, height_px=64, seed=0):
+    """A smooth random field that wanders, so that every frame differs and prediction has something to do.
+
+    Returns:
+        uint8 BGR, height_px × width_px × 3.
+    """
+    noise = np.random.default_rng(seed).integers(0, 256, (height_px, width_px, 3)).astype(np.uint8)
+    field = cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 3), None, 0, 255, cv2.NORM_MINMAX)
+    return np.ascontiguousarray(np.roll(field, (number, 2 * number), (0, 1)))
+
+
+def clip(
+    codec="libx264",
+    *,
+    container="mp4",
+    frames=30,
+    width_px=96,
+    height_px=64,
+    pixel_format="yuv420p",
+    gop=10,
+    pts: Sequence[int] | None = None,
+    options=None,
+    container_options=None,
+    audio=False,
+    start=0,
+) -> bytes:
+    """Encode a clip in memory.
+
+    Args:
+        codec: FFmpeg's name of the encoder.
+        container: FFmpeg's name of the muxer.
+        pts: time of each frame in 25ths of a second; consecutive where it is left out.
+        start: added to every time, without encoding it again: below 0, MP4 cuts the beginning away by an edit list.
+    """
+    file = io.BytesIO()
+    with av.open(file, "w", format=container, container_options=container_options or {}) as output:
+        stream = output.add_stream(codec, rate=RATE, options=_quiet(codec) | (options or {}))
+        stream.width, stream.height, stream.pix_fmt = width_px, height_px, pixel_format
+        stream.codec_context.gop_size = gop
+        stream.codec_context.thread_count = 1
+        sound = output.add_stream("mp2" if container in ("mpegts", "avi") else "aac", rate=48000) if audio else None
+        packets = []
+        for number in range(frames):
+            image = picture(number, width_px=width_px, height_px=height_px)
+            frame = av.VideoFrame.from_ndarray(image, format="bgr24")
+            frame.pts, frame.time_base = pts[number] if pts else number, Fraction(1, RATE)
+            packets += stream.encode(frame)
+        packets += stream.encode()
+        if sound is not None:
+            packets += _silence(sound, frames)
+        for packet in sorted(packets, key=lambda packet: packet.dts * packet.time_base):
+            if start:
+                shift = int(Fraction(start, RATE) / packet.time_base)
+                packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
+            output.mux(packet)
+    return file.getvalue()
+
+
+def audio_only(container="mp4") -> bytes:
+    """Two seconds of silence and no picture."""
+    file = io.BytesIO()
+    with av.open(file, "w", format=container) as output:
+        sound = output.add_stream("aac", rate=48000)
+        for packet in _silence(sound, 2 * RATE):
+            output.mux(packet)
+    return file.getvalue()
+
+
+def joined(first: bytes, second: bytes) -> bytes:
+    """Two transport streams as one, the second continuing the first's clock: the picture may change its size."""
+    file = io.BytesIO()
+    offset = 0
+    with av.open(file, "w", format="mpegts", container_options={"mpegts_flags": "resend_headers"}) as output:
+        stream = None
+        for part in (first, second):
+            with av.open(io.BytesIO(part)) as source:
+                video = source.streams.video[0]
+                stream = stream or output.add_stream_from_template(video)
+                end = offset
+                for packet in source.demux(video):
+                    if packet.dts is None:
+                        continue
+                    packet.pts, packet.dts = packet.pts + offset, packet.dts + offset
+                    end = max(end, packet.pts + packet.duration)
+                    packet.stream = stream
+                    output.mux(packet)
+                offset = end
+    return file.getvalue()
+
+
+def rotated(mp4: bytes, clockwise_deg: int) -> bytes:
+    """Write the display matrix that phones write (ISO/IEC 14496-12, tkhd), pictures untouched."""
+    a, b, c, d = {90: (0, 1, -1, 0), 180: (-1, 0, 0, -1), 270: (0, -1, 1, 0)}[clockwise_deg]
+    matrix = struct.pack(">9i", a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30)
+    begin = mp4.index(b"tkhd") + 44  # version 0: type 4, flags 4, five times 4, reserved 8, layer to volume 8
+    return mp4[:begin] + matrix + mp4[begin + len(matrix) :]
+
+
+def with_duration(matroska: bytes, seconds: float) -> bytes:
+    """Let a Matroska header declare another duration."""
+    begin = matroska.index(b"\x44\x89\x88") + 3  # Duration, eight bytes
+    return matroska[:begin] + struct.pack(">d", 1000 * seconds) + matroska[begin + 8 :]
+
+
+def packets_of(video: bytes) -> list[tuple[int, int, int, bool]]:
+    """Position and size in the file, pts in ticks and keyframe flag of every stored packet, in decoding order."""
+    with av.open(io.BytesIO(video)) as source:
+        return [(p.pos, p.size, p.pts, p.is_keyframe) for p in source.demux(video=0) if p.size]
+
+
+def overwritten(video: bytes, packet: int, filler: bytes = b"\x00") -> bytes:
+    """Replace the data of one packet by a repeated byte."""
+    position, size, _, _ = packets_of(video)[packet]
+    return video[:position] + filler * size + video[position + size :]
+
+
+def _quiet(codec: str) -> dict[str, str]:
+    return {
+        # With its assembler x264 reads beyond the picture when it looks ahead: every twelfth clip has other bytes.
+        "libx264": {"x264-params": "asm=0"},
+        "libx265": {"x265-params": "log-level=none"},
+        "libsvtav1": {"preset": "12", "svtav1-params": "lp=1"},
+        "libvpx-vp9": {"deadline": "realtime", "cpu-used": "8"},
+    }.get(codec, {})
+
+
+def _silence(sound, frames: int) -> list[av.Packet]:
+    samples = sound.codec_context.frame_size or 1152
+    packets = []
+    for begin in range(0, frames * sound.rate // RATE, samples):
+        frame = av.AudioFrame(format=sound.format.name, layout=sound.layout.name, samples=samples)
+        for plane in frame.planes:
+            plane.update(bytes(plane.buffer_size))
+        frame.pts, frame.sample_rate = begin, sound.rate
+        packets += sound.encode(frame)
+    return packets + sound.encode()

@@ -1,0 +1,119 @@
+"""When a job must say no, and what it must never say: exit codes of the gates, and secrets."""
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from fsf_core import run
+from fsf_core.bundle import Bundle
+from fsf_core.schema import TABLES
+from tests import assets
+from tests.processes import Job, fsf
+
+
+def _pictures(folder: Path, *, good: int, bad: int) -> Path:
+    folder.mkdir()
+    for number in range(good):
+        (folder / f"good {number}.jpg").write_bytes(assets.pillow(assets.picture(), "JPEG"))
+    for number in range(bad):
+        (folder / f"bad {number}.jpg").write_text("no picture")
+    return folder
+
+
+def test_more_failures_than_allowed_end_a_finished_run_with_3(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    pictures = _pictures(tmp_path / "pictures", good=3, bad=1)
+    words = ["score", "--bundle", tiny_bundle.uri, "--manifest", str(pictures), "--out", str(tmp_path / "run")]
+    refused, said = fsf(*words, "--max-failed-share", "0.2")
+    allowed, _ = fsf(*words, "--max-failed-share", "0.25")
+
+    assert (refused, allowed) == (3, 0)
+    assert "1 of 4 items failed" in said
+    assert run.verify(str(tmp_path / "run")) == []
+
+
+def test_a_wrong_input_stops_the_job_early_and_it_goes_on_once_that_is_corrected(
+    tiny_bundle: Bundle, tmp_path: Path
+) -> None:
+    pictures = _pictures(tmp_path / "pictures", good=0, bad=600)
+    out = tmp_path / "run"
+    words = ["score", "--bundle", tiny_bundle.uri, "--manifest", str(pictures), "--out", str(out)]
+    code, said = fsf(*words, "--early-items", "50")
+
+    assert code == 3, said
+    assert "of the first" in said
+    assert "items failed" in said
+    assert not (out / "_SUCCESS").exists()
+    assert run.read_table(str(out), "failures").num_rows < 600
+    for number in range(600):
+        (pictures / f"bad {number}.jpg").write_bytes(assets.pillow(assets.picture(20, 30), "JPEG"))
+    code, said = fsf(*words, "--early-items", "50")
+    assert code == 0, said
+    assert run.verify(str(out)) == []
+
+
+def test_a_first_part_larger_than_the_early_items_is_judged_too(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    """It was not: the job looked only between N and 2 N items."""
+    pictures = _pictures(tmp_path / "pictures", good=1, bad=80)
+    code, said = fsf(
+        "score", "--bundle", tiny_bundle.uri, "--manifest", str(pictures), "--out", str(tmp_path / "run"),
+        "--early-items", "5", "--part-units", "64",
+    )  # fmt: skip
+
+    assert code == 3, said
+    assert "of the first" in said
+
+
+def test_secrets_in_uris_appear_nowhere(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    far = {
+        "s3cr3tPa55": "https://nightly:s3cr3tPa55@127.0.0.1:9/a.jpg",
+        "5ignedS3cret": "https://127.0.0.1:9/a.jpg?X-Amz-Signature=5ignedS3cret&x=1",
+    }
+    (tmp_path / "good.jpg").write_bytes(assets.pillow(assets.picture(), "JPEG"))
+    lines = [f"{number},{uri}" for number, uri in enumerate(far.values())]
+    (tmp_path / "items.csv").write_text("\n".join(["id,uri", f"near,{tmp_path / 'good.jpg'}", *lines]) + "\n")
+    out = tmp_path / "run"
+    job = Job("score", "--bundle", tiny_bundle.uri, "--manifest", str(tmp_path / "items.csv"), "--out", str(out))
+    code, said = job.wait()
+
+    assert code == 0, said
+    assert ["***" in row["uri"] for row in run.read_table(str(out), "failures").to_pylist()] == [True, True]
+    logs = [*Path(tempfile.gettempdir(), "ray").glob(f"session_*_{job.process.pid}")]
+    assert logs, "Ray keeps its logs there"
+    for secret in far:
+        assert secret not in said
+        assert not _files_with(secret, [out, *logs])
+
+
+def test_secrets_in_a_uri_that_no_library_opens_appear_nowhere(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text("id,uri\nfar,s3://AKIAEXAMPLE:s3cr3tKey@bucket.invalid/a.jpg\n")
+    out = tmp_path / "run"
+    code, said = fsf("score", "--bundle", tiny_bundle.uri, "--manifest", str(tmp_path / "items.csv"), "--out", str(out))
+
+    assert code in {2, 3}, said  # 3: the library is installed, and there is no such bucket
+    assert "***" in said or code == 3
+    assert "s3cr3tKey" not in said
+    assert not _files_with("s3cr3tKey", [out])
+
+
+def _files_with(secret: str, folders: list[Path]) -> list[Path]:
+    """Regular files that hold the secret; tables are compressed, but the receipts and JSON beside them are not."""
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
+    found = [path for path in files if secret.encode() in path.read_bytes()]
+    tables = [str(row) for folder in folders for name in TABLES for row in _rows(folder, name)]
+    return found + [Path(secret) for row in tables if secret in row]
+
+
+def _rows(folder: Path, name: str) -> list[dict]:
+    return run.read_table(str(folder), name).to_pylist() if (folder / "run.json").exists() else []
+
+
+def test_secrets_in_options_appear_nowhere(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    shutil.copytree(tiny_bundle.uri, tmp_path / "bundle")
+    code, said = fsf(
+        "score", "--bundle", str(tmp_path / "bundle"), "--manifest", "https://user:s3cr3tPa55@127.0.0.1:9/items.csv",
+        "--out", str(tmp_path / "run"),
+    )  # fmt: skip
+
+    assert code == 2
+    assert "s3cr3tPa55" not in said
+    assert "***" in said

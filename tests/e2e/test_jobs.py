@@ -1,0 +1,255 @@
+"""The jobs as people start them: as processes, on a laptop and by `ray job submit`."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from ray.job_submission import JobStatus, JobSubmissionClient
+
+from fsf_core import run
+from fsf_core.bundle import Bundle
+from tests import assets
+from tests.processes import wait_for
+from tests.tiny_net import build
+
+ROOT = Path(__file__).parents[2]
+CLASSES = "background,sunburn,ulcer,wind_scarring"
+ITEMS = 1500
+
+
+def fsf(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command as a user would; returns what it said."""
+    return subprocess.run(
+        [sys.executable, "-m", "jobs.fsf", *words],
+        cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+
+
+def last_json(said: str) -> dict:
+    return json.loads(said.strip().splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pictures")
+    assets.write_good(folder)
+    (folder / "cut.jpg").write_bytes(next(iter(folder.rglob("*.jpg"))).read_bytes()[:200])
+    return folder
+
+
+def test_checkpoint_to_masks_in_one_command(pictures: Path, tmp_path: Path) -> None:
+    torch.save(build().state_dict(), tmp_path / "weights.pth")
+    done = fsf(
+        "score", "--net", "tests.tiny_net:build", "--checkpoint", str(tmp_path / "weights.pth"), "--classes", CLASSES,
+        "--manifest", str(pictures), "--out", str(tmp_path / "run"), "--provider", "cpu",
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stderr
+    summary = last_json(done.stdout)
+    assert summary["items"]["failed"] == 1
+    assert summary["failures"] == {"DecodeError": 1}
+    assert summary["provider"] == "cpu"
+    assert fsf("verify", str(tmp_path / "run")).returncode == 0
+
+
+def test_logs_are_one_event_a_line_and_results_are_on_stdout(
+    tiny_bundle: Bundle, pictures: Path, tmp_path: Path
+) -> None:
+    done = fsf("score", "--bundle", tiny_bundle.uri, "--manifest", str(pictures), "--out", str(tmp_path / "run"))
+
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    assert lines, "a run says how it goes"
+    assert all("event=" in line for line in lines), done.stderr
+    assert "took=cpu" in done.stderr, "auto says what it took"
+    assert "wind_scarring" in done.stdout or "background" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--manifest", "nowhere.csv"], "does not exist"),
+        (["--manifest", "{empty}"], "lists no items"),
+        (["--manifest", "{column}"], "`uri`"),
+        (["--manifest", "{twice}"], "more than once"),
+        (["--manifest", "{torn}"], "not a readable .parquet"),
+        (["--manifest", "{pictures}", "--provider", "gpu"], "gpu"),
+        (["--manifest", "{pictures}", "--provider", "cuda"], "GPU"),
+        (["--manifest", "{pictures}", "--out", "{foreign}"], "not a run"),
+        (["--manifest", "{pictures}", "--batch-frames", "0"], "at least 1"),
+        (["--manifest", "{pictures}", "--ovrelays"], "overlays"),
+    ],
+)
+def test_wrong_commands_end_with_2_and_say_what_to_do(
+    words: list[str], says: str, tiny_bundle: Bundle, pictures: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "column.csv").write_text("path,kind\na.jpg,image\n")
+    (tmp_path / "twice.csv").write_text("id,uri\nx,a.jpg\nx,b.jpg\n")
+    (tmp_path / "torn.parquet").write_bytes(b"PAR1 and then nothing")
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "thesis.docx").write_text("years of work")
+    places = {
+        "{empty}": "empty", "{column}": "column.csv", "{twice}": "twice.csv", "{torn}": "torn.parquet",
+        "{foreign}": "foreign",
+    }  # fmt: skip
+    told = [str(tmp_path / places[word]) if word in places else word for word in words]
+    told = [str(pictures) if word == "{pictures}" else word for word in told]
+    out = [] if "--out" in told else ["--out", str(tmp_path / "run")]
+    done = fsf("score", "--bundle", tiny_bundle.uri, *told, *out)
+
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert says in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    assert (tmp_path / "foreign" / "thesis.docx").exists()
+
+
+def test_options_may_come_from_yaml_and_the_environment(tiny_bundle: Bundle, pictures: Path, tmp_path: Path) -> None:
+    config = tmp_path / "job.yaml"
+    config.write_text(f"bundle: {tiny_bundle.uri}\nmanifest: {pictures}\nprovider: cuda\nmask-size: model\n")
+    done = fsf(
+        "score", "--config", str(config), "--out", str(tmp_path / "run"),
+        FSF_SCORE_PROVIDER="cpu",
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stderr
+    assert run.read_json(str(tmp_path / "run"), "run.json")["fingerprint"]["mask_size"] == "model"
+
+
+def test_a_run_of_which_nothing_was_scored_fails_the_gate(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "a.jpg").write_text("not a picture")
+    done = fsf(
+        "score", "--bundle", tiny_bundle.uri, "--manifest", str(tmp_path / "pictures"), "--out", str(tmp_path / "run")
+    )
+
+    assert done.returncode == 3
+    assert "1 of 1 items failed" in done.stderr
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_run_is_resumed_by_the_same_command(
+    number: signal.Signals, code: int, tiny_bundle: Bundle, tmp_path: Path
+) -> None:
+    assets.write_good(tmp_path / "pictures")
+    sources = sorted((tmp_path / "pictures").rglob("*.jpg"))
+    with (tmp_path / "items.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("id", "uri"), *((n, sources[n % len(sources)]) for n in range(ITEMS))])
+    words = [
+        "score", "--bundle", tiny_bundle.uri, "--manifest", str(tmp_path / "items.csv"), "--out", str(tmp_path / "run"),
+        "--provider", "cpu", "--part-units", "32",
+    ]  # fmt: skip
+    with subprocess.Popen(
+        [sys.executable, "-m", "jobs.fsf", *words], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as job:
+        wait_for(lambda: len(list((tmp_path / "run" / "receipts").glob("*.arrow"))) >= 3, seconds=120)
+        job.send_signal(number)
+        _, said = job.communicate(timeout=60)
+
+    assert job.returncode == code, said
+    assert "same command again" in said
+    assert not (tmp_path / "run" / "_SUCCESS").exists()
+    kept = sum(receipt.units.num_rows for receipt in run.receipts(str(tmp_path / "run")))
+    assert 0 < kept < ITEMS
+    done = fsf(*words)
+    assert done.returncode == 0, done.stderr
+    summary = last_json(done.stdout)
+    assert summary["resumed_items"] >= kept
+    assert summary["frames"] == ITEMS
+    assert run.verify(str(tmp_path / "run")) == []
+
+
+def test_inspect_prints_the_table_and_draws_the_picture(tiny_bundle: Bundle, pictures: Path, tmp_path: Path) -> None:
+    fsf("score", "--bundle", tiny_bundle.uri, "--manifest", str(pictures), "--out", str(tmp_path / "run"))
+    whole = fsf("inspect", str(tmp_path / "run"))
+    item = run.read_table(str(tmp_path / "run"), "masks", columns=["item_id"]).column("item_id")[0].as_py()
+    one = fsf("inspect", str(tmp_path / "run"), item, "--png", str(tmp_path / "look.png"))
+
+    assert whole.returncode == one.returncode == 0, whole.stderr + one.stderr
+    assert "-" * 63 in whole.stdout
+    assert "cut.jpg" in whole.stdout
+    assert (tmp_path / "look.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.fixture(scope="module")
+def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real head with its dashboard; yields the address for jobs."""
+    home = tmp_path_factory.mktemp("r")
+    environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+    words = [
+        "start", "--head", "--block", "--node-ip-address=127.0.0.1", "--port=26379", "--dashboard-host=127.0.0.1",
+        "--dashboard-port=28265", "--dashboard-agent-listen-port=25365", "--ray-client-server-port=20001",
+        "--min-worker-port=21000", "--max-worker-port=21999", "--num-cpus=4", "--object-store-memory=300000000",
+        "--disable-usage-stats", f"--temp-dir={home}",
+    ]  # fmt: skip
+    ray = Path(sys.executable).parent / "ray"
+    with subprocess.Popen(
+        [ray, *words], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as daemon:
+        before = os.environ.get("RAY_AUTH_MODE")
+        os.environ["RAY_AUTH_MODE"] = "disabled"
+        try:
+            wait_for(lambda: _answers("http://127.0.0.1:28265"), seconds=90)
+            yield "http://127.0.0.1:28265"
+        finally:
+            daemon.terminate()
+            daemon.wait(timeout=60)
+            os.environ.pop("RAY_AUTH_MODE")
+            if before is not None:
+                os.environ["RAY_AUTH_MODE"] = before
+
+
+def _answers(address: str) -> bool:
+    try:
+        JobSubmissionClient(address).list_jobs()
+    except Exception:  # noqa: BLE001 - not yet
+        return False
+    return True
+
+
+def _submit(address: str, *words: str) -> tuple[JobStatus, int | None, str]:
+    """Submit, wait, and give status, exit code and output."""
+    client = JobSubmissionClient(address)
+    job = client.submit_job(
+        entrypoint=" ".join([sys.executable, "-m", "jobs.score", *words]), runtime_env={"working_dir": str(ROOT)}
+    )
+    wait_for(lambda: client.get_job_status(job).is_terminal(), seconds=240)
+    return client.get_job_status(job), client.get_job_info(job).driver_exit_code, client.get_job_logs(job)
+
+
+def test_ray_job_submit_runs_the_same_job(head: str, tiny_bundle: Bundle, pictures: Path, tmp_path: Path) -> None:
+    status, code, said = _submit(
+        head, "--bundle", tiny_bundle.uri, "--manifest", str(pictures), "--out", str(tmp_path / "run"),
+        "--provider", "cpu", "--actors", "1",
+    )  # fmt: skip
+
+    assert (status, code) == (JobStatus.SUCCEEDED, 0), said
+    assert '"failures": {"DecodeError": 1}' in said
+    assert run.verify(str(tmp_path / "run")) == []
+
+
+def test_ray_job_submit_reports_a_wrong_command(head: str, tiny_bundle: Bundle, tmp_path: Path) -> None:
+    status, code, said = _submit(
+        head, "--bundle", tiny_bundle.uri, "--manifest", str(tmp_path / "no.csv"), "--out", str(tmp_path / "run")
+    )
+
+    assert (status, code) == (JobStatus.FAILED, 2)
+    assert "does not exist" in said
+
+
+def test_more_actors_than_fit_are_refused_at_once(
+    head: str, tiny_bundle: Bundle, pictures: Path, tmp_path: Path
+) -> None:
+    status, code, said = _submit(
+        head, "--bundle", tiny_bundle.uri, "--manifest", str(pictures), "--out", str(tmp_path / "run"),
+        "--provider", "cpu", "--actors", "4",
+    )  # fmt: skip
+
+    assert (status, code) == (JobStatus.FAILED, 2)
+    assert "found room for 2 actors" in said

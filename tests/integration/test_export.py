@@ -1,0 +1,267 @@
+"""The export job with the real exporters: what it leaves, what it refuses, and that it refuses without a trace."""
+
+import importlib.metadata
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from fsf_core.bundle import load_bundle, read_model, read_parity
+from fsf_core.errors import BundleError, CheckpointError, ConfigError, OutputError, ParityError
+from fsf_core.export import convert
+from fsf_core.export.convert import to_onnx
+from fsf_core.export.flow import export
+from fsf_core.export.graph import model_bytes, opset_of
+from fsf_core.export.pictures import drawn
+from fsf_core.export.request import Request
+from fsf_core.geometry import PROFILES, fit
+from fsf_core.session import Session
+from tests.tiny_net import build
+from tests.tiny_onnx import tiny_onnx
+
+PARTS = {
+    "classes": ("background", "sunburn", "ulcer", "wind_scarring"),
+    "palette": tuple((i, 0, 255 - i) for i in range(256)),
+}
+TINY = PARTS | {"net": "tests.tiny_net:build", "exporter": "torchscript"}
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "tiny.pth"
+    net = build()
+    torch.nn.init.uniform_(net.head.bias, -1, 1)
+    torch.save(net.state_dict(), path)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory, checkpoint):
+    out = tmp_path_factory.mktemp("bundles") / "tiny"
+    return export(Request(**TINY, checkpoint=checkpoint), out=str(out))
+
+
+def files(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_bundle_holds_the_network_in_both_forms_and_its_proof(exported):
+    assert not exported.reused
+    bundle = load_bundle(exported.bundle.uri)
+    assert bundle == exported.bundle
+    assert bundle.classes == PARTS["classes"]
+    assert bundle.palette == PARTS["palette"][:4]
+    assert bundle.profile == PROFILES["fastsegformer"]
+    assert (bundle.origin.network, bundle.origin.opset, bundle.origin.exporter) == (TINY["net"], 17, "torchscript")
+    assert set(bundle.origin.tools) == {"fsf", "onnx", "onnxruntime", "torch", "onnxscript"}
+    report = read_parity(bundle)
+    assert report["passed"] is True
+    assert {picture["variant"] for picture in report["pictures"]} == {"plain", "fused"}
+
+
+def test_both_forms_answer_as_the_network_does(exported, checkpoint):
+    net = build()
+    net.load_state_dict(torch.load(checkpoint, weights_only=True))
+    frame_HWC = fit(drawn()[0].image_HWC, exported.bundle.profile)
+    batch_NCHW = np.ascontiguousarray(frame_HWC.transpose(2, 0, 1)[None], np.float32) / np.float32(255)
+    with torch.inference_mode():
+        expected_NKHW = net.eval()(torch.from_numpy(batch_NCHW)).numpy()
+    assert np.abs(Session(read_model(exported.bundle)).run(batch_NCHW) - expected_NKHW).max() < 1e-5
+    fused = Session(read_model(exported.bundle, "fused"))
+    class_maps_NHW, _ = fused.run_fused(frame_HWC[None], height_px=224, width_px=224)
+    assert (class_maps_NHW == expected_NKHW.argmax(axis=1)).mean() > 0.9999
+
+
+def test_the_same_request_is_not_exported_twice(exported, checkpoint, monkeypatch):
+    monkeypatch.setattr(convert, "to_onnx", None)  # would fail if it were called
+    again = export(Request(**TINY, checkpoint=checkpoint), out=exported.bundle.uri)
+    assert again.reused
+    assert again.bundle == exported.bundle
+
+
+def test_the_same_request_elsewhere_gives_the_same_identity(exported, checkpoint, tmp_path):
+    again = export(Request(**TINY, checkpoint=checkpoint), out=str(tmp_path / "again"))
+    assert not again.reused
+    assert again.bundle.sha256 == exported.bundle.sha256
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"classes": ("a", "b", "c", "d")}, "classes"),
+        ({"opset": 18}, "graph"),
+        ({"input_name": "images"}, "graph"),
+        ({"profile": "fastsegformer-train"}, "profile"),
+    ],
+)
+def test_another_request_is_refused_and_named_and_the_bundle_stays(exported, checkpoint, change, named):
+    with pytest.raises(OutputError, match=f"another request, which differs in {named}; choose another --out"):
+        export(Request(**TINY | change, checkpoint=checkpoint), out=exported.bundle.uri)
+    assert load_bundle(exported.bundle.uri) == exported.bundle
+
+
+def test_other_weights_are_another_request(exported):
+    with pytest.raises(OutputError, match="differs in weights"):
+        export(Request(**TINY), out=exported.bundle.uri)
+
+
+def test_an_altered_bundle_is_not_reused(checkpoint, tmp_path):
+    out = tmp_path / "copy"
+    export(Request(**TINY, checkpoint=checkpoint), out=str(out))
+    with (out / "model.onnx").open("ab") as file:
+        file.write(b"!")
+    with pytest.raises(BundleError, match=r"model\.onnx was altered.*remove the folder"):
+        export(Request(**TINY, checkpoint=checkpoint), out=str(out))
+
+
+def test_a_folder_with_other_files_is_refused_before_anything_is_exported(tmp_path, checkpoint, monkeypatch):
+    monkeypatch.setattr(convert, "to_onnx", None)
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(OutputError, match=r"already holds thesis\.txt"):
+        export(Request(**TINY, checkpoint=checkpoint), out=str(tmp_path))
+    assert files(tmp_path) == ["thesis.txt"]
+
+
+def forget_the_batch_statistics(net):
+    net.stem[1].running_var *= 1.01
+
+
+def shift_one_weight(net):
+    with torch.no_grad():
+        net.body[0].weight[3, 2, 1, 1] += 0.05
+
+
+def use_the_epsilon_of_another_framework(net):
+    net.body[1].eps = 1e-3
+
+
+@pytest.mark.parametrize(
+    "damage", [forget_the_batch_statistics, shift_one_weight, use_the_epsilon_of_another_framework]
+)
+def test_the_gate_refuses_a_graph_that_was_damaged_on_the_way_and_leaves_no_bundle(tmp_path, monkeypatch, damage):
+    def damaging(module, *args, **options):
+        other = build()
+        other.load_state_dict(module.state_dict())
+        damage(other)
+        return to_onnx(other, *args, **options)
+
+    monkeypatch.setattr(convert, "to_onnx", damaging)
+    with pytest.raises(ParityError, match="does not answer as the original") as caught:
+        export(Request(**TINY), out=str(tmp_path / "bundle"))
+    assert caught.value.report.pictures
+    assert files(tmp_path) == []
+
+
+def test_the_gate_leaves_an_empty_folder_empty(tmp_path, monkeypatch):
+    def opposite(module, *args, **options):
+        with torch.no_grad():
+            model = to_onnx(build(), *args, **options)
+        module.head.weight.data.neg_()
+        return model
+
+    monkeypatch.setattr(convert, "to_onnx", opposite)
+    with pytest.raises(ParityError):
+        export(Request(**TINY), out=str(tmp_path))
+    assert files(tmp_path) == []
+
+
+def test_pictures_of_the_user_are_part_of_the_proof(tmp_path, checkpoint):
+    (tmp_path / "samples").mkdir()
+    cv2.imwrite(str(tmp_path / "samples" / "mine.png"), drawn()[3].image_HWC[:200])
+    request = Request(**TINY, checkpoint=checkpoint, samples=str(tmp_path / "samples"))
+    bundle = export(request, out=str(tmp_path / "bundle")).bundle
+    mine = [picture for picture in read_parity(bundle)["pictures"] if picture["name"] == "mine.png"]
+    assert {(picture["height_px"], picture["width_px"]) for picture in mine if picture["batch"] == 1} == {(200, 251)}
+    cv2.imwrite(str(tmp_path / "samples" / "mine.png"), drawn()[3].image_HWC[:150])
+    with pytest.raises(OutputError, match="differs in samples"):
+        export(request, out=str(tmp_path / "bundle"))
+
+
+@pytest.mark.parametrize("opset", [11, 12])
+def test_a_file_of_the_seeds_time_is_taken(tmp_path, opset):
+    path = tmp_path / "best.onnx"
+    path.write_bytes(tiny_onnx(opset=opset, batch=1).SerializeToString())
+    bundle = export(Request(**PARTS, onnx=str(path)), out=str(tmp_path / "bundle")).bundle
+    assert (bundle.origin.network, bundle.origin.opset) == ("onnx", opset)
+    assert (bundle.signature.input_name, bundle.signature.output_name) == ("images:0", "seg/scores")
+    assert set(bundle.variants) == {"plain", "fused"}
+    assert export(Request(**PARTS, onnx=str(path)), out=str(tmp_path / "bundle")).reused
+
+
+def test_a_file_with_another_number_of_classes_is_refused(tmp_path):
+    path = tmp_path / "best.onnx"
+    path.write_bytes(tiny_onnx(num_classes=3).SerializeToString())
+    with pytest.raises(ParityError, match="tells 3 classes apart, but 4 are named"):
+        export(Request(**PARTS, onnx=str(path)), out=str(tmp_path / "bundle"))
+    assert files(tmp_path) == ["best.onnx"]
+
+
+def test_a_letterbox_profile_has_the_plain_form_alone(tmp_path):
+    bundle = export(Request(**TINY, profile="fastsegformer-train"), out=str(tmp_path / "bundle")).bundle
+    assert set(bundle.variants) == {"plain"}
+    assert bundle.profile.mode == "letterbox"
+
+
+def test_the_graph_is_shown_on_request_and_again_when_reused(tmp_path):
+    shown = []
+    for _ in range(2):
+        export(Request(**TINY), out=str(tmp_path / "bundle"), show_graph=shown.append)
+    assert "%input[FLOAT, batchx3x224x224]" in shown[0]
+    assert shown[0] == shown[1]
+
+
+def test_a_checkpoint_that_is_missing_or_foreign_is_refused_in_words(tmp_path):
+    with pytest.raises(CheckpointError, match=r"gone\.pth does not exist"):
+        export(Request(**TINY, checkpoint=str(tmp_path / "gone.pth")), out=str(tmp_path / "bundle"))
+    torch.save({"other": torch.zeros(1)}, tmp_path / "other.pth")
+    with pytest.raises(CheckpointError, match="missing"):
+        export(Request(**TINY, checkpoint=str(tmp_path / "other.pth")), out=str(tmp_path / "bundle"))
+    assert files(tmp_path) == ["other.pth"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, "no model is named"),
+        ({"net": "fastsegformer-p"}, "comes without weights; pass --checkpoint"),
+        ({"net": "fastsegformer-p", "checkpoint": "a.pth", "onnx": "b.onnx"}, "pass the file alone"),
+        ({"net": "a:b", "profile": "fastsegformr"}, "choose one of fastsegformer, fastsegformer-train"),
+        ({"net": "a:b", "classes": ("one",)}, "at least two names"),
+        ({"net": "a:b", "classes": ("one", "one")}, "no two equal"),
+        ({"net": "a:b", "palette": ((0, 0, 0),)}, "1 colours for 4 classes"),
+    ],
+)
+def test_a_request_that_makes_no_sense_is_refused_at_once(options, words):
+    with pytest.raises(ConfigError, match=words):
+        Request(**PARTS | options)
+
+
+def test_a_missing_exporter_names_the_extra(tmp_path, monkeypatch):
+    def version(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    with pytest.raises(ConfigError, match=r"export needs onnx, .*pip install 'fsf\[export\]'"):
+        export(Request(**TINY), out=str(tmp_path / "bundle"))
+
+
+def test_dynamo_writes_opset_20_and_the_same_bytes_every_time():
+    profile = PROFILES["fastsegformer"]
+    first, second = (to_onnx(build(), profile, exporter="dynamo", opset=20) for _ in range(2))
+    assert opset_of(first) == 20
+    assert model_bytes(first) == model_bytes(second)
+    assert b"site-packages" not in model_bytes(first)
+    assert b"tiny_net.py" not in model_bytes(first)
+
+
+def test_dynamo_raises_a_low_opset_silently_and_we_do_not(capfd):
+    with pytest.raises(ConfigError, match="asked for opset 12, the dynamo exporter wrote 18; pass --opset 18"):
+        to_onnx(build(), PROFILES["fastsegformer"], exporter="dynamo", opset=12)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_network_goes_through_dynamo_gate_and_all(tmp_path):
+    bundle = export(Request(**PARTS, net="tests.tiny_net:build"), out=str(tmp_path / "bundle")).bundle
+    assert (bundle.origin.exporter, bundle.origin.opset) == ("dynamo", 20)
+    assert read_parity(bundle)["passed"] is True

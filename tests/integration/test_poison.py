@@ -1,0 +1,104 @@
+"""Items that crash, hang or eat memory, on a real local Ray: each costs one failure row, and its neighbours nothing."""
+
+from pathlib import Path
+
+import pytest
+
+from fsf_core import run
+from fsf_core.bundle import Bundle
+from fsf_core.config import ScoreConfig
+from fsf_core.score.job import score
+from tests import assets, crashers, ledger
+
+pytestmark = pytest.mark.usefixtures("no_ray_left")
+
+GOOD = 24
+ITEM_SECONDS = 5.0
+
+
+@pytest.fixture(scope="module")
+def runs(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict]:
+    """A run over good pictures and a video, and one over the same with every kind of poison among them."""
+    home = tmp_path_factory.mktemp("poison")
+    clip = crashers.video("chatter", frames=20, at_frame=40)
+    for folder in ("clean", "mixed"):
+        for number in range(GOOD):
+            data = assets.pillow(assets.picture(40 + number, 60), "JPEG")
+            _write(home / folder / f"good/{number:02d}.jpg", data)
+        _write(home / folder / "good/clip.mkv", clip)
+    for deed in crashers.DEADLY:
+        _write(home / "mixed" / f"good/{deed}.png", crashers.picture(deed))
+    _write(home / "mixed" / "good/loud.png", crashers.picture("chatter"))
+    _write(home / "mixed" / "good/deadly.mkv", crashers.video("segfault", frames=20, at_frame=12))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", crashers.POISON)
+        summaries = {
+            folder: _score(home / folder, home / f"{folder} run", tiny_bundle) for folder in ("clean", "mixed")
+        }
+    return home / "clean run", home / "mixed run", summaries["mixed"]
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+
+
+def _score(folder: Path, out: Path, bundle: Bundle) -> dict:
+    return score(
+        ScoreConfig(
+            bundle=bundle.uri, manifest=str(folder), out=str(out), provider="cpu", segment_frames=8,
+            item_seconds=ITEM_SECONDS, item_memory_mb=768,
+        )
+    )  # fmt: skip
+
+
+def test_every_poisonous_item_costs_one_failure_row(runs: tuple[Path, Path, dict]) -> None:
+    rows = run.read_table(str(runs[1]), "failures").to_pylist()
+    lost_segments = ["good/deadly.mkv"] * 2
+
+    assert sorted(row["item_id"] for row in rows) == sorted(
+        [*lost_segments, *(f"good/{deed}.png" for deed in crashers.DEADLY)]
+    )
+    assert {row["stage"] for row in rows} == {"decode"}
+
+
+@pytest.mark.parametrize(
+    ("item", "says"),
+    [
+        ("good/abort.png", "SIGABRT"),
+        ("good/kill.png", "SIGKILL"),
+        ("good/segfault.png", "SIGSEGV"),
+        ("good/hang.png", "no result after 5 s"),
+        ("good/devour.png", "MemoryError"),
+        ("good/deadly.mkv", "SIGSEGV"),
+    ],
+)
+def test_the_reason_says_how_it_ended(runs: tuple[Path, Path, dict], item: str, says: str) -> None:
+    rows = run.read_table(str(runs[1]), "failures", item_id=item).to_pylist()
+
+    assert says in rows[0]["error_message"]
+
+
+def test_good_neighbours_have_the_masks_of_a_run_without_poison(runs: tuple[Path, Path, dict]) -> None:
+    clean, mixed, _ = runs
+    wanted = ledger.sorted_rows(str(clean), "masks", but=("uri", "run_id"))
+    bad = {"good/deadly.mkv", "good/loud.png"}
+    found = [row for row in ledger.sorted_rows(str(mixed), "masks", but=("uri", "run_id")) if row["item_id"] not in bad]
+
+    assert len(wanted) == GOOD + 20
+    assert found == wanted
+
+
+def test_a_poisonous_video_keeps_the_segments_before_its_end(runs: tuple[Path, Path, dict]) -> None:
+    frames = run.read_table(str(runs[1]), "masks", item_id="good/deadly.mkv").column("frame_index").to_pylist()
+
+    assert sorted(frames) == list(range(8))
+
+
+def test_the_run_ends_whole(runs: tuple[Path, Path, dict]) -> None:
+    _, mixed, summary = runs
+
+    assert summary["items"]["failed"] == len(crashers.DEADLY) + 1
+    assert summary["items"]["total"] == GOOD + 1 + len(crashers.DEADLY) + 2
+    assert run.verify(str(mixed)) == []

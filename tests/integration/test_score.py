@@ -1,0 +1,202 @@
+"""The scoring job in this process, on a real local Ray: what goes in comes out, as the contract says."""
+
+import json
+from pathlib import Path
+
+import cv2
+import duckdb
+import numpy as np
+import pytest
+
+from fsf_core import masks, run
+from fsf_core.bundle import Bundle, read_model
+from fsf_core.config import ScoreConfig
+from fsf_core.errors import ManifestError, OutputError, ProviderError
+from fsf_core.score.job import score
+from fsf_core.session import Session
+from tests import assets, clips
+
+pytestmark = pytest.mark.usefixtures("no_ray_left")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Good pictures, every kind of broken file, and a video."""
+    home = tmp_path_factory.mktemp("media")
+    assets.write_good(home / "good")
+    assets.write_broken(home / "broken")
+    (home / "clip.mp4").write_bytes(clips.clip(frames=30))
+    return home
+
+
+@pytest.fixture(scope="module")
+def finished(folder: Path, tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
+    out = tmp_path_factory.mktemp("runs") / "mixed"
+    summary = score(
+        ScoreConfig(bundle=tiny_bundle.uri, manifest=str(folder), out=str(out), provider="cpu", segment_frames=8)
+    )
+    return out, summary
+
+
+def _seed_path(image_HWC: np.ndarray, bundle: Bundle) -> np.ndarray:
+    """The seed's way from a picture to its class map, written out."""
+    session = Session(read_model(bundle), provider="cpu")
+    small = cv2.cvtColor(cv2.resize(image_HWC, (224, 224), interpolation=cv2.INTER_LINEAR), cv2.COLOR_BGR2RGB)
+    logits = session.run((small.astype(np.float32) / np.float32(255)).transpose(2, 0, 1)[None])[0]
+    powers = np.exp(logits - logits.max(0))
+    probabilities = powers / powers.sum(0)
+    height_px, width_px = image_HWC.shape[:2]
+    return np.stack([cv2.resize(plane, (width_px, height_px)) for plane in probabilities]).argmax(0)
+
+
+def test_every_item_ends_as_frames_or_as_a_failure(finished: tuple[Path, dict], folder: Path) -> None:
+    out, summary = finished
+    listed = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file() or path.is_symlink()}
+    scored = set(run.read_table(str(out), "masks").column("item_id").to_pylist())
+    failed = set(run.read_table(str(out), "failures").column("item_id").to_pylist())
+
+    assert summary["items"]["total"] == len(scored | failed)
+    assert scored | failed <= listed
+    assert not {item for item in scored | failed if item.startswith("good/")} - scored
+    assert not {item for item in failed if item.startswith("good/")}
+    assert len({item for item in failed if item.startswith("broken/")}) >= 10
+
+
+def test_failures_say_stage_type_and_reason(finished: tuple[Path, dict]) -> None:
+    rows = run.read_table(str(finished[0]), "failures").to_pylist()
+
+    assert {row["stage"] for row in rows} == {"decode"}
+    assert {row["error_type"] for row in rows} <= {"DecodeError", "LimitError", "FetchError", "BrokenVideoError"}
+    assert all(len(row["error_message"]) > 20 for row in rows)
+
+
+def test_masks_equal_the_seeds_path(finished: tuple[Path, dict], folder: Path, tiny_bundle: Bundle) -> None:
+    rows = run.read_table(str(finished[0]), "masks").to_pylist()
+    differing = total = 0
+    for row in rows:
+        if row["pts_s"] is not None:
+            continue
+        image_HWC = cv2.imdecode(np.frombuffer(Path(row["uri"]).read_bytes(), np.uint8), cv2.IMREAD_COLOR)
+        found = masks.decode_png(row["mask"]["bytes"])
+        assert found.shape == image_HWC.shape[:2]
+        differing += int((found != _seed_path(image_HWC, tiny_bundle)).sum())
+        total += found.size
+
+    assert total > 100_000
+    assert differing / total < 1e-4
+
+
+def test_video_frames_are_numbered_and_timed_as_in_the_file(finished: tuple[Path, dict], folder: Path) -> None:
+    rows = run.read_table(str(finished[0]), "masks", item_id="clip.mp4").sort_by("frame_index")
+
+    assert rows.column("frame_index").to_pylist() == list(range(30))
+    assert np.all(np.diff(rows.column("pts_s").to_numpy()) > 0)
+
+
+def test_statistics_agree_with_the_masks(finished: tuple[Path, dict]) -> None:
+    out = finished[0]
+    found = {(r["item_id"], r["frame_index"]): masks.decode_png(r["mask"]["bytes"]) for r in _rows(out, "masks")}
+    for row in _rows(out, "class_stats"):
+        class_map = found[row["item_id"], row["frame_index"]]
+        assert row["pixels"] == int((class_map == row["class_id"]).sum())
+        assert row["ratio"] == row["pixels"] / class_map.size
+
+
+def test_tables_open_in_duckdb_without_this_code(finished: tuple[Path, dict]) -> None:
+    out, summary = finished
+    frames = duckdb.sql(f"select count(*) from '{out}/masks/*.parquet'").fetchall()
+    pixels = duckdb.sql(
+        f"select class_name, sum(pixels)::bigint from '{out}/class_stats/*.parquet' group by 1"
+    ).fetchall()
+
+    assert frames == [(summary["frames"],)]
+    assert dict(pixels) == {entry["name"]: entry["pixels"] for entry in summary["classes"]}
+
+
+def test_a_finished_run_is_whole_and_marked(finished: tuple[Path, dict]) -> None:
+    out, summary = finished
+
+    assert run.verify(str(out)) == []
+    assert (out / "_SUCCESS").exists()
+    assert json.loads((out / "summary.json").read_text()) == summary
+
+
+def test_the_same_command_again_tries_the_failures_only(
+    finished: tuple[Path, dict], folder: Path, tiny_bundle: Bundle
+) -> None:
+    out, first = finished
+    receipts = {r.part for r in run.receipts(str(out)) if not r.failed_units}
+    again = score(
+        ScoreConfig(bundle=tiny_bundle.uri, manifest=str(folder), out=str(out), provider="cpu", segment_frames=8)
+    )
+
+    assert receipts <= {r.part for r in run.receipts(str(out))}
+    assert again["resumed_items"] == first["items"]["scored"]
+    assert again["items"] == first["items"]
+    assert set(run.read_table(str(out), "failures").column("attempts").to_pylist()) == {2}
+
+
+def test_pass_through_columns_reach_the_masks_with_their_types(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    assets.write_good(tmp_path / "pictures")
+    names = sorted(path.relative_to(tmp_path).as_posix() for path in (tmp_path / "pictures").rglob("*.jpg"))[:3]
+    lines = [
+        json.dumps({"id": f"item {n}", "uri": name, "line": n, "tags": ["a", "b"]}) for n, name in enumerate(names)
+    ]
+    (tmp_path / "items.jsonl").write_text("\n".join(lines))
+    score(ScoreConfig(bundle=tiny_bundle.uri, manifest=str(tmp_path / "items.jsonl"), out=str(tmp_path / "run")))
+    rows = sorted(_rows(tmp_path / "run", "masks"), key=lambda row: row["item_id"])
+
+    assert [(row["item_id"], row["line"], row["tags"]) for row in rows] == [
+        (f"item {n}", n, ["a", "b"]) for n in range(len(names))
+    ]
+
+
+def test_masks_at_the_models_size_are_the_grid(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    assets.write_good(tmp_path / "pictures")
+    score(
+        ScoreConfig(
+            bundle=tiny_bundle.uri, manifest=str(tmp_path / "pictures"), out=str(tmp_path / "run"), mask_size="model"
+        )
+    )
+    shapes = {masks.decode_png(row["mask"]["bytes"]).shape for row in _rows(tmp_path / "run", "masks")}
+
+    assert shapes == {(224, 224)}
+
+
+def test_overlays_are_jpegs_of_the_pictures_size(tiny_bundle: Bundle, folder: Path, tmp_path: Path) -> None:
+    manifest = str(folder / "clip.mp4")
+    score(ScoreConfig(bundle=tiny_bundle.uri, manifest=manifest, out=str(tmp_path / "run"), overlays=True))
+    for row in _rows(tmp_path / "run", "masks"):
+        drawn = cv2.imread(str(tmp_path / "run" / row["overlay"]))
+        assert drawn.shape[:2] == (row["height_px"], row["width_px"])
+
+
+def test_another_bundle_in_the_same_folder_is_refused(
+    finished: tuple[Path, dict], tiny_bundle: Bundle, folder: Path
+) -> None:
+    with pytest.raises(OutputError, match="mask_size: 'original' -> 'model'"):
+        score(
+            ScoreConfig(
+                bundle=tiny_bundle.uri, manifest=str(folder), out=str(finished[0]), mask_size="model", segment_frames=8
+            )
+        )
+
+
+def test_an_empty_folder_stops_before_ray_starts(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ManifestError, match="lists no items"):
+        score(ScoreConfig(bundle=tiny_bundle.uri, manifest=str(tmp_path / "empty"), out=str(tmp_path / "run")))
+
+
+@pytest.mark.parametrize("provider", ["cuda", "tensorrt"])
+def test_a_gpu_that_is_not_there_is_an_error(provider: str, tiny_bundle: Bundle, folder: Path, tmp_path: Path) -> None:
+    from fsf_core.session import cuda_devices
+
+    if cuda_devices()[0]:
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(ProviderError, match="found no GPU"):
+        score(ScoreConfig(bundle=tiny_bundle.uri, manifest=str(folder), out=str(tmp_path / "run"), provider=provider))
+
+
+def _rows(out: Path, table: str) -> list[dict]:
+    return run.read_table(str(out), table).to_pylist()

@@ -1,0 +1,146 @@
+"""What a job can be told is said once, as flag, YAML or environment, explained, and checked before it runs."""
+
+import ast
+import inspect
+import re
+
+import pytest
+from cyclopts import App
+from cyclopts.config import Env, Yaml
+
+from fsf_core import config as configs
+from fsf_core.config import ExportConfig, InspectConfig, ScoreConfig
+from fsf_core.errors import ConfigError
+from fsf_core.storage import SCHEMES
+
+JOB = {"manifest": "photos", "out": "runs/today"}
+COUNTS = ["batch_frames", "actors", "threads", "segment_frames", "part_units", "max_bytes", "max_pixels", "early_items"]
+AMOUNTS = [*COUNTS, "item_seconds", "item_memory_mb"]
+SHARES = ["max_failed_share", "early_failed_share"]
+
+
+def parsed(words, kind=ScoreConfig, *, sources=()):
+    """The config that a command line gives, as the jobs read it."""
+    app = App(config=list(sources), result_action="return_value")
+
+    @app.default
+    def job(config: kind | None = None):
+        return config or kind()
+
+    return app(words, exit_on_error=False, print_error=False)
+
+
+def refused(**options):
+    with pytest.raises(ConfigError) as caught:
+        ScoreConfig(**JOB, **options)
+    assert re.search(r"expected .+", str(caught.value)), str(caught.value)
+    return str(caught.value)
+
+
+def flag(name):
+    return f"--{name.replace('_', '-')}"
+
+
+def test_every_option_of_every_job_is_explained():
+    tree = ast.parse(inspect.getsource(configs))
+    jobs = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    assert {job.name for job in jobs} >= {"ExportConfig", "ScoreConfig", "InspectConfig"}
+
+    for job in jobs:
+        for field, following in zip(job.body, [*job.body[1:], None], strict=True):
+            if isinstance(field, ast.AnnAssign):
+                explained = isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)
+                assert explained, f"{job.name}.{field.target.id}"
+
+
+def test_the_least_that_must_be_said():
+    config = parsed(["--manifest", "photos", "--out", "runs/today", "--bundle", "bundles/oranges"])
+
+    assert config == ScoreConfig(**JOB, bundle="bundles/oranges")
+    assert config.schemes == SCHEMES
+    assert config.provider == "auto"
+    assert config.max_failed_share == 1.0
+
+
+def test_names_are_separated_by_commas_or_by_repeating_the_flag():
+    model = ["--manifest", "m", "--out", "o", "--checkpoint", "c.pth", "--net", "fastsegformer-p"]
+
+    assert parsed([*model, "--classes", "a, b,c"]).classes == ("a", "b", "c")
+    assert parsed([*model, "--classes", "a", "--classes", "b,c"]).classes == ("a", "b", "c")
+    assert parsed(["--out", "o", "--palette", "ff0000,00ff00"], ExportConfig).palette == ("ff0000", "00ff00")
+
+
+@pytest.mark.parametrize("names", ["a,,b", "a,", "", " , "])
+def test_an_empty_name_is_refused(names):
+    """Every class after it would have another id."""
+    with pytest.raises(ConfigError, match="empty name") as caught:
+        parsed(["--out", "o", "--classes", names], ExportConfig)
+    assert "; " in str(caught.value)
+
+
+def test_yaml_and_the_environment_say_the_same_as_flags_and_flags_win(tmp_path, monkeypatch):
+    file = tmp_path / "job.yaml"
+    file.write_text("manifest: photos\nout: runs/yaml\nbundle: b\nschemes: [s3, file]\nmax_failed_share: 0.1\n")
+    monkeypatch.setenv("FSF_OUT", "runs/environment")
+    monkeypatch.setenv("FSF_THREADS", "3")
+    sources = [Env("FSF_", command=False), Yaml(file)]
+
+    config = parsed(["--max-failed-share", "0.2"], sources=sources)
+
+    assert config == ScoreConfig(
+        manifest="photos", out="runs/environment", bundle="b", schemes=("s3", "file"), max_failed_share=0.2, threads=3
+    )
+
+
+def test_a_config_cannot_be_changed_afterwards():
+    with pytest.raises(AttributeError):
+        ScoreConfig(**JOB, bundle="b").out = "elsewhere"
+
+
+def test_the_model_is_given_once():
+    assert "neither --bundle nor --checkpoint" in refused()
+    assert "both --bundle and --checkpoint" in refused(bundle="b", checkpoint="c", net="n", classes=("a",))
+
+
+@pytest.mark.parametrize("given", [{}, {"net": "n"}, {"classes": ("a",)}])
+def test_a_checkpoint_needs_its_net_and_its_classes(given):
+    assert "--checkpoint without --net or --classes" in refused(checkpoint="c", **given)
+
+
+@pytest.mark.parametrize("given", [{"net": "n"}, {"classes": ("a",)}])
+def test_a_bundle_knows_its_net_and_its_classes(given):
+    assert "leave them out" in refused(bundle="b", **given)
+
+
+@pytest.mark.parametrize("name", AMOUNTS)
+@pytest.mark.parametrize("value", [0, -1])
+def test_amounts_below_one_are_refused_by_the_name_of_their_flag(name, value):
+    assert f"{flag(name)} is {value}, expected at least 1" in refused(bundle="b", **{name: value})
+
+
+@pytest.mark.parametrize("name", AMOUNTS)
+def test_one_is_enough(name):
+    assert getattr(ScoreConfig(**JOB, bundle="b", **{name: 1}), name) == 1
+
+
+def test_a_time_that_is_no_number_is_refused():
+    assert "--item-seconds is nan" in refused(bundle="b", item_seconds=float("nan"))
+
+
+@pytest.mark.parametrize("name", SHARES)
+@pytest.mark.parametrize("value", [-0.01, 1.01, float("nan"), 50])
+def test_shares_are_from_0_to_1(name, value):
+    assert f"{flag(name)} is {value}, expected 0 to 1" in refused(bundle="b", **{name: value})
+
+
+@pytest.mark.parametrize("name", SHARES)
+@pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
+def test_both_ends_of_a_share_are_allowed(name, value):
+    assert getattr(ScoreConfig(**JOB, bundle="b", **{name: value}), name) == value
+
+
+def test_looking_at_a_run_needs_no_options():
+    assert parsed([], InspectConfig) == InspectConfig()
+    assert parsed(["--frame", "7", "--clear-background"], InspectConfig) == InspectConfig(
+        frame=7, clear_background=True
+    )

@@ -1,0 +1,53 @@
+import cv2
+import numpy as np
+import pytest
+
+from fsf_core.errors import ConfigError
+from fsf_core.export.pictures import DRAWN_SIZES_HW, drawn, read_samples
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    return drawn()
+
+
+def test_drawn_pictures_are_the_same_every_time_and_none_like_another(pictures):
+    first, second = pictures, drawn()
+    assert [picture.image_HWC.shape[:2] for picture in first] == list(DRAWN_SIZES_HW)
+    assert all(np.array_equal(a.image_HWC, b.image_HWC) for a, b in zip(first, second, strict=True))
+    assert len({picture.image_HWC.tobytes() for picture in first}) == len(first)
+    assert len({picture.name for picture in first}) == len(first)
+
+
+def test_drawn_pictures_are_like_photographs_smooth_here_and_sharp_there(pictures):
+    for picture in pictures:
+        steps = np.abs(np.diff(picture.image_HWC.astype(int), axis=1)).max(axis=2)
+        assert np.median(steps) < 15  # noise has 85
+        assert (steps > 40).mean() > 1e-4
+        assert picture.image_HWC.std() > 25
+
+
+def test_samples_are_read_in_name_order(tmp_path):
+    for name, value in (("b.png", 200), ("a.png", 100)):
+        cv2.imwrite(str(tmp_path / name), np.full((8, 9, 3), value, np.uint8))
+    assert [(sample.name, sample.image_HWC[0, 0, 0]) for sample in read_samples(str(tmp_path))] == [
+        ("a.png", 100),
+        ("b.png", 200),
+    ]
+
+
+def test_a_sample_that_cannot_be_read_is_an_error_and_not_passed_over(tmp_path):
+    cv2.imwrite(str(tmp_path / "good.png"), np.zeros((8, 9, 3), np.uint8))
+    (tmp_path / "notes.txt").write_text("no picture")
+    with pytest.raises(ConfigError, match=r"notes\.txt is not a picture"):
+        read_samples(str(tmp_path))
+    (tmp_path / "notes.txt").write_text("")
+    with pytest.raises(ConfigError, match=r"notes\.txt is not a picture"):
+        read_samples(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["empty", "gone"])
+def test_a_folder_without_samples_is_an_error(tmp_path, name):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ConfigError, match="holds 0 files, expected a folder of 1 to"):
+        read_samples(str(tmp_path / name))

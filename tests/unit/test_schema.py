@@ -1,0 +1,93 @@
+"""Tables explain themselves: every column has a description, and a table that does not fit is refused."""
+
+import json
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from fsf_core.schema import CLASS_STATS, FAILURES, MASKS, SCHEMA_VERSION, TABLES, UNITS, conform, with_columns
+
+PIXEL_COLUMNS = [("masks", "height_px"), ("masks", "width_px"), ("class_stats", "pixels")]
+
+
+@pytest.mark.parametrize("schema", [*TABLES.values(), UNITS], ids=[*TABLES, "units"])
+def test_every_column_has_a_description_and_every_table_its_name_and_version(schema):
+    assert all(len(field.metadata[b"description"]) > 10 for field in schema)
+    assert schema.metadata[b"fsf_table"].decode() in {*TABLES, "units"}
+    assert schema.metadata[b"fsf_schema_version"].decode() == SCHEMA_VERSION
+
+
+@pytest.mark.parametrize(("table", "column"), PIXEL_COLUMNS)
+def test_columns_that_count_pixels_say_so(table, column):
+    assert TABLES[table].field(column).metadata[b"unit"] == b"pixel"
+
+
+def test_names_that_end_in_a_unit_agree_with_the_unit():
+    fields = [field for schema in TABLES.values() for field in schema]
+
+    assert all(field.metadata[b"unit"] == b"pixel" for field in fields if field.name.endswith("_px"))
+    assert all(field.metadata[b"unit"] == b"s" for field in fields if field.name.endswith("_s"))
+
+
+def test_descriptions_and_version_survive_parquet(tmp_path):
+    pyarrow.parquet.write_table(MASKS.empty_table(), tmp_path / "part.parquet")
+
+    read = pyarrow.parquet.read_schema(tmp_path / "part.parquet")
+
+    assert read.equals(MASKS, check_metadata=False)
+    assert read.field("mask").metadata[b"description"] == MASKS.field("mask").metadata[b"description"]
+    assert json.loads(read.metadata[b"huggingface"])["info"]["features"] == {"mask": {"_type": "Image"}}
+
+
+def failures(**changes):
+    columns = {
+        "item_id": ["a"],
+        "uri": ["a.jpg"],
+        "stage": ["decode"],
+        "frame_index": [None],
+        "error_type": ["DecodeError"],
+        "error_message": ["found nothing"],
+        "attempts": [1],
+    }
+    return pa.table(columns | changes)
+
+
+def test_conform_puts_columns_in_order_casts_them_and_drops_others():
+    shuffled = failures(noise=["x"]).select(["attempts", "noise", *[n for n in FAILURES.names if n != "attempts"]])
+
+    assert conform(shuffled, FAILURES).schema.equals(FAILURES, check_metadata=True)
+
+
+def test_a_missing_column_is_named():
+    with pytest.raises(ValueError, match=r"lacks \['stage', 'attempts'\]"):
+        conform(failures().drop_columns(["stage", "attempts"]), FAILURES)
+
+
+def test_a_column_that_cannot_be_cast_is_refused():
+    with pytest.raises(ValueError, match="many"):
+        conform(failures(attempts=["many"]), FAILURES)
+
+
+def test_a_number_that_does_not_fit_is_refused_rather_than_wrapped():
+    with pytest.raises(ValueError, match="not in range"):
+        conform(failures(attempts=[2**40]), FAILURES)
+
+
+def test_nulls_are_refused_where_none_may_be():
+    with pytest.raises(ValueError, match="error_type"):
+        conform(failures(error_type=pa.array([None], pa.string())), FAILURES)
+
+
+def test_pass_through_columns_come_after_our_own_and_may_be_null():
+    extra = [pa.field("camera", pa.string(), nullable=False), pa.field("tags", pa.list_(pa.string()))]
+
+    schema = with_columns(MASKS, extra)
+
+    assert schema.names == [*MASKS.names, "camera", "tags"]
+    assert schema.field("camera").nullable
+    assert schema.metadata == MASKS.metadata
+
+
+def test_tables_are_published_under_their_own_names():
+    assert TABLES == {"masks": MASKS, "class_stats": CLASS_STATS, "failures": FAILURES}
