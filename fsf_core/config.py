@@ -128,6 +128,11 @@ class ScoreConfig:
     """Leave class 0 undrawn in overlays."""
     keep_failures: bool = False
     """On resume, keep earlier failures instead of trying them again."""
+    reuse: str | None = None
+    """An earlier run: items whose source has not changed since, scored by the same bundle and options, are carried
+    forward from it and cost no model call."""
+    reuse_by: Literal["sha256", "version"] = "sha256"
+    """How a source is known to be unchanged: sha256 reads it whole; version asks for size and time, or the etag."""
     max_failed_share: float = 1.0
     """Share of failed items, 0 to 1, above which a finished run ends with exit code 3."""
     early_items: int = 200
@@ -152,6 +157,8 @@ class ScoreConfig:
     """Bytes of one picture."""
     max_pixels: Annotated[int, Parameter(group=_LIMITS)] = 105_000_000
     """Pixels of one picture or frame, read from the header before anything is decoded."""
+    max_side_px: Annotated[int, Parameter(group=_LIMITS)] = 65_500
+    """Pixels of either side of one picture."""
     item_seconds: Annotated[float, Parameter(group=_LIMITS)] = 120.0
     """Seconds for one picture, or for one segment of a video."""
     item_memory_mb: Annotated[int, Parameter(group=_LIMITS)] = 4096
@@ -180,6 +187,7 @@ class ScoreConfig:
             "part_units",
             "max_bytes",
             "max_pixels",
+            "max_side_px",
             "early_items",
             "item_seconds",
             "item_memory_mb",

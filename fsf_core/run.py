@@ -196,6 +196,20 @@ def receipts(run_uri: str) -> Iterator[Receipt]:
             yield _read_receipt(entry.uri)
 
 
+def item_keys(receipt: Receipt) -> Keys:
+    """The item key of every unit of a part."""
+    return _keys(receipt.units.column("item_key"))
+
+
+def fingerprint(run_uri: str) -> dict[str, Any]:
+    """All that defines the results of a run, as it was given when the run was first opened.
+
+    Raises:
+        OutputError: no run is there.
+    """
+    return dict(_run_facts(run_uri)["fingerprint"])
+
+
 def done(run_uri: str) -> Done:
     """What the receipts say is finished. Holds 16 bytes an image and 24 a segment, whatever the length of the ids."""
     whole, several = [_NO_KEYS], [_NO_SEGMENTS]
@@ -222,7 +236,7 @@ def forget_failures(run_uri: str) -> dict[bytes, int]:
     tried: dict[bytes, int] = {}
     for receipt in receipts(run_uri):
         if receipt.failed_units:
-            failures = _read_part(run_uri, receipt, "failures", ["item_id", "attempts"]).to_pylist()
+            failures = read_part(run_uri, receipt, "failures", ["item_id", "attempts"]).to_pylist()
             keys = dict(zip(*(receipt.units.column(name).to_pylist() for name in ("item_id", "item_key")), strict=True))
             for row in failures:
                 key = keys[row["item_id"]]
@@ -274,24 +288,47 @@ def read_table(run_uri: str, name: str, *, item_id: str | None = None, columns: 
     Raises:
         OutputError: no run is there, or a file of a receipt is missing.
     """
-    if _known(run_uri) is None:
-        raise OutputError(
-            f"{storage.redact(run_uri)} holds no run (run.json is missing); give the --out of a score job"
-        )
+    _run_facts(run_uri)
     found = []
     for receipt in receipts(run_uri):
         if name not in receipt.files:
             continue
         if item_id is None:
-            found.append(_read_part(run_uri, receipt, name, columns))
+            found.append(read_part(run_uri, receipt, name, columns))
         elif item_id in receipt.units.column("item_id").to_pylist():
-            part = _read_part(run_uri, receipt, name, columns and [*dict.fromkeys(("item_id", *columns))])
+            part = read_part(run_uri, receipt, name, columns and [*dict.fromkeys(("item_id", *columns))])
             chosen = part.filter(pc.equal(part.column("item_id"), item_id))
             found.append(chosen.select(columns) if columns else chosen)
     if not found:
         empty = TABLES[name].empty_table()
         return empty.select(columns) if columns else empty
     return pa.concat_tables(found, promote_options="default")
+
+
+def read_receipt(run_uri: str, part: str) -> Receipt:
+    """The receipt of one part.
+
+    Raises:
+        OutputError: it is not there, or damaged.
+    """
+    return _read_receipt(_receipt_uri(run_uri, part))
+
+
+def read_part(run_uri: str, receipt: Receipt, name: str, columns: list[str] | None = None) -> pa.Table:
+    """The rows of one table in one part; `columns` alone, in that order, where they are given.
+
+    Raises:
+        OutputError: the file is missing or damaged.
+    """
+    uri = storage.join(run_uri, receipt.files[name]["path"])
+    try:
+        with storage.open_binary(uri) as file:
+            table = pyarrow.parquet.ParquetFile(file).read(columns)
+    except (FetchError, pa.ArrowException, OSError) as error:
+        raise OutputError(
+            f"{storage.redact(uri)} has a receipt but cannot be read: {error}; run `fsf verify`"
+        ) from error
+    return table.select(columns) if columns else table
 
 
 def unpublish(run_uri: str) -> None:
@@ -332,10 +369,7 @@ def verify(run_uri: str) -> list[str]:
     Raises:
         OutputError: no run is there, or a receipt cannot be read.
     """
-    if _known(run_uri) is None:
-        raise OutputError(
-            f"{storage.redact(run_uri)} holds no run (run.json is missing); give the --out of a score job"
-        )
+    _run_facts(run_uri)
     wrong = [
         line
         for receipt in receipts(run_uri)
@@ -448,7 +482,7 @@ def _rows_of(table: pa.Table, units: pa.Table) -> pa.Table:
 
 
 def _part_or_empty(run_uri: str, receipt: Receipt, name: str) -> pa.Table:
-    return _read_part(run_uri, receipt, name) if name in receipt.files else TABLES[name].empty_table()
+    return read_part(run_uri, receipt, name) if name in receipt.files else TABLES[name].empty_table()
 
 
 def _drop(run_uri: str, receipt: Receipt) -> None:
@@ -468,18 +502,6 @@ def _write_table(run_uri: str, name: str, part: str, table: pa.Table) -> dict[st
     path = f"{name}/{part}.parquet"
     storage.write_bytes(storage.join(run_uri, path), data, durable=True)
     return {"path": path, "rows": table.num_rows, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-
-
-def _read_part(run_uri: str, receipt: Receipt, name: str, columns: list[str] | None = None) -> pa.Table:
-    uri = storage.join(run_uri, receipt.files[name]["path"])
-    try:
-        with storage.open_binary(uri) as file:
-            table = pyarrow.parquet.ParquetFile(file).read(columns)
-    except (FetchError, pa.ArrowException, OSError) as error:
-        raise OutputError(
-            f"{storage.redact(uri)} has a receipt but cannot be read: {error}; run `fsf verify`"
-        ) from error
-    return table.select(columns) if columns else table
 
 
 def _read_receipt(uri: str) -> Receipt:
@@ -575,6 +597,20 @@ def _known(uri: str) -> dict[str, Any] | None:
         raise OutputError(
             f"{storage.redact(uri)} has run layout {known.get('layout')}, this program writes {LAYOUT_VERSION}; "
             "give another --out"
+        )
+    return known
+
+
+def _run_facts(run_uri: str) -> dict[str, Any]:
+    """What run.json says.
+
+    Raises:
+        OutputError: no run was begun there.
+    """
+    known = _known(run_uri)
+    if known is None:
+        raise OutputError(
+            f"{storage.redact(run_uri)} holds no run (run.json is missing); give the --out of a score job"
         )
     return known
 

@@ -133,6 +133,27 @@ def open_binary(uri: str) -> Iterator[BinaryIO]:
         yield file
 
 
+def version(file: BinaryIO) -> str | None:
+    """What tells these bytes from others under the same address, without reading them: an etag, or size and time.
+
+    Args:
+        file: from open_binary.
+
+    Returns:
+        Some words; None where the store says nothing.
+    """
+    raw = getattr(file, "raw", file)
+    if isinstance(raw, _Remote):
+        facts = raw.facts()
+        tag = next((facts[name] for name in ("ETag", "etag", "md5Hash", "content_md5") if facts.get(name)), None)
+        moment = next(
+            (facts[name] for name in ("LastModified", "last_modified", "updated", "mtime") if name in facts), ""
+        )
+        return str(tag).strip('"') if tag else f"{facts.get('size')} {moment}" if moment else None
+    facts_of_disk = os.fstat(file.fileno())
+    return f"{facts_of_disk.st_size} {facts_of_disk.st_mtime_ns}"
+
+
 def write_bytes(uri: str, data: bytes, *, durable: bool = False) -> None:
     """Replace a file whole: readers see the old bytes or the new ones, never a part.
 
@@ -283,6 +304,10 @@ class _Remote(io.RawIOBase):
     def __init__(self, file: Any, uri: str) -> None:
         self._file = file
         self._uri = uri
+
+    def facts(self) -> dict[str, Any]:
+        """What the store said of the file when it was opened."""
+        return dict(getattr(self._file, "details", None) or {})
 
     def readable(self) -> bool:
         return True

@@ -67,6 +67,8 @@ class Unit:
     attempt: int = 1
     """How often this job has tried the item, counting this time."""
     item_sha256: str | None = None
+    item_version: str | None = None
+    """See storage.version."""
     frames: Sequence[Frame] = ()
     inputs_HWC: Sequence[NDArray[np.uint8]] = ()
     """The network's input of every frame, uint8."""
@@ -89,9 +91,9 @@ def to_table(units: Sequence[Unit], *, extra: pa.Schema) -> pa.Table:
         extra: types of the pass-through columns.
 
     Returns:
-        Columns item_id, uri, segment, segments, attempt, item_sha256, frames (list of FRAME), inputs (the N×H×W×3
-        bytes of the frames), pictures, failed_stage, error_type, error_message, failed_frame, and `extra` where the
-        manifest has such columns.
+        Columns item_id, uri, segment, segments, attempt, item_sha256, item_version, frames (list of FRAME), inputs (the
+        N×H×W×3 bytes of the frames), pictures, failed_stage, error_type, error_message, failed_frame, and `extra` where
+        the manifest has such columns.
     """
     failures = [unit.failure for unit in units]
     columns: dict[str, pa.Array] = {
@@ -101,6 +103,7 @@ def to_table(units: Sequence[Unit], *, extra: pa.Schema) -> pa.Table:
         "segments": pa.array([unit.segments for unit in units], pa.int32()),
         "attempt": pa.array([unit.attempt for unit in units], pa.int32()),
         "item_sha256": pa.array([unit.item_sha256 for unit in units], pa.string()),
+        "item_version": pa.array([unit.item_version for unit in units], pa.string()),
         "frames": pa.array([[_plain(frame) for frame in unit.frames] for unit in units], pa.list_(FRAME)),
         "inputs": stacked([array for unit in units for array in unit.inputs_HWC], [len(u.inputs_HWC) for u in units]),
         "pictures": pa.array([list(unit.pictures) for unit in units], pa.list_(pa.large_binary())),

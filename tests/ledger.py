@@ -106,6 +106,7 @@ def _mask(item_id, frame):
         "mask": {"bytes": b"\x89PNG" + hashlib.sha512(f"{item_id}/{frame}".encode()).digest() * 3, "path": None},
         "overlay": None,
         "item_sha256": hashlib.sha256(item_id.encode()).hexdigest(),
+        "item_version": "1234 1700000000000000000",
         "run_id": "20261122T000000Z-00000000",
         "bundle_sha256": "ab" * 32,
     }

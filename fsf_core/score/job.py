@@ -18,11 +18,13 @@ import ray
 
 from fsf_core import __version__, ids, images, masks, run, session, storage
 from fsf_core.bundle import FUSED, PLAIN, Bundle, load_bundle
+from fsf_core.carry import CarrySettings
 from fsf_core.config import Colours, ScoreConfig, parse_colours
 from fsf_core.errors import ClusterError, ConfigError, FSFError, ProviderError
 from fsf_core.isolation import ChildLimits
 from fsf_core.manifest import Manifest, open_manifest
 from fsf_core.score.pipeline import DECODE_CPUS, GPU_PROVIDERS, MASK_CPUS, WRITE_CPUS, Flow, run_wave
+from fsf_core.score.reuse import carry_forward, why_nothing
 from fsf_core.score.watch import Watch, progress
 from fsf_core.stages.decode import DecodeSettings
 from fsf_core.stages.infer import probe
@@ -61,7 +63,7 @@ def score(config: ScoreConfig) -> dict[str, Any]:
         tried = {} if config.keep_failures else run.forget_failures(out)
         done = run.done(out)
         pending = manifest.items - int(sum(done.holds(_keys(batch)).sum() for batch in manifest.batches()))
-        provider, scoring_s = config.provider, 0.0
+        provider, scoring_s, reused = config.provider, 0.0, 0
         if pending:
             run.unpublish(out)
             if not config.checkpoint:
@@ -69,18 +71,41 @@ def score(config: ScoreConfig) -> dict[str, Any]:
             flow = _flow(config, bundle=bundle, manifest=manifest, opened=opened, pending=pending)
             provider = flow.provider
             scoring = time.monotonic()
+            if config.reuse:
+                reused = _reuse(config, flow, _pending_rows(manifest, done, tried), out=out)
+                done = run.done(out)
             # A resumed run may begin with nothing but its old failures; only a new one is judged by its first items.
             fresh = not len(done.items) and not done.segments and not tried
             watch = Watch.remote(  # type: ignore[attr-defined] # added by the decorator
                 early_units=config.early_items if fresh else NEVER, early_share=config.early_failed_share
             )
-            _score_pending(flow, _pending_rows(manifest, done, tried), pending=pending, watch=watch)
+            _score_pending(flow, _pending_rows(manifest, done, tried), pending=pending - reused, watch=watch)
             scoring_s = time.monotonic() - scoring
         summary = _summary(out, manifest=manifest, bundle=bundle, names=_appearance(config, bundle)[0], opened=opened)
-        summary |= {"provider": provider, "resumed_items": manifest.items - pending}
+        summary |= {"provider": provider, "resumed_items": manifest.items - pending, "reused_items": reused}
         summary |= {"seconds": round(time.monotonic() - started, 3), "scoring_seconds": round(scoring_s, 3)}
         run.publish(out, summary, success=True)
         return summary
+
+
+def _reuse(config: ScoreConfig, flow: Flow, rows: Iterator[pa.Table], *, out: str) -> int:
+    """Carry forward what an earlier run found of items that have not changed; returns how many items.
+
+    Raises:
+        ConfigError: it is this run.
+        OutputError: no run is there.
+    """
+    earlier = storage.absolute(str(config.reuse))
+    if earlier.rstrip("/") == out.rstrip("/"):
+        raise ConfigError(f"--reuse is {config.reuse}, which is --out too; resuming needs no --reuse, leave it out")
+    why = why_nothing(earlier, run.fingerprint(out))
+    if why:
+        log.info("event=reused items=0 run=%s reason=%r", storage.redact(earlier), why)
+        return 0
+    settings = CarrySettings(earlier_uri=earlier, same_by=config.reuse_by, schemes=config.schemes, write=flow.write)
+    items = carry_forward(rows, settings)
+    log.info("event=reused items=%d run=%s", items, storage.redact(earlier))
+    return items
 
 
 def _score_pending(flow: Flow, rows: Iterator[pa.Table], *, pending: int, watch: Any) -> None:
@@ -135,7 +160,7 @@ def _flow(config: ScoreConfig, *, bundle: Bundle, manifest: Manifest, opened: ru
     gpu = provider in GPU_PROVIDERS
     fused = gpu and config.mask_size == "original" and FUSED in bundle.variants
     rows_columns = bundle.signature.output_shape[2:]
-    limits = images.Limits(max_bytes=config.max_bytes, max_pixels=config.max_pixels)
+    limits = images.Limits(max_bytes=config.max_bytes, max_pixels=config.max_pixels, max_side_px=config.max_side_px)
     return Flow(
         bundle=bundle,
         variant=FUSED if fused else PLAIN,

@@ -90,6 +90,7 @@ def _decode_item(row: Mapping[str, Any], settings: DecodeSettings) -> Iterator[U
     try:
         storage.require_scheme(row["uri"], settings.schemes)
         with storage.open_binary(row["uri"]) as file:
+            blank = replace(blank, item_version=storage.version(file))
             head = file.read(HEAD_BYTES)
             if _is_video(head, row["kind"]):
                 yield from _decode_video(file, blank, frozenset(row["done_segments"] or ()), settings)

@@ -79,6 +79,7 @@ def _masks(rows: Sequence[Mapping[str, Any]], overlays: list[list[str | None]], 
             "mask": {"bytes": png, "path": None},
             "overlay": overlay,
             "item_sha256": row["item_sha256"],
+            "item_version": row["item_version"],
             "run_id": settings.run_id,
             "bundle_sha256": settings.bundle_sha256,
         }

@@ -1,0 +1,100 @@
+"""`--reuse`: tonight's run carries forward what last night's found of pictures that nobody has touched since."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from fsf_core import run
+from fsf_core.bundle import Bundle
+from fsf_core.config import ScoreConfig
+from fsf_core.errors import ConfigError, OutputError
+from fsf_core.score.job import score
+from tests import assets, clips, ledger
+
+pytestmark = pytest.mark.usefixtures("no_ray_left")
+
+PICTURES = 6
+
+
+@pytest.fixture
+def last_night(tiny_bundle: Bundle, tmp_path: Path) -> Path:
+    """A folder with pictures, a video and a broken file, and the run over it."""
+    media = tmp_path / "media"
+    media.mkdir()
+    for number in range(PICTURES):
+        (media / f"{number}.jpg").write_bytes(assets.pillow(assets.picture(60 + number, 80), "JPEG"))
+    (media / "clip.mp4").write_bytes(clips.clip(frames=20))
+    (media / "broken.jpg").write_bytes(b"no picture")
+    score(_config(tiny_bundle, tmp_path, "one", overlays=True))
+    return tmp_path / "one"
+
+
+def _config(bundle: Bundle, home: Path, out: str, **options) -> ScoreConfig:
+    return ScoreConfig(
+        bundle=bundle.uri, manifest=str(home / "media"), out=str(home / out), provider="cpu", segment_frames=8,
+        part_units=4, **options,
+    )  # fmt: skip
+
+
+def _rows(out: Path) -> list[dict]:
+    return ledger.sorted_rows(str(out), "masks", but=("run_id",))
+
+
+@pytest.mark.parametrize("by", ["sha256", "version"])
+def test_what_did_not_change_is_carried_and_the_tables_are_those_of_a_run_without(
+    by: str, last_night: Path, tiny_bundle: Bundle, tmp_path: Path
+) -> None:
+    media = tmp_path / "media"
+    (media / "0.jpg").write_bytes(assets.pillow(assets.picture(99, 80), "JPEG"))
+    (media / "new.jpg").write_bytes(assets.pillow(assets.picture(98, 80), "JPEG"))
+    (media / "1.jpg").unlink()
+    summary = score(_config(tiny_bundle, tmp_path, "two", overlays=True, reuse=str(last_night), reuse_by=by))
+    score(_config(tiny_bundle, tmp_path, "afresh", overlays=True))
+
+    assert summary["reused_items"] == PICTURES - 2 + 1, "all but the changed and the deleted, and the video"
+    assert summary["items"] == {"total": PICTURES + 2, "scored": PICTURES + 1, "failed": 1, "not_in_manifest": 0}
+    assert _rows(tmp_path / "two") == _rows(tmp_path / "afresh")
+    for name in ("class_stats", "failures"):
+        assert ledger.sorted_rows(str(tmp_path / "two"), name) == ledger.sorted_rows(str(tmp_path / "afresh"), name)
+    assert run.verify(str(tmp_path / "two")) == []
+    overlays = [sorted(path.name for path in (tmp_path / out / "overlays").iterdir()) for out in ("two", "afresh")]
+    assert overlays[0] == overlays[1]
+
+
+def test_columns_are_those_of_tonights_manifest(last_night: Path, tiny_bundle: Bundle, tmp_path: Path) -> None:
+    rows = [f"{number}.jpg,{tmp_path}/media/{number}.jpg,tree {number}" for number in range(PICTURES)]
+    (tmp_path / "tonight.csv").write_text("id,uri,tree\n" + "\n".join(rows) + "\n")
+    config = ScoreConfig(
+        bundle=tiny_bundle.uri, manifest=str(tmp_path / "tonight.csv"), out=str(tmp_path / "two"), provider="cpu",
+        segment_frames=8, overlays=True, reuse=str(last_night),
+    )  # fmt: skip
+    assert score(config)["reused_items"] == PICTURES
+    trees = {row["item_id"]: row["tree"] for row in _rows(tmp_path / "two")}
+    assert trees == {f"{number}.jpg": f"tree {number}" for number in range(PICTURES)}
+
+
+def test_touched_but_equal_bytes_are_the_same_by_sha256_and_others_by_version(
+    last_night: Path, tiny_bundle: Bundle, tmp_path: Path
+) -> None:
+    os.utime(tmp_path / "media" / "0.jpg", (1, 1))
+    by_version = score(_config(tiny_bundle, tmp_path, "two", overlays=True, reuse=str(last_night), reuse_by="version"))
+    by_sha256 = score(_config(tiny_bundle, tmp_path, "three", overlays=True, reuse=str(last_night)))
+    assert (by_version["reused_items"], by_sha256["reused_items"]) == (PICTURES, PICTURES + 1)
+
+
+def test_other_options_carry_nothing_and_score_everything(
+    last_night: Path, tiny_bundle: Bundle, tmp_path: Path
+) -> None:
+    summary = score(_config(tiny_bundle, tmp_path, "two", mask_size="model", reuse=str(last_night)))
+    assert summary["reused_items"] == 0
+    assert summary["items"]["scored"] == PICTURES + 1
+
+
+def test_a_run_that_is_not_there_or_is_this_one_is_refused(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    (tmp_path / "media").mkdir()
+    (tmp_path / "media" / "0.jpg").write_bytes(assets.pillow(assets.picture(1, 80), "JPEG"))
+    with pytest.raises(OutputError, match=r"holds no run"):
+        score(_config(tiny_bundle, tmp_path, "two", reuse=str(tmp_path / "never")))
+    with pytest.raises(ConfigError, match=r"--reuse is .* --out too"):
+        score(_config(tiny_bundle, tmp_path, "three", reuse=str(tmp_path / "three")))
