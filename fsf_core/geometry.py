@@ -130,6 +130,28 @@ def fit(image_HWC: NDArray[np.uint8], profile: Profile) -> NDArray[np.uint8]:
     return framed
 
 
+def normalise(frames_NHWC: NDArray[np.uint8], levels_C256: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Scale, normalise and transpose by table: out[n, c, y, x] = levels[c, frames[n, y, x, c]], the same floats.
+
+    By OpenCV and not by a compiled kernel: 0.1 ms a frame of 224×224 instead of 0.05, but an actor that only infers
+    starts without numba, which takes 2 s of CPU (2-core EPYC, 2026-11-24).
+
+    Args:
+        frames_NHWC: uint8 pixels as `fit` leaves them.
+        levels_C256: of `Profile.levels`.
+
+    Returns:
+        float32 NCHW, the network's input.
+    """
+    count, height, width, channels = frames_NHWC.shape
+    batch_NCHW = np.empty((count, channels, height, width), np.float32)
+    for frame_HWC, planes_CHW in zip(frames_NHWC, batch_NCHW, strict=True):
+        pixels_HWC = np.ascontiguousarray(frame_HWC)
+        for channel in range(channels):
+            cv2.LUT(cv2.extractChannel(pixels_HWC, channel), levels_C256[channel][None], dst=planes_CHW[channel])
+    return batch_NCHW
+
+
 def crop(scores_KHW: NDArray[np.float32], box: Box, profile: Profile) -> NDArray[np.float32]:
     """Cut the padding away from scores on the network's output grid, which may be coarser than its input.
 

@@ -306,4 +306,3 @@ def warm_up() -> None:
     mask = make_mask(softmax(scores_Khw), height_px=5, width_px=5)
     measure(mask.class_map_HW, num_classes=4)
     encode_png(mask.class_map_HW, voc_palette(4))
-    kernels.to_network_input(np.zeros((1, 2, 2, 3), np.uint8), np.zeros((3, 256), np.float32))

@@ -127,6 +127,28 @@ class Session:
         assert not self.fused, "a fused model takes run_fused"
         return np.asarray(self._call([self.output_name], {self.input_name: batch_NCHW})[0])
 
+    def run_into(self, batch_NCHW: NDArray[np.float32], logits_NKHW: NDArray[np.float32]) -> None:
+        """`run` without its copies: the model writes where it is told.
+
+        Args:
+            batch_NCHW: float32, C-contiguous, normalised as the model's profile says.
+            logits_NKHW: float32, C-contiguous, of the shape that `run` would return; overwritten.
+
+        Raises:
+            RuntimeError: onnxruntime refuses the batch, the logits have another shape, or it runs out of memory.
+        """
+        assert not self.fused, "a fused model takes run_fused"
+        assert logits_NKHW.flags.c_contiguous, "it is written to by address"
+        assert logits_NKHW.flags.writeable, "it is written to"
+        try:
+            binding = self._session.io_binding()
+            binding.bind_cpu_input(self.input_name, batch_NCHW)
+            address = logits_NKHW.ctypes.data
+            binding.bind_output(self.output_name, "cpu", 0, logits_NKHW.dtype.type, logits_NKHW.shape, address)
+            self._session.run_with_iobinding(binding)
+        except Exception as error:  # its fourteen exception types share no base but this
+            raise self._refused({self.input_name: batch_NCHW}, error) from error
+
     def run_fused(
         self, frames_NHWC: NDArray[np.uint8], *, height_px: int, width_px: int
     ) -> tuple[NDArray[np.unsignedinteger[Any]], NDArray[np.int32]]:
@@ -153,9 +175,12 @@ class Session:
         try:
             answers: list[NDArray[Any]] = self._session.run(names, feed)
         except Exception as error:  # its fourteen exception types share no base but this
-            shapes = ", ".join(f"{name} {value.dtype} {list(value.shape)}" for name, value in feed.items())
-            raise RuntimeError(f"onnxruntime on {self.provider} refused {shapes}: {_first_line(error)}") from error
+            raise self._refused(feed, error) from error
         return answers
+
+    def _refused(self, feed: dict[str, NDArray[Any]], error: Exception) -> RuntimeError:
+        shapes = ", ".join(f"{name} {value.dtype} {list(value.shape)}" for name, value in feed.items())
+        return RuntimeError(f"onnxruntime on {self.provider} refused {shapes}: {_first_line(error)}")
 
 
 def runtime_version() -> str:

@@ -31,6 +31,11 @@ TARGET_BLOCK_BYTES = 64 << 20
 NO_PROGRESS_S = 600
 """Ray Data waits half an hour by default before it calls a job stuck."""
 
+# On a cluster of its own: Ray ends a worker that idles for a second as soon as there are more workers than CPUs, actors
+# counted, and starts another for the next task. Each start imports Ray Data and pandas: 1,000 pictures through a null
+# model took 108 s of CPU so, and 72 s with workers that stay (2 cores under load, 2026-11-24).
+_KEEP_WORKERS = {"RAY_num_workers_soft_limit": "1024", "RAY_idle_worker_killing_time_threshold_ms": "3600000"}
+
 
 class InterruptedRunError(FSFError):
     """A signal ended the job; the run can be resumed."""
@@ -50,7 +55,7 @@ def cluster(address: str | None) -> Iterator[None]:
     """Join the cluster that was asked for, or start one on this machine for as long as the block lasts.
 
     Raises:
-        ClusterError: there is no such cluster.
+        ClusterError: there is no such cluster, or this machine cannot start one.
     """
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     with _without_known_noise():
@@ -59,7 +64,7 @@ def cluster(address: str | None) -> Iterator[None]:
         else:
             # Logical CPUs: one an actor, and as many again for the other stages. The operating system shares the
             # cores, and none idles while a stage has work.
-            ray.init(address="local", num_cpus=2 * max(2, os.cpu_count() or 1), include_dashboard=False, **quiet)
+            _start(2 * max(2, os.cpu_count() or 1), quiet)
         _set_up_ray_data()
         with _signals():
             try:
@@ -106,6 +111,17 @@ def _join(address: str, quiet: dict[str, Any]) -> None:
         raise ClusterError(
             f"no Ray cluster answers at {address}: {error}; start one, or leave --ray-address and RAY_ADDRESS unset to "
             "run on this machine"
+        ) from error
+
+
+def _start(cpus: int, quiet: dict[str, Any]) -> None:
+    for name, value in _KEEP_WORKERS.items():
+        os.environ.setdefault(name, value)
+    try:
+        ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
+    except Exception as error:  # a bare Exception is what Ray raises where its node takes more than 30 s to appear
+        raise ClusterError(
+            f"Ray did not start on this machine: {error}; if the machine is very busy start the same command again"
         ) from error
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from fsf_core import kernels, units
+from fsf_core import geometry, units
 from fsf_core.bundle import Bundle, load_bundle, read_model
 from fsf_core.errors import BundleError
 from fsf_core.session import Asked, Provider, Session
@@ -65,6 +65,7 @@ class Infer:
         self._batch_frames = batch_frames
         self._profile = bundle.profile
         self._levels_C256 = bundle.profile.levels()
+        self._logits_KHW = bundle.signature.output_shape[1:]
         model = read_model(bundle, variant)
         self._session = Session(model, provider=provider, threads=threads, gpu_mem_limit_bytes=gpu_mem_limit_bytes)
 
@@ -91,11 +92,14 @@ class Infer:
             yield part.append_column("answers", answers)
 
     def _plain(self, frames_NHWC: NDArray[np.uint8], counts: list[int]) -> pa.LargeBinaryArray:
-        logits: list[NDArray[np.float32]] = []
+        each = int(np.prod(self._logits_KHW)) * np.dtype(np.float32).itemsize
+        answers = units.room(each * len(frames_NHWC))
+        logits_NKHW = answers.view(np.float32).reshape(-1, *self._logits_KHW)
         for start in range(0, len(frames_NHWC), self._batch_frames):
-            batch = frames_NHWC[start : start + self._batch_frames]
-            logits.extend(self._session.run(kernels.to_network_input(batch, self._levels_C256)))
-        return units.stacked(logits, counts)
+            chosen = slice(start, start + self._batch_frames)
+            batch_NCHW = geometry.normalise(frames_NHWC[chosen], self._levels_C256)
+            self._session.run_into(batch_NCHW, logits_NKHW[chosen])
+        return units.from_bytes(answers, [count * each for count in counts])
 
     def _fused(self, frames_NHWC: NDArray[np.uint8], part: pa.Table) -> pa.LargeBinaryArray:
         """Class maps of frames of one size are asked for together."""

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from fsf_core.geometry import PROFILES, Profile, crop, fit, place
+from fsf_core.geometry import PROFILES, Profile, crop, fit, normalise, place
 
 STRETCH, LETTERBOX = PROFILES["fastsegformer"], PROFILES["fastsegformer-train"]
 SIZES = [(224, 224), (480, 640), (640, 480), (1, 1), (223, 225), (7, 500), (3000, 4000), (225, 112)]
@@ -153,3 +153,26 @@ def test_profiles_cannot_be_changed_by_accident():
         STRETCH.scale = 1.0
     with pytest.raises(TypeError):
         PROFILES["mine"] = Profile
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_network_input_is_the_table_bit_for_bit(count):
+    frames = np.random.default_rng(0).integers(0, 256, (count, 17, 19, 3)).astype(np.uint8)
+    levels = np.random.default_rng(1).standard_normal((3, 256)).astype(np.float32)
+    expected = np.moveaxis(np.stack([levels[c][frames[..., c]] for c in range(3)]), 0, 1)
+    got = normalise(frames, levels)
+    assert got.dtype == np.float32
+    assert got.tobytes() == expected.tobytes()
+
+
+def test_network_input_of_the_default_profile_is_the_pixel_over_255():
+    frames = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1).repeat(3, 3)
+    got = normalise(frames, STRETCH.levels())
+    assert np.array_equal(got[0, 2].ravel(), np.arange(256, dtype=np.float32) / np.float32(255))
+
+
+def test_network_input_is_read_from_views_and_from_memory_that_may_not_be_written():
+    frames = np.random.default_rng(0).integers(0, 256, (2, 10, 12, 3)).astype(np.uint8)
+    frames.flags.writeable = False
+    view = frames[:, 1:8, ::-1]
+    assert np.array_equal(normalise(view, STRETCH.levels()), normalise(view.copy(), STRETCH.levels()))

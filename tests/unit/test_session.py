@@ -36,6 +36,21 @@ def test_the_same_picture_gives_the_same_bits_in_any_batch_and_with_any_threads(
     assert np.array_equal(two.run(batch_NCHW), whole)
 
 
+def test_logits_are_written_where_they_are_wanted_with_the_same_bits(model, batch_NCHW):
+    found = Session(model)
+    wanted = np.full((7, 4, 224, 224), -1, np.float32)
+    found.run_into(batch_NCHW, wanted[1:6])
+    assert np.array_equal(wanted[1:6], found.run(batch_NCHW))
+    assert (wanted[[0, 6]] == -1).all()
+
+
+def test_room_of_another_shape_is_refused_and_not_written_past(model, batch_NCHW):
+    wanted = np.full((6, 4, 224, 224), -1, np.float32)
+    with pytest.raises(RuntimeError, match="onnxruntime on cpu refused images:0"):
+        Session(model).run_into(batch_NCHW, wanted)
+    assert (wanted == -1).all()
+
+
 def test_a_model_is_read_from_a_path(tmp_path, model):
     path = tmp_path / "mödel.onnx"
     path.write_bytes(model)
