@@ -43,11 +43,14 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return export(request, out=str(tmp_path_factory.mktemp("bundles") / "tiny")).bundle
 
 
-@pytest.fixture
-def no_ray_left() -> Iterator[None]:
-    """A test that runs a job in this process leaves no cluster behind."""
+@pytest.fixture(scope="session")
+def ray_here() -> Iterator[None]:
+    """One cluster for all jobs that run in this process: its workers are warm from the second job on."""
+    from fsf_core.score.cluster import start_here  # isort: split
+
     import ray
 
+    start_here()
     yield
     ray.shutdown()
 

@@ -37,6 +37,9 @@ NO_PROGRESS_S = 600
 _KEEP_WORKERS = {"RAY_num_workers_soft_limit": "1024", "RAY_idle_worker_killing_time_threshold_ms": "3600000"}
 
 
+_QUIET: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+
+
 class InterruptedRunError(FSFError):
     """A signal ended the job; the run can be resumed."""
 
@@ -54,23 +57,40 @@ def joined(address: str | None) -> bool:
 def cluster(address: str | None) -> Iterator[None]:
     """Join the cluster that was asked for, or start one on this machine for as long as the block lasts.
 
+    A process that is connected to a cluster already stays so.
+
     Raises:
         ClusterError: there is no such cluster, or this machine cannot start one.
     """
-    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
-    with _without_known_noise():
-        if joined(address):
-            _join(address or os.environ["RAY_ADDRESS"], quiet)
-        else:
-            # Logical CPUs: one an actor, and as many again for the other stages. The operating system shares the
-            # cores, and none idles while a stage has work.
-            _start(2 * max(2, os.cpu_count() or 1), quiet)
+    with _without_known_noise(), contextlib.ExitStack() as stack:
+        if not ray.is_initialized():
+            stack.callback(ray.shutdown)
+            if joined(address):
+                _join(address or os.environ["RAY_ADDRESS"])
+            else:
+                start_here()
         _set_up_ray_data()
         with _signals():
-            try:
-                yield
-            finally:
-                ray.shutdown()
+            yield
+
+
+def start_here() -> None:
+    """Start a cluster of this process's own on this machine.
+
+    Raises:
+        ClusterError: this machine cannot start one.
+    """
+    for name, value in _KEEP_WORKERS.items():
+        os.environ.setdefault(name, value)
+    # Logical CPUs: one an actor, and as many again for the other stages. The operating system shares the cores, and
+    # none idles while a stage has work.
+    cpus = 2 * max(2, os.cpu_count() or 1)
+    try:
+        ray.init(address="local", num_cpus=cpus, include_dashboard=False, **_QUIET)
+    except Exception as error:  # a bare Exception is what Ray raises where its node takes more than 30 s to appear
+        raise ClusterError(
+            f"Ray did not start on this machine: {error}; if the machine is very busy start the same command again"
+        ) from error
 
 
 def resources() -> dict[str, float]:
@@ -104,24 +124,13 @@ def our_error(error: BaseException) -> FSFError | None:
     return None
 
 
-def _join(address: str, quiet: dict[str, Any]) -> None:
+def _join(address: str) -> None:
     try:
-        ray.init(address=address, **quiet)
+        ray.init(address=address, **_QUIET)
     except (ConnectionError, ray.exceptions.RayError, ValueError, RuntimeError) as error:
         raise ClusterError(
             f"no Ray cluster answers at {address}: {error}; start one, or leave --ray-address and RAY_ADDRESS unset to "
             "run on this machine"
-        ) from error
-
-
-def _start(cpus: int, quiet: dict[str, Any]) -> None:
-    for name, value in _KEEP_WORKERS.items():
-        os.environ.setdefault(name, value)
-    try:
-        ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
-    except Exception as error:  # a bare Exception is what Ray raises where its node takes more than 30 s to appear
-        raise ClusterError(
-            f"Ray did not start on this machine: {error}; if the machine is very busy start the same command again"
         ) from error
 
 

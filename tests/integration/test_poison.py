@@ -6,14 +6,11 @@ import pytest
 
 from fsf_core import run
 from fsf_core.bundle import Bundle
-from fsf_core.config import ScoreConfig
-from fsf_core.score.job import score
 from tests import assets, crashers, ledger
-
-pytestmark = pytest.mark.usefixtures("no_ray_left")
+from tests.processes import fsf
 
 GOOD = 24
-ITEM_SECONDS = 5.0
+ITEM_SECONDS = 5
 
 
 @pytest.fixture(scope="module")
@@ -31,11 +28,7 @@ def runs(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> tuple
     _write(home / "mixed" / "good/loud.png", crashers.picture("chatter"))
     _write(home / "mixed" / "good/deadly.mkv", crashers.video("segfault", frames=20, at_frame=12))
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", crashers.POISON)
-        summaries = {
-            folder: _score(home / folder, home / f"{folder} run", tiny_bundle) for folder in ("clean", "mixed")
-        }
+    summaries = {folder: _score(home / folder, home / f"{folder} run", tiny_bundle) for folder in ("clean", "mixed")}
     return home / "clean run", home / "mixed run", summaries["mixed"]
 
 
@@ -45,12 +38,13 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def _score(folder: Path, out: Path, bundle: Bundle) -> dict:
-    return score(
-        ScoreConfig(
-            bundle=bundle.uri, manifest=str(folder), out=str(out), provider="cpu", segment_frames=8,
-            item_seconds=ITEM_SECONDS, item_memory_mb=768,
-        )
+    code, said = fsf(
+        "score", "--bundle", bundle.uri, "--manifest", str(folder), "--out", str(out), "--provider", "cpu",
+        "--segment-frames", "8", "--item-seconds", str(ITEM_SECONDS), "--item-memory-mb", "768",
+        PYTHONPATH=crashers.POISON,
     )  # fmt: skip
+    assert code == 0, said
+    return run.read_json(str(out), "summary.json")
 
 
 def test_every_poisonous_item_costs_one_failure_row(runs: tuple[Path, Path, dict]) -> None:

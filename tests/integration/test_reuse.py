@@ -12,7 +12,7 @@ from fsf_core.errors import ConfigError, OutputError
 from fsf_core.score.job import score
 from tests import assets, clips, ledger
 
-pytestmark = pytest.mark.usefixtures("no_ray_left")
+pytestmark = pytest.mark.usefixtures("ray_here")
 
 PICTURES = 6
 

@@ -16,7 +16,7 @@ from fsf_core.score.job import score
 from fsf_core.session import Session
 from tests import assets, clips
 
-pytestmark = pytest.mark.usefixtures("no_ray_left")
+pytestmark = pytest.mark.usefixtures("ray_here")
 
 
 @pytest.fixture(scope="module")
