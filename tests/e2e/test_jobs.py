@@ -133,18 +133,23 @@ def test_a_run_of_which_nothing_was_scored_fails_the_gate(tiny_bundle: Bundle, t
     assert "1 of 1 items failed" in done.stderr
 
 
+def _long_job(bundle: Bundle, home: Path) -> list[str]:
+    """Options of a job that is not over at once, into home/run."""
+    assets.write_good(home / "pictures")
+    sources = sorted((home / "pictures").rglob("*.jpg"))
+    with (home / "items.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("id", "uri"), *((n, sources[n % len(sources)]) for n in range(ITEMS))])
+    return [
+        "--bundle", bundle.uri, "--manifest", str(home / "items.csv"), "--out", str(home / "run"),
+        "--provider", "cpu", "--part-units", "32",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_run_is_resumed_by_the_same_command(
     number: signal.Signals, code: int, tiny_bundle: Bundle, tmp_path: Path
 ) -> None:
-    assets.write_good(tmp_path / "pictures")
-    sources = sorted((tmp_path / "pictures").rglob("*.jpg"))
-    with (tmp_path / "items.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([("id", "uri"), *((n, sources[n % len(sources)]) for n in range(ITEMS))])
-    words = [
-        "score", "--bundle", tiny_bundle.uri, "--manifest", str(tmp_path / "items.csv"), "--out", str(tmp_path / "run"),
-        "--provider", "cpu", "--part-units", "32",
-    ]  # fmt: skip
+    words = ["score", *_long_job(tiny_bundle, tmp_path)]
     with subprocess.Popen(
         [sys.executable, "-m", "jobs.fsf", *words], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as job:
@@ -216,11 +221,15 @@ def _answers(address: str) -> bool:
 def _submit(address: str, *words: str) -> tuple[JobStatus, int | None, str]:
     """Submit, wait, and give status, exit code and output."""
     client = JobSubmissionClient(address)
-    job = client.submit_job(
-        entrypoint=" ".join([sys.executable, "-m", "jobs.score", *words]), runtime_env={"working_dir": str(ROOT)}
-    )
+    job = _submitted(client, *words)
     wait_for(lambda: client.get_job_status(job).is_terminal(), seconds=240)
     return client.get_job_status(job), client.get_job_info(job).driver_exit_code, client.get_job_logs(job)
+
+
+def _submitted(client: JobSubmissionClient, *words: str) -> str:
+    return client.submit_job(
+        entrypoint=" ".join([sys.executable, "-m", "jobs.score", *words]), runtime_env={"working_dir": str(ROOT)}
+    )
 
 
 def test_ray_job_submit_runs_the_same_job(head: str, tiny_bundle: Bundle, pictures: Path, tmp_path: Path) -> None:
@@ -241,6 +250,23 @@ def test_ray_job_submit_reports_a_wrong_command(head: str, tiny_bundle: Bundle, 
 
     assert (status, code) == (JobStatus.FAILED, 2)
     assert "does not exist" in said
+
+
+def test_a_stopped_job_leaves_a_run_that_the_same_command_ends(head: str, tiny_bundle: Bundle, tmp_path: Path) -> None:
+    words = [*_long_job(tiny_bundle, tmp_path), "--actors", "1"]
+    client = JobSubmissionClient(head)
+    job = _submitted(client, *words)
+    wait_for(lambda: len(list((tmp_path / "run" / "receipts").glob("*.arrow"))) >= 3, seconds=120)
+    client.stop_job(job)
+    wait_for(lambda: client.get_job_status(job).is_terminal(), seconds=60)
+    kept = sum(receipt.units.num_rows for receipt in run.receipts(str(tmp_path / "run")))
+
+    assert client.get_job_status(job) == JobStatus.STOPPED
+    assert 0 < kept < ITEMS
+    status, code, said = _submit(head, *words)
+    assert (status, code) == (JobStatus.SUCCEEDED, 0), said
+    assert last_json(said)["frames"] == ITEMS
+    assert run.verify(str(tmp_path / "run")) == []
 
 
 def test_more_actors_than_fit_are_refused_at_once(
