@@ -1,0 +1,102 @@
+"""What it costs a driver to find out what is left to do: a manifest of ten million items, of which nine are done.
+
+    python -m tests.bench.bench_ledger              1,000,000 items
+    python -m tests.bench.bench_ledger 10000000
+
+Writes manifest and receipts, then reads them in a process of its own, as the job does before its first task: open and
+check the manifest, read the ledger, subtract. The last line is one JSON object.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+
+from fsf_core import ids, run, storage
+from fsf_core.manifest import open_manifest
+from fsf_core.schema import UNITS
+
+PART_UNITS = 4096
+DONE_SHARE = 0.9
+
+
+def main() -> None:
+    """Write and measure, or measure what was written."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("items", nargs="?", type=int, default=1_000_000)
+    parser.add_argument("--measure", metavar="FOLDER")
+    given = parser.parse_args()
+    if given.measure:
+        print(json.dumps(_measured(Path(given.measure))))
+        return
+    with tempfile.TemporaryDirectory(prefix="fsf-ledger-") as home:
+        _write(Path(home), given.items)
+        words = [sys.executable, "-m", "tests.bench.bench_ledger", "--measure", home]
+        subprocess.run(words, check=True, cwd=Path(__file__).parents[2])
+
+
+def _item_ids(begin: int, end: int) -> list[str]:
+    return [f"2026/11/camera-07/line-3/orange-{number:012d}.jpg" for number in range(begin, end)]
+
+
+def _write(home: Path, items: int) -> None:
+    schema = pa.schema([("uri", pa.string())])
+    with pyarrow.parquet.ParquetWriter(home / "items.parquet", schema) as writer:
+        for begin in range(0, items, 100_000):
+            uris = [f"s3://photos/{item_id}" for item_id in _item_ids(begin, min(items, begin + 100_000))]
+            writer.write_table(pa.table({"uri": uris}, schema=schema))
+    receipts = home / "run" / "receipts"
+    receipts.mkdir(parents=True)
+    for begin in range(0, int(DONE_SHARE * items), PART_UNITS):
+        _write_receipt(receipts, [f"s3://photos/{name}" for name in _item_ids(begin, begin + PART_UNITS)])
+
+
+def _write_receipt(folder: Path, item_ids: list[str]) -> None:
+    count = len(item_ids)
+    keys = [ids.unit_key(item_id, 0) for item_id in item_ids]
+    zeros, ones = np.zeros(count, np.int64), np.ones(count, np.int32)
+    columns = {
+        "unit_key": pa.array(keys, pa.binary(16)),
+        "item_key": pa.array([ids.item_key(item_id) for item_id in item_ids], pa.binary(16)),
+        "item_id": pa.array(item_ids, pa.string()),
+        "segment": zeros.astype(np.int32),
+        "segments": ones,
+        "frames": ones,
+        "first_frame": zeros,
+        "last_frame": zeros,
+        "failed": pa.array(np.zeros(count, bool)),
+    }
+    part = ids.part_name(keys)
+    facts = {"part": part, "files": {}, "frames": count, "failed_units": 0, "pixels": [count]}
+    table = pa.table(columns, schema=UNITS.with_metadata({"fsf_receipt": json.dumps(facts)}))
+    with pa.ipc.new_file(str(folder / f"{part}.arrow"), table.schema) as writer:
+        writer.write_table(table)
+
+
+def _measured(home: Path) -> dict[str, float]:
+    started = time.monotonic()
+    manifest = open_manifest(str(home / "items.parquet"))
+    opened = time.monotonic()
+    done = run.done(storage.absolute(str(home / "run")))
+    read = time.monotonic()
+    left = sum(int((~done.holds(ids.item_keys(b.column("item_id").to_pylist()))).sum()) for b in manifest.batches())
+    return {
+        "items": manifest.items,
+        "left": left,
+        "manifest_s": round(opened - started, 1),
+        "ledger_s": round(read - opened, 1),
+        "subtract_s": round(time.monotonic() - read, 1),
+        "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+    }
+
+
+if __name__ == "__main__":
+    main()
