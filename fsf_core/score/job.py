@@ -32,6 +32,9 @@ from fsf_core.stages.write import WriteSettings
 WAVE_ITEMS = 250_000
 """Items of one Ray Data execution: bounds the driver's memory, and costs one start of the actors a wave."""
 
+ASKED_ITEMS = 1_000
+"""Items whose buckets are asked for before the run begins."""
+
 NEVER = 1 << 62
 """Units after which the early gate judges, where it should not."""
 
@@ -52,6 +55,7 @@ def score(config: ScoreConfig) -> dict[str, Any]:
     out = storage.absolute(config.out)
     run.require_usable(out)
     manifest = open_manifest(config.manifest)
+    _require_stores(manifest)
     with contextlib.ExitStack() as stack:
         if config.checkpoint:
             stack.enter_context(cluster(config.ray_address))
@@ -81,6 +85,20 @@ def score(config: ScoreConfig) -> dict[str, Any]:
         summary |= {"seconds": round(time.monotonic() - started, 3), "scoring_seconds": round(scoring_s, 3)}
         run.publish(out, summary, success=True)
         return summary
+
+
+def _require_stores(manifest: Manifest) -> None:
+    """Ask every store of the first items once, so that wrong credentials end the job and not item after item.
+
+    Raises:
+        StorageError: a store refuses altogether.
+    """
+    first: dict[str, str] = {}
+    for uri in next(manifest.batches()).column("uri").slice(0, ASKED_ITEMS).to_pylist():
+        if not storage.is_local(uri):
+            first.setdefault(uri.split("/", 3)[2], uri)
+    for uri in first.values():
+        storage.require_known(uri)
 
 
 def _score_pending(flow: Flow, rows: Iterator[pa.Table], *, pending: int, watch: Any) -> None:
