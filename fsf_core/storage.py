@@ -131,6 +131,9 @@ def read_bytes(uri: str, *, max_bytes: int | None = None) -> bytes:
         FetchError: it does not exist, is a folder, or may not be read.
         LimitError: it holds more than max_bytes.
     """
+    if scheme(uri) in _OBJECT_STORES and max_bytes is None:
+        with _reasons(uri):  # one request, which no other writer comes between
+            return bytes(_patiently(uri, lambda: _filesystem(uri).cat_file(uri)))
     with open_binary(uri) as file, _reasons(uri):
         data = bytes(file.read() if max_bytes is None else file.read(max_bytes + 1))
     if max_bytes is not None and len(data) > max_bytes:

@@ -18,10 +18,10 @@ import ray
 
 from fsf_core import __version__, ids, images, masks, run, session, storage
 from fsf_core.bundle import FUSED, PLAIN, Bundle, load_bundle
-from fsf_core.config import Colours, ScoreConfig, parse_colours
+from fsf_core.config import Colours, ScoreConfig, parse_colours, parse_shard
 from fsf_core.errors import ClusterError, ConfigError, FSFError, ProviderError
 from fsf_core.isolation import ChildLimits
-from fsf_core.manifest import Manifest, open_manifest
+from fsf_core.manifest import Manifest, Selection, open_manifest
 from fsf_core.score.pipeline import DECODE_CPUS, GPU_PROVIDERS, MASK_CPUS, WRITE_CPUS, Flow, run_wave
 from fsf_core.score.watch import Watch, progress
 from fsf_core.stages.decode import DecodeSettings
@@ -54,7 +54,7 @@ def score(config: ScoreConfig) -> dict[str, Any]:
     started = time.monotonic()
     out = storage.absolute(config.out)
     run.require_usable(out)
-    manifest = open_manifest(config.manifest)
+    manifest = open_manifest(config.manifest, _selection(config))
     _require_stores(manifest)
     with contextlib.ExitStack() as stack:
         if config.checkpoint:
@@ -64,7 +64,7 @@ def score(config: ScoreConfig) -> dict[str, Any]:
         opened = stack.enter_context(claim)
         tried = {} if config.keep_failures else run.forget_failures(out)
         done = run.done(out)
-        pending = manifest.items - int(sum(done.holds(_keys(batch)).sum() for batch in manifest.batches()))
+        pending = manifest.items - _done_items(manifest, done)
         provider, scoring_s = config.provider, 0.0
         if pending:
             run.unpublish(out)
@@ -85,6 +85,22 @@ def score(config: ScoreConfig) -> dict[str, Any]:
         summary |= {"seconds": round(time.monotonic() - started, 3), "scoring_seconds": round(scoring_s, 3)}
         run.publish(out, summary, success=True)
         return summary
+
+
+def _done_items(manifest: Manifest, done: run.Done) -> int:
+    if not len(done.items):  # a new run need not read its list again
+        return 0
+    return int(sum(done.holds(_keys(batch)).sum() for batch in manifest.batches()))
+
+
+def _selection(config: ScoreConfig) -> Selection:
+    return Selection(
+        where=config.where,
+        shard=parse_shard(config.shard),
+        sample=config.sample,
+        sample_seed=config.sample_seed,
+        limit=config.limit,
+    )
 
 
 def _require_stores(manifest: Manifest) -> None:
@@ -118,6 +134,10 @@ def _score_pending(flow: Flow, rows: Iterator[pa.Table], *, pending: int, watch:
 def _pending_rows(manifest: Manifest, done: run.Done, tried: dict[bytes, int]) -> Iterator[pa.Table]:
     """The items that are not done, with what is known of earlier attempts."""
     for batch in manifest.batches():
+        if not len(done.items) and not done.segments and not tried:
+            rows = batch.append_column("attempt", pa.array(np.ones(batch.num_rows, np.int32)))
+            yield rows.append_column("done_segments", pa.nulls(batch.num_rows, pa.list_(pa.int32())))
+            continue
         keys = _keys(batch)
         wanted = np.flatnonzero(~done.holds(keys))
         chosen = [bytes(key).ljust(ids.KEY_BYTES, b"\0") for key in keys[wanted]]
@@ -208,6 +228,7 @@ def _appearance(config: ScoreConfig, bundle: Bundle) -> tuple[tuple[str, ...], C
 
 def _fingerprint(config: ScoreConfig, bundle: Bundle, manifest: Manifest) -> dict[str, Any]:
     """All that defines the result. Workers, batches and providers are left out: they must not change it."""
+    chosen = _selection(config).facts()
     return {
         "bundle_sha256": bundle.sha256,
         "manifest": storage.redact(config.manifest.rstrip("/")),
@@ -218,6 +239,7 @@ def _fingerprint(config: ScoreConfig, bundle: Bundle, manifest: Manifest) -> dic
         "overlays": config.overlays,
         "clear_background": config.clear_background,
         "segment_frames": config.segment_frames,
+        **({"selection": chosen} if chosen else {}),
     }
 
 
