@@ -49,7 +49,23 @@ def parse_colours(words: tuple[str, ...]) -> Colours:
     return tuple((red, green, blue) for red, green, blue in found)
 
 
+def parse_shard(text: str | None) -> tuple[int, int] | None:
+    """Number and count of a shard from its form i/n.
+
+    Raises:
+        ConfigError: it has another form, or i is not among 1 to n.
+    """
+    if text is None:
+        return None
+    match = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
+    number, count = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not 1 <= number <= count:
+        raise ConfigError(f"--shard is {text!r}, expected i/n with i from 1 to n, such as 1/8")
+    return number, count
+
+
 _MODEL = Group("Model", sort_key=1)
+_ITEMS = Group("Which items; what is chosen is part of the run", sort_key=2)
 _SCALE = Group("Speed and size", sort_key=3)
 _LIMITS = Group("Limits: beyond them an item is a failure", sort_key=4)
 
@@ -97,7 +113,8 @@ class ScoreConfig:
     """Options of the score job."""
 
     manifest: str
-    """What to score: a Parquet, CSV or JSON Lines table, a .txt of paths, a folder, a glob, or one media file."""
+    """What to score: a Parquet, CSV or JSON Lines table, a folder of Parquet files, a .txt of paths, a folder of media,
+    a glob, or one media file."""
     out: str
     """Folder of the run; the same command again resumes it."""
 
@@ -117,6 +134,17 @@ class ScoreConfig:
     """Context module of --net."""
     cnn_branch: Annotated[bool, Parameter(group=_MODEL)] = True
     """Whether --net has its image-reconstruction branch."""
+
+    where: Annotated[str | None, Parameter(group=_ITEMS)] = None
+    """Only rows for which this holds: "split == 'test' and day >= '2026-11-01'"; knows and, or, not, in, is null."""
+    shard: Annotated[str | None, Parameter(group=_ITEMS)] = None
+    """i/n: the i-th of n parts, from 1, by a hash of the ids; n jobs score every item once."""
+    sample: Annotated[float | None, Parameter(group=_ITEMS)] = None
+    """Share of the items, 0 to 1, by a hash of the ids: the same items whatever else is in the list."""
+    sample_seed: Annotated[int, Parameter(group=_ITEMS)] = 0
+    """Another seed, another sample."""
+    limit: Annotated[int | None, Parameter(group=_ITEMS)] = None
+    """The first so many items."""
 
     provider: Provider = "auto"
     """Where the model runs. Anything but auto is a promise: if it cannot be kept the job stops before it begins."""
@@ -191,10 +219,14 @@ class ScoreConfig:
             "early_items",
             "item_seconds",
             "item_memory_mb",
+            "limit",
         ):
             value = getattr(self, name)
             if value is not None and not value >= 1:  # nan is neither
                 raise ConfigError(f"--{name.replace('_', '-')} is {value}, expected at least 1")
+        if self.sample is not None and not 0 < self.sample <= 1:
+            raise ConfigError(f"--sample is {self.sample}, expected a share above 0 and up to 1")
+        parse_shard(self.shard)
         for name in ("max_failed_share", "early_failed_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"--{name.replace('_', '-')} is {getattr(self, name)}, expected 0 to 1")

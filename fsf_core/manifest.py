@@ -5,11 +5,13 @@ Knows item ids, URIs and kinds. Opens no picture.
 
 import io
 import itertools
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, TypeVar
+from urllib.parse import unquote
 
 import numpy as np
 import pyarrow as pa
@@ -18,9 +20,9 @@ import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet
 
-from fsf_core import storage
+from fsf_core import storage, where
 from fsf_core.errors import FetchError, ManifestError, StorageError
-from fsf_core.ids import item_keys
+from fsf_core.ids import Keys, item_keys
 from fsf_core.schema import MASKS
 
 # fmt: off
@@ -46,6 +48,31 @@ ROWS = pa.schema([("item_id", pa.string()), ("uri", pa.string()), ("kind", pa.st
 
 
 @dataclass(frozen=True, kw_only=True)
+class Selection:
+    """Which items of a list are meant; in this order."""
+
+    where: str | None = None
+    """A condition on the columns."""
+    shard: tuple[int, int] | None = None
+    """Number i of n, from 1: the items fall to the shards by a hash of their ids."""
+    sample: float | None = None
+    """Share of the items, 0 to 1, chosen by a hash of their ids."""
+    sample_seed: int = 0
+    """Another seed, another sample."""
+    limit: int | None = None
+    """The first so many."""
+
+    def facts(self) -> dict[str, Any]:
+        """What is chosen, without what is left open."""
+        chosen = {"where": self.where, "shard": self.shard and list(self.shard), "sample": self.sample}
+        chosen |= {"sample_seed": self.sample_seed if self.sample is not None else None, "limit": self.limit}
+        return {name: value for name, value in chosen.items() if value is not None}
+
+
+EVERYTHING = Selection()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Manifest:
     """A checked list of items that can be read again and again."""
 
@@ -62,18 +89,23 @@ class Manifest:
         return self._read()
 
 
-def open_manifest(uri: str) -> Manifest:
+def open_manifest(uri: str, selection: Selection = EVERYTHING) -> Manifest:
     """Read the whole list once and check it.
 
     Args:
-        uri: Parquet, CSV/TSV, JSON Lines or text file of paths; a folder, a glob, or one media file.
+        uri: Parquet, CSV/TSV, JSON Lines or text file of paths; a folder of Parquet files or of media, a glob, or one
+            media file.
+        selection: which of its items are meant; the others are not checked.
 
     Raises:
         ManifestError: unreadable, empty, without a `uri` column, ids missing or not unique, an unknown kind.
+        ConfigError: the condition does not fit the columns.
     """
     uri = storage.absolute(uri)
+    condition = where.parse(selection.where) if selection.where else None
     try:
-        read, extra, left_out = _reader(uri)
+        every, extra, left_out = _reader(uri, condition)
+        read = _selected(every, selection)
         items = _check_ids(uri, read)
     except (FetchError, StorageError) as error:
         raise ManifestError(str(error)) from error
@@ -83,7 +115,11 @@ def open_manifest(uri: str) -> Manifest:
         ) from error
     if not items:
         hint = f" ({left_out} files are not media by name)" if left_out else ""
-        raise ManifestError(f"{storage.redact(uri)} lists no items{hint}, expected at least one; check the path")
+        chosen = f" under {selection.facts()}" if selection.facts() else ""
+        raise ManifestError(
+            f"{storage.redact(uri)} lists no items{chosen}{hint}, expected at least one; check the path"
+            + (" and the selection" if chosen else "")
+        )
     return Manifest(uri=uri, items=items, extra=extra, left_out=left_out, _read=read)
 
 
@@ -102,20 +138,88 @@ Reader = tuple[Read, pa.Schema, int]
 """How to read the list, its pass-through columns, and how many files were left out."""
 
 
-def _reader(uri: str) -> Reader:
+def _reader(uri: str, condition: where.Condition | None) -> Reader:
     no_extra = pa.schema([])
     if _is_pattern(uri) and not storage.exists(uri):
-        return _glob(uri), no_extra, 0
+        return _filtered(_glob(uri), condition), no_extra, 0
     if storage.is_folder(uri):
         read, left_out = _folder(uri)
-        return read, no_extra, left_out
+        parts = _parts(uri) if next(read(), None) is None else []
+        if parts:
+            return _table(uri, storage.join(uri, ""), _partitioned(parts, condition), condition)
+        return _filtered(read, condition), no_extra, left_out
     if _suffix(uri) in {".txt", ".lst", ".list"}:
-        return (lambda: _text(uri)), no_extra, 0
+        return _filtered(lambda: _text(uri), condition), no_extra, 0
     if kind_by_name(uri):
-        return _one(uri), no_extra, 0
-    raw = _table_reader(uri)
-    extra = _extra_columns(uri, next(raw()).schema)
-    return (lambda: _normalised(uri, raw, extra)), extra, 0
+        return _filtered(_one(uri), condition), no_extra, 0
+    return _table(uri, storage.parent(uri), _table_reader(uri), condition)
+
+
+def _table(uri: str, base: str, raw: Read, condition: where.Condition | None) -> Reader:
+    schema = next(raw()).schema
+    extra = _extra_columns(uri, schema)
+    if condition is not None:
+        raw = _where(raw, where.expression(condition, schema))
+    return (lambda: _normalised(uri, base, raw, extra)), extra, 0
+
+
+def _where(read: Read, chosen: pc.Expression) -> Read:
+    return lambda: (table.filter(chosen) for table in read())
+
+
+def _filtered(read: Read, condition: where.Condition | None) -> Read:
+    """A list without columns of its own, where a condition may ask for id, uri and kind."""
+    if condition is None:
+        return read
+    named = pa.schema([field.with_name(name) for field, name in zip(ROWS, _OWN, strict=True)])
+    chosen = where.expression(condition, named)
+    return lambda: (table.rename_columns([*_OWN]).filter(chosen).rename_columns(ROWS.names) for table in read())
+
+
+def _selected(read: Read, selection: Selection) -> Read:
+    """The items of the shard and of the sample, up to the limit."""
+    if selection.shard is None and selection.sample is None and selection.limit is None:
+        return read
+
+    def chosen() -> Iterator[pa.Table]:
+        left = selection.limit
+        for table in read():
+            some = table
+            if selection.shard is not None or selection.sample is not None:
+                some = table.filter(pa.array(_by_hash(item_keys(_some_ids(table)), selection)))
+            if left is not None:
+                some = some.slice(0, left)
+                left -= some.num_rows
+            yield some
+            if left == 0:
+                return
+
+    return chosen
+
+
+def _by_hash(keys: Keys, selection: Selection) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Which items fall to the shard and to the sample; the two go by different halves of the key."""
+    halves = keys.view(">u8").reshape(-1, 2)
+    chosen = np.ones(len(keys), bool)
+    if selection.shard is not None:
+        number, count = selection.shard
+        chosen &= halves[:, 0] % np.uint64(count) == np.uint64(number - 1)
+    if selection.sample is not None:
+        mixed = _mixed(halves[:, 1].astype(np.uint64) ^ _mixed(np.asarray([selection.sample_seed], np.uint64)))
+        chosen &= (mixed >> np.uint64(11)) < np.uint64(int(selection.sample * 2**53))
+    return chosen
+
+
+def _mixed(numbers: np.ndarray[Any, np.dtype[np.uint64]]) -> np.ndarray[Any, np.dtype[np.uint64]]:
+    """The finalizer of SplitMix64: every bit of the input moves every bit of the output."""
+    numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return numbers ^ (numbers >> np.uint64(31))
+
+
+def _some_ids(table: pa.Table) -> list[str]:
+    """Ids to hash; one that is missing counts as empty here, and is refused later where it was chosen."""
+    return [text or "" for text in table.column("item_id").to_pylist()]
 
 
 def _is_pattern(uri: str) -> bool:
@@ -173,6 +277,75 @@ def _parquet(uri: str) -> Iterator[pa.Table]:
         yield parts.schema_arrow.empty_table()
         for batch in parts.iter_batches(batch_size=BATCH_ROWS):
             yield pa.Table.from_batches([batch])
+
+
+Part = tuple[str, Mapping[str, str]]
+"""A Parquet file, and the columns that the names of its folders stand for: split=test/day=2026-11-01/."""
+
+
+def _parts(uri: str) -> list[Part]:
+    entries = [entry for entry in storage.list_files(uri) if _suffix(entry.relative) in {".parquet", ".pq"}]
+    return [(entry.uri, _folder_columns(entry.relative)) for entry in entries]
+
+
+def _folder_columns(relative: str) -> dict[str, str]:
+    pairs = (name.partition("=") for name in relative.split("/")[:-1] if "=" in name)
+    return {name: unquote(value) for name, _, value in pairs if not name.startswith("_")}
+
+
+def _partitioned(parts: Sequence[Part], condition: where.Condition | None) -> Read:
+    """The rows of all files in name order; a file whose folders rule it out is not opened."""
+    kinds = _folder_types([columns for _, columns in parts])
+    chosen = [part for part in parts if _may_hold(part[1], kinds, condition)]
+
+    def read() -> Iterator[pa.Table]:
+        schema: pa.Schema | None = None
+        for uri, columns in chosen or parts[:1]:
+            for table in _parquet(uri):
+                for name, kind in kinds.items():
+                    value = pa.scalar(columns.get(name)).cast(kind)
+                    if name not in table.column_names:
+                        table = table.append_column(name, pa.repeat(value, table.num_rows))  # noqa: PLW2901
+                if schema is None:
+                    schema = table.schema.remove_metadata()
+                elif table.num_rows == 0:
+                    continue
+                yield _like(table, schema, uri)
+            if not chosen:
+                return
+
+    return read
+
+
+def _like(table: pa.Table, schema: pa.Schema, uri: str) -> pa.Table:
+    """The table in the columns of the first file; one that it lacks is null."""
+    columns = [
+        table.column(field.name).cast(field.type)
+        if field.name in table.column_names
+        else pa.nulls(table.num_rows, field.type)
+        for field in schema
+    ]
+    over = [name for name in table.column_names if name not in schema.names]
+    if over:
+        raise ManifestError(
+            f"{storage.redact(uri)} has the columns {over}, which the files before it lack; give all files one schema"
+        )
+    return pa.table(columns, schema=schema)
+
+
+def _folder_types(parts: Sequence[Mapping[str, str]]) -> dict[str, pa.DataType]:
+    """Whole numbers where all values are; text otherwise."""
+    names = [*dict.fromkeys(name for columns in parts for name in columns)]
+    values = {name: [columns[name] for columns in parts if name in columns] for name in names}
+    whole = {name: all(re.fullmatch(r"-?(0|[1-9]\d{0,17})", value) for value in values[name]) for name in names}
+    return {name: pa.int64() if whole[name] else pa.string() for name in names}
+
+
+def _may_hold(columns: Mapping[str, str], kinds: Mapping[str, pa.DataType], condition: where.Condition | None) -> bool:
+    """Whether no part of the condition that speaks of folders alone rules the file out."""
+    known = [each for each in (where.conjuncts(condition) if condition else ()) if where.columns(each) <= {*kinds}]
+    row = pa.table({name: pa.array([columns.get(name)]).cast(kind) for name, kind in kinds.items()}) if known else None
+    return row is None or all(row.filter(where.expression(each, row.schema)).num_rows for each in known)
 
 
 def _csv(
@@ -266,24 +439,42 @@ def _slices(table: pa.Table) -> Iterator[pa.Table]:
         yield table.slice(start, BATCH_ROWS)
 
 
-def _normalised(uri: str, raw: Read, extra: pa.Schema) -> Iterator[pa.Table]:
+def _normalised(uri: str, base: str, raw: Read, extra: pa.Schema) -> Iterator[pa.Table]:
     """Give every batch the common columns: ids as text, absolute URIs, checked kinds, the rest in one struct."""
-    base = storage.parent(uri)
     for table in raw():
         if not table.num_rows:
             continue
-        given = [text or "" for text in table.column("uri").cast(pa.string()).to_pylist()]
-        ids = _text_column(table, "id", default=_names(uri, map(storage.redact, given)))
+        given = table.column("uri").cast(pa.string()).combine_chunks()
+        ids = _text_column(table, "id", default=_redacted(given))
         kinds = _text_column(table, "kind", default=pa.nulls(len(given), pa.string()))
-        columns = {
-            "item_id": ids,
-            "uri": pa.array([storage.absolute(text, base) if text else "" for text in given], pa.string()),
-            "kind": _checked_kinds(uri, kinds),
-        }
+        columns = {"item_id": ids, "uri": _absolute(given, base), "kind": _checked_kinds(uri, kinds)}
         if len(extra):
             rest = [table.column(field.name).cast(field.type).combine_chunks() for field in extra]
             columns["extra"] = pa.StructArray.from_arrays(rest, fields=list(extra))
         yield pa.table(columns)
+
+
+def _redacted(given: pa.Array) -> pa.Array:
+    """URIs as ids, without credentials; a null becomes empty. Only what may hold some is looked at row by row."""
+    given = pc.fill_null(given, "")
+    doubtful = pc.and_(pc.match_substring(given, "://"), pc.match_substring_regex(given, "[@?]"))
+    return _one_by_one(given, doubtful, storage.redact)
+
+
+def _absolute(given: pa.Array, base: str) -> pa.Array:
+    """URIs as every process understands them. Addresses, and plain absolute paths, are so already."""
+    given = pc.fill_null(given, "")
+    settled = pc.or_(
+        pc.match_substring_regex(given, r"^[a-zA-Z][a-zA-Z0-9+.\-]+://"),
+        pc.and_(pc.starts_with(given, "/"), pc.invert(pc.match_substring_regex(given, r"//|/\.(/|$)|/$"))),
+    )
+    return _one_by_one(given, pc.invert(settled), lambda text: storage.absolute(text, base) if text else "")
+
+
+def _one_by_one(given: pa.Array, chosen: pa.Array, change: Callable[[str], str]) -> pa.Array:
+    if not pc.any(chosen).as_py():
+        return given
+    return pc.replace_with_mask(given, chosen, pa.array([*map(change, given.filter(chosen).to_pylist())], pa.string()))
 
 
 def _text_column(table: pa.Table, name: str, *, default: pa.Array) -> pa.ChunkedArray:
@@ -373,14 +564,14 @@ def _check_ids(uri: str, read: Read) -> int:
     """Count the items and refuse missing and repeated ids; holds 16 bytes an item, not the ids."""
     keys, rows = [np.empty(0, "S16")], 0
     for table in read():
-        ids = table.column("item_id").to_pylist()
-        empty = next((row for row, text in enumerate(ids, rows) if not text), None)
-        if empty is not None:
+        ids = table.column("item_id")
+        empty = pc.index(pc.equal(pc.fill_null(ids, ""), ""), value=True).as_py()
+        if empty >= 0:
             raise ManifestError(
-                f"{storage.redact(uri)} has no id in row {empty} (the first is 0), expected one in every row; fill the "
-                "`id` column, or leave it out where every row has a uri"
+                f"{storage.redact(uri)} has no id in row {rows + empty} (the first is 0), expected one in every row; "
+                "fill the `id` column, or leave it out where every row has a uri"
             )
-        keys.append(item_keys(ids))
+        keys.append(item_keys(ids.to_pylist()))
         rows += len(ids)
     every = np.concatenate(keys)
     keys.clear()

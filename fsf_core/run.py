@@ -12,15 +12,13 @@ readers go by receipts. Knows files and keys; knows no pictures, no Ray.
 
 import contextlib
 import datetime as dt
-import fcntl
 import hashlib
 import json
-import os
 import secrets
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -28,7 +26,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet
 from numpy.typing import NDArray
 
-from fsf_core import storage
+from fsf_core import lease, storage
 from fsf_core.errors import FetchError, OutputError
 from fsf_core.ids import Keys, part_name
 from fsf_core.schema import TABLES, UNITS, conform
@@ -97,11 +95,14 @@ class Totals:
 
 
 def require_usable(uri: str) -> None:
-    """Refuse a folder that holds something other than a run.
+    """Refuse a folder that holds something other than a run, or a store that takes no files.
 
     Raises:
         OutputError: found / expected / do.
+        StorageError: the store refuses.
     """
+    if not storage.is_local(uri):
+        storage.require_writable(uri)
     if storage.exists(storage.join(uri, "run.json")):
         return
     if storage.is_local(uri) and storage.exists(uri) and not storage.is_folder(uri):
@@ -128,7 +129,7 @@ def open_run(uri: str, *, fingerprint: Mapping[str, Any], details: Mapping[str, 
         OutputError: the folder holds something else, belongs to another run, or is in use by a running job.
     """
     require_usable(uri)
-    with _held(uri):
+    with lease.held(uri):
         known = _known(uri)
         if known is not None:
             _refuse_other(uri, known["fingerprint"], dict(fingerprint))
@@ -624,38 +625,6 @@ def _refuse_other(uri: str, old: dict[str, Any], new: dict[str, Any]) -> None:
         raise OutputError(
             f"{storage.redact(uri)} is another run ({'; '.join(changed)}); give another --out or the old settings"
         )
-
-
-@contextlib.contextmanager
-def _held(uri: str) -> Iterator[None]:
-    """Keep a second job out of a local folder; the operating system lets go when the process dies."""
-    if not storage.is_local(uri):
-        yield
-        return
-    folder = storage.local_path(uri)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / ".lock").open("a+")
-    except OSError as error:
-        raise OutputError(f"{uri} cannot be written: {error}; give another --out") from error
-    with file:
-        _lock(uri, file)
-        yield
-
-
-def _lock(uri: str, file: IO[str]) -> None:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        file.seek(0)
-        raise OutputError(
-            f"{uri} is in use by process {file.read().strip() or 'unknown'}; wait for it, or give another --out"
-        ) from error
-    except OSError as error:
-        raise OutputError(f"{uri} cannot be locked: {error}; give an --out on a disk with locks") from error
-    file.truncate(0)
-    file.write(str(os.getpid()))
-    file.flush()
 
 
 def _write_json(uri: str, facts: Mapping[str, Any]) -> None:

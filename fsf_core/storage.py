@@ -1,25 +1,52 @@
 """The only module that knows URIs: local paths and whatever fsspec opens.
 
-Knows no formats. Errors leave as FetchError (one item cannot be read) or StorageError (a store refuses altogether).
+Knows no formats. Errors leave as FetchError (one item cannot be read) or StorageError (a store refuses altogether);
+what passes by itself, throttling above all, was tried again before.
 """
 
 import contextlib
 import io
+import itertools
+import logging
 import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import fsspec
 
+from fsf_core import patience
 from fsf_core.errors import FetchError, FSFError, LimitError, StorageError
 
 SCHEMES = ("file", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "http", "https", "hf", "memory")
 """Schemes that may be opened unless a run narrows them."""
+
+BLOCK_BYTES = 4 << 20
+"""What is fetched at once of a large remote file: a seek into a video costs no more."""
+
+AHEAD_FILES, AHEAD_BYTES = 16, 16 << 20
+"""Remote files in flight or waiting for their turn, and the size up to which one is fetched ahead."""
+
+CONNECT_S, SILENCE_S = 5, 15
+"""Longest time for a connection, and between two bytes of an answer."""
+
+S3_TRIES = 2
+"""Attempts of s3fs itself, which is all that one page of a listing gets; the rest is ours."""
+
+_SELF_PATIENT = frozenset(("gs", "gcs", "az", "abfs", "abfss", "hf"))
+"""Stores whose libraries try again themselves, and cannot be kept from it."""
+
+_OBJECT_STORES = frozenset(("s3", "s3a", *_SELF_PATIENT)) - {"hf"}
+
+Given = TypeVar("Given")
 
 _SCHEME = re.compile(r"^([a-zA-Z][a-zA-Z0-9+.\-]+)://")
 # user:password@, the slashes and at signs that people leave unescaped in a password included; a numeric port is none.
@@ -104,6 +131,9 @@ def read_bytes(uri: str, *, max_bytes: int | None = None) -> bytes:
         FetchError: it does not exist, is a folder, or may not be read.
         LimitError: it holds more than max_bytes.
     """
+    if scheme(uri) in _OBJECT_STORES and max_bytes is None:
+        with _reasons(uri):  # one request, which no other writer comes between
+            return bytes(_patiently(uri, lambda: _filesystem(uri).cat_file(uri)))
     with open_binary(uri) as file, _reasons(uri):
         data = bytes(file.read() if max_bytes is None else file.read(max_bytes + 1))
     if max_bytes is not None and len(data) > max_bytes:
@@ -128,7 +158,7 @@ def open_binary(uri: str) -> Iterator[BinaryIO]:
                 raise FetchError(f"{uri} is {what}, expected a file; leave it out of the manifest")
             file: BinaryIO = path.open("rb")
         else:
-            file = io.BufferedReader(_Remote(_filesystem(uri).open(uri, "rb"), uri))
+            file = io.BufferedReader(_Remote(_patiently(uri, lambda: _open_remote(uri)), uri), buffer_size=1 << 18)
     with file:
         yield file
 
@@ -143,15 +173,41 @@ def version(file: BinaryIO) -> str | None:
         Some words; None where the store says nothing.
     """
     raw = getattr(file, "raw", file)
-    if isinstance(raw, _Remote):
+    if isinstance(raw, _Remote | _Fetched):
         facts = raw.facts()
         tag = next((facts[name] for name in ("ETag", "etag", "md5Hash", "content_md5") if facts.get(name)), None)
-        moment = next(
-            (facts[name] for name in ("LastModified", "last_modified", "updated", "mtime") if name in facts), ""
-        )
+        times = (facts[name] for name in ("LastModified", "last_modified", "updated", "mtime") if facts.get(name))
+        moment = next(times, None)
         return str(tag).strip('"') if tag else f"{facts.get('size')} {moment}" if moment else None
     facts_of_disk = os.fstat(file.fileno())
     return f"{facts_of_disk.st_size} {facts_of_disk.st_mtime_ns}"
+
+
+Opening = Callable[[], AbstractContextManager[BinaryIO]]
+
+
+def open_ahead(uris: Sequence[str], *, schemes: tuple[str, ...]) -> Iterator[Opening]:
+    """For every URI in order, how to open it; the next remote files are fetched meanwhile.
+
+    Args:
+        uris: a file each.
+        schemes: what may be opened; another scheme is a FetchError when its turn comes.
+    """
+    if len(uris) < 2 or all(map(is_local, uris)):  # noqa: PLR2004 - nothing is ahead of a single file
+        yield from (partial(_open_allowed, uri, schemes) for uri in uris)
+        return
+    pool = ThreadPoolExecutor(AHEAD_FILES)
+    rest = iter(uris)
+    coming: deque[tuple[str, Future[_Fetched | None]]] = deque()
+    try:
+        while True:
+            for uri in itertools.islice(rest, AHEAD_FILES - len(coming)):
+                coming.append((uri, pool.submit(_whole_if_small, uri, schemes)))
+            if not coming:
+                return
+            yield partial(_opened, *coming.popleft(), schemes)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def write_bytes(uri: str, data: bytes, *, durable: bool = False) -> None:
@@ -167,7 +223,7 @@ def write_bytes(uri: str, data: bytes, *, durable: bool = False) -> None:
     """
     with _refusals(uri, "written"):
         if not is_local(uri):
-            _filesystem(uri).pipe_file(uri, data)
+            _patiently(uri, lambda: _filesystem(uri).pipe_file(uri, data))
             return
         path = local_path(uri)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -186,6 +242,54 @@ def write_bytes(uri: str, data: bytes, *, durable: bool = False) -> None:
             _sync_folder(path.parent)
 
 
+def create(uri: str, data: bytes) -> bool:
+    """Write a small file in a store unless it is there; of several who try at once, one succeeds.
+
+    Returns:
+        Whether this call made it.
+
+    Raises:
+        StorageError: the store refuses, or knows no conditional writes.
+    """
+    with _refusals(uri, "created"):
+        try:
+            _patiently(uri, lambda: _filesystem(uri).pipe_file(uri, data, mode="create"))
+        except Exception as error:
+            if patience.reason(error) == "taken":
+                return False
+            raise
+    return True
+
+
+def require_writable(folder: str) -> None:
+    """Prove that a store takes files, before work is done whose result could not be kept.
+
+    Raises:
+        StorageError: it does not.
+    """
+    probe = join(folder, f".write-check-{secrets.token_hex(4)}")
+    write_bytes(probe, b"")
+    remove(probe)
+
+
+def require_known(uri: str) -> None:
+    """Refuse an object store that knows neither these credentials nor the bucket; a missing object is no matter here.
+
+    Raises:
+        StorageError: found / expected / do.
+    """
+    if scheme(uri) not in _OBJECT_STORES:
+        return
+    try:
+        _patiently(uri, lambda: _filesystem(uri).cat_file(uri, start=0, end=1))
+    except StorageError:
+        raise
+    except Exception as error:
+        if patience.reason(error) in {"credentials", "bucket"}:
+            with _refusals(uri, "read"):
+                raise
+
+
 def exists(uri: str) -> bool:
     """Whether a file or folder is there.
 
@@ -193,7 +297,7 @@ def exists(uri: str) -> bool:
         StorageError: the store will not say.
     """
     with _refusals(uri, "looked up"):
-        return local_path(uri).exists() if is_local(uri) else bool(_filesystem(uri).exists(uri))
+        return local_path(uri).exists() if is_local(uri) else _patiently(uri, lambda: _there(uri))
 
 
 def is_folder(uri: str) -> bool:
@@ -203,7 +307,7 @@ def is_folder(uri: str) -> bool:
         StorageError: the store will not say.
     """
     with _refusals(uri, "looked up"):
-        return local_path(uri).is_dir() if is_local(uri) else bool(_filesystem(uri).isdir(uri))
+        return local_path(uri).is_dir() if is_local(uri) else _patiently(uri, lambda: _is_prefix(uri))
 
 
 def remove(uri: str) -> None:
@@ -216,7 +320,7 @@ def remove(uri: str) -> None:
         if is_local(uri):
             local_path(uri).unlink()
         else:
-            _filesystem(uri).rm_file(uri)
+            _patiently(uri, lambda: _filesystem(uri).rm_file(uri))
 
 
 def remove_folder(uri: str) -> None:
@@ -232,8 +336,9 @@ def remove_folder(uri: str) -> None:
             return
         # File by file: fsspec's own rm takes [ and * in the name of a folder for a pattern.
         filesystem = _filesystem(uri)
-        for path in filesystem.find(uri):
-            filesystem.rm_file(path)
+        for path in _patiently(uri, lambda: filesystem.find(uri)):
+            with contextlib.suppress(FileNotFoundError):
+                _patiently(uri, partial(filesystem.rm_file, path))
 
 
 def list_files(folder: str, *, hidden: bool = False) -> Iterator[Entry]:
@@ -253,12 +358,27 @@ def list_files(folder: str, *, hidden: bool = False) -> Iterator[Entry]:
     with _refusals(folder, "listed"):
         filesystem = _filesystem(folder)
         root = filesystem._strip_protocol(folder).rstrip("/")  # noqa: SLF001 - fsspec's documented hook for listings
-        found = sorted(filesystem.find(folder, detail=True).items())
+        found = sorted(_patiently(folder, lambda: filesystem.find(folder, detail=True)).items())
     for path, facts in found:
         relative = path[len(root) :].lstrip("/")
+        if not relative or facts["type"] != "file":
+            continue  # an object that stands for a folder
         if hidden or not any(name.startswith(".") for name in relative.split("/")):
             # Joined to the folder as it was given: fsspec's own name of the file lacks the account of an abfs URI.
             yield Entry(uri=join(folder, relative), relative=relative, size_bytes=int(facts.get("size") or 0))
+
+
+def list_names(folder: str, prefix: str) -> list[str]:
+    """Names directly in a folder that begin with the prefix, hidden ones too; none where it is not there.
+
+    Raises:
+        StorageError: the store refuses.
+    """
+    with _refusals(folder, "listed"), contextlib.suppress(FileNotFoundError):
+        found = _patiently(folder, lambda: _filesystem(folder).ls(folder, detail=False))
+        names = (path.rstrip("/").rpartition("/")[2] for path in found)
+        return sorted(name for name in names if name.startswith(prefix))
+    return []
 
 
 def glob(pattern: str) -> list[str]:
@@ -271,7 +391,7 @@ def glob(pattern: str) -> list[str]:
     with _refusals(pattern, "listed"):
         filesystem = _filesystem(pattern)
         below = filesystem._strip_protocol(root)  # noqa: SLF001 - fsspec's documented hook for listings
-        found = sorted(filesystem.glob(pattern, detail=True).items())
+        found = sorted(_patiently(pattern, lambda: filesystem.glob(pattern, detail=True)).items())
         # fsspec says `other` of a local link, whatever it points to.
         files = [path for path, facts in found if facts["type"] == "file" or facts.get("islink")]
         kept = [path for path in files if not (is_local(pattern) and local_path(path).is_dir())]
@@ -298,12 +418,35 @@ def require_scheme(uri: str, allowed: tuple[str, ...]) -> None:
         )
 
 
+class _Fetched(io.BytesIO):
+    """A file of a store that is here already."""
+
+    def __init__(self, data: bytes, facts: dict[str, Any]) -> None:
+        super().__init__(data)
+        self._facts = facts
+
+    def facts(self) -> dict[str, Any]:
+        """What the store said of the file."""
+        return self._facts
+
+
 class _Remote(io.RawIOBase):
     """A file in a store, whose errors say which file it is; wrapped in a buffer it never reads short."""
 
     def __init__(self, file: Any, uri: str) -> None:
         self._file = file
         self._uri = uri
+        self._streamed = not file.seekable()
+
+    def _read(self, count: int, at: int | None = None) -> bytes:
+        """Up to so many bytes; none only at the end."""
+        if at is not None and self._file.tell() != at:  # after an attempt that failed half-way
+            self._file.seek(at)
+        data = bytes(self._file.read(count))
+        size = getattr(self._file, "size", None)
+        if not data and count and at is not None and size is not None and at < size:
+            raise patience.ShortReadError(f"found nothing at byte {at} of {size}")
+        return data
 
     def facts(self) -> dict[str, Any]:
         """What the store said of the file when it was opened."""
@@ -313,17 +456,20 @@ class _Remote(io.RawIOBase):
         return True
 
     def seekable(self) -> bool:
-        return bool(self._file.seekable())
+        return not self._streamed
 
     def readinto(self, buffer: Any) -> int:
+        at = None if self._streamed else self._file.tell()
         with _reasons(self._uri):
-            data = self._file.read(len(buffer))
+            data = (
+                self._read(len(buffer)) if at is None else _patiently(self._uri, partial(self._read, len(buffer), at))
+            )
         buffer[: len(data)] = data
         return len(data)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         with _reasons(self._uri):
-            return int(self._file.seek(offset, whence))
+            return int(self._file.seek(offset, whence))  # asks nobody; the size is known
 
     def tell(self) -> int:
         return int(self._file.tell())
@@ -340,17 +486,23 @@ def _reasons(uri: str) -> Iterator[None]:
         yield
     except FetchError:
         raise
+    except StorageError as error:
+        raise FetchError(str(error)) from error
+    except patience.OutOfPatienceError as error:
+        raise FetchError(f"{redact(uri)} cannot be read: {redact(str(error))}; {_do(error, uri)}") from error
     except FileNotFoundError as error:
         # fsspec says so of web servers that answer anything but the file; the cause tells.
-        found = f"cannot be fetched ({redact(str(error.__cause__))})" if error.__cause__ else "does not exist"
-        raise FetchError(f"{redact(uri)} {found}; correct the address or restore the file") from error
+        on_web = error.__cause__ and scheme(uri) in {"http", "https"}
+        found = f"cannot be fetched ({redact(str(error.__cause__))})" if on_web else "does not exist"
+        do = _do(error, uri) if not is_local(uri) and patience.reason(error) == "bucket" else ""
+        raise FetchError(f"{redact(uri)} {found}; {do or 'correct the address or restore the file'}") from error
     except PermissionError as error:
-        raise FetchError(f"{redact(uri)} may not be read: {redact(str(error))}; grant read access") from error
+        do = "grant read access" if is_local(uri) else _do(error, uri)
+        raise FetchError(f"{redact(uri)} may not be read: {redact(str(error))}; {do}") from error
     except Exception as error:
         # Every store has exceptions of its own, few of them OSErrors.
-        raise FetchError(
-            f"{redact(uri)} cannot be read: {_said(error)}; check the address and the store, then start again"
-        ) from error
+        do = _do(error, uri) or "check the address and the store, then start again"
+        raise FetchError(f"{redact(uri)} cannot be read: {_said(error)}; {do}") from error
 
 
 @contextlib.contextmanager
@@ -361,13 +513,83 @@ def _refusals(uri: str, asked: str) -> Iterator[None]:
     except FSFError:
         raise
     except Exception as error:
-        raise StorageError(
-            f"{redact(uri)} cannot be {asked}: {_said(error)}; check the address, the rights and the free space"
-        ) from error
+        do = ("" if is_local(uri) else _do(error, uri)) or "check the address, the rights and the free space"
+        if isinstance(error, FileNotFoundError) and scheme(uri) in _OBJECT_STORES:
+            do = "create the bucket, or correct its name"  # nothing else can be missing there
+        raise StorageError(f"{redact(uri)} cannot be {asked}: {_said(error)}; {do}") from error
+
+
+def _do(error: Exception, uri: str) -> str:
+    return patience.remedy(error, scheme(uri))
 
 
 def _said(error: Exception) -> str:
-    return redact(f"{type(error).__name__}: {error}")
+    words = str(error) if isinstance(error, patience.OutOfPatienceError) else f"{type(error).__name__}: {error}"
+    return redact(words.partition("\nRequestId:")[0])  # Azure goes on with a page of XML
+
+
+def _patiently(uri: str, call: Callable[[], Given]) -> Given:
+    return patience.persist(call, tries=1 if scheme(uri) in _SELF_PATIENT else patience.TRIES)
+
+
+def _open_allowed(uri: str, schemes: tuple[str, ...]) -> AbstractContextManager[BinaryIO]:
+    require_scheme(uri, schemes)
+    return open_binary(uri)
+
+
+def _whole_if_small(uri: str, schemes: tuple[str, ...]) -> _Fetched | None:
+    """The bytes of a remote file; None where it is local, or larger than what is fetched ahead."""
+    require_scheme(uri, schemes)
+    if not uri or is_local(uri):
+        return None
+    with _reasons(uri):
+        try:
+            # First what the store says of it: replaced in between, the bytes are newer than their version, not older.
+            facts = _patiently(uri, lambda: _filesystem(uri).info(uri)) if scheme(uri) in _OBJECT_STORES else {}
+            data = bytes(_patiently(uri, lambda: _filesystem(uri).cat_file(uri, start=0, end=AHEAD_BYTES)))
+        except Exception as error:
+            if patience.reason(error) == "range":  # of an empty file no range can be had
+                return None
+            raise
+    return None if len(data) == AHEAD_BYTES else _Fetched(data, facts)
+
+
+@contextlib.contextmanager
+def _opened(uri: str, fetched: Future[_Fetched | None], schemes: tuple[str, ...]) -> Iterator[BinaryIO]:
+    whole = fetched.result()
+    with _open_allowed(uri, schemes) if whole is None else whole as file:
+        yield file
+
+
+def _open_remote(uri: str) -> Any:
+    if scheme(uri) in _OBJECT_STORES:
+        return _filesystem(uri).open(uri, "rb", block_size=BLOCK_BYTES, cache_type="readahead")
+    return _filesystem(uri).open(uri, "rb")
+
+
+def _there(uri: str) -> bool:
+    """As fsspec's exists, which takes every error of an object store for an absence."""
+    if scheme(uri) not in _OBJECT_STORES:
+        return bool(_filesystem(uri).exists(uri))
+    try:
+        _filesystem(uri).info(uri)
+    except FileNotFoundError as error:
+        if patience.reason(error) != "other":
+            raise
+        return False
+    return True
+
+
+def _is_prefix(uri: str) -> bool:
+    """As fsspec's isdir, which takes every error of an object store for an absence."""
+    if scheme(uri) not in _OBJECT_STORES:
+        return bool(_filesystem(uri).isdir(uri))
+    try:
+        return bool(_filesystem(uri).info(uri)["type"] == "directory")
+    except FileNotFoundError as error:
+        if patience.reason(error) != "other":
+            raise
+        return False
 
 
 def _sync_folder(folder: Path) -> None:
@@ -405,6 +627,35 @@ def _filesystem(uri: str) -> Any:
         return fsspec.filesystem("file")  # url_to_fs would take :: in a file name for a chain of protocols
     try:
         # Without the cache of listings, which hides what other processes wrote since.
-        return fsspec.url_to_fs(uri, use_listings_cache=False)[0]
+        filesystem = fsspec.url_to_fs(uri, use_listings_cache=False, **_settings(scheme(uri)))[0]
     except (ImportError, ValueError) as error:
-        raise StorageError(f"{redact(uri)} cannot be opened: {error}; install the extra for this store") from error
+        extra = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}.get(scheme(uri), "azure")
+        do = f"install fsf[{extra}]" if scheme(uri) in _OBJECT_STORES else "install the library of this store"
+        raise StorageError(f"{redact(uri)} cannot be opened: {error}; {do}") from error
+    if scheme(uri) in {"s3", "s3a"}:
+        filesystem.retries = S3_TRIES
+    return filesystem
+
+
+def _settings(store: str) -> dict[str, Any]:
+    """Timeouts in the words of each store's library; FSSPEC_S3 and its like in the environment go first."""
+    chosen: dict[str, Any] = fsspec.config.conf.get("s3" if store == "s3a" else store, {})
+    if store in {"s3", "s3a"}:
+        retries = {"mode": "standard", "total_max_attempts": 1}
+        timeouts = {"connect_timeout": CONNECT_S, "read_timeout": SILENCE_S, "max_pool_connections": 64}
+        return {"config_kwargs": {**timeouts, "retries": retries, **chosen.get("config_kwargs", {})}}
+    if store in {"gs", "gcs"}:
+        # Its probe for a kind of bucket that is used in no way here takes up to a minute where it is not answered.
+        os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+        logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # what it raises is told by us, once
+    if store in {"az", "abfs", "abfss"}:
+        return {"connection_timeout": CONNECT_S, "read_timeout": SILENCE_S} | chosen
+    if store in {"http", "https"}:
+        return {"client_kwargs": {"timeout": _web_timeout(), **chosen.get("client_kwargs", {})}}
+    return {}
+
+
+def _web_timeout() -> Any:
+    import aiohttp
+
+    return aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=SILENCE_S)

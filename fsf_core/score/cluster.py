@@ -4,6 +4,7 @@ Ray reads parts of its environment when it is imported, so this module sets them
 """
 
 import contextlib
+import json
 import logging
 import os
 import secrets
@@ -38,6 +39,13 @@ _KEEP_WORKERS = {"RAY_num_workers_soft_limit": "1024", "RAY_idle_worker_killing_
 
 
 _QUIET: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+
+
+STORE_VARIABLES = ("AWS_", "GOOGLE_", "GCSFS_", "STORAGE_EMULATOR_HOST", "AZURE_", "HF_", "FSSPEC_")
+"""How the names begin of what stores go by; on a joined cluster the workers get them from the driver."""
+
+NODE_VARIABLES = ("AWS_CONTAINER_", "AWS_EXECUTION_ENV", "AWS_LAMBDA_")
+"""Of these, what holds for one machine only."""
 
 
 class InterruptedRunError(FSFError):
@@ -124,9 +132,22 @@ def our_error(error: BaseException) -> FSFError | None:
     return None
 
 
+def _lent() -> dict[str, str]:
+    """The store settings of this process that the nodes of a joined cluster may lack.
+
+    What `ray job submit` was told for the whole job is left to Ray, which takes no variable from two sides.
+    """
+    try:
+        told = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))["runtime_env"]["env_vars"]
+    except (ValueError, KeyError, TypeError):
+        told = {}
+    wanted = (name for name in os.environ if name.startswith(STORE_VARIABLES) and not name.startswith(NODE_VARIABLES))
+    return {name: os.environ[name] for name in wanted if name not in told}
+
+
 def _join(address: str) -> None:
     try:
-        ray.init(address=address, **_QUIET)
+        ray.init(address=address, runtime_env={"env_vars": _lent()}, **_QUIET)
     except (ConnectionError, ray.exceptions.RayError, ValueError, RuntimeError) as error:
         raise ClusterError(
             f"no Ray cluster answers at {address}: {error}; start one, or leave --ray-address and RAY_ADDRESS unset to "

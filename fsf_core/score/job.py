@@ -19,10 +19,10 @@ import ray
 from fsf_core import __version__, ids, images, masks, run, session, storage
 from fsf_core.bundle import FUSED, PLAIN, Bundle, load_bundle
 from fsf_core.carry import CarrySettings
-from fsf_core.config import Colours, ScoreConfig, parse_colours
+from fsf_core.config import Colours, ScoreConfig, parse_colours, parse_shard
 from fsf_core.errors import ClusterError, ConfigError, FSFError, ProviderError
 from fsf_core.isolation import ChildLimits
-from fsf_core.manifest import Manifest, open_manifest
+from fsf_core.manifest import Manifest, Selection, open_manifest
 from fsf_core.score.pipeline import DECODE_CPUS, GPU_PROVIDERS, MASK_CPUS, WRITE_CPUS, Flow, run_wave
 from fsf_core.score.reuse import carry_forward, why_nothing
 from fsf_core.score.watch import Watch, progress
@@ -33,6 +33,9 @@ from fsf_core.stages.write import WriteSettings
 
 WAVE_ITEMS = 250_000
 """Items of one Ray Data execution: bounds the driver's memory, and costs one start of the actors a wave."""
+
+ASKED_ITEMS = 1_000
+"""Items whose buckets are asked for before the run begins."""
 
 NEVER = 1 << 62
 """Units after which the early gate judges, where it should not."""
@@ -53,7 +56,8 @@ def score(config: ScoreConfig) -> dict[str, Any]:
     started = time.monotonic()
     out = storage.absolute(config.out)
     run.require_usable(out)
-    manifest = open_manifest(config.manifest)
+    manifest = open_manifest(config.manifest, _selection(config))
+    _require_stores(manifest)
     with contextlib.ExitStack() as stack:
         if config.checkpoint:
             stack.enter_context(cluster(config.ray_address))
@@ -62,7 +66,7 @@ def score(config: ScoreConfig) -> dict[str, Any]:
         opened = stack.enter_context(claim)
         tried = {} if config.keep_failures else run.forget_failures(out)
         done = run.done(out)
-        pending = manifest.items - int(sum(done.holds(_keys(batch)).sum() for batch in manifest.batches()))
+        pending = manifest.items - _done_items(manifest, done)
         provider, scoring_s, reused = config.provider, 0.0, 0
         if pending:
             run.unpublish(out)
@@ -108,6 +112,36 @@ def _reuse(config: ScoreConfig, flow: Flow, rows: Iterator[pa.Table], *, out: st
     return items
 
 
+def _done_items(manifest: Manifest, done: run.Done) -> int:
+    if not len(done.items):  # a new run need not read its list again
+        return 0
+    return int(sum(done.holds(_keys(batch)).sum() for batch in manifest.batches()))
+
+
+def _selection(config: ScoreConfig) -> Selection:
+    return Selection(
+        where=config.where,
+        shard=parse_shard(config.shard),
+        sample=config.sample,
+        sample_seed=config.sample_seed,
+        limit=config.limit,
+    )
+
+
+def _require_stores(manifest: Manifest) -> None:
+    """Ask every store of the first items once, so that wrong credentials end the job and not item after item.
+
+    Raises:
+        StorageError: a store refuses altogether.
+    """
+    first: dict[str, str] = {}
+    for uri in next(manifest.batches()).column("uri").slice(0, ASKED_ITEMS).to_pylist():
+        if not storage.is_local(uri):
+            first.setdefault(uri.split("/", 3)[2], uri)
+    for uri in first.values():
+        storage.require_known(uri)
+
+
 def _score_pending(flow: Flow, rows: Iterator[pa.Table], *, pending: int, watch: Any) -> None:
     """Push all pending items through the pipeline, wave by wave.
 
@@ -125,6 +159,10 @@ def _score_pending(flow: Flow, rows: Iterator[pa.Table], *, pending: int, watch:
 def _pending_rows(manifest: Manifest, done: run.Done, tried: dict[bytes, int]) -> Iterator[pa.Table]:
     """The items that are not done, with what is known of earlier attempts."""
     for batch in manifest.batches():
+        if not len(done.items) and not done.segments and not tried:
+            rows = batch.append_column("attempt", pa.array(np.ones(batch.num_rows, np.int32)))
+            yield rows.append_column("done_segments", pa.nulls(batch.num_rows, pa.list_(pa.int32())))
+            continue
         keys = _keys(batch)
         wanted = np.flatnonzero(~done.holds(keys))
         chosen = [bytes(key).ljust(ids.KEY_BYTES, b"\0") for key in keys[wanted]]
@@ -215,6 +253,7 @@ def _appearance(config: ScoreConfig, bundle: Bundle) -> tuple[tuple[str, ...], C
 
 def _fingerprint(config: ScoreConfig, bundle: Bundle, manifest: Manifest) -> dict[str, Any]:
     """All that defines the result. Workers, batches and providers are left out: they must not change it."""
+    chosen = _selection(config).facts()
     return {
         "bundle_sha256": bundle.sha256,
         "manifest": storage.redact(config.manifest.rstrip("/")),
@@ -225,6 +264,7 @@ def _fingerprint(config: ScoreConfig, bundle: Bundle, manifest: Manifest) -> dic
         "overlays": config.overlays,
         "clear_background": config.clear_background,
         "segment_frames": config.segment_frames,
+        **({"selection": chosen} if chosen else {}),
     }
 
 

@@ -16,7 +16,7 @@ from fsf_core.carry import CarrySettings, carry
 from fsf_core.score.cluster import our_error, resources
 from fsf_core.score.pipeline import DECODE_CPUS
 
-DECIDES_NOT = ("manifest", "columns")
+DECIDES_NOT = ("manifest", "columns", "selection")
 """Entries of the fingerprint that say which items there are, not what is found of them."""
 
 

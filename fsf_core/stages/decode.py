@@ -63,9 +63,11 @@ def decode(rows: pa.Table, settings: DecodeSettings, *, alarm: Callable[[bool], 
         Tables of units (see units.to_table); one for the images, one for every segment of a video.
     """
     held: list[Unit] = []
-    for row in rows.to_pylist():
+    every = rows.to_pylist()
+    openings = storage.open_ahead([row["uri"] for row in every], schemes=settings.schemes)
+    for row, opening in zip(every, openings, strict=True):
         alarm(True)
-        for unit in _decode_item(row, settings):
+        for unit in _decode_item(row, opening, settings):
             if unit is None:
                 alarm(True)
             elif unit.segments > 1:
@@ -84,12 +86,11 @@ def blank_unit(row: Mapping[str, Any]) -> Unit:
     return Unit(item_id=row["item_id"], uri=row["uri"], attempt=row["attempt"], extra=row.get("extra") or {})
 
 
-def _decode_item(row: Mapping[str, Any], settings: DecodeSettings) -> Iterator[Unit | None]:
+def _decode_item(row: Mapping[str, Any], opening: storage.Opening, settings: DecodeSettings) -> Iterator[Unit | None]:
     """All units of one item, whatever goes wrong in the last one; None where a segment was done in an earlier run."""
     blank = blank_unit(row)
     try:
-        storage.require_scheme(row["uri"], settings.schemes)
-        with storage.open_binary(row["uri"]) as file:
+        with opening() as file:
             blank = replace(blank, item_version=storage.version(file))
             head = file.read(HEAD_BYTES)
             if _is_video(head, row["kind"]):

@@ -1,0 +1,136 @@
+"""A proxy in front of a store that fails on purpose: errors, throttling, stalls, resets, answers cut short.
+
+Speaks plain HTTP on 127.0.0.1. Which requests fail follows from a seed and the order in which they come.
+"""
+
+import contextlib
+import http.client
+import http.server
+import random
+import socket
+import struct
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+FAULTS = ("error", "slow_down", "stall", "reset", "short")
+_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length"}
+
+
+@dataclass
+class Faulty:
+    """What the proxy does, and what it did."""
+
+    port: int = 0
+    share: float = 0.0
+    """Share of the requests that fail."""
+    stall_s: float = 5.0
+    slow_down_always: bool = False
+    delay_s: float = 0.0
+    """How long every answer takes."""
+    passed_bytes: int = 0
+    """Of all answers."""
+    counts: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+
+@contextlib.contextmanager
+def in_front_of(port: int, *, seed: int = 7) -> Iterator[Faulty]:
+    """A proxy to a server on this machine."""
+    server = _Server(("127.0.0.1", 0), _Handler)
+    server.there, server.rng = port, random.Random(seed)  # noqa: S311 - to be repeated
+    server.state.port = server.server_address[1]
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield server.state
+    finally:
+        server.closing.set()
+        server.shutdown()
+        server.server_close()
+
+
+class _Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+    there: int
+    rng: random.Random
+
+    def __init__(self, *words: Any) -> None:
+        super().__init__(*words)
+        self.state, self.lock, self.closing = Faulty(), threading.Lock(), threading.Event()
+
+    def fault(self) -> str:
+        """What happens to the next request; nothing for most."""
+        with self.lock:
+            fails = self.rng.random() < self.state.share
+            found = self.rng.choice(FAULTS) if fails else "slow_down" if self.state.slow_down_always else ""
+            self.state.counts[found or "passed"] += 1
+        return found
+
+    def handle_error(self, *_: object) -> None:
+        """Clients that go away are what this is for."""
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _Server
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def _serve(self) -> None:
+        data = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        fault = self.server.fault()
+        if fault in {"error", "slow_down"}:
+            self._answer(*_refusal(fault))
+        elif fault == "stall":
+            self.server.closing.wait(self.server.state.stall_s)
+            self.close_connection = True
+        elif fault == "reset":
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.connection.close()
+            self.close_connection = True
+        else:
+            self._pass_on(data, cut=fault == "short")
+
+    do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _serve
+
+    def _pass_on(self, data: bytes, *, cut: bool) -> None:
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.server.there, timeout=60)) as there:
+            there.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+            for name, value in self.headers.items():
+                there.putheader(name, value)  # Host above all: it is signed
+            there.endheaders(data)
+            answer = there.getresponse()
+            body = answer.read()
+            with self.server.lock:
+                self.server.state.passed_bytes += len(body)
+            self.server.closing.wait(self.server.state.delay_s)
+            self._answer(answer.status, answer.getheaders(), body, cut=cut)
+
+    def _answer(self, status: int, headers: list[tuple[str, str]], body: bytes, *, cut: bool = False) -> None:
+        head = self.command == "HEAD"
+        self.send_response_only(status)
+        for name, value in headers:
+            if name.lower() not in _HOP:
+                self.send_header(name, value)
+        self.send_header("Content-Length", dict(headers).get("Content-Length", "0") if head else str(len(body)))
+        self.end_headers()
+        if not head:
+            self.wfile.write(body[: len(body) // 2] if cut else body)
+        self.wfile.flush()
+        if cut:
+            self.close_connection = True
+            with contextlib.suppress(OSError):
+                self.connection.shutdown(socket.SHUT_RDWR)
+
+
+def _refusal(fault: str) -> tuple[int, list[tuple[str, str]], bytes]:
+    status, code = (503, "SlowDown") if fault == "slow_down" else (500, "InternalError")
+    body = f'<?xml version="1.0"?><Error><Code>{code}</Code><Message>on purpose</Message></Error>'
+    return status, [("Content-Type", "application/xml"), ("Retry-After", "0")], body.encode()

