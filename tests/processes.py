@@ -42,8 +42,8 @@ class Job:
     def kill_worker(self, words: Collection[str], rng: random.Random, *, seconds: float) -> str | None:
         """Kill -9 of one of Ray's workers that is just now at one of these tasks or actors.
 
-        A task may be over in milliseconds, so the titles of the workers, which say what they are doing, are read as fast
-        as they can be.
+        A task may be over in milliseconds, so the titles of the workers, which say what they are doing, are read as
+        fast as they can be.
 
         Returns:
             The word that was met, or None where the job or the seconds ended before.
