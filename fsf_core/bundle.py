@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 from fsf_core import storage
 from fsf_core.errors import BundleError, FetchError, OutputError
@@ -27,6 +27,9 @@ DOCUMENT = "bundle.json"
 PARITY = "parity.json"
 PLAIN = "plain"
 FUSED = "fused"
+
+Precision = Literal["fp32", "fp16", "int8"]
+SmallPrecision = Literal["fp16", "int8"]
 
 # A file of a bundle lies in the bundle: no separators, no drive letters, no leading dot.
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
@@ -92,7 +95,7 @@ class Bundle:
     """How a picture becomes the network's input."""
     signature: Signature
     variants: Mapping[str, BundleFile]
-    """The model's forms: `plain` always, `fused` where the profile allows it, later precisions beside them."""
+    """The model's forms: `plain` always, `fused` where the profile allows it, and both in each precision asked for."""
     parity: BundleFile
     """The report of the export gate."""
     origin: Origin
@@ -131,6 +134,12 @@ class Bundle:
             "variants": {name: file.sha256 for name, file in self.variants.items()},
         }
         return hashlib.sha256(_canonical(content)).hexdigest()
+
+
+def variant_of(precision: Precision, *, fused: bool) -> str:
+    """Name of one form of the model in one precision."""
+    form = FUSED if fused else PLAIN
+    return form if precision == "fp32" else f"{precision}-{form}"
 
 
 def load_bundle(uri: str) -> Bundle:

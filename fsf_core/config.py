@@ -13,6 +13,7 @@ from cyclopts import Group, Parameter, Token
 from fsf_core.errors import ConfigError
 from fsf_core.storage import SCHEMES
 
+Precision = Literal["fp32", "fp16", "int8"]
 Provider = Literal["auto", "cpu", "cuda", "tensorrt"]
 Pyramid = Literal["multiscale", "pooling"]
 
@@ -102,7 +103,9 @@ class ExportConfig:
     output_name: str = "output"
     """Name of the graph's output."""
     samples: str | None = None
-    """Folder of pictures that the proof uses beside its own; yours are the best proof for your data."""
+    """Folder of pictures for the proof, beside its own, and to calibrate int8 on; yours serve your data best."""
+    precisions: Names = ()
+    """Smaller forms beside float32, each proved against limits of its own: fp16 (for GPUs), int8 (for CPUs)."""
     print_graph: bool = False
     """Print the graph in words."""
 
@@ -134,6 +137,9 @@ class ScoreConfig:
     """Context module of --net."""
     cnn_branch: Annotated[bool, Parameter(group=_MODEL)] = True
     """Whether --net has its image-reconstruction branch."""
+
+    precision: Annotated[Precision, Parameter(group=_MODEL)] = "fp32"
+    """Which form of the model scores. The bundle must hold it; with --checkpoint it is made and proved."""
 
     where: Annotated[str | None, Parameter(group=_ITEMS)] = None
     """Only rows for which this holds: "split == 'test' and day >= '2026-11-01'"; knows and, or, not, in, is null."""

@@ -39,6 +39,7 @@ def run(config: ExportConfig) -> int:
         opset=config.opset,
         input_name=config.input_name,
         output_name=config.output_name,
+        precisions=config.precisions,  # type: ignore[arg-type] # Request refuses other words
         samples=storage.absolute(config.samples) if config.samples else None,
     )
     done = export(request, out=storage.absolute(config.out), show_graph=print if config.print_graph else None)
@@ -48,6 +49,9 @@ def run(config: ExportConfig) -> int:
         print(f"warning: {warning}", file=sys.stderr)
     print(f"{config.out}: {'this bundle was there already' if done.reused else 'written'}")
     print(f"proved on {len(report['pictures'])} pictures and batches: at least {worst:.4%} of the pixels agree")
+    for form in report.get("precisions", []):
+        share, mean_iou = form["worst_differing_share"], form["mean_iou"]
+        print(f"{form['variant']}: mean IoU with the original {mean_iou:.4f}, worst picture {share:.2%} of its pixels")
     print_json(
         {
             "bundle": config.out,
@@ -55,6 +59,7 @@ def run(config: ExportConfig) -> int:
             "reused": done.reused,
             "opset": done.bundle.origin.opset,
             "parity": {"passed": report["passed"], "comparisons": len(report["pictures"]), "agreeing_share": worst},
+            "precisions": {form["variant"]: form["mean_iou"] for form in report.get("precisions", [])},
         }
     )
     return 0

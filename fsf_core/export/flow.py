@@ -4,7 +4,8 @@ Knows the order of the steps; cheap checks come first. An equal request that lie
 again.
 """
 
-from collections.abc import Callable, Mapping
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +13,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fsf_core import storage
-from fsf_core.bundle import DOCUMENT, FUSED, PLAIN, Bundle, Origin, load_bundle, read_model, require_free, save_bundle
+from fsf_core.bundle import (
+    DOCUMENT,
+    FUSED,
+    PLAIN,
+    Bundle,
+    Origin,
+    Precision,
+    load_bundle,
+    read_model,
+    require_free,
+    save_bundle,
+    variant_of,
+)
 from fsf_core.errors import CheckpointError, ConfigError, FetchError, OutputError
 from fsf_core.export.pictures import Picture, drawn, read_samples
 from fsf_core.export.request import Request, identity_of, sha256_of, tools_of
-from fsf_core.geometry import PROFILES, Profile
+from fsf_core.geometry import PROFILES, Profile, fit, normalise
 from fsf_core.session import Session
 
 if TYPE_CHECKING:
@@ -82,9 +95,11 @@ def export(request: Request, *, out: str, show_graph: Callable[[str], object] | 
         show_graph(printable(plain))
     signature = signature_of(plain)
     _require_grid(signature.output_shape, profile)
-    models = {PLAIN: model_bytes(plain)}
-    if not why_not(profile):
-        models[FUSED] = model_bytes(fuse(plain, profile))
+    models: dict[str, bytes] = {}
+    for precision, model in _in_every_precision(plain, request, material, profile):
+        models[variant_of(precision, fused=False)] = model_bytes(model)
+        if not why_not(profile):
+            models[variant_of(precision, fused=True)] = model_bytes(fuse(model, profile))
     report = _prove(reference, models, profile, request, material.samples)
     bundle = save_bundle(
         out,
@@ -154,6 +169,20 @@ def _plain_model(request: Request, material: _Material, profile: Profile) -> "tu
     return plain, _asking(network)
 
 
+def _in_every_precision(
+    plain: "ModelProto", request: Request, material: _Material, profile: Profile
+) -> "Iterator[tuple[Precision, ModelProto]]":
+    """The plain model, and what it becomes in the precisions asked for."""
+    from fsf_core.export.precisions import to_fp16, to_int8
+
+    yield "fp32", plain
+    if "fp16" in request.precisions:
+        yield "fp16", to_fp16(plain)
+    if "int8" in request.precisions:
+        frames = [fit(picture.image_HWC, profile) for picture in material.samples or drawn()]
+        yield "int8", to_int8(plain, [normalise(frame_HWC[None], profile.levels()) for frame_HWC in frames])
+
+
 def _asking(network: "nn.Module") -> "Reference":
     """The network as a function of arrays."""
     import torch
@@ -173,16 +202,37 @@ def _prove(
     request: Request,
     samples: tuple[Picture, ...],
 ) -> "ParityReport":
-    from fsf_core.export.verify import verify
+    from fsf_core.export.agreement import PRECISION_LIMITS, judge
+    from fsf_core.export.verify import ParityMissError, verify
 
-    return verify(
+    pictures = (*drawn(), *samples)
+    report = verify(
         reference,
         Session(models[PLAIN]),
         Session(models[FUSED]) if FUSED in models else None,
         profile=profile,
         num_classes=len(request.classes),
-        pictures=(*drawn(), *samples),
+        pictures=pictures,
     )
+    judged = tuple(
+        judge(
+            reference,
+            Session(models[variant]),
+            variant=variant,
+            limits=PRECISION_LIMITS[precision],
+            profile=profile,
+            num_classes=len(request.classes),
+            pictures=pictures,
+        )
+        for precision in request.precisions
+        for variant in (variant_of(precision, fused=False), variant_of(precision, fused=True))
+        if variant in models
+    )
+    misses = tuple(one.miss for one in judged if one.miss)
+    report = dataclasses.replace(report, precisions=judged, misses=misses, passed=not misses)
+    if misses:
+        raise ParityMissError(report)
+    return report
 
 
 def _require_grid(logits_NKHW: tuple[int | None, int, int, int], profile: Profile) -> None:

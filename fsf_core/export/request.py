@@ -12,9 +12,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import fsf_core
+from fsf_core.bundle import SmallPrecision
 from fsf_core.errors import ConfigError
 from fsf_core.geometry import PROFILES
 from fsf_core.session import runtime_version
@@ -54,7 +55,9 @@ class Request:
     output_name: str = "output"
     """Name of the graph's output; picks one where an ONNX file has several, and is ignored where it has one."""
     samples: str | None = None
-    """Folder of pictures for the gate, beside the drawn ones."""
+    """Folder of pictures for the gate, beside the drawn ones, and for int8 to be calibrated on instead of them."""
+    precisions: tuple[SmallPrecision, ...] = ()
+    """What the bundle is to hold beside float32."""
 
     def __post_init__(self) -> None:
         self._require_one_model()
@@ -64,6 +67,11 @@ class Request:
             raise ConfigError(
                 f"classes are {list(self.classes)}, expected at least two names, none empty, no two equal; "
                 "pass --classes background,first,second"
+            )
+        if not set(self.precisions) <= set(get_args(SmallPrecision)):
+            raise ConfigError(
+                f"--precisions is {','.join(self.precisions)}, expected names out of "
+                f"{','.join(get_args(SmallPrecision))}; fp32 is always there"
             )
         if len(self.palette) < len(self.classes):
             raise ConfigError(f"{len(self.palette)} colours for {len(self.classes)} classes; give one colour a class")
@@ -102,6 +110,7 @@ def identity_of(request: Request, *, weights_sha256: str, samples_sha256: Sequen
         "palette": request.palette[: len(request.classes)],
         "profile": dataclasses.asdict(PROFILES[request.profile]),
         "samples": samples_sha256,
+        "precisions": sorted(request.precisions),
         "code": _code_sha256(request.net or ""),
         "tools": tools_of(request),
     }

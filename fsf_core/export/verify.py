@@ -11,7 +11,7 @@ import functools
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import cv2
 import numpy as np
@@ -21,6 +21,9 @@ from fsf_core.errors import ParityError
 from fsf_core.export.pictures import Picture
 from fsf_core.geometry import Profile, crop, fit, place
 from fsf_core.session import Session
+
+if TYPE_CHECKING:
+    from fsf_core.export.agreement import PrecisionParity
 
 Reference = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """The original: float32 NCHW with one picture to float32 logits NKHW."""
@@ -79,6 +82,8 @@ class ParityReport:
     """Why the proof is weaker than it looks, if it is."""
     limits: Limits
     pictures: tuple[PictureParity, ...]
+    precisions: tuple["PrecisionParity", ...] = ()
+    """How the smaller precisions agree, where they were asked for."""
 
     def to_json(self) -> str:
         """The report as the bundle keeps it."""
@@ -90,10 +95,10 @@ class ParityMissError(ParityError):
 
     def __init__(self, report: ParityReport) -> None:
         more = f" (and {len(report.misses) - 1} more)" if len(report.misses) > 1 else ""
-        super().__init__(
-            f"the exported model does not answer as the original: {report.misses[0]}{more}; "
-            "try another --exporter or --opset, and report the network if both miss"
-        )
+        advice = "try another --exporter or --opset, and report the network if both miss"
+        if report.precisions:  # they are judged only when the float32 model has passed
+            advice = "give pictures of your own with --samples, or leave that precision out of --precisions"
+        super().__init__(f"the exported model does not answer as the original: {report.misses[0]}{more}; {advice}")
         self.report = report
 
 

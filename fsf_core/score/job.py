@@ -17,10 +17,10 @@ from fsf_core.score.cluster import cluster, in_words, joined, largest_node_cpus,
 import ray
 
 from fsf_core import __version__, ids, images, masks, run, session, storage
-from fsf_core.bundle import FUSED, PLAIN, Bundle, load_bundle
+from fsf_core.bundle import Bundle, load_bundle, variant_of
 from fsf_core.carry import CarrySettings
 from fsf_core.config import Colours, ScoreConfig, parse_colours, parse_shard
-from fsf_core.errors import ClusterError, ConfigError, FSFError, ProviderError
+from fsf_core.errors import BundleError, ClusterError, ConfigError, FSFError, ProviderError
 from fsf_core.isolation import ChildLimits
 from fsf_core.manifest import Manifest, Selection, open_manifest
 from fsf_core.score.pipeline import DECODE_CPUS, GPU_PROVIDERS, MASK_CPUS, WRITE_CPUS, Flow, run_wave
@@ -62,6 +62,7 @@ def score(config: ScoreConfig) -> dict[str, Any]:
         if config.checkpoint:
             stack.enter_context(cluster(config.ray_address))
         bundle = load_bundle(_exported(config, out) if config.checkpoint else storage.absolute(str(config.bundle)))
+        _require_precision(config, bundle)
         claim = run.open_run(out, fingerprint=_fingerprint(config, bundle, manifest), details=_details(config, bundle))
         opened = stack.enter_context(claim)
         tried = {} if config.keep_failures else run.forget_failures(out)
@@ -196,12 +197,12 @@ def _flow(config: ScoreConfig, *, bundle: Bundle, manifest: Manifest, opened: ru
     """
     provider = _provider(config, bundle)
     gpu = provider in GPU_PROVIDERS
-    fused = gpu and config.mask_size == "original" and FUSED in bundle.variants
+    fused = gpu and config.mask_size == "original" and variant_of(config.precision, fused=True) in bundle.variants
     rows_columns = bundle.signature.output_shape[2:]
     limits = images.Limits(max_bytes=config.max_bytes, max_pixels=config.max_pixels, max_side_px=config.max_side_px)
     return Flow(
         bundle=bundle,
-        variant=FUSED if fused else PLAIN,
+        variant=variant_of(config.precision, fused=fused),
         provider=provider,
         actors=_actor_count(config, gpu=gpu),
         batch_frames=config.batch_frames or (32 if gpu else 8),
@@ -256,6 +257,7 @@ def _fingerprint(config: ScoreConfig, bundle: Bundle, manifest: Manifest) -> dic
     chosen = _selection(config).facts()
     return {
         "bundle_sha256": bundle.sha256,
+        "precision": config.precision,
         "manifest": storage.redact(config.manifest.rstrip("/")),
         "classes": list(_appearance(config, bundle)[0]),
         "palette": [list(colour) for colour in _appearance(config, bundle)[1]],
@@ -266,6 +268,19 @@ def _fingerprint(config: ScoreConfig, bundle: Bundle, manifest: Manifest) -> dic
         "segment_frames": config.segment_frames,
         **({"selection": chosen} if chosen else {}),
     }
+
+
+def _require_precision(config: ScoreConfig, bundle: Bundle) -> None:
+    """A precision is a promise, as a provider is.
+
+    Raises:
+        BundleError: the bundle lacks it.
+    """
+    if variant_of(config.precision, fused=False) not in bundle.variants:
+        raise BundleError(
+            f"asked for {config.precision}, {bundle.uri} holds {', '.join(sorted(bundle.variants))}; export it with "
+            f"--precisions {config.precision}, or leave --precision out"
+        )
 
 
 def _details(config: ScoreConfig, bundle: Bundle) -> dict[str, Any]:
@@ -341,6 +356,7 @@ def _exported(config: ScoreConfig, out: str) -> str:
         "profile": config.profile,
         "pyramid": config.pyramid,
         "cnn_branch": config.cnn_branch,
+        "precisions": () if config.precision == "fp32" else (config.precision,),
     }
     task = ray.remote(num_cpus=1, max_retries=0)(_export)
     try:

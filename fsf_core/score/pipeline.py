@@ -32,8 +32,10 @@ BLOCK_ITEMS = 64
 """Most images of one decode task: 0.1 s of work at 512×512, 4 s at 12 megapixels."""
 
 # Shares of a logical CPU. They differ so that Ray Data does not fuse one stage into another: a decode fused into the
-# actors would run in turn with the model, and masks fused into writes would wait for a whole part.
-DECODE_CPUS, MASK_CPUS, WRITE_CPUS = 0.75, 0.7, 0.25
+# actors would run in turn with the model, and masks fused into writes would wait for a whole part. Together they are 2,
+# and none is small: on two free CPUs three tasks run at once, and three workers start, each of which takes 3 s of CPU
+# until it has imported Ray Data (at 0.25 for a write it was seven workers).
+DECODE_CPUS, MASK_CPUS, WRITE_CPUS = 0.75, 0.7, 0.55
 
 GPU_PROVIDERS = ("cuda", "tensorrt")
 
@@ -49,6 +51,7 @@ class Flow:
 
     bundle: Bundle
     variant: str
+    """Which form of the model, by its name in the bundle."""
     provider: session.Provider
     actors: int
     batch_frames: int

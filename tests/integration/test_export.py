@@ -9,7 +9,7 @@ import torch
 
 from fsf_core.bundle import load_bundle, read_model, read_parity
 from fsf_core.errors import BundleError, CheckpointError, ConfigError, OutputError, ParityError
-from fsf_core.export import convert
+from fsf_core.export import agreement, convert
 from fsf_core.export.convert import to_onnx
 from fsf_core.export.flow import export
 from fsf_core.export.graph import model_bytes, opset_of
@@ -164,6 +164,30 @@ def test_the_gate_leaves_an_empty_folder_empty(tmp_path, monkeypatch):
     with pytest.raises(ParityError):
         export(Request(**TINY), out=str(tmp_path))
     assert files(tmp_path) == []
+
+
+def test_a_bundle_holds_the_precisions_asked_for_each_with_its_own_proof(tmp_path, checkpoint):
+    done = export(Request(**TINY, checkpoint=checkpoint, precisions=("fp16", "int8")), out=str(tmp_path / "bundle"))
+    bundle = load_bundle(done.bundle.uri)
+    forms = {"fp16-plain", "fp16-fused", "int8-plain", "int8-fused"}
+    assert set(bundle.variants) == {"plain", "fused"} | forms
+    proofs = {proof["variant"]: proof for proof in read_parity(bundle)["precisions"]}
+    assert set(proofs) == forms
+    assert all(proof["mean_iou"] >= proof["limits"]["min_mean_iou"] for proof in proofs.values())
+
+
+def test_a_precision_that_misses_its_limits_leaves_no_bundle(tmp_path, checkpoint, monkeypatch):
+    strict = agreement.PrecisionLimits(min_mean_iou=1.01, min_class_iou=0, max_differing_share=1)
+    monkeypatch.setitem(agreement.PRECISION_LIMITS, "int8", strict)
+    with pytest.raises(ParityError, match=r"int8-plain: the mean IoU.*leave that precision out") as caught:
+        export(Request(**TINY, checkpoint=checkpoint, precisions=("int8",)), out=str(tmp_path / "bundle"))
+    assert not caught.value.report.passed
+    assert files(tmp_path) == []
+
+
+def test_an_unknown_precision_is_refused_with_the_ones_there_are():
+    with pytest.raises(ConfigError, match="--precisions is int4, expected names out of fp16,int8"):
+        Request(**TINY, precisions=("int4",))
 
 
 def test_pictures_of_the_user_are_part_of_the_proof(tmp_path, checkpoint):

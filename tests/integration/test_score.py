@@ -11,7 +11,7 @@ import pytest
 from fsf_core import masks, run
 from fsf_core.bundle import Bundle, read_model
 from fsf_core.config import ScoreConfig
-from fsf_core.errors import ManifestError, OutputError, ProviderError
+from fsf_core.errors import BundleError, ManifestError, OutputError, ProviderError
 from fsf_core.score.job import score
 from fsf_core.session import Session
 from tests import assets, clips
@@ -196,6 +196,12 @@ def test_a_gpu_that_is_not_there_is_an_error(provider: str, tiny_bundle: Bundle,
         pytest.skip("this machine has a GPU")
     with pytest.raises(ProviderError, match="found no GPU"):
         score(ScoreConfig(bundle=tiny_bundle.uri, manifest=str(folder), out=str(tmp_path / "run"), provider=provider))
+
+
+def test_a_precision_that_the_bundle_lacks_is_an_error(tiny_bundle: Bundle, folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"asked for int8, .* holds fused, plain; export it with --precisions int8"):
+        score(ScoreConfig(bundle=tiny_bundle.uri, manifest=str(folder), out=str(tmp_path / "run"), precision="int8"))
+    assert not (tmp_path / "run").exists()
 
 
 def _rows(out: Path, table: str) -> list[dict]:

@@ -1,0 +1,81 @@
+"""What a command costs: CPU seconds and memory of its processes, sampled while it runs. Knows no pictures."""
+
+import bisect
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+ROOT = Path(__file__).parents[2]
+EVERY_S = 0.25
+MEMORY_EVERY = 4
+"""Memory is looked at once in so many samples: what processes share is counted page by page, which takes a while."""
+
+
+@dataclass(kw_only=True)
+class Reading:
+    """One command from its start to its end."""
+
+    started: float
+    """Seconds of the epoch."""
+    seconds: float = 0.0
+    peak_mb: float = 0.0
+    """Memory of all its processes together at its largest, what they share counted once (proportional set size)."""
+    stdout: str = ""
+    times: list[float] = field(default_factory=list)
+    """Seconds of the epoch of each sample."""
+    cpu_s: list[float] = field(default_factory=list)
+    """CPU seconds of all processes, ended ones included, up to each sample."""
+
+    def cpu_at(self, moment: float) -> float:
+        """CPU seconds spent up to a moment."""
+        return self.cpu_s[min(bisect.bisect_left(self.times, moment), len(self.cpu_s) - 1)]
+
+
+def run(words: list[str]) -> Reading:
+    """Run a command to its end; one that fails ends the bench with what it said."""
+    reading = Reading(started=time.time())
+    command = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    spent: dict[int, float] = {}
+    samples = 0
+    while command.poll() is None:
+        family = _family(command.pid)
+        for process in family:
+            spent[process.pid] = _cpu_s(process) or spent.get(process.pid, 0.0)
+        reading.times.append(time.time())
+        reading.cpu_s.append(sum(spent.values()))
+        if samples % MEMORY_EVERY == 0:
+            reading.peak_mb = max(reading.peak_mb, sum(map(_pss_mb, family)))
+        samples += 1
+        time.sleep(EVERY_S)
+    reading.seconds = time.time() - reading.started
+    reading.stdout, said = command.communicate()
+    if command.returncode:
+        sys.exit(f"{words} failed:\n{said[-2000:]}")
+    return reading
+
+
+def _family(pid: int) -> list[psutil.Process]:
+    try:
+        process = psutil.Process(pid)
+        return [process, *process.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _cpu_s(process: psutil.Process) -> float:
+    try:
+        times = process.cpu_times()
+    except psutil.Error:
+        return 0.0
+    return float(times.user + times.system)
+
+
+def _pss_mb(process: psutil.Process) -> float:
+    try:
+        return float(process.memory_full_info().pss) / 2**20
+    except psutil.Error:
+        return 0.0
