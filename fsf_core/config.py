@@ -3,6 +3,7 @@
 The docstring of a field is its help. Config stops at the flow: stages and tools take the values they need.
 """
 
+import datetime as dt
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -48,6 +49,18 @@ def parse_colours(words: tuple[str, ...]) -> Colours:
         raise ConfigError(f"--palette has {wrong}, expected six hexadecimal digits a colour such as 800000")
     found = [bytes.fromhex(word.removeprefix("#")) for word in words]
     return tuple((red, green, blue) for red, green, blue in found)
+
+
+def filled_in(out: str, now: dt.datetime) -> str:
+    """The folder that a template stands for: `{date}`, or `{date:FORMAT}` in the words of strftime.
+
+    Raises:
+        ConfigError: another name stands in braces.
+    """
+    found = re.sub(r"\{date(?::([^{}]*))?\}", lambda match: now.strftime(match[1] or "%Y-%m-%d"), out)
+    if unknown := re.findall(r"\{\w*(?::[^{}]*)?\}", found):
+        raise ConfigError(f"--out has {unknown}, expected {{date}} or {{date:FORMAT}}; correct it")
+    return found
 
 
 def parse_shard(text: str | None) -> tuple[int, int] | None:
@@ -116,10 +129,11 @@ class ScoreConfig:
     """Options of the score job."""
 
     manifest: str
-    """What to score: a Parquet, CSV or JSON Lines table, a folder of Parquet files, a .txt of paths, a folder of media,
-    a glob, or one media file."""
+    """What to score: a Parquet, CSV or JSON Lines table, a .txt of paths, a tar archive, a glob, one media file, or a
+    folder: of media, or else of Parquet files, or else of tar archives."""
     out: str
-    """Folder of the run; the same command again resumes it."""
+    """Folder of the run; the same command again resumes it. {date} in it becomes the day in UTC, {date:%Y/%m/%d} what
+    strftime makes of it."""
 
     bundle: Annotated[str | None, Parameter(group=_MODEL)] = None
     """A bundle that the export job made."""
@@ -184,6 +198,8 @@ class ScoreConfig:
     """Most frames of a video in one work unit, which is what a resumed run does again at most."""
     part_units: Annotated[int | None, Parameter(group=_SCALE)] = None
     """Work units in one Parquet file. Without it: grows with the manifest, from 32 to 4,096."""
+    compact_mb: Annotated[int | None, Parameter(group=_SCALE)] = None
+    """At the end, join small parts into ones of at most so many mebibytes. Without it: parts stay as committed."""
     ray_address: Annotated[str | None, Parameter(group=_SCALE)] = None
     """A running cluster. Without it: the cluster of `ray job submit`, or else this machine."""
 
@@ -226,6 +242,7 @@ class ScoreConfig:
             "item_seconds",
             "item_memory_mb",
             "limit",
+            "compact_mb",
         ):
             value = getattr(self, name)
             if value is not None and not value >= 1:  # nan is neither

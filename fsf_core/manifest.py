@@ -20,7 +20,7 @@ import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet
 
-from fsf_core import storage, where
+from fsf_core import members, storage, where
 from fsf_core.errors import FetchError, ManifestError, StorageError
 from fsf_core.ids import Keys, item_keys
 from fsf_core.schema import MASKS
@@ -42,6 +42,7 @@ JSON_BYTES = 16 << 20
 
 _NAMES_SHOWN = 5
 _OWN = ("id", "uri", "kind")
+_NO_EXTRA = pa.schema([])
 
 ROWS = pa.schema([("item_id", pa.string()), ("uri", pa.string()), ("kind", pa.string())])
 """The columns that every batch of items begins with; a struct `extra` with the other columns may follow."""
@@ -139,20 +140,35 @@ Reader = tuple[Read, pa.Schema, int]
 
 
 def _reader(uri: str, condition: where.Condition | None) -> Reader:
-    no_extra = pa.schema([])
     if _is_pattern(uri) and not storage.exists(uri):
-        return _filtered(_glob(uri), condition), no_extra, 0
+        return _filtered(_glob(uri), condition), _NO_EXTRA, 0
     if storage.is_folder(uri):
-        read, left_out = _folder(uri)
-        parts = _parts(uri) if next(read(), None) is None else []
-        if parts:
-            return _table(uri, storage.join(uri, ""), _partitioned(parts, condition), condition)
-        return _filtered(read, condition), no_extra, left_out
-    if _suffix(uri) in {".txt", ".lst", ".list"}:
-        return _filtered(lambda: _text(uri), condition), no_extra, 0
-    if kind_by_name(uri):
-        return _filtered(_one(uri), condition), no_extra, 0
+        return _folder_reader(uri, condition)
+    plain = _plain(uri)
+    if plain is not None:
+        return _filtered(plain, condition), _NO_EXTRA, 0
     return _table(uri, storage.parent(uri), _table_reader(uri), condition)
+
+
+def _plain(uri: str) -> Read | None:
+    """How to read a file that has no columns of its own; None where it is a table."""
+    suffix = _suffix(uri)
+    if suffix in {".txt", ".lst", ".list"}:
+        return lambda: _text(uri)
+    if suffix == ".tar":
+        return _tars(uri, [""])
+    return _one(uri) if kind_by_name(uri) else None
+
+
+def _folder_reader(uri: str, condition: where.Condition | None) -> Reader:
+    """The media of a folder; where it has none, its Parquet files, or else its tar archives."""
+    read, left_out = _folder(uri)
+    if next(read(), None) is not None:
+        return _filtered(read, condition), _NO_EXTRA, left_out
+    if parts := _parts(uri):
+        return _table(uri, storage.join(uri, ""), _partitioned(parts, condition), condition)
+    tars = [entry.relative for entry in storage.list_files(uri) if _suffix(entry.relative) == ".tar"]
+    return _filtered(_tars(storage.join(uri, ""), tars), condition), _NO_EXTRA, left_out
 
 
 def _table(uri: str, base: str, raw: Read, condition: where.Condition | None) -> Reader:
@@ -271,21 +287,52 @@ def _table_reader(uri: str) -> Read:
         )
 
 
-def _parquet(uri: str) -> Iterator[pa.Table]:
+def _parquet(uri: str, name: str = "") -> Iterator[pa.Table]:
+    """The rows of a file; where it holds pictures and no addresses, with the address of each cell instead.
+
+    Args:
+        uri: the file.
+        name: stands before the row numbers that are the ids of pictures without any.
+    """
     with storage.open_binary(uri) as file:
         parts = pyarrow.parquet.ParquetFile(file)
-        yield parts.schema_arrow.empty_table()
+        schema = parts.schema_arrow
+        pictures = [] if "uri" in schema.names else members.picture_columns(schema)
+        if len(pictures) == 1:
+            yield from _cells(uri, parts, pictures[0], name)
+            return
+        yield schema.empty_table()
         for batch in parts.iter_batches(batch_size=BATCH_ROWS):
             yield pa.Table.from_batches([batch])
 
 
-Part = tuple[str, Mapping[str, str]]
-"""A Parquet file, and the columns that the names of its folders stand for: split=test/day=2026-11-01/."""
+def _cells(uri: str, parts: pyarrow.parquet.ParquetFile, column: str, name: str) -> Iterator[pa.Table]:
+    """Row groups without the pictures, which are not read."""
+    others = [each for each in parts.schema_arrow.names if each != column]
+    before = 0
+    if not parts.num_row_groups:
+        yield pa.table({"uri": pa.array([], pa.string())})
+    for group in range(parts.num_row_groups):
+        rows = parts.metadata.row_group(group).num_rows
+        table = parts.read_row_group(group, columns=others).append_column(
+            "uri", members.cell_uris(uri, column, group, rows)
+        )
+        if "id" not in others:
+            ids = pa.array([f"{name}{before + row}" for row in range(rows)], pa.string())
+            table = table.append_column("id", ids)
+        if group == 0:
+            yield table.slice(0, 0)
+        yield from _slices(table)
+        before += rows
+
+
+Part = tuple[str, str, Mapping[str, str]]
+"""A Parquet file, its path in the folder, and the columns that folders stand for: split=test/day=2026-11-01/."""
 
 
 def _parts(uri: str) -> list[Part]:
     entries = [entry for entry in storage.list_files(uri) if _suffix(entry.relative) in {".parquet", ".pq"}]
-    return [(entry.uri, _folder_columns(entry.relative)) for entry in entries]
+    return [(entry.uri, entry.relative, _folder_columns(entry.relative)) for entry in entries]
 
 
 def _folder_columns(relative: str) -> dict[str, str]:
@@ -295,13 +342,13 @@ def _folder_columns(relative: str) -> dict[str, str]:
 
 def _partitioned(parts: Sequence[Part], condition: where.Condition | None) -> Read:
     """The rows of all files in name order; a file whose folders rule it out is not opened."""
-    kinds = _folder_types([columns for _, columns in parts])
-    chosen = [part for part in parts if _may_hold(part[1], kinds, condition)]
+    kinds = _folder_types([columns for *_, columns in parts])
+    chosen = [part for part in parts if _may_hold(part[2], kinds, condition)]
 
     def read() -> Iterator[pa.Table]:
         schema: pa.Schema | None = None
-        for uri, columns in chosen or parts[:1]:
-            for table in _parquet(uri):
+        for uri, relative, columns in chosen or parts[:1]:
+            for table in _parquet(uri, f"{relative.rpartition('.')[0]}/"):
                 for name, kind in kinds.items():
                     value = pa.scalar(columns.get(name)).cast(kind)
                     if name not in table.column_names:
@@ -524,10 +571,27 @@ def _folder(uri: str) -> tuple[Read, int]:
 
 
 def _glob(pattern: str) -> Read:
-    """Ids of a glob are paths below the folder before the first wildcard."""
+    """Ids of a glob are paths below the folder before the first wildcard; tar archives alone are opened."""
     prefix = storage.join(storage.fixed_folder(pattern), "")
-    found = (uri.removeprefix(prefix) for uri in storage.glob(pattern))
+    found = [uri.removeprefix(prefix) for uri in storage.glob(pattern)]
+    if found and all(_suffix(name) == ".tar" for name in found):
+        return _tars(prefix, found)
     return _listed(prefix, [_names(pattern, some) for some in _batched(found)])
+
+
+def _tars(prefix: str, names: Sequence[str]) -> Read:
+    """The media of tar archives. Their ids are their keys; behind the archive's name where there may be several.
+
+    Headers are read once, one archive after the other, and what they say is held in memory.
+    """
+    tables = []
+    for name in names:
+        before = f"{name.removesuffix('.tar')}/" if name else ""
+        for some in _batched(each for each in members.tar_members(prefix + name) if kind_by_name(each.name)):
+            keys = _names(prefix + name, [before + each.key for each in some])
+            kinds = pa.nulls(len(some), pa.string())
+            tables.append(pa.table([keys, pa.array([each.uri for each in some]), kinds], schema=ROWS))
+    return lambda: iter(tables)
 
 
 def _text(uri: str) -> Iterator[pa.Table]:

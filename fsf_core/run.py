@@ -16,7 +16,7 @@ import hashlib
 import json
 import secrets
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -181,6 +181,24 @@ def commit(run_uri: str, tables: Mapping[str, pa.Table], units: pa.Table) -> Rec
         writer.write_table(labelled)
     storage.write_bytes(_receipt_uri(run_uri, part), sink.getvalue().to_pybytes(), durable=True)
     return receipt
+
+
+def join(run_uri: str, several: Sequence[Receipt]) -> Receipt:
+    """One part in place of several. Killed in between, the run holds units twice, and settle removes them.
+
+    Args:
+        run_uri: the run folder.
+        several: parts of good units, or parts of failed ones; never both, for failures are taken back part by part.
+    """
+    tables = {
+        name: pa.concat_tables([_part_or_empty(run_uri, each, name) for each in several], promote_options="default")
+        for name in TABLES
+    }
+    joined = commit(run_uri, tables, pa.concat_tables([each.units for each in several]))
+    for each in several:
+        if each.part != joined.part:
+            _drop(run_uri, each)
+    return joined
 
 
 def receipts(run_uri: str) -> Iterator[Receipt]:

@@ -48,6 +48,7 @@ _OBJECT_STORES = frozenset(("s3", "s3a", *_SELF_PATIENT)) - {"hf"}
 
 Given = TypeVar("Given")
 
+_SPAN = re.compile(r"span://(\d+)\+(\d+)/(.+)", re.DOTALL)
 _SCHEME = re.compile(r"^([a-zA-Z][a-zA-Z0-9+.\-]+)://")
 # user:password@, the slashes and at signs that people leave unescaped in a password included; a numeric port is none.
 _PASSWORD = re.compile(r"(?<=://)[^/@:\s]+:(?!\d*/)[^@\s\"']*@(?:[^/@\s\"']*@)*")
@@ -119,6 +120,17 @@ def parent(uri: str) -> str:
     return f"{head}/" if head in {"", "file://"} and "/" in path else head or "."
 
 
+def span(uri: str, offset: int, length: int) -> str:
+    """The URI of some bytes of a file, which is opened as if it were a file of its own."""
+    return f"span://{offset}+{length}/{uri}"
+
+
+def holder(uri: str) -> str:
+    """The file that holds what a URI names: of a span, the file it is part of; of any other, the file itself."""
+    match = _SPAN.fullmatch(uri)
+    return match[3] if match else uri
+
+
 def without_query(uri: str) -> str:
     """The URI up to its path: on the web a question mark begins the query, elsewhere it is part of a name."""
     return uri.split("?", 1)[0] if scheme(uri) in {"http", "https"} else uri
@@ -151,6 +163,10 @@ def open_binary(uri: str) -> Iterator[BinaryIO]:
     with _reasons(uri):
         if not uri:
             raise FetchError("the uri is empty, expected a path or an address; correct the manifest")
+        if match := _SPAN.fullmatch(uri):
+            with open_binary(match[3]) as whole:
+                yield io.BufferedReader(_Window(whole, int(match[1]), int(match[2])))
+            return
         if is_local(uri):
             path = local_path(uri)
             if path.exists() and not path.is_file():
@@ -179,6 +195,10 @@ def version(file: BinaryIO) -> str | None:
         times = (facts[name] for name in ("LastModified", "last_modified", "updated", "mtime") if facts.get(name))
         moment = next(times, None)
         return str(tag).strip('"') if tag else f"{facts.get('size')} {moment}" if moment else None
+    if isinstance(raw, _Window):
+        return version(raw.holder)
+    if isinstance(raw, io.BytesIO):
+        return None
     facts_of_disk = os.fstat(file.fileno())
     return f"{facts_of_disk.st_size} {facts_of_disk.st_mtime_ns}"
 
@@ -193,7 +213,7 @@ def open_ahead(uris: Sequence[str], *, schemes: tuple[str, ...]) -> Iterator[Ope
         uris: a file each.
         schemes: what may be opened; another scheme is a FetchError when its turn comes.
     """
-    if len(uris) < 2 or all(map(is_local, uris)):  # noqa: PLR2004 - nothing is ahead of a single file
+    if len(uris) < 2 or all(is_local(holder(uri)) for uri in uris):  # noqa: PLR2004 - nothing is ahead of a single file
         yield from (partial(_open_allowed, uri, schemes) for uri in uris)
         return
     pool = ThreadPoolExecutor(AHEAD_FILES)
@@ -411,7 +431,7 @@ def require_scheme(uri: str, allowed: tuple[str, ...]) -> None:
     Raises:
         FetchError: found / expected / do.
     """
-    found = scheme(uri)
+    found = scheme(holder(uri))
     if found not in map(str.lower, allowed):
         raise FetchError(
             f"{redact(uri)} has the scheme {found!r}, allowed are {', '.join(allowed)}; pass --schemes to allow it"
@@ -479,6 +499,35 @@ class _Remote(io.RawIOBase):
         super().close()
 
 
+class _Window(io.RawIOBase):
+    """Some bytes of an open file, as a file."""
+
+    def __init__(self, holder: BinaryIO, start: int, length: int) -> None:
+        self.holder = holder
+        self._start, self._length, self._at = start, length, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        self.holder.seek(self._start + self._at)
+        data = self.holder.read(max(0, min(len(buffer), self._length - self._at)))
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._length}[whence]
+        self._at = max(0, base + offset)
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+
 @contextlib.contextmanager
 def _reasons(uri: str) -> Iterator[None]:
     """Turn what the operating system or a store says into a FetchError that says what to do."""
@@ -540,18 +589,20 @@ def _open_allowed(uri: str, schemes: tuple[str, ...]) -> AbstractContextManager[
 def _whole_if_small(uri: str, schemes: tuple[str, ...]) -> _Fetched | None:
     """The bytes of a remote file; None where it is local, or larger than what is fetched ahead."""
     require_scheme(uri, schemes)
-    if not uri or is_local(uri):
+    match = _SPAN.fullmatch(uri)
+    start, length, whole = (int(match[1]), int(match[2]), match[3]) if match else (0, AHEAD_BYTES, uri)
+    if not uri or is_local(whole) or not 0 < length <= AHEAD_BYTES:
         return None
     with _reasons(uri):
         try:
             # First what the store says of it: replaced in between, the bytes are newer than their version, not older.
-            facts = _patiently(uri, lambda: _filesystem(uri).info(uri)) if scheme(uri) in _OBJECT_STORES else {}
-            data = bytes(_patiently(uri, lambda: _filesystem(uri).cat_file(uri, start=0, end=AHEAD_BYTES)))
+            facts = _patiently(whole, lambda: _filesystem(whole).info(whole)) if scheme(whole) in _OBJECT_STORES else {}
+            data = bytes(_patiently(whole, lambda: _filesystem(whole).cat_file(whole, start=start, end=start + length)))
         except Exception as error:
             if patience.reason(error) == "range":  # of an empty file no range can be had
                 return None
             raise
-    return None if len(data) == AHEAD_BYTES else _Fetched(data, facts)
+    return _Fetched(data, facts) if match or len(data) < AHEAD_BYTES else None
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """One run of the job: check, claim the folder, score what is pending, settle the books, publish."""
 
 import contextlib
+import datetime as dt
 import importlib
 import logging
 import os
@@ -19,7 +20,8 @@ import ray
 from fsf_core import __version__, ids, images, masks, run, session, storage
 from fsf_core.bundle import Bundle, load_bundle, variant_of
 from fsf_core.carry import CarrySettings
-from fsf_core.config import Colours, ScoreConfig, parse_colours, parse_shard
+from fsf_core.compaction import compact
+from fsf_core.config import Colours, ScoreConfig, filled_in, parse_colours, parse_shard
 from fsf_core.errors import BundleError, ClusterError, ConfigError, FSFError, ProviderError
 from fsf_core.isolation import ChildLimits
 from fsf_core.manifest import Manifest, Selection, open_manifest
@@ -54,7 +56,7 @@ def score(config: ScoreConfig) -> dict[str, Any]:
         InterruptedRunError: a signal came; the run can be resumed.
     """
     started = time.monotonic()
-    out = storage.absolute(config.out)
+    out = _out(config)
     run.require_usable(out)
     manifest = open_manifest(config.manifest, _selection(config))
     _require_stores(manifest)
@@ -87,6 +89,8 @@ def score(config: ScoreConfig) -> dict[str, Any]:
             _score_pending(flow, _pending_rows(manifest, done, tried), pending=pending - reused, watch=watch)
             scoring_s = time.monotonic() - scoring
         summary = _summary(out, manifest=manifest, bundle=bundle, names=_appearance(config, bundle)[0], opened=opened)
+        if config.compact_mb:
+            summary["joined_parts"] = compact(out, target_bytes=config.compact_mb << 20)
         summary |= {"provider": provider, "resumed_items": manifest.items - pending, "reused_items": reused}
         summary |= {"seconds": round(time.monotonic() - started, 3), "scoring_seconds": round(scoring_s, 3)}
         run.publish(out, summary, success=True)
@@ -119,6 +123,14 @@ def _done_items(manifest: Manifest, done: run.Done) -> int:
     return int(sum(done.holds(_keys(batch)).sum() for batch in manifest.batches()))
 
 
+def _out(config: ScoreConfig) -> str:
+    """The folder of the run; a template is filled in once, and what came of it is said."""
+    out = storage.absolute(filled_in(config.out, dt.datetime.now(dt.UTC)))
+    if out != storage.absolute(config.out):
+        log.info("event=out template=%r out=%r", storage.redact(config.out), storage.redact(out))
+    return out
+
+
 def _selection(config: ScoreConfig) -> Selection:
     return Selection(
         where=config.where,
@@ -137,8 +149,8 @@ def _require_stores(manifest: Manifest) -> None:
     """
     first: dict[str, str] = {}
     for uri in next(manifest.batches()).column("uri").slice(0, ASKED_ITEMS).to_pylist():
-        if not storage.is_local(uri):
-            first.setdefault(uri.split("/", 3)[2], uri)
+        if not storage.is_local(storage.holder(uri)):
+            first.setdefault(storage.holder(uri).split("/", 3)[2], storage.holder(uri))
     for uri in first.values():
         storage.require_known(uri)
 

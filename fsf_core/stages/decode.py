@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from fsf_core import geometry, images, storage, units, video
+from fsf_core import geometry, images, members, storage, units, video
 from fsf_core.errors import DecodeError, FetchError, ItemError, LimitError
 from fsf_core.units import Failure, Frame, Unit
 
@@ -64,7 +64,7 @@ def decode(rows: pa.Table, settings: DecodeSettings, *, alarm: Callable[[bool], 
     """
     held: list[Unit] = []
     every = rows.to_pylist()
-    openings = storage.open_ahead([row["uri"] for row in every], schemes=settings.schemes)
+    openings = members.open_ahead([row["uri"] for row in every], schemes=settings.schemes)
     for row, opening in zip(every, openings, strict=True):
         alarm(True)
         for unit in _decode_item(row, opening, settings):

@@ -1,6 +1,7 @@
 """What a job can be told is said once, as flag, YAML or environment, explained, and checked before it runs."""
 
 import ast
+import datetime as dt
 import inspect
 import re
 
@@ -144,3 +145,32 @@ def test_looking_at_a_run_needs_no_options():
     assert parsed(["--frame", "7", "--clear-background"], InspectConfig) == InspectConfig(
         frame=7, clear_background=True
     )
+
+
+@pytest.mark.parametrize(
+    ("out", "expected"),
+    [
+        ("runs/today", "runs/today"),
+        ("s3://b/scores/date={date}", "s3://b/scores/date=2026-11-22"),
+        ("s3://b/{date:%Y/%m/%d/%H}/run", "s3://b/2026/11/22/03/run"),
+        ("odd{", "odd{"),
+    ],
+)
+def test_a_template_of_the_folder_is_filled_in(out, expected):
+    assert configs.filled_in(out, dt.datetime(2026, 11, 22, 3, 4, tzinfo=dt.UTC)) == expected
+
+
+def test_an_unknown_name_in_a_template_is_refused():
+    with pytest.raises(ConfigError, match=r"\['\{day\}'\], expected \{date\} or"):
+        configs.filled_in("runs/{day}", dt.datetime(2026, 11, 22, tzinfo=dt.UTC))
+
+
+@pytest.mark.parametrize(("text", "expected"), [(None, None), ("1/1", (1, 1)), ("2/8", (2, 8))])
+def test_a_shard_is_a_number_and_a_count(text, expected):
+    assert configs.parse_shard(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "0/2", "3/2", "1", "a/b", "-1/2", "1/2/3"])
+def test_what_is_no_shard_is_refused(text):
+    with pytest.raises(ConfigError, match="expected i/n"):
+        configs.parse_shard(text)
