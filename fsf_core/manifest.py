@@ -337,7 +337,8 @@ def _parts(uri: str) -> list[Part]:
 
 def _folder_columns(relative: str) -> dict[str, str]:
     pairs = (name.partition("=") for name in relative.split("/")[:-1] if "=" in name)
-    return {name: unquote(value) for name, _, value in pairs if not name.startswith("_")}
+    given = {name: unquote(value) for name, _, value in pairs if not name.startswith("_")}
+    return {name: value for name, value in given.items() if value != "__HIVE_DEFAULT_PARTITION__"}  # Hive's null
 
 
 def _partitioned(parts: Sequence[Part], condition: where.Condition | None) -> Read:

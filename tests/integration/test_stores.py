@@ -14,9 +14,7 @@ import pytest
 
 from fsf_core import lease, run, storage
 from fsf_core.bundle import Bundle
-from fsf_core.config import ScoreConfig
 from fsf_core.errors import FetchError, OutputError, StorageError
-from fsf_core.score.job import score
 from jobs.fsf import main
 from tests import assets, clips, faulty, ledger, processes, stores
 
@@ -73,14 +71,23 @@ def _upload(home: Path, to: str) -> None:
         storage.write_bytes(storage.join(to, entry.relative), storage.read_bytes(entry.uri))
 
 
-def _config(home: str, out: str, **more: Any) -> ScoreConfig:
+def _words(home: str, out: str, *more: str) -> tuple[str, ...]:
     bundle, manifest = storage.join(home, "bundle"), storage.join(home, "manifest.csv")
-    return ScoreConfig(bundle=bundle, manifest=manifest, out=out, provider="cpu", **{"segment_frames": 8, **more})
+    return (
+        "score", "--bundle", bundle, "--manifest", manifest, "--out", out, "--provider", "cpu", "--segment-frames", "8",
+        *more,
+    )  # fmt: skip
+
+
+def _score(home: str, out: str, *more: str, **environment: str) -> None:
+    """A job in a process of its own, whose workers are born with its environment."""
+    code, said = processes.fsf(*_words(home, out, *more), **environment)
+    assert code == 0, said
 
 
 def _tables(out: str) -> dict[str, list[dict[str, Any]]]:
     """All rows but what tells one run, and where it was read, from another."""
-    masks = ledger.sorted_rows(out, "masks", but=("run_id", "uri", "item_sha256"))
+    masks = ledger.sorted_rows(out, "masks", but=("run_id", "uri", "item_sha256", "item_version"))
     failed = {(row["item_id"], row["error_type"]) for row in run.read_table(out, "failures").to_pylist()}
     return {"masks": masks, "class_stats": ledger.sorted_rows(out, "class_stats"), "failed": sorted(failed)}
 
@@ -88,7 +95,7 @@ def _tables(out: str) -> dict[str, list[dict[str, Any]]]:
 @pytest.fixture(scope="module")
 def on_disk(home: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
     out = str(tmp_path_factory.mktemp("runs") / "disk")
-    score(_config(str(home), out))
+    _score(str(home), out)
     return _tables(out)
 
 
@@ -96,16 +103,20 @@ def on_disk(home: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, l
 
 
 @pytest.mark.parametrize("kind", ["s3", "gs", "az"])
-@pytest.mark.usefixtures("no_ray_left")
 def test_the_whole_job_in_a_bucket_gives_the_tables_of_the_disk(kind, home, on_disk, reached, request, tmp_path):
     with _store(kind, request, tmp_path) as store:
         reached(store.environment)
         _upload(home, storage.join(store.bucket, "home"))
         out = storage.join(store.bucket, "runs", "tonight")
 
-        summary = score(_config(storage.join(store.bucket, "home"), out))
+        _score(storage.join(store.bucket, "home"), out, **store.environment)
 
-        assert summary["items"] == {"total": IMAGES + 3, "scored": IMAGES + 1, "failed": 2, "not_in_manifest": 0}
+        assert run.read_json(out, "summary.json")["items"] == {
+            "total": IMAGES + 3,
+            "scored": IMAGES + 1,
+            "failed": 2,
+            "not_in_manifest": 0,
+        }
         assert _tables(out) == on_disk
         assert run.verify(out) == []
         assert main(["inspect", out, "000"]) == 0
@@ -182,11 +193,8 @@ def test_credentials_of_the_driver_reach_the_workers_of_a_cluster_that_was_start
         address = head.stdout.readline().strip()
         reached(seaweed.environment)
         _upload(home, "s3://data/joined")
-        code, said = processes.fsf(
-            "score", "--bundle", "s3://data/joined/bundle", "--manifest", "s3://data/joined/manifest.csv", "--out",
-            "s3://data/joined/run", "--segment-frames", "8", "--ray-address", address, **seaweed.environment,
-            RAY_AUTH_MODE="disabled",
-        )  # fmt: skip
+        words = _words("s3://data/joined", "s3://data/joined/run", "--ray-address", address)
+        code, said = processes.fsf(*words, **seaweed.environment, RAY_AUTH_MODE="disabled")
         head.communicate("")
 
     assert code == 0, said
@@ -197,23 +205,18 @@ def test_credentials_of_the_driver_reach_the_workers_of_a_cluster_that_was_start
 # --- faults ---
 
 
-@pytest.mark.usefixtures("no_ray_left")
 def test_a_store_that_fails_at_every_tenth_request_costs_time_and_no_item(seaweed, home, on_disk, reached):
     with faulty.in_front_of(seaweed.port) as proxy:
-        quick = '{"config_kwargs": {"read_timeout": 1}}'
-        reached(seaweed.environment | {"AWS_ENDPOINT_URL": proxy.url, "FSSPEC_S3": quick})
-        fsspec.config.set_conf_env(fsspec.config.conf)
-        try:
-            _upload(home, "s3://data/faulty")
-            proxy.share, proxy.stall_s = 0.1, 3.0
-            score(_config("s3://data/faulty", "s3://data/faulty/run"))
-            proxy.share = 0.0
-            found = _tables("s3://data/faulty/run")
-        finally:
-            fsspec.config.conf.pop("s3", None)
+        quick = '{"config_kwargs": {"read_timeout": 2}}'
+        reached(seaweed.environment | {"AWS_ENDPOINT_URL": proxy.url})
+        _upload(home, "s3://data/faulty")
+        proxy.share, proxy.stall_s = 0.1, 5.0
+        environment = seaweed.environment | {"AWS_ENDPOINT_URL": proxy.url, "FSSPEC_S3": quick}
+        _score("s3://data/faulty", "s3://data/faulty/run", **environment)
+        proxy.share = 0.0
 
-    assert found == on_disk
-    assert set(faulty.FAULTS) <= set(proxy.counts)
+        assert _tables("s3://data/faulty/run") == on_disk
+        assert set(faulty.FAULTS) <= set(proxy.counts)
 
 
 def test_a_store_that_only_throttles_is_said_to_throttle(seaweed, reached, monkeypatch):
@@ -246,7 +249,7 @@ def test_many_small_files_are_fetched_at_once(seaweed, reached):
 
         assert found == uris
         assert time.monotonic() - begun < 0.5 * 24 * 0.2
-        assert proxy.counts["passed"] == 24
+        assert proxy.counts["passed"] == 48  # what the store says of it, and the bytes
 
 
 def test_the_end_of_a_long_file_is_read_without_the_rest(seaweed, reached):
@@ -291,10 +294,7 @@ def test_the_lease_of_a_job_that_died_elsewhere_is_taken_over(seaweed, reached, 
 def test_a_killed_job_is_resumed_on_the_bucket_by_the_same_command(seaweed, home, on_disk, reached):
     reached(seaweed.environment)
     _upload(home, "s3://data/killed")
-    words = (
-        "score", "--bundle", "s3://data/killed/bundle", "--manifest", "s3://data/killed/manifest.csv", "--out",
-        "s3://data/killed/run", "--segment-frames", "8", "--part-units", "4", "--provider", "cpu",
-    )  # fmt: skip
+    words = _words("s3://data/killed", "s3://data/killed/run", "--part-units", "4")
     job = processes.Job(*words, **seaweed.environment)
     processes.wait_for(lambda: storage.list_names("s3://data/killed/run/receipts", "part-"))
     left = job.kill_group()
