@@ -62,13 +62,14 @@ def score(config: ScoreConfig) -> dict[str, Any]:
         tried = {} if config.keep_failures else run.forget_failures(out)
         done = run.done(out)
         pending = manifest.items - int(sum(done.holds(_keys(batch)).sum() for batch in manifest.batches()))
-        provider, scoring_s = config.provider, 0.0
+        how: dict[str, Any] = {"provider": config.provider}
+        scoring_s = 0.0
         if pending:
             run.unpublish(out)
             if not config.checkpoint:
                 stack.enter_context(cluster(config.ray_address))
             flow = _flow(config, bundle=bundle, manifest=manifest, opened=opened, pending=pending)
-            provider = flow.provider
+            how = {"provider": flow.provider, "actors": flow.actors, "batch_frames": flow.batch_frames}
             scoring = time.monotonic()
             # A resumed run may begin with nothing but its old failures; only a new one is judged by its first items.
             fresh = not len(done.items) and not done.segments and not tried
@@ -78,7 +79,7 @@ def score(config: ScoreConfig) -> dict[str, Any]:
             _score_pending(flow, _pending_rows(manifest, done, tried), pending=pending, watch=watch)
             scoring_s = time.monotonic() - scoring
         summary = _summary(out, manifest=manifest, bundle=bundle, names=_appearance(config, bundle)[0], opened=opened)
-        summary |= {"provider": provider, "resumed_items": manifest.items - pending}
+        summary |= {**how, "precision": config.precision, "resumed_items": manifest.items - pending}
         summary |= {"seconds": round(time.monotonic() - started, 3), "scoring_seconds": round(scoring_s, 3)}
         run.publish(out, summary, success=True)
         return summary
