@@ -257,6 +257,38 @@ class ScoreConfig:
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
+class BenchConfig:
+    """Options of `fsf bench`."""
+
+    bundle: str
+    """A bundle that the export job made."""
+    manifest: str
+    """What to score, as in `fsf score`; it is read from its beginning."""
+    frames: int = 500
+    """Most items of the manifest that are scored; a picture is one frame."""
+    precision: Precision = "fp32"
+    """Which form of the model, as in `fsf score`."""
+    provider: Provider = "auto"
+    """Where the model runs, as in `fsf score`."""
+    batch_frames: int | None = None
+    """Frames given to the model at once, as in `fsf score`."""
+    actors: int | None = None
+    """Processes that hold the model, as in `fsf score`; the bare session runs in as many."""
+    threads: int = 1
+    """CPU threads of each session."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant.
+
+        Raises:
+            ConfigError: found / expected / do.
+        """
+        if self.frames < 1:
+            raise ConfigError(f"--frames is {self.frames}, expected at least 1")
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
 class InspectConfig:
     """Options of `fsf inspect`."""
 

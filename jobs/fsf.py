@@ -21,7 +21,7 @@ from cyclopts import App, CycloptsError
 from cyclopts.config import Env, Yaml
 
 from fsf_core import __version__
-from fsf_core.config import ExportConfig, InspectConfig, ScoreConfig
+from fsf_core.config import BenchConfig, ExportConfig, InspectConfig, ScoreConfig
 from fsf_core.errors import FSFError, RunError
 
 EXIT_UNEXPECTED, EXIT_USAGE, EXIT_GATE = 1, 2, 3
@@ -46,6 +46,14 @@ def export(config: ExportConfig) -> int:
 def score(config: ScoreConfig) -> int:
     """Score images and videos; write masks and per-class statistics to Parquet."""
     from jobs.score import run
+
+    return run(config)
+
+
+@app.command
+def bench(config: BenchConfig) -> int:
+    """Compare the job with the bare model, on this machine and on pictures of your own."""
+    from jobs.bench import run
 
     return run(config)
 

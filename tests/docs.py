@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from fsf_core import config, schema
 
+COMMANDS = (("export", config.ExportConfig), ("score", config.ScoreConfig), ("bench", config.BenchConfig))
 README = Path(__file__).parents[1] / "README.md"
 
 
@@ -33,7 +34,7 @@ def _column(field: pa.Field) -> str:
 def options() -> str:
     """Every option of every job, from the docstrings of its fields."""
     lines = []
-    for command, record in (("export", config.ExportConfig), ("score", config.ScoreConfig)):
+    for command, record in COMMANDS:
         lines += [f"`fsf {command}`", "", "| option | default | what it does |", "|---|---|---|"]
         said = _field_docstrings(record)
         for field in dataclasses.fields(record):

@@ -70,19 +70,20 @@ def score(config: ScoreConfig) -> dict[str, Any]:
         tried = {} if config.keep_failures else run.forget_failures(out)
         done = run.done(out)
         pending = manifest.items - _done_items(manifest, done)
-        provider, scoring_s, reused = config.provider, 0.0, 0
+        how: dict[str, Any] = {"provider": config.provider}
+        scoring_s, reused = 0.0, 0
         if pending:
             run.unpublish(out)
             if not config.checkpoint:
                 stack.enter_context(cluster(config.ray_address))
             flow = _flow(config, bundle=bundle, manifest=manifest, opened=opened, pending=pending)
-            provider = flow.provider
+            how = {"provider": flow.provider, "actors": flow.actors, "batch_frames": flow.batch_frames}
             scoring = time.monotonic()
+            # A resumed run may begin with nothing but its old failures; only a new one is judged by its first items.
+            fresh = not len(done.items) and not done.segments and not tried
             if config.reuse:
                 reused = _reuse(config, flow, _pending_rows(manifest, done, tried), out=out)
                 done = run.done(out)
-            # A resumed run may begin with nothing but its old failures; only a new one is judged by its first items.
-            fresh = not len(done.items) and not done.segments and not tried
             watch = Watch.remote(  # type: ignore[attr-defined] # added by the decorator
                 early_units=config.early_items if fresh else NEVER, early_share=config.early_failed_share
             )
@@ -91,7 +92,12 @@ def score(config: ScoreConfig) -> dict[str, Any]:
         summary = _summary(out, manifest=manifest, bundle=bundle, names=_appearance(config, bundle)[0], opened=opened)
         if config.compact_mb:
             summary["joined_parts"] = compact(out, target_bytes=config.compact_mb << 20)
-        summary |= {"provider": provider, "resumed_items": manifest.items - pending, "reused_items": reused}
+        summary |= {
+            **how,
+            "precision": config.precision,
+            "resumed_items": manifest.items - pending,
+            "reused_items": reused,
+        }
         summary |= {"seconds": round(time.monotonic() - started, 3), "scoring_seconds": round(scoring_s, 3)}
         run.publish(out, summary, success=True)
         return summary

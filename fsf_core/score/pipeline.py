@@ -67,7 +67,9 @@ def run_wave(wave: pa.Table, flow: Flow, watch: Any) -> None:
     """Push manifest rows through all four stages."""
     blocks = blocks_of(wave, tasks=4 * flow.actors)
     sink = RunSink(flow.write, part_units=flow.part_units, watch=watch)
-    stages(blocks, flow, watch).write_datasink(sink, ray_remote_args={"num_cpus": WRITE_CPUS})
+    # At the end the actors' CPUs are free; without a bound every write that is left would start a worker of its own.
+    writers = max(2, flow.actors)
+    stages(blocks, flow, watch).write_datasink(sink, ray_remote_args={"num_cpus": WRITE_CPUS}, concurrency=writers)
 
 
 def stages(blocks: Sequence[pa.Table], flow: Flow, watch: Any) -> Dataset:

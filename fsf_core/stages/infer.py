@@ -8,6 +8,7 @@ from itertools import groupby
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from fsf_core import geometry, units
@@ -16,6 +17,12 @@ from fsf_core.errors import BundleError
 from fsf_core.session import Asked, Provider, Session
 
 # N frames, C channels, K classes, H×W pixels
+
+GROUP_FRAMES = 64
+"""Most frames whose answers leave together, where a batch is not larger."""
+
+ROOM_BYTES = 256 << 20
+"""Most bytes of answers that leave together."""
 
 
 def probe(bundle_uri: str, bundle_sha256: str, *, provider: Asked) -> tuple[Provider, str]:
@@ -66,6 +73,7 @@ class Infer:
         self._profile = bundle.profile
         self._levels_C256 = bundle.profile.levels()
         self._logits_KHW = bundle.signature.output_shape[1:]
+        self._logit_bytes = int(np.prod(self._logits_KHW)) * np.dtype(np.float32).itemsize
         model = read_model(bundle, variant)
         self._session = Session(model, provider=provider, threads=threads, gpu_mem_limit_bytes=gpu_mem_limit_bytes)
 
@@ -84,15 +92,28 @@ class Infer:
         frames_NHWC = units.view(table.column("inputs"), np.uint8, shape)
         rest = table.drop_columns(["inputs"])
         ends = np.concatenate([[0], np.cumsum(counts)]).astype(int)
-        # A group is one full batch or a few, so that the answers of a long block do not pile up in memory.
-        for group in units.groups(counts, max(self._batch_frames, 64 // self._batch_frames * self._batch_frames)):
+        for group in units.groups(counts, self._group_frames(table)):
             chosen = frames_NHWC[ends[group.start] : ends[group.stop]]
             part = rest.slice(group.start, group.stop - group.start)
             answers = self._fused(chosen, part) if self._session.fused else self._plain(chosen, counts[group])
             yield part.append_column("answers", answers)
 
+    def _group_frames(self, table: pa.Table) -> int:
+        """Frames whose answers leave together: full batches that fit the room, or as much of one batch as does.
+
+        The room is what bounds the memory: a frame of 1,000 classes on a grid of 224×224 has 200 MB of logits.
+        """
+        each = self._logit_bytes
+        if self._session.fused:
+            sizes = pc.list_flatten(table.column("frames"))
+            pixels = pc.multiply(pc.struct_field(sizes, "height_px"), pc.struct_field(sizes, "width_px"))
+            each = 2 * (pc.max(pixels).as_py() or 1)  # a class map has one byte a pixel, or two
+        fitting = max(1, ROOM_BYTES // each)
+        most = min(fitting, max(self._batch_frames, GROUP_FRAMES))
+        return most // self._batch_frames * self._batch_frames or most
+
     def _plain(self, frames_NHWC: NDArray[np.uint8], counts: list[int]) -> pa.LargeBinaryArray:
-        each = int(np.prod(self._logits_KHW)) * np.dtype(np.float32).itemsize
+        each = self._logit_bytes
         answers = units.room(each * len(frames_NHWC))
         logits_NKHW = answers.view(np.float32).reshape(-1, *self._logits_KHW)
         for start in range(0, len(frames_NHWC), self._batch_frames):

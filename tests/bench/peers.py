@@ -2,14 +2,16 @@
 
 Every contender reads the same encoded pictures and, but for the bare model, leaves a result at the original size for
 each. Each runs in a process of its own: `python -m tests.bench.peers NAME --model M.onnx --weights W.pth --net NET
---pictures DIR --out DIR` prints one JSON line. The clock starts when the program is loaded and its model is ready to be
-called, pools and clusters excepted: starting those is part of the work.
+--pictures DIR --out DIR` prints one JSON line. `whole` counts from the moment when the program is loaded and its model
+ready to be called, pools and clusters excepted: starting those is part of the work. `steady` counts from the first
+results to the last, so that no start is in it.
 """
 
 # N frames, K classes, H×W pixels
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
@@ -34,6 +36,24 @@ class Task:
     net: str
     pictures: list[Path]
     out: Path
+
+    @property
+    def times(self) -> Path:
+        """Where it is noted when results were there."""
+        return self.out.with_name(f"{self.out.name}-times")
+
+
+def tick(times: Path, frames: int) -> None:
+    """Note that so many more results are there; several processes may."""
+    times.mkdir(exist_ok=True)
+    with (times / str(os.getpid())).open("a") as file:
+        file.write(f"{time.time()} {frames}\n")
+
+
+def steady(times: Path) -> float:
+    """Frames/s from the first note to the last."""
+    notes = sorted(tuple(map(float, line.split())) for path in times.iterdir() for line in path.open())
+    return sum(frames for _, frames in notes[1:]) / (notes[-1][0] - notes[0][0])
 
 
 def ort_session(model: Path, *, threads: int) -> Any:
@@ -75,6 +95,7 @@ def seed_loop(infer: Callable[[np.ndarray], np.ndarray], task: Task, *, draw: bo
         image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
         result = seed_postprocess(infer(network_input(image))[0], image, draw=draw)
         cv2.imwrite(str(task.out / f"{path.stem}.{'jpg' if draw else 'png'}"), result)
+        tick(task.times, 1)
     return time.perf_counter() - started
 
 
@@ -125,6 +146,7 @@ def dataloader(task: Task) -> float:
                 full = functional.interpolate(scores[None], size=size, mode="bilinear", align_corners=False)
                 class_map = full.argmax(dim=1)[0].to(torch.uint8).numpy()
                 cv2.imwrite(str(task.out / f"{stem}.png"), class_map)
+            tick(task.times, len(batch))
     return time.perf_counter() - started
 
 
@@ -145,8 +167,9 @@ class Pictures:
 class Segment:
     """A predictor as Ray Data's and Daft's guides show one: a class that loads the model once."""
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, times: str) -> None:
         self.session = ort_session(Path(model), threads=1)
+        self.times = Path(times)
 
     def masks(self, images: list[np.ndarray]) -> list[bytes]:
         """PNG of the class map of every RGB picture, at its own size."""
@@ -157,6 +180,7 @@ class Segment:
             scores = np.ascontiguousarray((powers / powers.sum(0)).transpose(1, 2, 0))
             class_map = cv2.resize(scores, image.shape[1::-1]).argmax(-1).astype(np.uint8)
             found.append(cv2.imencode(".png", class_map)[1].tobytes())
+        tick(self.times, len(found))
         return found
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
@@ -173,7 +197,7 @@ def ray_docs(task: Task) -> float:
     (
         ray.data.read_images([str(path) for path in task.pictures], include_paths=True, mode="RGB")
         .map_batches(
-            Segment, fn_constructor_args=[str(task.model)], batch_size=8, num_cpus=1,
+            Segment, fn_constructor_args=[str(task.model), str(task.times)], batch_size=8, num_cpus=1,
             compute=ray.data.ActorPoolStrategy(size=2),
         )
         .write_parquet(str(task.out))
@@ -187,46 +211,62 @@ def daft_job(task: Task) -> float:
 
     @daft.cls(max_concurrency=2)
     class DaftSegment:
-        def __init__(self, model: str) -> None:
-            self.segment = Segment(model)
+        def __init__(self, model: str, times: str) -> None:
+            self.segment = Segment(model, times)
 
         @daft.method.batch(return_dtype=daft.DataType.binary(), batch_size=8)
         def __call__(self, images: daft.Series) -> list[bytes]:
             return self.segment.masks([np.asarray(image) for image in images.to_pylist()])
 
     started = time.perf_counter()
-    segment = DaftSegment(str(task.model))
+    segment = DaftSegment(str(task.model), str(task.times))
     frame = daft.from_pydict({"path": [str(path) for path in task.pictures]})
     image = frame["path"].download().decode_image(mode="RGB")
     frame.with_column("mask", segment(image)).select("path", "mask").write_parquet(str(task.out))
     return time.perf_counter() - started
 
 
-def bare(task: Task) -> float:
-    """The model alone, on inputs that lie ready: two processes of one thread, batches of 8, as fsf places actors."""
-    words = [sys.executable, "-m", "tests.bench.peers", "bare_half", "--model", str(task.model)]
-    words += ["--frames", str(len(task.pictures) // 2), "--pictures", str(task.pictures[0].parent)]
-    halves = [subprocess.Popen(words, stdout=subprocess.PIPE) for _ in range(2)]
-    return max(json.loads(half.communicate()[0])["seconds"] for half in halves)
-
-
-def bare_half(model: Path, pictures: Path, frames: int) -> float:
-    """One of the two processes."""
-    session = ort_session(model, threads=1)
-    few = sorted(pictures.iterdir())[:8]
-    batch = np.concatenate([network_input(cv2.imread(str(path))) for path in few])
-    session.run(None, {"input": batch})
+def seed_video(task: Task) -> float:
+    """The seed's loop over a video: read, infer, draw, write, two threads."""
+    session = ort_session(task.model, threads=2)
+    reader = cv2.VideoCapture(str(task.pictures[0]))
+    size = (int(reader.get(cv2.CAP_PROP_FRAME_WIDTH)), int(reader.get(cv2.CAP_PROP_FRAME_HEIGHT)))
+    writer = cv2.VideoWriter(str(task.out / "drawn.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 25, size)
     started = time.perf_counter()
-    for _ in range(frames // 8):
+    while True:
+        there, image = reader.read()
+        if not there:
+            return time.perf_counter() - started
+        writer.write(seed_postprocess(session.run(None, {"input": network_input(image)})[0][0], image, draw=True))
+        tick(task.times, 1)
+
+
+def bare(model: Path, seconds: float) -> float:
+    """Frames/s of the model alone, on inputs that lie ready: a process a core, one thread, batches of 8, as in fsf."""
+    words = [sys.executable, "-m", "tests.bench.peers", "bare_one", "--model", str(model), "--seconds", str(seconds)]
+    started = [subprocess.Popen(words, stdout=subprocess.PIPE) for _ in range(os.cpu_count() or 1)]
+    return sum(json.loads(one.communicate()[0])["steady"] for one in started)
+
+
+def bare_one(model: Path, seconds: float) -> float:
+    """One of the processes, for so many seconds after its neighbours are likely to run too."""
+    session = ort_session(model, threads=1)
+    batch = np.random.default_rng(0).random((8, 3, SIDE, SIDE), np.float32)
+    ready = time.perf_counter() + 2
+    while time.perf_counter() < ready:
         session.run(None, {"input": batch})
-    return (time.perf_counter() - started) * frames / (frames // 8 * 8)
+    started, frames = time.perf_counter(), 0
+    while time.perf_counter() < started + seconds:
+        session.run(None, {"input": batch})
+        frames += len(batch)
+    return frames / (time.perf_counter() - started)
 
 
 CONTENDERS: dict[str, Callable[[Task], float]] = {
-    "bare": bare,
     "seed_ort": seed_ort,
     "seed_ort_plain": seed_ort_plain,
     "seed_torch": seed_torch,
+    "seed_video": seed_video,
     "ray_docs": ray_docs,
     "daft": daft_job,
     "dataloader": dataloader,
@@ -238,19 +278,22 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("name")
     parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--pictures", type=Path, required=True)
+    parser.add_argument("--pictures", type=Path)
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--net")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--frames", type=int)
+    parser.add_argument("--seconds", type=float, default=8.0)
     given = parser.parse_args()
-    if given.name == "bare_half":
-        print(json.dumps({"seconds": bare_half(given.model, given.pictures, given.frames)}))
+    if given.name in ("bare", "bare_one"):
+        measure = bare if given.name == "bare" else bare_one
+        print(json.dumps({"steady": measure(given.model, given.seconds)}))
         return
     given.out.mkdir(parents=True, exist_ok=True)
     pictures = sorted(given.pictures.iterdir())[: given.frames]
     task = Task(model=given.model, weights=given.weights, net=given.net, pictures=pictures, out=given.out)
-    print(json.dumps({"seconds": CONTENDERS[given.name](task), "frames": len(pictures)}))
+    seconds = CONTENDERS[given.name](task)
+    print(json.dumps({"whole": given.frames / seconds, "steady": steady(task.times)}))
 
 
 if __name__ == "__main__":
