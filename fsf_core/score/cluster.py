@@ -4,14 +4,13 @@ Ray reads parts of its environment when it is imported, so this module sets them
 """
 
 import contextlib
-import json
 import logging
 import os
 import secrets
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
@@ -44,7 +43,7 @@ _QUIET: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False
 STORE_VARIABLES = ("AWS_", "GOOGLE_", "GCSFS_", "STORAGE_EMULATOR_HOST", "AZURE_", "HF_", "FSSPEC_")
 """How the names begin of what stores go by; on a joined cluster the workers get them from the driver."""
 
-NODE_VARIABLES = ("AWS_CONTAINER_", "AWS_EXECUTION_ENV", "AWS_LAMBDA_")
+NODE_VARIABLES = ("AWS_CONTAINER_", "AWS_EXECUTION_ENV", "AWS_LAMBDA_", "AWS_CA_BUNDLE")
 """Of these, what holds for one machine only."""
 
 
@@ -133,21 +132,24 @@ def our_error(error: BaseException) -> FSFError | None:
 
 
 def _lent() -> dict[str, str]:
-    """The store settings of this process that the nodes of a joined cluster may lack.
-
-    What `ray job submit` was told for the whole job is left to Ray, which takes no variable from two sides.
-    """
-    try:
-        told = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))["runtime_env"]["env_vars"]
-    except (ValueError, KeyError, TypeError):
-        told = {}
+    """The store settings of this process that the nodes of a joined cluster may lack."""
     wanted = (name for name in os.environ if name.startswith(STORE_VARIABLES) and not name.startswith(NODE_VARIABLES))
-    return {name: os.environ[name] for name in wanted if name not in told}
+    return {name: os.environ[name] for name in wanted}
+
+
+def _lending() -> Callable[[], None]:
+    """What every worker does first. A function, because Ray writes the variables of a runtime_env into its logs."""
+    lent = _lent()
+
+    def borrow_store_settings() -> None:
+        os.environ.update(lent)
+
+    return borrow_store_settings
 
 
 def _join(address: str) -> None:
     try:
-        ray.init(address=address, runtime_env={"env_vars": _lent()}, **_QUIET)
+        ray.init(address=address, runtime_env={"worker_process_setup_hook": _lending()}, **_QUIET)
     except (ConnectionError, ray.exceptions.RayError, ValueError, RuntimeError) as error:
         raise ClusterError(
             f"no Ray cluster answers at {address}: {error}; start one, or leave --ray-address and RAY_ADDRESS unset to "

@@ -177,7 +177,7 @@ HEAD = """
 import os, sys, time
 import ray
 started = ray.init(address="local", num_cpus=8, include_dashboard=False, log_to_driver=False)
-print(started.address_info["address"], flush=True)
+print(started.address_info["address"], started.address_info["session_dir"], flush=True)
 sys.stdin.read()
 """
 
@@ -190,7 +190,7 @@ def test_credentials_of_the_driver_reach_the_workers_of_a_cluster_that_was_start
     words = [sys.executable, "-c", HEAD]
     with subprocess.Popen(words, env=bare, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as head:
         assert head.stdout is not None
-        address = head.stdout.readline().strip()
+        address, session = head.stdout.readline().split()
         reached(seaweed.environment)
         _upload(home, "s3://data/joined")
         words = _words("s3://data/joined", "s3://data/joined/run", "--ray-address", address)
@@ -199,6 +199,9 @@ def test_credentials_of_the_driver_reach_the_workers_of_a_cluster_that_was_start
 
     assert code == 0, said
     assert "testadminsecret" not in said
+    logs = [path for path in Path(session, "logs").rglob("*") if path.is_file()]
+    assert logs
+    assert [path for path in logs if b"testadminsecret" in path.read_bytes()] == []
     assert _tables("s3://data/joined/run") == on_disk
 
 
