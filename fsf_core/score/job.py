@@ -6,6 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from fsf_core.score.cluster import cluster, in_words, joined, largest_node_cpus,
 
 import ray
 
-from fsf_core import __version__, ids, images, masks, run, session, storage
+from fsf_core import __version__, ids, images, masks, run, session, storage, video
 from fsf_core.bundle import Bundle, load_bundle, variant_of
 from fsf_core.carry import CarrySettings
 from fsf_core.config import Colours, ScoreConfig, parse_colours, parse_shard
@@ -215,6 +216,8 @@ def _flow(config: ScoreConfig, *, bundle: Bundle, manifest: Manifest, opened: ru
             segment_frames=config.segment_frames,
             overlays=config.overlays,
             schemes=config.schemes,
+            sampling=config.sampling(),
+            max_frames=config.max_frames,
         ),
         child=ChildLimits(item_s=config.item_seconds, memory_bytes=config.item_memory_mb << 20),
         mask=MaskSettings(
@@ -254,7 +257,7 @@ def _appearance(config: ScoreConfig, bundle: Bundle) -> tuple[tuple[str, ...], C
 
 def _fingerprint(config: ScoreConfig, bundle: Bundle, manifest: Manifest) -> dict[str, Any]:
     """All that defines the result. Workers, batches and providers are left out: they must not change it."""
-    chosen = _selection(config).facts()
+    chosen, sampling = _selection(config).facts(), config.sampling()
     return {
         "bundle_sha256": bundle.sha256,
         "precision": config.precision,
@@ -267,6 +270,7 @@ def _fingerprint(config: ScoreConfig, bundle: Bundle, manifest: Manifest) -> dic
         "clear_background": config.clear_background,
         "segment_frames": config.segment_frames,
         **({"selection": chosen} if chosen else {}),
+        **({"sampling": asdict(sampling)} if sampling != video.EVERY_FRAME else {}),
     }
 
 

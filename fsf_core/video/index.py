@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 MAX_FRAME_PX = 1 << 28
 """16384×16384: beyond this a header is a lie or a bomb."""
 
+MAX_FRAMES = 10_000_000
+"""46 hours at 60 frames a second."""
+
 _SEEKABLE = frozenset({"mov", "matroska", "avi"})
 # Their headers state a duration; for the others FFmpeg guesses one from the last packets, which proves nothing.
 _DECLARE_DURATION = frozenset({"matroska", "flv", "asf"})
@@ -102,7 +105,7 @@ class VideoIndex:
         return float(int(self.pts[frame]) * self.time_base)
 
 
-def index_video(source: Source, *, max_frame_px: int = MAX_FRAME_PX, max_frames: int = 10_000_000) -> VideoIndex:
+def index_video(source: Source, *, max_frame_px: int = MAX_FRAME_PX, max_frames: int = MAX_FRAMES) -> VideoIndex:
     """Read all packets of a video once and note what they are; nothing but the first picture is decoded.
 
     Not counted are packets that no player shows: those an edit list cuts away, hidden reference pictures of VP8 and
@@ -129,6 +132,22 @@ def index_video(source: Source, *, max_frame_px: int = MAX_FRAME_PX, max_frames:
         scan = _scan(source, container, stream, name, max_frames)
         declared_s = container.duration / av.time_base if container.duration and name in _DECLARE_DURATION else None
         return _assemble(scan, stream, name, declared_s, missing_bytes(source, name))
+
+
+def likely_frames(source: Source) -> int | None:
+    """How many frames the headers let expect, without reading on: a hint for planning, wrong where they are.
+
+    Returns:
+        None where the headers say nothing; 0 where decoding begins at the start anyway, however many there are.
+
+    Raises:
+        FetchError, DecodeError: as index_video.
+    """
+    with open_video(source) as (container, stream, name):
+        if name not in _SEEKABLE:
+            return 0
+        seconds = container.duration / av.time_base if container.duration else 0.0
+        return stream.frames or round(seconds * float(stream.average_rate or 0)) or None
 
 
 @dataclass(slots=True)
@@ -174,7 +193,7 @@ def _scan(source: Source, container: "InputContainer", stream: "VideoStream", na
                 gaps.see(packet.pos, packet.size, len(scan.pts))
             _count(scan, packet, stream, name)
             if len(scan.pts) > max_frames:
-                raise LimitError(f"the video has more than {max_frames} frames, see max_frames")
+                raise LimitError(f"the video has more than {max_frames} frames, which is the limit; raise --max-frames")
     except av.FFmpegError as error:
         scan.harm = f"reading stops after {scan.stored} frames: {said(error)}"
     _probe(scan, None, stream)
