@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 Precision = Literal["fp32", "fp16", "int8"]
 Provider = Literal["auto", "cpu", "cuda", "tensorrt"]
 Pyramid = Literal["multiscale", "pooling"]
+Style = Literal["blend", "mask"]
 
 
 def _split(_: Any, tokens: Sequence[Token]) -> tuple[str, ...]:
@@ -70,7 +71,7 @@ def parse_shard(text: str | None) -> tuple[int, int] | None:
 
 _MODEL = Group("Model", sort_key=1)
 _ITEMS = Group("Which items; what is chosen is part of the run", sort_key=2)
-_VIDEO = Group("Videos: which frames", sort_key=3)
+_VIDEO = Group("Videos", sort_key=3)
 _SCALE = Group("Speed and size", sort_key=4)
 _LIMITS = Group("Limits: beyond them an item is a failure", sort_key=5)
 
@@ -188,6 +189,10 @@ class ScoreConfig:
     """Score frames shown before this time, in seconds after the first frame."""
     keyframes_only: Annotated[bool, Parameter(group=_VIDEO)] = False
     """Score keyframes alone, by far the fastest way through a long video."""
+    render: Annotated[Style | None, Parameter(group=_VIDEO)] = None
+    """Make a film of every video, under videos/ in the run: its masks blended in, or alone."""
+    legend: Annotated[bool, Parameter(group=_VIDEO)] = False
+    """Write the names of the classes and their shares into the films."""
 
     batch_frames: Annotated[int | None, Parameter(group=_SCALE)] = None
     """Frames given to the model at once. Without it: 8 on CPUs, 32 on GPUs."""
@@ -270,6 +275,21 @@ class ScoreConfig:
         except ValueError as error:
             options = ", ".join(f"--{name.replace('_', '-')}" for name in names)
             raise ConfigError(f"{error}; correct one of {options}") from error
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class RenderConfig:
+    """Options of `fsf render`."""
+
+    style: Style = "blend"
+    """The masks blended into the pictures, or alone."""
+    legend: bool = False
+    """Write the names of the classes and their shares into the films."""
+    clear_background: bool = False
+    """Leave class 0 undrawn in a blend."""
+    ray_address: str | None = None
+    """A running cluster. Without it: the cluster of `ray job submit`, or else this machine."""
 
 
 @Parameter(name="*")

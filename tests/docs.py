@@ -33,7 +33,11 @@ def _column(field: pa.Field) -> str:
 def options() -> str:
     """Every option of every job, from the docstrings of its fields."""
     lines = []
-    for command, record in (("export", config.ExportConfig), ("score", config.ScoreConfig)):
+    for command, record in (
+        ("export", config.ExportConfig),
+        ("score", config.ScoreConfig),
+        ("render", config.RenderConfig),
+    ):
         lines += [f"`fsf {command}`", "", "| option | default | what it does |", "|---|---|---|"]
         said = _field_docstrings(record)
         for field in dataclasses.fields(record):

@@ -17,13 +17,14 @@ from fsf_core.score.cluster import cluster, in_words, joined, largest_node_cpus,
 
 import ray
 
-from fsf_core import __version__, ids, images, masks, run, session, storage, video
+from fsf_core import __version__, ids, images, masks, render, run, session, storage, video
 from fsf_core.bundle import Bundle, load_bundle, variant_of
 from fsf_core.carry import CarrySettings
 from fsf_core.config import Colours, ScoreConfig, parse_colours, parse_shard
 from fsf_core.errors import BundleError, ClusterError, ConfigError, FSFError, ProviderError
 from fsf_core.isolation import ChildLimits
 from fsf_core.manifest import Manifest, Selection, open_manifest
+from fsf_core.score.films import draw_films
 from fsf_core.score.pipeline import DECODE_CPUS, GPU_PROVIDERS, MASK_CPUS, WRITE_CPUS, Flow, run_wave
 from fsf_core.score.reuse import carry_forward, why_nothing
 from fsf_core.score.watch import Watch, progress
@@ -89,9 +90,29 @@ def score(config: ScoreConfig) -> dict[str, Any]:
             scoring_s = time.monotonic() - scoring
         summary = _summary(out, manifest=manifest, bundle=bundle, names=_appearance(config, bundle)[0], opened=opened)
         summary |= {"provider": provider, "resumed_items": manifest.items - pending, "reused_items": reused}
+        if config.render:
+            if not (config.checkpoint or pending):
+                stack.enter_context(cluster(config.ray_address))
+            summary["videos"] = _films(config, bundle, out)
+        render.settle(out)
         summary |= {"seconds": round(time.monotonic() - started, 3), "scoring_seconds": round(scoring_s, 3)}
-        run.publish(out, summary, success=True)
+        run.publish(out, summary, success=True, others=render.listed(out))
         return summary
+
+
+def _films(config: ScoreConfig, bundle: Bundle, out: str) -> dict[str, Any]:
+    """Films of all videos of a settled run; what is told of them."""
+    names, palette = _appearance(config, bundle)
+    assert config.render
+    look = render.Look(
+        style=config.render,
+        legend=config.legend,
+        clear_background=config.clear_background,
+        names=tuple(names),
+        palette=palette,
+    )
+    drawn = draw_films(out, render.video_items(out), look, frame_s=config.item_seconds)
+    return {"made": len(drawn.films), "failed": drawn.failed}
 
 
 def _reuse(config: ScoreConfig, flow: Flow, rows: Iterator[pa.Table], *, out: str) -> int:

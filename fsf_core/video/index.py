@@ -68,6 +68,8 @@ class VideoIndex:
     """Seconds per tick of pts."""
     pts: NDArray[np.int64]
     """Time of every frame in ticks, ascending. Its length is the number of frames."""
+    end: int
+    """Tick at which the last frame leaves the screen."""
     decode_rank: NDArray[np.int64]
     """When frame k's packet comes in the file: 0 first. With B-frames it is not k."""
     keyframes: NDArray[np.int64]
@@ -155,6 +157,8 @@ class _Scan:
     """What one pass over the packets notes, in decode order."""
 
     pts: "array[int]" = field(default_factory=lambda: array("q"))
+    end: int = 0
+    """Tick at which the last of the frames so far leaves the screen."""
     dts: "array[int]" = field(default_factory=lambda: array("q"))
     keys: list[int] = field(default_factory=list)
     """Positions of keyframes in pts."""
@@ -234,6 +238,7 @@ def _note(scan: _Scan, packet: "Packet[Stream]", stream: "VideoStream", name: st
         scan.clean.append(_is_clean(packet, codec, stream.codec_context.extradata))
     dts = packet.dts if packet.dts is not None else packet.pts
     pts = packet.pts if packet.pts is not None else dts
+    scan.end = max(scan.end, (pts or 0) + (packet.duration or 0))
     scan.pts.append(pts or 0)
     scan.dts.append(dts or 0)
 
@@ -281,6 +286,7 @@ def _assemble(scan: _Scan, stream: "VideoStream", name: str, declared_s: float |
         rotation_deg=rotation_deg,
         time_base=stream.time_base or Fraction(1, av.time_base),
         pts=shown[:frames],
+        end=_end(scan, shown, frames),
         decode_rank=rank[:frames],
         keyframes=place[keys],
         clean=np.asarray([clean[key] for key in keys.tolist()], np.bool_),
@@ -295,6 +301,14 @@ def _assemble(scan: _Scan, stream: "VideoStream", name: str, declared_s: float |
         intact_frames=int(place[scan.gap_at :].min()) if gap else frames,
         shortfall=shortfall,
     )
+
+
+def _end(scan: _Scan, shown: NDArray[np.int64], frames: int) -> int:
+    """When the last frame leaves the screen; it stays as long as the one before where the file does not say."""
+    if frames < len(shown):
+        return int(shown[frames])
+    before = int(shown[-1] - shown[-2]) if frames > 1 else 1
+    return scan.end if scan.end > shown[-1] else int(shown[-1]) + before
 
 
 def _shape(picture: "av.VideoFrame | None", stream: "VideoStream") -> tuple[int, int, int]:
