@@ -1,4 +1,4 @@
-"""A finished run over one video, made up without a model: every frame's mask is a square that wanders from left to right.
+"""A finished run over one video, made up without a model: in every frame's mask a square wanders to the right.
 
 Knows the tables of a run and how to commit them. Knows no Ray.
 """
@@ -27,8 +27,12 @@ def class_map(number, height_px, width_px):
     return drawn_HW
 
 
-def finished(out: Path, source: Path, *, frames=None, item_id="clip") -> str:
-    """Commit masks for some frames of a video, all by default, and publish; returns the run folder."""
+def finished(out: Path, source: Path, *, frames=None, item_id="clip", begin=0) -> str:
+    """Commit masks for some frames of a video, all by default, as segments from `begin` on, and publish.
+
+    Returns:
+        The run folder.
+    """
     fingerprint = {"classes": list(NAMES), "palette": [list(c) for c in PALETTE], "bundle_sha256": "ab" * 32}
     index = index_video(source)
     wanted = [*range(index.frames)] if frames is None else [*frames]
@@ -36,7 +40,7 @@ def finished(out: Path, source: Path, *, frames=None, item_id="clip") -> str:
         for start in range(0, len(wanted), UNIT_FRAMES):
             chosen = wanted[start : start + UNIT_FRAMES]
             segments = -(-len(wanted) // UNIT_FRAMES)
-            _commit(opened, source, index, chosen, item_id, start // UNIT_FRAMES, segments)
+            _commit(opened, source, index, chosen, item_id, begin + start // UNIT_FRAMES, begin + segments)
         run.publish(str(out), {"items": {"total": 1, "scored": 1, "failed": 0}}, success=True)
     return str(out)
 

@@ -3,12 +3,12 @@
 # K classes, H×W pixels
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
 
 from fsf_core import masks
 
@@ -17,6 +17,7 @@ Style = Literal["blend", "mask"]
 _LINES_ON_SCREEN = 28
 """How many lines of the legend's height a picture has."""
 _MIN_TEXT_PX = 9
+_WHITE = (255, 255, 255)
 _SHADE = 0.35
 """What the legend's background leaves of the picture."""
 
@@ -65,20 +66,28 @@ def paint(image_HWC: NDArray[np.uint8], class_map_HW: masks.ClassMap, look: Look
 def _add_legend(drawn_HWC: NDArray[np.uint8], ratio_K: NDArray[np.float64], look: Look) -> None:
     """Write a line a class into the upper left corner; what does not fit is cut off."""
     text_px = max(_MIN_TEXT_PX, drawn_HWC.shape[0] // _LINES_ON_SCREEN)
-    font = ImageFont.load_default(size=text_px)
-    line_px, edge_px = round(text_px * 1.4), round(text_px * 0.5)
-    name_px = max(round(font.getlength(name)) for name in look.names)
-    share_px = round(font.getlength("100.00 %"))
-    width_px = 4 * edge_px + text_px + name_px + share_px
-    panel = Image.new("RGB", (width_px, line_px * len(look.names) + edge_px))
-    pen = ImageDraw.Draw(panel)
+    line_px, edge_px = round(text_px * 1.4), text_px // 2
+    names_left = 2 * edge_px + text_px
+    names_right = names_left + max(_width_px(name, text_px) for name in look.names)
+    width_px = names_right + 2 * edge_px + _width_px("100.00 %", text_px)
+    corner_HWC = drawn_HWC[: line_px * len(look.names) + edge_px, :width_px]
+    corner_HWC[:] = corner_HWC * _SHADE
     for k, (name, colour) in enumerate(zip(look.names, look.palette, strict=True)):
         top = edge_px + k * line_px
-        pen.rectangle((edge_px, top, edge_px + text_px, top + text_px), fill=colour, outline=(255, 255, 255))
-        pen.text((2 * edge_px + text_px, top + text_px // 2), name, (255, 255, 255), font, anchor="lm")
+        box = ((edge_px, top), (edge_px + text_px, top + text_px))
+        cv2.rectangle(drawn_HWC, *box, colour[::-1], cv2.FILLED)
+        cv2.rectangle(drawn_HWC, *box, _WHITE)
         share = f"{100 * float(ratio_K[k]):.2f} %"
-        pen.text((width_px - edge_px, top + text_px // 2), share, (255, 255, 255), font, anchor="rm")
-    panel_HWC = np.asarray(panel)[: drawn_HWC.shape[0], : drawn_HWC.shape[1], ::-1]
-    corner_HWC = drawn_HWC[: panel_HWC.shape[0], : panel_HWC.shape[1]]
-    inked = panel_HWC.any(axis=2, keepdims=True)
-    corner_HWC[:] = np.where(inked, panel_HWC, (corner_HWC * _SHADE).astype(np.uint8))
+        for text, left in ((name, names_left), (share, width_px - edge_px - _width_px(share, text_px))):
+            cv2.putText(drawn_HWC, text, (left, top + round(0.85 * text_px)), _WHITE, _font(), text_px)
+
+
+def _width_px(text: str, text_px: int) -> int:
+    left, _, width, _ = cv2.getTextSize((0, 0), text, (0, 0), _font(), text_px)
+    return int(left + width)
+
+
+@cache
+def _font() -> cv2.FontFace:
+    """OpenCV's own, which has Latin, Greek, Cyrillic and Chinese."""
+    return cv2.FontFace("sans")
