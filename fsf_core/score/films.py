@@ -10,7 +10,7 @@ from fsf_core.score.cluster import cluster  # isort: split
 
 import ray
 
-from fsf_core import render, run
+from fsf_core import render, run, timeline
 from fsf_core.errors import FSFError
 from fsf_core.isolation import alarm
 
@@ -56,7 +56,8 @@ def films_of_run(
         items = [item] if item is not None else render.video_items(run_uri)
         drawn = draw_films(run_uri, items, look, frame_s=FRAME_S)
         render.settle(run_uri)
-        run.publish(run_uri, run.read_json(run_uri, "summary.json"), success=True, others=render.listed(run_uri))
+        others = [*timeline.listed(run_uri), *render.listed(run_uri)]
+        run.publish(run_uri, run.read_json(run_uri, "summary.json"), success=True, others=others)
     return drawn
 
 

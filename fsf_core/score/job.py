@@ -17,7 +17,7 @@ from fsf_core.score.cluster import cluster, in_words, joined, largest_node_cpus,
 
 import ray
 
-from fsf_core import __version__, ids, images, masks, render, run, session, storage, video
+from fsf_core import __version__, ids, images, masks, render, run, session, storage, timeline, video
 from fsf_core.bundle import Bundle, load_bundle, variant_of
 from fsf_core.carry import CarrySettings
 from fsf_core.config import Colours, ScoreConfig, parse_colours, parse_shard
@@ -95,8 +95,9 @@ def score(config: ScoreConfig) -> dict[str, Any]:
                 stack.enter_context(cluster(config.ray_address))
             summary["videos"] = _films(config, bundle, out)
         render.settle(out)
+        others = [*timeline.write_video_stats(out), *render.listed(out)]
         summary |= {"seconds": round(time.monotonic() - started, 3), "scoring_seconds": round(scoring_s, 3)}
-        run.publish(out, summary, success=True, others=render.listed(out))
+        run.publish(out, summary, success=True, others=others)
         return summary
 
 
