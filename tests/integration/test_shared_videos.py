@@ -12,7 +12,7 @@ from fsf_core.score.job import score
 from tests import clips, ledger
 from tests.processes import fsf
 
-pytestmark = pytest.mark.usefixtures("no_ray_left")
+pytestmark = pytest.mark.usefixtures("ray_here")
 
 FRAMES = 200
 
