@@ -340,9 +340,9 @@ def read_parts(run_uri: str, name: str, *, columns: list[str]) -> Iterator[pa.Ta
 
 
 def read_frames(
-    run_uri: str, paths: Iterable[str], *, item_id: str, first: int, last: int
-) -> Iterator[tuple[int, bytes]]:
-    """Number and mask (PNG) of the frames first to last (inclusive) of one video, part by part.
+    run_uri: str, paths: Iterable[str], *, item_id: str, first: int, last: int, columns: list[str]
+) -> Iterator[dict[str, Any]]:
+    """Rows of the frames first to last (inclusive) of one video, part by part; memory holds a few of them.
 
     Args:
         run_uri: the run folder.
@@ -350,6 +350,7 @@ def read_frames(
         item_id: the video.
         first: number of a frame.
         last: number of a frame.
+        columns: what is wanted beside item_id and frame_index.
 
     Raises:
         OutputError: a file of a receipt is missing.
@@ -360,11 +361,11 @@ def read_frames(
             with storage.open_binary(uri) as file:
                 # Unbuffered it would hold a whole part, which may be gigabytes.
                 parquet = pyarrow.parquet.ParquetFile(file, buffer_size=1 << 20, pre_buffer=False)
-                for batch in parquet.iter_batches(256, columns=["item_id", "frame_index", "mask.bytes"]):
+                for batch in parquet.iter_batches(256, columns=["item_id", "frame_index", *columns]):
                     frames = batch.column("frame_index")
                     inside = pc.and_(pc.greater_equal(frames, first), pc.less_equal(frames, last))
                     chosen = batch.filter(pc.and_(pc.equal(batch.column("item_id"), item_id), inside))
-                    yield from ((row["frame_index"], row["mask"]["bytes"]) for row in chosen.to_pylist())
+                    yield from chosen.to_pylist()
         except (FetchError, pa.ArrowException, OSError) as error:
             raise OutputError(
                 f"{storage.redact(uri)} has a receipt but cannot be read: {error}; run `fsf verify`"

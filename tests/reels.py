@@ -45,9 +45,14 @@ def finished(out: Path, source: Path, *, frames=None, item_id="clip", begin=0) -
     return str(out)
 
 
+def ordered(run_uri: str, look: render.Look, *, item_id="clip") -> render.Order:
+    """What a film is made by."""
+    return render.order(run_uri, item_id, render.catalogue(run_uri, [item_id]).get(item_id, ()), look)
+
+
 def film_of(run_uri: str, look: render.Look, *, item_id="clip") -> tuple[Path, render.Film]:
     """Make a film in this process, the last piece first."""
-    wanted = render.order(run_uri, item_id, look)
+    wanted = ordered(run_uri, look, item_id=item_id)
     for piece in reversed(wanted.pieces):
         render.encode_piece(wanted, piece, tick=lambda: None)
     film = render.assemble(wanted)

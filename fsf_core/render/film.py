@@ -14,12 +14,13 @@ import json
 import pickle
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from fsf_core import ids, masks, run, storage, video
@@ -31,6 +32,17 @@ LAYOUT = 1
 """Another number makes every film anew."""
 PIECE_FRAMES = 512
 STALL_S = 60.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, order=True)
+class Unit:
+    """Where the masks of some frames of a video lie."""
+
+    first: int
+    last: int
+    frames: int
+    path: str
+    """Of a masks table, inside the run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,21 +97,45 @@ def video_items(run_uri: str) -> list[str]:
     return sorted(found)
 
 
-def order(run_uri: str, item_id: str, look: Look) -> Order:
+def catalogue(run_uri: str, items: Collection[str]) -> dict[str, tuple[Unit, ...]]:
+    """Where the frames of these videos lie, in order; nothing of those that have none. Reads every receipt once."""
+    wanted = pa.array(sorted(items), pa.string())
+    found: dict[str, list[Unit]] = {}
+    for receipt in run.receipts(run_uri) if items else ():
+        inside = pc.and_(
+            pc.is_in(receipt.units.column("item_id"), wanted), pc.greater(receipt.units.column("frames"), 0)
+        )
+        path = str(receipt.files.get("masks", {}).get("path"))
+        for row in receipt.units.filter(inside).to_pylist():
+            unit = Unit(first=row["first_frame"], last=row["last_frame"], frames=row["frames"], path=path)
+            found.setdefault(row["item_id"], []).append(unit)
+    return {item: tuple(sorted(units)) for item, units in found.items()}
+
+
+def order(run_uri: str, item_id: str, units: Sequence[Unit], look: Look) -> Order:
     """Read a source's packets and say what is to be drawn on which frame.
+
+    Args:
+        run_uri: a run without units that are in two parts.
+        item_id: the video.
+        units: of the video, of `catalogue`.
+        look: how it is drawn.
 
     Raises:
         OutputError: the run has no frames of this video.
         FetchError, DecodeError: the source is no longer there, or not what it was.
     """
-    rows = run.read_table(run_uri, "masks", item_id=item_id, columns=["frame_index", "uri"])
-    if not rows.num_rows:
+    if not units:
         raise OutputError(f"the run has no frames of {item_id!r}; see its failures with `fsf inspect`")
-    uri = str(rows.column("uri")[0])
-    units = _units(run_uri, item_id)
+    first, last = units[0].first, max(unit.last for unit in units)
+    lying = dict.fromkeys(unit.path for unit in units)
+    uri, scored = "", list[int]()
+    for row in run.read_frames(run_uri, lying, item_id=item_id, first=first, last=last, columns=["uri"]):
+        uri = row["uri"]
+        scored.append(row["frame_index"])
+    scored.sort()
     with storage.open_binary(uri) as file:
         index = video.index_video(_source(file, uri))
-    scored: list[int] = sorted(rows.column("frame_index").to_pylist())
     if scored[-1] >= index.frames:
         raise DecodeError(f"{storage.redact(uri)} has {index.frames} frames, scored was {scored[-1]}; was it replaced?")
     pieces: list[Piece] = []
@@ -112,20 +148,15 @@ def order(run_uri: str, item_id: str, look: Look) -> Order:
         run_uri=run_uri,
         item_id=item_id,
         uri=uri,
-        digest=_digest(run_uri, item_id, units, look),
+        digest=digest(run.read_json(run_uri, "run.json")["run_id"], item_id, units, look),
         look=look,
         pieces=tuple(pieces),
         index=zlib.compress(pickle.dumps(index), 1),
     )
 
 
-def digest(run_uri: str, item_id: str, look: Look) -> str:
+def digest(run_id: str, item_id: str, units: Sequence[Unit], look: Look) -> str:
     """What stands for all that a film is made from."""
-    return _digest(run_uri, item_id, _units(run_uri, item_id), look)
-
-
-def _digest(run_uri: str, item_id: str, units: Sequence["_Unit"], look: Look) -> str:
-    run_id = run.read_json(run_uri, "run.json")["run_id"]
     held = [(unit.first, unit.last, unit.frames) for unit in units]
     facts = [LAYOUT, run_id, item_id, held, asdict(look)]
     return hashlib.blake2b(json.dumps(facts).encode(), digest_size=16).hexdigest()
@@ -147,7 +178,10 @@ def encode_piece(wanted: Order, piece: Piece, *, tick: Callable[[], None]) -> No
         return
     index: video.VideoIndex = pickle.loads(zlib.decompress(wanted.index))  # noqa: S301 - of this job
     first, last = piece.frames[0], piece.frames[-1]
-    pngs = dict(run.read_frames(wanted.run_uri, piece.paths, item_id=wanted.item_id, first=first, last=last))
+    rows = run.read_frames(
+        wanted.run_uri, piece.paths, item_id=wanted.item_id, first=first, last=last, columns=["mask.bytes"]
+    )
+    pngs = {row["frame_index"]: row["mask"]["bytes"] for row in rows}
     times = _times(index, piece.frames)
     span = video.Segment(number=0, total=1, first_frame=first, last_frame=last + 1)
     size = {"height_px": index.height_px, "width_px": index.width_px}
@@ -235,14 +269,24 @@ def listed(run_uri: str) -> list[dict[str, Any]]:
     ]
 
 
+def right(run_uri: str, *, look: Look | None = None) -> list[Film]:
+    """The films that show the frames that the run has now, and the look that is asked for, where one is."""
+    every = [(film, drawn) for film, drawn in films(run_uri) if look is None or drawn == look]
+    if not every:
+        return []
+    run_id = run.read_json(run_uri, "run.json")["run_id"]
+    units = catalogue(run_uri, {film.item_id for film, _ in every})
+    return [
+        film for film, drawn in every if film.digest == digest(run_id, film.item_id, units.get(film.item_id, ()), drawn)
+    ]
+
+
 def settle(run_uri: str) -> int:
     """Delete films that were made of other frames than the run has now, and what no receipt lists; returns how many."""
     known: set[str] = set()
     stale = 0
-    for film, look in films(run_uri):
-        receipt = storage.join(FOLDER, f"{ids.file_stem(film.item_id)}.json")
-        if film.digest == digest(run_uri, film.item_id, look):
-            known |= {film.path, receipt}
+    for film in right(run_uri):
+        known |= {film.path, f"{FOLDER}/{ids.file_stem(film.item_id)}.json"}
     folder = storage.join(run_uri, FOLDER)
     for entry in list(storage.list_files(folder, hidden=True)) if storage.exists(folder) else ():
         if f"{FOLDER}/{entry.relative}" not in known:
@@ -255,10 +299,11 @@ def verify(run_uri: str) -> list[str]:
     """Check every film against its receipt, and against what the run holds now; returns what is wrong, in words."""
     wrong: list[str] = []
     known: set[str] = set()
-    for film, look in films(run_uri):
+    fresh = {film.item_id for film in right(run_uri)}
+    for film, _ in films(run_uri):
         known |= {film.path, f"{FOLDER}/{ids.file_stem(film.item_id)}.json"}
         wrong += _wrong_with(run_uri, film)
-        if film.digest != digest(run_uri, film.item_id, look):
+        if film.item_id not in fresh:
             wrong.append(f"stale: {film.path} was made of other frames than the run has now; run `fsf render` again")
     folder = storage.join(run_uri, FOLDER)
     found = storage.list_files(folder) if storage.exists(folder) else ()
@@ -276,29 +321,6 @@ def _wrong_with(run_uri: str, film: Film) -> list[str]:
     except FetchError:
         return [f"missing: {film.path} has a receipt and is not there"]
     return [] if sha256 == film.sha256 else [f"torn: {film.path} differs from its receipt"]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, order=True)
-class _Unit:
-    """Where the masks of some frames of a video lie."""
-
-    first: int
-    last: int
-    frames: int
-    path: str
-
-
-def _units(run_uri: str, item_id: str) -> list[_Unit]:
-    """The units of a video that have frames, in order."""
-    found = []
-    for receipt in run.receipts(run_uri):
-        mine = receipt.units.filter(pc.equal(receipt.units.column("item_id"), item_id))
-        path = str(receipt.files.get("masks", {}).get("path"))
-        found += [
-            _Unit(first=row["first_frame"], last=row["last_frame"], frames=row["frames"], path=path)
-            for row in mine.filter(pc.greater(mine.column("frames"), 0)).to_pylist()
-        ]
-    return sorted(found)
 
 
 def _times(index: video.VideoIndex, frames: Sequence[int]) -> list[int]:

@@ -70,8 +70,7 @@ def draw_films(run_uri: str, items: list[str], look: render.Look, *, frame_s: fl
         look: how they are drawn.
         frame_s: longest time for one frame.
     """
-    there = {film.item_id: film for film, old in render.films(run_uri) if old == look}
-    right = {item: film for item, film in there.items() if film.digest == render.digest(run_uri, item, look)}
+    right = {film.item_id: film for film in render.right(run_uri, look=look)}
     wanted = [item for item in items if item not in right]
     made: list[render.Film] = [right[item] for item in items if item in right]
     failed: dict[str, str] = {}
@@ -90,20 +89,23 @@ def _outcomes(
 ) -> Iterator[tuple[str, render.Film | str]]:
     """Each item with its film, or with the reason why there is none."""
     task: Any = ray.remote(num_cpus=ORDER_CPUS, max_retries=RETRIES)(_film)
+    units = render.catalogue(run_uri, items)
     refs: list[Any] = []
     for at, item in enumerate(items):
         ahead = items[len(refs) : at + FILMS_IN_FLIGHT]
-        refs += [task.remote(run_uri, each, look, frame_s) for each in ahead]
+        refs += [task.remote(run_uri, each, units.get(each, ()), look, frame_s) for each in ahead]
         try:
             yield item, ray.get(refs[at])
         except ray.exceptions.RayError as error:
             yield item, f"{type(error).__name__}: a task of this film ended its process {RETRIES + 1} times"
 
 
-def _film(run_uri: str, item_id: str, look: render.Look, frame_s: float) -> render.Film | str:
+def _film(
+    run_uri: str, item_id: str, units: tuple[render.Unit, ...], look: render.Look, frame_s: float
+) -> render.Film | str:
     """Runs on a worker, waiting for the pieces most of its time, without a CPU then."""
     try:
-        wanted = render.order(run_uri, item_id, look)
+        wanted = render.order(run_uri, item_id, units, look)
         task: Any = ray.remote(num_cpus=PIECE_CPUS, max_retries=RETRIES)(_piece)
         shared = ray.put(wanted)
         reasons = [

@@ -137,7 +137,7 @@ def test_a_broken_video_becomes_a_film_of_its_good_frames(tmp_path):
 
 def test_a_film_that_was_half_made_goes_on_with_the_missing_piece(tmp_path, monkeypatch):
     home, _ = reel(tmp_path, clip(frames=FRAMES))
-    wanted = render.order(home, "clip", reels.look())
+    wanted = reels.ordered(home, reels.look())
     for piece in wanted.pieces[:-1]:
         render.encode_piece(wanted, piece, tick=lambda: None)
     opened = []
@@ -179,12 +179,12 @@ def test_a_source_that_is_gone_or_another_one_says_so(tmp_path):
     home, source = reel(tmp_path, clip(frames=30))
     source.write_bytes(clip(frames=10))
     with pytest.raises(DecodeError, match="has 10 frames, scored was 29; was it replaced"):
-        render.order(home, "clip", reels.look())
+        reels.ordered(home, reels.look())
     source.unlink()
     with pytest.raises(FetchError, match="does not exist"):
-        render.order(home, "clip", reels.look())
+        reels.ordered(home, reels.look())
     with pytest.raises(OutputError, match="no frames of 'other'"):
-        render.order(home, "other", reels.look())
+        reels.ordered(home, reels.look(), item_id="other")
 
 
 def test_the_legend_names_classes_in_their_colours_with_their_shares():
@@ -214,7 +214,7 @@ def test_masks_at_the_networks_size_are_drawn_at_the_pictures():
 
 def test_memory_holds_a_few_pictures_of_a_piece(tmp_path):
     home, _ = reel(tmp_path, clip("mpeg4", frames=60, width_px=320, height_px=240))
-    wanted = render.order(home, "clip", reels.look(style="blend", legend=True))
+    wanted = reels.ordered(home, reels.look(style="blend", legend=True))
     for piece in wanted.pieces:
         tracemalloc.start()
         render.encode_piece(wanted, piece, tick=lambda: None)
