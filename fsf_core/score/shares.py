@@ -9,7 +9,7 @@ import logging
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -25,10 +25,15 @@ BLOCK_ITEMS = 64
 
 PLAN_CPUS = 0.5
 PLANS_IN_FLIGHT = 256
+PLAN_VIDEOS = 32
+"""Most videos of one task that plans; where there are many, most are short and cost it a look at their headers."""
 PATIENCE = 10
 """Reading the packets of a film of hours out of a far store may take so many times what one segment may."""
 
 log = logging.getLogger("fsf")
+
+Planned: TypeAlias = tuple[tuple[range, ...], bytes]
+"""The segments of each task, and the packed plan."""
 
 SHARE = pa.struct([("first", pa.int32()), ("stop", pa.int32()), ("total", pa.int32())])
 
@@ -86,31 +91,35 @@ def _shares(videos: Sequence[pa.Table], settings: DecodeSettings, item_s: float)
     return works
 
 
-def _planned(
-    videos: Sequence[pa.Table], settings: DecodeSettings, item_s: float
-) -> Iterator[tuple[tuple[range, ...], bytes] | None]:
+def _planned(videos: Sequence[pa.Table], settings: DecodeSettings, item_s: float) -> Iterator[Planned | None]:
     """Shares and packed plan of every video in order; None for what stays whole."""
     task: Any = ray.remote(num_cpus=PLAN_CPUS, max_retries=0)(_plan)
+    size = max(1, min(PLAN_VIDEOS, len(videos) // PLANS_IN_FLIGHT))
+    groups = [videos[start : start + size] for start in range(0, len(videos), size)]
     refs: list[Any] = []
-    for at in range(len(videos)):
-        ahead = videos[len(refs) : at + PLANS_IN_FLIGHT]
-        refs += [task.remote(row.to_pylist()[0], settings, item_s * PATIENCE) for row in ahead]
+    for at, group in enumerate(groups):
+        for ahead in groups[len(refs) : at + PLANS_IN_FLIGHT]:
+            rows = [row for table in ahead for row in table.to_pylist()]
+            refs.append(task.remote(rows, settings, item_s * PATIENCE))
         try:
-            yield ray.get(refs[at])
+            yield from ray.get(refs[at])
         except ray.exceptions.RayError as error:
-            item = videos[at].column("item_id")[0].as_py()
-            log.warning("event=not_shared_out item=%r error=%r", item, type(error).__name__)
-            yield None
+            items = [table.column("item_id")[0].as_py() for table in group]
+            log.warning("event=not_shared_out items=%r error=%s", items, type(error).__name__)
+            yield from [None] * len(group)
         refs[at] = None  # lets go of the bytes
 
 
-def _plan(row: dict[str, Any], settings: DecodeSettings, limit_s: float) -> tuple[tuple[range, ...], bytes] | None:
+def _plan(rows: Sequence[dict[str, Any]], settings: DecodeSettings, limit_s: float) -> list[Planned | None]:
     """Runs on a worker; what goes wrong here is told by the decode stage, which meets it again."""
-    alarm(limit_s, running=True)
-    try:
-        plan = plan_row(row, settings)
-    except (FSFError, OSError):
-        return None
-    finally:
-        alarm(limit_s, running=False)
-    return (plan.tasks, pack(plan)) if plan else None
+    found: list[Planned | None] = []
+    for row in rows:
+        alarm(limit_s, running=True)
+        try:
+            plan = plan_row(row, settings)
+            found.append((plan.tasks, pack(plan)) if plan else None)
+        except (FSFError, OSError):
+            found.append(None)
+        finally:
+            alarm(limit_s, running=False)
+    return found

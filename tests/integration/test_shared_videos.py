@@ -25,7 +25,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     films = {"whole": whole, "cut": whole[: len(whole) * 3 // 5], "hole": clips.overwritten(whole, 95, b"\xff")}
     for name, data in films.items():
         (home / f"{name}.mkv").write_bytes(data)
-        (home / f"{name}.bin").write_bytes(data)  # what a name does not announce is not shared out
+        (home / f"{name}.bin").hardlink_to(home / f"{name}.mkv")  # what a name does not announce is not shared out
     for kind in ("mkv", "bin"):
         lines = [f"{name},{name}.{kind}" for name in films]
         (home / f"{kind}.csv").write_text("\n".join(["id,uri", *lines]) + "\n")
