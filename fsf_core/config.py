@@ -7,16 +7,20 @@ import datetime as dt
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Group, Parameter, Token
 
 from fsf_core.errors import ConfigError
 from fsf_core.storage import SCHEMES
 
+if TYPE_CHECKING:
+    from fsf_core.video import Sampling
+
 Precision = Literal["fp32", "fp16", "int8"]
 Provider = Literal["auto", "cpu", "cuda", "tensorrt"]
 Pyramid = Literal["multiscale", "pooling"]
+Style = Literal["blend", "mask"]
 
 
 def _split(_: Any, tokens: Sequence[Token]) -> tuple[str, ...]:
@@ -80,8 +84,9 @@ def parse_shard(text: str | None) -> tuple[int, int] | None:
 
 _MODEL = Group("Model", sort_key=1)
 _ITEMS = Group("Which items; what is chosen is part of the run", sort_key=2)
-_SCALE = Group("Speed and size", sort_key=3)
-_LIMITS = Group("Limits: beyond them an item is a failure", sort_key=4)
+_VIDEO = Group("Videos", sort_key=3)
+_SCALE = Group("Speed and size", sort_key=4)
+_LIMITS = Group("Limits: beyond them an item is a failure", sort_key=5)
 
 
 @Parameter(name="*")
@@ -188,6 +193,21 @@ class ScoreConfig:
     early_failed_share: float = 0.95
     """Share of failures among the first items above which the job stops with exit code 3."""
 
+    every_nth: Annotated[int, Parameter(group=_VIDEO)] = 1
+    """Score every n-th frame; numbers and times stay those of the source, here and below."""
+    fps: Annotated[float | None, Parameter(group=_VIDEO)] = None
+    """Score the frames on screen at so many moments a second."""
+    start_s: Annotated[float, Parameter(group=_VIDEO)] = 0.0
+    """Score frames shown from this time on, in seconds after the first frame."""
+    end_s: Annotated[float | None, Parameter(group=_VIDEO)] = None
+    """Score frames shown before this time, in seconds after the first frame."""
+    keyframes_only: Annotated[bool, Parameter(group=_VIDEO)] = False
+    """Score keyframes alone, by far the fastest way through a long video."""
+    render: Annotated[Style | None, Parameter(group=_VIDEO)] = None
+    """Make a film of every video, under videos/ in the run: its masks blended in, or alone."""
+    legend: Annotated[bool, Parameter(group=_VIDEO)] = False
+    """Write the names of the classes and their shares into the films."""
+
     batch_frames: Annotated[int | None, Parameter(group=_SCALE)] = None
     """Frames given to the model at once. Without it: 8 on CPUs, 32 on GPUs."""
     actors: Annotated[int | None, Parameter(group=_SCALE)] = None
@@ -209,6 +229,8 @@ class ScoreConfig:
     """Pixels of one picture or frame, read from the header before anything is decoded."""
     max_side_px: Annotated[int, Parameter(group=_LIMITS)] = 65_500
     """Pixels of either side of one picture."""
+    max_frames: Annotated[int, Parameter(group=_LIMITS)] = 10_000_000
+    """Frames of one video, wanted or not, counted before any is decoded."""
     item_seconds: Annotated[float, Parameter(group=_LIMITS)] = 120.0
     """Seconds for one picture, or for one segment of a video."""
     item_memory_mb: Annotated[int, Parameter(group=_LIMITS)] = 4096
@@ -238,6 +260,7 @@ class ScoreConfig:
             "max_bytes",
             "max_pixels",
             "max_side_px",
+            "max_frames",
             "early_items",
             "item_seconds",
             "item_memory_mb",
@@ -253,6 +276,37 @@ class ScoreConfig:
         for name in ("max_failed_share", "early_failed_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"--{name.replace('_', '-')} is {getattr(self, name)}, expected 0 to 1")
+        self.sampling()
+
+    def sampling(self) -> "Sampling":
+        """Which frames of a video are wanted.
+
+        Raises:
+            ConfigError: found / expected / do.
+        """
+        from fsf_core.video import Sampling  # FFmpeg waits until it is needed
+
+        names = ("every_nth", "fps", "start_s", "end_s", "keyframes_only")
+        try:
+            return Sampling(**{name: getattr(self, name) for name in names})
+        except ValueError as error:
+            options = ", ".join(f"--{name.replace('_', '-')}" for name in names)
+            raise ConfigError(f"{error}; correct one of {options}") from error
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class RenderConfig:
+    """Options of `fsf render`."""
+
+    style: Style = "blend"
+    """The masks blended into the pictures, or alone."""
+    legend: bool = False
+    """Write the names of the classes and their shares into the films."""
+    clear_background: bool = False
+    """Leave class 0 undrawn in a blend."""
+    ray_address: str | None = None
+    """A running cluster. Without it: the cluster of `ray job submit`, or else this machine."""
 
 
 @Parameter(name="*")

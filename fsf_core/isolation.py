@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
 from typing import IO, Any, Self
@@ -24,7 +24,7 @@ import pyarrow as pa
 
 from fsf_core import units
 from fsf_core.errors import LimitError
-from fsf_core.stages.decode import SAME_LOSS, DecodeSettings, blank_unit, decode
+from fsf_core.stages.decode import DecodeSettings, decode, lost_rest
 
 _LENGTH = struct.Struct("<Q")
 SAID_CHARACTERS = 300
@@ -69,17 +69,18 @@ def decode_isolated(rows: pa.Table, settings: DecodeSettings, limits: ChildLimit
         for at in range(rows.num_rows):
             row = rows.slice(at, 1)
             given: set[int] = set()
-            segments = 1
+            segments: int | None = None
             try:
                 for table in child.decode(row):
                     given.update(table.column("segment").to_pylist())
                     segments = table.column("segments")[0].as_py()
-                    if segments > 1:
+                    if segments != 1:
                         yield table
                     else:
                         held.append(table)
             except LimitError as error:
-                held.append(_failed(row.to_pylist()[0], given, segments, error, settings))
+                lost = lost_rest(row.to_pylist()[0], given, segments, error)
+                held.append(units.to_table(lost, extra=settings.extra))
     if held:
         yield pa.concat_tables(held)
 
@@ -90,17 +91,7 @@ def give_up(rows: pa.Table, settings: DecodeSettings, *, times: int) -> pa.Table
         f"the block of {rows.num_rows} items that holds this one ended its process {times} times; look at the node's "
         "memory, or score the items in smaller manifests"
     )
-    return pa.concat_tables([_failed(row, set(), 1, why, settings) for row in rows.to_pylist()])
-
-
-def _failed(
-    row: dict[str, Any], given: set[int], segments: int, error: LimitError, settings: DecodeSettings
-) -> pa.Table:
-    """The rest of an item that ended its child: the first missing segment has the reason, the others refer to it."""
-    missing = [number for number in range(segments) if number not in given | {*(row["done_segments"] or ())}]
-    blank = replace(blank_unit(row), segments=segments)
-    why = units.failure("decode", error)
-    lost = [replace(blank, segment=number).failed(why if number == missing[0] else SAME_LOSS) for number in missing]
+    lost = [unit for row in rows.to_pylist() for unit in lost_rest(row, set(), None, why)]
     return units.to_table(lost, extra=settings.extra)
 
 

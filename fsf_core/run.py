@@ -350,6 +350,46 @@ def read_part(run_uri: str, receipt: Receipt, name: str, columns: list[str] | No
     return table.select(columns) if columns else table
 
 
+def read_parts(run_uri: str, name: str, *, columns: list[str]) -> Iterator[pa.Table]:
+    """Some columns of one table, a part at a time; for whoever must not hold all of them."""
+    for receipt in receipts(run_uri):
+        if name in receipt.files:
+            yield read_part(run_uri, receipt, name, columns)
+
+
+def read_frames(
+    run_uri: str, paths: Iterable[str], *, item_id: str, first: int, last: int, columns: list[str]
+) -> Iterator[dict[str, Any]]:
+    """Rows of the frames first to last (inclusive) of one video, part by part; memory holds a few of them.
+
+    Args:
+        run_uri: the run folder.
+        paths: of masks tables inside the run, as receipts list them.
+        item_id: the video.
+        first: number of a frame.
+        last: number of a frame.
+        columns: what is wanted beside item_id and frame_index.
+
+    Raises:
+        OutputError: a file of a receipt is missing.
+    """
+    for path in paths:
+        uri = storage.join(run_uri, path)
+        try:
+            with storage.open_binary(uri) as file:
+                # Unbuffered it would hold a whole part, which may be gigabytes.
+                parquet = pyarrow.parquet.ParquetFile(file, buffer_size=1 << 20, pre_buffer=False)
+                for batch in parquet.iter_batches(256, columns=["item_id", "frame_index", *columns]):
+                    frames = batch.column("frame_index")
+                    inside = pc.and_(pc.greater_equal(frames, first), pc.less_equal(frames, last))
+                    chosen = batch.filter(pc.and_(pc.equal(batch.column("item_id"), item_id), inside))
+                    yield from chosen.to_pylist()
+        except (FetchError, pa.ArrowException, OSError) as error:
+            raise OutputError(
+                f"{storage.redact(uri)} has a receipt but cannot be read: {error}; run `fsf verify`"
+            ) from error
+
+
 def unpublish(run_uri: str) -> None:
     """Take the mark of completion away before anything changes."""
     storage.remove(storage.join(run_uri, "_SUCCESS"))
@@ -372,11 +412,20 @@ def settle(run_uri: str) -> Counter[str]:
     return removed
 
 
-def publish(run_uri: str, summary: Mapping[str, Any], *, success: bool) -> None:
-    """Write the list of committed files and the totals, then the mark of completion."""
+def publish(
+    run_uri: str, summary: Mapping[str, Any], *, success: bool, others: Sequence[Mapping[str, Any]] = ()
+) -> None:
+    """Write the list of committed files and the totals, then the mark of completion.
+
+    Args:
+        run_uri: the run folder.
+        summary: the totals.
+        success: whether the run is complete.
+        others: files that were made of the committed ones, as the list names them.
+    """
     unpublish(run_uri)
     listed = [{"part": r.part, "table": table, **facts} for r in receipts(run_uri) for table, facts in r.files.items()]
-    _write_json(storage.join(run_uri, "manifest.json"), {"layout": LAYOUT_VERSION, "files": listed})
+    _write_json(storage.join(run_uri, "manifest.json"), {"layout": LAYOUT_VERSION, "files": [*listed, *others]})
     _write_json(storage.join(run_uri, "summary.json"), summary)
     if success:
         storage.write_bytes(storage.join(run_uri, "_SUCCESS"), b"", durable=True)
@@ -643,6 +692,21 @@ def _refuse_other(uri: str, old: dict[str, Any], new: dict[str, Any]) -> None:
         raise OutputError(
             f"{storage.redact(uri)} is another run ({'; '.join(changed)}); give another --out or the old settings"
         )
+
+
+@contextlib.contextmanager
+def held_finished(uri: str) -> Iterator[None]:
+    """Keep jobs out of a finished run for as long as the block lasts.
+
+    Raises:
+        OutputError: no run is there, it has not finished, or a job is at it.
+    """
+    if _known(uri) is None or not storage.exists(storage.join(uri, "_SUCCESS")):
+        raise OutputError(
+            f"{storage.redact(uri)} holds no finished run (_SUCCESS is missing); start the command that began it again"
+        )
+    with lease.held(uri):
+        yield
 
 
 def _write_json(uri: str, facts: Mapping[str, Any]) -> None:

@@ -96,8 +96,23 @@ UNITS = _table(
 )
 """What a receipt lists: one row per work unit of its part."""
 
+VIDEO_STATS = _table(
+    "video_stats",
+    _column("item_id", pa.string(), "id of the video in the manifest"),
+    _column(
+        "second", pa.int64(), "whole second of the source's time: frames with second <= pts_s < second + 1", unit="s"
+    ),
+    _column("class_id", pa.int32(), "class, as in the mask"),
+    _column("class_name", pa.string(), "name of the class in the bundle"),
+    _column("frames", pa.int64(), "frames scored in this second", unit="frame"),
+    _column("ratio", pa.float64(), "pixels of the class over all pixels of these frames, 0 to 1"),
+)
+
 TABLES = {"masks": MASKS, "class_stats": CLASS_STATS, "failures": FAILURES}
 """The published tables by the name of their folder."""
+
+DERIVED = {"video_stats": VIDEO_STATS}
+"""Tables that are made of the published ones when a run ends; there where the run has videos."""
 
 
 def with_columns(schema: pa.Schema, extra: Iterable[pa.Field]) -> pa.Schema:

@@ -262,6 +262,27 @@ def write_bytes(uri: str, data: bytes, *, durable: bool = False) -> None:
             _sync_folder(path.parent)
 
 
+def write_file(uri: str, path: Path) -> None:
+    """Replace a file whole by a local one, which may be larger than the memory.
+
+    Raises:
+        StorageError: the store refuses, or the disk is full.
+    """
+    with _refusals(uri, "written"):
+        if not is_local(uri):
+            _patiently(uri, lambda: _filesystem(uri).put_file(str(path), uri))
+            return
+        target = local_path(uri)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        draft = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+        try:
+            shutil.copyfile(path, draft)
+            draft.replace(target)
+        except BaseException:
+            draft.unlink(missing_ok=True)
+            raise
+
+
 def create(uri: str, data: bytes) -> bool:
     """Write a small file in a store unless it is there; of several who try at once, one succeeds.
 

@@ -3,6 +3,7 @@
     fsf export   checkpoint -> bundle, proved            jobs/export.py
     fsf score    bundle + manifest -> run                jobs/score.py
     fsf inspect  the count table and the picture of one item
+    fsf render   videos of a run with their masks drawn in  jobs/render.py
     fsf verify   every file of a run against its receipt
     fsf demo     all of it on drawn oranges
 
@@ -21,7 +22,7 @@ from cyclopts import App, CycloptsError
 from cyclopts.config import Env, Yaml
 
 from fsf_core import __version__
-from fsf_core.config import BenchConfig, ExportConfig, InspectConfig, ScoreConfig
+from fsf_core.config import BenchConfig, ExportConfig, InspectConfig, RenderConfig, ScoreConfig
 from fsf_core.errors import FSFError, RunError
 
 EXIT_UNEXPECTED, EXIT_USAGE, EXIT_GATE = 1, 2, 3
@@ -70,6 +71,20 @@ def inspect(run_folder: str, item: str | None = None, /, *, config: InspectConfi
     from jobs.inspect import run
 
     return run(run_folder, item, config or InspectConfig())
+
+
+@app.command
+def render(run_folder: str, item: str | None = None, /, *, config: RenderConfig | None = None) -> int:
+    """Draw the masks of a finished run into its videos, as MP4 that browsers play.
+
+    Args:
+        run_folder: The --out of a score job.
+        item: Id of a video, or the end of one. Without it: all videos of the run.
+        config: How they are drawn.
+    """
+    from jobs.render import run
+
+    return run(run_folder, item, config or RenderConfig())
 
 
 @app.command

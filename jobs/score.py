@@ -38,7 +38,10 @@ def run(config: ScoreConfig) -> int:
             file=sys.stderr,
         )
         return EXIT_GATE
-    return 0
+    unmade = summary.get("videos", {}).get("failed", {})
+    for name, reason in unmade.items():
+        print(f"gate: no film of {name}: {reason}", file=sys.stderr)
+    return EXIT_GATE if unmade else 0
 
 
 def _table(summary: dict[str, object]) -> str:

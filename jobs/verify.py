@@ -8,11 +8,12 @@ Exit codes: 0 whole · 2 no run is there · 3 something is torn, doubled or miss
 
 def run(run_folder: str) -> int:
     """Print what is wrong, if anything; returns the exit code."""
+    from fsf_core import render, storage, timeline
     from fsf_core import run as ledger
-    from fsf_core import storage
     from jobs.fsf import EXIT_GATE, print_json
 
-    wrong = ledger.verify(storage.absolute(run_folder))
+    folder = storage.absolute(run_folder)
+    wrong = ledger.verify(folder) + timeline.verify(folder) + render.verify(folder)
     for line in wrong:
         print(line)
     print_json({"run": run_folder, "problems": len(wrong)})

@@ -11,14 +11,19 @@ import pyarrow as pa
 
 from fsf_core import config, schema
 
-COMMANDS = (("export", config.ExportConfig), ("score", config.ScoreConfig), ("bench", config.BenchConfig))
+COMMANDS = (
+    ("export", config.ExportConfig),
+    ("score", config.ScoreConfig),
+    ("render", config.RenderConfig),
+    ("bench", config.BenchConfig),
+)
 README = Path(__file__).parents[1] / "README.md"
 
 
 def tables() -> str:
     """Every column of every table."""
     lines = []
-    for name, table in schema.TABLES.items():
+    for name, table in {**schema.TABLES, **schema.DERIVED}.items():
         lines += [f"`{name}/`", "", "| column | type | unit | what it is |", "|---|---|---|---|"]
         lines += [_column(field) for field in table]
         lines.append("")

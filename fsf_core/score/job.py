@@ -7,6 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from fsf_core.score.cluster import cluster, in_words, joined, largest_node_cpus,
 
 import ray
 
-from fsf_core import __version__, ids, images, masks, run, session, storage
+from fsf_core import __version__, ids, images, masks, render, run, session, storage, timeline, video
 from fsf_core.bundle import Bundle, load_bundle, variant_of
 from fsf_core.carry import CarrySettings
 from fsf_core.compaction import compact
@@ -25,6 +26,7 @@ from fsf_core.config import Colours, ScoreConfig, filled_in, parse_colours, pars
 from fsf_core.errors import BundleError, ClusterError, ConfigError, FSFError, ProviderError
 from fsf_core.isolation import ChildLimits
 from fsf_core.manifest import Manifest, Selection, open_manifest
+from fsf_core.score.films import draw_films
 from fsf_core.score.pipeline import DECODE_CPUS, GPU_PROVIDERS, MASK_CPUS, WRITE_CPUS, Flow, run_wave
 from fsf_core.score.reuse import carry_forward, why_nothing
 from fsf_core.score.watch import Watch, progress
@@ -92,6 +94,12 @@ def score(config: ScoreConfig) -> dict[str, Any]:
         summary = _summary(out, manifest=manifest, bundle=bundle, names=_appearance(config, bundle)[0], opened=opened)
         if config.compact_mb:
             summary["joined_parts"] = compact(out, target_bytes=config.compact_mb << 20)
+        if config.render:
+            if not (config.checkpoint or pending):
+                stack.enter_context(cluster(config.ray_address))
+            summary["videos"] = _films(config, bundle, out)
+        render.settle(out)
+        others = [*timeline.write_video_stats(out), *render.listed(out)]
         summary |= {
             **how,
             "precision": config.precision,
@@ -99,8 +107,23 @@ def score(config: ScoreConfig) -> dict[str, Any]:
             "reused_items": reused,
         }
         summary |= {"seconds": round(time.monotonic() - started, 3), "scoring_seconds": round(scoring_s, 3)}
-        run.publish(out, summary, success=True)
+        run.publish(out, summary, success=True, others=others)
         return summary
+
+
+def _films(config: ScoreConfig, bundle: Bundle, out: str) -> dict[str, Any]:
+    """Films of all videos of a settled run; what is told of them."""
+    names, palette = _appearance(config, bundle)
+    assert config.render
+    look = render.Look(
+        style=config.render,
+        legend=config.legend,
+        clear_background=config.clear_background,
+        names=tuple(names),
+        palette=palette,
+    )
+    drawn = draw_films(out, render.video_items(out), look, frame_s=config.item_seconds)
+    return {"made": len(drawn.films), "failed": drawn.failed}
 
 
 def _reuse(config: ScoreConfig, flow: Flow, rows: Iterator[pa.Table], *, out: str) -> int:
@@ -233,6 +256,8 @@ def _flow(config: ScoreConfig, *, bundle: Bundle, manifest: Manifest, opened: ru
             segment_frames=config.segment_frames,
             overlays=config.overlays,
             schemes=config.schemes,
+            sampling=config.sampling(),
+            max_frames=config.max_frames,
         ),
         child=ChildLimits(item_s=config.item_seconds, memory_bytes=config.item_memory_mb << 20),
         mask=MaskSettings(
@@ -272,7 +297,7 @@ def _appearance(config: ScoreConfig, bundle: Bundle) -> tuple[tuple[str, ...], C
 
 def _fingerprint(config: ScoreConfig, bundle: Bundle, manifest: Manifest) -> dict[str, Any]:
     """All that defines the result. Workers, batches and providers are left out: they must not change it."""
-    chosen = _selection(config).facts()
+    chosen, sampling = _selection(config).facts(), config.sampling()
     return {
         "bundle_sha256": bundle.sha256,
         "precision": config.precision,
@@ -285,6 +310,7 @@ def _fingerprint(config: ScoreConfig, bundle: Bundle, manifest: Manifest) -> dic
         "clear_background": config.clear_background,
         "segment_frames": config.segment_frames,
         **({"selection": chosen} if chosen else {}),
+        **({"sampling": asdict(sampling)} if sampling != video.EVERY_FRAME else {}),
     }
 
 

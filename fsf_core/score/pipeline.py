@@ -4,13 +4,11 @@ Knows Ray Data's sources, operators and sinks; what a stage does stands in stage
 """
 
 import logging
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, DataContext, Dataset, Datasource, ReadTask
@@ -21,15 +19,12 @@ from fsf_core import ids, session, units
 from fsf_core.bundle import Bundle
 from fsf_core.errors import FSFError, GateError
 from fsf_core.isolation import ChildLimits, alarm, decode_isolated, give_up
-from fsf_core.manifest import kind_by_name
+from fsf_core.score.shares import Work, work_of
 from fsf_core.stages.decode import DecodeSettings, decode
 from fsf_core.stages.infer import Infer
 from fsf_core.stages.mask import MaskSettings
 from fsf_core.stages.mask import mask as mask_stage
 from fsf_core.stages.write import WriteSettings, write
-
-BLOCK_ITEMS = 64
-"""Most images of one decode task: 0.1 s of work at 512×512, 4 s at 12 megapixels."""
 
 # Shares of a logical CPU. They differ so that Ray Data does not fuse one stage into another: a decode fused into the
 # actors would run in turn with the model, and masks fused into writes would wait for a whole part. Together they are 2,
@@ -65,17 +60,17 @@ class Flow:
 
 def run_wave(wave: pa.Table, flow: Flow, watch: Any) -> None:
     """Push manifest rows through all four stages."""
-    blocks = blocks_of(wave, tasks=4 * flow.actors)
+    works = work_of(wave, flow.decode, tasks=4 * flow.actors, item_s=flow.child.item_s)
     sink = RunSink(flow.write, part_units=flow.part_units, watch=watch)
     # At the end the actors' CPUs are free; without a bound every write that is left would start a worker of its own.
     writers = max(2, flow.actors)
-    stages(blocks, flow, watch).write_datasink(sink, ray_remote_args={"num_cpus": WRITE_CPUS}, concurrency=writers)
+    stages(works, flow, watch).write_datasink(sink, ray_remote_args={"num_cpus": WRITE_CPUS}, concurrency=writers)
 
 
-def stages(blocks: Sequence[pa.Table], flow: Flow, watch: Any) -> Dataset:
-    """Decode, infer and mask over blocks of manifest rows; the write stage is the sink."""
+def stages(works: Sequence[Work], flow: Flow, watch: Any) -> Dataset:
+    """Decode, infer and mask; the write stage is the sink."""
     gpu = flow.provider in GPU_PROVIDERS
-    rows = ray.data.read_datasource(ManifestBlocks(blocks), override_num_blocks=len(blocks), num_cpus=DECODE_CPUS)
+    rows = ray.data.read_datasource(ManifestBlocks(works), override_num_blocks=len(works), num_cpus=DECODE_CPUS)
     decoded = rows.map_batches(
         guarded_decode,
         batch_size=None,
@@ -118,7 +113,7 @@ def guarded_decode(rows: pa.Table, settings: DecodeSettings, limits: ChildLimits
     serves against hangs: an alarm that nobody stops ends the process. And against errors that nobody foresaw, out of
     memory among them: they would end the job.
     """
-    block = ids.part_name(map(ids.item_key, rows.column("item_id").to_pylist()))
+    block = _block_name(rows)
     begun = ray.get(watch.begin.remote(block))
     given: set[tuple[str, int]] = set()
     careful = begun > 1
@@ -143,29 +138,23 @@ def guarded_decode(rows: pa.Table, settings: DecodeSettings, limits: ChildLimits
     watch.end.remote(block)
 
 
+def _block_name(rows: pa.Table) -> str:
+    """The same for the same rows, and another for another share of a video."""
+    shares = rows.column("share").to_pylist() if "share" in rows.column_names else [None] * rows.num_rows
+    named = zip(rows.column("item_id").to_pylist(), shares, strict=True)
+    return ids.part_name(ids.unit_key(item, share["first"] if share else 0) for item, share in named)
+
+
 def _names(table: pa.Table) -> list[tuple[str, int]]:
     """Item id and segment of every unit."""
     return [*zip(table.column("item_id").to_pylist(), table.column("segment").to_pylist(), strict=True)]
 
 
-def blocks_of(wave: pa.Table, *, tasks: int) -> list[pa.Table]:
-    """One block a decode task: a video alone, and images together, fewer where there are few."""
-    kinds = zip(wave.column("kind").to_pylist(), wave.column("uri").to_pylist(), strict=True)
-    is_video = np.asarray([(kind or kind_by_name(uri)) == "video" for kind, uri in kinds], bool)
-    videos = [wave.slice(at, 1) for at in np.flatnonzero(is_video)]
-    pictures = wave.filter(pa.array(~is_video))
-    size = max(1, min(BLOCK_ITEMS, math.ceil(pictures.num_rows / tasks)))
-    # Videos first: the longest work must not begin last.
-    cuts = videos + [pictures.slice(start, size) for start in range(0, pictures.num_rows, size)]
-    # A slice would drag its whole wave along when it is pickled.
-    return [cut.take(pa.array(range(cut.num_rows))) for cut in cuts]
-
-
 class ManifestBlocks(Datasource):
-    """Blocks of manifest rows, one decode task each."""
+    """Manifest rows, those of one decode task in a block."""
 
-    def __init__(self, blocks: Sequence[pa.Table]) -> None:
-        self._blocks = blocks
+    def __init__(self, works: Sequence[Work]) -> None:
+        self._works = works
 
     def get_name(self) -> str:
         """What the dashboard shows."""
@@ -173,14 +162,14 @@ class ManifestBlocks(Datasource):
 
     def estimate_inmemory_data_size(self) -> int | None:
         """Bytes of all rows."""
-        return sum(int(block.nbytes) for block in self._blocks)
+        return sum(int(work.rows.nbytes) for work in self._works)
 
     def get_read_tasks(
         self, parallelism: int, per_task_row_limit: int | None = None, data_context: DataContext | None = None
     ) -> list[ReadTask]:
         """One task a block, whatever parallelism Ray would choose."""
         del parallelism, per_task_row_limit, data_context
-        return [ReadTask(_giving(block), _metadata(block)) for block in self._blocks]
+        return [ReadTask(_giving(work), _metadata(work.rows)) for work in self._works]
 
 
 class RunSink(Datasink[None]):
@@ -219,8 +208,8 @@ class RunSink(Datasink[None]):
         return self._part_units
 
 
-def _giving(block: pa.Table) -> Callable[[], list[pa.Table]]:
-    return lambda: [block]
+def _giving(work: Work) -> Callable[[], list[pa.Table]]:
+    return lambda: [work.table()]
 
 
 def _metadata(block: pa.Table) -> BlockMetadata:

@@ -6,8 +6,9 @@ What an item is (image or video) is read from its bytes, never from its name. Kn
 import contextlib
 import hashlib
 import itertools
-import math
 import os
+import pickle
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
@@ -25,6 +26,8 @@ HEAD_BYTES = 4096
 VIDEO_PICTURE_QUALITY = 95
 STALL_S = 60.0
 """Longest time that a video may take for one more frame."""
+TASK_SEGMENTS = 8
+"""Segments that one task decodes of a long video: with 64 frames each, 4 s of work at 1080p."""
 
 SAME_LOSS = Failure(stage="decode", error_type="DecodeError", error_message="see the first failure of this video")
 """Segments behind the first that lost frames: they fail, and are tried again, with it."""
@@ -44,6 +47,10 @@ class DecodeSettings:
     """Whether the source pictures travel along, to be drawn upon."""
     schemes: tuple[str, ...]
     """URI schemes that may be opened."""
+    sampling: video.Sampling = video.EVERY_FRAME
+    """Which frames of a video are wanted."""
+    max_frames: int = video.MAX_FRAMES
+    """Most frames of one video, wanted or not."""
 
 
 def no_alarm(running: bool) -> None:  # noqa: FBT001 - a switch
@@ -54,7 +61,8 @@ def decode(rows: pa.Table, settings: DecodeSettings, *, alarm: Callable[[bool], 
     """Decode manifest rows into units.
 
     Args:
-        rows: item_id, uri, kind, attempt, done_segments (list or null), and `extra` where the manifest has columns.
+        rows: item_id, uri, kind, attempt, done_segments (list or null), `extra` where the manifest has columns, and
+            where a task gets some segments of a video `share` (first, stop and total) and `plan` (of `pack`).
         settings: as it says.
         alarm: called with True when an item, or the next segment of one, begins, and with False when it is there.
             Segments that were done in an earlier run are decoded past, and count as any other.
@@ -86,21 +94,54 @@ def blank_unit(row: Mapping[str, Any]) -> Unit:
     return Unit(item_id=row["item_id"], uri=row["uri"], attempt=row["attempt"], extra=row.get("extra") or {})
 
 
+def lost_rest(row: Mapping[str, Any], given: set[int], segments: int | None, error: ItemError | OSError) -> list[Unit]:
+    """The segments that a row still owes when an error ends it: the first has the reason, the others refer to it.
+
+    Args:
+        row: of the manifest, or a task's share of one.
+        given: segments that it has given.
+        segments: of the whole item, where the row does not say; None where nobody knows.
+        error: what ended it.
+    """
+    gone = given | {*(row["done_segments"] or ())}
+    share = _share(row)
+    if share is not None:
+        segments = row["share"]["total"]
+        missing = [number for number in share if number not in gone]
+    elif segments is not None:
+        missing = [number for number in range(segments) if number not in gone]
+    else:
+        # A video that vanished after some of its segments were done must not take the number of one of them.
+        missing = [next(number for number in itertools.count() if number not in gone)]
+        segments = missing[0] + 1
+    why = units.failure("decode", error)
+    blank = replace(blank_unit(row), segments=segments)
+    return [replace(blank, segment=number).failed(why if number == missing[0] else SAME_LOSS) for number in missing]
+
+
+def _share(row: Mapping[str, Any]) -> range | None:
+    """The segments of a video that a row stands for; None for all of the item."""
+    share = row.get("share")
+    return range(share["first"], share["stop"]) if share else None
+
+
 def _decode_item(row: Mapping[str, Any], opening: storage.Opening, settings: DecodeSettings) -> Iterator[Unit | None]:
     """All units of one item, whatever goes wrong in the last one; None where a segment was done in an earlier run."""
     blank = blank_unit(row)
+    given: set[int] = set()
     try:
         with opening() as file:
             blank = replace(blank, item_version=storage.version(file))
             head = file.read(HEAD_BYTES)
             if _is_video(head, row["kind"]):
-                yield from _decode_video(file, blank, frozenset(row["done_segments"] or ()), settings)
+                for unit in _decode_video(file, blank, row, settings):
+                    given.update(() if unit is None else (unit.segment,))
+                    yield unit
             else:
                 yield _decode_image(head + _rest(file, head, settings.limits), blank, settings)
     except (ItemError, OSError) as error:
-        # A video that vanished after some of its segments were done must not take the number of one of them.
-        number = next(n for n in itertools.count() if n not in (row["done_segments"] or ()))
-        yield replace(blank, segment=number, segments=number + 1).failed(units.failure("decode", error))
+        for unit in lost_rest(row, given, None, error):
+            yield replace(unit, item_version=blank.item_version)
 
 
 def _is_video(head: bytes, kind: str | None) -> bool:
@@ -149,26 +190,108 @@ def _decode_image(data: bytes, blank: Unit, settings: DecodeSettings) -> Unit:
     )
 
 
-def _decode_video(
-    file: BinaryIO, blank: Unit, finished: frozenset[int], settings: DecodeSettings
-) -> Iterator[Unit | None]:
-    """One unit a segment: segment k holds the frames k·n to (k+1)·n − 1, whatever was decoded before.
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Plan:
+    """What is known of a video once its packets were read: enough for a task to decode its share of the segments."""
 
-    Segments that are finished are decoded past, not given out. Lost frames leave their segments incomplete; the first
+    index: video.VideoIndex
+    item_sha256: str | None
+    tasks: tuple[range, ...]
+    """The segments of each task."""
+
+    @property
+    def segments(self) -> int:
+        """Segments of the whole video."""
+        return self.tasks[-1].stop
+
+
+def pack(plan: Plan) -> bytes:
+    """A plan to send along with a manifest row: 3 bytes a frame where frames come at an even rate."""
+    return zlib.compress(pickle.dumps(plan), 1)
+
+
+def plan_row(row: Mapping[str, Any], settings: DecodeSettings) -> Plan | None:
+    """Read the packets of a video that is long enough for several tasks.
+
+    Returns:
+        None for what one task should decode whole: short videos, containers that cannot seek, and pictures.
+
+    Raises:
+        ItemError, OSError: nobody will decode it; the decode stage says so with the row.
+    """
+    storage.require_scheme(row["uri"], settings.schemes)
+    with storage.open_binary(row["uri"]) as file:
+        if not _is_video(file.read(HEAD_BYTES), row["kind"]):
+            return None
+        likely = video.likely_frames(_source(file, row["uri"]))
+        if likely is not None and likely < TASK_SEGMENTS * settings.segment_frames:
+            return None
+        plan = _plan(file, row["uri"], settings)
+        return plan if len(plan.tasks) > 1 else None
+
+
+def _plan(file: BinaryIO, uri: str, settings: DecodeSettings) -> Plan:
+    index = video.index_video(
+        _source(file, uri), max_frame_px=settings.limits.max_pixels, max_frames=settings.max_frames
+    )
+    wanted = video.sampled(index, settings.sampling)
+    tasks: tuple[range, ...] = (range(1),)  # where no frame is wanted somebody has to say so
+    if len(wanted):
+        tasks = video.share_out(
+            index,
+            wanted,
+            segment_frames=settings.segment_frames,
+            span_segments=TASK_SEGMENTS,
+            dense=not settings.sampling.keyframes_only,
+        )
+    return Plan(index=index, item_sha256=_sha256(uri), tasks=tasks)
+
+
+def _source(file: BinaryIO, uri: str) -> video.Source:
+    """What FFmpeg opens: it reads a local file faster by itself."""
+    return str(storage.local_path(uri)) if storage.is_local(uri) else file
+
+
+def _decode_video(
+    file: BinaryIO, blank: Unit, row: Mapping[str, Any], settings: DecodeSettings
+) -> Iterator[Unit | None]:
+    """The segments of a video that the row asks for, one task's share after the other, whoever decodes them.
+
+    Shares that were done in an earlier run are left out.
+    """
+    plan: Plan = pickle.loads(zlib.decompress(row["plan"])) if row.get("plan") else _plan(file, blank.uri, settings)  # noqa: S301 - from another task of this job
+    share = _share(row)
+    done = frozenset(row["done_segments"] or ())
+    whole = replace(blank, segments=plan.segments, item_sha256=plan.item_sha256)
+    for task in plan.tasks:
+        if (share is None or task == share) and not done.issuperset(task):
+            yield from _decode_task(_source(file, blank.uri), whole, plan, task, done, settings)
+
+
+def _decode_task(
+    source: video.Source, whole: Unit, plan: Plan, task: range, done: frozenset[int], settings: DecodeSettings
+) -> Iterator[Unit | None]:
+    """One unit a segment: segment k holds the wanted frames k·n to (k+1)·n − 1, whatever was decoded before.
+
+    Segments that are done are decoded past, not given out. Lost frames leave their segments incomplete; the first
     of them waits for the reason, which the decoder gives at the end, and brings it; the others refer to it.
     """
-    source = str(storage.local_path(blank.uri)) if storage.is_local(blank.uri) else file
-    max_px = settings.limits.max_pixels
-    index = video.index_video(source, max_frame_px=max_px)
-    frames = video.decode_frames(source, index, max_frame_px=max_px, stall_s=STALL_S)
+    index, size = plan.index, settings.segment_frames
+    wanted = video.sampled(index, settings.sampling)
+    starts = [0, *wanted[size::size].tolist(), index.frames]  # the tasks hold all frames between them, wanted or not
+    frames = video.decode_frames(
+        source,
+        index,
+        video.Segment(number=0, total=1, first_frame=starts[task.start], last_frame=starts[task.stop]),
+        sampling=settings.sampling,
+        max_frame_px=settings.limits.max_pixels,
+        stall_s=STALL_S,
+    )
     reader = _Reader(_prepared(frame, settings) for frame in frames)
-    size = settings.segment_frames
-    segments = math.ceil(index.frames / size)
-    whole = replace(blank, segments=segments, item_sha256=_sha256(blank.uri))
     waiting: Unit | None = None
-    for number in range(segments):
-        prepared = reader.before((number + 1) * size if number + 1 < segments else None)
-        if number in finished:
+    for number in task:
+        prepared = reader.before(starts[number + 1] if number + 1 < task.stop else None)
+        if number in done:
             yield None
             continue
         unit = replace(
@@ -178,17 +301,29 @@ def _decode_video(
             inputs_HWC=[one.input_HWC for one in prepared],
             pictures=[one.picture for one in prepared if one.picture is not None],
         )
-        whole_segment = len(prepared) == min(size, index.frames - number * size)
-        ended_badly = number + 1 == segments and reader.error is not None and waiting is None
-        if whole_segment and not ended_badly:
+        complete = 0 < len(prepared) == len(wanted[number * size : (number + 1) * size])
+        ended_badly = number + 1 == task.stop and reader.error is not None and waiting is None
+        if complete and not ended_badly:
             yield unit
         elif waiting is None:
             waiting = unit
         else:
             yield unit.failed(SAME_LOSS)
     if waiting is not None:
-        error = reader.error or DecodeError(f"found fewer frames than the {index.frames} that the file announces")
+        error = reader.error or _nothing_came(index, settings.sampling, len(wanted))
         yield waiting.failed(units.failure("decode", error, frame_index=getattr(error, "frame_index", None)))
+
+
+def _nothing_came(index: video.VideoIndex, sampling: video.Sampling, wanted: int) -> ItemError:
+    """Why a task has fewer frames than it should, where the decoder did not complain."""
+    if wanted:
+        return DecodeError(f"found fewer frames than the {index.frames} that the file announces")
+    last_s = index.time_s(index.frames - 1) - index.time_s(0)
+    end = "its end" if sampling.end_s is None else f"{sampling.end_s:g} s"
+    return LimitError(
+        f"found no frame between {sampling.start_s:g} s and {end}, the last one begins at {last_s:.3f} s; correct "
+        "--start-s and --end-s or leave the video out"
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -62,9 +62,9 @@ def decode_frames(
 
     The segments' frames are exactly those of one pass over the whole video. To that end decoding begins at a keyframe
     after which nothing refers back: an H.264 keyframe that is not an IDR picture is approached from the keyframe
-    before it. If a frame is missing all the same, decoding begins anew one keyframe earlier, and in the end at the
-    start of the file, before the frame is called lost. MPEG-TS, MPEG-PS, FLV, Ogg, ASF, and AVI with B-frames cannot
-    seek exactly and are always decoded from the start.
+    before it. If a frame is missing all the same, decoding begins anew one keyframe earlier, and where no clean one
+    can be reached at the start of the file, before the frame is called lost. MPEG-TS, MPEG-PS, FLV, Ogg, ASF, and AVI
+    with B-frames cannot seek exactly and are always decoded from the start.
 
     Damage: frames that the decoder marks as corrupt or does not return are lost, and with them all that may have been
     predicted from them, up to the next keyframe. The others are yielded, then the loss is raised. A decoder
@@ -131,11 +131,8 @@ class _Attempt:
     keyframe: int | None
     """Ordinal of the keyframe to seek to; null: the start of the file."""
     threads: int
-
-    @property
-    def last(self) -> bool:
-        """Whether nothing more exact can be tried."""
-        return self.keyframe is None and self.threads == 1
+    tolerant: bool = False
+    """Whether nothing more exact can be tried, so that a frame which is missing now is lost."""
 
 
 class _InexactError(Exception):
@@ -150,9 +147,14 @@ def _attempts(index: VideoIndex, first: int, threads: int) -> Iterator[_Attempt]
         for keyframe in (nearest, nearest - 1):
             if keyframe > 0:
                 yield _Attempt(keyframe=keyframe, threads=threads)
+        # Nothing before a clean keyframe can mend what is damaged behind it; a pass from the start of a film of hours
+        # would only take minutes to say so.
+        clean = np.flatnonzero(index.clean[: max(0, nearest)])
+        if clean.size and clean[-1] > 0:
+            yield _Attempt(keyframe=int(clean[-1]), threads=1, tolerant=True)
     elif threads != 1:
         yield _Attempt(keyframe=None, threads=threads)
-    yield _Attempt(keyframe=None, threads=1)
+    yield _Attempt(keyframe=None, threads=1, tolerant=True)
 
 
 def _decode_wanted(
@@ -177,7 +179,7 @@ def _decode_wanted(
     position, stop = int(wanted[0]), int(wanted[-1]) + 1
     for attempt in _attempts(index, position, threads):
         reader = _Reader(source=source, index=index, attempt=attempt, only_keyframes=only_keyframes, limits=limits)
-        sieve = _Sieve(index=index, due=due, tolerant=attempt.last, first=position, stop=stop)
+        sieve = _Sieve(index=index, due=due, tolerant=attempt.tolerant, first=position, stop=stop)
         try:
             for frame, picture in sieve.trusted(reader.pictures()):
                 position = frame + 1

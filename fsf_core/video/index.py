@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 MAX_FRAME_PX = 1 << 28
 """16384×16384: beyond this a header is a lie or a bomb."""
 
+MAX_FRAMES = 10_000_000
+"""46 hours at 60 frames a second."""
+
 _SEEKABLE = frozenset({"mov", "matroska", "avi"})
 # Their headers state a duration; for the others FFmpeg guesses one from the last packets, which proves nothing.
 _DECLARE_DURATION = frozenset({"matroska", "flv", "asf"})
@@ -65,6 +68,8 @@ class VideoIndex:
     """Seconds per tick of pts."""
     pts: NDArray[np.int64]
     """Time of every frame in ticks, ascending. Its length is the number of frames."""
+    end: int
+    """Tick at which the last frame leaves the screen."""
     decode_rank: NDArray[np.int64]
     """When frame k's packet comes in the file: 0 first. With B-frames it is not k."""
     keyframes: NDArray[np.int64]
@@ -102,7 +107,7 @@ class VideoIndex:
         return float(int(self.pts[frame]) * self.time_base)
 
 
-def index_video(source: Source, *, max_frame_px: int = MAX_FRAME_PX, max_frames: int = 10_000_000) -> VideoIndex:
+def index_video(source: Source, *, max_frame_px: int = MAX_FRAME_PX, max_frames: int = MAX_FRAMES) -> VideoIndex:
     """Read all packets of a video once and note what they are; nothing but the first picture is decoded.
 
     Not counted are packets that no player shows: those an edit list cuts away, hidden reference pictures of VP8 and
@@ -131,11 +136,29 @@ def index_video(source: Source, *, max_frame_px: int = MAX_FRAME_PX, max_frames:
         return _assemble(scan, stream, name, declared_s, missing_bytes(source, name))
 
 
+def likely_frames(source: Source) -> int | None:
+    """How many frames the headers let expect, without reading on: a hint for planning, wrong where they are.
+
+    Returns:
+        None where the headers say nothing; 0 where decoding begins at the start anyway, however many there are.
+
+    Raises:
+        FetchError, DecodeError: as index_video.
+    """
+    with open_video(source) as (container, stream, name):
+        if name not in _SEEKABLE:
+            return 0
+        seconds = container.duration / av.time_base if container.duration else 0.0
+        return stream.frames or round(seconds * float(stream.average_rate or 0)) or None
+
+
 @dataclass(slots=True)
 class _Scan:
     """What one pass over the packets notes, in decode order."""
 
     pts: "array[int]" = field(default_factory=lambda: array("q"))
+    end: int = 0
+    """Tick at which the last of the frames so far leaves the screen."""
     dts: "array[int]" = field(default_factory=lambda: array("q"))
     keys: list[int] = field(default_factory=list)
     """Positions of keyframes in pts."""
@@ -174,7 +197,7 @@ def _scan(source: Source, container: "InputContainer", stream: "VideoStream", na
                 gaps.see(packet.pos, packet.size, len(scan.pts))
             _count(scan, packet, stream, name)
             if len(scan.pts) > max_frames:
-                raise LimitError(f"the video has more than {max_frames} frames, see max_frames")
+                raise LimitError(f"the video has more than {max_frames} frames, which is the limit; raise --max-frames")
     except av.FFmpegError as error:
         scan.harm = f"reading stops after {scan.stored} frames: {said(error)}"
     _probe(scan, None, stream)
@@ -215,6 +238,7 @@ def _note(scan: _Scan, packet: "Packet[Stream]", stream: "VideoStream", name: st
         scan.clean.append(_is_clean(packet, codec, stream.codec_context.extradata))
     dts = packet.dts if packet.dts is not None else packet.pts
     pts = packet.pts if packet.pts is not None else dts
+    scan.end = max(scan.end, (pts or 0) + (packet.duration or 0))
     scan.pts.append(pts or 0)
     scan.dts.append(dts or 0)
 
@@ -262,6 +286,7 @@ def _assemble(scan: _Scan, stream: "VideoStream", name: str, declared_s: float |
         rotation_deg=rotation_deg,
         time_base=stream.time_base or Fraction(1, av.time_base),
         pts=shown[:frames],
+        end=_end(scan, shown, frames),
         decode_rank=rank[:frames],
         keyframes=place[keys],
         clean=np.asarray([clean[key] for key in keys.tolist()], np.bool_),
@@ -276,6 +301,14 @@ def _assemble(scan: _Scan, stream: "VideoStream", name: str, declared_s: float |
         intact_frames=int(place[scan.gap_at :].min()) if gap else frames,
         shortfall=shortfall,
     )
+
+
+def _end(scan: _Scan, shown: NDArray[np.int64], frames: int) -> int:
+    """When the last frame leaves the screen; it stays as long as the one before where the file does not say."""
+    if frames < len(shown):
+        return int(shown[frames])
+    before = int(shown[-1] - shown[-2]) if frames > 1 else 1
+    return scan.end if scan.end > shown[-1] else int(shown[-1]) + before
 
 
 def _shape(picture: "av.VideoFrame | None", stream: "VideoStream") -> tuple[int, int, int]:

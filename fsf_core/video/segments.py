@@ -5,6 +5,7 @@ Knows the index and arithmetic on it. Decodes nothing and opens nothing, so plan
 
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,6 +74,47 @@ def plan_segments(index: VideoIndex, target_frames: int) -> tuple[Segment, ...]:
         Segment(number=number, total=total, first_frame=cuts[number], last_frame=cuts[number + 1])
         for number in range(total)
     )
+
+
+def share_out(
+    index: VideoIndex, wanted: NDArray[np.int64], *, segment_frames: int, span_segments: int, dense: bool = True
+) -> tuple[range, ...]:
+    """Share numbered segments out among tasks, so that little is decoded twice; segment k holds wanted[k·n : (k+1)·n].
+
+    A task that begins inside a group of pictures decodes from the keyframe before. So among the segments that may
+    begin a task, some on either side of the even cut, the one that lies closest behind a clean keyframe does. The cut
+    depends on nothing but the arguments.
+
+    Args:
+        index: of the video.
+        wanted: frame numbers, ascending; at least one.
+        segment_frames: n.
+        span_segments: how many segments a task should get where every frame is wanted; fewer where frames between are
+            decoded too.
+        dense: whether the frames between the wanted ones are decoded; false for keyframes alone.
+
+    Returns:
+        Segment numbers of each task, consecutive; one task where decoding has to begin at the start anyway.
+    """
+    segments = -(-len(wanted) // segment_frames)
+    apart = (int(wanted[-1]) - int(wanted[0]) + 1) / len(wanted) if dense else 1
+    step = max(1, round(span_segments / apart))
+    ahead = _decoded_ahead(index, wanted[::segment_frames])
+    cuts = [0]
+    while index.seekable and segments - cuts[-1] >= step + step // 2 and segments - cuts[-1] > 1:
+        even = cuts[-1] + step
+        near = range(max(cuts[-1] + 1, even - step // 4), min(segments - 1, even + step // 4) + 1)
+        cuts.append(min(near, key=lambda number: (ahead[number], abs(number - even))))
+    return tuple(range(start, stop) for start, stop in pairwise([*cuts, segments]))
+
+
+def _decoded_ahead(index: VideoIndex, frames: NDArray[np.int64]) -> list[int]:
+    """How many frames are decoded before each of these when decoding begins for it."""
+    ordinals = np.searchsorted(index.keyframes, frames, side="right") - 1
+    entries = np.where(index.clean, np.arange(len(index.clean)), 0)
+    entry = np.maximum.accumulate(entries)[np.maximum(ordinals, 0)] if len(entries) else np.zeros_like(frames)
+    begin = index.keyframes[entry] if len(entries) else np.zeros_like(frames)
+    return [int(count) for count in frames - begin]
 
 
 def sampled(index: VideoIndex, sampling: Sampling) -> NDArray[np.int64]:

@@ -6,15 +6,15 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from fsf_core.schema import CLASS_STATS, FAILURES, MASKS, SCHEMA_VERSION, TABLES, UNITS, conform, with_columns
+from fsf_core.schema import CLASS_STATS, DERIVED, FAILURES, MASKS, SCHEMA_VERSION, TABLES, UNITS, conform, with_columns
 
 PIXEL_COLUMNS = [("masks", "height_px"), ("masks", "width_px"), ("class_stats", "pixels")]
 
 
-@pytest.mark.parametrize("schema", [*TABLES.values(), UNITS], ids=[*TABLES, "units"])
+@pytest.mark.parametrize("schema", [*TABLES.values(), *DERIVED.values(), UNITS], ids=[*TABLES, *DERIVED, "units"])
 def test_every_column_has_a_description_and_every_table_its_name_and_version(schema):
     assert all(len(field.metadata[b"description"]) > 10 for field in schema)
-    assert schema.metadata[b"fsf_table"].decode() in {*TABLES, "units"}
+    assert schema.metadata[b"fsf_table"].decode() in {*TABLES, *DERIVED, "units"}
     assert schema.metadata[b"fsf_schema_version"].decode() == SCHEMA_VERSION
 
 

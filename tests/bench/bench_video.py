@@ -1,0 +1,163 @@
+"""One long video through `fsf score`, beside the bare model and the seed's loop over the same frames.
+
+    python -m tests.bench.bench_video            one minute of 1080p, as many frames of it as the seed can do in time
+    python -m tests.bench.bench_video --full     ten minutes
+
+The bare model runs on inputs that lie ready in memory, with the threads that make it fastest. The seed's loop reads a
+frame with OpenCV, runs the model, draws the classes and writes the frame with OpenCV; it does --seed-frames of them.
+Everything runs one after another on the same video; the last line is JSON.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+
+from fsf_core import video
+from tests.bench import bench, peers
+
+RATE = 30
+HEIGHT_PX, WIDTH_PX = 1080, 1920
+DIFFERENT_FRAMES = 300
+FULL_S, SHORT_S = 600, 60
+
+
+def main() -> None:
+    """Measure and print the table and the JSON line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--full", action="store_true")
+    parser.add_argument("--letter", default="p", help="which FastSegFormer: p or e")
+    parser.add_argument("--seed-frames", type=int, default=150)
+    parser.add_argument("--render", action="store_true", help="make the film, too")
+    given = parser.parse_args()
+    home = Path(tempfile.mkdtemp(prefix="fsf-bench-"))
+    try:
+        _, bundle = bench.model(given.letter, home)
+        film = home / "film.mp4"
+        write_film(film, seconds=FULL_S if given.full else SHORT_S)
+        found = measure(film, bundle, home, seed_frames=given.seed_frames, render=given.render)
+    finally:
+        shutil.rmtree(home)
+    for name, value in found.items():
+        print(f"{name:<24}{value}")
+    print(json.dumps({"machine": bench.machine(), **found}))
+
+
+def measure(film: Path, bundle: Path, home: Path, *, seed_frames: int, render: bool) -> dict[str, float]:
+    """All contenders on one film."""
+    started = time.perf_counter()
+    index = video.index_video(film)
+    index_s = time.perf_counter() - started
+    found = {"frames": index.frames, "index_s": round(index_s, 2), "decode_per_s": round(decoding(film, index), 1)}
+    found["bare_per_s"] = round(bare(bundle / "model.onnx"), 2)
+    found["seed_per_s"] = round(seed_loop(bundle / "model.onnx", film, home / "seed.mp4", seed_frames), 2)
+    summary = ours(bundle, film, home / "run", render=render)
+    found["fsf_per_s"] = round(summary["frames"] / summary["scoring_seconds"], 2)
+    found["of_bare"] = round(found["fsf_per_s"] / found["bare_per_s"], 3)
+    found["vs_seed"] = round(found["fsf_per_s"] / found["seed_per_s"], 2)
+    if render:
+        found["film_per_s"] = round(summary["frames"] / (summary["seconds"] - summary["scoring_seconds"]), 1)
+    return found
+
+
+def write_film(path: Path, *, seconds: int) -> None:
+    """A view that wanders over a drawn field: ten seconds encoded once, then repeated packet by packet."""
+    field = np.random.default_rng(0).integers(0, 256, (60, 100, 3)).astype(np.uint8)
+    field = cv2.resize(field, (WIDTH_PX + 480, HEIGHT_PX + 420), interpolation=cv2.INTER_CUBIC)
+    piece = path.with_suffix(".piece.mp4")
+    with av.open(str(piece), "w") as output:
+        stream: Any = output.add_stream("libx264", rate=RATE, options={"preset": "veryfast", "bf": "0"})
+        stream.width, stream.height, stream.pix_fmt = WIDTH_PX, HEIGHT_PX, "yuv420p"
+        for number in range(DIFFERENT_FRAMES):
+            top, left = int(200 + 200 * np.sin(number / 50)), int(200 + 200 * np.cos(number / 60))
+            view = np.ascontiguousarray(field[top : top + HEIGHT_PX, left : left + WIDTH_PX])
+            frame = av.VideoFrame.from_ndarray(view, format="bgr24")
+            frame.pts, frame.time_base = number, Fraction(1, RATE)
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode())
+    _repeat(piece, path, times=seconds * RATE // DIFFERENT_FRAMES)
+
+
+def _repeat(piece: Path, path: Path, *, times: int) -> None:
+    with av.open(str(path), "w") as output:
+        stream: Any = None
+        shift = 0
+        for _ in range(times):
+            with av.open(str(piece)) as source:
+                stream = stream or output.add_stream_from_template(source.streams.video[0])
+                end = shift
+                for packet in source.demux(video=0):
+                    if packet.dts is None or packet.pts is None:
+                        continue
+                    packet.pts, packet.dts, packet.stream = packet.pts + shift, packet.dts + shift, stream
+                    end = max(end, packet.pts + (packet.duration or 0))
+                    output.mux(packet)
+                shift = end
+
+
+def decoding(film: Path, index: video.VideoIndex) -> float:
+    """Frames/s of one thread that decodes and does nothing else."""
+    started = time.perf_counter()
+    span = video.Segment(number=0, total=1, first_frame=0, last_frame=min(DIFFERENT_FRAMES, index.frames))
+    count = sum(1 for _ in video.decode_frames(film, index, span))
+    return count / (time.perf_counter() - started)
+
+
+def bare(model: Path) -> float:
+    """Frames/s of the model alone: a session a core and a thread a session, or one session with all threads."""
+    rates = []
+    for threads in (1, os.cpu_count() or 1):
+        session = peers.ort_session(model, threads=threads)
+        name = session.get_inputs()[0].name
+        batch = np.random.default_rng(0).random((8, 3, peers.SIDE, peers.SIDE), np.float32)
+        session.run(None, {name: batch})
+        started = time.perf_counter()
+        for _ in range(6):
+            session.run(None, {name: batch})
+        sessions = (os.cpu_count() or 1) if threads == 1 else 1
+        rates.append(sessions * 6 * len(batch) / (time.perf_counter() - started))
+    return max(rates)
+
+
+def seed_loop(model: Path, film: Path, out: Path, frames: int) -> float:
+    """Frames/s of the seed: read, infer, draw and write, one frame after another."""
+    session = peers.ort_session(model, threads=os.cpu_count() or 1)
+    name = session.get_inputs()[0].name
+    capture = cv2.VideoCapture(str(film))
+    writer = cv2.VideoWriter(str(out), cv2.VideoWriter.fourcc(*"mp4v"), RATE, (WIDTH_PX, HEIGHT_PX))
+    started = time.perf_counter()
+    for _ in range(frames):
+        _, image_HWC = capture.read()
+        logits_KHW = session.run(None, {name: peers.network_input(image_HWC)})[0][0]
+        writer.write(peers.seed_postprocess(logits_KHW, image_HWC, draw=True))
+    writer.release()
+    return frames / (time.perf_counter() - started)
+
+
+def ours(bundle: Path, film: Path, out: Path, *, render: bool) -> dict[str, Any]:
+    """The summary of a run."""
+    words = ["score", "--bundle", str(bundle), "--manifest", str(film), "--out", str(out), "--provider", "cpu"]
+    words += ["--render", "blend"] if render else []
+    done = subprocess.run(
+        [sys.executable, "-m", "jobs.fsf", *words], cwd=bench.ROOT, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise SystemExit(done.stderr[-2000:])
+    summary: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    assert summary["items"]["failed"] == 0, "the bench's own film is sound"
+    return summary
+
+
+if __name__ == "__main__":
+    main()

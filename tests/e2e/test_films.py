@@ -1,0 +1,86 @@
+"""Films in a real browser, made by the commands as they are typed."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from fsf_core import render, run
+from fsf_core.bundle import Bundle
+from fsf_core.video import index_video
+from tests import clips, reels
+from tests.browser import chromium
+from tests.processes import fsf
+
+PLAY = """
+const film = document.querySelector("video");
+film.onerror = () => done({error: film.error.message});
+film.onended = () => {
+  done({
+    duration_s: film.duration, width_px: film.videoWidth, height_px: film.videoHeight,
+    frames: film.getVideoPlaybackQuality().totalVideoFrames, sound_bytes: film.webkitAudioDecodedByteCount,
+    ended_s: film.currentTime,
+  });
+};
+film.play();
+"""
+SHOW = """
+const film = document.querySelector("video");
+film.onseeked = () => setTimeout(() => done(film.currentTime), 300);
+film.currentTime = %s;
+"""
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("media") / "clip.mp4"
+    path.write_bytes(clips.rotated(clips.clip(frames=50, width_px=320, height_px=240, audio=True), 90))
+    return path
+
+
+def test_chromium_plays_a_film_with_all_its_frames_and_its_sound(clip: Path, tmp_path: Path) -> None:
+    home = reels.finished(tmp_path / "run", clip)
+    path, _ = reels.film_of(home, reels.look(style="blend", legend=True))
+    page = tmp_path / "page.html"
+    page.write_text(f'<body style="margin:0"><video src="{path.as_uri()}" width="480"></video>')
+    with chromium(tmp_path / "profile") as window:
+        window.open(page)
+        seen = window.run(PLAY)
+        window.run(SHOW % 1.0)
+        window.screenshot(Path(os.environ.get("FSF_SCREENSHOTS", tmp_path)) / "film.png")
+
+    assert "error" not in seen, seen
+    assert (seen["height_px"], seen["width_px"]) == (320, 240)
+    assert seen["duration_s"] == pytest.approx(2.0, abs=0.05)
+    assert seen["frames"] == 50
+    assert seen["ended_s"] == pytest.approx(2.0, abs=0.1)
+    assert seen["sound_bytes"] > 0
+
+
+def test_score_makes_films_and_render_makes_others_of_the_same_run(
+    clip: Path, tiny_bundle: Bundle, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    words = ["score", "--bundle", tiny_bundle.uri, "--manifest", str(clip), "--out", str(out), "--provider", "cpu"]
+    code, said = fsf(*words, "--render", "blend", "--legend")
+    assert code == 0, said
+    first = next((out / "videos").glob("*.mp4"))
+    made = first.read_bytes()
+    code, said = fsf("render", str(out), "--style", "mask")
+
+    assert code == 0, said
+    assert json.loads(said.splitlines()[-1])["films"] == 1
+    assert first.read_bytes() != made
+    assert index_video(first).frames == 50
+    assert run.verify(str(out)) + render.verify(str(out)) == []
+    assert [
+        file["path"] for file in run.read_json(str(out), "manifest.json")["files"] if file["table"] == "videos"
+    ] == [f"videos/{first.name}"]
+
+
+def test_an_unfinished_run_is_not_rendered(tmp_path: Path) -> None:
+    code, said = fsf("render", str(tmp_path))
+
+    assert code == 2
+    assert "holds no finished run" in said
