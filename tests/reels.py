@@ -53,8 +53,8 @@ def ordered(run_uri: str, look: render.Look, *, item_id="clip") -> render.Order:
 def film_of(run_uri: str, look: render.Look, *, item_id="clip") -> tuple[Path, render.Film]:
     """Make a film in this process, the last piece first."""
     wanted = ordered(run_uri, look, item_id=item_id)
-    for piece in reversed(wanted.pieces):
-        render.encode_piece(wanted, piece, tick=lambda: None)
+    for share in reversed(wanted.shares()):
+        render.encode_pieces(wanted, share, tick=lambda: None)
     film = render.assemble(wanted)
     return Path(run_uri) / film.path, film
 

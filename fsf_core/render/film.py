@@ -68,6 +68,12 @@ class Order:
     pieces: tuple[Piece, ...]
     index: bytes
     """Packed index of the source."""
+    apart: bool
+    """Whether pieces can be encoded apart; otherwise each would read the source from its start."""
+
+    def shares(self) -> list[tuple[Piece, ...]]:
+        """The pieces of each task."""
+        return [(piece,) for piece in self.pieces] if self.apart else [self.pieces]
 
     def piece_uri(self, number: int) -> str:
         """Where a finished piece lies."""
@@ -152,6 +158,7 @@ def order(run_uri: str, item_id: str, units: Sequence[Unit], look: Look) -> Orde
         look=look,
         pieces=tuple(pieces),
         index=zlib.compress(pickle.dumps(index), 1),
+        apart=index.seekable,
     )
 
 
@@ -162,46 +169,64 @@ def digest(run_id: str, item_id: str, units: Sequence[Unit], look: Look) -> str:
     return hashlib.blake2b(json.dumps(facts).encode(), digest_size=16).hexdigest()
 
 
-def encode_piece(wanted: Order, piece: Piece, *, tick: Callable[[], None]) -> None:
-    """Decode, draw and encode one piece, unless it is there.
+def encode_pieces(wanted: Order, pieces: Sequence[Piece], *, tick: Callable[[], None]) -> None:
+    """Decode, draw and encode consecutive pieces, each unless it is there.
 
     Args:
         wanted: the film.
-        piece: of it.
+        pieces: of it; one alone, or all of a source that can be read from its start only.
         tick: called before every frame, so that a caller sees that it goes on.
 
     Raises:
         FetchError, DecodeError: the source is no longer there, or not what it was.
         OutputError: masks are missing.
     """
-    if storage.exists(wanted.piece_uri(piece.number)):
+    missing = [piece for piece in pieces if not storage.exists(wanted.piece_uri(piece.number))]
+    if not missing:
         return
     index: video.VideoIndex = pickle.loads(zlib.decompress(wanted.index))  # noqa: S301 - of this job
+    first, stop = missing[0].frames[0], missing[-1].frames[-1] + 1
+    span = video.Segment(number=0, total=1, first_frame=first, last_frame=stop)
+    with storage.open_binary(wanted.uri) as file:
+        frames = _until_broken(video.decode_frames(_source(file, wanted.uri), index, span, stall_s=STALL_S))
+        for piece in missing:
+            storage.write_bytes(wanted.piece_uri(piece.number), _encoded(wanted, piece, index, frames, tick))
+
+
+def _until_broken(frames: Iterator[video.VideoFrame]) -> Iterator[video.VideoFrame]:
+    """Frames that are lost were not scored either, so nobody misses them here."""
+    with contextlib.suppress(video.BrokenVideoError):
+        yield from frames
+
+
+def _encoded(
+    wanted: Order,
+    piece: Piece,
+    index: video.VideoIndex,
+    frames: Iterator[video.VideoFrame],
+    tick: Callable[[], None],
+) -> bytes:
+    """One piece as a file; takes as many frames as it needs."""
     first, last = piece.frames[0], piece.frames[-1]
     rows = run.read_frames(
         wanted.run_uri, piece.paths, item_id=wanted.item_id, first=first, last=last, columns=["mask.bytes"]
     )
     pngs = {row["frame_index"]: row["mask"]["bytes"] for row in rows}
     times = _times(index, piece.frames)
-    span = video.Segment(number=0, total=1, first_frame=first, last_frame=last + 1)
     size = {"height_px": index.height_px, "width_px": index.width_px}
-    with (
-        storage.open_binary(wanted.uri) as file,
-        video.SegmentWriter(**size, ticks_per_s=video.timescale(index.time_base)) as writer,
-    ):
+    with video.SegmentWriter(**size, ticks_per_s=video.timescale(index.time_base)) as writer:
         drawn = 0
-        # Frames that are lost were not scored either.
-        with contextlib.suppress(video.BrokenVideoError):
-            for frame in video.decode_frames(_source(file, wanted.uri), index, span, stall_s=STALL_S):
-                tick()
-                if frame.frame_index in pngs:
-                    class_map_HW = masks.decode_png(pngs[frame.frame_index])
-                    writer.add(paint(frame.image_HWC, class_map_HW, wanted.look), times[drawn])
-                    drawn += 1
+        for frame in frames:
+            tick()
+            if frame.frame_index in pngs:
+                class_map_HW = masks.decode_png(pngs[frame.frame_index])
+                writer.add(paint(frame.image_HWC, class_map_HW, wanted.look), times[drawn])
+                drawn += 1
+            if frame.frame_index >= last:
+                break
         if drawn != len(piece.frames):
             raise DecodeError(f"drew {drawn} of {len(piece.frames)} frames; was {storage.redact(wanted.uri)} replaced?")
-        data = writer.finish()
-    storage.write_bytes(wanted.piece_uri(piece.number), data)
+        return writer.finish()
 
 
 def assemble(wanted: Order) -> Film:

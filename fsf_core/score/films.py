@@ -106,20 +106,20 @@ def _film(
     """Runs on a worker, waiting for the pieces most of its time, without a CPU then."""
     try:
         wanted = render.order(run_uri, item_id, units, look)
-        task: Any = ray.remote(num_cpus=PIECE_CPUS, max_retries=RETRIES)(_piece)
+        task: Any = ray.remote(num_cpus=PIECE_CPUS, max_retries=RETRIES)(_pieces)
         shared = ray.put(wanted)
         reasons = [
-            reason for reason in ray.get([task.remote(shared, piece, frame_s) for piece in wanted.pieces]) if reason
+            reason for reason in ray.get([task.remote(shared, share, frame_s) for share in wanted.shares()]) if reason
         ]
         return reasons[0] if reasons else render.assemble(wanted)
     except (FSFError, OSError) as error:
         return f"{type(error).__name__}: {error}"
 
 
-def _piece(wanted: render.Order, piece: render.Piece, frame_s: float) -> str | None:
-    """Runs on a worker; returns the reason why it could not be made, if so."""
+def _pieces(wanted: render.Order, share: tuple[render.Piece, ...], frame_s: float) -> str | None:
+    """Runs on a worker; returns the reason why they could not be made, if so."""
     try:
-        render.encode_piece(wanted, piece, tick=lambda: alarm(frame_s, running=True))
+        render.encode_pieces(wanted, share, tick=lambda: alarm(frame_s, running=True))
     except (FSFError, OSError) as error:
         return f"{type(error).__name__}: {error}"
     finally:

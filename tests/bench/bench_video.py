@@ -37,6 +37,7 @@ def main() -> None:
     """Measure and print the table and the JSON line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--full", action="store_true")
+    parser.add_argument("--seconds", type=int, help="of film, instead of either")
     parser.add_argument("--letter", default="p", help="which FastSegFormer: p or e")
     parser.add_argument("--seed-frames", type=int, default=150)
     parser.add_argument("--render", action="store_true", help="make the film, too")
@@ -45,7 +46,7 @@ def main() -> None:
     try:
         _, bundle = bench.model(given.letter, home)
         film = home / "film.mp4"
-        write_film(film, seconds=FULL_S if given.full else SHORT_S)
+        write_film(film, seconds=given.seconds or (FULL_S if given.full else SHORT_S))
         found = measure(film, bundle, home, seed_frames=given.seed_frames, render=given.render)
     finally:
         shutil.rmtree(home)

@@ -13,10 +13,12 @@ from fsf_core import config as configs
 from fsf_core.config import ExportConfig, InspectConfig, ScoreConfig
 from fsf_core.errors import ConfigError
 from fsf_core.storage import SCHEMES
+from fsf_core.video import EVERY_FRAME, Sampling
 
 JOB = {"manifest": "photos", "out": "runs/today"}
+GIVEN = ["--manifest", "photos", "--out", "runs/today", "--bundle", "bundles/oranges"]
 COUNTS = ["batch_frames", "actors", "threads", "segment_frames", "part_units", "max_bytes", "max_pixels", "early_items"]
-AMOUNTS = [*COUNTS, "item_seconds", "item_memory_mb"]
+AMOUNTS = [*COUNTS, "max_frames", "item_seconds", "item_memory_mb"]
 SHARES = ["max_failed_share", "early_failed_share"]
 
 
@@ -174,3 +176,19 @@ def test_a_shard_is_a_number_and_a_count(text, expected):
 def test_what_is_no_shard_is_refused(text):
     with pytest.raises(ConfigError, match="expected i/n"):
         configs.parse_shard(text)
+
+
+def test_options_that_choose_frames_make_a_sampling():
+    config = parsed([*GIVEN, "--fps", "2.5", "--start-s", "3", "--end-s", "9"])
+
+    assert config.sampling() == Sampling(fps=2.5, start_s=3, end_s=9)
+    assert parsed(GIVEN).sampling() == EVERY_FRAME
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"every_nth": 0}, {"fps": 0.0}, {"start_s": 5.0, "end_s": 5.0}, {"every_nth": 2, "keyframes_only": True}],
+)
+def test_a_choice_of_frames_that_makes_no_sense_is_refused_with_the_options_to_look_at(wrong):
+    with pytest.raises(ConfigError, match=r"correct one of --every-nth, --fps, --start-s, --end-s, --keyframes-only"):
+        ScoreConfig(**JOB, bundle="bundles/oranges", **wrong)

@@ -139,7 +139,7 @@ def test_a_film_that_was_half_made_goes_on_with_the_missing_piece(tmp_path, monk
     home, _ = reel(tmp_path, clip(frames=FRAMES))
     wanted = reels.ordered(home, reels.look())
     for piece in wanted.pieces[:-1]:
-        render.encode_piece(wanted, piece, tick=lambda: None)
+        render.encode_pieces(wanted, [piece], tick=lambda: None)
     opened = []
     real = films.video.decode_frames
     monkeypatch.setattr(films.video, "decode_frames", lambda *given, **named: opened.append(1) or real(*given, **named))
@@ -212,12 +212,24 @@ def test_masks_at_the_networks_size_are_drawn_at_the_pictures():
     assert (drawn[60:] == (0, 0, 128)).all()
 
 
+@pytest.mark.parametrize("container", ["mp4", "mpegts"])
+def test_a_source_that_cannot_be_entered_is_read_once(container, tmp_path, monkeypatch):
+    home, _ = reel(tmp_path, clip(frames=FRAMES, container=container))
+    begun = []
+    real = films.video.decode_frames
+    monkeypatch.setattr(films.video, "decode_frames", lambda *given, **named: begun.append(1) or real(*given, **named))
+    path, film = reels.film_of(home, reels.look())
+
+    assert len(begun) == (1 if container == "mpegts" else 4)
+    assert film.frames == index_video(path).frames == FRAMES
+
+
 def test_memory_holds_a_few_pictures_of_a_piece(tmp_path):
     home, _ = reel(tmp_path, clip("mpeg4", frames=60, width_px=320, height_px=240))
     wanted = reels.ordered(home, reels.look(style="blend", legend=True))
     for piece in wanted.pieces:
         tracemalloc.start()
-        render.encode_piece(wanted, piece, tick=lambda: None)
+        render.encode_pieces(wanted, [piece], tick=lambda: None)
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         assert peak < 16 * 320 * 240 * 3
