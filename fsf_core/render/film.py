@@ -23,7 +23,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fsf_core import ids, masks, run, storage, video
+from fsf_core import ids, masks, members, run, storage, video
 from fsf_core.errors import DecodeError, FetchError, OutputError
 from fsf_core.render.draw import Look, paint
 
@@ -134,7 +134,7 @@ def order(run_uri: str, item_id: str, units: Sequence[Unit], look: Look) -> Orde
         uri = row["uri"]
         scored.append(row["frame_index"])
     scored.sort()
-    with storage.open_binary(uri) as file:
+    with members.open_item(uri) as file:
         index = video.index_video(_source(file, uri))
     if scored[-1] >= index.frames:
         raise DecodeError(f"{storage.redact(uri)} has {index.frames} frames, scored was {scored[-1]}; was it replaced?")
@@ -186,7 +186,7 @@ def encode_piece(wanted: Order, piece: Piece, *, tick: Callable[[], None]) -> No
     span = video.Segment(number=0, total=1, first_frame=first, last_frame=last + 1)
     size = {"height_px": index.height_px, "width_px": index.width_px}
     with (
-        storage.open_binary(wanted.uri) as file,
+        members.open_item(wanted.uri) as file,
         video.SegmentWriter(**size, ticks_per_s=video.timescale(index.time_base)) as writer,
     ):
         drawn = 0
@@ -217,7 +217,7 @@ def assemble(wanted: Order) -> Film:
     end = _end(index, frames)
     openers = [partial(storage.open_binary, wanted.piece_uri(piece.number)) for piece in wanted.pieces]
     stem = ids.file_stem(wanted.item_id)
-    with tempfile.TemporaryDirectory(prefix="fsf-film-") as folder, storage.open_binary(wanted.uri) as file:
+    with tempfile.TemporaryDirectory(prefix="fsf-film-") as folder, members.open_item(wanted.uri) as file:
         made = Path(folder) / "film.mp4"
         source = _source(file, wanted.uri)
         joined = video.join(openers, times, source, made, end=end, zero_s=index.time_s(frames[0]))
