@@ -240,7 +240,7 @@ def peer(name: str, task: list[str], out: Path) -> Rate:
     written = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     shutil.rmtree(out)
     return Rate(
-        steady=found["steady"],
+        steady=bench.steady_rate(found["notes"]),
         whole=found["whole"],
         cpu_s=reading.cpu_s[-1],
         peak_mb=reading.peak_mb,
