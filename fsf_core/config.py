@@ -220,6 +220,8 @@ class ScoreConfig:
     """Work units in one Parquet file. Without it: grows with the manifest, from 32 to 4,096."""
     compact_mb: Annotated[int | None, Parameter(group=_SCALE)] = None
     """At the end, join small parts into ones of at most so many mebibytes. Without it: parts stay as committed."""
+    engine_cache: Annotated[str | None, Parameter(group=_SCALE)] = None
+    """Folder on each node where TensorRT keeps its engines, which take minutes to build."""
     ray_address: Annotated[str | None, Parameter(group=_SCALE)] = None
     """A running cluster. Without it: the cluster of `ray job submit`, or else this machine."""
 

@@ -10,6 +10,7 @@ import secrets
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
@@ -162,6 +163,8 @@ def _set_up_ray_data() -> None:
     context.target_max_block_size = TARGET_BLOCK_BYTES
     context.enable_progress_bars = False
     context.execution_no_progress_timeout_s = NO_PROGRESS_S
+    # The bound of the writers is a bound; a run of few parts need not reach it.
+    warnings.filterwarnings("ignore", message="The maximum number of concurrent tasks for 'Write'")
     for name in ("ray.data", "ray"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # what it raises is told by us, once
 

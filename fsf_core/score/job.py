@@ -248,6 +248,7 @@ def _flow(config: ScoreConfig, *, bundle: Bundle, manifest: Manifest, opened: ru
         actors=_actor_count(config, gpu=gpu),
         batch_frames=config.batch_frames or (32 if gpu else 8),
         threads=config.threads,
+        engine_cache=config.engine_cache,
         part_units=config.part_units or max(32, min(4096, pending // 256)),
         decode=DecodeSettings(
             profile=bundle.profile,

@@ -51,6 +51,7 @@ class Flow:
     actors: int
     batch_frames: int
     threads: int
+    engine_cache: str | None
     part_units: int
     decode: DecodeSettings
     child: ChildLimits
@@ -92,6 +93,7 @@ def stages(works: Sequence[Work], flow: Flow, watch: Any) -> Dataset:
             "variant": flow.variant,
             "provider": flow.provider,
             "threads": flow.threads,
+            "engine_cache": flow.engine_cache,
             "batch_frames": flow.batch_frames,
         },
     )

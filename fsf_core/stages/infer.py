@@ -51,7 +51,7 @@ class Infer:
         provider: Asked,
         threads: int,
         batch_frames: int,
-        gpu_mem_limit_bytes: int | None = None,
+        engine_cache: str | None = None,
     ) -> None:
         """Load the model and prove that it runs where it should.
 
@@ -62,7 +62,7 @@ class Infer:
             provider: execution provider; verified.
             threads: CPU threads of the session.
             batch_frames: frames given to the model at once.
-            gpu_mem_limit_bytes: ceiling of the GPU arena of this session.
+            engine_cache: folder on this node where TensorRT keeps its engines.
 
         Raises:
             BundleError: the bundle is another one than the job was started with.
@@ -75,7 +75,7 @@ class Infer:
         self._logits_KHW = bundle.signature.output_shape[1:]
         self._logit_bytes = int(np.prod(self._logits_KHW)) * np.dtype(np.float32).itemsize
         model = read_model(bundle, variant)
-        self._session = Session(model, provider=provider, threads=threads, gpu_mem_limit_bytes=gpu_mem_limit_bytes)
+        self._session = Session(model, provider=provider, threads=threads, trt_cache_dir=engine_cache)
 
     def __call__(self, table: pa.Table) -> Iterator[pa.Table]:
         """Score units.

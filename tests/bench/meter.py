@@ -30,6 +30,17 @@ class Reading:
     cpu_s: list[float] = field(default_factory=list)
     """CPU seconds of all processes, ended ones included, up to each sample."""
 
+    by_role: dict[str, list[float]] = field(default_factory=lambda: {"driver": [], "ray": []})
+    """CPU seconds of the process that was started, and of raylet and GCS, up to each sample."""
+    peak_shm_mb: float = 0.0
+    """What /dev/shm grew by at its largest: Ray's object store, where nothing else uses it."""
+
+    def between(self, role: str, start: float, end: float) -> float:
+        """CPU seconds of a role between two moments."""
+        spent = self.by_role[role]
+        first, last = (min(bisect.bisect_left(self.times, moment), len(spent) - 1) for moment in (start, end))
+        return spent[last] - spent[first]
+
     def cpu_at(self, moment: float) -> float:
         """CPU seconds spent up to a moment."""
         return self.cpu_s[min(bisect.bisect_left(self.times, moment), len(self.cpu_s) - 1)]
@@ -40,15 +51,20 @@ def run(words: list[str]) -> Reading:
     reading = Reading(started=time.time())
     command = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     spent: dict[int, float] = {}
-    samples = 0
+    rays: set[int] = set()
+    samples, shm_mb = 0, _shm_mb()
     while command.poll() is None:
         family = _family(command.pid)
         for process in family:
             spent[process.pid] = _cpu_s(process) or spent.get(process.pid, 0.0)
         reading.times.append(time.time())
         reading.cpu_s.append(sum(spent.values()))
+        reading.by_role["driver"].append(spent.get(command.pid, 0.0))
+        reading.by_role["ray"].append(sum(spent[pid] for pid in rays))
         if samples % MEMORY_EVERY == 0:
+            rays |= {process.pid for process in family if _name(process) in ("raylet", "gcs_server")}
             reading.peak_mb = max(reading.peak_mb, sum(map(_pss_mb, family)))
+            reading.peak_shm_mb = max(reading.peak_shm_mb, _shm_mb() - shm_mb)
         samples += 1
         time.sleep(EVERY_S)
     reading.seconds = time.time() - reading.started
@@ -64,6 +80,17 @@ def _family(pid: int) -> list[psutil.Process]:
         return [process, *process.children(recursive=True)]
     except psutil.NoSuchProcess:
         return []
+
+
+def _name(process: psutil.Process) -> str:
+    try:
+        return str(process.name())
+    except psutil.Error:
+        return ""
+
+
+def _shm_mb() -> float:
+    return psutil.disk_usage("/dev/shm").used / 2**20 if Path("/dev/shm").is_dir() else 0.0  # noqa: S108 - looked at
 
 
 def _cpu_s(process: psutil.Process) -> float:

@@ -3,8 +3,8 @@
 Every contender reads the same encoded pictures and, but for the bare model, leaves a result at the original size for
 each. Each runs in a process of its own: `python -m tests.bench.peers NAME --model M.onnx --weights W.pth --net NET
 --pictures DIR --out DIR` prints one JSON line. `whole` counts from the moment when the program is loaded and its model
-ready to be called, pools and clusters excepted: starting those is part of the work. `steady` counts from the first
-results to the last, so that no start is in it.
+ready to be called, pools and clusters excepted: starting those is part of the work. `notes` say when results were
+there, for a rate without any start.
 """
 
 # N frames, K classes, H×W pixels
@@ -50,10 +50,10 @@ def tick(times: Path, frames: int) -> None:
         file.write(f"{time.time()} {frames}\n")
 
 
-def steady(times: Path) -> float:
-    """Frames/s from the first note to the last."""
-    notes = sorted(tuple(map(float, line.split())) for path in times.iterdir() for line in path.open())
-    return sum(frames for _, frames in notes[1:]) / (notes[-1][0] - notes[0][0])
+def notes(times: Path) -> list[tuple[float, int]]:
+    """When results were there, in seconds of the epoch, and how many; in order."""
+    lines = [line.split() for path in times.iterdir() for line in path.open()]
+    return sorted((float(moment), int(frames)) for moment, frames in lines)
 
 
 def ort_session(model: Path, *, threads: int) -> Any:
@@ -283,7 +283,7 @@ def main() -> None:
     parser.add_argument("--net")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--frames", type=int)
-    parser.add_argument("--seconds", type=float, default=8.0)
+    parser.add_argument("--seconds", type=float, default=5.0)
     given = parser.parse_args()
     if given.name in ("bare", "bare_one"):
         measure = bare if given.name == "bare" else bare_one
@@ -293,7 +293,7 @@ def main() -> None:
     pictures = sorted(given.pictures.iterdir())[: given.frames]
     task = Task(model=given.model, weights=given.weights, net=given.net, pictures=pictures, out=given.out)
     seconds = CONTENDERS[given.name](task)
-    print(json.dumps({"whole": given.frames / seconds, "steady": steady(task.times)}))
+    print(json.dumps({"whole": given.frames / seconds, "notes": notes(task.times)}))
 
 
 if __name__ == "__main__":

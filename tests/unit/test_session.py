@@ -51,6 +51,15 @@ def test_room_of_another_shape_is_refused_and_not_written_past(model, batch_NCHW
     assert (wanted == -1).all()
 
 
+def test_engines_are_kept_where_the_user_wants_and_only_there():
+    gpu = {"device_id": 1, "mem_limit_bytes": None, "cache": "/engines"}
+    (name, kept), (_, cuda), cpu = session._gpu_providers("tensorrt", gpu)
+    assert (name, cpu) == ("TensorrtExecutionProvider", "CPUExecutionProvider")
+    assert (kept["trt_engine_cache_path"], kept["trt_engine_cache_enable"]) == ("/engines", "1")
+    assert cuda["device_id"] == kept["device_id"] == "1"
+    assert "trt_engine_cache_path" not in session._gpu_providers("tensorrt", gpu | {"cache": None})[0][1]
+
+
 def test_a_model_is_read_from_a_path(tmp_path, model):
     path = tmp_path / "mödel.onnx"
     path.write_bytes(model)

@@ -1,0 +1,60 @@
+"""A session that sleeps as long as a GPU would compute, and the job with as many of them as are wanted, on any machine.
+
+    python -m tests.bench.sleepy ACTORS SECONDS_A_FRAME score --bundle B …
+
+The null model answers; before it does, the actor sleeps. Everything else is the job as it is.
+"""
+
+import sys
+import time
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fsf_core.stages.infer import Infer
+
+SPARE_CPUS = 4
+"""Logical CPUs for decode, mask and write: more than two cores can serve."""
+
+
+class SleepyInfer(Infer):
+    """An actor whose model takes its time and no CPU."""
+
+    seconds_a_frame = 0.0
+
+    def __init__(self, *, seconds_a_frame: float, **settings: Any) -> None:
+        super().__init__(**settings)
+        answer = self._session.run_into
+
+        def slowly(batch_NCHW: NDArray[np.float32], logits_NKHW: NDArray[np.float32]) -> None:
+            time.sleep(seconds_a_frame * len(batch_NCHW))
+            answer(batch_NCHW, logits_NKHW)
+
+        self._session.run_into = slowly
+
+
+def main() -> int:
+    from fsf_core.score import cluster, pipeline
+    from jobs import fsf
+    from tests.bench import sleepy  # by its name, which workers can import
+
+    actors, seconds_a_frame, *words = sys.argv[1:]
+    start, map_batches = cluster._start, pipeline.Dataset.map_batches
+
+    def with_room(cpus: int, quiet: dict[str, Any]) -> None:
+        start(max(cpus, int(actors) + SPARE_CPUS), quiet)
+
+    def sleeping(dataset: Any, stage: Any, **settings: Any) -> Any:
+        if stage is Infer:
+            stage = sleepy.SleepyInfer
+            settings["fn_constructor_kwargs"] |= {"seconds_a_frame": float(seconds_a_frame)}
+        return map_batches(dataset, stage, **settings)
+
+    cluster._start = with_room
+    pipeline.Dataset.map_batches = sleeping
+    return fsf.main([*words, "--actors", actors])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
