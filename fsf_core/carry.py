@@ -11,7 +11,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fsf_core import run, storage
+from fsf_core import members, run, storage
 from fsf_core.errors import FetchError, ItemError, OutputError
 from fsf_core.schema import MASKS, TABLES, conform, with_columns
 from fsf_core.stages.write import WriteSettings, Written
@@ -75,7 +75,7 @@ def _is_same(row: Mapping[str, Any], known: str | None, settings: CarrySettings)
         return False
     try:
         storage.require_scheme(row["uri"], settings.schemes)
-        with storage.open_binary(row["uri"]) as file:
+        with members.open_item(row["uri"]) as file:
             if settings.same_by == "version":
                 return storage.version(file) == known
             return hashlib.file_digest(file, "sha256").hexdigest() == known  # type: ignore[arg-type] # has readinto

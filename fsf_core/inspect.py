@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from fsf_core import images, masks, run, storage, video
+from fsf_core import images, masks, members, run, storage, video
 from fsf_core.errors import ConfigError, FSFError, OutputError
 
 
@@ -101,9 +101,9 @@ def draw(run_uri: str, item_id: str, *, frame_index: int | None, clear_backgroun
 
 def _source(row: dict[str, Any], *, honour_exif: bool) -> NDArray[np.uint8]:
     """The picture or video frame that a row of masks was made from."""
-    if row["pts_s"] is None:
-        return images.decode_bgr(storage.read_bytes(row["uri"]), honour_exif=honour_exif, limits=images.Limits())
-    with storage.open_binary(row["uri"]) as file:
+    with members.open_item(row["uri"]) as file:
+        if row["pts_s"] is None:
+            return images.decode_bgr(file.read(), honour_exif=honour_exif, limits=images.Limits())
         index = video.index_video(file)
         for frame in video.decode_frames(file, index):
             if frame.frame_index == row["frame_index"]:

@@ -8,7 +8,7 @@ import io
 import re
 import tarfile
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import PurePosixPath
@@ -77,6 +77,21 @@ def open_ahead(uris: Sequence[str], *, schemes: tuple[str, ...]) -> Iterator[sto
     try:
         for uri in uris:
             yield partial(cells.open, uri)
+    finally:
+        cells.close()
+
+
+@contextmanager
+def open_item(uri: str) -> Iterator[BinaryIO]:
+    """One item as a file, wherever it lies.
+
+    Raises:
+        FetchError: it cannot be opened.
+    """
+    cells = _Cells(storage.SCHEMES)
+    try:
+        with cells.open(uri) as file:
+            yield file
     finally:
         cells.close()
 

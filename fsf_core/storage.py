@@ -49,6 +49,7 @@ _OBJECT_STORES = frozenset(("s3", "s3a", *_SELF_PATIENT)) - {"hf"}
 Given = TypeVar("Given")
 
 _SPAN = re.compile(r"span://(\d+)\+(\d+)/(.+)", re.DOTALL)
+_HELD = re.compile(r"(?:span://\d+\+\d+|cell://\d+\.\d+/[^/]+)/(.+)", re.DOTALL)
 _SCHEME = re.compile(r"^([a-zA-Z][a-zA-Z0-9+.\-]+)://")
 # user:password@, the slashes and at signs that people leave unescaped in a password included; a numeric port is none.
 _PASSWORD = re.compile(r"(?<=://)[^/@:\s]+:(?!\d*/)[^@\s\"']*@(?:[^/@\s\"']*@)*")
@@ -126,9 +127,9 @@ def span(uri: str, offset: int, length: int) -> str:
 
 
 def holder(uri: str) -> str:
-    """The file that holds what a URI names: of a span, the file it is part of; of any other, the file itself."""
-    match = _SPAN.fullmatch(uri)
-    return match[3] if match else uri
+    """The file that holds what a URI names: of a span or a cell, the file it is part of; else the file itself."""
+    match = _HELD.fullmatch(uri)
+    return match[1] if match else uri
 
 
 def without_query(uri: str) -> str:

@@ -23,7 +23,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fsf_core import ids, masks, run, storage, video
+from fsf_core import ids, masks, members, run, storage, video
 from fsf_core.errors import DecodeError, FetchError, OutputError
 from fsf_core.render.draw import Look, paint
 
@@ -140,7 +140,7 @@ def order(run_uri: str, item_id: str, units: Sequence[Unit], look: Look) -> Orde
         uri = row["uri"]
         scored.append(row["frame_index"])
     scored.sort()
-    with storage.open_binary(uri) as file:
+    with members.open_item(uri) as file:
         index = video.index_video(_source(file, uri))
     if scored[-1] >= index.frames:
         raise DecodeError(f"{storage.redact(uri)} has {index.frames} frames, scored was {scored[-1]}; was it replaced?")
@@ -187,7 +187,7 @@ def encode_pieces(wanted: Order, pieces: Sequence[Piece], *, tick: Callable[[], 
     index: video.VideoIndex = pickle.loads(zlib.decompress(wanted.index))  # noqa: S301 - of this job
     first, stop = missing[0].frames[0], missing[-1].frames[-1] + 1
     span = video.Segment(number=0, total=1, first_frame=first, last_frame=stop)
-    with storage.open_binary(wanted.uri) as file:
+    with members.open_item(wanted.uri) as file:
         frames = _until_broken(video.decode_frames(_source(file, wanted.uri), index, span, stall_s=STALL_S))
         for piece in missing:
             storage.write_bytes(wanted.piece_uri(piece.number), _encoded(wanted, piece, index, frames, tick))
@@ -242,7 +242,7 @@ def assemble(wanted: Order) -> Film:
     end = _end(index, frames)
     openers = [partial(storage.open_binary, wanted.piece_uri(piece.number)) for piece in wanted.pieces]
     stem = ids.file_stem(wanted.item_id)
-    with tempfile.TemporaryDirectory(prefix="fsf-film-") as folder, storage.open_binary(wanted.uri) as file:
+    with tempfile.TemporaryDirectory(prefix="fsf-film-") as folder, members.open_item(wanted.uri) as file:
         made = Path(folder) / "film.mp4"
         source = _source(file, wanted.uri)
         joined = video.join(openers, times, source, made, end=end, zero_s=index.time_s(frames[0]))

@@ -121,6 +121,15 @@ def test_cells_are_opened_in_any_order(pictures):
     assert found == [b"picture 45", b"picture 3", b"picture 2", b"picture 21"]
 
 
+def test_one_item_is_opened_wherever_it_lies(pictures, archive):
+    uris = [next(open_manifest(str(path)).batches()).column("uri")[1].as_py() for path in (pictures, archive)]
+
+    for uri, expected in zip([*uris, archive], [b"picture 1", b"two", None], strict=True):
+        with members.open_item(uri) as file:
+            assert expected is None or file.read() == expected
+        assert storage.holder(uri) in {str(pictures), archive}
+
+
 def test_a_folder_of_picture_tables_is_one_list(pictures):
     (pictures.parent / "split=b").mkdir()
     table = pyarrow.parquet.read_table(pictures).slice(0, 2)
