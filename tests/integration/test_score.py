@@ -1,5 +1,6 @@
 """The scoring job in this process, on a real local Ray: what goes in comes out, as the contract says."""
 
+import datetime as dt
 import json
 from pathlib import Path
 
@@ -202,6 +203,28 @@ def test_a_precision_that_the_bundle_lacks_is_an_error(tiny_bundle: Bundle, fold
     with pytest.raises(BundleError, match=r"asked for int8, .* holds fused, plain; export it with --precisions int8"):
         score(ScoreConfig(bundle=tiny_bundle.uri, manifest=str(folder), out=str(tmp_path / "run"), precision="int8"))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_night_has_a_folder_of_its_own_and_few_files(tiny_bundle: Bundle, folder: Path, tmp_path: Path) -> None:
+    words = {
+        "bundle": tiny_bundle.uri,
+        "manifest": str(folder / "good"),
+        "provider": "cpu",
+        "part_units": 2,
+        "limit": 12,
+    }
+    small = score(ScoreConfig(out=str(tmp_path / "small"), **words))
+    out = tmp_path / "scores" / "date={date:%Y}"
+
+    summary = score(ScoreConfig(out=str(out), compact_mb=64, **words))
+
+    assert summary["out"] == str(out).replace("{date:%Y}", f"{dt.datetime.now(dt.UTC):%Y}")
+    assert summary["joined_parts"] > 1
+    assert len([*run.receipts(summary["out"])]) == 1 < len([*run.receipts(small["out"])])
+    assert run.verify(summary["out"]) == []
+    assert (summary["items"], summary["classes"]) == (small["items"], small["classes"])
+    with pytest.raises(OutputError, match="selection"):
+        score(ScoreConfig(out=summary["out"], **{**words, "limit": 11}))
 
 
 def _rows(out: Path, table: str) -> list[dict]:
