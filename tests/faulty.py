@@ -30,6 +30,9 @@ class Faulty:
     slow_down_always: bool = False
     delay_s: float = 0.0
     """How long every answer takes."""
+    at_once: int = 0
+    """Requests that are being answered."""
+    most_at_once: int = 0
     passed_bytes: int = 0
     """Of all answers."""
     counts: Counter[str] = field(default_factory=Counter)
@@ -64,6 +67,18 @@ class _Server(http.server.ThreadingHTTPServer):
         super().__init__(*words)
         self.state, self.lock, self.closing = Faulty(), threading.Lock(), threading.Event()
 
+    @contextlib.contextmanager
+    def busy(self) -> Iterator[None]:
+        """Count a request for as long as it is under way."""
+        with self.lock:
+            self.state.at_once += 1
+            self.state.most_at_once = max(self.state.most_at_once, self.state.at_once)
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.state.at_once -= 1
+
     def fault(self) -> str:
         """What happens to the next request; nothing for most."""
         with self.lock:
@@ -84,6 +99,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         pass
 
     def _serve(self) -> None:
+        with self.server.busy():
+            self._serve_one()
+
+    def _serve_one(self) -> None:
         data = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         fault = self.server.fault()
         if fault in {"error", "slow_down"}:

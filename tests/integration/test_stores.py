@@ -155,7 +155,7 @@ def test_a_store_that_refuses_ends_the_job_in_seconds_and_in_words(
     assert code == 2
     assert words in said
     assert "testadminsecret" not in said
-    assert time.monotonic() - begun < 20
+    assert time.monotonic() - begun < 30
 
 
 def test_media_in_a_bucket_that_is_not_there_end_the_job_before_it_begins(seaweed, home, reached, tmp_path, capsys):
@@ -235,7 +235,6 @@ def test_a_store_that_only_throttles_is_said_to_throttle(seaweed, reached, monke
 
 
 def test_many_small_files_are_fetched_at_once(seaweed, reached):
-    """One after the other they would take 24 times the delay."""
     reached(seaweed.environment)
     uris = [f"s3://data/many/{number}" for number in range(24)]
     for uri in uris:
@@ -243,7 +242,6 @@ def test_many_small_files_are_fetched_at_once(seaweed, reached):
     with faulty.in_front_of(seaweed.port) as proxy:
         reached(seaweed.environment | {"AWS_ENDPOINT_URL": proxy.url})
         proxy.delay_s = 0.2
-        begun = time.monotonic()
 
         found = []
         for opening in storage.open_ahead(uris, schemes=("s3",)):
@@ -251,7 +249,7 @@ def test_many_small_files_are_fetched_at_once(seaweed, reached):
                 found.append(file.read().decode())
 
         assert found == uris
-        assert time.monotonic() - begun < 0.5 * 24 * 0.2
+        assert 8 <= proxy.most_at_once <= 16
         assert proxy.counts["passed"] == 48  # what the store says of it, and the bytes
 
 
