@@ -38,7 +38,7 @@ MASKS = _table(
     _column("width_px", pa.int32(), "columns of the source picture, upright", unit="pixel"),
     _column("mask", MASK_IMAGE, "class map as a PNG: pixel value = class_id; indexed with the class palette"),
     _column("overlay", pa.string(), "path of the overlay inside the run folder, where asked for", nullable=True),
-    _column("item_sha256", pa.string(), "sha256 of the source bytes; null for a video", nullable=True),
+    _column("item_sha256", pa.string(), "sha256 of the source bytes; null for a video in a store", nullable=True),
     _column(
         "item_version", pa.string(), "size and time of the source bytes, or the etag of their store", nullable=True
     ),

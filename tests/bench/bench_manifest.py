@@ -15,10 +15,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet
 
-from fsf_core import run
+from fsf_core import geometry, images, run
 from fsf_core.manifest import open_manifest
 from fsf_core.score import job
-from fsf_core.score.pipeline import blocks_of
+from fsf_core.score.shares import work_of
+from fsf_core.stages.decode import DecodeSettings
 
 BATCH = 1_000_000
 
@@ -41,7 +42,11 @@ def main() -> None:
             pending = manifest.items - job._done_items(manifest, nothing)
         with _timed("first wave in blocks"):
             wave = next(job._waves(job._pending_rows(manifest, nothing, {})))
-            blocks = blocks_of(wave, tasks=8)
+            settings = DecodeSettings(
+                profile=geometry.PROFILES["fastsegformer"], limits=images.Limits(), extra=manifest.extra,
+                segment_frames=64, overlays=False, schemes=("s3",),
+            )  # fmt: skip
+            blocks = work_of(wave, settings, tasks=8, item_s=120.0)
         print(f"{pending:,} pending, {wave.num_rows:,} rows in {len(blocks):,} blocks")
 
 
