@@ -37,6 +37,8 @@ PEERS = ("seed_ort", "seed_ort_plain", "seed_torch", "ray_docs", "daft", "datalo
 MEGAPIXELS_12 = (3000, 4000)
 CASES = ("p512", "int8_p512", "e512", "mp12", "mask_12mp", "null", "memory")
 FULL_ONLY = ("video",)
+SHORT_RUN = 2_000
+"""Frames of the null model to compare a longer run with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +73,7 @@ def main() -> None:
     """Run what was asked for and print the tables and the JSON line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--full", action="store_true")
-    parser.add_argument("--only", default="", help=f"some of {','.join(CASES + FULL_ONLY)}")
+    parser.add_argument("--only", default="", help=f"some of {','.join(CASES + FULL_ONLY)}; memory needs null")
     parser.add_argument("--peers", default=",".join(PEERS))
     parser.add_argument("--frames", type=int, help="pictures of 512×512; 12 megapixels: a fifth of it")
     given = parser.parse_args()
@@ -88,8 +90,8 @@ def main() -> None:
         "mp12": lambda: measure(mp12, home, peers),
         "video": lambda: video(home, frames=1500),
         "mask_12mp": mask_12mp,
-        "null": lambda: null(home, frames=6000 if given.full else 2000),
-        "memory": lambda: memory(home, frames=20_000 if given.full else 6_000),
+        "null": lambda: null(home, frames=20_000 if given.full else 6_000),
+        "memory": lambda: memory(found["null"]),
     }
     frames = given.frames or (2000 if given.full else 240)
     p512 = Case(name="p512", letter="p", height_px=512, width_px=512, frames=frames)
@@ -180,38 +182,35 @@ def mask_12mp() -> dict[str, float]:
 def null(home: Path, *, frames: int) -> dict[str, Any]:
     """What the pipeline itself costs a frame: a model that answers at once, 512×512 JPEG bytes to committed Parquet.
 
-    CPU of all processes of the job, Ray's included, while the middle of the parts was committed: no start is in it.
+    CPU of all processes of the job, Ray's included: that of a long run less that of a short one, so that no start is in
+    it.
     """
     bundle = null_model(home)
-    case = Case(name="null", letter="", height_px=512, width_px=512, frames=40)
-    manifest = listed(draw(case, home / "null-512"), home / "null.csv", frames)
-    out = home / "run-null"
-    reading = meter.run([*score_words(bundle, manifest, out)])
-    commits = bench.commits(str(out))
-    start, end = len(commits) // 3, len(commits) * 9 // 10
-    done = sum(number for _, number in commits[start + 1 : end + 1])
-    cpu_s = reading.cpu_at(commits[end][0]) - reading.cpu_at(commits[start][0])
-    print(f"\nnull: {frames} JPEGs of 512×512 through a model that answers at once")
-    print(f"  {1e3 * cpu_s / done:.2f} ms of CPU a frame, {reading.cpu_s[-1]:.0f} s of CPU in all")
+    pictures = draw(Case(name="null", letter="", height_px=512, width_px=512, frames=40), home / "null-512")
+    counts = (SHORT_RUN, frames)
+    cpu_s, peaks = [], []
+    for count in counts:
+        manifest = listed(pictures, home / f"null-{count}.csv", count)
+        reading = meter.run(score_words(bundle, manifest, home / f"run-null-{count}"))
+        cpu_s.append(reading.cpu_s[-1])
+        peaks.append(reading.peak_mb)
+    each_ms = 1e3 * (cpu_s[1] - cpu_s[0]) / (counts[1] - counts[0])
+    print(f"\nnull: {counts[0]:,} and {counts[1]:,} JPEGs of 512×512 through a model that answers at once")
+    print(f"  {each_ms:.2f} ms of CPU a frame; {cpu_s[0]:.0f} and {cpu_s[1]:.0f} s of CPU in all")
     return {
-        "cpu_ms_per_frame": round(1e3 * cpu_s / done, 2),
-        "start_cpu_s": round(reading.cpu_at(commits[0][0]), 1),
+        "cpu_ms_per_frame": round(each_ms, 2),
+        "start_cpu_s": round(cpu_s[0] - each_ms * counts[0] / 1e3, 1),
         "stages_ms": stages(bundle, manifest, 512, home),
+        "peaks_mb": [round(peak) for peak in peaks],
+        "frames": list(counts),
     }
 
 
-def memory(home: Path, *, frames: int) -> dict[str, float]:
-    """Peak memory of a long run over that of a short one, small pictures through the null model."""
-    bundle = null_model(home)
-    case = Case(name="memory", letter="", height_px=128, width_px=128, frames=40)
-    pictures = draw(case, home / "null-128")
-    peaks = []
-    for number in (2000, frames):
-        manifest = listed(pictures, home / f"memory-{number}.csv", number)
-        reading = meter.run(score_words(bundle, manifest, home / f"run-memory-{number}"))
-        peaks.append(reading.peak_mb)
-    print(f"\nmemory: {peaks[0]:.0f} MB at the peak of 2,000 frames, {peaks[1]:.0f} MB of {frames:,}")
-    return {"growth": round(peaks[1] / peaks[0], 3), "peak_mb": round(peaks[1]), "frames": frames}
+def memory(beside: dict[str, Any]) -> dict[str, float]:
+    """Peak memory of the long run of the null model over that of the short one."""
+    (short, long), (few, many) = beside["peaks_mb"], beside["frames"]
+    print(f"\nmemory: {short} MB at the peak of {few:,} frames, {long} MB of {many:,}")
+    return {"growth": round(long / short, 3), "peak_mb": long, "frames": many}
 
 
 def score_words(bundle: Path, manifest: Path, out: Path, *more: str) -> list[str]:
