@@ -39,7 +39,7 @@ bench-full: setup
 
 # The versions that the tests passed with; no addresses and no hashes, so that every index serves it.
 constraints:
-	$(V)/bin/uv pip compile -q --universal --python-version 3.11 --extra cuda --extra export --extra dev --extra bench --extra s3 --extra gcs --extra azure \
+	$(V)/bin/uv pip compile -q --universal --python-version 3.11 --extra cuda --extra export --extra dev --extra bench --extra s3 --extra gcs --extra azure --extra delta \
 	  --no-annotate --no-header --no-emit-index-url -o constraints.txt pyproject.toml
 
 clean:

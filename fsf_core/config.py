@@ -186,6 +186,9 @@ class ScoreConfig:
     forward from it and cost no model call."""
     reuse_by: Literal["sha256", "version"] = "sha256"
     """How a source is known to be unchanged: sha256 reads it whole; version asks for size and time, or the etag."""
+    delta: str | None = None
+    """Put the rows of the finished run into the Delta tables masks, class_stats and failures below this folder, each in
+    one atomic commit; rows of the same run are replaced."""
     max_failed_share: float = 1.0
     """Share of failed items, 0 to 1, above which a finished run ends with exit code 3."""
     early_items: int = 200

@@ -18,7 +18,7 @@ from fsf_core.score.cluster import cluster, our_error  # isort: split
 
 import ray
 
-from fsf_core import __version__, ids, render, run, storage, timeline
+from fsf_core import __version__, ids, publication, render, run, storage, timeline
 from fsf_core.bundle import Bundle, load_bundle
 from fsf_core.carry import CarrySettings
 from fsf_core.compaction import compact
@@ -56,6 +56,8 @@ def score(config: ScoreConfig) -> dict[str, Any]:
     started = time.monotonic()
     out = _out(config)
     run.require_usable(out)
+    if config.delta:
+        publication.require_delta()
     manifest = open_manifest(config.manifest, plan.selection(config))
     _require_stores(manifest)
     with contextlib.ExitStack() as stack:
@@ -86,6 +88,8 @@ def score(config: ScoreConfig) -> dict[str, Any]:
         others = [*timeline.write_video_stats(out), *render.listed(out)]
         summary["seconds"] = round(time.monotonic() - started, 3)
         run.publish(out, summary, success=True, others=others)
+        if config.delta:
+            summary["delta_versions"] = publication.publish_delta(out, storage.absolute(config.delta))
         return summary
 
 

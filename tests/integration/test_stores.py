@@ -11,8 +11,9 @@ from typing import Any
 
 import fsspec
 import pytest
+from deltalake import DeltaTable
 
-from fsf_core import lease, run, storage
+from fsf_core import lease, publication, run, storage
 from fsf_core.bundle import Bundle
 from fsf_core.errors import FetchError, OutputError, StorageError
 from jobs.fsf import main
@@ -308,3 +309,20 @@ def test_a_killed_job_is_resumed_on_the_bucket_by_the_same_command(seaweed, home
     assert code == 0, said
     assert _tables("s3://data/killed/run") == on_disk
     assert run.verify("s3://data/killed/run") == []
+
+
+# --- tables that many runs share ---
+
+
+def test_a_run_on_disk_becomes_rows_of_delta_tables_in_a_bucket_in_one_commit_each(seaweed, reached, tmp_path):
+    reached(seaweed.environment)
+    night = str(tmp_path / "night")
+    with run.open_run(night, fingerprint={}, details={}):
+        ledger.commit(night, ledger.image("a"), ledger.image("b"))
+    folder = storage.join(seaweed.bucket, "shared")
+    first, second = (publication.publish_delta(night, folder) for _ in range(2))
+
+    options = {"allow_http": "true"}
+    masks = DeltaTable(storage.join(folder, "masks"), storage_options=options).to_pyarrow_table()
+    assert sorted(masks.column("item_id").to_pylist()) == ["a", "b"]
+    assert second["masks"] == first["masks"] + 1
