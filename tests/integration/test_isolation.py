@@ -101,7 +101,7 @@ def test_the_reason_holds_the_last_words_of_this_item_only(tmp_path: Path) -> No
         "2.png": crashers.picture("chatter"),
         "3.png": crashers.picture("kill"),
     }
-    hungry, _, killed = _isolated(_rows(files, tmp_path), ChildLimits(item_s=20.0, memory_bytes=1 << 30)).to_pylist()
+    hungry, _, killed = _isolated(_rows(files, tmp_path), ChildLimits(item_s=20.0, memory_bytes=768 << 20)).to_pylist()
 
     assert "MemoryError" in hungry["error_message"]
     assert "no words" in killed["error_message"]
