@@ -43,9 +43,9 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return export(request, out=str(tmp_path_factory.mktemp("bundles") / "tiny")).bundle
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def ray_here() -> Iterator[None]:
-    """One cluster for all jobs that run in this process: its workers are warm from the second job on."""
+    """One cluster for all jobs that a module runs in this process: its workers are warm from the second job on."""
     from fsf_core.score.cluster import start_here  # isort: split
 
     import ray
