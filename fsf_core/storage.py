@@ -62,6 +62,10 @@ _SIGNED = re.compile(
 )
 
 
+SHORTEST_PASSWORD = 4
+"""A shorter one is hidden in its place before the @ only, lest it be found inside every other word."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Entry:
     """One file of a listing."""
@@ -560,20 +564,20 @@ def _reasons(uri: str) -> Iterator[None]:
     except StorageError as error:
         raise FetchError(str(error)) from error
     except patience.OutOfPatienceError as error:
-        raise FetchError(f"{redact(uri)} cannot be read: {redact(str(error))}; {_do(error, uri)}") from error
+        raise FetchError(f"{redact(uri)} cannot be read: {_said_of(error, uri)}; {_do(error, uri)}") from error
     except FileNotFoundError as error:
         # fsspec says so of web servers that answer anything but the file; the cause tells.
         on_web = error.__cause__ and scheme(uri) in {"http", "https"}
-        found = f"cannot be fetched ({redact(str(error.__cause__))})" if on_web else "does not exist"
+        found = f"cannot be fetched ({_said_of(error.__cause__, uri)})" if on_web else "does not exist"
         do = _do(error, uri) if not is_local(uri) and patience.reason(error) == "bucket" else ""
         raise FetchError(f"{redact(uri)} {found}; {do or 'correct the address or restore the file'}") from error
     except PermissionError as error:
         do = "grant read access" if is_local(uri) else _do(error, uri)
-        raise FetchError(f"{redact(uri)} may not be read: {redact(str(error))}; {do}") from error
+        raise FetchError(f"{redact(uri)} may not be read: {_said_of(error, uri)}; {do}") from error
     except Exception as error:
         # Every store has exceptions of its own, few of them OSErrors.
         do = _do(error, uri) or "check the address and the store, then start again"
-        raise FetchError(f"{redact(uri)} cannot be read: {_said(error)}; {do}") from error
+        raise FetchError(f"{redact(uri)} cannot be read: {_said(error, uri)}; {do}") from error
 
 
 @contextlib.contextmanager
@@ -587,16 +591,34 @@ def _refusals(uri: str, asked: str) -> Iterator[None]:
         do = ("" if is_local(uri) else _do(error, uri)) or "check the address, the rights and the free space"
         if isinstance(error, FileNotFoundError) and scheme(uri) in _OBJECT_STORES:
             do = "create the bucket, or correct its name"  # nothing else can be missing there
-        raise StorageError(f"{redact(uri)} cannot be {asked}: {_said(error)}; {do}") from error
+        raise StorageError(f"{redact(uri)} cannot be {asked}: {_said(error, uri)}; {do}") from error
 
 
 def _do(error: Exception, uri: str) -> str:
     return patience.remedy(error, scheme(uri))
 
 
-def _said(error: Exception) -> str:
-    words = str(error) if isinstance(error, patience.OutOfPatienceError) else f"{type(error).__name__}: {error}"
-    return redact(words.partition("\nRequestId:")[0])  # Azure goes on with a page of XML
+def _said(error: Exception, uri: str) -> str:
+    """What kind of error it is, and its words, without secrets."""
+    if isinstance(error, patience.OutOfPatienceError):
+        return _said_of(error, uri)
+    return f"{type(error).__name__}: {_said_of(error, uri)}"
+
+
+def _said_of(error: BaseException | None, uri: str) -> str:
+    """The words of an error, without the secrets of the URI: libraries show pieces of it that look like none."""
+    words = str(error).partition("\nRequestId:")[0]  # Azure goes on with a page of XML
+    for secret in _secrets(uri):
+        words = words.replace(secret, "***")
+    return redact(words)
+
+
+def _secrets(uri: str) -> list[str]:
+    """What `redact` hides in a URI, the longest first; a password alone where it cannot be part of a word."""
+    logins = [match[0].removesuffix("@") for match in (*_PASSWORD.finditer(uri), *_TOKEN.finditer(uri))]
+    found = {*logins, *(match[0].removeprefix(match[1]) for match in _SIGNED.finditer(uri))}
+    found |= {login.partition(":")[2] for login in logins if len(login.partition(":")[2]) >= SHORTEST_PASSWORD}
+    return sorted(filter(None, found), key=len, reverse=True)
 
 
 def _patiently(uri: str, call: Callable[[], Given]) -> Given:
@@ -679,7 +701,8 @@ def _walk_local(root: Path, *, hidden: bool) -> Iterator[Entry]:
 
     def refuse(error: OSError) -> None:
         raise StorageError(
-            f"{error.filename} cannot be listed: {_said(error)}; grant access, or take it out of the folder"
+            f"{error.filename} cannot be listed: {_said(error, str(error.filename))}; grant access, or take it out of "
+            "the folder"
         ) from error
 
     for folder, folders, names in os.walk(root, onerror=refuse) if root.exists() else ():
@@ -704,7 +727,7 @@ def _filesystem(uri: str) -> Any:
     except (ImportError, ValueError) as error:
         extra = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}.get(scheme(uri), "azure")
         do = f"install fsf[{extra}]" if scheme(uri) in _OBJECT_STORES else "install the library of this store"
-        raise StorageError(f"{redact(uri)} cannot be opened: {error}; {do}") from error
+        raise StorageError(f"{redact(uri)} cannot be opened: {_said_of(error, uri)}; {do}") from error
     if scheme(uri) in {"s3", "s3a"}:
         filesystem.retries = S3_TRIES
     return filesystem

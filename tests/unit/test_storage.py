@@ -593,3 +593,25 @@ def test_a_glob_finds_links_and_leaves_folders_and_hidden_names_out(tmp_path, bu
 def test_listings_are_never_remembered():
     """Other processes write to the run; on a store with a cache of listings their receipts would stay unseen."""
     assert not storage._filesystem("memory://bucket").storage_options["use_listings_cache"]
+
+
+@pytest.mark.parametrize(
+    ("uri", "said"),
+    [
+        ("s3://KEY:s3cr3tKey@bucket/a", 'Invalid bucket name "KEY:s3cr3tKey@bucket"'),
+        ("s3://KEY:s3cr3tKey@bucket/a", "no such thing as s3cr3tKey"),
+        ("https://x/a?X-Amz-Signature=s3cr3tKey&b=1", "the value s3cr3tKey is odd"),
+        ("https://s3cr3tKey@x/a", "host s3cr3tKey@x"),
+    ],
+)
+def test_pieces_of_a_uri_in_a_librarys_words_show_no_secret(uri, said):
+    """Botocore quotes the bucket's name, login and all, without the scheme by which a URI is known."""
+    with pytest.raises(FetchError) as caught, storage._reasons(uri):
+        raise ValueError(said)
+    assert "s3cr3tKey" not in str(caught.value)
+    assert "***" in str(caught.value)
+
+
+def test_a_short_password_does_not_garble_the_reason():
+    with pytest.raises(FetchError, match="a bad parameter"), storage._reasons("s3://user:a@bucket/key"):
+        raise ValueError("a bad parameter")
