@@ -36,7 +36,9 @@ def main() -> None:
     given = parser.parse_args()
     home = Path(tempfile.mkdtemp(prefix="fsf-scaling-"))
     try:
-        pictures = draw(Case(name="s", letter="", height_px=128, width_px=128, frames=40), home / "pictures")
+        pictures = draw(
+            Case(name="s", letter="", height_px=128, width_px=128, frames=40, loop_frames=40), home / "pictures"
+        )
         counts = [int(word) for word in given.actors.split(",") if word]
         items = [int(word) for word in given.items.split(",") if word] + [1_000_000] * given.million
         found = {
