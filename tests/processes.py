@@ -52,7 +52,7 @@ class Job:
         while self.process.poll() is None and time.monotonic() < deadline:
             family = self.family()  # slow; new workers are not missed for long
             rng.shuffle(family)
-            for process, _ in itertools.product(family, range(20)):
+            for _, process in itertools.product(range(20), family):
                 if word := _at_work(process.pid, words):
                     with contextlib.suppress(psutil.NoSuchProcess):
                         process.kill()

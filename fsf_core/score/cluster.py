@@ -132,6 +132,19 @@ def our_error(error: BaseException) -> FSFError | None:
     return None
 
 
+@contextlib.contextmanager
+def unwrapped() -> Iterator[None]:
+    """Let an error of ours that a worker raised out as it is, without what Ray wrapped around it.
+
+    Raises:
+        FSFError: what the worker raised.
+    """
+    try:
+        yield
+    except ray.exceptions.RayError as error:
+        raise our_error(error) or error from None
+
+
 def _lent() -> dict[str, str]:
     """The store settings of this process that the nodes of a joined cluster may lack."""
     wanted = (name for name in os.environ if name.startswith(STORE_VARIABLES) and not name.startswith(NODE_VARIABLES))

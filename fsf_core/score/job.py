@@ -14,9 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 # Before ray: it reads its environment when it is imported.
-from fsf_core.score.cluster import cluster, our_error  # isort: split
-
-import ray
+from fsf_core.score.cluster import cluster, unwrapped  # isort: split
 
 from fsf_core import __version__, ids, publication, render, run, storage, timeline
 from fsf_core.bundle import Bundle, load_bundle
@@ -116,10 +114,8 @@ def _score_pending(
     )
     with progress(watch, pending - reused):
         for wave in _waves(_pending_rows(manifest, done, tried)):
-            try:
+            with unwrapped():
                 run_wave(wave, flow, watch)
-            except ray.exceptions.RayError as error:
-                raise our_error(error) or error from None
     return {
         "provider": flow.provider,
         "actors": flow.actors,

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 # Before ray: it reads its environment when it is imported.
-from fsf_core.score.cluster import in_words, joined, largest_node_cpus, our_error, resources  # isort: split
+from fsf_core.score.cluster import in_words, joined, largest_node_cpus, resources, unwrapped  # isort: split
 
 import ray
 
@@ -142,10 +142,8 @@ def _provider(config: ScoreConfig, bundle: Bundle) -> session.Provider:
     with_gpu = has_gpu and config.provider != "cpu"
     if with_gpu or joined(config.ray_address):
         remote: Any = ray.remote(num_cpus=1, num_gpus=int(with_gpu), max_retries=0)(_probe)
-        try:
+        with unwrapped():
             found: tuple[session.Provider, str] = ray.get(remote.remote(bundle.uri, bundle.sha256, config.provider))
-        except ray.exceptions.RayError as error:
-            raise our_error(error) or error from None
     else:
         found = _probe(bundle.uri, bundle.sha256, config.provider)  # here is where the actors will be
     provider, note = found
@@ -196,10 +194,8 @@ def exported(config: ScoreConfig, out: str) -> str:
         "precisions": () if config.precision == "fp32" else (config.precision,),
     }
     task = ray.remote(num_cpus=1, max_retries=0)(_export)
-    try:
+    with unwrapped():
         ray.get(task.remote(request, folder))
-    except ray.exceptions.RayError as error:
-        raise our_error(error) or error from None
     return folder
 
 

@@ -13,7 +13,7 @@ import ray
 
 from fsf_core import ids, run
 from fsf_core.carry import CarrySettings, carry
-from fsf_core.score.cluster import our_error, resources
+from fsf_core.score.cluster import resources, unwrapped
 from fsf_core.score.pipeline import DECODE_CPUS
 
 DECIDES_NOT = ("manifest", "columns", "selection")
@@ -61,10 +61,8 @@ def carry_forward(rows: Iterable[pa.Table], settings: CarrySettings) -> int:
 def _ended(under_way: list[Any]) -> int:
     """Wait for one task, take it off the list; returns the items that it carried."""
     ended, under_way[:] = ray.wait(under_way, num_returns=1)
-    try:
+    with unwrapped():
         found: tuple[int, Any] = ray.get(ended[0])
-    except ray.exceptions.RayError as error:
-        raise our_error(error) or error from None
     return found[0]
 
 
