@@ -155,7 +155,7 @@ def measure(class_map_HW: ClassMap, *, num_classes: int) -> FrameMask:
     )
 
 
-def _axis(pixels: int, cells: int) -> kernels.Axis:
+def _axis(pixels: int, cells: int) -> "kernels.Axis":
     """Between which two samples the centre of every pixel lies, and how far along (half-pixel centres).
 
     Band b lies between sample b-1 and sample b; the first and the last band have one sample only.

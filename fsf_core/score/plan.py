@@ -22,7 +22,7 @@ from fsf_core.config import Colours, ScoreConfig, parse_colours, parse_shard
 from fsf_core.errors import BundleError, ClusterError, ConfigError, ProviderError
 from fsf_core.isolation import ChildLimits
 from fsf_core.manifest import Manifest, Selection
-from fsf_core.score.pipeline import DECODE_CPUS, GPU_PROVIDERS, MASK_CPUS, WRITE_CPUS, Flow
+from fsf_core.score.pipeline import GPU_PROVIDERS, Flow, cpus_beside_actors
 from fsf_core.stages.decode import DecodeSettings
 from fsf_core.stages.infer import probe
 from fsf_core.stages.mask import MaskSettings
@@ -47,8 +47,9 @@ def flow_of(config: ScoreConfig, *, bundle: Bundle, manifest: Manifest, opened: 
         bundle=bundle,
         variant=variant_of(config.precision, fused=fused),
         provider=provider,
-        actors=_actor_count(config, gpu=gpu),
-        batch_frames=config.batch_frames or (32 if gpu else 8),
+        actors=_actor_count(config, provider),
+        masks_apart=gpu,
+        batch_frames=config.batch_frames or (32 if gpu else 4),
         threads=config.threads,
         engine_cache=config.engine_cache,
         part_units=config.part_units or max(32, min(4096, pending // 256)),
@@ -156,15 +157,15 @@ def _probe(uri: str, sha256: str, provider: session.Asked) -> tuple[session.Prov
     return probe(uri, sha256, provider=provider)
 
 
-def _actor_count(config: ScoreConfig, *, gpu: bool) -> int:
+def _actor_count(config: ScoreConfig, provider: session.Provider) -> int:
     """How many actors fit beside the other stages; a pool that takes every CPU would wait for itself for ever.
 
     Raises:
         ClusterError: they do not fit.
     """
-    others = DECODE_CPUS + MASK_CPUS + WRITE_CPUS
+    others = cpus_beside_actors(provider)
     room = int(resources()["CPU"] - others)
-    if gpu:
+    if provider in GPU_PROVIDERS:
         wanted = config.actors or min(room, int(resources()["GPU"]))
     elif joined(config.ray_address):
         # Actors of a lost node start again elsewhere and take CPUs before tasks do. So by default the largest node is

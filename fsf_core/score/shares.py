@@ -5,8 +5,8 @@ begins. A video that cannot be read, or ends the process that tries, is left who
 the child processes for it.
 """
 
+import itertools
 import logging
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -22,6 +22,12 @@ from fsf_core.stages.decode import DecodeSettings, pack, plan_row
 
 BLOCK_ITEMS = 64
 """Most images of one decode task: 0.1 s of work at 512×512, 4 s at 12 megapixels."""
+
+LAST_ITEMS = 8
+"""Images of the last decode tasks; each task costs some 20 ms whatever is in it."""
+
+ROUNDS = 4
+"""Every consumer gets a quarter of its share of what is left at most, so that all end at about the same time."""
 
 PLAN_CPUS = 0.5
 PLANS_IN_FLIGHT = 256
@@ -54,13 +60,13 @@ class Work:
         return self.rows.append_column("plan", pa.array([ray.get(self.plan)], pa.large_binary()))
 
 
-def work_of(wave: pa.Table, settings: DecodeSettings, *, tasks: int, item_s: float) -> list[Work]:
-    """Cut manifest rows into decode tasks: shares of videos, and images together, fewer where there are few.
+def work_of(wave: pa.Table, settings: DecodeSettings, *, consumers: int, item_s: float) -> list[Work]:
+    """Cut manifest rows into decode tasks: shares of videos, and images together, fewer towards the end.
 
     Args:
         wave: manifest rows with `done_segments`.
         settings: of the decode stage.
-        tasks: how many blocks of images there should be at least.
+        consumers: how many actors take blocks of images.
         item_s: time limit of one item.
     """
     kinds = zip(wave.column("kind").to_pylist(), wave.column("uri").to_pylist(), strict=True)
@@ -68,10 +74,23 @@ def work_of(wave: pa.Table, settings: DecodeSettings, *, tasks: int, item_s: flo
     # A slice would drag its whole wave along when it is pickled.
     videos = [wave.take(pa.array([at])) for at in np.flatnonzero(is_video)]
     pictures = wave.filter(pa.array(~is_video))
-    size = max(1, min(BLOCK_ITEMS, math.ceil(pictures.num_rows / tasks)))
-    blocks = [pictures.slice(start, size) for start in range(0, pictures.num_rows, size)]
+    cuts = block_sizes(pictures.num_rows, consumers)
+    starts = itertools.accumulate(cuts, initial=0)
+    blocks = [pictures.take(pa.array(range(start, start + size))) for start, size in zip(starts, cuts, strict=False)]
     # Videos first: the longest work must not begin last.
-    return _shares(videos, settings, item_s) + [Work(rows=block.take(pa.array(range(len(block))))) for block in blocks]
+    return _shares(videos, settings, item_s) + [Work(rows=block) for block in blocks]
+
+
+def block_sizes(items: int, consumers: int) -> list[int]:
+    """How many images each decode task gets, in order: full blocks, and smaller ones towards the end."""
+    rounds = ROUNDS * consumers
+    least = max(1, min(LAST_ITEMS, -(-items // rounds)))
+    sizes, left = [], items
+    while left:
+        size = min(left, BLOCK_ITEMS, max(least, left // rounds))
+        sizes.append(size)
+        left -= size
+    return sizes
 
 
 def _shares(videos: Sequence[pa.Table], settings: DecodeSettings, item_s: float) -> list[Work]:

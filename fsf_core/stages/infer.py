@@ -19,7 +19,7 @@ from fsf_core.session import Asked, Provider, Session
 # N frames, C channels, K classes, H×W pixels
 
 GROUP_FRAMES = 64
-"""Most frames whose answers leave together, where a batch is not larger."""
+"""Frames enough to leave together: each group costs Ray a block."""
 
 ROOM_BYTES = 256 << 20
 """Most bytes of answers that leave together."""
@@ -52,6 +52,7 @@ class Infer:
         threads: int,
         batch_frames: int,
         engine_cache: str | None = None,
+        group_frames: int = GROUP_FRAMES,
     ) -> None:
         """Load the model and prove that it runs where it should.
 
@@ -63,6 +64,7 @@ class Infer:
             threads: CPU threads of the session.
             batch_frames: frames given to the model at once.
             engine_cache: folder on this node where TensorRT keeps its engines.
+            group_frames: most frames whose answers leave together, where neither a unit nor a batch is larger.
 
         Raises:
             BundleError: the bundle is another one than the job was started with.
@@ -70,6 +72,7 @@ class Infer:
         """
         bundle = _the_bundle(bundle_uri, bundle_sha256)
         self._batch_frames = batch_frames
+        self._most_frames = max(batch_frames, group_frames)
         self._profile = bundle.profile
         self._levels_C256 = bundle.profile.levels()
         self._logits_KHW = bundle.signature.output_shape[1:]
@@ -109,7 +112,7 @@ class Infer:
             pixels = pc.multiply(pc.struct_field(sizes, "height_px"), pc.struct_field(sizes, "width_px"))
             each = 2 * (pc.max(pixels).as_py() or 1)  # a class map has one byte a pixel, or two
         fitting = max(1, ROOM_BYTES // each)
-        most = min(fitting, max(self._batch_frames, GROUP_FRAMES))
+        most = min(fitting, self._most_frames)
         return most // self._batch_frames * self._batch_frames or most
 
     def _plain(self, frames_NHWC: NDArray[np.uint8], counts: list[int]) -> pa.LargeBinaryArray:

@@ -242,7 +242,7 @@ def seed_video(task: Task) -> float:
 
 
 def bare(model: Path, seconds: float) -> float:
-    """Frames/s of the model alone, on inputs that lie ready: a process a core, one thread, batches of 8, as in fsf."""
+    """Frames/s of the model alone, on inputs that lie ready: a process a core, one thread, batches of 4, as in fsf."""
     words = [sys.executable, "-m", "tests.bench.peers", "bare_one", "--model", str(model), "--seconds", str(seconds)]
     started = [subprocess.Popen(words, stdout=subprocess.PIPE) for _ in range(os.cpu_count() or 1)]
     return sum(json.loads(one.communicate()[0])["steady"] for one in started)
@@ -251,7 +251,7 @@ def bare(model: Path, seconds: float) -> float:
 def bare_one(model: Path, seconds: float) -> float:
     """One of the processes, for so many seconds after its neighbours are likely to run too."""
     session = ort_session(model, threads=1)
-    batch = np.random.default_rng(0).random((8, 3, SIDE, SIDE), np.float32)
+    batch = np.random.default_rng(0).random((4, 3, SIDE, SIDE), np.float32)
     ready = time.perf_counter() + 2
     while time.perf_counter() < ready:
         session.run(None, {"input": batch})

@@ -90,9 +90,7 @@ def test_kill_9_of_the_driver_at_random_points_changes_nothing(
     assert not alive, f"Ray outlived its driver: {alive}"
 
 
-@pytest.mark.parametrize(
-    "victims", [("guarded_decode", "mask", "Write"), ("Infer", "Watch")], ids=["workers", "actors"]
-)
+@pytest.mark.parametrize("victims", [("guarded_decode", "Write"), ("InferAndMask", "Watch")], ids=["workers", "actors"])
 def test_kill_9_of_processes_of_ray_is_not_noticed(
     victims: tuple[str, ...], words: list[str], unbroken: Path, tmp_path: Path, rng: random.Random
 ) -> None:

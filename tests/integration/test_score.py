@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -13,6 +14,7 @@ from fsf_core import masks, run
 from fsf_core.bundle import Bundle, read_model
 from fsf_core.config import ScoreConfig
 from fsf_core.errors import BundleError, ManifestError, OutputError, ProviderError
+from fsf_core.score import plan
 from fsf_core.score.job import score
 from fsf_core.session import Session
 from tests import assets, clips
@@ -48,6 +50,25 @@ def _seed_path(image_HWC: np.ndarray, bundle: Bundle) -> np.ndarray:
     probabilities = powers / powers.sum(0)
     height_px, width_px = image_HWC.shape[:2]
     return np.stack([cv2.resize(plane, (width_px, height_px)) for plane in probabilities]).argmax(0)
+
+
+def test_masks_made_by_tasks_of_their_own_as_beside_a_gpu_are_the_same(
+    finished: tuple[Path, dict], folder: Path, tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned = plan.flow_of
+    monkeypatch.setattr(plan, "flow_of", lambda *args, **more: replace(planned(*args, **more), masks_apart=True))
+    config = ScoreConfig(
+        bundle=tiny_bundle.uri, manifest=str(folder), out=str(tmp_path / "apart"), provider="cpu", segment_frames=8
+    )
+    score(config)
+
+    for name in ("masks", "class_stats", "failures"):
+        ours, theirs = (
+            run.read_table(out, name).drop_columns(["run_id"] if name == "masks" else [])
+            for out in (str(finished[0]), config.out)
+        )
+        keys = [(key, "ascending") for key in ("item_id", "frame_index", "class_id") if key in ours.column_names]
+        assert ours.sort_by(keys).equals(theirs.sort_by(keys)), name
 
 
 def test_every_item_ends_as_frames_or_as_a_failure(finished: tuple[Path, dict], folder: Path) -> None:
