@@ -218,7 +218,8 @@ class ScoreConfig:
     threads: Annotated[int, Parameter(group=_SCALE)] = 1
     """CPU threads of each actor's session; more actors with one thread each are faster."""
     segment_frames: Annotated[int, Parameter(group=_SCALE)] = 64
-    """Most frames of a video in one work unit, which is what a resumed run does again at most."""
+    """Most frames of a video in one work unit, which is what a resumed run does again at most; fewer where a model of
+    many classes answers with more than 256 MiB for them."""
     part_units: Annotated[int | None, Parameter(group=_SCALE)] = None
     """Work units in one Parquet file. Without it: grows with the manifest, from 32 to 4,096."""
     compact_mb: Annotated[int | None, Parameter(group=_SCALE)] = None

@@ -23,8 +23,8 @@ from fsf_core.errors import BundleError, ClusterError, ConfigError, ProviderErro
 from fsf_core.isolation import ChildLimits
 from fsf_core.manifest import Manifest, Selection
 from fsf_core.score.pipeline import GPU_PROVIDERS, Flow, cpus_beside_actors
-from fsf_core.stages.decode import DecodeSettings
-from fsf_core.stages.infer import probe
+from fsf_core.stages.decode import TASK_SEGMENTS, DecodeSettings
+from fsf_core.stages.infer import ROOM_BYTES, probe
 from fsf_core.stages.mask import MaskSettings
 from fsf_core.stages.write import WriteSettings
 
@@ -42,6 +42,7 @@ def flow_of(config: ScoreConfig, *, bundle: Bundle, manifest: Manifest, opened: 
     gpu = provider in GPU_PROVIDERS
     fused = gpu and config.mask_size == "original" and variant_of(config.precision, fused=True) in bundle.variants
     rows_columns = bundle.signature.output_shape[2:]
+    segment_frames = _segment_frames(config, bundle)
     limits = images.Limits(max_bytes=config.max_bytes, max_pixels=config.max_pixels, max_side_px=config.max_side_px)
     return Flow(
         bundle=bundle,
@@ -57,7 +58,8 @@ def flow_of(config: ScoreConfig, *, bundle: Bundle, manifest: Manifest, opened: 
             profile=bundle.profile,
             limits=limits,
             extra=manifest.extra,
-            segment_frames=config.segment_frames,
+            segment_frames=segment_frames,
+            task_segments=TASK_SEGMENTS * config.segment_frames // segment_frames,
             overlays=config.overlays,
             schemes=config.schemes,
             sampling=config.sampling(),
@@ -112,10 +114,16 @@ def fingerprint(config: ScoreConfig, bundle: Bundle, manifest: Manifest) -> dict
         "mask_size": config.mask_size,
         "overlays": config.overlays,
         "clear_background": config.clear_background,
-        "segment_frames": config.segment_frames,
+        "segment_frames": _segment_frames(config, bundle),
         **({"selection": chosen} if chosen else {}),
         **({"sampling": asdict(sampling)} if sampling != video.EVERY_FRAME else {}),
     }
+
+
+def _segment_frames(config: ScoreConfig, bundle: Bundle) -> int:
+    """Frames of one unit: as asked, or as many as have room with all their answers, which stay together."""
+    frame_bytes = int(np.prod(bundle.signature.output_shape[1:])) * np.dtype(np.float32).itemsize
+    return max(1, min(config.segment_frames, ROOM_BYTES // frame_bytes))
 
 
 def require_precision(config: ScoreConfig, bundle: Bundle) -> None:
@@ -140,21 +148,22 @@ def _provider(config: ScoreConfig, bundle: Bundle) -> session.Provider:
             f"asked for {config.provider}, found no GPU in the cluster ({in_words()}); add a GPU node or pass "
             "--provider cpu"
         )
+    asked = (bundle.uri, bundle.sha256, variant_of(config.precision, fused=False), config.provider)
     with_gpu = has_gpu and config.provider != "cpu"
     if with_gpu or joined(config.ray_address):
         remote: Any = ray.remote(num_cpus=1, num_gpus=int(with_gpu), max_retries=0)(_probe)
         with unwrapped():
-            found: tuple[session.Provider, str] = ray.get(remote.remote(bundle.uri, bundle.sha256, config.provider))
+            found: tuple[session.Provider, str] = ray.get(remote.remote(*asked))
     else:
-        found = _probe(bundle.uri, bundle.sha256, config.provider)  # here is where the actors will be
+        found = _probe(*asked)  # here is where the actors will be
     provider, note = found
     if config.provider == "auto":
         log.info("event=provider asked=auto took=%s note=%r", provider, note)
     return provider
 
 
-def _probe(uri: str, sha256: str, provider: session.Asked) -> tuple[session.Provider, str]:
-    return probe(uri, sha256, provider=provider)
+def _probe(uri: str, sha256: str, variant: str, provider: session.Asked) -> tuple[session.Provider, str]:
+    return probe(uri, sha256, variant=variant, provider=provider)
 
 
 def _actor_count(config: ScoreConfig, provider: session.Provider) -> int:

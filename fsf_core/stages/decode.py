@@ -27,7 +27,7 @@ VIDEO_PICTURE_QUALITY = 95
 STALL_S = 60.0
 """Longest time that a video may take for one more frame."""
 TASK_SEGMENTS = 8
-"""Segments that one task decodes of a long video: with 64 frames each, 4 s of work at 1080p."""
+"""Segments of a task, unless it is told otherwise: with 64 frames each, 4 s of work at 1080p."""
 
 SAME_LOSS = Failure(stage="decode", error_type="DecodeError", error_message="see the first failure of this video")
 """Segments behind the first that lost frames: they fail, and are tried again, with it."""
@@ -51,6 +51,8 @@ class DecodeSettings:
     """Which frames of a video are wanted."""
     max_frames: int = video.MAX_FRAMES
     """Most frames of one video, wanted or not."""
+    task_segments: int = TASK_SEGMENTS
+    """Segments that one task decodes of a long video."""
 
 
 def no_alarm(running: bool) -> None:  # noqa: FBT001 - a switch
@@ -224,7 +226,7 @@ def plan_row(row: Mapping[str, Any], settings: DecodeSettings) -> Plan | None:
         if not _is_video(file.read(HEAD_BYTES), row["kind"]):
             return None
         likely = video.likely_frames(_source(file, row["uri"]))
-        if likely is not None and likely < TASK_SEGMENTS * settings.segment_frames:
+        if likely is not None and likely < settings.task_segments * settings.segment_frames:
             return None
         plan = _plan(file, row["uri"], settings)
         return plan if len(plan.tasks) > 1 else None
@@ -241,7 +243,7 @@ def _plan(file: BinaryIO, uri: str, settings: DecodeSettings) -> Plan:
             index,
             wanted,
             segment_frames=settings.segment_frames,
-            span_segments=TASK_SEGMENTS,
+            span_segments=settings.task_segments,
             dense=not settings.sampling.keyframes_only,
         )
     return Plan(index=index, item_sha256=_sha256(uri), tasks=tasks)

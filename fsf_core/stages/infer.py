@@ -25,7 +25,7 @@ ROOM_BYTES = 256 << 20
 """Most bytes of answers that leave together."""
 
 
-def probe(bundle_uri: str, bundle_sha256: str, *, provider: Asked) -> tuple[Provider, str]:
+def probe(bundle_uri: str, bundle_sha256: str, *, variant: str, provider: Asked) -> tuple[Provider, str]:
     """Load the model as an actor would, and let it go.
 
     Returns:
@@ -35,7 +35,7 @@ def probe(bundle_uri: str, bundle_sha256: str, *, provider: Asked) -> tuple[Prov
         BundleError: the bundle is another one than the job was started with.
         ProviderError: the provider is not the one asked for.
     """
-    loaded = Session(read_model(_the_bundle(bundle_uri, bundle_sha256)), provider=provider)
+    loaded = Session(read_model(_the_bundle(bundle_uri, bundle_sha256), variant), provider=provider)
     return loaded.provider, loaded.provider_note
 
 

@@ -34,12 +34,10 @@ from tests.bench import bench_masks, meter
 
 CLASSES = ("background", "sunburn", "ulcer", "wind_scarring")
 PEERS = ("seed_ort", "seed_ort_plain", "seed_torch", "ray_docs", "daft", "dataloader")
-POOLED = ("fsf", "ray_docs", "daft")
+POOLED = ("ray_docs", "daft")
 MEGAPIXELS_12 = (3000, 4000)
 CASES = ("p512", "int8_p512", "e512", "mp12", "mask_12mp", "null", "memory")
 FULL_ONLY = ("video",)
-SHORT_RUN = 2_000
-"""Frames of the null model to compare a longer run with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,14 +49,18 @@ class Case:
     """Which FastSegFormer."""
     height_px: int
     width_px: int
+    part_units: int
+    """Of fsf; small enough for a rate between commits."""
     frames: int
-    """For fsf, and for the peers that start pools of workers."""
+    """For fsf, which commits part by part."""
+    peer_frames: int
+    """For the peers that start pools of workers, and note every batch."""
     loop_frames: int
     """For the loops, whose rate is the same from the first picture on; the first of the same pictures."""
 
     def frames_of(self, contender: str) -> int:
         """How many pictures a contender gets."""
-        return self.frames if contender in POOLED else min(self.frames, self.loop_frames)
+        return min(self.frames, self.peer_frames if contender in POOLED else self.loop_frames)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +85,7 @@ def main() -> None:
     parser.add_argument("--full", action="store_true")
     parser.add_argument("--only", default="", help=f"some of {','.join(CASES + FULL_ONLY)}; memory needs null")
     parser.add_argument("--peers", default=",".join(PEERS))
-    parser.add_argument("--frames", type=int, help="pictures of 512×512; 12 megapixels: a fifth of it")
+    parser.add_argument("--frames", type=int, help="pictures of 512×512 for all; 12 megapixels: a fifth")
     given = parser.parse_args()
     wanted = given.only.split(",") if given.only else [*CASES, *(FULL_ONLY if given.full else ())]
     home = Path(tempfile.mkdtemp(prefix="fsf-bench-"))
@@ -98,17 +100,10 @@ def main() -> None:
         "mp12": lambda: measure(mp12, home, peers),
         "video": lambda: video(home, frames=1500),
         "mask_12mp": mask_12mp,
-        "null": lambda: null(home, frames=20_000 if given.full else 6_000),
+        "null": lambda: null(home, counts=(2_000, 20_000) if given.full else (1_000, 4_000)),
         "memory": lambda: memory(found["null"]),
     }
-    # Enough for a rate behind the start of the pools: E is more than twice as fast.
-    frames = given.frames or (2000 if given.full else 400)
-    loops = given.frames or (2000 if given.full else 120)
-    side = {"height_px": 512, "width_px": 512}
-    p512 = Case(name="p512", letter="p", **side, frames=frames, loop_frames=loops)
-    e512 = Case(name="e512", letter="e", **side, frames=frames if given.full else 2 * frames, loop_frames=loops)
-    height, width = MEGAPIXELS_12
-    mp12 = Case(name="mp12", letter="p", height_px=height, width_px=width, frames=frames // 5, loop_frames=loops // 5)
+    p512, e512, mp12 = cases(full=given.full, frames=given.frames)
     try:
         for name in wanted:
             found[name] = runs[name]()
@@ -117,19 +112,39 @@ def main() -> None:
     print(json.dumps(found))
 
 
+def cases(*, full: bool, frames: int | None) -> tuple[Case, Case, Case]:
+    """P and E on small pictures, P on large ones: in the short form as many as show a rate behind every start."""
+    small = {"height_px": 512, "width_px": 512, "part_units": 32 if full else 16}
+    large = {"height_px": MEGAPIXELS_12[0], "width_px": MEGAPIXELS_12[1], "part_units": 8}
+    counts = {"p512": (400, 200, 100), "e512": (800, 400, 160), "mp12": (120, 32, 10)}
+    if frames or full:
+        each = frames or 2000
+        counts = {"p512": (each,) * 3, "e512": (each,) * 3, "mp12": (each // 5,) * 3}
+    return tuple(
+        Case(
+            name=name, letter=name[0] if name != "mp12" else "p", **(large if name == "mp12" else small),
+            frames=most, peer_frames=pooled, loop_frames=loops,
+        )
+        for name, (most, pooled, loops) in counts.items()
+    )  # fmt: skip
+
+
 def measure(case: Case, home: Path, peers: list[str]) -> dict[str, float]:
     """All contenders of one case."""
     weights, bundle = model(case.letter, home)
-    pictures = draw(case, home / f"{case.height_px}x{case.width_px}-{case.frames}")
+    pictures = draw(
+        home / f"{case.height_px}x{case.width_px}-{case.frames}",
+        frames=case.frames, height_px=case.height_px, width_px=case.width_px,
+    )  # fmt: skip
     task = ["--model", str(bundle / "model.onnx"), "--weights", str(weights), "--net", f"fastsegformer-{case.letter}"]
     task += ["--pictures", str(pictures)]
-    bare = bare_rate(bundle / "model.onnx")
-    rates = {"fsf": ours(bundle, pictures, home / f"run-{case.name}")}
+    parts = ("--part-units", str(case.part_units))
+    rates = {"fsf": ours(bundle, pictures, home / f"run-{case.name}", *parts)}
+    bare = bare_rate(bundle / "model.onnx")  # at once: a neighbour may come or go
     for name in peers:
         rates[name] = peer(name, [*task, "--frames", str(case.frames_of(name))], home / f"{name}-{case.name}")
-    bare = (bare + bare_rate(bundle / "model.onnx")) / 2  # before and after: a neighbour may have come or gone
     size = f"{case.width_px}×{case.height_px}"
-    counts = f"{case.frames} JPEGs of {size} ({case.frames_of('a loop')} for the loops)"
+    counts = f"JPEGs of {size}, {case.frames} for fsf, {case.peer_frames} for pools, {case.loop_frames} for loops"
     table(f"{case.name}: FastSegFormer-{case.letter.upper()}, {counts}", bare, rates)
     stages(bundle, pictures, min(case.frames, 48 if case.height_px < MEGAPIXELS_12[0] else 16), home)
     mine = rates["fsf"]
@@ -138,19 +153,28 @@ def measure(case: Case, home: Path, peers: list[str]) -> dict[str, float]:
         "efficiency": round(mine.steady / bare, 3),
         "efficiency_whole": round(mine.whole / bare, 3),
         **{f"vs_{name}": round(mine.steady / rates[name].steady, 2) for name in peers},
-        **{f"vs_{name}_whole": round(mine.whole / rates[name].whole, 2) for name in peers},
+        **{
+            f"vs_{name}_whole": round(mine.whole / rates[name].whole, 2)
+            for name in peers
+            if case.frames_of(name) == case.frames  # else fsf spreads its start over more
+        },
     }
 
 
 def int8(case: Case, home: Path, beside: dict[str, Any] | None) -> dict[str, float]:
     """The int8 form of P, against the seed's loop in float32 as it was measured for p512."""
     weights, bundle = model(case.letter, home)
-    pictures = draw(case, home / f"{case.height_px}x{case.width_px}-{case.frames}")
+    pictures = draw(
+        home / f"{case.height_px}x{case.width_px}-{case.frames}",
+        frames=case.frames, height_px=case.height_px, width_px=case.width_px,
+    )  # fmt: skip
+    options = ("--precision", "int8", "--part-units", str(case.part_units))
+    rates = {"fsf": ours(bundle, pictures, home / "run-int8", *options)}
     bare = bare_rate(bundle / "model.int8-plain.onnx")
-    rates = {"fsf": ours(bundle, pictures, home / "run-int8", "--precision", "int8")}
     if beside is None:
         task = ["--model", str(bundle / "model.onnx"), "--weights", str(weights), "--pictures", str(pictures)]
-        rates["seed_ort"] = peer("seed_ort", [*task, "--frames", str(case.frames_of("seed_ort"))], home / "seed-int8")
+        task += ["--frames", str(case.loop_frames)]
+        rates["seed_ort"] = peer("seed_ort", task, home / "seed-int8")
         seed = rates["seed_ort"].steady
     else:
         seed = beside["frames_per_s"] / beside["vs_seed_ort"]
@@ -193,17 +217,14 @@ def mask_12mp() -> dict[str, float]:
     return {"speedup": found["smooth"]["speedup"], "speedup_speckled": found["speckled"]["speedup"]}
 
 
-def null(home: Path, *, frames: int) -> dict[str, Any]:
+def null(home: Path, *, counts: tuple[int, int]) -> dict[str, Any]:
     """What the pipeline itself costs a frame: a model that answers at once, 512×512 JPEG bytes to committed Parquet.
 
     CPU of all processes of the job, Ray's included: that of a long run less that of a short one, so that no start is in
     it.
     """
     bundle = null_model(home)
-    pictures = draw(
-        Case(name="null", letter="", height_px=512, width_px=512, frames=40, loop_frames=40), home / "null-512"
-    )
-    counts = (SHORT_RUN, frames)
+    pictures = draw(home / "null-512", frames=40, height_px=512, width_px=512)
     cpu_s, peaks = [], []
     for count in counts:
         manifest = listed(pictures, home / f"null-{count}.csv", count)
@@ -337,17 +358,16 @@ def null_model(home: Path) -> Path:
     return bundle
 
 
-def draw(case: Case, folder: Path) -> Path:
+def draw(folder: Path, *, frames: int, height_px: int, width_px: int) -> Path:
     """JPEGs of drawn oranges; a few pictures under many names, so that drawing does not take longer than measuring."""
     if not folder.exists():
         folder.mkdir(parents=True)
-        different = min(case.frames, 40 if case.height_px < MEGAPIXELS_12[0] else 4)
-        drawn = [
-            cv2.imencode(".jpg", draw_orange(seed, height_px=case.height_px, width_px=case.width_px)[0])[1].tobytes()
-            for seed in range(different)
-        ]
-        for number in range(case.frames):
-            (folder / f"{number:05d}.jpg").write_bytes(drawn[number % different])
+        different = min(frames, 40 if height_px < MEGAPIXELS_12[0] else 1)  # 12 megapixels take 5 s to draw
+        images = [draw_orange(seed, height_px=height_px, width_px=width_px)[0] for seed in range(different)]
+        turned = [cv2.flip(image, code) for image in images for code in (-1, 0, 1)]
+        drawn = [cv2.imencode(".jpg", image)[1].tobytes() for image in [*images, *turned]]
+        for number in range(frames):
+            (folder / f"{number:05d}.jpg").write_bytes(drawn[number % len(drawn)])
     return folder
 
 

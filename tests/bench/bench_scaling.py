@@ -18,7 +18,7 @@ from typing import Any
 
 from fsf_core import bench
 from tests.bench import meter
-from tests.bench.bench import Case, draw, listed, null_model, score_words
+from tests.bench.bench import draw, listed, null_model, score_words
 
 ACTORS = (1, 2, 4, 8, 16)
 FRAMES_PER_S = 12.0
@@ -36,9 +36,7 @@ def main() -> None:
     given = parser.parse_args()
     home = Path(tempfile.mkdtemp(prefix="fsf-scaling-"))
     try:
-        pictures = draw(
-            Case(name="s", letter="", height_px=128, width_px=128, frames=40, loop_frames=40), home / "pictures"
-        )
+        pictures = draw(home / "pictures", frames=40, height_px=128, width_px=128)
         counts = [int(word) for word in given.actors.split(",") if word]
         items = [int(word) for word in given.items.split(",") if word] + [1_000_000] * given.million
         found = {

@@ -3,7 +3,7 @@
     python -m tests.bench.bench_video            one minute of 1080p, as many frames of it as the seed can do in time
     python -m tests.bench.bench_video --full     ten minutes
 
-The bare model runs on inputs that lie ready in memory, with the threads that make it fastest. The seed's loop reads a
+The bare model runs on inputs that lie ready in memory, a session a core. The seed's loop reads a
 frame with OpenCV, runs the model, draws the classes and writes the frame with OpenCV; it does --seed-frames of them.
 Everything runs one after another on the same video; the last line is JSON.
 """
@@ -61,7 +61,7 @@ def measure(film: Path, bundle: Path, home: Path, *, seed_frames: int, render: b
     index = video.index_video(film)
     index_s = time.perf_counter() - started
     found = {"frames": index.frames, "index_s": round(index_s, 2), "decode_per_s": round(decoding(film, index), 1)}
-    found["bare_per_s"] = round(bare(bundle / "model.onnx"), 2)
+    found["bare_per_s"] = round(bench.bare_rate(bundle / "model.onnx"), 2)
     found["seed_per_s"] = round(seed_loop(bundle / "model.onnx", film, home / "seed.mp4", seed_frames), 2)
     summary = ours(bundle, film, home / "run", render=render)
     found["fsf_per_s"] = round(summary["frames"] / summary["scoring_seconds"], 2)
@@ -113,22 +113,6 @@ def decoding(film: Path, index: video.VideoIndex) -> float:
     span = video.Segment(number=0, total=1, first_frame=0, last_frame=min(DIFFERENT_FRAMES, index.frames))
     count = sum(1 for _ in video.decode_frames(film, index, span))
     return count / (time.perf_counter() - started)
-
-
-def bare(model: Path) -> float:
-    """Frames/s of the model alone: a session a core and a thread a session, or one session with all threads."""
-    rates = []
-    for threads in (1, os.cpu_count() or 1):
-        session = peers.ort_session(model, threads=threads)
-        name = session.get_inputs()[0].name
-        batch = np.random.default_rng(0).random((8, 3, peers.SIDE, peers.SIDE), np.float32)
-        session.run(None, {name: batch})
-        started = time.perf_counter()
-        for _ in range(6):
-            session.run(None, {name: batch})
-        sessions = (os.cpu_count() or 1) if threads == 1 else 1
-        rates.append(sessions * 6 * len(batch) / (time.perf_counter() - started))
-    return max(rates)
 
 
 def seed_loop(model: Path, film: Path, out: Path, frames: int) -> float:

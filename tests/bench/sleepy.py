@@ -7,6 +7,7 @@ The null model answers; before it does, the actor sleeps. Everything else is the
 
 import sys
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -35,15 +36,18 @@ class SleepyInfer(Infer):
 
 
 def main() -> int:
-    from fsf_core.score import cluster, pipeline
+    from fsf_core.score import cluster, pipeline, plan
     from jobs import fsf
     from tests.bench import sleepy  # by its name, which workers can import
 
     actors, seconds_a_frame, *words = sys.argv[1:]
-    start, map_batches = cluster._start, pipeline.Dataset.map_batches
+    init, planned, map_batches = cluster.ray.init, plan.flow_of, pipeline.Dataset.map_batches
 
-    def with_room(cpus: int, quiet: dict[str, Any]) -> None:
-        start(max(cpus, int(actors) + SPARE_CPUS), quiet)
+    def with_room(**options: Any) -> Any:
+        return init(**options | {"num_cpus": max(options["num_cpus"], int(actors) + SPARE_CPUS)})
+
+    def as_beside_a_gpu(*args: Any, **more: Any) -> Any:
+        return replace(planned(*args, **more), masks_apart=True)
 
     def sleeping(dataset: Any, stage: Any, **settings: Any) -> Any:
         if stage is Infer:
@@ -51,7 +55,8 @@ def main() -> int:
             settings["fn_constructor_kwargs"] |= {"seconds_a_frame": float(seconds_a_frame)}
         return map_batches(dataset, stage, **settings)
 
-    cluster._start = with_room
+    cluster.ray.init = with_room
+    plan.flow_of = as_beside_a_gpu
     pipeline.Dataset.map_batches = sleeping
     return fsf.main([*words, "--actors", actors])
 

@@ -14,6 +14,8 @@ from fsf_core import masks, run
 from fsf_core.bundle import Bundle, read_model
 from fsf_core.config import ScoreConfig
 from fsf_core.errors import BundleError, ManifestError, OutputError, ProviderError
+from fsf_core.export.flow import export
+from fsf_core.export.request import Request
 from fsf_core.score import plan
 from fsf_core.score.job import score
 from fsf_core.session import Session
@@ -69,6 +71,21 @@ def test_masks_made_by_tasks_of_their_own_as_beside_a_gpu_are_the_same(
         )
         keys = [(key, "ascending") for key in ("item_id", "frame_index", "class_id") if key in ours.column_names]
         assert ours.sort_by(keys).equals(theirs.sort_by(keys)), name
+
+
+def test_units_of_a_model_of_many_classes_are_as_short_as_its_answers_are_large(tmp_path: Path) -> None:
+    classes = tuple(f"class_{number}" for number in range(300))  # 60 MB of logits a frame
+    request = Request(
+        net="tests.tiny_net:build", classes=classes, palette=masks.voc_colours(300), exporter="torchscript"
+    )
+    bundle = export(request, out=str(tmp_path / "bundle")).bundle
+    (tmp_path / "clip.mp4").write_bytes(clips.clip(frames=10))
+    out = str(tmp_path / "run")
+    summary = score(ScoreConfig(bundle=bundle.uri, manifest=str(tmp_path / "clip.mp4"), out=out, provider="cpu"))
+
+    assert summary["frames"] == 10
+    units = [frames for receipt in run.receipts(out) for frames in receipt.units.column("frames").to_pylist()]
+    assert sorted(units) == [2, 4, 4]
 
 
 def test_every_item_ends_as_frames_or_as_a_failure(finished: tuple[Path, dict], folder: Path) -> None:
