@@ -24,8 +24,9 @@ import av
 import cv2
 import numpy as np
 
+from fsf_core import bench as fsf_bench
 from fsf_core import video
-from tests.bench import bench, peers
+from tests.bench import bench, meter, peers
 
 RATE = 30
 HEIGHT_PX, WIDTH_PX = 1080, 1920
@@ -65,6 +66,7 @@ def measure(film: Path, bundle: Path, home: Path, *, seed_frames: int, render: b
     found["seed_per_s"] = round(seed_loop(bundle / "model.onnx", film, home / "seed.mp4", seed_frames), 2)
     summary = ours(bundle, film, home / "run", render=render)
     found["fsf_per_s"] = round(summary["frames"] / summary["scoring_seconds"], 2)
+    found["fsf_steady_per_s"] = round(fsf_bench.steady_rate(fsf_bench.commits(str(home / "run"))), 2)
     found["of_bare"] = round(found["fsf_per_s"] / found["bare_per_s"], 3)
     found["vs_seed"] = round(found["fsf_per_s"] / found["seed_per_s"], 2)
     if render:
@@ -132,10 +134,22 @@ def seed_loop(model: Path, film: Path, out: Path, frames: int) -> float:
 
 def ours(bundle: Path, film: Path, out: Path, *, render: bool) -> dict[str, Any]:
     """The summary of a run."""
-    words = ["score", "--bundle", str(bundle), "--manifest", str(film), "--out", str(out), "--provider", "cpu"]
+    words = [
+        "score",
+        "--bundle",
+        str(bundle),
+        "--manifest",
+        str(film),
+        "--out",
+        str(out),
+        "--provider",
+        "cpu",
+        "--part-units",
+        "4",
+    ]
     words += ["--render", "blend"] if render else []
     done = subprocess.run(
-        [sys.executable, "-m", "jobs.fsf", *words], cwd=bench.ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "jobs.fsf", *words], cwd=meter.ROOT, capture_output=True, text=True, check=False
     )
     if done.returncode:
         raise SystemExit(done.stderr[-2000:])
