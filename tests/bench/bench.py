@@ -4,8 +4,9 @@
     python -m tests.bench.bench --full     2,000 pictures of 512×512, and a video
 
 Everything runs one after another on the same pictures in one go, so compare within one table only. The last line is one
-JSON object; ratios above 1 mean that fsf is faster. `efficiency` and `vs_*` compare frames/s from the first results to
-the last; `*_whole` count the start of pools and actors too, which a short run is mostly made of.
+JSON object; ratios above 1 mean that fsf is faster. `efficiency` and `vs_*` compare frames/s from the first masks to
+the last, as they leave the model's process; `*_whole` count the start of pools and actors and the writing too, and a
+short run is mostly made of those.
 
 Weights are made by recipe: the networks are the authors' and so is their cost, the masks are rough as noise.
 """
@@ -30,7 +31,7 @@ from onnx import TensorProto, helper, numpy_helper
 from fsf_core import __version__, bench
 from fsf_core.demo.oranges import draw_orange
 from tests import clips
-from tests.bench import bench_masks, meter
+from tests.bench import bench_masks, meter, peers
 
 CLASSES = ("background", "sunburn", "ulcer", "wind_scarring")
 PEERS = ("seed_ort", "seed_ort_plain", "seed_torch", "ray_docs", "daft", "dataloader")
@@ -49,10 +50,8 @@ class Case:
     """Which FastSegFormer."""
     height_px: int
     width_px: int
-    part_units: int
-    """Of fsf; small enough for a rate between commits."""
     frames: int
-    """For fsf, which commits part by part."""
+    """For fsf."""
     peer_frames: int
     """For the peers that start pools of workers, and note every batch."""
     loop_frames: int
@@ -114,8 +113,8 @@ def main() -> None:
 
 def cases(*, full: bool, frames: int | None) -> tuple[Case, Case, Case]:
     """P and E on small pictures, P on large ones: in the short form as many as show a rate behind every start."""
-    small = {"height_px": 512, "width_px": 512, "part_units": 32 if full else 16}
-    large = {"height_px": MEGAPIXELS_12[0], "width_px": MEGAPIXELS_12[1], "part_units": 8}
+    small = {"height_px": 512, "width_px": 512}
+    large = {"height_px": MEGAPIXELS_12[0], "width_px": MEGAPIXELS_12[1]}
     counts = {"p512": (400, 200, 100), "e512": (800, 400, 160), "mp12": (120, 32, 10)}
     if frames or full:
         each = frames or 2000
@@ -138,8 +137,7 @@ def measure(case: Case, home: Path, peers: list[str]) -> dict[str, float]:
     )  # fmt: skip
     task = ["--model", str(bundle / "model.onnx"), "--weights", str(weights), "--net", f"fastsegformer-{case.letter}"]
     task += ["--pictures", str(pictures)]
-    parts = ("--part-units", str(case.part_units))
-    rates = {"fsf": ours(bundle, pictures, home / f"run-{case.name}", *parts)}
+    rates = {"fsf": ours(bundle, pictures, home / f"run-{case.name}")}
     bare = bare_rate(bundle / "model.onnx")  # at once: a neighbour may come or go
     for name in peers:
         rates[name] = peer(name, [*task, "--frames", str(case.frames_of(name))], home / f"{name}-{case.name}")
@@ -168,8 +166,7 @@ def int8(case: Case, home: Path, beside: dict[str, Any] | None) -> dict[str, flo
         home / f"{case.height_px}x{case.width_px}-{case.frames}",
         frames=case.frames, height_px=case.height_px, width_px=case.width_px,
     )  # fmt: skip
-    options = ("--precision", "int8", "--part-units", str(case.part_units))
-    rates = {"fsf": ours(bundle, pictures, home / "run-int8", *options)}
+    rates = {"fsf": ours(bundle, pictures, home / "run-int8", "--precision", "int8")}
     bare = bare_rate(bundle / "model.int8-plain.onnx")
     if beside is None:
         task = ["--model", str(bundle / "model.onnx"), "--weights", str(weights), "--pictures", str(pictures)]
@@ -257,13 +254,15 @@ def score_words(bundle: Path, manifest: Path, out: Path, *more: str) -> list[str
 
 
 def ours(bundle: Path, pictures: Path, out: Path, *more: str) -> Rate:
-    """`fsf score`."""
-    reading = meter.run(score_words(bundle, pictures, out, *more))
+    """`fsf score`, its masks noted as the peers note theirs."""
+    times = out.with_name(f"{out.name}-times")
+    words = score_words(bundle, pictures, out, *more)[3:]
+    reading = meter.run([sys.executable, "-m", "tests.bench.noted", str(times), *words])
     summary = json.loads(reading.stdout.splitlines()[-1])
     assert summary["items"]["failed"] == 0, "the bench's own pictures are sound"
     written = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     return Rate(
-        steady=bench.steady_rate(bench.commits(str(out))),
+        steady=bench.steady_rate(peers.notes(times)),
         whole=summary["frames"] / summary["scoring_seconds"],
         cpu_s=reading.cpu_s[-1],
         peak_mb=reading.peak_mb,
