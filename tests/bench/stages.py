@@ -52,7 +52,7 @@ def measure(bundle_uri: str, manifest_uri: str, frames: int, out: str) -> dict[s
     )  # fmt: skip
     infer = Infer(
         bundle_uri=bundle.uri, bundle_sha256=bundle.sha256, variant=variant_of("fp32", fused=False), provider="cpu",
-        threads=1, batch_frames=8,
+        threads=1, batch_frames=4,
     )  # fmt: skip
     masking = MaskSettings(
         profile=bundle.profile, num_classes=bundle.num_classes, palette_K3=np.asarray(bundle.palette, np.uint8),
