@@ -61,6 +61,11 @@ class Case:
         """How many pictures a contender gets."""
         return min(self.frames, self.peer_frames if contender in POOLED else self.loop_frames)
 
+    def draw(self, home: Path) -> Path:
+        """Its pictures, which cases of the same size and number share."""
+        size = {"height_px": self.height_px, "width_px": self.width_px}
+        return draw(home / f"{self.height_px}x{self.width_px}-{self.frames}", frames=self.frames, **size)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Rate:
@@ -131,10 +136,7 @@ def cases(*, full: bool, frames: int | None) -> tuple[Case, Case, Case]:
 def measure(case: Case, home: Path, peers: list[str]) -> dict[str, float]:
     """All contenders of one case."""
     weights, bundle = model(case.letter, home)
-    pictures = draw(
-        home / f"{case.height_px}x{case.width_px}-{case.frames}",
-        frames=case.frames, height_px=case.height_px, width_px=case.width_px,
-    )  # fmt: skip
+    pictures = case.draw(home)
     task = ["--model", str(bundle / "model.onnx"), "--weights", str(weights), "--net", f"fastsegformer-{case.letter}"]
     task += ["--pictures", str(pictures)]
     rates = {"fsf": ours(bundle, pictures, home / f"run-{case.name}")}
@@ -162,10 +164,7 @@ def measure(case: Case, home: Path, peers: list[str]) -> dict[str, float]:
 def int8(case: Case, home: Path, beside: dict[str, Any] | None) -> dict[str, float]:
     """The int8 form of P, against the seed's loop in float32 as it was measured for p512."""
     weights, bundle = model(case.letter, home)
-    pictures = draw(
-        home / f"{case.height_px}x{case.width_px}-{case.frames}",
-        frames=case.frames, height_px=case.height_px, width_px=case.width_px,
-    )  # fmt: skip
+    pictures = case.draw(home)
     rates = {"fsf": ours(bundle, pictures, home / "run-int8", "--precision", "int8")}
     bare = bare_rate(bundle / "model.int8-plain.onnx")
     if beside is None:

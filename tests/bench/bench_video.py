@@ -3,8 +3,8 @@
     python -m tests.bench.bench_video            one minute of 1080p, as many frames of it as the seed can do in time
     python -m tests.bench.bench_video --full     ten minutes
 
-The bare model runs on inputs that lie ready in memory, a session a core. The seed's loop reads a
-frame with OpenCV, runs the model, draws the classes and writes the frame with OpenCV; it does --seed-frames of them.
+The bare model runs on inputs that lie ready in memory, a session a core. The seed's loop reads a frame with OpenCV,
+runs the model, draws the classes and writes the frame with OpenCV; it does --seed-frames of them.
 Everything runs one after another on the same video; the last line is JSON.
 """
 
@@ -12,8 +12,6 @@ import argparse
 import json
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 import time
 from fractions import Fraction
@@ -134,25 +132,8 @@ def seed_loop(model: Path, film: Path, out: Path, frames: int) -> float:
 
 def ours(bundle: Path, film: Path, out: Path, *, render: bool) -> dict[str, Any]:
     """The summary of a run."""
-    words = [
-        "score",
-        "--bundle",
-        str(bundle),
-        "--manifest",
-        str(film),
-        "--out",
-        str(out),
-        "--provider",
-        "cpu",
-        "--part-units",
-        "4",
-    ]
-    words += ["--render", "blend"] if render else []
-    done = subprocess.run(
-        [sys.executable, "-m", "jobs.fsf", *words], cwd=meter.ROOT, capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise SystemExit(done.stderr[-2000:])
+    more = ["--part-units", "4", *(["--render", "blend"] if render else [])]
+    done = meter.run(bench.score_words(bundle, film, out, *more))
     summary: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     assert summary["items"]["failed"] == 0, "the bench's own film is sound"
     return summary
