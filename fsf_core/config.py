@@ -214,14 +214,14 @@ class ScoreConfig:
     batch_frames: Annotated[int | None, Parameter(group=_SCALE)] = None
     """Frames given to the model at once. Without it: 4 on CPUs, 32 on GPUs."""
     actors: Annotated[int | None, Parameter(group=_SCALE)] = None
-    """Processes that hold the model. Without it: one a GPU, or one a CPU less what the other stages need."""
+    """Processes that hold the model. Without it: one a GPU, or one a CPU."""
     threads: Annotated[int, Parameter(group=_SCALE)] = 1
     """CPU threads of each actor's session; more actors with one thread each are faster."""
     segment_frames: Annotated[int, Parameter(group=_SCALE)] = 64
     """Most frames of a video in one work unit, which is what a resumed run does again at most; fewer where a model of
     many classes answers with more than 256 MiB for them."""
     part_units: Annotated[int | None, Parameter(group=_SCALE)] = None
-    """Work units in one Parquet file. Without it: grows with the manifest, from 32 to 4,096."""
+    """Work units in one Parquet file. Without it: grows with the manifest, from 64 to 4,096, and on CPUs to 256."""
     compact_mb: Annotated[int | None, Parameter(group=_SCALE)] = None
     """At the end, join small parts into ones of at most so many mebibytes. Without it: parts stay as committed."""
     engine_cache: Annotated[str | None, Parameter(group=_SCALE)] = None

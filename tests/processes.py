@@ -25,9 +25,9 @@ ROOT = Path(__file__).parents[1]
 class Job:
     """One started command, in a process group of its own."""
 
-    def __init__(self, *words: str, **environment: str) -> None:
+    def __init__(self, *words: str, module: str = "jobs.fsf", **environment: str) -> None:
         self.process = subprocess.Popen(  # its output must not fill a pipe that nobody reads
-            [sys.executable, "-m", "jobs.fsf", *words],
+            [sys.executable, "-m", module, *words],
             cwd=ROOT, env={**os.environ, **environment}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             text=True, start_new_session=True,
         )  # fmt: skip

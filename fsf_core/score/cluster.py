@@ -4,13 +4,13 @@ Ray reads parts of its environment when it is imported, so this module sets them
 """
 
 import contextlib
+import importlib
 import logging
 import os
 import secrets
 import signal
 import sys
 import threading
-import warnings
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
@@ -22,15 +22,8 @@ if "RAY_ADDRESS" not in os.environ and "RAY_AUTH_MODE" not in os.environ and "ra
     os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 import ray
-from ray.data import DataContext
 
 from fsf_core.errors import ClusterError, FSFError
-
-TARGET_BLOCK_BYTES = 64 << 20
-"""Blocks between stages: about 80 frames of logits (4 classes, 224×224), 430 frames of network input."""
-
-NO_PROGRESS_S = 600
-"""Ray Data waits half an hour by default before it calls a job stuck."""
 
 # On a cluster of its own: Ray ends a worker that idles for a second as soon as there are more workers than CPUs, actors
 # counted, and starts another for the next task. Each start imports Ray Data and pandas: 1,000 pictures through a null
@@ -77,7 +70,6 @@ def cluster(address: str | None) -> Iterator[None]:
                 _join(address or os.environ["RAY_ADDRESS"])
             else:
                 start_here()
-        _set_up_ray_data()
         with _signals():
             yield
 
@@ -90,6 +82,8 @@ def start_here() -> None:
     """
     for name, value in _KEEP_WORKERS.items():
         os.environ.setdefault(name, value)
+    # Ray Data takes 2 s to import, and the start of Ray mostly waits for the processes that it starts in turn.
+    threading.Thread(target=importlib.import_module, args=("ray.data",), daemon=True).start()
     # Logical CPUs: one an actor, and as many again for the other stages. The operating system shares the cores, and
     # none idles while a stage has work.
     cpus = 2 * max(2, os.cpu_count() or 1)
@@ -169,17 +163,6 @@ def _join(address: str) -> None:
             f"no Ray cluster answers at {address}: {error}; start one, or leave --ray-address and RAY_ADDRESS unset to "
             "run on this machine"
         ) from error
-
-
-def _set_up_ray_data() -> None:
-    context = DataContext.get_current()
-    context.target_max_block_size = TARGET_BLOCK_BYTES
-    context.enable_progress_bars = False
-    context.execution_no_progress_timeout_s = NO_PROGRESS_S
-    # The bound of the writers is a bound; a run of few parts need not reach it.
-    warnings.filterwarnings("ignore", message="The maximum number of concurrent tasks for 'Write'")
-    for name in ("ray.data", "ray"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # what it raises is told by us, once
 
 
 @contextlib.contextmanager

@@ -25,7 +25,7 @@ from fsf_core.errors import ConfigError, FSFError
 from fsf_core.manifest import Manifest, open_manifest
 from fsf_core.score import plan
 from fsf_core.score.films import draw_films
-from fsf_core.score.pipeline import Flow, run_wave
+from fsf_core.score.flow import Flow
 from fsf_core.score.reuse import carry_forward, why_nothing
 from fsf_core.score.watch import Watch, progress
 
@@ -112,6 +112,8 @@ def _score_pending(
     watch = Watch.remote(  # type: ignore[attr-defined] # added by the decorator
         early_units=config.early_items if fresh else NEVER, early_share=config.early_failed_share
     )
+    from fsf_core.score.pipeline import run_wave  # by now it is imported: see cluster.start_here
+
     with progress(watch, pending - reused):
         for wave in _waves(_pending_rows(manifest, done, tried)):
             with unwrapped():

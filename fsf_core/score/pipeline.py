@@ -4,9 +4,8 @@ Knows Ray Data's sources, operators and sinks; what a stage does stands in stage
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
+import warnings
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -15,91 +14,67 @@ from ray.data import ActorPoolStrategy, DataContext, Dataset, Datasource, ReadTa
 from ray.data.block import Block, BlockMetadata
 from ray.data.datasource import Datasink, WriteResult
 
-from fsf_core import ids, session, units
-from fsf_core.bundle import Bundle
-from fsf_core.errors import FSFError, GateError
-from fsf_core.isolation import ChildLimits, alarm, decode_isolated, give_up
+from fsf_core.score.flow import DECODE_CPUS, GPU_PROVIDERS, MASK_CPUS, WRITE_CPUS, Flow
+from fsf_core.score.guard import guarded_decode, guarded_write
 from fsf_core.score.shares import Work, work_of
-from fsf_core.stages.decode import DecodeSettings, decode
+from fsf_core.score.whole import WholeBlocks
 from fsf_core.stages.infer import Infer
-from fsf_core.stages.mask import MaskSettings
-from fsf_core.stages.mask import mask as mask_stage
-from fsf_core.stages.write import WriteSettings, write
+from fsf_core.stages.mask import mask
+from fsf_core.stages.write import WriteSettings
 
-# Shares of a logical CPU. They differ so that Ray Data does not fuse one stage into another: a decode fused into the
-# actors would run in turn with the model, and masks fused into writes would wait for a whole part. Together they are 2,
-# and on two free CPUs no third task runs beside two of decode and write: each worker takes 3 s of CPU until it has
-# imported Ray Data.
-DECODE_CPUS, MASK_CPUS, WRITE_CPUS = 0.75, 0.6, 0.65
+TARGET_BLOCK_BYTES = 64 << 20
+"""Blocks between stages: about 80 frames of logits (4 classes, 224×224), 430 frames of network input."""
 
-ANSWERS_HELD = 16
-"""Frames whose answers an actor on CPUs holds before it draws their masks: 13 MB of logits of 4 classes, 224×224."""
+NO_PROGRESS_S = 600
+"""Ray Data waits half an hour by default before it calls a job stuck."""
+
+NO_PROGRESS_WHOLE_S = 24 * 3600
+"""A heavy model may take hours for a block on CPUs; what hangs in decoding is ended by its own clock."""
 
 IN_FLIGHT = 2
 """Blocks that an actor holds, one at work and one to go on with; more would only make the last ones unequal."""
 
-GPU_PROVIDERS = ("cuda", "tensorrt")
-
-LAST_TRY = 4
-"""A block that took its process down in the fast way, and twice in the careful one, is given up."""
-
-log = logging.getLogger("fsf")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Flow:
-    """All that the pipeline is made from."""
-
-    bundle: Bundle
-    variant: str
-    """Which form of the model, by its name in the bundle."""
-    provider: session.Provider
-    actors: int
-    masks_apart: bool
-    """Whether masks are made by tasks of their own; see InferAndMask."""
-    batch_frames: int
-    threads: int
-    engine_cache: str | None
-    part_units: int
-    decode: DecodeSettings
-    child: ChildLimits
-    mask: MaskSettings
-    write: WriteSettings
-
-
-class InferAndMask:
-    """Second and third stage in one actor, for models on CPUs: answers never leave the process.
-
-    Beside a GPU masks are tasks of their own, so that it need not wait for them. Where model and masks take the same
-    cores nothing waits, and a frame saves 0.8 MB (4 classes on a grid of 224×224) through the object store.
-    """
-
-    def __init__(self, *, masking: MaskSettings, **settings: Any) -> None:
-        """Load the model as Infer does, for answers that are used up at once."""
-        self._infer = Infer(**settings, group_frames=ANSWERS_HELD)
-        self._masking = masking
-
-    def __call__(self, table: pa.Table) -> pa.Table:
-        """Units with `inputs` to units as the mask stage leaves them."""
-        return pa.concat_tables([mask_stage(part, self._masking) for part in self._infer(table)])
-
-
-def cpus_beside_actors(provider: session.Provider) -> float:
-    """Logical CPUs that a task of each of the other stages takes."""
-    return DECODE_CPUS + WRITE_CPUS + (MASK_CPUS if provider in GPU_PROVIDERS else 0.0)
-
 
 def run_wave(wave: pa.Table, flow: Flow, watch: Any) -> None:
     """Push manifest rows through all four stages."""
-    works = work_of(wave, flow.decode, consumers=flow.actors, item_s=flow.child.item_s)
+    _set_up_ray_data(flow)
+    works = work_of(wave, flow.decode, consumers=flow.actors, item_s=flow.child.item_s, block_items=flow.block_items)
+    if not works:
+        return
+    if not flow.apart:
+        whole(works, flow, watch).materialize()  # of every block its one number
+        return
     sink = RunSink(flow.write, part_units=flow.part_units, watch=watch)
     # At the end the actors' CPUs are free; without a bound every write that is left would start a worker of its own.
     writers = max(2, flow.actors)
     stages(works, flow, watch).write_datasink(sink, ray_remote_args={"num_cpus": WRITE_CPUS}, concurrency=writers)
 
 
+def whole(works: Sequence[Work], flow: Flow, watch: Any) -> Dataset:
+    """All stages in the actors, which take the manifest's blocks themselves: Ray Data fuses what asks for the same."""
+    facts = {
+        "model": _model(flow),
+        "decoding": flow.decode,
+        "limits": flow.child,
+        "masking": flow.mask,
+        "writing": flow.write,
+        "part_units": flow.part_units,
+        "watch": watch,
+    }
+    rows = ray.data.read_datasource(ManifestBlocks(works), override_num_blocks=len(works), num_cpus=1)
+    done: Dataset = rows.map_batches(
+        WholeBlocks,
+        batch_size=None,
+        batch_format="pyarrow",
+        compute=ActorPoolStrategy(size=min(flow.actors, len(works)), max_tasks_in_flight_per_actor=IN_FLIGHT),
+        num_cpus=1,
+        fn_constructor_kwargs=facts,
+    )
+    return done
+
+
 def stages(works: Sequence[Work], flow: Flow, watch: Any) -> Dataset:
-    """Decode, infer and mask; the write stage is the sink."""
+    """Decode, infer and mask, each by itself; the write stage is the sink."""
     gpu = flow.provider in GPU_PROVIDERS
     rows = ray.data.read_datasource(ManifestBlocks(works), override_num_blocks=len(works), num_cpus=DECODE_CPUS)
     decoded = rows.map_batches(
@@ -109,7 +84,25 @@ def stages(works: Sequence[Work], flow: Flow, watch: Any) -> Dataset:
         num_cpus=DECODE_CPUS,
         fn_kwargs={"settings": flow.decode, "limits": flow.child, "watch": watch},
     )
-    model = {
+    inferred: Any = decoded.map_batches(
+        Infer,
+        # Ray Data wants a number for GPU stages; it is in units, which stay whole.
+        batch_size=flow.batch_frames if gpu else None,
+        batch_format="pyarrow",
+        compute=ActorPoolStrategy(size=flow.actors, max_tasks_in_flight_per_actor=IN_FLIGHT),
+        num_cpus=1,
+        num_gpus=1 if gpu else None,
+        fn_constructor_kwargs=_model(flow),
+    )
+    masked: Dataset = inferred.map_batches(
+        mask, batch_size=None, batch_format="pyarrow", num_cpus=MASK_CPUS, fn_kwargs={"settings": flow.mask}
+    )
+    return masked
+
+
+def _model(flow: Flow) -> dict[str, Any]:
+    """What every actor loads its model by."""
+    return {
         "bundle_uri": flow.bundle.uri,
         "bundle_sha256": flow.bundle.sha256,
         "variant": flow.variant,
@@ -118,71 +111,17 @@ def stages(works: Sequence[Work], flow: Flow, watch: Any) -> Dataset:
         "engine_cache": flow.engine_cache,
         "batch_frames": flow.batch_frames,
     }
-    inferred: Any = decoded.map_batches(
-        Infer if flow.masks_apart else InferAndMask,
-        # Ray Data wants a number for GPU stages; it is in units, which stay whole.
-        batch_size=flow.batch_frames if gpu else None,
-        batch_format="pyarrow",
-        compute=ActorPoolStrategy(size=flow.actors, max_tasks_in_flight_per_actor=IN_FLIGHT),
-        num_cpus=1,
-        num_gpus=1 if gpu else None,
-        fn_constructor_kwargs=model if flow.masks_apart else {**model, "masking": flow.mask},
-    )
-    if flow.masks_apart:
-        inferred = inferred.map_batches(
-            mask_stage,
-            batch_size=None,
-            batch_format="pyarrow",
-            num_cpus=MASK_CPUS,
-            fn_kwargs={"settings": flow.mask},
-        )
-    masked: Dataset = inferred
-    return masked
 
 
-def guarded_decode(rows: pa.Table, settings: DecodeSettings, limits: ChildLimits, watch: Any) -> Iterator[pa.Table]:
-    """Decode a block fast; carefully, if it took a process down before.
-
-    Ray tries a task for ever whose process dies. So a block announces itself; when it comes again without having come
-    to its end, its items are decoded one by one in child processes, and what ends a child becomes a failure. The same
-    serves against hangs: an alarm that nobody stops ends the process. And against errors that nobody foresaw, out of
-    memory among them: they would end the job.
-    """
-    block = _block_name(rows)
-    begun = ray.get(watch.begin.remote(block))
-    given: set[tuple[str, int]] = set()
-    careful = begun > 1
-    if not careful:
-        try:
-            for table in decode(rows, settings, alarm=partial(alarm, limits.item_s)):
-                given.update(_names(table))
-                yield table
-        except FSFError:
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, it must cost no more than the item it came from
-            why = units.failure("decode", error)  # without credentials
-            log.warning("event=decode_again items=%d error=%r", rows.num_rows, why.error_message)
-            careful = True
-        finally:
-            alarm(limits.item_s, running=False)
-    if careful and begun < LAST_TRY:
-        for table in decode_isolated(rows, settings, limits):
-            yield table.filter(pa.array([name not in given for name in _names(table)], pa.bool_())) if given else table
-    elif careful:
-        yield give_up(rows, settings, times=begun - 1)
-    watch.end.remote(block)
-
-
-def _block_name(rows: pa.Table) -> str:
-    """The same for the same rows, and another for another share of a video."""
-    shares = rows.column("share").to_pylist() if "share" in rows.column_names else [None] * rows.num_rows
-    named = zip(rows.column("item_id").to_pylist(), shares, strict=True)
-    return ids.part_name(ids.unit_key(item, share["first"] if share else 0) for item, share in named)
-
-
-def _names(table: pa.Table) -> list[tuple[str, int]]:
-    """Item id and segment of every unit."""
-    return [*zip(table.column("item_id").to_pylist(), table.column("segment").to_pylist(), strict=True)]
+def _set_up_ray_data(flow: Flow) -> None:
+    context = DataContext.get_current()
+    context.target_max_block_size = TARGET_BLOCK_BYTES
+    context.enable_progress_bars = False
+    context.execution_no_progress_timeout_s = NO_PROGRESS_S if flow.apart else NO_PROGRESS_WHOLE_S
+    # The bound of the writers is a bound; a run of few parts need not reach it.
+    warnings.filterwarnings("ignore", message="The maximum number of concurrent tasks for 'Write'")
+    for name in ("ray.data", "ray"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # what it raises is told by us, once
 
 
 class ManifestBlocks(Datasource):
@@ -216,19 +155,9 @@ class RunSink(Datasink[None]):
         self._watch = watch
 
     def write(self, blocks: Iterable[Block], ctx: Any) -> None:
-        """Commit all rows of one task.
-
-        Raises:
-            GateError: so many items failed so early that the job should not go on.
-        """
+        """Commit all rows of one task."""
         del ctx
-        tables = [block for block in blocks if block.num_rows]
-        if tables:
-            verdict = ray.get(self._watch.committed.remote(write(pa.concat_tables(tables), self._settings)))
-            if verdict:
-                raise GateError(
-                    f"{verdict}; look at the failures table, correct the input, start the same command again"
-                )
+        guarded_write([*blocks], self._settings, self._watch)
 
     def on_write_complete(self, write_result: WriteResult[None]) -> None:
         """Nothing: the receipts are the result."""

@@ -22,7 +22,7 @@ from fsf_core.config import Colours, ScoreConfig, parse_colours, parse_shard
 from fsf_core.errors import BundleError, ClusterError, ConfigError, ProviderError
 from fsf_core.isolation import ChildLimits
 from fsf_core.manifest import Manifest, Selection
-from fsf_core.score.pipeline import GPU_PROVIDERS, Flow, cpus_beside_actors
+from fsf_core.score.flow import GPU_PROVIDERS, Flow, cpus_beside_actors
 from fsf_core.stages.decode import TASK_SEGMENTS, DecodeSettings
 from fsf_core.stages.infer import ROOM_BYTES, probe
 from fsf_core.stages.mask import MaskSettings
@@ -49,11 +49,11 @@ def flow_of(config: ScoreConfig, *, bundle: Bundle, manifest: Manifest, opened: 
         variant=variant_of(config.precision, fused=fused),
         provider=provider,
         actors=_actor_count(config, provider),
-        masks_apart=gpu,
+        apart=gpu,
         batch_frames=config.batch_frames or (32 if gpu else 4),
         threads=config.threads,
         engine_cache=config.engine_cache,
-        part_units=config.part_units or max(32, min(4096, pending // 256)),
+        part_units=config.part_units or max(64, min(4096, pending // 256)),
         decode=DecodeSettings(
             profile=bundle.profile,
             limits=limits,
@@ -167,7 +167,7 @@ def _probe(uri: str, sha256: str, variant: str, provider: session.Asked) -> tupl
 
 
 def _actor_count(config: ScoreConfig, provider: session.Provider) -> int:
-    """How many actors fit beside the other stages; a pool that takes every CPU would wait for itself for ever.
+    """How many actors fit beside the other stages; a pool that left those no CPU would wait for itself for ever.
 
     Raises:
         ClusterError: they do not fit.
@@ -177,14 +177,15 @@ def _actor_count(config: ScoreConfig, provider: session.Provider) -> int:
     if provider in GPU_PROVIDERS:
         wanted = config.actors or min(room, int(resources()["GPU"]))
     elif joined(config.ray_address):
-        # Actors of a lost node start again elsewhere and take CPUs before tasks do. So by default the largest node is
-        # left out: the others must still hold all actors beside the other stages.
+        # Actors of a lost node start again elsewhere, and would wait for ever where there is no room. So by default the
+        # largest node is left out.
         wanted = config.actors or min(room, max(1, int(room - largest_node_cpus())))
     else:
         wanted = config.actors or min(room, os.cpu_count() or 1)
     if wanted < 1 or wanted > room:
+        beside = f" beside the other stages, which need {others:g} CPUs" if others else ""
         raise ClusterError(
-            f"found room for {room} actors beside the other stages, which need {others:g} CPUs ({in_words()}), "
+            f"found room for {room} actors{beside} ({in_words()}), "
             f"expected {max(wanted, 1)}; add CPUs or pass a smaller --actors"
         )
     return wanted

@@ -14,7 +14,7 @@ import ray
 from fsf_core import ids, run
 from fsf_core.carry import CarrySettings, carry
 from fsf_core.score.cluster import resources, unwrapped
-from fsf_core.score.pipeline import DECODE_CPUS
+from fsf_core.score.flow import DECODE_CPUS
 
 DECIDES_NOT = ("manifest", "columns", "selection")
 """Entries of the fingerprint that say which items there are, not what is found of them."""

@@ -20,9 +20,6 @@ from fsf_core.isolation import alarm
 from fsf_core.manifest import kind_by_name
 from fsf_core.stages.decode import DecodeSettings, pack, plan_row
 
-BLOCK_ITEMS = 64
-"""Most images of one decode task: 0.1 s of work at 512×512, 4 s at 12 megapixels."""
-
 LAST_ITEMS = 8
 """Images of the last decode tasks; each task costs some 20 ms whatever is in it."""
 
@@ -60,7 +57,7 @@ class Work:
         return self.rows.append_column("plan", pa.array([ray.get(self.plan)], pa.large_binary()))
 
 
-def work_of(wave: pa.Table, settings: DecodeSettings, *, consumers: int, item_s: float) -> list[Work]:
+def work_of(wave: pa.Table, settings: DecodeSettings, *, consumers: int, item_s: float, block_items: int) -> list[Work]:
     """Cut manifest rows into decode tasks: shares of videos, and images together, fewer towards the end.
 
     Args:
@@ -68,26 +65,27 @@ def work_of(wave: pa.Table, settings: DecodeSettings, *, consumers: int, item_s:
         settings: of the decode stage.
         consumers: how many actors take blocks of images.
         item_s: time limit of one item.
+        block_items: most images of one task.
     """
     kinds = zip(wave.column("kind").to_pylist(), wave.column("uri").to_pylist(), strict=True)
     is_video = np.asarray([(kind or kind_by_name(uri)) == "video" for kind, uri in kinds], bool)
     # A slice would drag its whole wave along when it is pickled.
     videos = [wave.take(pa.array([at])) for at in np.flatnonzero(is_video)]
     pictures = wave.filter(pa.array(~is_video))
-    cuts = block_sizes(pictures.num_rows, consumers)
+    cuts = block_sizes(pictures.num_rows, consumers, most=block_items)
     starts = itertools.accumulate(cuts, initial=0)
     blocks = [pictures.take(pa.array(range(start, start + size))) for start, size in zip(starts, cuts, strict=False)]
     # Videos first: the longest work must not begin last.
     return _shares(videos, settings, item_s) + [Work(rows=block) for block in blocks]
 
 
-def block_sizes(items: int, consumers: int) -> list[int]:
+def block_sizes(items: int, consumers: int, *, most: int) -> list[int]:
     """How many images each decode task gets, in order: full blocks, and smaller ones towards the end."""
     rounds = ROUNDS * consumers
     least = max(1, min(LAST_ITEMS, -(-items // rounds)))
     sizes, left = [], items
     while left:
-        size = min(left, BLOCK_ITEMS, max(least, left // rounds))
+        size = min(left, most, max(least, left // rounds))
         sizes.append(size)
         left -= size
     return sizes

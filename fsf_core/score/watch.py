@@ -14,8 +14,6 @@ from typing import Any
 
 import ray
 
-from fsf_core.stages.write import Written
-
 POLL_S = 1.0
 LOG_EVERY_S = 10.0
 
@@ -43,9 +41,9 @@ class Watch:
         """A block came to its end; were it ever needed again, it is harmless."""
         self._begun.pop(block, None)
 
-    def committed(self, written: Written) -> str | None:
-        """Add one part; returns why the job should stop, if it should."""
-        self._totals.update(frames=written.frames, units=written.units, failed=written.failed_units)
+    def committed(self, *, frames: int, units: int, failed: int) -> str | None:
+        """Add one part, all of its units and the failed ones; returns why the job should stop, if it should."""
+        self._totals.update(frames=frames, units=units, failed=failed)
         units, failed = self._totals["units"], self._totals["failed"]
         if units >= self._early_units and not self._judged:
             self._judged = True

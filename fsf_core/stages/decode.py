@@ -23,6 +23,8 @@ from fsf_core.errors import DecodeError, FetchError, ItemError, LimitError
 from fsf_core.units import Failure, Frame, Unit
 
 HEAD_BYTES = 4096
+HELD_ITEMS = 64
+"""Images that leave together; at 224×224 they are 10 MB."""
 VIDEO_PICTURE_QUALITY = 95
 STALL_S = 60.0
 """Longest time that a video may take for one more frame."""
@@ -70,7 +72,7 @@ def decode(rows: pa.Table, settings: DecodeSettings, *, alarm: Callable[[bool], 
             Segments that were done in an earlier run are decoded past, and count as any other.
 
     Yields:
-        Tables of units (see units.to_table); one for the images, one for every segment of a video.
+        Tables of units (see units.to_table): one for some of the images, one for every segment of a long video.
     """
     held: list[Unit] = []
     every = rows.to_pylist()
@@ -87,6 +89,9 @@ def decode(rows: pa.Table, settings: DecodeSettings, *, alarm: Callable[[bool], 
             else:
                 held.append(unit)
         alarm(False)
+        if len(held) >= HELD_ITEMS:
+            yield units.to_table(held, extra=settings.extra)
+            held = []
     if held:
         yield units.to_table(held, extra=settings.extra)
 

@@ -46,7 +46,7 @@ def main() -> None:
                 profile=geometry.PROFILES["fastsegformer"], limits=images.Limits(), extra=manifest.extra,
                 segment_frames=64, overlays=False, schemes=("s3",),
             )  # fmt: skip
-            blocks = work_of(wave, settings, consumers=2, item_s=120.0)
+            blocks = work_of(wave, settings, consumers=2, item_s=120.0, block_items=256)
         print(f"{pending:,} pending, {wave.num_rows:,} rows in {len(blocks):,} blocks")
 
 

@@ -2,31 +2,32 @@
 
     python -m tests.bench.noted TIMES score --bundle B …
 
-Commits would not do for a rate: in a short run the first ones wait for a worker that writes, and come all at once.
+Commits would not do for the rate of a short run, for they come by the block.
 """
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from fsf_core.score.pipeline import InferAndMask
+from fsf_core.score.whole import WholeBlocks
 from tests.bench import peers
 
 
-class NotedInferAndMask(InferAndMask):
+class NotedBlocks(WholeBlocks):
     """An actor that notes when its masks are there."""
 
     def __init__(self, *, times: str, **settings: Any) -> None:
         super().__init__(**settings)
         self._times = Path(times)
 
-    def __call__(self, table: pa.Table) -> pa.Table:
+    def masks(self, table: pa.Table) -> Iterator[pa.Table]:
         """As its parent does."""
-        masked = super().__call__(table)
-        peers.tick(self._times, sum(map(len, masked.column("frames").to_pylist())))
-        return masked
+        for masked in super().masks(table):
+            peers.tick(self._times, sum(map(len, masked.column("frames").to_pylist())))
+            yield masked
 
 
 def main() -> int:
@@ -38,8 +39,8 @@ def main() -> int:
     map_batches = pipeline.Dataset.map_batches
 
     def noting(dataset: Any, stage: Any, **settings: Any) -> Any:
-        if stage is InferAndMask:
-            stage = noted.NotedInferAndMask
+        if stage is WholeBlocks:
+            stage = noted.NotedBlocks
             settings["fn_constructor_kwargs"] |= {"times": times}
         return map_batches(dataset, stage, **settings)
 

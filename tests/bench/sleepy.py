@@ -47,7 +47,7 @@ def main() -> int:
         return init(**options | {"num_cpus": max(options["num_cpus"], int(actors) + SPARE_CPUS)})
 
     def as_beside_a_gpu(*args: Any, **more: Any) -> Any:
-        return replace(planned(*args, **more), masks_apart=True)
+        return replace(planned(*args, **more), apart=True)
 
     def sleeping(dataset: Any, stage: Any, **settings: Any) -> Any:
         if stage is Infer:

@@ -90,12 +90,20 @@ def test_kill_9_of_the_driver_at_random_points_changes_nothing(
     assert not alive, f"Ray outlived its driver: {alive}"
 
 
-@pytest.mark.parametrize("victims", [("guarded_decode", "Write"), ("InferAndMask", "Watch")], ids=["workers", "actors"])
+@pytest.mark.parametrize(
+    ("module", "victims"),
+    [
+        ("jobs.fsf", ("WholeBlocks", "Watch")),
+        ("tests.apart", ("guarded_decode", "Write")),
+        ("tests.apart", ("Infer", "Watch")),
+    ],
+    ids=["whole", "tasks", "actors"],
+)
 def test_kill_9_of_processes_of_ray_is_not_noticed(
-    victims: tuple[str, ...], words: list[str], unbroken: Path, tmp_path: Path, rng: random.Random
+    module: str, victims: tuple[str, ...], words: list[str], unbroken: Path, tmp_path: Path, rng: random.Random
 ) -> None:
     out, parts = tmp_path / "run", receipts(unbroken)
-    job, killed = Job(*words, "--out", str(out)), []
+    job, killed = Job(*words, "--out", str(out), module=module), []
     # The first while there is work for every sort: all that is to be decoded may be before the first part is written.
     for share in [0.0, *sorted(0.7 * rng.random() for _ in range(max(KILLS, len(victims)) - 1))]:
         wait_for(lambda: receipts(out) >= share * parts or job.process.poll() is not None)  # noqa: B023 - at once

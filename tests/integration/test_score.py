@@ -54,11 +54,11 @@ def _seed_path(image_HWC: np.ndarray, bundle: Bundle) -> np.ndarray:
     return np.stack([cv2.resize(plane, (width_px, height_px)) for plane in probabilities]).argmax(0)
 
 
-def test_masks_made_by_tasks_of_their_own_as_beside_a_gpu_are_the_same(
+def test_stages_as_tasks_of_their_own_as_beside_a_gpu_find_the_same(
     finished: tuple[Path, dict], folder: Path, tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     planned = plan.flow_of
-    monkeypatch.setattr(plan, "flow_of", lambda *args, **more: replace(planned(*args, **more), masks_apart=True))
+    monkeypatch.setattr(plan, "flow_of", lambda *args, **more: replace(planned(*args, **more), apart=True))
     config = ScoreConfig(
         bundle=tiny_bundle.uri, manifest=str(folder), out=str(tmp_path / "apart"), provider="cpu", segment_frames=8
     )

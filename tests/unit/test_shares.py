@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from fsf_core import geometry, images
-from fsf_core.score.shares import BLOCK_ITEMS, LAST_ITEMS, ROUNDS, block_sizes
+from fsf_core.score.shares import LAST_ITEMS, ROUNDS, block_sizes
 from fsf_core.stages import decode as stage
 from fsf_core.stages.decode import DecodeSettings, Plan, decode, lost_rest, pack, plan_row
 from fsf_core.storage import SCHEMES
@@ -174,14 +174,15 @@ def test_every_segment_has_exactly_one_task_and_the_cut_decodes_little_twice(seg
         assert [begin % 10 for begin in begins] == [0] * len(begins)  # every tenth frame is a keyframe
 
 
+@pytest.mark.parametrize("most", [64, 256])
 @pytest.mark.parametrize("consumers", [1, 2, 16])
 @pytest.mark.parametrize("items", [0, 1, 5, 40, 400, 100_000])
-def test_every_image_is_in_one_block_and_the_last_blocks_are_small(items, consumers):
-    sizes = block_sizes(items, consumers)
+def test_every_image_is_in_one_block_and_the_last_blocks_are_small(items, consumers, most):
+    sizes = block_sizes(items, consumers, most=most)
 
     assert sum(sizes) == items
     assert sizes == sorted(sizes, reverse=True)
-    assert all(0 < size <= BLOCK_ITEMS for size in sizes)
+    assert all(0 < size <= most for size in sizes)
     assert max(sizes[-consumers:], default=0) <= LAST_ITEMS
-    assert len(sizes) <= 8 * consumers * ROUNDS + items / BLOCK_ITEMS
+    assert len(sizes) <= 8 * consumers * ROUNDS + items / most
     assert len(sizes) >= min(items, consumers * ROUNDS // 2), "every consumer has something to do until the end"
