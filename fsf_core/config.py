@@ -311,6 +311,8 @@ class RenderConfig:
     """Write the names of the classes and their shares into the films."""
     clear_background: bool = False
     """Leave class 0 undrawn in a blend."""
+    manifest: str | None = None
+    """A list with the addresses of the videos, as in `fsf score`: needed where they hold a password or a signature."""
     ray_address: str | None = None
     """A running cluster. Without it: the cluster of `ray job submit`, or else this machine."""
 

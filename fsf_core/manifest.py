@@ -7,7 +7,7 @@ import io
 import itertools
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, TypeVar
@@ -122,6 +122,16 @@ def open_manifest(uri: str, selection: Selection = EVERYTHING) -> Manifest:
             + (" and the selection" if chosen else "")
         )
     return Manifest(uri=uri, items=items, extra=extra, left_out=left_out, _read=read)
+
+
+def whole_addresses(listed: Manifest, items: Collection[str]) -> dict[str, str]:
+    """Item id to URI of those of some items whose address holds a credential, which no table of a run does."""
+    wanted = pa.array(sorted(items), pa.string())
+    found: dict[str, str] = {}
+    for batch in listed.batches() if items else ():
+        rows = batch.select(["item_id", "uri"]).filter(pc.is_in(batch.column("item_id"), wanted)).to_pylist()
+        found |= {row["item_id"]: row["uri"] for row in rows if storage.redact(row["uri"]) != row["uri"]}
+    return found
 
 
 def kind_by_name(uri: str) -> str | None:

@@ -62,6 +62,9 @@ _SIGNED = re.compile(
 )
 
 
+HIDDEN = "***"
+"""What stands in the place of a credential."""
+
 SHORTEST_PASSWORD = 4
 """A shorter one is hidden in its place before the @ only, lest it be found inside every other word."""
 
@@ -96,7 +99,7 @@ def redact(uri: str) -> str:
     """The URI, or a text with URIs in it, without credentials: fit for logs, tables and errors."""
     if "://" not in uri or not ("@" in uri or "?" in uri):
         return uri
-    return _SIGNED.sub(r"\1***", _TOKEN.sub("***@", _PASSWORD.sub("***@", uri)))
+    return _SIGNED.sub(rf"\1{HIDDEN}", _TOKEN.sub(f"{HIDDEN}@", _PASSWORD.sub(f"{HIDDEN}@", uri)))
 
 
 def absolute(uri: str, base: str = "") -> str:

@@ -19,6 +19,7 @@ def run(run_folder: str, item: str | None, config: RenderConfig) -> int:
         os.environ["RAY_ADDRESS"] = config.ray_address
     from fsf_core import storage
     from fsf_core.inspect import find_item
+    from fsf_core.manifest import open_manifest
     from fsf_core.score.films import films_of_run
     from jobs.fsf import EXIT_GATE, print_json
 
@@ -30,6 +31,7 @@ def run(run_folder: str, item: str | None, config: RenderConfig) -> int:
         legend=config.legend,
         clear=config.clear_background,
         address=config.ray_address,
+        listed=open_manifest(config.manifest) if config.manifest else None,
     )
     for film in drawn.films:
         print(f"{storage.join(run_folder, film.path)}: {film.frames} frames, sound: {film.sound}")

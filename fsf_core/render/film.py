@@ -118,7 +118,7 @@ def catalogue(run_uri: str, items: Collection[str]) -> dict[str, tuple[Unit, ...
     return {item: tuple(sorted(units)) for item, units in found.items()}
 
 
-def order(run_uri: str, item_id: str, units: Sequence[Unit], look: Look) -> Order:
+def order(run_uri: str, item_id: str, units: Sequence[Unit], look: Look, *, source: str | None = None) -> Order:
     """Read a source's packets and say what is to be drawn on which frame.
 
     Args:
@@ -126,6 +126,7 @@ def order(run_uri: str, item_id: str, units: Sequence[Unit], look: Look) -> Orde
         item_id: the video.
         units: of the video, of `catalogue`.
         look: how it is drawn.
+        source: the video's address, where the tables do not hold it whole.
 
     Raises:
         OutputError: the run has no frames of this video.
@@ -140,6 +141,13 @@ def order(run_uri: str, item_id: str, units: Sequence[Unit], look: Look) -> Orde
         uri = row["uri"]
         scored.append(row["frame_index"])
     scored.sort()
+    if source is not None and storage.redact(source) == uri:
+        uri = source
+    elif storage.HIDDEN in uri:
+        raise FetchError(
+            f"{uri} hides a password or a signature, which no table of a run holds; name the list that has the whole "
+            "address with --manifest"
+        )
     with members.open_item(uri) as file:
         index = video.index_video(_source(file, uri))
     if scored[-1] >= index.frames:

@@ -1,7 +1,7 @@
 """Films of a run as Ray tasks: one that orders and joins, and as many as there are pieces."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ import ray
 from fsf_core import render, run, timeline
 from fsf_core.errors import FSFError
 from fsf_core.isolation import alarm
+from fsf_core.manifest import Manifest, whole_addresses
 
 ORDER_CPUS, PIECE_CPUS = 0.25, 1
 FILMS_IN_FLIGHT = 32
@@ -36,9 +37,25 @@ FRAME_S = 120.0
 
 
 def films_of_run(
-    run_uri: str, item: str | None, *, style: render.Style, legend: bool, clear: bool, address: str | None
+    run_uri: str,
+    item: str | None,
+    *,
+    style: render.Style,
+    legend: bool,
+    clear: bool,
+    address: str | None,
+    listed: Manifest | None = None,
 ) -> Drawn:
     """Make the films of a finished run, or of one item of it, and list them with its files.
+
+    Args:
+        run_uri: the run.
+        item: id of a video; None for all.
+        style: as in Look, and so are the next two.
+        legend: whether there is one.
+        clear: whether class 0 is left clear.
+        address: a running cluster.
+        listed: a list with the addresses of the videos, where those hold credentials.
 
     Raises:
         OutputError: the run has not finished, or a job is at it.
@@ -54,14 +71,17 @@ def films_of_run(
             palette=tuple((int(r), int(g), int(b)) for r, g, b in facts["palette"]),
         )
         items = [item] if item is not None else render.video_items(run_uri)
-        drawn = draw_films(run_uri, items, look, frame_s=FRAME_S)
+        sources = whole_addresses(listed, items) if listed else {}
+        drawn = draw_films(run_uri, items, look, frame_s=FRAME_S, sources=sources)
         render.settle(run_uri)
         others = [*timeline.listed(run_uri), *render.listed(run_uri)]
         run.publish(run_uri, run.read_json(run_uri, "summary.json"), success=True, others=others)
     return drawn
 
 
-def draw_films(run_uri: str, items: list[str], look: render.Look, *, frame_s: float) -> Drawn:
+def draw_films(
+    run_uri: str, items: list[str], look: render.Look, *, frame_s: float, sources: Mapping[str, str]
+) -> Drawn:
     """Make the films of some videos of a run; those that are there and still right are left alone.
 
     Args:
@@ -69,12 +89,13 @@ def draw_films(run_uri: str, items: list[str], look: render.Look, *, frame_s: fl
         items: ids of videos that have frames.
         look: how they are drawn.
         frame_s: longest time for one frame.
+        sources: addresses of those that the tables do not hold whole, by item id.
     """
     right = {film.item_id: film for film in render.right(run_uri, look=look)}
     wanted = [item for item in items if item not in right]
     made: list[render.Film] = [right[item] for item in items if item in right]
     failed: dict[str, str] = {}
-    for item, outcome in _outcomes(run_uri, wanted, look, frame_s):
+    for item, outcome in _outcomes(run_uri, wanted, look, frame_s, sources):
         if isinstance(outcome, str):
             failed[item] = outcome
             log.warning("event=no_film item=%r error=%r", item, outcome)
@@ -85,7 +106,7 @@ def draw_films(run_uri: str, items: list[str], look: render.Look, *, frame_s: fl
 
 
 def _outcomes(
-    run_uri: str, items: list[str], look: render.Look, frame_s: float
+    run_uri: str, items: list[str], look: render.Look, frame_s: float, sources: Mapping[str, str]
 ) -> Iterator[tuple[str, render.Film | str]]:
     """Each item with its film, or with the reason why there is none."""
     task: Any = ray.remote(num_cpus=ORDER_CPUS, max_retries=RETRIES)(_film)
@@ -93,7 +114,7 @@ def _outcomes(
     refs: list[Any] = []
     for at, item in enumerate(items):
         ahead = items[len(refs) : at + FILMS_IN_FLIGHT]
-        refs += [task.remote(run_uri, each, units.get(each, ()), look, frame_s) for each in ahead]
+        refs += [task.remote(run_uri, each, units.get(each, ()), look, frame_s, sources.get(each)) for each in ahead]
         try:
             yield item, ray.get(refs[at])
         except ray.exceptions.RayError as error:
@@ -101,11 +122,11 @@ def _outcomes(
 
 
 def _film(
-    run_uri: str, item_id: str, units: tuple[render.Unit, ...], look: render.Look, frame_s: float
+    run_uri: str, item_id: str, units: tuple[render.Unit, ...], look: render.Look, frame_s: float, source: str | None
 ) -> render.Film | str:
     """Runs on a worker, waiting for the pieces most of its time, without a CPU then."""
     try:
-        wanted = render.order(run_uri, item_id, units, look)
+        wanted = render.order(run_uri, item_id, units, look, source=source)
         task: Any = ray.remote(num_cpus=PIECE_CPUS, max_retries=RETRIES)(_pieces)
         shared = ray.put(wanted)
         reasons = [

@@ -22,7 +22,7 @@ from fsf_core.carry import CarrySettings
 from fsf_core.compaction import compact
 from fsf_core.config import ScoreConfig, filled_in
 from fsf_core.errors import ConfigError, FSFError
-from fsf_core.manifest import Manifest, open_manifest
+from fsf_core.manifest import Manifest, open_manifest, whole_addresses
 from fsf_core.score import plan
 from fsf_core.score.films import draw_films
 from fsf_core.score.flow import Flow
@@ -81,7 +81,7 @@ def score(config: ScoreConfig) -> dict[str, Any]:
         if config.compact_mb:
             summary["joined_parts"] = compact(out, target_bytes=config.compact_mb << 20)
         if config.render:
-            summary["videos"] = _films(config, bundle, out)
+            summary["videos"] = _films(config, bundle, out, manifest)
         render.settle(out)
         others = [*timeline.write_video_stats(out), *render.listed(out)]
         summary["seconds"] = round(time.monotonic() - started, 3)
@@ -127,7 +127,7 @@ def _score_pending(
     }
 
 
-def _films(config: ScoreConfig, bundle: Bundle, out: str) -> dict[str, Any]:
+def _films(config: ScoreConfig, bundle: Bundle, out: str, manifest: Manifest) -> dict[str, Any]:
     """Films of all videos of a settled run; what is told of them."""
     names, palette = plan.appearance(config, bundle)
     assert config.render
@@ -138,7 +138,9 @@ def _films(config: ScoreConfig, bundle: Bundle, out: str) -> dict[str, Any]:
         names=tuple(names),
         palette=palette,
     )
-    drawn = draw_films(out, render.video_items(out), look, frame_s=config.item_seconds)
+    items = render.video_items(out)
+    sources = whole_addresses(manifest, items)
+    drawn = draw_films(out, items, look, frame_s=config.item_seconds, sources=sources)
     return {"made": len(drawn.films), "failed": drawn.failed}
 
 

@@ -326,3 +326,36 @@ def test_a_run_on_disk_becomes_rows_of_delta_tables_in_a_bucket_in_one_commit_ea
     masks = DeltaTable(storage.join(folder, "masks"), storage_options=options).to_pyarrow_table()
     assert sorted(masks.column("item_id").to_pylist()) == ["a", "b"]
     assert second["masks"] == first["masks"] + 1
+
+
+# --- addresses that hold their own credentials ---
+
+
+def test_films_of_signed_addresses_are_drawn_by_the_list_that_holds_them(seaweed, home, reached, tmp_path):
+    reached(seaweed.environment)
+    storage.write_bytes("s3://data/signed/clip.mp4", (home / "media" / "clip.mp4").read_bytes())
+    address = fsspec.filesystem("s3").url("data/signed/clip.mp4", expires=3600)
+    listed, out = tmp_path / "list.csv", tmp_path / "run"
+    listed.write_text(f'id,uri\nclip,"{address}"\n')
+    bare = dict.fromkeys(seaweed.environment, "")
+
+    code, said = processes.fsf(
+        "score", "--bundle", f"{home}/bundle", "--manifest", str(listed), "--out", str(out), "--provider", "cpu",
+        "--render", "blend", **bare,
+    )  # fmt: skip
+    assert code == 0, said
+    film = next((out / "videos").glob("*.mp4"))
+    made = film.read_bytes()
+    code, refusal = processes.fsf("render", str(out), "--style", "mask", **bare)
+    assert code == 3
+    assert "name the list that has the whole address with --manifest" in refusal
+    assert film.read_bytes() == made
+    code, drawn = processes.fsf("render", str(out), "--style", "mask", "--manifest", str(listed), **bare)
+
+    assert code == 0, drawn
+    assert film.read_bytes() != made
+    signature = address.partition("Signature=")[2].partition("&")[0]
+    assert len(signature) > 8
+    written = [path for path in out.rglob("*") if path.is_file() and signature.encode() in path.read_bytes()]
+    assert written == []
+    assert signature not in said + refusal + drawn
