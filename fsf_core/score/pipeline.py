@@ -117,6 +117,7 @@ def _set_up_ray_data(flow: Flow) -> None:
     context = DataContext.get_current()
     context.target_max_block_size = TARGET_BLOCK_BYTES
     context.enable_progress_bars = False
+    context.raise_original_map_exception = True  # errors of ours, with their words and exit codes, out of the actors
     context.execution_no_progress_timeout_s = NO_PROGRESS_S if flow.apart else NO_PROGRESS_WHOLE_S
     # The bound of the writers is a bound; a run of few parts need not reach it.
     warnings.filterwarnings("ignore", message="The maximum number of concurrent tasks for 'Write'")

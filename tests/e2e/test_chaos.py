@@ -16,6 +16,8 @@ import pytest
 
 from fsf_core import run
 from fsf_core.bundle import Bundle
+from fsf_core.score.flow import BLOCK_ITEMS
+from fsf_core.score.whole import ANSWERS_HELD
 from tests import assets, clips
 from tests.processes import Job, fsf, receipts, rows_of, wait_for
 
@@ -26,7 +28,7 @@ PICTURES, VIDEOS, VIDEO_FRAMES = 1000, 4, 60
 
 @pytest.fixture(scope="module")
 def words(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """A job of pictures and videos in some twenty parts, all but its --out."""
+    """A job of pictures and videos in many parts, all but its --out."""
     home = tmp_path_factory.mktemp("media")
     sources = []
     for number in range(20):
@@ -91,18 +93,24 @@ def test_kill_9_of_the_driver_at_random_points_changes_nothing(
 
 
 @pytest.mark.parametrize(
-    ("module", "victims"),
+    ("module", "victims", "parts"),
     [
-        ("jobs.fsf", ("WholeBlocks", "Watch")),
-        ("tests.apart", ("guarded_decode", "Write")),
-        ("tests.apart", ("Infer", "Watch")),
+        ("jobs.fsf", ("WholeBlocks", "Watch"), PICTURES // ANSWERS_HELD),
+        ("tests.apart", ("guarded_decode", "Write"), PICTURES // BLOCK_ITEMS),
+        ("tests.apart", ("Infer", "Watch"), PICTURES // BLOCK_ITEMS),
     ],
     ids=["whole", "tasks", "actors"],
 )
 def test_kill_9_of_processes_of_ray_is_not_noticed(
-    module: str, victims: tuple[str, ...], words: list[str], unbroken: Path, tmp_path: Path, rng: random.Random
+    module: str,
+    victims: tuple[str, ...],
+    parts: int,
+    words: list[str],
+    unbroken: Path,
+    tmp_path: Path,
+    rng: random.Random,
 ) -> None:
-    out, parts = tmp_path / "run", receipts(unbroken)
+    out = tmp_path / "run"
     job, killed = Job(*words, "--out", str(out), module=module), []
     # The first while there is work for every sort: all that is to be decoded may be before the first part is written.
     for share in [0.0, *sorted(0.7 * rng.random() for _ in range(max(KILLS, len(victims)) - 1))]:

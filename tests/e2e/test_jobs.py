@@ -274,8 +274,8 @@ def test_more_actors_than_fit_are_refused_at_once(
 ) -> None:
     status, code, said = _submit(
         head, "--bundle", tiny_bundle.uri, "--manifest", str(pictures), "--out", str(tmp_path / "run"),
-        "--provider", "cpu", "--actors", "4",
+        "--provider", "cpu", "--actors", "5",
     )  # fmt: skip
 
     assert (status, code) == (JobStatus.FAILED, 2)
-    assert "found room for 2 actors" in said
+    assert "found room for 4 actors" in said
