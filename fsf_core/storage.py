@@ -102,6 +102,11 @@ def redact(uri: str) -> str:
     return _SIGNED.sub(rf"\1{HIDDEN}", _TOKEN.sub(f"{HIDDEN}@", _PASSWORD.sub(f"{HIDDEN}@", uri)))
 
 
+def is_redacted(uri: str) -> bool:
+    """Whether `redact` took a credential out of it."""
+    return f"://{HIDDEN}@" in uri or f"={HIDDEN}" in uri
+
+
 def absolute(uri: str, base: str = "") -> str:
     """The URI as every process understands it; relative paths count from `base`, or from the working directory."""
     if _SCHEME.match(uri):

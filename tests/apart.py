@@ -1,20 +1,23 @@
 """`fsf` with every stage by itself, as it runs beside a GPU, on a machine without one."""
 
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from fsf_core.score import plan
+from fsf_core.score.flow import Flow
 from jobs import fsf
 
 
+def as_beside_a_gpu(planned: Callable[..., Flow]) -> Callable[..., Flow]:
+    """`plan.flow_of`, but for the stages apart."""
+    return lambda *args, **more: replace(planned(*args, **more), apart=True)
+
+
 def main() -> int:
-    planned = plan.flow_of
-
-    def as_beside_a_gpu(*args: Any, **more: Any) -> Any:
-        return replace(planned(*args, **more), apart=True)
-
-    plan.flow_of = as_beside_a_gpu
+    flow_of: Any = as_beside_a_gpu(plan.flow_of)
+    plan.flow_of = flow_of
     return fsf.main()
 
 

@@ -143,7 +143,7 @@ def order(run_uri: str, item_id: str, units: Sequence[Unit], look: Look, *, sour
     scored.sort()
     if source is not None and storage.redact(source) == uri:
         uri = source
-    elif storage.HIDDEN in uri:
+    elif storage.is_redacted(uri):
         raise FetchError(
             f"{uri} hides a password or a signature, which no table of a run holds; name the list that has the whole "
             "address with --manifest"

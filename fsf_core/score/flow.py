@@ -5,6 +5,7 @@ take the same cores nothing waits, and one actor does everything from bytes to c
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from fsf_core import session
 from fsf_core.bundle import Bundle
@@ -46,6 +47,19 @@ class Flow:
     child: ChildLimits
     mask: MaskSettings
     write: WriteSettings
+
+    @property
+    def model(self) -> dict[str, Any]:
+        """What Infer loads its model by."""
+        return {
+            "bundle_uri": self.bundle.uri,
+            "bundle_sha256": self.bundle.sha256,
+            "variant": self.variant,
+            "provider": self.provider,
+            "threads": self.threads,
+            "engine_cache": self.engine_cache,
+            "batch_frames": self.batch_frames,
+        }
 
     @property
     def block_items(self) -> int:

@@ -52,15 +52,6 @@ def run_wave(wave: pa.Table, flow: Flow, watch: Any) -> None:
 
 def whole(works: Sequence[Work], flow: Flow, watch: Any) -> Dataset:
     """All stages in the actors, which take the manifest's blocks themselves: Ray Data fuses what asks for the same."""
-    facts = {
-        "model": _model(flow),
-        "decoding": flow.decode,
-        "limits": flow.child,
-        "masking": flow.mask,
-        "writing": flow.write,
-        "part_units": flow.part_units,
-        "watch": watch,
-    }
     rows = ray.data.read_datasource(ManifestBlocks(works), override_num_blocks=len(works), num_cpus=1)
     done: Dataset = rows.map_batches(
         WholeBlocks,
@@ -68,7 +59,7 @@ def whole(works: Sequence[Work], flow: Flow, watch: Any) -> Dataset:
         batch_format="pyarrow",
         compute=ActorPoolStrategy(size=min(flow.actors, len(works)), max_tasks_in_flight_per_actor=IN_FLIGHT),
         num_cpus=1,
-        fn_constructor_kwargs=facts,
+        fn_constructor_kwargs={"flow": flow, "watch": watch},
     )
     return done
 
@@ -92,25 +83,12 @@ def stages(works: Sequence[Work], flow: Flow, watch: Any) -> Dataset:
         compute=ActorPoolStrategy(size=flow.actors, max_tasks_in_flight_per_actor=IN_FLIGHT),
         num_cpus=1,
         num_gpus=1 if gpu else None,
-        fn_constructor_kwargs=_model(flow),
+        fn_constructor_kwargs=flow.model,
     )
     masked: Dataset = inferred.map_batches(
         mask, batch_size=None, batch_format="pyarrow", num_cpus=MASK_CPUS, fn_kwargs={"settings": flow.mask}
     )
     return masked
-
-
-def _model(flow: Flow) -> dict[str, Any]:
-    """What every actor loads its model by."""
-    return {
-        "bundle_uri": flow.bundle.uri,
-        "bundle_sha256": flow.bundle.sha256,
-        "variant": flow.variant,
-        "provider": flow.provider,
-        "threads": flow.threads,
-        "engine_cache": flow.engine_cache,
-        "batch_frames": flow.batch_frames,
-    }
 
 
 def _set_up_ray_data(flow: Flow) -> None:

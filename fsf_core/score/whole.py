@@ -10,12 +10,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from fsf_core.isolation import ChildLimits
+from fsf_core.score.flow import Flow
 from fsf_core.score.guard import guarded_decode, guarded_write
-from fsf_core.stages.decode import DecodeSettings
 from fsf_core.stages.infer import Infer
-from fsf_core.stages.mask import MaskSettings, mask
-from fsf_core.stages.write import WriteSettings
+from fsf_core.stages.mask import mask
 
 ANSWERS_HELD = 16
 """Frames whose answers are held before their masks are drawn: 13 MB of logits of 4 classes, 224×224."""
@@ -27,21 +25,10 @@ PART_S, PART_BYTES = 30.0, 64 << 20
 class WholeBlocks:
     """Takes blocks of the manifest, and commits parts of the run."""
 
-    def __init__(
-        self,
-        *,
-        model: dict[str, Any],
-        decoding: DecodeSettings,
-        limits: ChildLimits,
-        masking: MaskSettings,
-        writing: WriteSettings,
-        part_units: int,
-        watch: Any,
-    ) -> None:
-        """Load the model, which is what Infer gets, for answers that are used up at once."""
-        self._infer = Infer(**model, group_frames=ANSWERS_HELD)
-        self._decoding, self._limits, self._masking, self._writing = decoding, limits, masking, writing
-        self._part_units = part_units
+    def __init__(self, *, flow: Flow, watch: Any) -> None:
+        """Load the model, for answers that are used up at once."""
+        self._infer = Infer(**flow.model, group_frames=ANSWERS_HELD)
+        self._flow = flow
         self._watch = watch
 
     def __call__(self, rows: pa.Table) -> pa.Table:
@@ -55,21 +42,21 @@ class WholeBlocks:
         """
         held: list[pa.Table] = []
         units, since = 0, time.monotonic()
-        for table in guarded_decode(rows, self._decoding, self._limits, self._watch):
+        for table in guarded_decode(rows, self._flow.decode, self._flow.child, self._watch):
             for masked in self.masks(table):
                 held.append(masked)
                 units += masked.num_rows
                 if self._is_part(held) or time.monotonic() - since >= PART_S:
-                    guarded_write(held, self._writing, self._watch)
+                    guarded_write(held, self._flow.write, self._watch)
                     held, since = [], time.monotonic()
-        guarded_write(held, self._writing, self._watch)
+        guarded_write(held, self._flow.write, self._watch)
         return pa.table({"units": pa.array([units], pa.int64())})
 
     def masks(self, table: pa.Table) -> Iterator[pa.Table]:
         """Decoded units to masked ones, some frames at a time."""
         for answered in self._infer(table):
-            yield mask(answered, self._masking)
+            yield mask(answered, self._flow.mask)
 
     def _is_part(self, held: list[pa.Table]) -> bool:
         units, size_bytes = (sum(getattr(table, name) for table in held) for name in ("num_rows", "nbytes"))
-        return bool(units >= self._part_units or size_bytes >= PART_BYTES)
+        return bool(units >= self._flow.part_units or size_bytes >= PART_BYTES)

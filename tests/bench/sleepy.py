@@ -7,7 +7,6 @@ The null model answers; before it does, the actor sleeps. Everything else is the
 
 import sys
 import time
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -38,16 +37,14 @@ class SleepyInfer(Infer):
 def main() -> int:
     from fsf_core.score import cluster, pipeline, plan
     from jobs import fsf
+    from tests.apart import as_beside_a_gpu
     from tests.bench import sleepy  # by its name, which workers can import
 
     actors, seconds_a_frame, *words = sys.argv[1:]
-    init, planned, map_batches = cluster.ray.init, plan.flow_of, pipeline.Dataset.map_batches
+    init, map_batches = cluster.ray.init, pipeline.Dataset.map_batches
 
     def with_room(**options: Any) -> Any:
         return init(**options | {"num_cpus": max(options["num_cpus"], int(actors) + SPARE_CPUS)})
-
-    def as_beside_a_gpu(*args: Any, **more: Any) -> Any:
-        return replace(planned(*args, **more), apart=True)
 
     def sleeping(dataset: Any, stage: Any, **settings: Any) -> Any:
         if stage is Infer:
@@ -56,7 +53,7 @@ def main() -> int:
         return map_batches(dataset, stage, **settings)
 
     cluster.ray.init = with_room
-    plan.flow_of = as_beside_a_gpu
+    plan.flow_of = as_beside_a_gpu(plan.flow_of)
     pipeline.Dataset.map_batches = sleeping
     return fsf.main([*words, "--actors", actors])
 

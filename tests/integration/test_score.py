@@ -2,7 +2,6 @@
 
 import datetime as dt
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -20,6 +19,7 @@ from fsf_core.score import plan
 from fsf_core.score.job import score
 from fsf_core.session import Session
 from tests import assets, clips
+from tests.apart import as_beside_a_gpu
 
 pytestmark = pytest.mark.usefixtures("ray_here")
 
@@ -57,8 +57,7 @@ def _seed_path(image_HWC: np.ndarray, bundle: Bundle) -> np.ndarray:
 def test_stages_as_tasks_of_their_own_as_beside_a_gpu_find_the_same(
     finished: tuple[Path, dict], folder: Path, tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    planned = plan.flow_of
-    monkeypatch.setattr(plan, "flow_of", lambda *args, **more: replace(planned(*args, **more), apart=True))
+    monkeypatch.setattr(plan, "flow_of", as_beside_a_gpu(plan.flow_of))
     config = ScoreConfig(
         bundle=tiny_bundle.uri, manifest=str(folder), out=str(tmp_path / "apart"), provider="cpu", segment_frames=8
     )
