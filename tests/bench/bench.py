@@ -4,9 +4,9 @@
     python -m tests.bench.bench --full     2,000 pictures of 512×512, and a video
 
 Everything runs one after another on the same pictures in one go, so compare within one table only. The last line is one
-JSON object; ratios above 1 mean that fsf is faster. `efficiency` and `vs_*` compare frames/s from the first masks to
-the last, as they leave the model's process; `*_whole` count the start of pools and actors and the writing too, and a
-short run is mostly made of those.
+JSON object; ratios above 1 mean that fsf is faster. `efficiency` and `vs_*` compare frames/s while all of a contender's
+workers give masks, as they leave the model's process; `*_whole` count the start of pools and actors and the writing
+too, and a short run is mostly made of those. The bare model runs before fsf and after it, and its mean counts.
 
 Weights are made by recipe: the networks are the authors' and so is their cost, the masks are rough as noise.
 """
@@ -28,7 +28,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from fsf_core import __version__, bench
+from fsf_core import __version__
 from fsf_core.demo.oranges import draw_orange
 from tests import clips
 from tests.bench import bench_masks, meter, peers
@@ -72,7 +72,7 @@ class Rate:
     """What a contender reached."""
 
     steady: float
-    """Frames/s from the first results to the last."""
+    """Frames/s while all workers give results."""
     whole: float
     """Frames/s with the start of pools and actors."""
     cpu_s: float = 0.0
@@ -81,6 +81,16 @@ class Rate:
     """Memory of all its processes together."""
     bytes_written: float = 0.0
     """A frame."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Noted:
+    """One job, and what its actors noted."""
+
+    reading: meter.Reading
+    summary: dict[str, Any]
+    steady: float
+    """Frames/s while all actors gave masks."""
 
 
 def main() -> None:
@@ -139,8 +149,9 @@ def measure(case: Case, home: Path, peers: list[str]) -> dict[str, float]:
     pictures = case.draw(home)
     task = ["--model", str(bundle / "model.onnx"), "--weights", str(weights), "--net", f"fastsegformer-{case.letter}"]
     task += ["--pictures", str(pictures)]
+    before = bare_rate(bundle / "model.onnx")  # before and after: neighbours of the machine come and go
     rates = {"fsf": ours(bundle, pictures, home / f"run-{case.name}")}
-    bare = bare_rate(bundle / "model.onnx")  # at once: a neighbour may come or go
+    bare = (before + bare_rate(bundle / "model.onnx")) / 2
     for name in peers:
         rates[name] = peer(name, [*task, "--frames", str(case.frames_of(name))], home / f"{name}-{case.name}")
     size = f"{case.width_px}×{case.height_px}"
@@ -165,8 +176,9 @@ def int8(case: Case, home: Path, beside: dict[str, Any] | None) -> dict[str, flo
     """The int8 form of P, against the seed's loop in float32 as it was measured for p512."""
     weights, bundle = model(case.letter, home)
     pictures = case.draw(home)
+    before = bare_rate(bundle / "model.int8-plain.onnx")
     rates = {"fsf": ours(bundle, pictures, home / "run-int8", "--precision", "int8")}
-    bare = bare_rate(bundle / "model.int8-plain.onnx")
+    bare = (before + bare_rate(bundle / "model.int8-plain.onnx")) / 2
     if beside is None:
         task = ["--model", str(bundle / "model.onnx"), "--weights", str(weights), "--pictures", str(pictures)]
         task += ["--frames", str(case.loop_frames)]
@@ -253,20 +265,27 @@ def score_words(bundle: Path, manifest: Path, out: Path, *more: str) -> list[str
 
 
 def ours(bundle: Path, pictures: Path, out: Path, *more: str) -> Rate:
+    """`fsf score`, in frames/s and so on."""
+    done = noted_run(bundle, pictures, out, *more)
+    written = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+    frames = done.summary["frames"]
+    return Rate(
+        steady=done.steady,
+        whole=frames / done.summary["scoring_seconds"],
+        cpu_s=done.reading.cpu_s[-1],
+        peak_mb=done.reading.peak_mb,
+        bytes_written=written / frames,
+    )
+
+
+def noted_run(bundle: Path, manifest: Path, out: Path, *more: str) -> Noted:
     """`fsf score`, its masks noted as the peers note theirs."""
     times = out.with_name(f"{out.name}-times")
-    words = score_words(bundle, pictures, out, *more)[3:]
+    words = score_words(bundle, manifest, out, *more)[3:]
     reading = meter.run([sys.executable, "-m", "tests.bench.noted", str(times), *words])
     summary = json.loads(reading.stdout.splitlines()[-1])
-    assert summary["items"]["failed"] == 0, "the bench's own pictures are sound"
-    written = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
-    return Rate(
-        steady=bench.steady_rate(peers.notes(times)),
-        whole=summary["frames"] / summary["scoring_seconds"],
-        cpu_s=reading.cpu_s[-1],
-        peak_mb=reading.peak_mb,
-        bytes_written=written / summary["frames"],
-    )
+    assert summary["items"]["failed"] == 0, "the bench's own inputs are sound"
+    return Noted(reading=reading, summary=summary, steady=peers.steady(times))
 
 
 def peer(name: str, task: list[str], out: Path) -> Rate:
@@ -277,7 +296,7 @@ def peer(name: str, task: list[str], out: Path) -> Rate:
     written = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     shutil.rmtree(out)
     return Rate(
-        steady=bench.steady_rate(found["notes"]),
+        steady=found["steady"],
         whole=found["whole"],
         cpu_s=reading.cpu_s[-1],
         peak_mb=reading.peak_mb,

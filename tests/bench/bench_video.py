@@ -2,6 +2,7 @@
 
     python -m tests.bench.bench_video            one minute of 1080p, as many frames of it as the seed can do in time
     python -m tests.bench.bench_video --full     ten minutes
+    python -m tests.bench.bench_video --memory   an hour of 640×360 beside ten minutes of it, scored and drawn, in MB
 
 The bare model runs on inputs that lie ready in memory, a session a core. The seed's loop reads a frame with OpenCV,
 runs the model, draws the classes and writes the frame with OpenCV; it does --seed-frames of them.
@@ -12,6 +13,7 @@ import argparse
 import json
 import os
 import shutil
+import sys
 import tempfile
 import time
 from fractions import Fraction
@@ -22,7 +24,6 @@ import av
 import cv2
 import numpy as np
 
-from fsf_core import bench as fsf_bench
 from fsf_core import video
 from tests.bench import bench, meter, peers
 
@@ -30,6 +31,7 @@ RATE = 30
 HEIGHT_PX, WIDTH_PX = 1080, 1920
 DIFFERENT_FRAMES = 300
 FULL_S, SHORT_S = 600, 60
+MEMORY_S, MEMORY_HW = (600, 3600), (360, 640)
 
 
 def main() -> None:
@@ -40,13 +42,17 @@ def main() -> None:
     parser.add_argument("--letter", default="p", help="which FastSegFormer: p or e")
     parser.add_argument("--seed-frames", type=int, default=150)
     parser.add_argument("--render", action="store_true", help="make the film, too")
+    parser.add_argument("--memory", action="store_true", help="how it grows with the length, instead of all else")
     given = parser.parse_args()
     home = Path(tempfile.mkdtemp(prefix="fsf-bench-"))
+    film = home / "film.mp4"
     try:
-        _, bundle = bench.model(given.letter, home)
-        film = home / "film.mp4"
-        write_film(film, seconds=given.seconds or (FULL_S if given.full else SHORT_S))
-        found = measure(film, bundle, home, seed_frames=given.seed_frames, render=given.render)
+        if given.memory:
+            found = memory(home)
+        else:
+            _, bundle = bench.model(given.letter, home)
+            write_film(film, seconds=given.seconds or (FULL_S if given.full else SHORT_S))
+            found = measure(film, bundle, home, seed_frames=given.seed_frames, render=given.render)
     finally:
         shutil.rmtree(home)
     for name, value in found.items():
@@ -62,27 +68,58 @@ def measure(film: Path, bundle: Path, home: Path, *, seed_frames: int, render: b
     found = {"frames": index.frames, "index_s": round(index_s, 2), "decode_per_s": round(decoding(film, index), 1)}
     found["bare_per_s"] = round(bench.bare_rate(bundle / "model.onnx"), 2)
     found["seed_per_s"] = round(seed_loop(bundle / "model.onnx", film, home / "seed.mp4", seed_frames), 2)
-    summary = ours(bundle, film, home / "run", render=render)
+    done = bench.noted_run(bundle, film, home / "run", *(["--render", "blend"] if render else []))
+    summary = done.summary
     found["fsf_per_s"] = round(summary["frames"] / summary["scoring_seconds"], 2)
-    found["fsf_steady_per_s"] = round(fsf_bench.steady_rate(fsf_bench.commits(str(home / "run"))), 2)
+    found["fsf_steady_per_s"] = round(done.steady, 2)
     found["of_bare"] = round(found["fsf_per_s"] / found["bare_per_s"], 3)
+    found["steady_of_bare"] = round(done.steady / found["bare_per_s"], 3)
     found["vs_seed"] = round(found["fsf_per_s"] / found["seed_per_s"], 2)
+    found["steady_vs_seed"] = round(done.steady / found["seed_per_s"], 2)
+    found["peak_mb"] = round(done.reading.peak_mb)
     if render:
         found["film_per_s"] = round(summary["frames"] / (summary["seconds"] - summary["scoring_seconds"]), 1)
     return found
 
 
-def write_film(path: Path, *, seconds: int) -> None:
+def memory(home: Path) -> dict[str, float]:
+    """Peak memory of all processes, of a short film and a long one, scored by a model that answers at once, and drawn.
+
+    Each in a job of its own: `fsf score`, then `fsf render`.
+    """
+    bundle, film, out = bench.null_model(home), home / "film.mp4", home / "run"
+    found: dict[str, float] = {}
+    for seconds in MEMORY_S:
+        write_film(film, seconds=seconds, size_hw=MEMORY_HW)
+        jobs = {"score": bench.score_words(bundle, film, out)}
+        jobs["render"] = [*jobs["score"][:3], "render", str(out)]
+        for name, words in jobs.items():
+            reading = meter.run(words)
+            found[f"{name}_{seconds}_s_peak_mb"] = round(reading.peak_mb)
+            found[f"{name}_{seconds}_s_took_s"] = round(reading.seconds)
+            print(f"{name}, {seconds} s of film: {reading.peak_mb:.0f} MB in {reading.seconds:.0f} s", file=sys.stderr)
+        summary = json.loads((out / "summary.json").read_text())
+        found[f"frames_{seconds}_s"] = summary["frames"]
+        assert summary["frames"] == seconds * RATE, "every frame"
+        shutil.rmtree(out)
+    for name in ("score", "render"):
+        short, long = (found[f"{name}_{seconds}_s_peak_mb"] for seconds in MEMORY_S)
+        found[f"{name}_growth"] = round(long / short, 3)
+    return found
+
+
+def write_film(path: Path, *, seconds: int, size_hw: tuple[int, int] = (HEIGHT_PX, WIDTH_PX)) -> None:
     """A view that wanders over a drawn field: ten seconds encoded once, then repeated packet by packet."""
+    height_px, width_px = size_hw
     field = np.random.default_rng(0).integers(0, 256, (60, 100, 3)).astype(np.uint8)
-    field = cv2.resize(field, (WIDTH_PX + 480, HEIGHT_PX + 420), interpolation=cv2.INTER_CUBIC)
+    field = cv2.resize(field, (width_px + 480, height_px + 420), interpolation=cv2.INTER_CUBIC)
     piece = path.with_suffix(".piece.mp4")
     with av.open(str(piece), "w") as output:
         stream: Any = output.add_stream("libx264", rate=RATE, options={"preset": "veryfast", "bf": "0"})
-        stream.width, stream.height, stream.pix_fmt = WIDTH_PX, HEIGHT_PX, "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = width_px, height_px, "yuv420p"
         for number in range(DIFFERENT_FRAMES):
             top, left = int(200 + 200 * np.sin(number / 50)), int(200 + 200 * np.cos(number / 60))
-            view = np.ascontiguousarray(field[top : top + HEIGHT_PX, left : left + WIDTH_PX])
+            view = np.ascontiguousarray(field[top : top + height_px, left : left + width_px])
             frame = av.VideoFrame.from_ndarray(view, format="bgr24")
             frame.pts, frame.time_base = number, Fraction(1, RATE)
             output.mux(stream.encode(frame))
@@ -128,15 +165,6 @@ def seed_loop(model: Path, film: Path, out: Path, frames: int) -> float:
         writer.write(peers.seed_postprocess(logits_KHW, image_HWC, draw=True))
     writer.release()
     return frames / (time.perf_counter() - started)
-
-
-def ours(bundle: Path, film: Path, out: Path, *, render: bool) -> dict[str, Any]:
-    """The summary of a run."""
-    more = ["--part-units", "4", *(["--render", "blend"] if render else [])]
-    done = meter.run(bench.score_words(bundle, film, out, *more))
-    summary: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    assert summary["items"]["failed"] == 0, "the bench's own film is sound"
-    return summary
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
 Every contender reads the same encoded pictures and, but for the bare model, leaves a result at the original size for
 each. Each runs in a process of its own: `python -m tests.bench.peers NAME --model M.onnx --weights W.pth --net NET
 --pictures DIR --out DIR` prints one JSON line. `whole` counts from the moment when the program is loaded and its model
-ready to be called, pools and clusters excepted: starting those is part of the work. `notes` say when results were
-there, for a rate without any start.
+ready to be called, pools and clusters excepted: starting those is part of the work. `steady` is the rate while all
+workers were at it, without any start and end.
 """
 
 # N frames, K classes, H×W pixels
@@ -23,8 +23,13 @@ from typing import Any
 import cv2
 import numpy as np
 
+from fsf_core import bench
+
 COLOURS = [(0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0)]
 SIDE = 224
+
+LEAST_NOTES = 8
+"""Through fewer there is no slope."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,10 +55,17 @@ def tick(times: Path, frames: int) -> None:
         file.write(f"{time.time()} {frames}\n")
 
 
-def notes(times: Path) -> list[tuple[float, int]]:
-    """When results were there, in seconds of the epoch, and how many; in order."""
-    lines = [line.split() for path in times.iterdir() for line in path.open()]
-    return sorted((float(moment), int(frames)) for moment, frames in lines)
+def steady(times: Path) -> float:
+    """Frames/s while all of a contender's workers gave results: from when the last of them began until one had ended.
+
+    Where that leaves too few notes it is from the first results to the last.
+    """
+    lines = [[line.split() for line in path.open()] for path in times.iterdir()]
+    workers = [[(float(moment), int(frames)) for moment, frames in noted] for noted in lines]
+    begin, end = max(notes[0][0] for notes in workers), min(notes[-1][0] for notes in workers)
+    every = sorted(note for notes in workers for note in notes)
+    meanwhile = [note for note in every if begin <= note[0] <= end]
+    return bench.steady_rate(meanwhile if len(meanwhile) >= LEAST_NOTES else every)
 
 
 def ort_session(model: Path, *, threads: int) -> Any:
@@ -293,7 +305,7 @@ def main() -> None:
     pictures = sorted(given.pictures.iterdir())[: given.frames]
     task = Task(model=given.model, weights=given.weights, net=given.net, pictures=pictures, out=given.out)
     seconds = CONTENDERS[given.name](task)
-    print(json.dumps({"whole": given.frames / seconds, "notes": notes(task.times)}))
+    print(json.dumps({"whole": given.frames / seconds, "steady": steady(task.times)}))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,11 @@
-"""What `fsf bench` counts."""
+"""What `fsf bench` counts, and what the bench beside other tools does."""
+
+from pathlib import Path
 
 import pytest
 
 from fsf_core.bench import steady_rate
+from tests.bench import peers
 
 
 def test_a_steady_rate_is_the_slope_of_what_is_there():
@@ -12,3 +15,21 @@ def test_a_steady_rate_is_the_slope_of_what_is_there():
 def test_results_that_come_in_bursts_do_not_count_one_burst_too_many():
     bursts = [(100.0 + 2 * burst + late, 32) for burst in range(20) for late in (0.0, 0.01)]
     assert steady_rate(bursts) == pytest.approx(32, rel=0.02)
+
+
+def _noted(folder: Path, **workers: list[float]) -> Path:
+    folder.mkdir()
+    for name, moments in workers.items():
+        (folder / name).write_text("".join(f"{moment} 8\n" for moment in moments))
+    return folder
+
+
+def test_the_rate_of_several_workers_is_that_while_all_of_them_were_at_it(tmp_path):
+    early = [float(second) for second in range(40)]  # 8 frames a second, 10 s of them alone
+    late = [10.5 + second for second in range(40)]
+    assert peers.steady(_noted(tmp_path / "times", one=early, two=late)) == pytest.approx(16, rel=0.02)
+
+
+def test_workers_that_gave_little_together_are_measured_from_first_to_last(tmp_path):
+    times = _noted(tmp_path / "times", one=[0.0, 1.0, 2.0, 3.0, 4.0], two=[3.5, 4.5, 5.5])
+    assert 8 < peers.steady(times) < 16

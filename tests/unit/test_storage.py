@@ -148,6 +148,7 @@ def test_a_question_mark_begins_a_query_on_the_web_only():
 )
 def test_credentials_are_redacted(uri, expected):
     assert storage.redact(uri) == expected
+    assert storage.is_redacted(expected)
 
 
 @pytest.mark.parametrize(
@@ -160,10 +161,12 @@ def test_credentials_are_redacted(uri, expected):
         "https://host/get?key=236&id=7",
         "/photos/me:you@home.jpg",
         "/photos/a?sig=1.jpg",
+        "s3://bucket/three***stars@home.jpg",
     ],
 )
 def test_what_is_no_secret_is_left_alone(uri):
     assert storage.redact(uri) == uri
+    assert not storage.is_redacted(uri)
 
 
 def test_errors_never_show_credentials(bucket):
