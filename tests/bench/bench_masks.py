@@ -6,6 +6,7 @@ the softmax). Contenders take turns, so that a busy machine is unfair to none. T
 
 import io
 import json
+import resource
 import time
 import zlib
 from functools import partial
@@ -131,7 +132,7 @@ def bench_large():
     rng = np.random.default_rng(0)
     smooth = fields()["smooth"]
     many = np.stack([cv2.resize(c, (128, 128)) for c in rng.standard_normal((150, 8, 8)).astype(np.float32)]) * 4
-    thousand = np.stack([cv2.resize(c, (128, 128)) for c in rng.standard_normal((1000, 8, 8)).astype(np.float32)]) * 4
+    thousand = thousand_classes()
     found = medians_ms(
         {
             "4 classes, 10000x10000": lambda: here(smooth, 10000, 10000),
@@ -146,10 +147,30 @@ def bench_large():
     return {name: round(ms, 1) for name, ms in found.items()}
 
 
+def thousand_classes():
+    rng = np.random.default_rng(0)
+    return np.stack([cv2.resize(c, (GRID, GRID)) for c in rng.standard_normal((1000, 14, 14)).astype(np.float32)]) * 6
+
+
+def bench_largest():
+    """1,000 classes at 100 megapixels, whose resized planes would take 400 GB; before all else, for the peak's sake."""
+    scores = thousand_classes()
+    before_mb = peak_mb()
+    start = time.perf_counter()
+    class_map = here(scores, 10000, 10000).class_map_HW
+    seconds = time.perf_counter() - start
+    return {"s": round(seconds, 2), "mb": round(peak_mb() - before_mb), "of_it_class_map_mb": class_map.nbytes >> 20}
+
+
+def peak_mb():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
 def main():
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
     masks.warm_up()
+    largest = bench_largest()
     mask_rows = [bench_masks(name, scores, size) for name, scores in fields().items() for size in SIZES]
     png_rows = [row for name, scores in fields().items() for size in SIZES for row in bench_png(name, scores, size)]
     large = bench_large()
@@ -160,7 +181,8 @@ def main():
         print()
     for name, ms in large.items():
         print(f"{name}: {ms} ms")
-    print(json.dumps({"masks": mask_rows, "png": png_rows, "large_ms": large}))
+    print(f"1000 classes, 10000x10000, softmax to statistics: {largest['s']} s and {largest['mb']} MB")
+    print(json.dumps({"masks": mask_rows, "png": png_rows, "large_ms": large, "largest": largest}))
 
 
 if __name__ == "__main__":
