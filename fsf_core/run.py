@@ -16,8 +16,9 @@ import hashlib
 import json
 import secrets
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -160,7 +161,7 @@ def commit(run_uri: str, tables: Mapping[str, pa.Table], units: pa.Table) -> Rec
     assert tables["failures"].num_rows == failed_units
     part = part_name(units.column("unit_key").to_pylist())
     if storage.exists(_receipt_uri(run_uri, part)):
-        there = _read_receipt(_receipt_uri(run_uri, part))
+        there = read_receipt(run_uri, part)
         if there.failed_units <= failed_units:
             return there
         _drop(run_uri, there)
@@ -210,9 +211,9 @@ def receipts(run_uri: str) -> Iterator[Receipt]:
     folder = storage.join(run_uri, "receipts")
     if not storage.exists(folder):
         return
-    for entry in storage.list_files(folder):
-        if entry.relative.endswith(".arrow"):
-            yield _read_receipt(entry.uri)
+    uris = [entry.uri for entry in storage.list_files(folder) if entry.relative.endswith(".arrow")]
+    for uri, read in storage.read_ahead(uris):
+        yield _read_receipt(uri, read)
 
 
 def item_keys(receipt: Receipt) -> Keys:
@@ -330,7 +331,8 @@ def read_receipt(run_uri: str, part: str) -> Receipt:
     Raises:
         OutputError: it is not there, or damaged.
     """
-    return _read_receipt(_receipt_uri(run_uri, part))
+    uri = _receipt_uri(run_uri, part)
+    return _read_receipt(uri, partial(storage.read_bytes, uri))
 
 
 def read_part(run_uri: str, receipt: Receipt, name: str, columns: list[str] | None = None) -> pa.Table:
@@ -572,9 +574,9 @@ def _write_table(run_uri: str, name: str, part: str, table: pa.Table) -> dict[st
     return {"path": path, "rows": table.num_rows, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
 
-def _read_receipt(uri: str) -> Receipt:
+def _read_receipt(uri: str, read: Callable[[], bytes]) -> Receipt:
     try:
-        table = pa.ipc.open_file(pa.BufferReader(storage.read_bytes(uri))).read_all()
+        table = pa.ipc.open_file(pa.BufferReader(read())).read_all()
         facts = json.loads(table.schema.metadata[b"fsf_receipt"])
         units = conform(table, UNITS)
         return Receipt(**{**facts, "pixels": tuple(facts["pixels"])}, units=units)

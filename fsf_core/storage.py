@@ -229,16 +229,30 @@ def open_ahead(uris: Sequence[str], *, schemes: tuple[str, ...]) -> Iterator[Ope
     if len(uris) < 2 or all(is_local(holder(uri)) for uri in uris):  # noqa: PLR2004 - nothing is ahead of a single file
         yield from (partial(_open_allowed, uri, schemes) for uri in uris)
         return
+    for uri, fetched in _ahead(uris, partial(_whole_if_small, schemes=schemes)):
+        yield partial(_opened, uri, fetched, schemes)
+
+
+def read_ahead(uris: Sequence[str]) -> Iterator[tuple[str, Callable[[], bytes]]]:
+    """Every URI in order, and how to have all its bytes, as of read_bytes; the next remote ones come meanwhile."""
+    if all(map(is_local, uris)):
+        yield from ((uri, partial(read_bytes, uri)) for uri in uris)
+        return
+    for uri, fetched in _ahead(uris, read_bytes):
+        yield uri, fetched.result
+
+
+def _ahead(uris: Sequence[str], fetch: Callable[[str], Given]) -> Iterator[tuple[str, Future[Given]]]:
     pool = ThreadPoolExecutor(AHEAD_FILES)
     rest = iter(uris)
-    coming: deque[tuple[str, Future[_Fetched | None]]] = deque()
+    coming: deque[tuple[str, Future[Given]]] = deque()
     try:
         while True:
             for uri in itertools.islice(rest, AHEAD_FILES - len(coming)):
-                coming.append((uri, pool.submit(_whole_if_small, uri, schemes)))
+                coming.append((uri, pool.submit(fetch, uri)))
             if not coming:
                 return
-            yield partial(_opened, *coming.popleft(), schemes)
+            yield coming.popleft()
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 

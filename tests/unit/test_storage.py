@@ -385,6 +385,37 @@ def test_a_server_that_is_not_there_is_the_reason():
     assert_says_what_to_do(caught.value)
 
 
+@pytest.mark.parametrize("where", ["disk", "store"])
+def test_many_files_come_in_order_and_a_missing_one_is_an_error_at_its_turn(where, tmp_path, bucket):
+    folder = str(tmp_path) if where == "disk" else bucket
+    uris = [storage.join(folder, f"{number}.bin") for number in range(40)]
+    for number, uri in enumerate(uris):
+        if number != 30:
+            storage.write_bytes(uri, bytes([number]))
+    found = []
+    for uri, read in storage.read_ahead(uris):
+        if uri == uris[30]:
+            with pytest.raises(FetchError, match="does not exist"):
+                read()
+        else:
+            found.append(read())
+    assert found == [bytes([number]) for number in range(40) if number != 30]
+
+
+def test_of_many_files_in_a_store_the_next_come_while_one_is_used(bucket, monkeypatch):
+    uris = [storage.join(bucket, f"{number}.bin") for number in range(storage.AHEAD_FILES)]
+    for uri in uris:
+        storage.write_bytes(uri, b"x")
+    all_at_once = threading.Barrier(len(uris))
+
+    def read(uri):
+        all_at_once.wait(timeout=30)
+        return uri
+
+    monkeypatch.setattr(storage, "read_bytes", read)
+    assert [read() for _, read in storage.read_ahead(uris)] == uris
+
+
 # --- writing ---
 
 
