@@ -64,6 +64,8 @@ class Receipt:
     """Pixels of each class over all frames of the part."""
     units: pa.Table
     """Schema UNITS."""
+    timed_frames: int | None = None
+    """How many frames are a video's, so that nobody need look for films among pictures; None of an older version."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,9 +175,9 @@ def commit(run_uri: str, tables: Mapping[str, pa.Table], units: pa.Table) -> Rec
         failed_units=failed_units,
         pixels=_pixels_by_class(tables["class_stats"]),
         units=units,
+        timed_frames=tables["masks"].num_rows - tables["masks"].column("pts_s").null_count,
     )
-    facts = {"part": part, "files": files, "frames": receipt.frames, "failed_units": receipt.failed_units}
-    facts["pixels"] = list(receipt.pixels)
+    facts = {name: value for name, value in vars(receipt).items() if name != "units"}
     labelled = units.replace_schema_metadata({"fsf_receipt": json.dumps(facts)})
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(sink, labelled.schema) as writer:
@@ -352,11 +354,9 @@ def read_part(run_uri: str, receipt: Receipt, name: str, columns: list[str] | No
     return table.select(columns) if columns else table
 
 
-def read_parts(run_uri: str, name: str, *, columns: list[str]) -> Iterator[pa.Table]:
-    """Some columns of one table, a part at a time; for whoever must not hold all of them."""
-    for receipt in receipts(run_uri):
-        if name in receipt.files:
-            yield read_part(run_uri, receipt, name, columns)
+def video_parts(run_uri: str) -> Iterator[Receipt]:
+    """The parts that may have frames of videos."""
+    return (receipt for receipt in receipts(run_uri) if receipt.timed_frames != 0 and receipt.frames)
 
 
 def read_frames(

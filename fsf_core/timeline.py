@@ -77,9 +77,7 @@ def _sums(run_uri: str) -> pa.Table:
 
 
 def _part_sums(run_uri: str) -> Iterator[pa.Table]:
-    for receipt in run.receipts(run_uri):
-        if "masks" not in receipt.files:
-            continue
+    for receipt in run.video_parts(run_uri):
         frames = run.read_part(run_uri, receipt, "masks", ["item_id", "frame_index", "pts_s"])
         frames = frames.filter(pc.is_valid(frames.column("pts_s")))
         if frames.num_rows:

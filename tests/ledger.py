@@ -27,6 +27,8 @@ class Made:
     """Frames scored."""
     first_frame: int = 0
     failed: bool = False
+    timed: bool = True
+    """Whether its frames have times, as a video's have."""
 
     @property
     def key(self):
@@ -34,7 +36,7 @@ class Made:
 
 
 def image(name, *, failed=False):
-    return Made(item_id=name, frames=0 if failed else 1, failed=failed)
+    return Made(item_id=name, frames=0 if failed else 1, failed=failed, timed=False)
 
 
 def video(name, *frames):
@@ -54,7 +56,7 @@ def broken(unit, *, frames=0):
 def tables_of(units: Sequence[Made], *, attempt=1):
     """The rows of these units in every table, in their order."""
     frames = [(unit, unit.first_frame + at) for unit in units for at in range(unit.frames)]
-    masks = [_mask(unit.item_id, frame) for unit, frame in frames]
+    masks = [_mask(unit, frame) for unit, frame in frames]
     stats = [row for unit, frame in frames for row in _stats(unit.item_id, frame)]
     failures = [_failure(unit, attempt) for unit in units if unit.failed]
     return {
@@ -95,11 +97,12 @@ def sorted_rows(run_uri, name, *, but=()):
     return table.sort_by([(column, "ascending") for column in order]).to_pylist()
 
 
-def _mask(item_id, frame):
+def _mask(unit, frame):
+    item_id = unit.item_id
     return {
         "item_id": item_id,
         "frame_index": frame,
-        "pts_s": frame / 25,
+        "pts_s": frame / 25 if unit.timed else None,
         "uri": f"/photos/{item_id}",
         "height_px": HEIGHT_PX,
         "width_px": WIDTH_PX,

@@ -98,7 +98,8 @@ class Film:
 def video_items(run_uri: str) -> list[str]:
     """Ids of the videos that have scored frames, in name order."""
     found: set[str] = set()
-    for table in run.read_parts(run_uri, "masks", columns=["item_id", "pts_s"]):
+    for receipt in run.video_parts(run_uri):
+        table = run.read_part(run_uri, receipt, "masks", ["item_id", "pts_s"])
         found.update(table.filter(pc.is_valid(table.column("pts_s"))).column("item_id").unique().to_pylist())
     return sorted(found)
 

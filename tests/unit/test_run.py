@@ -108,6 +108,26 @@ def test_a_receipt_tells_what_its_part_holds(folder):
     assert receipt.units.schema.equals(UNITS, check_metadata=True)
 
 
+def test_films_are_looked_for_in_parts_that_have_frames_of_videos(folder):
+    """A run of nothing but pictures once read all its parts at its end to find that out."""
+    for unit in (image("a.jpg"), broken(image("b.jpg")), *video("v.mp4", 1)):
+        commit(folder, unit)
+    assert [set(each.units.column("item_id").to_pylist()) for each in run.video_parts(folder)] == [{"v.mp4"}]
+
+
+def test_a_receipt_that_does_not_tell_of_videos_may_have_some(folder):
+    receipt = commit(folder, image("a.jpg"))
+    uri = storage.join(folder, "receipts", f"{receipt.part}.arrow")
+    with pa.ipc.open_file(pa.BufferReader(storage.read_bytes(uri))) as reader:
+        table = reader.read_all()
+    facts = json.loads(table.schema.metadata[b"fsf_receipt"])
+    del facts["timed_frames"]
+    older = table.replace_schema_metadata({"fsf_receipt": json.dumps(facts)})
+    with pa.OSFile(uri, "wb") as file, pa.ipc.new_file(file, older.schema) as writer:
+        writer.write_table(older)
+    assert [each.part for each in run.video_parts(folder)] == [receipt.part]
+
+
 def test_readers_find_whole_columns_rows_of_an_item_or_nothing(folder):
     commit(folder, image("a.jpg"), *video("v.mp4", 2))
     commit(folder, image("b.jpg"))
