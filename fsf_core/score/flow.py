@@ -39,6 +39,8 @@ class Flow:
     actors: int
     apart: bool
     """Whether decode, mask and write are tasks beside the actors; else the actors do all."""
+    alone: bool
+    """Whether the cluster is this job's own, on this machine."""
     batch_frames: int
     threads: int
     engine_cache: str | None

@@ -3,6 +3,7 @@
 Knows Ray Data's sources, operators and sinks; what a stage does stands in stages/.
 """
 
+import contextlib
 import logging
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -16,6 +17,7 @@ from ray.data.datasource import Datasink, WriteResult
 
 from fsf_core.score.flow import DECODE_CPUS, GPU_PROVIDERS, MASK_CPUS, WRITE_CPUS, Flow
 from fsf_core.score.guard import guarded_decode, guarded_write
+from fsf_core.score.lean import lean
 from fsf_core.score.shares import Work, work_of
 from fsf_core.score.whole import WholeBlocks
 from fsf_core.stages.infer import Infer
@@ -41,13 +43,14 @@ def run_wave(wave: pa.Table, flow: Flow, watch: Any) -> None:
     works = work_of(wave, flow.decode, consumers=flow.actors, item_s=flow.child.item_s, block_items=flow.block_items)
     if not works:
         return
-    if not flow.apart:
-        whole(works, flow, watch).materialize()  # of every block its one number
-        return
-    sink = RunSink(flow.write, part_units=flow.part_units, watch=watch)
-    # At the end the actors' CPUs are free; without a bound every write that is left would start a worker of its own.
-    writers = max(2, flow.actors)
-    stages(works, flow, watch).write_datasink(sink, ray_remote_args={"num_cpus": WRITE_CPUS}, concurrency=writers)
+    with lean() if flow.alone else contextlib.nullcontext():
+        if not flow.apart:
+            whole(works, flow, watch).materialize()  # of every block its one number
+            return
+        sink = RunSink(flow.write, part_units=flow.part_units, watch=watch)
+        # At the end the actors' CPUs are free; without a bound every write that is left would start a worker of its own
+        writers = max(2, flow.actors)
+        stages(works, flow, watch).write_datasink(sink, ray_remote_args={"num_cpus": WRITE_CPUS}, concurrency=writers)
 
 
 def whole(works: Sequence[Work], flow: Flow, watch: Any) -> Dataset:

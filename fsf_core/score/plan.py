@@ -50,6 +50,7 @@ def flow_of(config: ScoreConfig, *, bundle: Bundle, manifest: Manifest, opened: 
         provider=provider,
         actors=_actor_count(config, provider),
         apart=gpu,
+        alone=not joined(config.ray_address),
         batch_frames=config.batch_frames or (32 if gpu else 4),
         threads=config.threads,
         engine_cache=config.engine_cache,

@@ -19,7 +19,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from onnx import TensorProto, helper, numpy_helper
 from fsf_core import __version__
 from fsf_core.demo.oranges import draw_orange
 from tests import clips
-from tests.bench import bench_masks, meter, peers
+from tests.bench import bench_masks, meter
 
 CLASSES = ("background", "sunburn", "ulcer", "wind_scarring")
 PEERS = ("seed_ort", "seed_ort_plain", "seed_torch", "ray_docs", "daft", "dataloader")
@@ -56,15 +56,23 @@ class Case:
     """For the peers that start pools of workers, and note every batch."""
     loop_frames: int
     """For the loops, whose rate is the same from the first picture on; the first of the same pictures."""
+    bare: float | None
+    """Frames/s of the bare model on the machine that the numbers are for; None: they are for every machine."""
 
     def frames_of(self, contender: str) -> int:
         """How many pictures a contender gets."""
         return min(self.frames, self.peer_frames if contender in POOLED else self.loop_frames)
 
+    def for_machine(self, bare: float) -> "Case":
+        """Fewer pictures where the model is slower, so that all of them take as long."""
+        share = min(1.0, bare / self.bare) if self.bare else 1.0
+        least = {"frames": 64, "peer_frames": 32, "loop_frames": 8}
+        return replace(self, **{name: max(few, round(share * getattr(self, name))) for name, few in least.items()})
+
     def draw(self, home: Path) -> Path:
-        """Its pictures, which cases of the same size and number share."""
+        """Its pictures, and enough of them, which cases of the same size share."""
         size = {"height_px": self.height_px, "width_px": self.width_px}
-        return draw(home / f"{self.height_px}x{self.width_px}-{self.frames}", frames=self.frames, **size)
+        return draw(home / f"{self.height_px}x{self.width_px}", frames=self.frames, **size)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +83,8 @@ class Rate:
     """Frames/s while all workers give results."""
     whole: float
     """Frames/s with the start of pools and actors."""
+    took_s: float = 0.0
+    """From its start as a process to its end."""
     cpu_s: float = 0.0
     """CPU seconds of all its processes, start and imports included."""
     peak_mb: float = 0.0
@@ -128,18 +138,18 @@ def main() -> None:
 
 def cases(*, full: bool, frames: int | None) -> tuple[Case, Case, Case]:
     """P and E on small pictures, P on large ones: in the short form as many as show a rate behind every start."""
-    small = {"height_px": 512, "width_px": 512}
-    large = {"height_px": MEGAPIXELS_12[0], "width_px": MEGAPIXELS_12[1]}
-    counts = {"p512": (400, 200, 100), "e512": (800, 400, 160), "mp12": (120, 32, 10)}
+    # name: pictures for fsf, pools and loops, and the rate of the bare model with which they take some 12, 8 and 5 s.
+    counts = {"p512": (400, 200, 100, 34.0), "e512": (800, 400, 160, 90.0), "mp12": (120, 32, 10, 34.0)}
     if frames or full:
         each = frames or 2000
-        counts = {"p512": (each,) * 3, "e512": (each,) * 3, "mp12": (each // 5,) * 3}
+        counts = {name: ((each // 5 if name == "mp12" else each,) * 3 + (None,)) for name in counts}
     return tuple(
         Case(
-            name=name, letter=name[0] if name != "mp12" else "p", **(large if name == "mp12" else small),
-            frames=most, peer_frames=pooled, loop_frames=loops,
+            name=name, letter=name[0] if name != "mp12" else "p",
+            height_px=MEGAPIXELS_12[0] if name == "mp12" else 512, width_px=MEGAPIXELS_12[1] if name == "mp12" else 512,
+            frames=most, peer_frames=pooled, loop_frames=loops, bare=bare,
         )
-        for name, (most, pooled, loops) in counts.items()
+        for name, (most, pooled, loops, bare) in counts.items()
     )  # fmt: skip
 
 
@@ -150,7 +160,9 @@ def measure(case: Case, home: Path, peers: list[str]) -> dict[str, float]:
     task = ["--model", str(bundle / "model.onnx"), "--weights", str(weights), "--net", f"fastsegformer-{case.letter}"]
     task += ["--pictures", str(pictures)]
     before = bare_rate(bundle / "model.onnx")  # before and after: neighbours of the machine come and go
-    rates = {"fsf": ours(bundle, pictures, home / f"run-{case.name}")}
+    case = case.for_machine(before)
+    manifest = listed(pictures, home / f"{case.name}.csv", case.frames)
+    rates = {"fsf": ours(bundle, manifest, home / f"run-{case.name}")}
     bare = (before + bare_rate(bundle / "model.onnx")) / 2
     for name in peers:
         rates[name] = peer(name, [*task, "--frames", str(case.frames_of(name))], home / f"{name}-{case.name}")
@@ -177,7 +189,9 @@ def int8(case: Case, home: Path, beside: dict[str, Any] | None) -> dict[str, flo
     weights, bundle = model(case.letter, home)
     pictures = case.draw(home)
     before = bare_rate(bundle / "model.int8-plain.onnx")
-    rates = {"fsf": ours(bundle, pictures, home / "run-int8", "--precision", "int8")}
+    case = case.for_machine(before)
+    manifest = listed(pictures, home / "int8.csv", case.frames)
+    rates = {"fsf": ours(bundle, manifest, home / "run-int8", "--precision", "int8")}
     bare = (before + bare_rate(bundle / "model.int8-plain.onnx")) / 2
     if beside is None:
         task = ["--model", str(bundle / "model.onnx"), "--weights", str(weights), "--pictures", str(pictures)]
@@ -272,6 +286,7 @@ def ours(bundle: Path, pictures: Path, out: Path, *more: str) -> Rate:
     return Rate(
         steady=done.steady,
         whole=frames / done.summary["scoring_seconds"],
+        took_s=done.reading.seconds,
         cpu_s=done.reading.cpu_s[-1],
         peak_mb=done.reading.peak_mb,
         bytes_written=written / frames,
@@ -285,7 +300,7 @@ def noted_run(bundle: Path, manifest: Path, out: Path, *more: str) -> Noted:
     reading = meter.run([sys.executable, "-m", "tests.bench.noted", str(times), *words])
     summary = json.loads(reading.stdout.splitlines()[-1])
     assert summary["items"]["failed"] == 0, "the bench's own inputs are sound"
-    return Noted(reading=reading, summary=summary, steady=peers.steady(times))
+    return Noted(reading=reading, summary=summary, steady=meter.steady(times))
 
 
 def peer(name: str, task: list[str], out: Path) -> Rate:
@@ -296,8 +311,9 @@ def peer(name: str, task: list[str], out: Path) -> Rate:
     written = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     shutil.rmtree(out)
     return Rate(
-        steady=found["steady"],
+        steady=meter.steady(out.with_name(f"{out.name}-times")),
         whole=found["whole"],
+        took_s=reading.seconds,
         cpu_s=reading.cpu_s[-1],
         peak_mb=reading.peak_mb,
         bytes_written=written / int(task[task.index("--frames") + 1]),
@@ -377,14 +393,17 @@ def null_model(home: Path) -> Path:
 
 def draw(folder: Path, *, frames: int, height_px: int, width_px: int) -> Path:
     """JPEGs of drawn oranges; a few pictures under many names, so that drawing does not take longer than measuring."""
-    if not folder.exists():
-        folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn = [path.read_bytes() for path in sorted(folder.iterdir())]
+    if not drawn:
         different = min(frames, 40 if height_px < MEGAPIXELS_12[0] else 1)  # 12 megapixels take 5 s to draw
         images = [draw_orange(seed, height_px=height_px, width_px=width_px)[0] for seed in range(different)]
         turned = [cv2.flip(image, code) for image in images for code in (-1, 0, 1)]
         drawn = [cv2.imencode(".jpg", image)[1].tobytes() for image in [*images, *turned]]
-        for number in range(frames):
-            (folder / f"{number:05d}.jpg").write_bytes(drawn[number % len(drawn)])
+    for number in range(frames):
+        path = folder / f"{number:05d}.jpg"
+        if not path.exists():
+            path.write_bytes(drawn[number % len(drawn)])
     return folder
 
 
@@ -399,11 +418,14 @@ def listed(pictures: Path, manifest: Path, items: int) -> Path:
 def table(title: str, bare: float, rates: dict[str, Rate]) -> None:
     """What was measured, for people."""
     print(f"\n{title}; the bare model: {bare:.2f} frames/s")
-    print(f"  {'':<16}{'frames/s':>10}{'of bare':>9}{'with start':>12}{'CPU s':>8}{'peak MB':>9}{'bytes/frame':>13}")
+    print(
+        f"  {'':<16}{'frames/s':>10}{'of bare':>9}{'with start':>12}{'took s':>8}{'CPU s':>8}{'peak MB':>9}"
+        f"{'bytes/frame':>13}"
+    )
     for name, rate in rates.items():
         print(
-            f"  {name:<16}{rate.steady:10.2f}{rate.steady / bare:9.2f}{rate.whole:12.2f}{rate.cpu_s:8.0f}"
-            f"{rate.peak_mb:9.0f}{rate.bytes_written:13,.0f}"
+            f"  {name:<16}{rate.steady:10.2f}{rate.steady / bare:9.2f}{rate.whole:12.2f}{rate.took_s:8.0f}"
+            f"{rate.cpu_s:8.0f}{rate.peak_mb:9.0f}{rate.bytes_written:13,.0f}"
         )
     sys.stdout.flush()
 

@@ -1,4 +1,7 @@
-"""What a command costs: CPU seconds and memory of its processes, sampled while it runs. Knows no pictures."""
+"""What a command costs: CPU seconds and memory of its processes, sampled while it runs; and the rate that they noted.
+
+Knows no pictures.
+"""
 
 import bisect
 import subprocess
@@ -9,10 +12,16 @@ from pathlib import Path
 
 import psutil
 
+from fsf_core import bench
+
 ROOT = Path(__file__).parents[2]
-EVERY_S = 0.25
+EVERY_S = 0.5
+"""Looking costs some hundredths of a core."""
 MEMORY_EVERY = 4
 """Memory is looked at once in so many samples: what processes share is counted page by page, which takes a while."""
+
+LEAST_NOTES = 8
+"""Through fewer there is no slope."""
 
 
 @dataclass(kw_only=True)
@@ -72,6 +81,19 @@ def run(words: list[str]) -> Reading:
     if command.returncode:
         sys.exit(f"{words} failed:\n{said[-2000:]}")
     return reading
+
+
+def steady(times: Path) -> float:
+    """Frames/s while all of a contender's workers gave results: from when the last of them began until one had ended.
+
+    Where that leaves too few notes it is from the first results to the last.
+    """
+    lines = [[line.split() for line in path.open()] for path in times.iterdir()]
+    workers = [[(float(moment), int(frames)) for moment, frames in noted] for noted in lines]
+    begin, end = max(notes[0][0] for notes in workers), min(notes[-1][0] for notes in workers)
+    every = sorted(note for notes in workers for note in notes)
+    meanwhile = [note for note in every if begin <= note[0] <= end]
+    return bench.steady_rate(meanwhile if len(meanwhile) >= LEAST_NOTES else every)
 
 
 def _family(pid: int) -> list[psutil.Process]:

@@ -3,8 +3,8 @@
 Every contender reads the same encoded pictures and, but for the bare model, leaves a result at the original size for
 each. Each runs in a process of its own: `python -m tests.bench.peers NAME --model M.onnx --weights W.pth --net NET
 --pictures DIR --out DIR` prints one JSON line. `whole` counts from the moment when the program is loaded and its model
-ready to be called, pools and clusters excepted: starting those is part of the work. `steady` is the rate while all
-workers were at it, without any start and end.
+ready to be called, pools and clusters excepted: starting those is part of the work. When results were there is noted
+in files beside the results, one a process, for a rate without any start (see meter.steady).
 """
 
 # N frames, K classes, H×W pixels
@@ -23,13 +23,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from fsf_core import bench
-
 COLOURS = [(0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0)]
 SIDE = 224
-
-LEAST_NOTES = 8
-"""Through fewer there is no slope."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,19 +48,6 @@ def tick(times: Path, frames: int) -> None:
     times.mkdir(exist_ok=True)
     with (times / str(os.getpid())).open("a") as file:
         file.write(f"{time.time()} {frames}\n")
-
-
-def steady(times: Path) -> float:
-    """Frames/s while all of a contender's workers gave results: from when the last of them began until one had ended.
-
-    Where that leaves too few notes it is from the first results to the last.
-    """
-    lines = [[line.split() for line in path.open()] for path in times.iterdir()]
-    workers = [[(float(moment), int(frames)) for moment, frames in noted] for noted in lines]
-    begin, end = max(notes[0][0] for notes in workers), min(notes[-1][0] for notes in workers)
-    every = sorted(note for notes in workers for note in notes)
-    meanwhile = [note for note in every if begin <= note[0] <= end]
-    return bench.steady_rate(meanwhile if len(meanwhile) >= LEAST_NOTES else every)
 
 
 def ort_session(model: Path, *, threads: int) -> Any:
@@ -158,7 +140,7 @@ def dataloader(task: Task) -> float:
                 full = functional.interpolate(scores[None], size=size, mode="bilinear", align_corners=False)
                 class_map = full.argmax(dim=1)[0].to(torch.uint8).numpy()
                 cv2.imwrite(str(task.out / f"{stem}.png"), class_map)
-            tick(task.times, len(batch))
+                tick(task.times, 1)
     return time.perf_counter() - started
 
 
@@ -264,7 +246,7 @@ def bare_one(model: Path, seconds: float) -> float:
     """One of the processes, for so many seconds after its neighbours are likely to run too."""
     session = ort_session(model, threads=1)
     batch = np.random.default_rng(0).random((4, 3, SIDE, SIDE), np.float32)
-    ready = time.perf_counter() + 2
+    ready = time.perf_counter() + 1
     while time.perf_counter() < ready:
         session.run(None, {"input": batch})
     started, frames = time.perf_counter(), 0
@@ -295,7 +277,7 @@ def main() -> None:
     parser.add_argument("--net")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--frames", type=int)
-    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--seconds", type=float, default=4.0)
     given = parser.parse_args()
     if given.name in ("bare", "bare_one"):
         measure = bare if given.name == "bare" else bare_one
@@ -305,7 +287,7 @@ def main() -> None:
     pictures = sorted(given.pictures.iterdir())[: given.frames]
     task = Task(model=given.model, weights=given.weights, net=given.net, pictures=pictures, out=given.out)
     seconds = CONTENDERS[given.name](task)
-    print(json.dumps({"whole": given.frames / seconds, "steady": steady(task.times)}))
+    print(json.dumps({"whole": given.frames / seconds}))
 
 
 if __name__ == "__main__":

@@ -1,14 +1,18 @@
 """The jobs as people start them: as processes, on a laptop and by `ray job submit`."""
 
+import contextlib
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from ray.job_submission import JobStatus, JobSubmissionClient
@@ -16,7 +20,7 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 from fsf_core import run
 from fsf_core.bundle import Bundle
 from tests import assets
-from tests.processes import wait_for
+from tests.processes import Job, wait_for
 from tests.tiny_net import build
 
 ROOT = Path(__file__).parents[2]
@@ -168,6 +172,22 @@ def test_an_interrupted_run_is_resumed_by_the_same_command(
     assert summary["resumed_items"] >= kept
     assert summary["frames"] == ITEMS
     assert run.verify(str(tmp_path / "run")) == []
+
+
+def test_a_job_on_this_machine_starts_no_actors_but_its_own(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    """Ray Data's autoscaler, statistics and locations once cost a job 12 s of its start."""
+    seen: set[str] = set()
+    job = Job("score", *_long_job(tiny_bundle, tmp_path))
+    while job.process.poll() is None:
+        for process in job.family():
+            with contextlib.suppress(psutil.Error):
+                seen.add(" ".join(process.cmdline()).strip())
+        time.sleep(0.1)
+    said, _ = job.process.communicate()
+
+    assert job.process.returncode == 0, said
+    actors = {re.sub(r"[.(].*", "", name) for name in seen if name.startswith("ray::")}
+    assert actors - {"ray::IDLE", "ray::DashboardAgent", "ray::RuntimeEnvAgent"} == {"ray::Watch", "ray::MapWorker"}
 
 
 def test_inspect_prints_the_table_and_draws_the_picture(tiny_bundle: Bundle, pictures: Path, tmp_path: Path) -> None:

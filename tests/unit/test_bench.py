@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fsf_core.bench import steady_rate
-from tests.bench import peers
+from tests.bench import meter
 
 
 def test_a_steady_rate_is_the_slope_of_what_is_there():
@@ -27,9 +27,9 @@ def _noted(folder: Path, **workers: list[float]) -> Path:
 def test_the_rate_of_several_workers_is_that_while_all_of_them_were_at_it(tmp_path):
     early = [float(second) for second in range(40)]  # 8 frames a second, 10 s of them alone
     late = [10.5 + second for second in range(40)]
-    assert peers.steady(_noted(tmp_path / "times", one=early, two=late)) == pytest.approx(16, rel=0.02)
+    assert meter.steady(_noted(tmp_path / "times", one=early, two=late)) == pytest.approx(16, rel=0.02)
 
 
 def test_workers_that_gave_little_together_are_measured_from_first_to_last(tmp_path):
     times = _noted(tmp_path / "times", one=[0.0, 1.0, 2.0, 3.0, 4.0], two=[3.5, 4.5, 5.5])
-    assert 8 < peers.steady(times) < 16
+    assert 8 < meter.steady(times) < 16
