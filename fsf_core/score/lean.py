@@ -7,21 +7,15 @@ with them and 50 s without (2 slow cores, 2026-11-26). On a cluster that was the
 """
 
 import contextlib
+import importlib
 import uuid
 from collections.abc import Iterator
 from typing import Any
-from unittest import mock
 
 import ray
-from ray.data._internal import stats
-from ray.data._internal.cluster_autoscaler import ClusterAutoscaler
-from ray.data._internal.execution import streaming_executor
-from ray.data._internal.execution.interfaces import ExecutionResources
-from ray.data._internal.execution.operators import actor_pool_map_operator
-from ray.data._internal.utils import cached_ray_internals
 
 KNOWN_VERSIONS = ("2.60.",)
-"""Of Ray, on which this was tried: what is replaced has no promise to stay."""
+"""Of Ray, on which this was tried: what is replaced has no promise to stay. Of others nothing is replaced."""
 
 
 @contextlib.contextmanager
@@ -30,17 +24,29 @@ def lean() -> Iterator[None]:
     if not ray.__version__.startswith(KNOWN_VERSIONS):
         yield
         return
-    with (
-        mock.patch.object(streaming_executor, "create_cluster_autoscaler", _fixed_cluster),
-        mock.patch.object(stats, "get_or_create_stats_actor", _Unheard),
-        mock.patch.object(actor_pool_map_operator, "get_or_create_actor_location_tracker", _OneNode),
-        mock.patch.object(cached_ray_internals, "get_or_create_actor_location_tracker", _OneNode),
-    ):
+    replaced = {
+        ("execution.streaming_executor", "create_cluster_autoscaler"): _FixedCluster,
+        ("stats", "get_or_create_stats_actor"): _Unheard,
+        ("execution.operators.actor_pool_map_operator", "get_or_create_actor_location_tracker"): _OneNode,
+        ("utils.cached_ray_internals", "get_or_create_actor_location_tracker"): _OneNode,
+    }
+    before = {}
+    for (module, name), ours in replaced.items():
+        holder = importlib.import_module(f"ray.data._internal.{module}")
+        before[holder, name] = getattr(holder, name)
+        setattr(holder, name, ours)
+    try:
         yield
+    finally:
+        for (holder, name), theirs in before.items():
+            setattr(holder, name, theirs)
 
 
-class _FixedCluster(ClusterAutoscaler):
-    """What is there is there, at once and to the end."""
+class _FixedCluster:
+    """In place of an autoscaler: what is there is there, at once and to the end."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        """Whatever an autoscaler is made from."""
 
     def try_trigger_scaling(self) -> None:
         """No node will come."""
@@ -48,14 +54,10 @@ class _FixedCluster(ClusterAutoscaler):
     def on_executor_shutdown(self) -> None:
         """Nothing was asked for."""
 
-    def get_total_resources(self) -> ExecutionResources:
+    def get_total_resources(self) -> Any:
         """All that the cluster has."""
-        found: ExecutionResources = ExecutionResources.from_resource_dict(ray.cluster_resources())  # type: ignore[no-untyped-call] # Ray publishes no type
-        return found
-
-
-def _fixed_cluster(*_: Any, **__: Any) -> _FixedCluster:
-    return _FixedCluster()
+        resources = importlib.import_module("ray.data._internal.execution.interfaces").ExecutionResources
+        return resources.from_resource_dict(ray.cluster_resources())  # type: ignore[no-untyped-call] # Ray publishes no type
 
 
 class _OneNode:

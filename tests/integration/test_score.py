@@ -8,6 +8,7 @@ import cv2
 import duckdb
 import numpy as np
 import pytest
+import ray
 
 from fsf_core import masks, run
 from fsf_core.bundle import Bundle, read_model
@@ -15,7 +16,7 @@ from fsf_core.config import ScoreConfig
 from fsf_core.errors import BundleError, ManifestError, OutputError, ProviderError
 from fsf_core.export.flow import export
 from fsf_core.export.request import Request
-from fsf_core.score import plan
+from fsf_core.score import lean, plan
 from fsf_core.score.job import score
 from fsf_core.session import Session
 from tests import assets, clips
@@ -266,3 +267,16 @@ def test_a_night_has_a_folder_of_its_own_and_few_files(tiny_bundle: Bundle, fold
 
 def _rows(out: Path, table: str) -> list[dict]:
     return run.read_table(str(out), table).to_pylist()
+
+
+@pytest.mark.parametrize(("version", "replaced"), [(ray.__version__, True), ("2.63.1", False)])
+def test_ray_data_is_lean_for_a_while_where_its_version_is_known(
+    version: str, replaced: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ray.data._internal import stats
+
+    monkeypatch.setattr(ray, "__version__", version)
+    theirs = stats.get_or_create_stats_actor
+    with lean.lean():
+        assert (stats.get_or_create_stats_actor is not theirs) is replaced
+    assert stats.get_or_create_stats_actor is theirs
