@@ -271,7 +271,7 @@ def _rows(out: Path, table: str) -> list[dict]:
 
 @pytest.mark.parametrize(("version", "replaced"), [(ray.__version__, True), ("2.63.1", False)])
 def test_ray_data_is_lean_for_a_while_where_its_version_is_known(
-    version: str, replaced: bool, monkeypatch: pytest.MonkeyPatch
+    version: str, monkeypatch: pytest.MonkeyPatch, *, replaced: bool
 ) -> None:
     from ray.data._internal import stats
 
