@@ -2,7 +2,7 @@
 
     python -m tests.bench.bench_video            one minute of 1080p, as many frames of it as the seed can do in time
     python -m tests.bench.bench_video --full     ten minutes
-    python -m tests.bench.bench_video --memory   an hour of 640×360 beside ten minutes scored, ten beside one drawn, in MB
+    python -m tests.bench.bench_video --memory   how memory grows: to an hour of 640×360 scored, to ten minutes drawn
 
 The bare model runs on inputs that lie ready in memory, a session a core. The seed's loop reads a frame with OpenCV,
 runs the model, draws the classes and writes the frame with OpenCV; it does --seed-frames of them.
