@@ -30,16 +30,12 @@ def lean() -> Iterator[None]:
         ("execution.operators.actor_pool_map_operator", "get_or_create_actor_location_tracker"): _OneNode,
         ("utils.cached_ray_internals", "get_or_create_actor_location_tracker"): _OneNode,
     }
-    before = {}
-    for (module, name), ours in replaced.items():
-        holder = importlib.import_module(f"ray.data._internal.{module}")
-        before[holder, name] = getattr(holder, name)
-        setattr(holder, name, ours)
-    try:
+    with contextlib.ExitStack() as restored:
+        for (module, name), ours in replaced.items():
+            holder = importlib.import_module(f"ray.data._internal.{module}")
+            restored.callback(setattr, holder, name, getattr(holder, name))
+            setattr(holder, name, ours)
         yield
-    finally:
-        for (holder, name), theirs in before.items():
-            setattr(holder, name, theirs)
 
 
 class _FixedCluster:
