@@ -27,8 +27,9 @@ from fsf_core.errors import ClusterError, FSFError
 
 # On a cluster of its own: Ray ends a worker that idles for a second as soon as there are more workers than CPUs, actors
 # counted, and starts another for the next task. Each start imports Ray Data and pandas: 1,000 pictures through a null
-# model took 108 s of CPU so, and 72 s with workers that stay (2 cores under load, 2026-11-24).
-_KEEP_WORKERS = {"RAY_num_workers_soft_limit": "1024", "RAY_idle_worker_killing_time_threshold_ms": "3600000"}
+# model took 108 s of CPU so, and 72 s with workers that stay (2 cores under load, 2026-11-24). To raise the number
+# instead (num_workers_soft_limit) would let it start workers for as many tasks as wait: 21 for 40 tasks on 4 CPUs.
+_KEEP_WORKERS = {"RAY_idle_worker_killing_time_threshold_ms": "3600000"}
 
 
 _QUIET: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
