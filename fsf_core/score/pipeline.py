@@ -36,6 +36,10 @@ NO_PROGRESS_WHOLE_S = 24 * 3600
 IN_FLIGHT = 2
 """Blocks that an actor holds, one at work and one to go on with; more would only make the last ones unequal."""
 
+CALLS_AT_ONCE = 2
+"""Calls of one model that overlap where it waits for nothing else: while one computes on the GPU, the other fetches,
+normalises or hands over. onnxruntime's sessions may be called by several threads."""
+
 
 def run_wave(wave: pa.Table, flow: Flow, watch: Any) -> None:
     """Push manifest rows through all four stages."""
@@ -83,7 +87,7 @@ def stages(works: Sequence[Work], flow: Flow, watch: Any) -> Dataset:
         # Ray Data wants a number for GPU stages; it is in units, which stay whole.
         batch_size=flow.batch_frames if gpu else None,
         batch_format="pyarrow",
-        compute=ActorPoolStrategy(size=flow.actors, max_tasks_in_flight_per_actor=IN_FLIGHT),
+        compute=overlapping(flow.actors),
         num_cpus=1,
         num_gpus=1 if gpu else None,
         fn_constructor_kwargs=flow.model,
@@ -92,6 +96,16 @@ def stages(works: Sequence[Work], flow: Flow, watch: Any) -> Dataset:
         mask, batch_size=None, batch_format="pyarrow", num_cpus=MASK_CPUS, fn_kwargs={"settings": flow.mask}
     )
     return masked
+
+
+def overlapping(actors: int) -> ActorPoolStrategy:
+    """A pool whose actors make several calls of their model at once."""
+    return ActorPoolStrategy(
+        size=actors,
+        max_tasks_in_flight_per_actor=IN_FLIGHT * CALLS_AT_ONCE,
+        max_concurrent_calls_per_actor=CALLS_AT_ONCE,
+        enable_true_multi_threading=True,
+    )
 
 
 def _set_up_ray_data(flow: Flow) -> None:

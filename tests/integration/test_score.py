@@ -2,7 +2,9 @@
 
 import datetime as dt
 import json
+import time
 from pathlib import Path
+from typing import Any
 
 import cv2
 import duckdb
@@ -16,9 +18,10 @@ from fsf_core.config import ScoreConfig
 from fsf_core.errors import BundleError, ManifestError, OutputError, ProviderError
 from fsf_core.export.flow import export
 from fsf_core.export.request import Request
-from fsf_core.score import lean, plan
+from fsf_core.score import lean, pipeline, plan
 from fsf_core.score.job import score
 from fsf_core.session import Session
+from fsf_core.stages.infer import Infer
 from tests import assets, clips
 from tests.apart import as_beside_a_gpu
 
@@ -71,6 +74,39 @@ def test_stages_as_tasks_of_their_own_as_beside_a_gpu_find_the_same(
         )
         keys = [(key, "ascending") for key in ("item_id", "frame_index", "class_id") if key in ours.column_names]
         assert ours.sort_by(keys).equals(theirs.sort_by(keys)), name
+
+
+def test_beside_a_gpu_two_calls_of_one_model_overlap(
+    tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(8):
+        (tmp_path / f"{number}.mp4").write_bytes(clips.clip(frames=8))
+    notes = tmp_path / "notes.txt"
+
+    class Slow(Infer):
+        def __init__(self, **settings: Any) -> None:
+            super().__init__(**settings)
+            answer = self._session.run_into
+
+            def slowly(batch_NCHW: np.ndarray, logits_NKHW: np.ndarray) -> None:
+                began = time.monotonic()
+                time.sleep(0.5)
+                answer(batch_NCHW, logits_NKHW)
+                with notes.open("a") as file:
+                    file.write(f"{began} {time.monotonic()}\n")
+
+            self._session.run_into = slowly
+
+    monkeypatch.setattr(plan, "flow_of", as_beside_a_gpu(plan.flow_of))
+    monkeypatch.setattr(pipeline, "Infer", Slow)
+    score(
+        ScoreConfig(bundle=tiny_bundle.uri, manifest=str(tmp_path), out=str(tmp_path / "run"), provider="cpu", actors=1)
+    )
+
+    calls = [[float(word) for word in line.split()] for line in notes.read_text().splitlines()]
+    at_once = [sum(began <= moment < ended for began, ended in calls) for moment, _ in calls]
+    assert len(calls) >= 8
+    assert max(at_once) == pipeline.CALLS_AT_ONCE == 2
 
 
 def test_units_of_a_model_of_many_classes_are_as_short_as_its_answers_are_large(tmp_path: Path) -> None:
