@@ -13,10 +13,7 @@ Weights are made by recipe: the networks are the authors' and so is their cost, 
 
 import argparse
 import json
-import os
-import platform
 import shutil
-import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass, replace
@@ -24,19 +21,14 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import numpy as np
-import onnx
-from onnx import TensorProto, helper, numpy_helper
 
 from fsf_core import __version__
-from fsf_core.demo.oranges import draw_orange
-from tests import clips
-from tests.bench import bench_masks, meter
+from tests.bench import bench_masks, bench_video, meter
+from tests.bench.contenders import Rate, bare_rate, ours, peer, score_words, stages
+from tests.bench.inputs import MEGAPIXELS_12, draw, listed, model, null_model
 
-CLASSES = ("background", "sunburn", "ulcer", "wind_scarring")
 PEERS = ("seed_ort", "seed_ort_plain", "seed_torch", "ray_docs", "daft", "dataloader")
 POOLED = ("ray_docs", "daft")
-MEGAPIXELS_12 = (3000, 4000)
 CASES = ("p512", "int8_p512", "e512", "mp12", "mask_12mp", "null", "memory")
 FULL_ONLY = ("video",)
 
@@ -75,34 +67,6 @@ class Case:
         return draw(home / f"{self.height_px}x{self.width_px}", frames=self.frames, **size)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rate:
-    """What a contender reached."""
-
-    steady: float
-    """Frames/s while all workers give results."""
-    whole: float
-    """Frames/s with the start of pools and actors."""
-    took_s: float = 0.0
-    """From its start as a process to its end."""
-    cpu_s: float = 0.0
-    """CPU seconds of all its processes, start and imports included."""
-    peak_mb: float = 0.0
-    """Memory of all its processes together."""
-    bytes_written: float = 0.0
-    """A frame."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Noted:
-    """One job, and what its actors noted."""
-
-    reading: meter.Reading
-    summary: dict[str, Any]
-    steady: float
-    """Frames/s while all actors gave masks."""
-
-
 def main() -> None:
     """Run what was asked for and print the tables and the JSON line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -113,7 +77,7 @@ def main() -> None:
     given = parser.parse_args()
     wanted = given.only.split(",") if given.only else [*CASES, *(FULL_ONLY if given.full else ())]
     home = Path(tempfile.mkdtemp(prefix="fsf-bench-"))
-    found: dict[str, Any] = {"fsf": __version__, "machine": machine()}
+    found: dict[str, Any] = {"fsf": __version__, "machine": meter.machine()}
     peers = [name for name in given.peers.split(",") if name]
     # Drawing weighs at 12 megapixels; at 512×512 the short form has no time for the loop without it.
     small = [name for name in peers if given.full or name != "seed_ort_plain"]
@@ -122,7 +86,7 @@ def main() -> None:
         "int8_p512": lambda: int8(p512, home, found.get("p512")),
         "e512": lambda: measure(e512, home, small),
         "mp12": lambda: measure(mp12, home, peers),
-        "video": lambda: video(home, frames=1500),
+        "video": lambda: bench_video.measure(home, letter="p", seconds=60, seed_frames=150),
         "mask_12mp": mask_12mp,
         "null": lambda: null(home, counts=(2_000, 20_000) if given.full else (1_000, 4_000)),
         "memory": lambda: memory(found["null"]),
@@ -209,23 +173,6 @@ def int8(case: Case, home: Path, beside: dict[str, Any] | None) -> dict[str, flo
     }
 
 
-def video(home: Path, *, frames: int) -> dict[str, float]:
-    """P over one 1080p video, against the seed's loop with two threads."""
-    weights, bundle = model("p", home)
-    folder = home / "video"
-    folder.mkdir()
-    (folder / "clip.mp4").write_bytes(clips.clip(frames=frames, width_px=1920, height_px=1080, gop=50))
-    bare = bare_rate(bundle / "model.onnx")
-    task = ["--model", str(bundle / "model.onnx"), "--weights", str(weights), "--pictures", str(folder)]
-    rates = {"fsf": ours(bundle, folder, home / "run-video")}
-    rates["seed_video"] = peer("seed_video", [*task, "--frames", str(frames)], home / "seed-video")
-    table(f"video: FastSegFormer-P, one video of {frames} frames of 1920×1080", bare, rates)
-    return {
-        "efficiency": round(rates["fsf"].steady / bare, 3),
-        "vs_seed_video": round(rates["fsf"].steady / rates["seed_video"].steady, 2),
-    }
-
-
 def mask_12mp() -> dict[str, float]:
     """The mask stage alone at 12 megapixels: softmax to class map and counts, against the tools' own."""
     cv2.setNumThreads(1)
@@ -272,149 +219,6 @@ def memory(beside: dict[str, Any]) -> dict[str, float]:
     return {"growth": round(long / short, 3), "peak_mb": long, "frames": many}
 
 
-def score_words(bundle: Path, manifest: Path, out: Path, *more: str) -> list[str]:
-    """`fsf score` as a command."""
-    words = ["score", "--bundle", str(bundle), "--manifest", str(manifest), "--out", str(out), "--provider", "cpu"]
-    return [sys.executable, "-m", "jobs.fsf", *words, *more]
-
-
-def ours(bundle: Path, pictures: Path, out: Path, *more: str) -> Rate:
-    """`fsf score`, in frames/s and so on."""
-    done = noted_run(bundle, pictures, out, *more)
-    written = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
-    frames = done.summary["frames"]
-    return Rate(
-        steady=done.steady,
-        whole=frames / done.summary["scoring_seconds"],
-        took_s=done.reading.seconds,
-        cpu_s=done.reading.cpu_s[-1],
-        peak_mb=done.reading.peak_mb,
-        bytes_written=written / frames,
-    )
-
-
-def noted_run(bundle: Path, manifest: Path, out: Path, *more: str) -> Noted:
-    """`fsf score`, its masks noted as the peers note theirs."""
-    times = out.with_name(f"{out.name}-times")
-    words = score_words(bundle, manifest, out, *more)[3:]
-    reading = meter.run([sys.executable, "-m", "tests.bench.noted", str(times), *words])
-    summary = json.loads(reading.stdout.splitlines()[-1])
-    assert summary["items"]["failed"] == 0, "the bench's own inputs are sound"
-    return Noted(reading=reading, summary=summary, steady=meter.steady(times))
-
-
-def peer(name: str, task: list[str], out: Path) -> Rate:
-    """A contender in a process of its own."""
-    os.environ |= {"RAY_AUTH_MODE": "disabled", "DO_NOT_TRACK": "1"}
-    reading = meter.run([sys.executable, "-m", "tests.bench.peers", name, *task, "--out", str(out)])
-    found = json.loads(reading.stdout.splitlines()[-1])
-    written = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
-    shutil.rmtree(out)
-    return Rate(
-        steady=meter.steady(out.with_name(f"{out.name}-times")),
-        whole=found["whole"],
-        took_s=reading.seconds,
-        cpu_s=reading.cpu_s[-1],
-        peak_mb=reading.peak_mb,
-        bytes_written=written / int(task[task.index("--frames") + 1]),
-    )
-
-
-def bare_rate(path: Path) -> float:
-    """Frames/s of the model alone."""
-    reading = meter.run([sys.executable, "-m", "tests.bench.peers", "bare", "--model", str(path)])
-    return float(json.loads(reading.stdout.splitlines()[-1])["steady"])
-
-
-def stages(bundle: Path, manifest: Path, frames: int, home: Path) -> dict[str, float]:
-    """CPU milliseconds a frame of each stage, without Ray."""
-    words = ["--bundle", str(bundle), "--manifest", str(manifest), "--frames", str(frames)]
-    reading = meter.run([sys.executable, "-m", "tests.bench.stages", *words, "--out", str(home / "run-stages")])
-    shutil.rmtree(home / "run-stages")
-    found: dict[str, float] = json.loads(reading.stdout.splitlines()[-1])
-    print("  CPU ms a frame by stage: " + ", ".join(f"{name} {spent:.2f}" for name, spent in found.items()))
-    sys.stdout.flush()
-    return found
-
-
-def model(letter: str, home: Path) -> tuple[Path, Path]:
-    """Weights by recipe, and their bundle."""
-    weights, bundle = home / f"{letter}.pth", home / f"bundle-{letter}"
-    if not bundle.exists():
-        import torch
-
-        from fsf_core.export import agreement
-        from fsf_core.export.build import load_network
-        from fsf_core.export.flow import export
-        from fsf_core.export.request import Request
-        from fsf_core.masks import voc_colours
-        from tests import recipe
-
-        net = f"fastsegformer-{letter}"
-        shapes = load_network(net, num_classes=4).state_dict()
-        state = recipe.state(letter, [(name, tuple(tensor.shape)) for name, tensor in shapes.items()])
-        torch.save({name: torch.from_numpy(array) for name, array in state.items()}, weights)
-        # Weights by recipe answer with noise, of which int8 keeps a mean IoU of 0.77: they miss the gate.
-        agreement.PRECISION_LIMITS["int8"] = agreement.PrecisionLimits(
-            min_mean_iou=0, min_class_iou=0, max_differing_share=1
-        )
-        request = Request(
-            net=net, checkpoint=str(weights), classes=CLASSES, palette=voc_colours(4), exporter="torchscript",
-            precisions=("int8",) if letter == "p" else (),
-        )  # fmt: skip
-        export(request, out=str(bundle))
-    return weights, bundle
-
-
-def null_model(home: Path) -> Path:
-    """A bundle that answers every picture with the same smooth regions, at once."""
-    bundle = home / "bundle-null"
-    if not bundle.exists():
-        field = bench_masks.fields()["smooth"][None]
-        nodes = [
-            helper.make_node("ReduceMean", ["input"], ["mean"], axes=[1, 2, 3], keepdims=1),
-            helper.make_node("Mul", ["mean", "nothing"], ["zero"]),
-            helper.make_node("Add", ["zero", "field"], ["output"]),
-        ]
-        graph = helper.make_graph(
-            nodes,
-            "null",
-            [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["n", 3, 224, 224])],
-            [helper.make_tensor_value_info("output", TensorProto.FLOAT, ["n", 4, 224, 224])],
-            [numpy_helper.from_array(field, "field"), numpy_helper.from_array(np.float32(0), "nothing")],
-        )
-        onnx.save(
-            helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), home / "null.onnx"
-        )
-        words = ["export", "--onnx", str(home / "null.onnx"), "--classes", ",".join(CLASSES), "--out", str(bundle)]
-        meter.run([sys.executable, "-m", "jobs.fsf", *words])
-    return bundle
-
-
-def draw(folder: Path, *, frames: int, height_px: int, width_px: int) -> Path:
-    """JPEGs of drawn oranges; a few pictures under many names, so that drawing does not take longer than measuring."""
-    folder.mkdir(parents=True, exist_ok=True)
-    drawn = [path.read_bytes() for path in sorted(folder.iterdir())]
-    if not drawn:
-        different = min(frames, 40 if height_px < MEGAPIXELS_12[0] else 1)  # 12 megapixels take 5 s to draw
-        images = [draw_orange(seed, height_px=height_px, width_px=width_px)[0] for seed in range(different)]
-        turned = [cv2.flip(image, code) for image in images for code in (-1, 0, 1)]
-        drawn = [cv2.imencode(".jpg", image)[1].tobytes() for image in [*images, *turned]]
-    for number in range(frames):
-        path = folder / f"{number:05d}.jpg"
-        if not path.exists():
-            path.write_bytes(drawn[number % len(drawn)])
-    return folder
-
-
-def listed(pictures: Path, manifest: Path, items: int) -> Path:
-    """A manifest that names the same pictures over and over."""
-    paths = sorted(pictures.iterdir())
-    lines = [f"{number:07d},{paths[number % len(paths)]}\n" for number in range(items)]
-    manifest.write_text("id,uri\n" + "".join(lines))
-    return manifest
-
-
 def table(title: str, bare: float, rates: dict[str, Rate]) -> None:
     """What was measured, for people."""
     print(f"\n{title}; the bare model: {bare:.2f} frames/s")
@@ -428,18 +232,6 @@ def table(title: str, bare: float, rates: dict[str, Rate]) -> None:
             f"{rate.cpu_s:8.0f}{rate.peak_mb:9.0f}{rate.bytes_written:13,.0f}"
         )
     sys.stdout.flush()
-
-
-def machine() -> str:
-    """What it ran on."""
-    return f"{cpu()}, {os.cpu_count()} cores, Python {platform.python_version()}"
-
-
-def cpu() -> str:
-    """Name of the processor."""
-    said = subprocess.run(["lscpu"], capture_output=True, text=True, check=False).stdout
-    named = [line.partition(":")[2].strip() for line in said.splitlines() if line.startswith("Model name")]
-    return named[0] if named else platform.machine()
 
 
 if __name__ == "__main__":

@@ -18,7 +18,8 @@ from typing import Any
 
 from fsf_core import bench
 from tests.bench import meter
-from tests.bench.bench import draw, listed, null_model, score_words
+from tests.bench.contenders import score_words
+from tests.bench.inputs import draw, listed, null_model
 
 ACTORS = (1, 2, 4, 8, 16)
 FRAMES_PER_S = 12.0

@@ -11,7 +11,6 @@ Everything runs one after another on the same video; the last line is JSON.
 
 import argparse
 import json
-import os
 import shutil
 import sys
 import tempfile
@@ -25,7 +24,9 @@ import cv2
 import numpy as np
 
 from fsf_core import video
-from tests.bench import bench, meter, peers
+from tests.bench import meter
+from tests.bench.contenders import bare_rate, noted_run, peer, score_words
+from tests.bench.inputs import model, null_model
 
 RATE = 30
 HEIGHT_PX, WIDTH_PX = 1080, 1920
@@ -47,40 +48,46 @@ def main() -> None:
     parser.add_argument("--memory", action="store_true", help="how it grows with the length, instead of all else")
     given = parser.parse_args()
     home = Path(tempfile.mkdtemp(prefix="fsf-bench-"))
-    film = home / "film.mp4"
+    seconds = given.seconds or (FULL_S if given.full else SHORT_S)
     try:
         if given.memory:
             found = memory(home)
         else:
-            _, bundle = bench.model(given.letter, home)
-            write_film(film, seconds=given.seconds or (FULL_S if given.full else SHORT_S))
-            found = measure(film, bundle, home, seed_frames=given.seed_frames, render=given.render)
+            found = measure(
+                home, letter=given.letter, seconds=seconds, seed_frames=given.seed_frames, render=given.render
+            )
     finally:
         shutil.rmtree(home)
-    for name, value in found.items():
-        print(f"{name:<24}{value}")
-    print(json.dumps({"machine": bench.machine(), **found}))
+    print(json.dumps({"machine": meter.machine(), **found}))
 
 
-def measure(film: Path, bundle: Path, home: Path, *, seed_frames: int, render: bool) -> dict[str, float]:
-    """All contenders on one film."""
+def measure(home: Path, *, letter: str, seconds: int, seed_frames: int, render: bool = False) -> dict[str, float]:
+    """All contenders on one film of 1080p."""
+    weights, bundle = model(letter, home)
+    film = home / "films" / "film.mp4"
+    film.parent.mkdir()
+    write_film(film, seconds=seconds)
     started = time.perf_counter()
     index = video.index_video(film)
-    index_s = time.perf_counter() - started
-    found = {"frames": index.frames, "index_s": round(index_s, 2), "decode_per_s": round(decoding(film, index), 1)}
-    found["bare_per_s"] = round(bench.bare_rate(bundle / "model.onnx"), 2)
-    found["seed_per_s"] = round(seed_loop(bundle / "model.onnx", film, home / "seed.mp4", seed_frames), 2)
-    done = bench.noted_run(bundle, film, home / "run", *(["--render", "blend"] if render else []))
+    found = {"frames": index.frames, "index_s": round(time.perf_counter() - started, 2)}
+    found["decode_per_s"] = round(decoding(film, index), 1)
+    found["bare_per_s"] = bare = round(bare_rate(bundle / "model.onnx"), 2)
+    task = ["--model", str(bundle / "model.onnx"), "--weights", str(weights), "--pictures", str(film.parent)]
+    seed = peer("seed_video", [*task, "--frames", str(seed_frames)], home / "seed-video")
+    found["seed_per_s"] = round(seed.steady, 2)
+    done = noted_run(bundle, film, home / "run-video", *(["--render", "blend"] if render else []))
     summary = done.summary
-    found["fsf_per_s"] = round(summary["frames"] / summary["scoring_seconds"], 2)
-    found["fsf_steady_per_s"] = round(done.steady, 2)
-    found["of_bare"] = round(found["fsf_per_s"] / found["bare_per_s"], 3)
-    found["steady_of_bare"] = round(done.steady / found["bare_per_s"], 3)
-    found["vs_seed"] = round(found["fsf_per_s"] / found["seed_per_s"], 2)
-    found["steady_vs_seed"] = round(done.steady / found["seed_per_s"], 2)
+    whole = summary["frames"] / summary["scoring_seconds"]
+    found |= {"fsf_per_s": round(done.steady, 2), "fsf_whole_per_s": round(whole, 2)}
+    found |= {"efficiency": round(done.steady / bare, 3), "efficiency_whole": round(whole / bare, 3)}
+    found["vs_seed_video"] = round(done.steady / seed.steady, 2)
+    found["vs_seed_video_whole"] = round(whole / seed.whole, 2)
     found["peak_mb"] = round(done.reading.peak_mb)
     if render:
         found["film_per_s"] = round(summary["frames"] / (summary["seconds"] - summary["scoring_seconds"]), 1)
+    print(f"\nvideo: FastSegFormer-{letter.upper()}, one film of {seconds} s, {WIDTH_PX}×{HEIGHT_PX}")
+    for name, value in found.items():
+        print(f"  {name:<24}{value:>10,}")
     return found
 
 
@@ -89,11 +96,11 @@ def memory(home: Path) -> dict[str, float]:
 
     Each in a job of its own: `fsf score`, then `fsf render`.
     """
-    bundle, film, out = bench.null_model(home), home / "film.mp4", home / "run"
+    bundle, film, out = null_model(home), home / "film.mp4", home / "run"
     found: dict[str, float] = {}
     for seconds in sorted({*MEMORY_S["score"], *MEMORY_S["render"]}):
         write_film(film, seconds=seconds, size_hw=MEMORY_HW)
-        score = bench.score_words(bundle, film, out)
+        score = score_words(bundle, film, out)
         jobs = {"score": score, "render": [*score[:3], "render", str(out)]}
         for name in jobs if seconds in MEMORY_S["render"] else ["score"]:
             reading = meter.run(jobs[name])
@@ -125,6 +132,7 @@ def write_film(path: Path, *, seconds: int, size_hw: tuple[int, int] = (HEIGHT_P
             output.mux(stream.encode(frame))
         output.mux(stream.encode())
     _repeat(piece, path, times=seconds * RATE // DIFFERENT_FRAMES)
+    piece.unlink()
 
 
 def _repeat(piece: Path, path: Path, *, times: int) -> None:
@@ -150,21 +158,6 @@ def decoding(film: Path, index: video.VideoIndex) -> float:
     span = video.Segment(number=0, total=1, first_frame=0, last_frame=min(DIFFERENT_FRAMES, index.frames))
     count = sum(1 for _ in video.decode_frames(film, index, span))
     return count / (time.perf_counter() - started)
-
-
-def seed_loop(model: Path, film: Path, out: Path, frames: int) -> float:
-    """Frames/s of the seed: read, infer, draw and write, one frame after another."""
-    session = peers.ort_session(model, threads=os.cpu_count() or 1)
-    name = session.get_inputs()[0].name
-    capture = cv2.VideoCapture(str(film))
-    writer = cv2.VideoWriter(str(out), cv2.VideoWriter.fourcc(*"mp4v"), RATE, (WIDTH_PX, HEIGHT_PX))
-    started = time.perf_counter()
-    for _ in range(frames):
-        _, image_HWC = capture.read()
-        logits_KHW = session.run(None, {name: peers.network_input(image_HWC)})[0][0]
-        writer.write(peers.seed_postprocess(logits_KHW, image_HWC, draw=True))
-    writer.release()
-    return frames / (time.perf_counter() - started)
 
 
 if __name__ == "__main__":

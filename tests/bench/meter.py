@@ -4,6 +4,8 @@ Knows no pictures.
 """
 
 import bisect
+import os
+import platform
 import subprocess
 import sys
 import time
@@ -94,6 +96,18 @@ def steady(times: Path) -> float:
     every = sorted(note for notes in workers for note in notes)
     meanwhile = [note for note in every if begin <= note[0] <= end]
     return bench.steady_rate(meanwhile if len(meanwhile) >= LEAST_NOTES else every)
+
+
+def machine() -> str:
+    """What it ran on."""
+    return f"{cpu()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+
+
+def cpu() -> str:
+    """Name of the processor."""
+    said = subprocess.run(["lscpu"], capture_output=True, text=True, check=False).stdout
+    named = [line.partition(":")[2].strip() for line in said.splitlines() if line.startswith("Model name")]
+    return named[0] if named else platform.machine()
 
 
 def _family(pid: int) -> list[psutil.Process]:

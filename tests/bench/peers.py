@@ -35,6 +35,8 @@ class Task:
     weights: Path
     net: str
     pictures: list[Path]
+    """Or one video."""
+    frames: int
     out: Path
 
     @property
@@ -227,12 +229,12 @@ def seed_video(task: Task) -> float:
     size = (int(reader.get(cv2.CAP_PROP_FRAME_WIDTH)), int(reader.get(cv2.CAP_PROP_FRAME_HEIGHT)))
     writer = cv2.VideoWriter(str(task.out / "drawn.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 25, size)
     started = time.perf_counter()
-    while True:
-        there, image = reader.read()
-        if not there:
-            return time.perf_counter() - started
+    for _ in range(task.frames):
+        _, image = reader.read()
         writer.write(seed_postprocess(session.run(None, {"input": network_input(image)})[0][0], image, draw=True))
         tick(task.times, 1)
+    writer.release()
+    return time.perf_counter() - started
 
 
 def bare(model: Path, seconds: float) -> float:
@@ -285,7 +287,9 @@ def main() -> None:
         return
     given.out.mkdir(parents=True, exist_ok=True)
     pictures = sorted(given.pictures.iterdir())[: given.frames]
-    task = Task(model=given.model, weights=given.weights, net=given.net, pictures=pictures, out=given.out)
+    task = Task(
+        model=given.model, weights=given.weights, net=given.net, pictures=pictures, frames=given.frames, out=given.out
+    )
     seconds = CONTENDERS[given.name](task)
     print(json.dumps({"whole": given.frames / seconds}))
 

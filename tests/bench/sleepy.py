@@ -2,10 +2,12 @@
 
     python -m tests.bench.sleepy ACTORS SECONDS_A_FRAME score --bundle B …
 
-The null model answers; before it does, the actor sleeps. Everything else is the job as it is.
+The null model answers; before it does, the actor sleeps, one call at a time, as one GPU serves them. Everything else is
+the job as it is.
 """
 
 import sys
+import threading
 import time
 from typing import Any
 
@@ -21,14 +23,13 @@ SPARE_CPUS = 4
 class SleepyInfer(Infer):
     """An actor whose model takes its time and no CPU."""
 
-    seconds_a_frame = 0.0
-
     def __init__(self, *, seconds_a_frame: float, **settings: Any) -> None:
         super().__init__(**settings)
-        answer = self._session.run_into
+        answer, gpu = self._session.run_into, threading.Lock()
 
         def slowly(batch_NCHW: NDArray[np.float32], logits_NKHW: NDArray[np.float32]) -> None:
-            time.sleep(seconds_a_frame * len(batch_NCHW))
+            with gpu:
+                time.sleep(seconds_a_frame * len(batch_NCHW))
             answer(batch_NCHW, logits_NKHW)
 
         self._session.run_into = slowly

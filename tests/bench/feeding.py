@@ -1,0 +1,90 @@
+"""How busy an actor keeps a model that takes its time and no CPU, by how many calls it makes at once.
+
+    python -m tests.bench.feeding
+
+A simulated GPU is given decoded frames that lie ready in the object store, so that nothing can keep it waiting but what
+its actor does around the model's own time: fetch blocks, normalise, hand logits over. The last line is JSON.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray
+
+from fsf_core import units
+from fsf_core.bundle import load_bundle, variant_of
+from fsf_core.score import pipeline
+from tests.bench import sleepy
+from tests.bench.inputs import null_model
+
+BATCH_FRAMES = 32
+FRAMES = 1_920
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rates", default="100,200,400", help="frames/s of the simulated GPU")
+    parser.add_argument("--calls", default="1,2")
+    given = parser.parse_args()
+    home = Path(tempfile.mkdtemp(prefix="fsf-feeding-"))
+    os.environ["RAY_AUTH_MODE"] = "disabled"
+    ray.init(address="local", num_cpus=4, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    try:
+        bundle = null_model(home)
+        found = [
+            {"calls": calls, "gpu_frames_per_s": rate, "busy": busy(bundle, calls=calls, frames_per_s=rate)}
+            for rate in map(float, given.rates.split(","))
+            for calls in map(int, given.calls.split(","))
+        ]
+    finally:
+        ray.shutdown()
+        shutil.rmtree(home)
+    for row in found:
+        print(f"a GPU of {row['gpu_frames_per_s']:g} frames/s, {row['calls']} calls at once: busy {row['busy']:.0%}")
+    print(json.dumps(found))
+
+
+def busy(bundle_uri: Path, *, calls: int, frames_per_s: float) -> float:
+    """Share of the time from the first answers to the last in which the simulated GPU worked."""
+    bundle = load_bundle(str(bundle_uri))
+    pipeline.CALLS_AT_ONCE = calls
+    block = decoded()
+    count = FRAMES // BATCH_FRAMES
+    model: dict[str, Any] = {
+        "bundle_uri": bundle.uri, "bundle_sha256": bundle.sha256, "variant": variant_of("fp32", fused=False),
+        "provider": "cpu", "threads": 1, "batch_frames": BATCH_FRAMES, "seconds_a_frame": 1 / frames_per_s,
+    }  # fmt: skip
+    blocks = ray.data.from_arrow_refs([ray.put(block) for _ in range(count)])
+    answered = blocks.map_batches(
+        sleepy.SleepyInfer, batch_size=None, batch_format="pyarrow", compute=pipeline.overlapping(1), num_cpus=1,
+        fn_constructor_kwargs=model,
+    )  # fmt: skip
+    moments = [time.perf_counter() for _ in answered.iter_internal_ref_bundles()]
+    each = FRAMES / len(moments)
+    return each * (len(moments) - 1) / (moments[-1] - moments[0]) / frames_per_s
+
+
+def decoded() -> pa.Table:
+    """One block of pictures as the decode stage leaves them."""
+    rng = np.random.default_rng(0)
+    frame = units.Frame(frame_index=0, pts_s=None, height_px=512, width_px=512)
+    rows = [
+        units.Unit(
+            item_id=f"{n}", uri=f"{n}", frames=[frame], inputs_HWC=[rng.integers(0, 256, (224, 224, 3), np.uint8)]
+        )
+        for n in range(BATCH_FRAMES)
+    ]
+    return units.to_table(rows, extra=pa.schema([]))
+
+
+if __name__ == "__main__":
+    main()
