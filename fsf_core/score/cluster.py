@@ -24,6 +24,7 @@ if "RAY_ADDRESS" not in os.environ and "RAY_AUTH_MODE" not in os.environ and "ra
 import ray
 
 from fsf_core.errors import ClusterError, FSFError
+from fsf_core.score.lean import lean_node
 
 # On a cluster of its own: Ray ends a worker that idles for a second as soon as there are more workers than CPUs, actors
 # counted, and starts another for the next task. Each start imports Ray Data and pandas: 1,000 pictures through a null
@@ -89,7 +90,8 @@ def start_here() -> None:
     # none idles while a stage has work.
     cpus = 2 * max(2, os.cpu_count() or 1)
     try:
-        ray.init(address="local", num_cpus=cpus, include_dashboard=False, **_QUIET)
+        with lean_node():
+            ray.init(address="local", num_cpus=cpus, include_dashboard=False, **_QUIET)
     except Exception as error:  # a bare Exception is what Ray raises where its node takes more than 30 s to appear
         raise ClusterError(
             f"Ray did not start on this machine: {error}; if the machine is very busy start the same command again"

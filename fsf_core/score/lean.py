@@ -1,15 +1,16 @@
-"""Ray Data without the actors that it starts beside every job and that a cluster of our own has no use for.
+"""Ray without the processes that it starts beside every job and that a cluster of our own has no use for.
 
-One asks a cluster's autoscaler for nodes, one keeps figures for a dashboard, one knows on which node an actor is. Here
-are no autoscaler, no dashboard and one node, and each of the three is a Python process more, two of which import Ray
-Data and pandas: a job waited for them before its own actors could begin. 200 pictures with FastSegFormer-P took 62 s
-with them and 50 s without (2 slow cores, 2026-11-26). On a cluster that was there before, Ray Data is left as it is.
+A node's: the dashboard's server, which starts even where no dashboard is wanted and which `ray.init` waits for, the
+monitor of the autoscaler, and the monitor of the logs, which brings workers' output to drivers that want it. Ray Data's
+actors: one asks the autoscaler for nodes, one keeps figures for the dashboard, one knows on which node an actor is.
+Here are one node, no autoscaler and no dashboard, and each of the six is a Python process that others wait for.
+On a cluster that was there before, all is left as it is.
 """
 
 import contextlib
 import importlib
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import ray
@@ -18,24 +19,37 @@ KNOWN_VERSIONS = ("2.60.",)
 """Of Ray, on which this was tried: what is replaced has no promise to stay. Of others nothing is replaced."""
 
 
-@contextlib.contextmanager
-def lean() -> Iterator[None]:
+def lean_node() -> contextlib.AbstractContextManager[None]:
+    """Leave them out of a node that is started meanwhile."""
+    node = importlib.import_module("ray._private.node").Node
+    names = ("start_api_server", "start_monitor", "start_log_monitor")
+    return _replaced([(node, name, _not_started) for name in names])
+
+
+def lean_data() -> contextlib.AbstractContextManager[None]:
     """Leave them out of what Ray Data runs meanwhile."""
-    if not ray.__version__.startswith(KNOWN_VERSIONS):
-        yield
-        return
-    replaced = {
+    replaced: dict[tuple[str, str], Any] = {
         ("execution.streaming_executor", "create_cluster_autoscaler"): _FixedCluster,
         ("stats", "get_or_create_stats_actor"): _Unheard,
         ("execution.operators.actor_pool_map_operator", "get_or_create_actor_location_tracker"): _OneNode,
         ("utils.cached_ray_internals", "get_or_create_actor_location_tracker"): _OneNode,
     }
+    holders = ((importlib.import_module(f"ray.data._internal.{module}"), name) for module, name in replaced)
+    return _replaced([(*held, ours) for held, ours in zip(holders, replaced.values(), strict=True)])
+
+
+@contextlib.contextmanager
+def _replaced(places: Iterable[tuple[Any, str, Any]]) -> Iterator[None]:
+    """Ours in place of theirs, where Ray is one that is known."""
     with contextlib.ExitStack() as restored:
-        for (module, name), ours in replaced.items():
-            holder = importlib.import_module(f"ray.data._internal.{module}")
+        for holder, name, ours in places if ray.__version__.startswith(KNOWN_VERSIONS) else ():
             restored.callback(setattr, holder, name, getattr(holder, name))
             setattr(holder, name, ours)
         yield
+
+
+def _not_started(node: Any, **_: Any) -> None:
+    """In place of the start of a process of the node."""
 
 
 class _FixedCluster:

@@ -17,7 +17,7 @@ from ray.data.datasource import Datasink, WriteResult
 
 from fsf_core.score.flow import DECODE_CPUS, GPU_PROVIDERS, MASK_CPUS, WRITE_CPUS, Flow
 from fsf_core.score.guard import guarded_decode, guarded_write
-from fsf_core.score.lean import lean
+from fsf_core.score.lean import lean_data
 from fsf_core.score.shares import Work, work_of
 from fsf_core.score.whole import WholeBlocks
 from fsf_core.stages.infer import Infer
@@ -47,7 +47,7 @@ def run_wave(wave: pa.Table, flow: Flow, watch: Any) -> None:
     works = work_of(wave, flow.decode, consumers=flow.actors, item_s=flow.child.item_s, block_items=flow.block_items)
     if not works:
         return
-    with lean() if flow.alone else contextlib.nullcontext():
+    with lean_data() if flow.alone else contextlib.nullcontext():
         if not flow.apart:
             whole(works, flow, watch).materialize()  # of every block its one number
             return

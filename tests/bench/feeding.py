@@ -8,6 +8,7 @@ its actor does around the model's own time: fetch blocks, normalise, hand logits
 
 import argparse
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -38,6 +39,7 @@ def main() -> None:
     os.environ["RAY_AUTH_MODE"] = "disabled"
     ray.init(address="local", num_cpus=4, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
     ray.data.DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     try:
         bundle = null_model(home)
         found = [

@@ -306,13 +306,18 @@ def _rows(out: Path, table: str) -> list[dict]:
 
 
 @pytest.mark.parametrize(("version", "replaced"), [(ray.__version__, True), ("2.63.1", False)])
-def test_ray_data_is_lean_for_a_while_where_its_version_is_known(
+def test_ray_is_lean_for_a_while_where_its_version_is_known(
     version: str, monkeypatch: pytest.MonkeyPatch, *, replaced: bool
 ) -> None:
+    from ray._private.node import Node
     from ray.data._internal import stats
 
     monkeypatch.setattr(ray, "__version__", version)
-    theirs = stats.get_or_create_stats_actor
-    with lean.lean():
-        assert (stats.get_or_create_stats_actor is not theirs) is replaced
-    assert stats.get_or_create_stats_actor is theirs
+    for lean_one, holder, name in (
+        (lean.lean_node, Node, "start_api_server"),
+        (lean.lean_data, stats, "get_or_create_stats_actor"),
+    ):
+        theirs = getattr(holder, name)
+        with lean_one():
+            assert (getattr(holder, name) is not theirs) is replaced
+        assert getattr(holder, name) is theirs
