@@ -12,7 +12,6 @@ import logging
 import os
 import shutil
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ import ray
 from fsf_core import units
 from fsf_core.bundle import load_bundle, variant_of
 from fsf_core.score import pipeline
-from tests.bench import sleepy
+from tests.bench import meter, sleepy
 from tests.bench.inputs import null_model
 
 BATCH_FRAMES = 32
@@ -43,7 +42,7 @@ def main() -> None:
     try:
         bundle = null_model(home)
         found = [
-            {"calls": calls, "gpu_frames_per_s": rate, "busy": busy(bundle, calls=calls, frames_per_s=rate)}
+            {"calls": calls, "gpu_frames_per_s": rate, "busy": busy(bundle, home, calls=calls, frames_per_s=rate)}
             for rate in map(float, given.rates.split(","))
             for calls in map(int, given.calls.split(","))
         ]
@@ -55,24 +54,26 @@ def main() -> None:
     print(json.dumps(found))
 
 
-def busy(bundle_uri: Path, *, calls: int, frames_per_s: float) -> float:
+def busy(bundle_uri: Path, home: Path, *, calls: int, frames_per_s: float) -> float:
     """Share of the time from the first answers to the last in which the simulated GPU worked."""
     bundle = load_bundle(str(bundle_uri))
     pipeline.CALLS_AT_ONCE = calls
     block = decoded()
     count = FRAMES // BATCH_FRAMES
+    times = home / f"times-{calls}-{frames_per_s:g}"
     model: dict[str, Any] = {
         "bundle_uri": bundle.uri, "bundle_sha256": bundle.sha256, "variant": variant_of("fp32", fused=False),
         "provider": "cpu", "threads": 1, "batch_frames": BATCH_FRAMES, "seconds_a_frame": 1 / frames_per_s,
+        "times": str(times),
     }  # fmt: skip
     blocks = ray.data.from_arrow_refs([ray.put(block) for _ in range(count)])
     answered = blocks.map_batches(
         sleepy.SleepyInfer, batch_size=None, batch_format="pyarrow", compute=pipeline.overlapping(1), num_cpus=1,
         fn_constructor_kwargs=model,
     )  # fmt: skip
-    moments = [time.perf_counter() for _ in answered.iter_internal_ref_bundles()]
-    each = FRAMES / len(moments)
-    return each * (len(moments) - 1) / (moments[-1] - moments[0]) / frames_per_s
+    for _ in answered.iter_internal_ref_bundles():
+        pass
+    return meter.steady(times) / frames_per_s
 
 
 def decoded() -> pa.Table:

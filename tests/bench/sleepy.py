@@ -1,20 +1,22 @@
 """A session that sleeps as long as a GPU would compute, and the job with as many of them as are wanted, on any machine.
 
-    python -m tests.bench.sleepy ACTORS SECONDS_A_FRAME score --bundle B …
+    python -m tests.bench.sleepy TIMES ACTORS SECONDS_A_FRAME score --bundle B …
 
-The null model answers; before it does, the actor sleeps, one call at a time, as one GPU serves them. Everything else is
-the job as it is.
+The null model answers; before it does, the actor sleeps, one call at a time, as one GPU serves them, and notes in the
+folder TIMES when it had answers. Everything else is the job as it is.
 """
 
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fsf_core.stages.infer import Infer
+from tests.bench import peers
 
 SPARE_CPUS = 4
 """Logical CPUs for decode, mask and write: more than two cores can serve."""
@@ -23,7 +25,7 @@ SPARE_CPUS = 4
 class SleepyInfer(Infer):
     """An actor whose model takes its time and no CPU."""
 
-    def __init__(self, *, seconds_a_frame: float, **settings: Any) -> None:
+    def __init__(self, *, seconds_a_frame: float, times: str, **settings: Any) -> None:
         super().__init__(**settings)
         answer, gpu = self._session.run_into, threading.Lock()
 
@@ -31,6 +33,7 @@ class SleepyInfer(Infer):
             with gpu:
                 time.sleep(seconds_a_frame * len(batch_NCHW))
             answer(batch_NCHW, logits_NKHW)
+            peers.tick(Path(times), len(batch_NCHW))
 
         self._session.run_into = slowly
 
@@ -41,7 +44,7 @@ def main() -> int:
     from tests.apart import as_beside_a_gpu
     from tests.bench import sleepy  # by its name, which workers can import
 
-    actors, seconds_a_frame, *words = sys.argv[1:]
+    times, actors, seconds_a_frame, *words = sys.argv[1:]
     init, map_batches = cluster.ray.init, pipeline.Dataset.map_batches
 
     def with_room(**options: Any) -> Any:
@@ -50,7 +53,7 @@ def main() -> int:
     def sleeping(dataset: Any, stage: Any, **settings: Any) -> Any:
         if stage is Infer:
             stage = sleepy.SleepyInfer
-            settings["fn_constructor_kwargs"] |= {"seconds_a_frame": float(seconds_a_frame)}
+            settings["fn_constructor_kwargs"] |= {"seconds_a_frame": float(seconds_a_frame), "times": times}
         return map_batches(dataset, stage, **settings)
 
     cluster.ray.init = with_room

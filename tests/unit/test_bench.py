@@ -30,6 +30,11 @@ def test_the_rate_of_several_workers_is_that_while_all_of_them_were_at_it(tmp_pa
     assert meter.steady(_noted(tmp_path / "times", one=early, two=late)) == pytest.approx(16, rel=0.02)
 
 
+def test_workers_are_together_from_the_first_results_of_the_last_to_the_last_of_the_first(tmp_path):
+    times = _noted(tmp_path / "times", one=[0.0, 5.0, 9.0], two=[3.0, 4.0, 12.0], three=[1.0, 10.0])
+    assert meter.together(times) == (3.0, 9.0)
+
+
 def test_workers_that_gave_little_together_are_measured_from_first_to_last(tmp_path):
     times = _noted(tmp_path / "times", one=[0.0, 1.0, 2.0, 3.0, 4.0], two=[3.5, 4.5, 5.5])
     assert 8 < meter.steady(times) < 16
