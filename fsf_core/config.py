@@ -212,7 +212,7 @@ class ScoreConfig:
     """Write the names of the classes and their shares into the films."""
 
     batch_frames: Annotated[int | None, Parameter(group=_SCALE)] = None
-    """Frames given to the model at once. Without it: 4 on CPUs, 32 on GPUs."""
+    """Frames given to the model at once. Without it: 4 on CPUs, 32 on GPUs, which hold two such batches."""
     actors: Annotated[int | None, Parameter(group=_SCALE)] = None
     """Processes that hold the model. Without it: one a GPU, or one a CPU."""
     threads: Annotated[int, Parameter(group=_SCALE)] = 1

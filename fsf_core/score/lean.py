@@ -9,8 +9,9 @@ On a cluster that was there before, all is left as it is.
 
 import contextlib
 import importlib
+import pkgutil
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import ray
@@ -21,28 +22,29 @@ KNOWN_VERSIONS = ("2.60.",)
 
 def lean_node() -> contextlib.AbstractContextManager[None]:
     """Leave them out of a node that is started meanwhile."""
-    node = importlib.import_module("ray._private.node").Node
     names = ("start_api_server", "start_monitor", "start_log_monitor")
-    return _replaced([(node, name, _not_started) for name in names])
+    return _replaced({("ray._private.node:Node", name): _not_started for name in names})
 
 
 def lean_data() -> contextlib.AbstractContextManager[None]:
     """Leave them out of what Ray Data runs meanwhile."""
-    replaced: dict[tuple[str, str], Any] = {
-        ("execution.streaming_executor", "create_cluster_autoscaler"): _FixedCluster,
-        ("stats", "get_or_create_stats_actor"): _Unheard,
-        ("execution.operators.actor_pool_map_operator", "get_or_create_actor_location_tracker"): _OneNode,
-        ("utils.cached_ray_internals", "get_or_create_actor_location_tracker"): _OneNode,
-    }
-    holders = ((importlib.import_module(f"ray.data._internal.{module}"), name) for module, name in replaced)
-    return _replaced([(*held, ours) for held, ours in zip(holders, replaced.values(), strict=True)])
+    data = "ray.data._internal"
+    return _replaced(
+        {
+            (f"{data}.execution.streaming_executor", "create_cluster_autoscaler"): _FixedCluster,
+            (f"{data}.stats", "get_or_create_stats_actor"): _Unheard,
+            (f"{data}.execution.operators.actor_pool_map_operator", "get_or_create_actor_location_tracker"): _OneNode,
+            (f"{data}.utils.cached_ray_internals", "get_or_create_actor_location_tracker"): _OneNode,
+        }
+    )
 
 
 @contextlib.contextmanager
-def _replaced(places: Iterable[tuple[Any, str, Any]]) -> Iterator[None]:
+def _replaced(places: Mapping[tuple[str, str], Any]) -> Iterator[None]:
     """Ours in place of theirs, where Ray is one that is known."""
     with contextlib.ExitStack() as restored:
-        for holder, name, ours in places if ray.__version__.startswith(KNOWN_VERSIONS) else ():
+        for (where, name), ours in places.items() if ray.__version__.startswith(KNOWN_VERSIONS) else ():
+            holder = pkgutil.resolve_name(where)
             restored.callback(setattr, holder, name, getattr(holder, name))
             setattr(holder, name, ours)
         yield
