@@ -88,7 +88,7 @@ def main() -> None:
         "mp12": lambda: measure(mp12, home, peers),
         "video": lambda: bench_video.measure(home, letter="p", seconds=60, seed_frames=150),
         "mask_12mp": mask_12mp,
-        "null": lambda: null(home, counts=(2_000, 20_000) if given.full else (1_000, 4_000)),
+        "null": lambda: null(home, counts=(2_000, 20_000) if given.full else (1_000, 3_000)),
         "memory": lambda: memory(found["null"]),
     }
     p512, e512, mp12 = cases(full=given.full, frames=given.frames)
@@ -133,7 +133,7 @@ def measure(case: Case, home: Path, peers: list[str]) -> dict[str, float]:
     size = f"{case.width_px}×{case.height_px}"
     counts = f"JPEGs of {size}, {case.frames} for fsf, {case.peer_frames} for pools, {case.loop_frames} for loops"
     table(f"{case.name}: FastSegFormer-{case.letter.upper()}, {counts}", bare, rates)
-    stages(bundle, pictures, min(case.frames, 48 if case.height_px < MEGAPIXELS_12[0] else 16), home)
+    stages(bundle, pictures, min(case.frames, 24 if case.height_px < MEGAPIXELS_12[0] else 8), home)
     mine = rates["fsf"]
     return {
         "frames_per_s": round(mine.steady, 2),

@@ -279,7 +279,7 @@ def main() -> None:
     parser.add_argument("--net")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--frames", type=int)
-    parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--seconds", type=float, default=3.0)
     given = parser.parse_args()
     if given.name in ("bare", "bare_one"):
         measure = bare if given.name == "bare" else bare_one
