@@ -5,15 +5,17 @@ EXTRAS ?= export,dev
 # uv does not read pip's configuration; folders of local wheels are handed over, and elsewhere there are none.
 FIND := $(or $(PIP_FIND_LINKS),$(shell $(PY) -m pip config get global.find-links 2>/dev/null))
 
+# Compiled once here, because uv leaves that to the first import, and where PYTHONDONTWRITEBYTECODE is set, as in many
+# images, to every import of every process: a job's start then takes twice the CPU.
+INSTALL = $(V)/bin/uv pip install -q --compile-bytecode --python $(V)/bin/python $(foreach d,$(FIND),--find-links $(d)) -c constraints.txt
+
 .PHONY: setup demo test lint unit bench bench-full constraints clean
 setup: $(V)/.ok
 
-# Compiled once here, because uv leaves that to the first import, and where PYTHONDONTWRITEBYTECODE is set, as in many
-# images, to every import of every process: a job's start then takes twice the CPU.
 $(V)/.ok: pyproject.toml constraints.txt
 	$(PY) -m venv $(V)
 	$(V)/bin/python -m pip install -q uv
-	$(V)/bin/uv pip install -q --compile-bytecode --python $(V)/bin/python $(foreach d,$(FIND),--find-links $(d)) -c constraints.txt -e '.[$(EXTRAS)]'
+	$(INSTALL) -e '.[$(EXTRAS)]'
 	$(V)/bin/python -m compileall -q fsf_core jobs
 	touch $@
 
@@ -33,11 +35,11 @@ lint: setup
 	$(V)/bin/lint-imports
 
 bench: setup
-	$(V)/bin/uv pip install -q --compile-bytecode --python $(V)/bin/python -c constraints.txt -e '.[export,dev,bench]' $(foreach d,$(FIND),--find-links $(d))
+	$(INSTALL) -e '.[export,dev,bench]'
 	$(V)/bin/python -m tests.bench.bench
 
 bench-full: setup
-	$(V)/bin/uv pip install -q --compile-bytecode --python $(V)/bin/python -c constraints.txt -e '.[export,dev,bench]' $(foreach d,$(FIND),--find-links $(d))
+	$(INSTALL) -e '.[export,dev,bench]'
 	$(V)/bin/python -m tests.bench.bench --full
 
 # The versions that the tests passed with; no addresses and no hashes, so that every index serves it.

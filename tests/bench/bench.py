@@ -129,7 +129,7 @@ def measure(case: Case, home: Path, peers: list[str]) -> dict[str, float]:
     rates = {"fsf": ours(bundle, manifest, home / f"run-{case.name}")}
     bare = (before + bare_rate(bundle / "model.onnx")) / 2
     for name in peers:
-        rates[name] = peer(name, [*task, "--frames", str(case.frames_of(name))], home / f"{name}-{case.name}")
+        rates[name] = peer(name, task, case.frames_of(name), home / f"{name}-{case.name}")
     size = f"{case.width_px}×{case.height_px}"
     counts = f"JPEGs of {size}, {case.frames} for fsf, {case.peer_frames} for pools, {case.loop_frames} for loops"
     table(f"{case.name}: FastSegFormer-{case.letter.upper()}, {counts}", bare, rates)
@@ -159,8 +159,7 @@ def int8(case: Case, home: Path, beside: dict[str, Any] | None) -> dict[str, flo
     bare = (before + bare_rate(bundle / "model.int8-plain.onnx")) / 2
     if beside is None:
         task = ["--model", str(bundle / "model.onnx"), "--weights", str(weights), "--pictures", str(pictures)]
-        task += ["--frames", str(case.loop_frames)]
-        rates["seed_ort"] = peer("seed_ort", task, home / "seed-int8")
+        rates["seed_ort"] = peer("seed_ort", task, case.loop_frames, home / "seed-int8")
         seed = rates["seed_ort"].steady
     else:
         seed = beside["frames_per_s"] / beside["vs_seed_ort"]

@@ -73,7 +73,7 @@ def measure(home: Path, *, letter: str, seconds: int, seed_frames: int, render: 
     found["decode_per_s"] = round(decoding(film, index), 1)
     found["bare_per_s"] = bare = round(bare_rate(bundle / "model.onnx"), 2)
     task = ["--model", str(bundle / "model.onnx"), "--weights", str(weights), "--pictures", str(film.parent)]
-    seed = peer("seed_video", [*task, "--frames", str(seed_frames)], home / "seed-video")
+    seed = peer("seed_video", task, seed_frames, home / "seed-video")
     found["seed_per_s"] = round(seed.steady, 2)
     done = noted_run(bundle, film, home / "run-video", *(["--render", "blend"] if render else []))
     summary = done.summary

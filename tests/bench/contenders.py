@@ -19,13 +19,13 @@ class Rate:
     """Frames/s while all workers give results."""
     whole: float
     """Frames/s with the start of pools and actors."""
-    took_s: float = 0.0
+    took_s: float
     """From its start as a process to its end."""
-    cpu_s: float = 0.0
+    cpu_s: float
     """CPU seconds of all its processes, start and imports included."""
-    peak_mb: float = 0.0
+    peak_mb: float
     """Memory of all its processes together."""
-    bytes_written: float = 0.0
+    bytes_written: float
     """A frame."""
 
 
@@ -48,16 +48,8 @@ def score_words(bundle: Path, manifest: Path, out: Path, *more: str) -> list[str
 def ours(bundle: Path, pictures: Path, out: Path, *more: str) -> Rate:
     """`fsf score`, in frames/s and so on."""
     done = noted_run(bundle, pictures, out, *more)
-    written = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     frames = done.summary["frames"]
-    return Rate(
-        steady=done.steady,
-        whole=frames / done.summary["scoring_seconds"],
-        took_s=done.reading.seconds,
-        cpu_s=done.reading.cpu_s[-1],
-        peak_mb=done.reading.peak_mb,
-        bytes_written=written / frames,
-    )
+    return _rate(done.reading, out, frames, steady=done.steady, whole=frames / done.summary["scoring_seconds"])
 
 
 def noted_run(bundle: Path, manifest: Path, out: Path, *more: str) -> Noted:
@@ -70,20 +62,27 @@ def noted_run(bundle: Path, manifest: Path, out: Path, *more: str) -> Noted:
     return Noted(reading=reading, summary=summary, steady=meter.steady(times))
 
 
-def peer(name: str, task: list[str], out: Path) -> Rate:
-    """A contender in a process of its own."""
+def peer(name: str, task: list[str], frames: int, out: Path) -> Rate:
+    """A contender in a process of its own, over so many frames."""
     os.environ |= {"RAY_AUTH_MODE": "disabled", "DO_NOT_TRACK": "1"}
-    reading = meter.run([sys.executable, "-m", "tests.bench.peers", name, *task, "--out", str(out)])
+    words = [name, *task, "--frames", str(frames), "--out", str(out)]
+    reading = meter.run([sys.executable, "-m", "tests.bench.peers", *words])
     found = json.loads(reading.stdout.splitlines()[-1])
-    written = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+    steady = meter.steady(out.with_name(f"{out.name}-times"))
+    rate = _rate(reading, out, frames, steady=steady, whole=found["whole"])
     shutil.rmtree(out)
+    return rate
+
+
+def _rate(reading: meter.Reading, out: Path, frames: int, *, steady: float, whole: float) -> Rate:
+    written = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     return Rate(
-        steady=meter.steady(out.with_name(f"{out.name}-times")),
-        whole=found["whole"],
+        steady=steady,
+        whole=whole,
         took_s=reading.seconds,
         cpu_s=reading.cpu_s[-1],
         peak_mb=reading.peak_mb,
-        bytes_written=written / int(task[task.index("--frames") + 1]),
+        bytes_written=written / frames,
     )
 
 

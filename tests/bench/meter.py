@@ -87,23 +87,22 @@ def run(words: list[str]) -> Reading:
 
 def steady(times: Path) -> float:
     """Frames/s while all of a contender's workers gave results, or where that leaves few notes, from first to last."""
-    notes = _noted(times)
     begin, end = together(times)
+    notes = sorted(note for worker in _workers(times) for note in worker)
     meanwhile = [note for note in notes if begin <= note[0] <= end]
     return bench.steady_rate(meanwhile if len(meanwhile) >= LEAST_NOTES else notes)
 
 
 def together(times: Path) -> tuple[float, float]:
     """Seconds of the epoch: when the last worker had its first results, and the first one its last."""
-    workers = [_noted(path) for path in times.iterdir()]
+    workers = _workers(times)
     return max(notes[0][0] for notes in workers), min(notes[-1][0] for notes in workers)
 
 
-def _noted(times: Path) -> list[tuple[float, int]]:
-    """When results were there and how many, of one worker or of a folder of them."""
-    paths = times.iterdir() if times.is_dir() else [times]
-    words = [line.split() for path in paths for line in path.read_text().splitlines()]
-    return sorted((float(moment), int(frames)) for moment, frames in words)
+def _workers(times: Path) -> list[list[tuple[float, int]]]:
+    """Of every worker when results were there, in order, and how many."""
+    noted = [[line.split() for line in path.open()] for path in times.iterdir()]
+    return [sorted((float(moment), int(frames)) for moment, frames in lines) for lines in noted]
 
 
 def machine() -> str:

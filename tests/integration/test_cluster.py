@@ -38,7 +38,6 @@ def test_workers_stay_and_do_not_grow_in_number_with_the_tasks_that_wait() -> No
     ray.get(order.remote(10 * cpus, 1.0))
     many = _workers()
 
+    # One for each task at work, as many that were started ahead, and the one that waits.
     assert few <= many
-    assert (
-        len(many) <= 2 * cpus + 1
-    )  # one for each task at work, as many that were started ahead, and the one that waits
+    assert len(many) <= 2 * cpus + 1
