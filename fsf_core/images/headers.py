@@ -35,11 +35,15 @@ def read_header(data: bytes) -> ImageHeader:
         DecodeError: the bytes are no picture, one of a kind that is not decoded here, or end inside the header.
     """
     if not data:
-        raise DecodeError("the file is empty (0 bytes), a picture was expected; copy it again from its source")
+        raise DecodeError(
+            "the file is empty (0 bytes), a picture or a video was expected; copy it again from its source"
+        )
     head = bytes(data[:HEAD_BYTES])
     name = kinds.sniff(head)
     if name is None:
-        raise DecodeError(f"found {kinds.describe(head)}, not a picture; replace the file or take it off the list")
+        raise DecodeError(
+            f"found {kinds.describe(head)}, not a picture or a video; replace the file or take it off the list"
+        )
     if name in kinds.NOT_DECODED:
         raise DecodeError(f"found {kinds.NOT_DECODED[name]}, which is not decoded here; convert it to JPEG or PNG")
     try:

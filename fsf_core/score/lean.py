@@ -1,29 +1,37 @@
-"""Ray without the processes that it starts beside every job and that a cluster of our own has no use for.
+"""Ray without what it does beside every job and what a cluster of our own has no use for.
 
-A node's: the dashboard's server, which starts even where no dashboard is wanted and which `ray.init` waits for, the
-monitor of the autoscaler, and the monitor of the logs, which brings workers' output to drivers that want it. Ray Data's
-actors: one asks the autoscaler for nodes, one keeps figures for the dashboard, one knows on which node an actor is.
-Here are one node, no autoscaler and no dashboard, and each of the six is a Python process that others wait for.
+A node's processes: the dashboard's server, which starts even where no dashboard is wanted and which `ray.init` waits
+for, its agent, the monitor of the autoscaler, and the monitor of the logs, which brings workers' output to drivers that
+want it. Ray Data's actors: one asks the autoscaler for nodes, one keeps figures for the dashboard, one knows on which
+node an actor is. Here are one node, no autoscaler and no dashboard, and each of these is a Python process that others
+wait for. And Ray Data's loop goes round ten times a second, where minutes may lie between one block and the next.
 On a cluster that was there before, all is left as it is.
 """
 
 import contextlib
 import importlib
 import pkgutil
+import sys
 import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import ray
 
+from fsf_core.score import silent_agent
+
 KNOWN_VERSIONS = ("2.60.",)
 """Of Ray, on which this was tried: what is replaced has no promise to stay. Of others nothing is replaced."""
+
+GATHER_S, LEAST_S, MOST_S = 0.05, 0.1, 0.8
+"""Seconds that Ray Data's loop waits: for more of what came; for anything to come, twice as long each time in vain."""
 
 
 def lean_node() -> contextlib.AbstractContextManager[None]:
     """Leave them out of a node that is started meanwhile."""
     names = ("start_api_server", "start_monitor", "start_log_monitor")
-    return _replaced({("ray._private.node:Node", name): _not_started for name in names})
+    command = ("ray._private.services", "_build_python_executable_command_memory_profileable")
+    return _replaced({**{("ray._private.node:Node", name): _not_started for name in names}, command: _agent_of_ours})
 
 
 def lean_data() -> contextlib.AbstractContextManager[None]:
@@ -35,6 +43,7 @@ def lean_data() -> contextlib.AbstractContextManager[None]:
             (f"{data}.stats", "get_or_create_stats_actor"): _Unheard,
             (f"{data}.execution.operators.actor_pool_map_operator", "get_or_create_actor_location_tracker"): _OneNode,
             (f"{data}.utils.cached_ray_internals", "get_or_create_actor_location_tracker"): _OneNode,
+            (f"{data}.execution.streaming_executor_state", "ray"): _Patient(),
         }
     )
 
@@ -54,6 +63,12 @@ def _not_started(node: Any, **_: Any) -> None:
     """In place of the start of a process of the node."""
 
 
+def _agent_of_ours(component: str, *_: Any, **__: Any) -> list[str]:
+    """How the command begins that starts a part of the node."""
+    ours = [] if component != "dashboard_agent" else ["-I", "-S", silent_agent.__file__]
+    return [sys.executable, *(ours or ["-u"])]
+
+
 class _FixedCluster:
     """In place of an autoscaler: what is there is there, at once and to the end."""
 
@@ -70,6 +85,28 @@ class _FixedCluster:
         """All that the cluster has."""
         resources = importlib.import_module("ray.data._internal.execution.interfaces").ExecutionResources
         return resources.from_resource_dict(ray.cluster_resources())  # type: ignore[no-untyped-call] # Ray publishes no type
+
+
+class _Patient:
+    """Ray as it is, but who waits for tasks sleeps until one is ready, and looks round the less the longer none is.
+
+    Theirs sleeps a tenth of a second, whatever is ready.
+    """
+
+    def __init__(self) -> None:
+        self._next_s = LEAST_S
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(ray, name)
+
+    def wait(self, refs: list[Any], *, num_returns: int, fetch_local: bool, timeout: float) -> tuple[Any, Any]:
+        """What is ready of the references, and the others."""
+        del timeout
+        found: tuple[Any, Any] = ray.wait(refs, num_returns=1, fetch_local=fetch_local, timeout=self._next_s)
+        self._next_s = LEAST_S if found[0] else min(2 * self._next_s, MOST_S)
+        if found[0]:
+            found = ray.wait(refs, num_returns=num_returns, fetch_local=fetch_local, timeout=GATHER_S)
+        return found
 
 
 class _OneNode:

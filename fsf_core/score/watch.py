@@ -14,8 +14,9 @@ from typing import Any
 
 import ray
 
-POLL_S = 1.0
-LOG_EVERY_S = 10.0
+LIVE_EVERY_S, LOG_EVERY_S = 1.0, 10.0
+"""How often people are told, on a terminal and elsewhere."""
+ANSWER_S = 1.0
 
 log = logging.getLogger("fsf")
 
@@ -73,19 +74,17 @@ def progress(watch: Any, pending: int) -> Iterator[None]:
 def _tell(watch: Any, pending: int, stopped: threading.Event) -> None:
     terminal = sys.stderr.isatty()
     started = time.monotonic()
-    said = started
     totals: Counter[str] = Counter()
     ended = False
     while not ended:
-        ended = stopped.wait(POLL_S)
+        ended = stopped.wait(LIVE_EVERY_S if terminal else LOG_EVERY_S)
         with contextlib.suppress(Exception):  # a display must never end a run; it tells what it last heard
-            totals = Counter(ray.get(watch.totals.remote(), timeout=POLL_S))
+            totals = Counter(ray.get(watch.totals.remote(), timeout=ANSWER_S))
         spent = time.monotonic() - started
         if terminal:
             sys.stderr.write("\r\x1b[K" + _living_line(totals, pending, spent) + ("\n" if ended else ""))
             sys.stderr.flush()
-        elif ended or time.monotonic() - said >= LOG_EVERY_S:
-            said = time.monotonic()
+        else:
             log.info(
                 "event=progress units=%d items=%d frames=%d failed=%d frames_per_s=%.1f seconds=%.0f",
                 totals["units"], pending, totals["frames"], totals["failed"], totals["frames"] / spent, spent,

@@ -187,8 +187,9 @@ def test_a_job_on_this_machine_starts_no_processes_but_those_that_it_needs(tiny_
 
     assert job.process.returncode == 0, said
     actors = {re.sub(r"[.(].*", "", name) for name in seen if name.startswith("ray::")}
-    assert actors - {"ray::IDLE", "ray::DashboardAgent", "ray::RuntimeEnvAgent"} == {"ray::Watch", "ray::MapWorker"}
+    assert actors - {"ray::IDLE", "ray::RuntimeEnvAgent"} == {"ray::Watch", "ray::MapWorker"}
     assert not [name for name in seen if re.search(r"/(dashboard|monitor|log_monitor)\.py", name)]
+    assert [name for name in seen if "silent_agent.py" in name], "in place of the dashboard's agent"
 
 
 def test_inspect_prints_the_table_and_draws_the_picture(tiny_bundle: Bundle, pictures: Path, tmp_path: Path) -> None:

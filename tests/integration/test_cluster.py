@@ -1,6 +1,10 @@
 """The cluster that a job starts for itself, on a real local Ray."""
 
+import subprocess
+import sys
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -9,6 +13,8 @@ import pytest
 from fsf_core.score.cluster import resources  # isort: split
 
 import ray
+
+from fsf_core.score import lean, silent_agent
 
 pytestmark = pytest.mark.usefixtures("ray_here")
 
@@ -41,3 +47,65 @@ def test_workers_stay_and_do_not_grow_in_number_with_the_tasks_that_wait() -> No
     # One for each task at work, as many that were started ahead, and the one that waits.
     assert few <= many
     assert len(many) <= 2 * cpus + 1
+
+
+@pytest.mark.parametrize(("version", "replaced"), [(ray.__version__, True), ("2.63.1", False)])
+def test_ray_is_lean_for_a_while_where_its_version_is_known(
+    version: str, monkeypatch: pytest.MonkeyPatch, *, replaced: bool
+) -> None:
+    from ray._private.node import Node
+    from ray.data._internal import stats
+
+    monkeypatch.setattr(ray, "__version__", version)
+    for lean_one, holder, name in (
+        (lean.lean_node, Node, "start_api_server"),
+        (lean.lean_data, stats, "get_or_create_stats_actor"),
+    ):
+        theirs = getattr(holder, name)
+        with lean_one():
+            assert (getattr(holder, name) is not theirs) is replaced
+        assert getattr(holder, name) is theirs
+
+
+def test_the_agent_of_ours_writes_what_a_node_waits_for_and_ends_with_it(tmp_path: Path) -> None:
+    words = [sys.executable, "-I", "-S", silent_agent.__file__, f"--session-dir={tmp_path}", "--node-id=f00d", "--head"]
+    node = subprocess.Popen(["sh", "-c", '"$@" & echo $!; wait', "sh", *words], stdout=subprocess.PIPE, text=True)
+    assert node.stdout
+    agent = psutil.Process(int(node.stdout.readline()))
+    files = [tmp_path / f"{port}_f00d" for port in silent_agent.PORTS]
+    _wait_for(lambda: all(file.exists() for file in files))
+
+    assert {file.read_text() for file in files} == {"-1"}
+    assert agent.is_running()
+    node.kill()
+    _wait_for(lambda: not agent.is_running() or agent.status() == psutil.STATUS_ZOMBIE)
+
+
+def test_ray_datas_loop_wakes_as_soon_as_one_task_is_ready_and_rarely_while_none_is() -> None:
+    ours: Any = lean._Patient()
+
+    def asleep(seconds: float) -> None:
+        time.sleep(seconds)
+
+    sleep: Any = ray.remote(num_cpus=0)(asleep)
+    ray.get(sleep.remote(0))
+    since = time.monotonic()
+    short, long = sleep.remote(1.0), sleep.remote(20.0)
+    rounds, ready = 0, []
+    while not ready:
+        rounds += 1
+        ready, waiting = ours.wait([short, long], num_returns=2, fetch_local=False, timeout=0.1)
+    took_s = time.monotonic() - since
+    ray.cancel(long, force=True)
+
+    assert (ready, waiting) == ([short], [long])
+    assert rounds <= 4 + took_s / lean.MOST_S, "after 0.1, 0.3 and 0.7 s, then rarely, and when it was ready"
+    assert took_s < 10, "not until both are"
+    assert ours.ObjectRef is ray.ObjectRef, "the rest is Ray's"
+
+
+def _wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

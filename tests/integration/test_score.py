@@ -10,7 +10,6 @@ import cv2
 import duckdb
 import numpy as np
 import pytest
-import ray
 
 from fsf_core import masks, run
 from fsf_core.bundle import Bundle, read_model
@@ -18,7 +17,7 @@ from fsf_core.config import ScoreConfig
 from fsf_core.errors import BundleError, ManifestError, OutputError, ProviderError
 from fsf_core.export.flow import export
 from fsf_core.export.request import Request
-from fsf_core.score import lean, pipeline, plan
+from fsf_core.score import pipeline, plan
 from fsf_core.score.job import score
 from fsf_core.session import Session
 from fsf_core.stages.infer import Infer
@@ -303,21 +302,3 @@ def test_a_night_has_a_folder_of_its_own_and_few_files(tiny_bundle: Bundle, fold
 
 def _rows(out: Path, table: str) -> list[dict]:
     return run.read_table(str(out), table).to_pylist()
-
-
-@pytest.mark.parametrize(("version", "replaced"), [(ray.__version__, True), ("2.63.1", False)])
-def test_ray_is_lean_for_a_while_where_its_version_is_known(
-    version: str, monkeypatch: pytest.MonkeyPatch, *, replaced: bool
-) -> None:
-    from ray._private.node import Node
-    from ray.data._internal import stats
-
-    monkeypatch.setattr(ray, "__version__", version)
-    for lean_one, holder, name in (
-        (lean.lean_node, Node, "start_api_server"),
-        (lean.lean_data, stats, "get_or_create_stats_actor"),
-    ):
-        theirs = getattr(holder, name)
-        with lean_one():
-            assert (getattr(holder, name) is not theirs) is replaced
-        assert getattr(holder, name) is theirs
