@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from fsf_core.score.whole import WholeBlocks
 from tests.bench import peers
+from tests.bench.swapped import swap
 
 
 class NotedBlocks(WholeBlocks):
@@ -31,20 +32,11 @@ class NotedBlocks(WholeBlocks):
 
 
 def main() -> int:
-    from fsf_core.score import pipeline
     from jobs import fsf
     from tests.bench import noted  # by its name, which workers can import
 
     times, *words = sys.argv[1:]
-    map_batches = pipeline.Dataset.map_batches
-
-    def noting(dataset: Any, stage: Any, **settings: Any) -> Any:
-        if stage is WholeBlocks:
-            stage = noted.NotedBlocks
-            settings["fn_constructor_kwargs"] |= {"times": times}
-        return map_batches(dataset, stage, **settings)
-
-    pipeline.Dataset.map_batches = noting
+    swap(WholeBlocks, noted.NotedBlocks, times=times)
     return fsf.main(words)
 
 

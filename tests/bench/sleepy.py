@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from fsf_core.stages.infer import Infer
 from tests.bench import peers
+from tests.bench.swapped import swap
 
 SPARE_CPUS = 4
 """Logical CPUs for decode, mask and write: more than two cores can serve."""
@@ -39,26 +40,20 @@ class SleepyInfer(Infer):
 
 
 def main() -> int:
-    from fsf_core.score import cluster, pipeline, plan
+    from fsf_core.score import cluster, plan
     from jobs import fsf
     from tests.apart import as_beside_a_gpu
     from tests.bench import sleepy  # by its name, which workers can import
 
     times, actors, seconds_a_frame, *words = sys.argv[1:]
-    init, map_batches = cluster.ray.init, pipeline.Dataset.map_batches
+    init = cluster.ray.init
 
     def with_room(**options: Any) -> Any:
         return init(**options | {"num_cpus": max(options["num_cpus"], int(actors) + SPARE_CPUS)})
 
-    def sleeping(dataset: Any, stage: Any, **settings: Any) -> Any:
-        if stage is Infer:
-            stage = sleepy.SleepyInfer
-            settings["fn_constructor_kwargs"] |= {"seconds_a_frame": float(seconds_a_frame), "times": times}
-        return map_batches(dataset, stage, **settings)
-
     cluster.ray.init = with_room
     plan.flow_of = as_beside_a_gpu(plan.flow_of)
-    pipeline.Dataset.map_batches = sleeping
+    swap(Infer, sleepy.SleepyInfer, seconds_a_frame=float(seconds_a_frame), times=times)
     return fsf.main([*words, "--actors", actors])
 
 

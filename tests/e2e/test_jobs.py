@@ -225,8 +225,11 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             wait_for(lambda: _answers("http://127.0.0.1:28265"), seconds=90)
             yield "http://127.0.0.1:28265"
         finally:
-            daemon.terminate()
-            daemon.wait(timeout=60)
+            family = psutil.Process(daemon.pid).children(recursive=True)
+            daemon.kill()  # asked to end, it waits for half a minute
+            for process in family:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
             os.environ.pop("RAY_AUTH_MODE")
             if before is not None:
                 os.environ["RAY_AUTH_MODE"] = before

@@ -177,7 +177,7 @@ def test_media_in_a_bucket_that_is_not_there_end_the_job_before_it_begins(seawee
 HEAD = """
 import os, sys, time
 import ray
-started = ray.init(address="local", num_cpus=8, include_dashboard=False, log_to_driver=False)
+started = ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
 print(started.address_info["address"], started.address_info["session_dir"], flush=True)
 sys.stdin.read()
 """
