@@ -31,7 +31,9 @@ STALL_S = 60.0
 TASK_SEGMENTS = 8
 """Segments of a task, unless it is told otherwise: with 64 frames each, 4 s of work at 1080p."""
 
-SAME_LOSS = Failure(stage="decode", error_type="DecodeError", error_message="see the first failure of this video")
+SAME_LOSS = Failure(
+    stage="decode", error_type=video.BrokenVideoError.__name__, error_message="see the first failure of this video"
+)
 """Segments behind the first that lost frames: they fail, and are tried again, with it."""
 
 
@@ -122,8 +124,9 @@ def lost_rest(row: Mapping[str, Any], given: set[int], segments: int | None, err
         missing = [next(number for number in itertools.count() if number not in gone)]
         segments = missing[0] + 1
     why = units.failure("decode", error)
+    others = replace(SAME_LOSS, error_type=why.error_type)
     blank = replace(blank_unit(row), segments=segments)
-    return [replace(blank, segment=number).failed(why if number == missing[0] else SAME_LOSS) for number in missing]
+    return [replace(blank, segment=number).failed(why if number == missing[0] else others) for number in missing]
 
 
 def _share(row: Mapping[str, Any]) -> range | None:

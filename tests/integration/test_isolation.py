@@ -114,7 +114,7 @@ def test_a_video_that_dies_half_way_keeps_the_segments_before(tmp_path: Path) ->
     assert [row["segment"] for row in segments] == [0, 1, 2, 3]
     assert {row["segments"] for row in segments} == {4}
     assert [len(row["frames"]) for row in segments] == [8, 8, 0, 0]
-    assert [row["error_type"] for row in segments] == [None, None, "CrashError", "DecodeError"]
+    assert [row["error_type"] for row in segments] == [None, None, "CrashError", "CrashError"]
     assert "see the first failure" in segments[3]["error_message"]
     assert good["error_type"] is None
 

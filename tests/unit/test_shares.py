@@ -154,7 +154,7 @@ def test_a_share_whose_video_is_gone_fails_for_its_own_segments_only():
 
     assert found.column("segment").to_pylist() == [8, 10, 11]
     assert set(found.column("segments").to_pylist()) == {30}
-    assert found.column("error_type").to_pylist() == ["FetchError", "DecodeError", "DecodeError"]
+    assert found.column("error_type").to_pylist() == ["FetchError"] * 3
     assert [unit.segment for unit in lost_rest(row, {8, 10}, None, OSError("gone"))] == [11]
 
 
@@ -186,3 +186,16 @@ def test_every_image_is_in_one_block_and_the_last_blocks_are_small(items, consum
     assert max(sizes[-consumers:], default=0) <= LAST_ITEMS
     assert len(sizes) <= 8 * consumers * ROUNDS + items / most
     assert len(sizes) >= min(items, consumers * ROUNDS // 2), "every consumer has something to do until the end"
+
+
+def test_a_hole_over_several_segments_of_a_task_is_told_once_and_is_of_one_kind(tmp_path):
+    (tmp_path / "film").write_bytes(overwritten(film(gop=30), 33, b"\xff"))
+
+    found = pa.concat_tables(decode(rows(tmp_path / "film"), settings(task_segments=100))).to_pylist()
+
+    failed = [(row["error_type"], row["error_message"]) for row in found if row["error_type"]]
+    assert len(failed) > 2
+    assert {kind for kind, _ in failed} == {"BrokenVideoError"}
+    reasons = [words for _, words in failed if words != "see the first failure of this video"]
+    assert len(reasons) == 1
+    assert "wanted frames are lost" in reasons[0]
