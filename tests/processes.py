@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,13 @@ class Job:
         """Exit code and what was said."""
         said, _ = self.process.communicate(timeout=seconds)
         return self.process.returncode, said
+
+
+def kill_all(family: Iterable[psutil.Process]) -> None:
+    """Kill -9 of those that are still there."""
+    for process in family:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 def fsf(*words: str, seconds: float = 300, **environment: str) -> tuple[int, str]:

@@ -65,8 +65,7 @@ def _not_started(node: Any, **_: Any) -> None:
 
 def _agent_of_ours(component: str, *_: Any, **__: Any) -> list[str]:
     """How the command begins that starts a part of the node."""
-    ours = [] if component != "dashboard_agent" else ["-I", "-S", silent_agent.__file__]
-    return [sys.executable, *(ours or ["-u"])]
+    return [sys.executable, *(["-I", "-S", silent_agent.__file__] if component == "dashboard_agent" else ["-u"])]
 
 
 class _FixedCluster:

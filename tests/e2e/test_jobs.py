@@ -20,7 +20,7 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 from fsf_core import run
 from fsf_core.bundle import Bundle
 from tests import assets
-from tests.processes import Job, wait_for
+from tests.processes import Job, kill_all, wait_for
 from tests.tiny_net import build
 
 ROOT = Path(__file__).parents[2]
@@ -227,9 +227,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         finally:
             family = psutil.Process(daemon.pid).children(recursive=True)
             daemon.kill()  # asked to end, it waits for half a minute
-            for process in family:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    process.kill()
+            kill_all(family)
             os.environ.pop("RAY_AUTH_MODE")
             if before is not None:
                 os.environ["RAY_AUTH_MODE"] = before

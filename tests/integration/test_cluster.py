@@ -3,7 +3,6 @@
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from fsf_core.score.cluster import resources  # isort: split
 import ray
 
 from fsf_core.score import lean, silent_agent
+from tests.processes import wait_for
 
 pytestmark = pytest.mark.usefixtures("ray_here")
 
@@ -69,16 +69,17 @@ def test_ray_is_lean_for_a_while_where_its_version_is_known(
 
 def test_the_agent_of_ours_writes_what_a_node_waits_for_and_ends_with_it(tmp_path: Path) -> None:
     words = [sys.executable, "-I", "-S", silent_agent.__file__, f"--session-dir={tmp_path}", "--node-id=f00d", "--head"]
-    node = subprocess.Popen(["sh", "-c", '"$@" & echo $!; wait', "sh", *words], stdout=subprocess.PIPE, text=True)
-    assert node.stdout
-    agent = psutil.Process(int(node.stdout.readline()))
-    files = [tmp_path / f"{port}_f00d" for port in silent_agent.PORTS]
-    _wait_for(lambda: all(file.exists() for file in files))
+    starting = ["sh", "-c", '"$@" & echo $!; wait', "sh", *words]
+    with subprocess.Popen(starting, stdout=subprocess.PIPE, text=True) as node:
+        assert node.stdout
+        agent = psutil.Process(int(node.stdout.readline()))
+        files = [tmp_path / f"{port}_f00d" for port in silent_agent.PORTS]
+        wait_for(lambda: all(file.exists() for file in files), seconds=30)
 
-    assert {file.read_text() for file in files} == {"-1"}
-    assert agent.is_running()
-    node.kill()
-    _wait_for(lambda: not agent.is_running() or agent.status() == psutil.STATUS_ZOMBIE)
+        assert {file.read_text() for file in files} == {"-1"}
+        assert agent.is_running()
+        node.kill()
+    wait_for(lambda: not agent.is_running() or agent.status() == psutil.STATUS_ZOMBIE, seconds=30)
 
 
 def test_ray_datas_loop_wakes_as_soon_as_one_task_is_ready_and_rarely_while_none_is() -> None:
@@ -102,10 +103,3 @@ def test_ray_datas_loop_wakes_as_soon_as_one_task_is_ready_and_rarely_while_none
     assert rounds <= 4 + took_s / lean.MOST_S, "after 0.1, 0.3 and 0.7 s, then rarely, and when it was ready"
     assert took_s < 10, "not until both are"
     assert ours.ObjectRef is ray.ObjectRef, "the rest is Ray's"
-
-
-def _wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)

@@ -177,7 +177,7 @@ def test_media_in_a_bucket_that_is_not_there_end_the_job_before_it_begins(seawee
 HEAD = """
 import os, sys, time
 import ray
-started = ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
+started = ray.init(address="local", num_cpus=8, include_dashboard=False, log_to_driver=False)
 print(started.address_info["address"], started.address_info["session_dir"], flush=True)
 sys.stdin.read()
 """
@@ -299,10 +299,7 @@ def test_a_killed_job_is_resumed_on_the_bucket_by_the_same_command(seaweed, home
     words = _words("s3://data/killed", "s3://data/killed/run", "--part-units", "4")
     job = processes.Job(*words, **seaweed.environment)
     processes.wait_for(lambda: storage.list_names("s3://data/killed/run/receipts", "part-"))
-    left = job.kill_group()
-    for process in left:
-        if process.is_running():
-            process.kill()
+    processes.kill_all(job.kill_group())
 
     code, said = processes.fsf(*words, **seaweed.environment)
 
