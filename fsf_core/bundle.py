@@ -5,7 +5,6 @@ Every file is covered by a sha256 in bundle.json, and bundle.json by its own: an
 """
 
 import contextlib
-import dataclasses
 import hashlib
 import json
 import re
@@ -129,8 +128,8 @@ class Bundle:
         content = {
             "classes": self.classes,
             "palette": self.palette,
-            "profile": dataclasses.asdict(self.profile),
-            "signature": dataclasses.asdict(self.signature),
+            "profile": self.profile.to_json(),
+            "signature": _signature_to_json(self.signature),
             "variants": {name: file.sha256 for name, file in self.variants.items()},
         }
         return hashlib.sha256(_canonical(content)).hexdigest()
@@ -278,9 +277,44 @@ def _canonical(content: object) -> bytes:
     return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
+def _signature_to_json(signature: Signature) -> dict[str, Any]:
+    return {
+        "input_name": signature.input_name,
+        "input_shape": signature.input_shape,
+        "output_name": signature.output_name,
+        "output_shape": signature.output_shape,
+    }
+
+
+def _file_to_json(file: BundleFile) -> dict[str, Any]:
+    return {"name": file.name, "size_bytes": file.size_bytes, "sha256": file.sha256}
+
+
+def _origin_to_json(origin: Origin) -> dict[str, Any]:
+    return {
+        "network": origin.network,
+        "network_options": origin.network_options,
+        "weights_sha256": origin.weights_sha256,
+        "exporter": origin.exporter,
+        "opset": origin.opset,
+        "ir_version": origin.ir_version,
+        "tools": origin.tools,
+        "request": origin.request,
+    }
+
+
 def _render(bundle: Bundle) -> bytes:
-    content = dataclasses.asdict(bundle)
-    del content["uri"]
+    """Return bundle.json. Its keys are names on disk: they stay, whatever the fields are called."""
+    content: dict[str, Any] = {
+        "classes": bundle.classes,
+        "palette": bundle.palette,
+        "profile": bundle.profile.to_json(),
+        "signature": _signature_to_json(bundle.signature),
+        "variants": {name: _file_to_json(file) for name, file in bundle.variants.items()},
+        "parity": _file_to_json(bundle.parity),
+        "origin": _origin_to_json(bundle.origin),
+        "created_at": bundle.created_at,
+    }
     content |= {"format_version": FORMAT_VERSION, "sha256": bundle.sha256}
     content["document_sha256"] = hashlib.sha256(_canonical(content)).hexdigest()
     return json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n"
@@ -320,7 +354,7 @@ def _assemble(uri: str, content: dict[str, Any]) -> Bundle:
         uri=uri,
         classes=tuple(content.pop("classes")),
         palette=tuple(tuple(colour) for colour in content.pop("palette")),
-        profile=Profile(**_tuples(content.pop("profile"))),
+        profile=Profile.from_json(content.pop("profile")),
         signature=Signature(**_tuples(content.pop("signature"))),
         variants={name: BundleFile(**file) for name, file in content.pop("variants").items()},
         parity=BundleFile(**content.pop("parity")),

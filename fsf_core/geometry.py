@@ -5,9 +5,10 @@ Knows the preprocessing profiles and the resize. Knows no files, no models, no m
 
 # H×W pixels, C channels, K classes
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -48,6 +49,46 @@ class Profile:
             raise ValueError(f"input size is {self.height_px}x{self.width_px}; both sides must be at least 1")
         if self.scale <= 0 or min(self.std) <= 0:
             raise ValueError(f"scale is {self.scale}, std is {self.std}; all must be above 0")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what bundle.json holds of a profile. The keys are names on disk."""
+        return {
+            "name": self.name,
+            "height_px": self.height_px,
+            "width_px": self.width_px,
+            "mode": self.mode,
+            "interpolation": self.interpolation,
+            "honour_exif": self.honour_exif,
+            "channel_order": self.channel_order,
+            "scale": self.scale,
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "padding": list(self.padding),
+        }
+
+    @classmethod
+    def from_json(cls, facts: Mapping[str, Any]) -> "Profile":
+        """Read a profile out of bundle.json.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is not what `to_json` writes.
+        """
+        known = cls(
+            name=facts["name"],
+            height_px=facts["height_px"],
+            width_px=facts["width_px"],
+            mode=facts["mode"],
+            interpolation=facts["interpolation"],
+            honour_exif=facts["honour_exif"],
+            channel_order=facts["channel_order"],
+            scale=facts["scale"],
+            mean=tuple(facts["mean"]),
+            std=tuple(facts["std"]),
+            padding=tuple(facts["padding"]),
+        )
+        if unknown := sorted({*facts} - {*known.to_json()}):
+            raise ValueError(f"unknown preprocessing {unknown}")
+        return known
 
     def levels(self) -> NDArray[np.float32]:
         """What each of the 256 grey levels becomes: float32 [3, 256], channels in the network's order.

@@ -177,12 +177,7 @@ def commit(run_uri: str, tables: Mapping[str, pa.Table], units: pa.Table) -> Rec
         units=units,
         timed_frames=tables["masks"].num_rows - tables["masks"].column("pts_s").null_count,
     )
-    facts = {name: value for name, value in vars(receipt).items() if name != "units"}
-    labelled = units.replace_schema_metadata({"fsf_receipt": json.dumps(facts)})
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_file(sink, labelled.schema) as writer:
-        writer.write_table(labelled)
-    storage.write_bytes(_receipt_uri(run_uri, part), sink.getvalue().to_pybytes(), durable=True)
+    storage.write_bytes(_receipt_uri(run_uri, part), _receipt_to_arrow(receipt), durable=True)
     return receipt
 
 
@@ -574,12 +569,46 @@ def _write_table(run_uri: str, name: str, part: str, table: pa.Table) -> dict[st
     return {"path": path, "rows": table.num_rows, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
 
+def _receipt_to_arrow(receipt: Receipt) -> bytes:
+    """Return the file of a receipt: its units as an Arrow table, the rest as JSON in the schema's metadata.
+
+    The keys are names on disk: they stay, whatever the fields are called.
+    """
+    facts = {
+        "part": receipt.part,
+        "files": {
+            table: {name: file[name] for name in ("path", "rows", "bytes", "sha256")}
+            for table, file in receipt.files.items()
+        },
+        "frames": receipt.frames,
+        "failed_units": receipt.failed_units,
+        "pixels": list(receipt.pixels),
+        "timed_frames": receipt.timed_frames,
+    }
+    labelled = receipt.units.replace_schema_metadata({"fsf_receipt": json.dumps(facts)})
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, labelled.schema) as writer:
+        writer.write_table(labelled)
+    return bytes(sink.getvalue().to_pybytes())
+
+
+def _receipt_from_arrow(data: bytes) -> Receipt:
+    table = pa.ipc.open_file(pa.BufferReader(data)).read_all()
+    facts = json.loads(table.schema.metadata[b"fsf_receipt"])
+    return Receipt(
+        part=facts["part"],
+        files=facts["files"],
+        frames=facts["frames"],
+        failed_units=facts["failed_units"],
+        pixels=tuple(facts["pixels"]),
+        timed_frames=facts.get("timed_frames"),
+        units=conform(table, UNITS),
+    )
+
+
 def _read_receipt(uri: str, read: Callable[[], bytes]) -> Receipt:
     try:
-        table = pa.ipc.open_file(pa.BufferReader(read())).read_all()
-        facts = json.loads(table.schema.metadata[b"fsf_receipt"])
-        units = conform(table, UNITS)
-        return Receipt(**{**facts, "pixels": tuple(facts["pixels"])}, units=units)
+        return _receipt_from_arrow(read())
     except (FetchError, pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
         raise OutputError(
             f"{storage.redact(uri)} is not a receipt: {error}; delete it, and its units are scored again"

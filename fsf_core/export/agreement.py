@@ -9,6 +9,7 @@ nothing.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +57,22 @@ class PrecisionParity:
     limits: PrecisionLimits
     miss: str
     """What is beyond a limit, in words; empty if nothing is."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what parity.json holds of this precision."""
+        return {
+            "variant": self.variant,
+            "mean_iou": self.mean_iou,
+            "class_iou": self.class_iou,
+            "worst_differing_share": self.worst_differing_share,
+            "worst_picture": self.worst_picture,
+            "limits": {
+                "min_mean_iou": self.limits.min_mean_iou,
+                "min_class_iou": self.limits.min_class_iou,
+                "max_differing_share": self.limits.max_differing_share,
+            },
+            "miss": self.miss,
+        }
 
 
 def judge(

@@ -28,7 +28,7 @@ from fsf_core.bundle import (
 )
 from fsf_core.errors import CheckpointError, ConfigError, FetchError, OutputError
 from fsf_core.export.pictures import Picture, drawn, read_samples
-from fsf_core.export.request import Request, identity_of, sha256_of, tools_of
+from fsf_core.export.request import Request, differences, identity_of, sha256_of, tools_of
 from fsf_core.geometry import PROFILES, Profile, fit, normalise
 from fsf_core.session import Session
 
@@ -251,9 +251,7 @@ def _standing(out: str, identity: Mapping[str, Any]) -> Bundle | None:
         require_free(out)
         return None
     bundle = load_bundle(out)
-    found = bundle.origin.request
-    differing = sorted(key for key in identity.keys() | found.keys() if identity.get(key) != found.get(key))
-    if differing:
+    if differing := differences(identity, bundle.origin.request):
         raise OutputError(
             f"{out} holds the bundle of another request, which differs in {', '.join(differing)}; "
             "choose another --out, or remove that folder"

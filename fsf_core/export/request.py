@@ -3,7 +3,6 @@
 Knows options, digests and versions. Reads no weights and runs no exporter.
 """
 
-import dataclasses
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -19,6 +18,10 @@ from fsf_core.bundle import SmallPrecision
 from fsf_core.errors import ConfigError
 from fsf_core.geometry import PROFILES
 from fsf_core.session import runtime_version
+
+RECIPE_VERSION = 1
+"""Version of the way from a request to a bundle. Raise it by one with every change after which the same request gives
+other model files or another proof; bundles of older recipes are then exported again. A test compares the files."""
 
 Exporter = Literal["dynamo", "torchscript"]
 
@@ -108,10 +111,11 @@ def identity_of(request: Request, *, weights_sha256: str, samples_sha256: Sequen
         else [request.exporter, request.written_opset, request.input_name, request.output_name],
         "classes": request.classes,
         "palette": request.palette[: len(request.classes)],
-        "profile": dataclasses.asdict(PROFILES[request.profile]),
+        "profile": PROFILES[request.profile].to_json(),
         "samples": samples_sha256,
         "precisions": sorted(request.precisions),
-        "code": _code_sha256(request.net or ""),
+        "recipe": RECIPE_VERSION,
+        "network_code": _network_code_sha256(request.net or ""),
         "tools": tools_of(request),
     }
     identity: dict[str, Any] = json.loads(json.dumps(content))
@@ -132,18 +136,34 @@ def tools_of(request: Request) -> dict[str, str]:
     return {"fsf": fsf_core.__version__, "onnxruntime": runtime_version(), **versions}
 
 
-@cache  # a process runs the code that it loaded, whatever happens to the files meanwhile
-def _code_sha256(net: str) -> str:
-    """Digest of the code that makes the model: ours, and the whole package that an import path points into.
+def differences(identity: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
+    """Return the names of what differs between a request and the one that a bundle was made for, sorted.
 
-    Of fsf_core itself only the folder that is pointed into: scoring code makes no model.
+    Bundles made before the recipe had a version hold a digest of all export code in its place. Their recipe was the
+    first, but the code of a network given by import path cannot be told from it, so that such a bundle differs.
+
+    Args:
+        identity: of `identity_of`.
+        found: the `request` of a bundle's origin.
     """
-    files = list(Path(__file__).parent.rglob("*.py"))
-    if ":" in net:
-        module = net.partition(":")[0]
-        package = module.rpartition(".")[0] if module.startswith("fsf_core.") else module.partition(".")[0]
-        files += _package_files(package)
-    return sha256_of(*(sha256_of(path.read_bytes()).encode() for path in sorted(set(files))))
+    if "code" in found:
+        found = {name: value for name, value in found.items() if name != "code"} | {"recipe": 1}
+        if not identity["network_code"]:
+            found = {**found, "network_code": ""}
+    return sorted(name for name in identity.keys() | found.keys() if identity.get(name) != found.get(name))
+
+
+@cache  # a process runs the code that it loaded, whatever happens to the files meanwhile
+def _network_code_sha256(net: str) -> str:
+    """Return the digest of the package that an import path points into, or "" for a network of this project.
+
+    Of fsf_core itself only the folder that is pointed into counts: scoring code makes no model.
+    """
+    if ":" not in net:
+        return ""
+    module = net.partition(":")[0]
+    package = module.rpartition(".")[0] if module.startswith("fsf_core.") else module.partition(".")[0]
+    return sha256_of(*(sha256_of(path.read_bytes()).encode() for path in sorted(set(_package_files(package)))))
 
 
 def _package_files(name: str) -> Iterable[Path]:

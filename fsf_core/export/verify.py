@@ -6,7 +6,6 @@ users keep, pixels of the final class map at the picture's own size, then in log
 
 # N images, K classes, C channels, H rows, W columns
 
-import dataclasses
 import functools
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -70,6 +69,22 @@ class PictureParity:
     miss: str
     """What exceeds a limit, in words; empty if nothing does."""
 
+    def to_json(self) -> dict[str, Any]:
+        """Return what parity.json holds of this picture."""
+        return {
+            "name": self.name,
+            "variant": self.variant,
+            "batch": self.batch,
+            "height_px": self.height_px,
+            "width_px": self.width_px,
+            "agreeing_share": self.agreeing_share,
+            "differing_px": self.differing_px,
+            "differing_margin": self.differing_margin,
+            "logit_difference": self.logit_difference,
+            "logit_absmax": self.logit_absmax,
+            "miss": self.miss,
+        }
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ParityReport:
@@ -86,8 +101,20 @@ class ParityReport:
     """How the smaller precisions agree, where they were asked for."""
 
     def to_json(self) -> str:
-        """The report as the bundle keeps it."""
-        return json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        """Return parity.json. Its keys are names on disk: they stay, whatever the fields are called."""
+        content = {
+            "passed": self.passed,
+            "misses": self.misses,
+            "warnings": self.warnings,
+            "limits": {
+                "max_differing_share": self.limits.max_differing_share,
+                "max_margin": self.limits.max_margin,
+                "max_logit_share": self.limits.max_logit_share,
+            },
+            "pictures": [picture.to_json() for picture in self.pictures],
+            "precisions": [precision.to_json() for precision in self.precisions],
+        }
+        return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 class ParityMissError(ParityError):

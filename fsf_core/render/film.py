@@ -15,7 +15,7 @@ import pickle
 import tempfile
 import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -174,7 +174,7 @@ def order(run_uri: str, item_id: str, units: Sequence[Unit], look: Look, *, sour
 def digest(run_id: str, item_id: str, units: Sequence[Unit], look: Look) -> str:
     """What stands for all that a film is made from."""
     held = [(unit.first, unit.last, unit.frames) for unit in units]
-    facts = [LAYOUT, run_id, item_id, held, asdict(look)]
+    facts = [LAYOUT, run_id, item_id, held, _look_to_json(look)]
     return hashlib.blake2b(json.dumps(facts).encode(), digest_size=16).hexdigest()
 
 
@@ -269,8 +269,7 @@ def assemble(wanted: Order) -> Film:
         )
         storage.remove(_receipt_uri(wanted.run_uri, wanted.item_id))  # no receipt ever describes other bytes
         storage.write_file(storage.join(wanted.run_uri, path), made)
-    receipt = {**asdict(film), "look": asdict(wanted.look)}
-    text = json.dumps(receipt, indent=2, ensure_ascii=False)
+    text = json.dumps(_receipt_to_json(film, wanted.look), indent=2, ensure_ascii=False)
     storage.write_bytes(_receipt_uri(wanted.run_uri, wanted.item_id), f"{text}\n".encode(), durable=True)
     storage.remove_folder(storage.join(wanted.run_uri, FOLDER, f".{wanted.digest}"))
     return film
@@ -382,11 +381,54 @@ def _receipt_uri(run_uri: str, item_id: str) -> str:
     return storage.join(run_uri, FOLDER, f"{ids.file_stem(item_id)}.json")
 
 
+def _look_to_json(look: Look) -> dict[str, Any]:
+    """Return what a receipt holds of a look, and what its digest is made of: neither keys nor order may change."""
+    return {
+        "style": look.style,
+        "legend": look.legend,
+        "clear_background": look.clear_background,
+        "names": look.names,
+        "palette": look.palette,
+    }
+
+
+def _receipt_to_json(film: Film, look: Look) -> dict[str, Any]:
+    """Return the receipt of a film. The keys are names on disk: they stay, whatever the fields are called."""
+    return {
+        "item_id": film.item_id,
+        "path": film.path,
+        "digest": film.digest,
+        "sha256": film.sha256,
+        "bytes": film.bytes,
+        "frames": film.frames,
+        "sound": film.sound,
+        "look": _look_to_json(look),
+    }
+
+
+def _receipt_from_json(facts: Mapping[str, Any]) -> tuple[Film, Look]:
+    film = Film(
+        item_id=facts["item_id"],
+        path=facts["path"],
+        digest=facts["digest"],
+        sha256=facts["sha256"],
+        bytes=facts["bytes"],
+        frames=facts["frames"],
+        sound=facts["sound"],
+    )
+    drawn = facts["look"]
+    look = Look(
+        style=drawn["style"],
+        legend=drawn["legend"],
+        clear_background=drawn["clear_background"],
+        names=tuple(drawn["names"]),
+        palette=tuple((int(r), int(g), int(b)) for r, g, b in drawn["palette"]),
+    )
+    return film, look
+
+
 def _read_receipt(uri: str) -> tuple[Film, Look]:
     try:
-        facts: dict[str, Any] = json.loads(storage.read_bytes(uri))
-        look: Mapping[str, Any] = facts.pop("look")
-        colours = tuple((int(r), int(g), int(b)) for r, g, b in look["palette"])
-        return Film(**facts), Look(**{**look, "names": tuple(look["names"]), "palette": colours})
+        return _receipt_from_json(json.loads(storage.read_bytes(uri)))
     except (FetchError, TypeError, ValueError, KeyError) as error:
         raise OutputError(f"{storage.redact(uri)} is not the receipt of a film: {error}; delete it") from error

@@ -6,7 +6,6 @@ Knows the options, the bundle and the cluster; runs nothing but the export that 
 import importlib
 import logging
 import os
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -117,7 +116,7 @@ def fingerprint(config: ScoreConfig, bundle: Bundle, manifest: Manifest) -> dict
         "clear_background": config.clear_background,
         "segment_frames": _segment_frames(config, bundle),
         **({"selection": chosen} if chosen else {}),
-        **({"sampling": asdict(sampling)} if sampling != video.EVERY_FRAME else {}),
+        **({"sampling": sampling.to_json()} if sampling != video.EVERY_FRAME else {}),
     }
 
 

@@ -6,6 +6,7 @@ Knows the index and arithmetic on it. Decodes nothing and opens nothing, so plan
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +51,16 @@ class Sampling:
             raise ValueError(f"the time range is {self.start_s} s to {self.end_s} s; it must not be empty or negative")
         if (self.every_nth > 1) + (self.fps is not None) + self.keyframes_only > 1:
             raise ValueError("every_nth, fps and keyframes_only exclude each other; give one")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what run.json holds of a sampling. The keys are names on disk."""
+        return {
+            "every_nth": self.every_nth,
+            "fps": self.fps,
+            "start_s": self.start_s,
+            "end_s": self.end_s,
+            "keyframes_only": self.keyframes_only,
+        }
 
 
 EVERY_FRAME = Sampling()

@@ -1,0 +1,161 @@
+"""Compare what two versions of the program make of the same inputs, row for row and byte for byte.
+
+    python -m tests.bench.compare_versions /path/to/old/.venv/bin/fsf .venv/bin/fsf /tmp/compared
+
+Both programs get the same pictures (good and broken), videos (whole and cut), a bundle, a run that is killed and
+resumed, a run that reuses another, and rendered videos. Compared are the bundle's identity, every row of every table,
+overlays, and the decoded frames of rendered videos. Exit code 1 where anything differs.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import av
+import duckdb
+import onnx
+
+from tests import assets, clips
+from tests.tiny_onnx import tiny_onnx
+
+CLASSES = "background,sunburn,ulcer,wind_scarring"
+IGNORED = {"masks": ("run_id",), "class_stats": (), "failures": ("attempts",)}
+"""Columns that differ between any two runs, or with the instant at which one was killed."""
+
+
+def write_inputs(folder: Path) -> None:
+    """Write pictures, videos, broken files and an ONNX file."""
+    assets.write_good(folder / "pictures")
+    assets.write_broken(folder / "pictures")
+    videos = folder / "videos"
+    videos.mkdir(parents=True)
+    (videos / "long.mp4").write_bytes(clips.clip(frames=300, width_px=320, height_px=240, gop=25, audio=True))
+    (videos / "turned.mp4").write_bytes(clips.rotated(clips.clip(frames=60), 90))
+    (videos / "other.mkv").write_bytes(clips.clip("libx265", container="matroska", frames=70))
+    whole = clips.clip(frames=200, container="matroska")
+    (videos / "cut.mkv").write_bytes(whole[: len(whole) // 2])
+    onnx.save(tiny_onnx(), folder / "tiny.onnx")
+
+
+def run_steps(program: str, inputs: Path, home: Path) -> None:
+    """Run every step with one version of the program; what it leaves lies below `home`."""
+
+    def fsf(*words: str) -> None:
+        done = subprocess.run([program, *words], cwd=home, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise SystemExit(f"{program} {' '.join(words)}\nended with {done.returncode}:\n{done.stderr}")
+
+    home.mkdir(parents=True)
+    pictures, videos = str(inputs / "pictures"), str(inputs / "videos")
+    fsf("export", "--onnx", str(inputs / "tiny.onnx"), "--classes", CLASSES, "--out", "bundle")
+    model = ("--bundle", "bundle", "--provider", "cpu")
+    fsf("score", *model, "--manifest", pictures, "--out", "pictures", "--overlays", "--early-failed-share", "1")
+    fsf("score", *model, "--manifest", pictures, "--out", "grid", "--mask-size", "model", "--early-failed-share", "1")
+    fsf(
+        "score",
+        *model,
+        "--manifest",
+        videos,
+        "--out",
+        "videos",
+        "--segment-frames",
+        "16",
+        "--render",
+        "blend",
+        "--legend",
+    )
+    fsf("score", *model, "--manifest", videos, "--out", "sampled", "--fps", "5", "--start-s", "1")
+    resumed = ("score", *model, "--manifest", videos, "--out", "resumed", "--segment-frames", "16", "--part-units", "2")
+    kill_when_committed([program, *resumed], home, parts=3)
+    fsf(*resumed)
+    fsf("score", *model, "--manifest", videos, "--out", "reused", "--segment-frames", "16", "--reuse", "videos")
+    fsf("score", *model, "--manifest", pictures, "--out", "joined", "--part-units", "8", "--compact-mb", "64",
+        "--early-failed-share", "1")  # fmt: skip
+    for run in ("pictures", "videos", "resumed", "reused", "joined"):
+        fsf("verify", run)
+
+
+def kill_when_committed(command: list[str], home: Path, *, parts: int) -> None:
+    """Start a job and kill it with its workers as soon as it has committed some parts."""
+    job = subprocess.Popen(
+        command, cwd=home, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    while job.poll() is None and len(list((home / "resumed" / "receipts").glob("*.arrow"))) < parts:
+        time.sleep(0.02)
+    if job.poll() is None:
+        os.killpg(job.pid, signal.SIGKILL)
+    job.wait()
+
+
+def tables(run: Path) -> Iterator[tuple[str, list[tuple[Any, ...]]]]:
+    """Yield every table of a run by its name, its rows in an order that does not depend on the parts."""
+    for name, ignored in IGNORED.items():
+        if not list((run / name).glob("*.parquet")):
+            yield name, []
+            continue
+        but = f"exclude ({', '.join(ignored)})" if ignored else ""
+        query = f"select * {but} from read_parquet('{run}/{name}/*.parquet', union_by_name = true) order by all"
+        yield name, duckdb.sql(query).fetchall()
+
+
+def frames(video: Path) -> list[str]:
+    """Return time and digest of every frame of a video."""
+    with av.open(str(video)) as container:
+        return [
+            f"{frame.pts} {hashlib.sha256(frame.to_ndarray(format='yuv420p').tobytes()).hexdigest()}"
+            for frame in container.decode(video=0)
+        ]
+
+
+def differences(old: Path, new: Path) -> list[str]:
+    """Return what differs between the folders that both versions left, a line each."""
+    found = []
+    identities = [json.loads((home / "bundle" / "bundle.json").read_text())["sha256"] for home in (old, new)]
+    if identities[0] != identities[1]:
+        found.append(f"bundle: {identities[0]} and {identities[1]}")
+    for run in sorted(path.parent.name for path in old.glob("*/run.json")):
+        rows = 0
+        for (name, before), (_, after) in zip(tables(old / run), tables(new / run), strict=True):
+            rows += len(before)
+            if before != after:
+                count = len({*map(repr, before)} ^ {*map(repr, after)})
+                found.append(f"{run}/{name}: {len(before)} and {len(after)} rows, {count} of them differ")
+        for kind, content in (("overlays/*.jpg", lambda path: path.read_bytes()), ("videos/*.mp4", frames)):
+            paths = [{path.name: path for path in sorted((home / run).glob(kind))} for home in (old, new)]
+            if {*paths[0]} != {*paths[1]}:
+                found.append(f"{run}/{kind}: other names")
+            else:
+                found += [f"{run}/{n}" for n in paths[0] if content(paths[0][n]) != content(paths[1][n])]
+            rows += len(paths[0])
+        print(f"{run}: {rows} rows and files compared")
+    for run in ("resumed", "reused"):  # within one version, too: however a table came to be, it is the same
+        for (name, before), (_, after) in zip(tables(new / "videos"), tables(new / run), strict=True):
+            if before != after:
+                found.append(f"{run}/{name} is not that of videos/")
+    return found
+
+
+def main() -> int:
+    """Run both versions and print what differs."""
+    old, new, folder = sys.argv[1], sys.argv[2], Path(sys.argv[3]).absolute()
+    shutil.rmtree(folder, ignore_errors=True)
+    write_inputs(folder / "inputs")
+    for name, program in (("old", old), ("new", new)):
+        print(f"running {name}: {program}", flush=True)
+        run_steps(str(Path(program).absolute()), folder / "inputs", folder / name)
+    found = differences(folder / "old", folder / "new")
+    print("\n".join(found))
+    print(f"{len(found)} differences")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

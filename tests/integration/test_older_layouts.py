@@ -1,0 +1,227 @@
+"""Runs and bundles that an earlier version left on disk are read, resumed, reused and published as our own."""
+
+import importlib.metadata
+import json
+import shutil
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from fsf_core import render, run, timeline
+from fsf_core.bundle import load_bundle
+from fsf_core.compaction import compact
+from fsf_core.config import ScoreConfig
+from fsf_core.errors import OutputError
+from fsf_core.export import request as requests
+from fsf_core.export.flow import export
+from fsf_core.export.request import RECIPE_VERSION, Request
+from fsf_core.inspect import draw, item_table, run_table
+from fsf_core.masks import voc_colours
+from fsf_core.publication import publish_delta
+from fsf_core.score.films import films_of_run
+from fsf_core.score.job import score
+from tests import ledger
+
+pytestmark = pytest.mark.usefixtures("ray_here")
+
+HOME = Path("/tmp/fsf-layout-1")  # noqa: S108 - its tables hold absolute addresses
+CLASSES = ("background", "sunburn", "ulcer", "wind_scarring")
+LOOK = {"style": "blend", "legend": True, "clear": False}
+
+FILES_OF_RECIPE = {
+    1: {
+        "onnx": {"fused": "96f2496b3bb3c382", "plain": "89db24ae94edda4e"},
+        "dynamo": {
+            "fp16-fused": "c50b4e2e2d2b7090",
+            "fp16-plain": "f3dec2365716115b",
+            "fused": "e599c7f1a3d524cf",
+            "plain": "d67a659eb4d597dc",
+        },
+        "torchscript": {
+            "fp16-fused": "661663bc71503f6a",
+            "fp16-plain": "8416bb14d71348d7",
+            "fused": "3d4868c44c4547f7",
+            "plain": "b3de3ea06ed4ae5e",
+        },
+    }
+}
+"""How the sha256 of the model files begin that each version of the recipe makes of tiny.onnx and tests/tiny_net.py."""
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """The folder as b57449c left it; see tests/golden/README.md."""
+    shutil.rmtree(HOME, ignore_errors=True)
+    with tarfile.open(Path(__file__).parents[1] / "golden" / "layout_1.tar.gz") as archive:
+        archive.extractall(HOME.parent, filter="data")
+    yield HOME
+    shutil.rmtree(HOME, ignore_errors=True)
+
+
+def _rows(out: Path) -> dict[str, list[dict]]:
+    return {
+        "masks": ledger.sorted_rows(str(out), "masks", but=("run_id", "item_version")),
+        "class_stats": ledger.sorted_rows(str(out), "class_stats"),
+        "failures": ledger.sorted_rows(str(out), "failures", but=("attempts",)),
+    }
+
+
+def _config(home: Path, out: str, **options) -> ScoreConfig:
+    return ScoreConfig(
+        bundle=str(home / "bundle"), manifest="manifest.csv", out=str(home / out), provider="cpu", segment_frames=8,
+        part_units=2, overlays=True, **options,
+    )  # fmt: skip
+
+
+def test_an_older_run_is_whole(home: Path) -> None:
+    out = str(home / "run")
+
+    assert run.verify(out) + timeline.verify(out) + render.verify(out) == []
+
+
+def test_an_older_run_is_inspected(home: Path) -> None:
+    table = run_table(str(home / "run"))
+    picture = draw(str(home / "run"), "clip", frame_index=3, clear_background=False)
+
+    assert "4 items with 27 frames, 1 items with failures" in table
+    assert "clip: 24 frames" in item_table(str(home / "run"), "clip")
+    assert (picture.height_px, picture.width_px, picture.frame_index) == (48, 64, 3)
+
+
+def test_a_film_of_an_older_run_is_still_right_and_another_look_makes_it_anew(home: Path) -> None:
+    film = next((home / "run" / "videos").glob("*.mp4"))
+    before = film.stat().st_mtime_ns
+    kept = films_of_run(str(home / "run"), None, address=None, **LOOK)
+    assert (len(kept.films), kept.failed, film.stat().st_mtime_ns) == (1, {}, before)
+    again = films_of_run(str(home / "run"), None, address=None, **LOOK | {"style": "mask"})
+
+    assert (again.films[0].frames, again.failed) == (24, {})
+    assert film.stat().st_mtime_ns != before
+    assert render.verify(str(home / "run")) == []
+
+
+def test_an_older_run_is_resumed_and_its_failures_are_tried_again(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(home)
+    before = _rows(home / "run")
+    good = cv2.imencode(".jpg", np.full((48, 64, 3), 90, np.uint8))[1].tobytes()
+    (home / "sources" / "broken.jpg").write_bytes(good)
+    summary = score(_config(home, "run"))
+
+    assert summary["resumed_items"] == 4
+    assert summary["items"] == {"total": 5, "scored": 5, "failed": 0, "not_in_manifest": 0}
+    assert summary["run_id"] == json.loads((home / "run" / "run.json").read_text())["run_id"]
+    after = _rows(home / "run")
+    assert [row for row in after["masks"] if row["item_id"] != "broken"] == before["masks"]
+    assert run.verify(str(home / "run")) == []
+
+
+def test_an_older_run_gives_its_results_to_a_new_one(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(home)
+    summary = score(_config(home, "next", reuse=str(home / "run")))
+
+    assert summary["reused_items"] == 4
+    assert _rows(home / "next") == _rows(home / "run")
+
+
+def test_a_new_run_finds_what_the_older_one_found(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(home)
+    score(_config(home, "anew"))
+
+    assert _rows(home / "anew") == _rows(home / "run")
+
+
+def test_an_older_run_is_compacted(home: Path) -> None:
+    before = _rows(home / "run")
+    joined = compact(str(home / "run"), target_bytes=1 << 20)
+
+    assert joined == 5
+    assert _rows(home / "run") == before
+
+
+def test_an_older_run_becomes_rows_of_delta_tables(home: Path) -> None:
+    from deltalake import DeltaTable
+
+    publish_delta(str(home / "run"), str(home / "delta"))
+
+    assert DeltaTable(str(home / "delta" / "masks")).to_pyarrow_table().num_rows == 27
+
+
+def _request(home: Path) -> Request:
+    return Request(onnx=str(home / "tiny.onnx"), classes=CLASSES, palette=voc_colours(4))
+
+
+def test_an_older_bundle_is_found_to_be_there_already(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tools = load_bundle(str(home / "bundle")).origin.tools
+    monkeypatch.setattr(requests, "tools_of", lambda _: dict(tools))  # versions of libraries are part of the request
+
+    assert export(_request(home), out=str(home / "bundle")).reused
+
+
+def test_an_older_bundle_of_a_network_by_import_path_is_exported_again(home: Path) -> None:
+    """Its code was hashed together with ours, so nobody can tell whether it changed."""
+    identity = {"network": "tests.tiny_net:build", "recipe": RECIPE_VERSION, "network_code": "abc"}
+
+    assert requests.differences(identity, {"network": "tests.tiny_net:build", "code": "def"}) == ["network_code"]
+
+
+def test_a_bundle_of_another_recipe_is_refused_with_that_reason(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    export(_request(home), out=str(home / "mine"))
+    monkeypatch.setattr(requests, "RECIPE_VERSION", RECIPE_VERSION + 1)
+    with pytest.raises(OutputError, match="differs in recipe"):
+        export(_request(home), out=str(home / "mine"))
+
+
+@pytest.mark.parametrize("source", ["onnx", "dynamo", "torchscript"])
+def test_the_model_files_are_those_of_this_version_of_the_recipe(source: str, home: Path) -> None:
+    """Where this fails and the libraries are those of constraints.txt, raise RECIPE_VERSION and add its lines here."""
+    parts = {"classes": CLASSES, "palette": voc_colours(4)}
+    network = {
+        "net": "tests.tiny_net:build",
+        "exporter": source,
+        "precisions": ("fp16",),
+    }  # int8 holds ranges that a processor computed
+    request = _request(home) if source == "onnx" else Request(**parts, **network)
+    bundle = export(request, out=str(home / "mine")).bundle
+    found = {name: file.sha256[:16] for name, file in sorted(bundle.variants.items())}
+
+    assert found == FILES_OF_RECIPE[RECIPE_VERSION][source], importlib.metadata.version("onnx")
+
+
+def test_names_on_disk_are_those_of_the_older_run(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fields of receipts, films and documents are read by programs that this project does not know."""
+    monkeypatch.chdir(home)
+    score(_config(home, "mine", render="blend", legend=True))
+    export(_request(home), out=str(home / "bundle of mine"))
+
+    for name in ("run.json", "manifest.json", "summary.json"):
+        assert _shape(json.loads((home / "mine" / name).read_text())) == _shape(
+            json.loads((home / "run" / name).read_text())
+        ), name
+    for name in ("bundle.json", "parity.json"):
+        mine, theirs = (_shape(json.loads((home / each / name).read_text())) for each in ("bundle of mine", "bundle"))
+        theirs.get("origin", {}).get("request", {}).pop("code", None)
+        for added in ("recipe", "network_code"):
+            mine.get("origin", {}).get("request", {}).pop(added, None)
+        assert mine == theirs, name
+    films = [json.loads(next((home / each / "videos").glob("*.json")).read_text()) for each in ("mine", "run")]
+    assert _shape(films[0]) == _shape(films[1])
+    receipts = [_receipt_keys(home / each) for each in ("mine", "run")]
+    assert receipts[0] == receipts[1]
+
+
+def _shape(document: object) -> object:
+    """Names and kinds of a document, without its values."""
+    if isinstance(document, dict):
+        return {name: _shape(value) for name, value in document.items()}
+    return [_shape(value) for value in document[:1]] if isinstance(document, list) else type(document).__name__
+
+
+def _receipt_keys(out: Path) -> list[str]:
+    import pyarrow as pa
+
+    schema = pa.ipc.open_file(next((out / "receipts").glob("*.arrow"))).schema
+    return [*json.loads(schema.metadata[b"fsf_receipt"]), *schema.names]
