@@ -16,13 +16,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from fsf_core import run, storage
-from fsf_core.bundle import Bundle, load_bundle, read_model, variant_of
+from fsf_core import runs, storage
 from fsf_core.config import BenchConfig, ScoreConfig
 from fsf_core.errors import ConfigError
 from fsf_core.manifest import open_manifest
+from fsf_core.model.bundle import Bundle, load_bundle, read_model, variant_of
+from fsf_core.model.session import Provider, Session
 from fsf_core.score.job import score
-from fsf_core.session import Provider, Session
 
 BARE_SECONDS = 10.0
 WARM_SECONDS = 2.0
@@ -101,7 +101,7 @@ def measure(config: BenchConfig) -> Measured:
 def commits(out: str) -> list[tuple[float, int]]:
     """When each part of a local run was committed, in seconds of the epoch, and its frames; in order."""
     folder = Path(out) / "receipts"
-    return sorted(((folder / f"{one.part}.arrow").stat().st_mtime, one.frames) for one in run.receipts(out))
+    return sorted(((folder / f"{one.part}.arrow").stat().st_mtime, one.frames) for one in runs.receipts(out))
 
 
 def steady_rate(done: list[tuple[float, int]]) -> float:

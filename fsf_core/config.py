@@ -15,7 +15,7 @@ from fsf_core.errors import ConfigError
 from fsf_core.storage import SCHEMES
 
 if TYPE_CHECKING:
-    from fsf_core.video import Sampling
+    from fsf_core.media.video import Sampling
 
 Precision = Literal["fp32", "fp16", "int8"]
 Provider = Literal["auto", "cpu", "cuda", "tensorrt"]
@@ -290,7 +290,7 @@ class ScoreConfig:
         Raises:
             ConfigError: found / expected / do.
         """
-        from fsf_core.video import Sampling  # FFmpeg waits until it is needed
+        from fsf_core.media.video import Sampling  # FFmpeg waits until it is needed
 
         names = ("every_nth", "fps", "start_s", "end_s", "keyframes_only")
         try:

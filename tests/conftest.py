@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fsf_core.bundle import Bundle
+from fsf_core.model.bundle import Bundle
 
 CLASSES = ("background", "sunburn", "ulcer", "wind_scarring")
 
@@ -22,7 +22,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """GPU tests skip without a GPU, and fail where one was promised."""
     if item.get_closest_marker("gpu") is None:
         return
-    from fsf_core.session import cuda_devices
+    from fsf_core.model.session import cuda_devices
 
     count, why = cuda_devices()
     if not count and os.environ.get("FSF_REQUIRE_CUDA") == "1":
@@ -34,12 +34,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.fixture(scope="session")
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """A bundle of tests/tiny_net.py: 4 classes on a 224×224 grid, exported and proved in seconds."""
-    from fsf_core.export.flow import export
+    from fsf_core.export.job import export
     from fsf_core.export.request import Request
     from fsf_core.masks import voc_palette
 
     palette = tuple((int(r), int(g), int(b)) for r, g, b in voc_palette(4))
-    request = Request(net="tests.tiny_net:build", classes=CLASSES, palette=palette, exporter="torchscript")
+    request = Request(net="tests.support.tiny_net:build", classes=CLASSES, palette=palette, exporter="torchscript")
     return export(request, out=str(tmp_path_factory.mktemp("bundles") / "tiny")).bundle
 
 

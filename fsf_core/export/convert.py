@@ -18,7 +18,7 @@ from torch import nn
 from fsf_core.errors import ConfigError
 from fsf_core.export.graph import BATCH, checked, first_line, opset_of, state_shapes
 from fsf_core.export.request import Exporter
-from fsf_core.geometry import Profile
+from fsf_core.model.preprocess import Profile
 
 
 def to_onnx(

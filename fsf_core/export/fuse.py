@@ -17,7 +17,7 @@ from onnx import NodeProto, TensorProto, compose, helper, numpy_helper
 
 from fsf_core.errors import ConfigError
 from fsf_core.export.graph import checked, opset_of, signature_of
-from fsf_core.geometry import Profile
+from fsf_core.model.preprocess import Profile
 
 FRAMES = "frames"
 """Input, uint8 NHWC, channels in the network's order, as geometry.fit gives them."""

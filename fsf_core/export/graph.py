@@ -12,8 +12,8 @@ from typing import cast
 import onnx
 from onnx import TensorProto, helper, shape_inference
 
-from fsf_core.bundle import Signature
 from fsf_core.errors import ConfigError
+from fsf_core.model.bundle import Signature
 
 LARGEST_BYTES = 2**31 - 1
 """A protobuf message ends here; a bundle holds its model in one file."""

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import fsf_core
-from fsf_core.bundle import SmallPrecision
 from fsf_core.errors import ConfigError
-from fsf_core.geometry import PROFILES
-from fsf_core.session import runtime_version
+from fsf_core.model.bundle import SmallPrecision
+from fsf_core.model.preprocess import PROFILES
+from fsf_core.model.session import runtime_version
 
 RECIPE_VERSION = 1
 """Version of the way from a request to a bundle. Raise it by one with every change after which the same request gives

@@ -7,126 +7,24 @@ users keep, pixels of the final class map at the picture's own size, then in log
 # N images, K classes, C channels, H rows, W columns
 
 import functools
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fsf_core.errors import ParityError
+from fsf_core.export.parity import LIMITS, Limits, ParityMissError, ParityReport, PictureParity
 from fsf_core.export.pictures import Picture
-from fsf_core.geometry import Profile, crop, fit, place
-from fsf_core.session import Session
-
-if TYPE_CHECKING:
-    from fsf_core.export.agreement import PrecisionParity
+from fsf_core.model.preprocess import Profile, crop, fit, place
+from fsf_core.model.session import Session
 
 Reference = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """The original: float32 NCHW with one picture to float32 logits NKHW."""
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Limits:
-    """How far a right export may stray; all limits are here. Measured on FastSegFormer P and E, AMD Zen 4, 2026-11."""
-
-    max_differing_share: float = 1e-4
-    """Of the pixels of one class map. Float rounding moved at most 8e-6 of them; resizing logits instead of
-    probabilities moves 9e-5 to 6e-4 of a photograph, another interpolation of the input 7e-4 and more."""
-    max_margin: float = 1e-3
-    """Probability by which the original may have preferred its class where the two differ: only near-ties may flip."""
-    max_logit_share: float = 1e-4
-    """Largest difference of logits, as a share of the largest logit: logits have no unit, so an absolute limit would
-    mean nothing to the next network. Exports stayed below 1e-5; a single damaged weight rarely does."""
-
-
-LIMITS = Limits()
 BATCH = 4
 """How many pictures are given at once to prove that a batch does not mix them."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PictureParity:
-    """How one form of the model answers one picture, compared with the original network."""
-
-    name: str
-    variant: Literal["plain", "fused"]
-    batch: int
-    """How many pictures were given at once."""
-    height_px: int
-    width_px: int
-    agreeing_share: float
-    """Share of the class map's pixels with the same class."""
-    differing_px: int
-    differing_margin: float | None
-    """Largest probability by which the original preferred its class where the two differ; null if none differ."""
-    logit_difference: float | None
-    """Largest absolute difference; null for the fused form, which shows no logits, and where no number came."""
-    logit_absmax: float
-    """Largest absolute logit of the original."""
-    miss: str
-    """What exceeds a limit, in words; empty if nothing does."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return what parity.json holds of this picture."""
-        return {
-            "name": self.name,
-            "variant": self.variant,
-            "batch": self.batch,
-            "height_px": self.height_px,
-            "width_px": self.width_px,
-            "agreeing_share": self.agreeing_share,
-            "differing_px": self.differing_px,
-            "differing_margin": self.differing_margin,
-            "logit_difference": self.logit_difference,
-            "logit_absmax": self.logit_absmax,
-            "miss": self.miss,
-        }
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ParityReport:
-    """The verdict of the gate and its evidence."""
-
-    passed: bool
-    misses: tuple[str, ...]
-    """What exceeded a limit, one sentence each."""
-    warnings: tuple[str, ...]
-    """Why the proof is weaker than it looks, if it is."""
-    limits: Limits
-    pictures: tuple[PictureParity, ...]
-    precisions: tuple["PrecisionParity", ...] = ()
-    """How the smaller precisions agree, where they were asked for."""
-
-    def to_json(self) -> str:
-        """Return parity.json. Its keys are names on disk: they stay, whatever the fields are called."""
-        content = {
-            "passed": self.passed,
-            "misses": self.misses,
-            "warnings": self.warnings,
-            "limits": {
-                "max_differing_share": self.limits.max_differing_share,
-                "max_margin": self.limits.max_margin,
-                "max_logit_share": self.limits.max_logit_share,
-            },
-            "pictures": [picture.to_json() for picture in self.pictures],
-            "precisions": [precision.to_json() for precision in self.precisions],
-        }
-        return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-class ParityMissError(ParityError):
-    """The exported model does not equal the original; the evidence is in `report`."""
-
-    def __init__(self, report: ParityReport) -> None:
-        more = f" (and {len(report.misses) - 1} more)" if len(report.misses) > 1 else ""
-        advice = "try another --exporter or --opset, and report the network if both miss"
-        if report.precisions:  # they are judged only when the float32 model has passed
-            advice = "give pictures of your own with --samples, or leave that precision out of --precisions"
-        super().__init__(f"the exported model does not answer as the original: {report.misses[0]}{more}; {advice}")
-        self.report = report
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -5,22 +5,10 @@ Knows no Ray and no model: the pieces may be made anywhere.
 """
 
 from fsf_core.render.draw import Look, Style
-from fsf_core.render.film import (
-    Film,
-    Order,
-    Piece,
-    Unit,
-    assemble,
-    catalogue,
-    encode_pieces,
-    films,
-    listed,
-    order,
-    right,
-    settle,
-    verify,
-    video_items,
-)
+from fsf_core.render.pieces import assemble, encode_pieces
+from fsf_core.render.plan import Order, Piece, Unit, catalogue, order, video_items
+from fsf_core.render.receipts import Film, films, listed
+from fsf_core.render.reconcile import right, settle, verify
 
 __all__ = [
     "Film",

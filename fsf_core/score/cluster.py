@@ -24,7 +24,7 @@ if "RAY_ADDRESS" not in os.environ and "RAY_AUTH_MODE" not in os.environ and "ra
 import ray
 
 from fsf_core.errors import ClusterError, FSFError
-from fsf_core.score.lean import lean_node
+from fsf_core.score.local_ray.patches import lean_node
 
 # On a cluster of its own: Ray ends a worker that idles for a second as soon as there are more workers than CPUs, actors
 # counted, and starts another for the next task. Each start imports Ray Data and pandas: 1,000 pictures through a null

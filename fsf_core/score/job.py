@@ -13,21 +13,24 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from fsf_core.keys import KEY_BYTES, Keys, item_keys
+
 # Before ray: it reads its environment when it is imported.
 from fsf_core.score.cluster import cluster, unwrapped  # isort: split
 
-from fsf_core import __version__, ids, publication, render, run, storage, timeline
-from fsf_core.bundle import Bundle, load_bundle
-from fsf_core.carry import CarrySettings
-from fsf_core.compaction import compact
+from fsf_core import __version__, render, runs, storage
 from fsf_core.config import ScoreConfig, filled_in
 from fsf_core.errors import ConfigError, FSFError
 from fsf_core.manifest import Manifest, open_manifest, whole_addresses
+from fsf_core.model.bundle import Bundle, load_bundle
+from fsf_core.runs import delta, video_stats
+from fsf_core.runs.compaction import compact
 from fsf_core.score import plan
-from fsf_core.score.films import draw_films
-from fsf_core.score.flow import Flow
+from fsf_core.score.render import draw_films
 from fsf_core.score.reuse import carry_forward, why_nothing
-from fsf_core.score.watch import Watch, progress
+from fsf_core.score.spec import Flow
+from fsf_core.score.tracker import Watch, progress
+from fsf_core.stages.reuse import CarrySettings
 
 WAVE_ITEMS = 250_000
 """Items of one Ray Data execution: bounds the driver's memory, and costs one start of the actors a wave."""
@@ -53,9 +56,9 @@ def score(config: ScoreConfig) -> dict[str, Any]:
     """
     started = time.monotonic()
     out = _out(config)
-    run.require_usable(out)
+    runs.require_usable(out)
     if config.delta:
-        publication.require_delta()
+        delta.require_delta()
     manifest = open_manifest(config.manifest, plan.selection(config))
     _require_stores(manifest)
     with contextlib.ExitStack() as stack:
@@ -64,15 +67,15 @@ def score(config: ScoreConfig) -> dict[str, Any]:
         bundle = load_bundle(plan.exported(config, out) if config.checkpoint else storage.absolute(str(config.bundle)))
         plan.require_precision(config, bundle)
         facts = plan.fingerprint(config, bundle, manifest)
-        opened = stack.enter_context(run.open_run(out, fingerprint=facts, details=_details(config, bundle)))
-        tried = {} if config.keep_failures else run.forget_failures(out)
-        done = run.done(out)
+        opened = stack.enter_context(runs.open_run(out, fingerprint=facts, details=_details(config, bundle)))
+        tried = {} if config.keep_failures else runs.forget_failures(out)
+        done = runs.done(out)
         pending = manifest.items - _done_items(manifest, done)
         if not config.checkpoint and (pending or config.render):
             stack.enter_context(cluster(config.ray_address))
         told: dict[str, Any] = {"provider": config.provider, "reused_items": 0, "scoring_seconds": 0.0}
         if pending:
-            run.unpublish(out)
+            runs.unpublish(out)
             flow = plan.flow_of(config, bundle=bundle, manifest=manifest, opened=opened, pending=pending)
             told = _score_pending(config, flow, manifest, done=done, tried=tried, pending=pending)
         summary = _summary(out, manifest, opened=opened, names=plan.appearance(config, bundle)[0])
@@ -83,16 +86,16 @@ def score(config: ScoreConfig) -> dict[str, Any]:
         if config.render:
             summary["videos"] = _films(config, bundle, out, manifest)
         render.settle(out)
-        others = [*timeline.write_video_stats(out), *render.listed(out)]
+        others = [*video_stats.write_video_stats(out), *render.listed(out)]
         summary["seconds"] = round(time.monotonic() - started, 3)
-        run.publish(out, summary, success=True, others=others)
+        runs.publish(out, summary, success=True, others=others)
         if config.delta:
-            summary["delta_versions"] = publication.publish_delta(out, storage.absolute(config.delta))
+            summary["delta_versions"] = delta.publish_delta(out, storage.absolute(config.delta))
         return summary
 
 
 def _score_pending(
-    config: ScoreConfig, flow: Flow, manifest: Manifest, *, done: run.Done, tried: dict[bytes, int], pending: int
+    config: ScoreConfig, flow: Flow, manifest: Manifest, *, done: runs.Done, tried: dict[bytes, int], pending: int
 ) -> dict[str, Any]:
     """Carry forward what has not changed, and push the rest through the pipeline, wave by wave.
 
@@ -108,7 +111,7 @@ def _score_pending(
     reused = 0
     if config.reuse:
         reused = _reuse(config, flow, _pending_rows(manifest, done, tried))
-        done = run.done(flow.write.run_uri)
+        done = runs.done(flow.write.run_uri)
     watch = Watch.remote(  # type: ignore[attr-defined] # added by the decorator
         early_units=config.early_items if fresh else NEVER, early_share=config.early_failed_share
     )
@@ -154,7 +157,7 @@ def _reuse(config: ScoreConfig, flow: Flow, rows: Iterator[pa.Table]) -> int:
     earlier, out = storage.absolute(str(config.reuse)), flow.write.run_uri
     if earlier.rstrip("/") == out.rstrip("/"):
         raise ConfigError(f"--reuse is {config.reuse}, which is --out too; resuming needs no --reuse, leave it out")
-    why = why_nothing(earlier, run.fingerprint(out))
+    why = why_nothing(earlier, runs.fingerprint(out))
     if why:
         log.info("event=reused items=0 run=%s reason=%r", storage.redact(earlier), why)
         return 0
@@ -164,7 +167,7 @@ def _reuse(config: ScoreConfig, flow: Flow, rows: Iterator[pa.Table]) -> int:
     return items
 
 
-def _done_items(manifest: Manifest, done: run.Done) -> int:
+def _done_items(manifest: Manifest, done: runs.Done) -> int:
     if not len(done.items):  # a new run need not read its list again
         return 0
     return int(sum(done.holds(_keys(batch)).sum() for batch in manifest.batches()))
@@ -192,7 +195,7 @@ def _require_stores(manifest: Manifest) -> None:
         storage.require_known(uri)
 
 
-def _pending_rows(manifest: Manifest, done: run.Done, tried: dict[bytes, int]) -> Iterator[pa.Table]:
+def _pending_rows(manifest: Manifest, done: runs.Done, tried: dict[bytes, int]) -> Iterator[pa.Table]:
     """The items that are not done, with what is known of earlier attempts."""
     for batch in manifest.batches():
         if not len(done.items) and not done.segments and not tried:
@@ -201,15 +204,15 @@ def _pending_rows(manifest: Manifest, done: run.Done, tried: dict[bytes, int]) -
             continue
         keys = _keys(batch)
         wanted = np.flatnonzero(~done.holds(keys))
-        chosen = [bytes(key).ljust(ids.KEY_BYTES, b"\0") for key in keys[wanted]]
+        chosen = [bytes(key).ljust(KEY_BYTES, b"\0") for key in keys[wanted]]
         rows = batch.take(pa.array(wanted))
         rows = rows.append_column("attempt", pa.array([tried.get(key, 0) + 1 for key in chosen], pa.int32()))
         finished = [sorted(done.segments.get(key, ())) for key in chosen]
         yield rows.append_column("done_segments", pa.array(finished, pa.list_(pa.int32())))
 
 
-def _keys(batch: pa.Table) -> ids.Keys:
-    return ids.item_keys(batch.column("item_id").to_pylist())
+def _keys(batch: pa.Table) -> Keys:
+    return item_keys(batch.column("item_id").to_pylist())
 
 
 def _waves(rows: Iterator[pa.Table]) -> Iterator[pa.Table]:
@@ -233,14 +236,14 @@ def _details(config: ScoreConfig, bundle: Bundle) -> dict[str, Any]:
     }
 
 
-def _summary(out: str, manifest: Manifest, *, opened: run.Run, names: tuple[str, ...]) -> dict[str, Any]:
+def _summary(out: str, manifest: Manifest, *, opened: runs.Run, names: tuple[str, ...]) -> dict[str, Any]:
     """Settle the books and count.
 
     Raises:
         FSFError: an item of the manifest has no result and no failure; the run is not published.
     """
-    removed = run.settle(out)
-    totals = run.totals(out, (_keys(batch) for batch in manifest.batches()))
+    removed = runs.settle(out)
+    totals = runs.totals(out, (_keys(batch) for batch in manifest.batches()))
     if totals.missing_items:
         raise FSFError(
             f"{totals.missing_items} of {manifest.items} items have neither a result nor a failure; start the same "
@@ -260,7 +263,7 @@ def _summary(out: str, manifest: Manifest, *, opened: run.Run, names: tuple[str,
         },
         "files_left_out": manifest.left_out,
         "frames": totals.frames,
-        "failures": dict(run.failure_kinds(out)),
+        "failures": dict(runs.failure_kinds(out)),
         "classes": [
             {"id": k, "name": name, "pixels": int(pixels[k]), "ratio": float(pixels[k] / max(1, pixels.sum()))}
             for k, name in enumerate(names)

@@ -15,11 +15,11 @@ from ray.data import ActorPoolStrategy, DataContext, Dataset, Datasource, ReadTa
 from ray.data.block import Block, BlockMetadata
 from ray.data.datasource import Datasink, WriteResult
 
-from fsf_core.score.flow import DECODE_CPUS, GPU_PROVIDERS, MASK_CPUS, WRITE_CPUS, Flow
-from fsf_core.score.guard import guarded_decode, guarded_write
-from fsf_core.score.lean import lean_data
-from fsf_core.score.shares import Work, work_of
-from fsf_core.score.whole import WholeBlocks
+from fsf_core.score.actor import WholeBlocks
+from fsf_core.score.local_ray.patches import lean_data
+from fsf_core.score.partition import Work, work_of
+from fsf_core.score.recovery import guarded_decode, guarded_write
+from fsf_core.score.spec import DECODE_CPUS, GPU_PROVIDERS, MASK_CPUS, WRITE_CPUS, Flow
 from fsf_core.stages.infer import Infer
 from fsf_core.stages.mask import mask
 from fsf_core.stages.write import WriteSettings

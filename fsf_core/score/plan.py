@@ -15,22 +15,24 @@ from fsf_core.score.cluster import in_words, joined, largest_node_cpus, resource
 
 import ray
 
-from fsf_core import images, masks, run, session, storage, video
-from fsf_core.bundle import Bundle, variant_of
+from fsf_core import masks, runs, storage
 from fsf_core.config import Colours, ScoreConfig, parse_colours, parse_shard
 from fsf_core.errors import BundleError, ClusterError, ConfigError, ProviderError
-from fsf_core.isolation import ChildLimits
 from fsf_core.manifest import Manifest, Selection
-from fsf_core.score.flow import GPU_PROVIDERS, Flow, cpus_beside_actors
-from fsf_core.stages.decode import TASK_SEGMENTS, DecodeSettings
+from fsf_core.media import images, video
+from fsf_core.model import session
+from fsf_core.model.bundle import Bundle, variant_of
+from fsf_core.score.spec import GPU_PROVIDERS, Flow, cpus_beside_actors
+from fsf_core.stages.decode_row import TASK_SEGMENTS, DecodeSettings
 from fsf_core.stages.infer import ROOM_BYTES, probe
+from fsf_core.stages.isolated_decode import ChildLimits
 from fsf_core.stages.mask import MaskSettings
 from fsf_core.stages.write import WriteSettings
 
 log = logging.getLogger("fsf")
 
 
-def flow_of(config: ScoreConfig, *, bundle: Bundle, manifest: Manifest, opened: run.Run, pending: int) -> Flow:
+def flow_of(config: ScoreConfig, *, bundle: Bundle, manifest: Manifest, opened: runs.Run, pending: int) -> Flow:
     """Decide how the stages run here.
 
     Raises:
@@ -193,7 +195,7 @@ def _actor_count(config: ScoreConfig, provider: session.Provider) -> int:
 
 def exported(config: ScoreConfig, out: str) -> str:
     """Export --checkpoint as a Ray task, where torch is; returns the bundle's folder, inside the run."""
-    folder = storage.join(out, run.BUNDLE_FOLDER)
+    folder = storage.join(out, runs.BUNDLE_FOLDER)
     request = {
         "net": config.net,
         "checkpoint": storage.absolute(str(config.checkpoint)),
@@ -213,7 +215,7 @@ def exported(config: ScoreConfig, out: str) -> str:
 def _export(request: dict[str, Any], folder: str) -> None:
     """Runs on a worker. By name, because scoring must not import torch, not even through the export job."""
     wanted = importlib.import_module("fsf_core.export.request").Request(**request)
-    importlib.import_module("fsf_core.export.flow").export(wanted, out=folder)
+    importlib.import_module("fsf_core.export.job").export(wanted, out=folder)
 
 
 def selection(config: ScoreConfig) -> Selection:

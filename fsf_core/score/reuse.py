@@ -11,10 +11,11 @@ import numpy as np
 import pyarrow as pa
 import ray
 
-from fsf_core import ids, run
-from fsf_core.carry import CarrySettings, carry
+from fsf_core import runs
+from fsf_core.keys import Keys, item_keys
 from fsf_core.score.cluster import resources, unwrapped
-from fsf_core.score.flow import DECODE_CPUS
+from fsf_core.score.spec import DECODE_CPUS
+from fsf_core.stages.reuse import CarrySettings, carry
 
 DECIDES_NOT = ("manifest", "columns", "selection")
 """Entries of the fingerprint that say which items there are, not what is found of them."""
@@ -26,7 +27,7 @@ def why_nothing(earlier_uri: str, fingerprint: Mapping[str, Any]) -> str | None:
     Raises:
         OutputError: no run is there.
     """
-    old = run.fingerprint(earlier_uri)
+    old = runs.fingerprint(earlier_uri)
     names = sorted(({*old} | {*fingerprint}) - {*DECIDES_NOT})
     changed = [f"{name} is another" for name in names if old.get(name) != fingerprint.get(name)]
     return "; ".join(changed) or None
@@ -72,22 +73,22 @@ class _Earlier:
     def __init__(self, uri: str) -> None:
         self._parts: list[str] = []
         keys, numbers, failed = [np.empty(0, "S16")], [np.empty(0, np.int32)], [np.empty(0, "S16")]
-        for receipt in run.receipts(uri):
-            of_part = run.item_keys(receipt)
+        for receipt in runs.receipts(uri):
+            of_part = runs.item_keys(receipt)
             keys.append(of_part)
             numbers.append(np.full(len(of_part), len(self._parts), np.int32))
             failed.append(of_part[receipt.units.column("failed").to_numpy()])
             self._parts.append(receipt.part)
         every, lies_in = np.concatenate(keys), np.concatenate(numbers)
-        sound = run.done(uri).holds(every) & ~np.isin(every, np.concatenate(failed))
+        sound = runs.done(uri).holds(every) & ~np.isin(every, np.concatenate(failed))
         order = np.argsort(every[sound], kind="stable")
-        self._keys: ids.Keys = every[sound][order]
+        self._keys: Keys = every[sound][order]
         self._lies_in = lies_in[sound][order]
 
     def groups(self, tables: Iterable[pa.Table]) -> Iterator[tuple[pa.Table, tuple[str, ...]]]:
         """Rows of items that lie in the same parts, and these parts."""
         for table in tables:
-            keys = ids.item_keys(table.column("item_id").to_pylist())
+            keys = item_keys(table.column("item_id").to_pylist())
             begin, end = (np.searchsorted(self._keys, keys, side=side) for side in ("left", "right"))
             members: dict[tuple[int, ...], list[int]] = defaultdict(list)
             for at in np.flatnonzero(end > begin).tolist():

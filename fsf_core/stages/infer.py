@@ -11,10 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from fsf_core import geometry, units
-from fsf_core.bundle import Bundle, load_bundle, read_model
 from fsf_core.errors import BundleError
-from fsf_core.session import Asked, Provider, Session
+from fsf_core.model import preprocess
+from fsf_core.model.bundle import Bundle, load_bundle, read_model
+from fsf_core.model.session import Asked, Provider, Session
+from fsf_core.stages import units
 
 # N frames, C channels, K classes, H×W pixels
 
@@ -121,7 +122,7 @@ class Infer:
         logits_NKHW = answers.view(np.float32).reshape(-1, *self._logits_KHW)
         for start in range(0, len(frames_NHWC), self._batch_frames):
             chosen = slice(start, start + self._batch_frames)
-            batch_NCHW = geometry.normalise(frames_NHWC[chosen], self._levels_C256)
+            batch_NCHW = preprocess.normalise(frames_NHWC[chosen], self._levels_C256)
             self._session.run_into(batch_NCHW, logits_NKHW[chosen])
         return units.from_bytes(answers, [count * each for count in counts])
 

@@ -14,9 +14,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from fsf_core import geometry, images, masks, units
+from fsf_core import masks
 from fsf_core.errors import ItemError
-from fsf_core.units import Failure
+from fsf_core.media import images
+from fsf_core.model import preprocess
+from fsf_core.stages import units
+from fsf_core.stages.units import Failure
 
 MaskSize = Literal["original", "model"]
 STATISTICS = ("pixels", "components", "largest_component_px", "mean_probability")
@@ -26,7 +29,7 @@ STATISTICS = ("pixels", "components", "largest_component_px", "mean_probability"
 class MaskSettings:
     """What a mask task needs to know."""
 
-    profile: geometry.Profile
+    profile: preprocess.Profile
     num_classes: int
     palette_K3: NDArray[np.uint8]
     grid_hw: tuple[int, int] | None
@@ -112,8 +115,8 @@ def _answers(
 def _frame_mask(answer: NDArray[Any], frame: dict[str, Any], settings: MaskSettings) -> masks.FrameMask:
     if settings.grid_hw is None:
         return masks.measure(answer, num_classes=settings.num_classes)
-    box = geometry.place(frame["height_px"], frame["width_px"], settings.profile)
-    probabilities_KHW = geometry.crop(masks.softmax(answer), box, settings.profile)
+    box = preprocess.place(frame["height_px"], frame["width_px"], settings.profile)
+    probabilities_KHW = preprocess.crop(masks.softmax(answer), box, settings.profile)
     original = settings.mask_size == "original"
     height_px = frame["height_px"] if original else probabilities_KHW.shape[1]
     width_px = frame["width_px"] if original else probabilities_KHW.shape[2]

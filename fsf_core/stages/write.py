@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fsf_core import ids, run, storage
+from fsf_core import runs, storage
+from fsf_core.keys import file_stem, item_key, unit_key
 from fsf_core.schema import CLASS_STATS, FAILURES, MASKS, UNITS, conform, with_columns
 
 
@@ -65,7 +66,7 @@ def _commit(table: pa.Table, settings: WriteSettings) -> None:
         "class_stats": _class_stats(rows, settings),
         "failures": _failures(rows),
     }
-    run.commit(settings.run_uri, tables, _units(rows))
+    runs.commit(settings.run_uri, tables, _units(rows))
 
 
 def _masks(rows: Sequence[Mapping[str, Any]], overlays: list[list[str | None]], settings: WriteSettings) -> pa.Table:
@@ -137,8 +138,8 @@ def _failures(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
 def _units(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     found = [
         {
-            "unit_key": ids.unit_key(row["item_id"], row["segment"]),
-            "item_key": ids.item_key(row["item_id"]),
+            "unit_key": unit_key(row["item_id"], row["segment"]),
+            "item_key": item_key(row["item_id"]),
             "item_id": row["item_id"],
             "segment": row["segment"],
             "segments": row["segments"],
@@ -158,7 +159,7 @@ def _write_overlays(row: Mapping[str, Any], run_uri: str) -> list[str | None]:
         return [None] * len(row["frames"])
     paths: list[str | None] = []
     for frame, data in zip(row["frames"], row["overlays"], strict=True):
-        path = f"overlays/{ids.file_stem(row['item_id'], frame['frame_index'])}.jpg"
+        path = f"overlays/{file_stem(row['item_id'], frame['frame_index'])}.jpg"
         storage.write_bytes(storage.join(run_uri, path), data)
         paths.append(path)
     return paths

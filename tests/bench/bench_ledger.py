@@ -20,7 +20,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
-from fsf_core import ids, run, storage
+from fsf_core import runs, storage
+from fsf_core.keys import item_key, item_keys, part_name, unit_key
 from fsf_core.manifest import open_manifest
 from fsf_core.schema import UNITS
 
@@ -61,11 +62,11 @@ def _write(home: Path, items: int) -> None:
 
 def _write_receipt(folder: Path, item_ids: list[str]) -> None:
     count = len(item_ids)
-    keys = [ids.unit_key(item_id, 0) for item_id in item_ids]
+    keys = [unit_key(item_id, 0) for item_id in item_ids]
     zeros, ones = np.zeros(count, np.int64), np.ones(count, np.int32)
     columns = {
         "unit_key": pa.array(keys, pa.binary(16)),
-        "item_key": pa.array([ids.item_key(item_id) for item_id in item_ids], pa.binary(16)),
+        "item_key": pa.array([item_key(item_id) for item_id in item_ids], pa.binary(16)),
         "item_id": pa.array(item_ids, pa.string()),
         "segment": zeros.astype(np.int32),
         "segments": ones,
@@ -74,7 +75,7 @@ def _write_receipt(folder: Path, item_ids: list[str]) -> None:
         "last_frame": zeros,
         "failed": pa.array(np.zeros(count, bool)),
     }
-    part = ids.part_name(keys)
+    part = part_name(keys)
     facts = {"part": part, "files": {}, "frames": count, "failed_units": 0, "pixels": [count]}
     table = pa.table(columns, schema=UNITS.with_metadata({"fsf_receipt": json.dumps(facts)}))
     with pa.ipc.new_file(str(folder / f"{part}.arrow"), table.schema) as writer:
@@ -85,9 +86,9 @@ def _measured(home: Path) -> dict[str, float]:
     started = time.monotonic()
     manifest = open_manifest(str(home / "items.parquet"))
     opened = time.monotonic()
-    done = run.done(storage.absolute(str(home / "run")))
+    done = runs.done(storage.absolute(str(home / "run")))
     read = time.monotonic()
-    left = sum(int((~done.holds(ids.item_keys(b.column("item_id").to_pylist()))).sum()) for b in manifest.batches())
+    left = sum(int((~done.holds(item_keys(b.column("item_id").to_pylist()))).sum()) for b in manifest.batches())
     return {
         "items": manifest.items,
         "left": left,

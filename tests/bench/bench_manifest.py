@@ -15,11 +15,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet
 
-from fsf_core import geometry, images, run
+from fsf_core import runs
 from fsf_core.manifest import open_manifest
+from fsf_core.media import images
+from fsf_core.model import preprocess
 from fsf_core.score import job
-from fsf_core.score.shares import work_of
-from fsf_core.stages.decode import DecodeSettings
+from fsf_core.score.partition import work_of
+from fsf_core.stages.decode_row import DecodeSettings
 
 BATCH = 1_000_000
 
@@ -35,7 +37,7 @@ def main() -> None:
         if not path.exists():
             _write(path, words.rows)
         print(f"{words.rows:,} rows, {path.stat().st_size >> 20} MiB, {_peak_mib()} MiB before")
-        nothing = run.done(str(Path(folder) / "run"))
+        nothing = runs.done(str(Path(folder) / "run"))
         with _timed("read and check"):
             manifest = open_manifest(str(path))
         with _timed("what is pending"):
@@ -43,7 +45,7 @@ def main() -> None:
         with _timed("first wave in blocks"):
             wave = next(job._waves(job._pending_rows(manifest, nothing, {})))
             settings = DecodeSettings(
-                profile=geometry.PROFILES["fastsegformer"], limits=images.Limits(), extra=manifest.extra,
+                profile=preprocess.PROFILES["fastsegformer"], limits=images.Limits(), extra=manifest.extra,
                 segment_frames=64, overlays=False, schemes=("s3",),
             )  # fmt: skip
             blocks = work_of(wave, settings, consumers=2, item_s=120.0, block_items=256)

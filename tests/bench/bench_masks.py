@@ -17,7 +17,8 @@ import torch
 from isal import isal_zlib
 from PIL import Image
 
-from fsf_core import kernels, masks
+from fsf_core import masks
+from fsf_core.masks import kernels
 
 GRID = 224
 SIZES = {"512x512": (512, 512), "4000x3000": (3000, 4000)}

@@ -23,7 +23,7 @@ import av
 import cv2
 import numpy as np
 
-from fsf_core import video
+from fsf_core.media import video
 from tests.bench import meter
 from tests.bench.contenders import bare_rate, noted_run, peer, score_words
 from tests.bench.inputs import model, null_model

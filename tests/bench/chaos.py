@@ -18,11 +18,11 @@ from pathlib import Path
 
 import psutil
 
-from fsf_core import run
-from fsf_core.export.flow import export
+from fsf_core import runs
+from fsf_core.export.job import export
 from fsf_core.export.request import Request
-from tests import corpus, crashers, ledger
-from tests.processes import Job
+from tests.support import corpus, crashers, ledger
+from tests.support.processes import Job
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +79,7 @@ def main() -> int:
     home = arguments.folder
     manifests = corpus.write(home, seed=arguments.seed, fuzzed=arguments.fuzzed, crash_rounds=arguments.crash_rounds)
     classes, colours = ("background", "a", "b", "c"), ((0, 0, 0), (128, 0, 0), (0, 128, 0), (0, 0, 128))
-    request = Request(net="tests.tiny_net:build", classes=classes, palette=colours, exporter="torchscript")
+    request = Request(net="tests.support.tiny_net:build", classes=classes, palette=colours, exporter="torchscript")
     with tempfile.TemporaryDirectory() as folder:
         bundle = export(request, out=f"{folder}/bundle").bundle.uri
         outs = (home / "good run", home / "mixed run")
@@ -87,17 +87,17 @@ def main() -> int:
 
     rows = [ledger.sorted_rows(str(out), "masks", but=("run_id",)) for out in outs]
     same = rows[0] == [row for row in rows[1] if row["item_id"].startswith("good/")]
-    counts = [run.read_json(str(out), "summary.json")["items"] for out in outs]
+    counts = [runs.read_json(str(out), "summary.json")["items"] for out in outs]
     print(f"{'':12}{'items':>8}{'failed':>8}{'seconds':>9}{'largest MB':>12}{'all MB':>9}")
     for name, count, outcome in zip(("good alone", "good and bad"), counts, (good, mixed), strict=True):
         print(
             f"{name:12}{count['total']:8}{count['failed']:8}{outcome.seconds:9.1f}"
             f"{outcome.largest_mb:12.0f}{outcome.all_mb:9.0f}"
         )
-    failures = run.read_table(str(outs[1]), "failures").to_pylist()
+    failures = runs.read_table(str(outs[1]), "failures").to_pylist()
     print(f"time {mixed.seconds / good.seconds:.2f} times; {dict(Counter(row['error_type'] for row in failures))}")
     lost = [row["item_id"] for row in failures if row["item_id"].startswith("good/")]
-    wrong = [*run.verify(str(outs[0])), *run.verify(str(outs[1]))]
+    wrong = [*runs.verify(str(outs[0])), *runs.verify(str(outs[1]))]
     print(
         f"good items with other masks or without: {'none' if same and not lost else lost or 'some'}; problems: {wrong}"
     )

@@ -23,8 +23,8 @@ import av
 import duckdb
 import onnx
 
-from tests import assets, clips
-from tests.tiny_onnx import tiny_onnx
+from tests.support import assets, clips
+from tests.support.tiny_onnx import tiny_onnx
 
 CLASSES = "background,sunburn,ulcer,wind_scarring"
 IGNORED = {"masks": ("run_id",), "class_stats": (), "failures": ("attempts",)}

@@ -42,7 +42,7 @@ class Noted:
 def score_words(bundle: Path, manifest: Path, out: Path, *more: str) -> list[str]:
     """`fsf score` as a command."""
     words = ["score", "--bundle", str(bundle), "--manifest", str(manifest), "--out", str(out), "--provider", "cpu"]
-    return [sys.executable, "-m", "jobs.fsf", *words, *more]
+    return [sys.executable, "-m", "fsf_core.cli", *words, *more]
 
 
 def ours(bundle: Path, pictures: Path, out: Path, *more: str) -> Rate:

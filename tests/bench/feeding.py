@@ -19,9 +19,9 @@ import numpy as np
 import pyarrow as pa
 import ray
 
-from fsf_core import units
-from fsf_core.bundle import load_bundle, variant_of
+from fsf_core.model.bundle import load_bundle, variant_of
 from fsf_core.score import pipeline
+from fsf_core.stages import units
 from tests.bench import meter, sleepy
 from tests.bench.inputs import null_model
 

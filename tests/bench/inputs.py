@@ -8,7 +8,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from fsf_core.demo.oranges import draw_orange
-from fsf_core.export.flow import export
+from fsf_core.export.job import export
 from fsf_core.export.request import Request
 from fsf_core.masks import voc_colours
 from tests.bench import bench_masks
@@ -23,16 +23,16 @@ def model(letter: str, home: Path) -> tuple[Path, Path]:
     if not bundle.exists():
         import torch
 
-        from fsf_core.export import agreement
+        from fsf_core.export import precision_parity
         from fsf_core.export.build import load_network
-        from tests import recipe
+        from tests.support import recipe
 
         net = f"fastsegformer-{letter}"
         shapes = load_network(net, num_classes=4).state_dict()
         state = recipe.state(letter, [(name, tuple(tensor.shape)) for name, tensor in shapes.items()])
         torch.save({name: torch.from_numpy(array) for name, array in state.items()}, weights)
         # Weights by recipe answer with noise, of which int8 keeps a mean IoU of 0.77: they miss the gate.
-        agreement.PRECISION_LIMITS["int8"] = agreement.PrecisionLimits(
+        precision_parity.PRECISION_LIMITS["int8"] = precision_parity.PrecisionLimits(
             min_mean_iou=0, min_class_iou=0, max_differing_share=1
         )
         request = Request(

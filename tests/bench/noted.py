@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from fsf_core.score.whole import WholeBlocks
+from fsf_core.score.actor import WholeBlocks
 from tests.bench import peers
 from tests.bench.swapped import swap
 
@@ -32,12 +32,12 @@ class NotedBlocks(WholeBlocks):
 
 
 def main() -> int:
-    from jobs import fsf
+    from fsf_core.cli import app
     from tests.bench import noted  # by its name, which workers can import
 
     times, *words = sys.argv[1:]
     swap(WholeBlocks, noted.NotedBlocks, times=times)
-    return fsf.main(words)
+    return app.main(words)
 
 
 if __name__ == "__main__":

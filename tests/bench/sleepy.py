@@ -40,10 +40,10 @@ class SleepyInfer(Infer):
 
 
 def main() -> int:
+    from fsf_core.cli import app
     from fsf_core.score import cluster, plan
-    from jobs import fsf
-    from tests.apart import as_beside_a_gpu
     from tests.bench import sleepy  # by its name, which workers can import
+    from tests.support.apart import as_beside_a_gpu
 
     times, actors, seconds_a_frame, *words = sys.argv[1:]
     init = cluster.ray.init
@@ -54,7 +54,7 @@ def main() -> int:
     cluster.ray.init = with_room
     plan.flow_of = as_beside_a_gpu(plan.flow_of)
     swap(Infer, sleepy.SleepyInfer, seconds_a_frame=float(seconds_a_frame), times=times)
-    return fsf.main([*words, "--actors", actors])
+    return app.main([*words, "--actors", actors])
 
 
 if __name__ == "__main__":

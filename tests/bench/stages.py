@@ -14,10 +14,12 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
-from fsf_core import images, masks, storage
-from fsf_core.bundle import load_bundle, variant_of
+from fsf_core import masks, storage
 from fsf_core.manifest import open_manifest
-from fsf_core.stages.decode import DecodeSettings, decode
+from fsf_core.media import images
+from fsf_core.model.bundle import load_bundle, variant_of
+from fsf_core.stages.decode import decode
+from fsf_core.stages.decode_row import DecodeSettings
 from fsf_core.stages.infer import Infer
 from fsf_core.stages.mask import MaskSettings, mask
 from fsf_core.stages.write import WriteSettings, write

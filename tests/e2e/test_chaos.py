@@ -14,12 +14,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from fsf_core import run
-from fsf_core.bundle import Bundle
-from fsf_core.score.flow import BLOCK_ITEMS
-from fsf_core.score.whole import ANSWERS_HELD
-from tests import assets, clips
-from tests.processes import Job, fsf, receipts, rows_of, wait_for
+from fsf_core import runs
+from fsf_core.model.bundle import Bundle
+from fsf_core.score.actor import ANSWERS_HELD
+from fsf_core.score.spec import BLOCK_ITEMS
+from tests.support import assets, clips
+from tests.support.processes import Job, fsf, receipts, rows_of, wait_for
 
 KILLS = int(os.environ.get("FSF_CHAOS_KILLS", "2"))
 SEED = int(os.environ.get("FSF_CHAOS_SEED", "0"))
@@ -54,7 +54,7 @@ def unbroken(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path
     out = tmp_path_factory.mktemp("unbroken") / "run"
     code, said = fsf(*words, "--out", str(out))
     assert code == 0, said
-    assert run.read_table(str(out), "masks", columns=["item_id"]).num_rows == PICTURES + VIDEOS * VIDEO_FRAMES
+    assert runs.read_table(str(out), "masks", columns=["item_id"]).num_rows == PICTURES + VIDEOS * VIDEO_FRAMES
     return out
 
 
@@ -65,12 +65,12 @@ def rng(request: pytest.FixtureRequest) -> random.Random:
 
 def _same_as(unbroken: Path, out: Path) -> None:
     assert rows_of(out) == rows_of(unbroken)
-    assert run.verify(str(out)) == []
+    assert runs.verify(str(out)) == []
 
 
 def _damage(out: Path) -> list[str]:
     """What is wrong with a run, beside that it has not finished: committed files that differ from their receipts."""
-    lines = run.verify(str(out)) if (out / "run.json").exists() else []
+    lines = runs.verify(str(out)) if (out / "run.json").exists() else []
     return [line for line in lines if line.startswith(("torn", "missing: masks", "missing: class_stats"))]
 
 
@@ -95,7 +95,7 @@ def test_kill_9_of_the_driver_at_random_points_changes_nothing(
 @pytest.mark.parametrize(
     ("module", "victims", "parts"),
     [
-        ("jobs.fsf", ("WholeBlocks", "Watch"), PICTURES // ANSWERS_HELD),
+        ("fsf_core.cli", ("WholeBlocks", "Watch"), PICTURES // ANSWERS_HELD),
         ("tests.apart", ("guarded_decode", "Write"), PICTURES // BLOCK_ITEMS),
         ("tests.apart", ("Infer", "Watch"), PICTURES // BLOCK_ITEMS),
     ],

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from fsf_core import render, run
-from fsf_core.bundle import Bundle
-from fsf_core.video import index_video
-from tests import clips, reels
-from tests.browser import chromium
-from tests.processes import fsf
+from fsf_core import render, runs
+from fsf_core.media.video import index_video
+from fsf_core.model.bundle import Bundle
+from tests.support import clips, reels
+from tests.support.browser import chromium
+from tests.support.processes import fsf
 
 PLAY = """
 const film = document.querySelector("video");
@@ -73,9 +73,9 @@ def test_score_makes_films_and_render_makes_others_of_the_same_run(
     assert json.loads(said.splitlines()[-1])["films"] == 1
     assert first.read_bytes() != made
     assert index_video(first).frames == 50
-    assert run.verify(str(out)) + render.verify(str(out)) == []
+    assert runs.verify(str(out)) + render.verify(str(out)) == []
     assert [
-        file["path"] for file in run.read_json(str(out), "manifest.json")["files"] if file["table"] == "videos"
+        file["path"] for file in runs.read_json(str(out), "manifest.json")["files"] if file["table"] == "videos"
     ] == [f"videos/{first.name}"]
 
 

@@ -4,11 +4,11 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from fsf_core import run
-from fsf_core.bundle import Bundle
+from fsf_core import runs
+from fsf_core.model.bundle import Bundle
 from fsf_core.schema import TABLES
-from tests import assets
-from tests.processes import Job, fsf
+from tests.support import assets
+from tests.support.processes import Job, fsf
 
 
 def _pictures(folder: Path, *, good: int, bad: int) -> Path:
@@ -28,7 +28,7 @@ def test_more_failures_than_allowed_end_a_finished_run_with_3(tiny_bundle: Bundl
 
     assert (refused, allowed) == (3, 0)
     assert "1 of 4 items failed" in said
-    assert run.verify(str(tmp_path / "run")) == []
+    assert runs.verify(str(tmp_path / "run")) == []
 
 
 def test_a_wrong_input_stops_the_job_early_and_it_goes_on_once_that_is_corrected(
@@ -43,12 +43,12 @@ def test_a_wrong_input_stops_the_job_early_and_it_goes_on_once_that_is_corrected
     assert "of the first" in said
     assert "items failed" in said
     assert not (out / "_SUCCESS").exists()
-    assert run.read_table(str(out), "failures").num_rows < 600
+    assert runs.read_table(str(out), "failures").num_rows < 600
     for number in range(600):
         (pictures / f"bad {number}.jpg").write_bytes(assets.pillow(assets.picture(20, 30), "JPEG"))
     code, said = fsf(*words, "--early-items", "50")
     assert code == 0, said
-    assert run.verify(str(out)) == []
+    assert runs.verify(str(out)) == []
 
 
 def test_a_first_part_larger_than_the_early_items_is_judged_too(tiny_bundle: Bundle, tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_secrets_in_uris_appear_nowhere(tiny_bundle: Bundle, tmp_path: Path) -> 
     code, said = job.wait()
 
     assert code == 0, said
-    assert ["***" in row["uri"] for row in run.read_table(str(out), "failures").to_pylist()] == [True, True]
+    assert ["***" in row["uri"] for row in runs.read_table(str(out), "failures").to_pylist()] == [True, True]
     logs = [*Path(tempfile.gettempdir(), "ray").glob(f"session_*_{job.process.pid}")]
     assert logs, "Ray keeps its logs there"
     for secret in far:
@@ -104,7 +104,7 @@ def _files_with(secret: str, folders: list[Path]) -> list[Path]:
 
 
 def _rows(folder: Path, name: str) -> list[dict]:
-    return run.read_table(str(folder), name).to_pylist() if (folder / "run.json").exists() else []
+    return runs.read_table(str(folder), name).to_pylist() if (folder / "run.json").exists() else []
 
 
 def test_secrets_in_options_appear_nowhere(tiny_bundle: Bundle, tmp_path: Path) -> None:

@@ -17,11 +17,11 @@ import pytest
 import torch
 from ray.job_submission import JobStatus, JobSubmissionClient
 
-from fsf_core import run
-from fsf_core.bundle import Bundle
-from tests import assets
-from tests.processes import Job, kill_all, wait_for
-from tests.tiny_net import build
+from fsf_core import runs
+from fsf_core.model.bundle import Bundle
+from tests.support import assets
+from tests.support.processes import Job, kill_all, wait_for
+from tests.support.tiny_net import build
 
 ROOT = Path(__file__).parents[2]
 CLASSES = "background,sunburn,ulcer,wind_scarring"
@@ -31,7 +31,7 @@ ITEMS = 1500
 def fsf(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the command as a user would; returns what it said."""
     return subprocess.run(
-        [sys.executable, "-m", "jobs.fsf", *words],
+        [sys.executable, "-m", "fsf_core.cli", *words],
         cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
 
@@ -51,7 +51,8 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_checkpoint_to_masks_in_one_command(pictures: Path, tmp_path: Path) -> None:
     torch.save(build().state_dict(), tmp_path / "weights.pth")
     done = fsf(
-        "score", "--net", "tests.tiny_net:build", "--checkpoint", str(tmp_path / "weights.pth"), "--classes", CLASSES,
+        "score", "--net", "tests.support.tiny_net:build", "--checkpoint", str(tmp_path / "weights.pth"),
+        "--classes", CLASSES,
         "--manifest", str(pictures), "--out", str(tmp_path / "run"), "--provider", "cpu",
     )  # fmt: skip
 
@@ -123,7 +124,7 @@ def test_options_may_come_from_yaml_and_the_environment(tiny_bundle: Bundle, pic
     )  # fmt: skip
 
     assert done.returncode == 0, done.stderr
-    assert run.read_json(str(tmp_path / "run"), "run.json")["fingerprint"]["mask_size"] == "model"
+    assert runs.read_json(str(tmp_path / "run"), "run.json")["fingerprint"]["mask_size"] == "model"
 
 
 def test_a_run_of_which_nothing_was_scored_fails_the_gate(tiny_bundle: Bundle, tmp_path: Path) -> None:
@@ -155,7 +156,11 @@ def test_an_interrupted_run_is_resumed_by_the_same_command(
 ) -> None:
     words = ["score", *_long_job(tiny_bundle, tmp_path)]
     with subprocess.Popen(
-        [sys.executable, "-m", "jobs.fsf", *words], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "fsf_core.cli", *words],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as job:
         wait_for(lambda: len(list((tmp_path / "run" / "receipts").glob("*.arrow"))) >= 3, seconds=120)
         job.send_signal(number)
@@ -164,14 +169,14 @@ def test_an_interrupted_run_is_resumed_by_the_same_command(
     assert job.returncode == code, said
     assert "same command again" in said
     assert not (tmp_path / "run" / "_SUCCESS").exists()
-    kept = sum(receipt.units.num_rows for receipt in run.receipts(str(tmp_path / "run")))
+    kept = sum(receipt.units.num_rows for receipt in runs.receipts(str(tmp_path / "run")))
     assert 0 < kept < ITEMS
     done = fsf(*words)
     assert done.returncode == 0, done.stderr
     summary = last_json(done.stdout)
     assert summary["resumed_items"] >= kept
     assert summary["frames"] == ITEMS
-    assert run.verify(str(tmp_path / "run")) == []
+    assert runs.verify(str(tmp_path / "run")) == []
 
 
 def test_a_job_on_this_machine_starts_no_processes_but_those_that_it_needs(tiny_bundle: Bundle, tmp_path: Path) -> None:
@@ -195,7 +200,7 @@ def test_a_job_on_this_machine_starts_no_processes_but_those_that_it_needs(tiny_
 def test_inspect_prints_the_table_and_draws_the_picture(tiny_bundle: Bundle, pictures: Path, tmp_path: Path) -> None:
     fsf("score", "--bundle", tiny_bundle.uri, "--manifest", str(pictures), "--out", str(tmp_path / "run"))
     whole = fsf("inspect", str(tmp_path / "run"))
-    item = run.read_table(str(tmp_path / "run"), "masks", columns=["item_id"]).column("item_id")[0].as_py()
+    item = runs.read_table(str(tmp_path / "run"), "masks", columns=["item_id"]).column("item_id")[0].as_py()
     one = fsf("inspect", str(tmp_path / "run"), item, "--png", str(tmp_path / "look.png"))
 
     assert whole.returncode == one.returncode == 0, whole.stderr + one.stderr
@@ -263,7 +268,7 @@ def test_ray_job_submit_runs_the_same_job(head: str, tiny_bundle: Bundle, pictur
 
     assert (status, code) == (JobStatus.SUCCEEDED, 0), said
     assert '"failures": {"DecodeError": 1}' in said
-    assert run.verify(str(tmp_path / "run")) == []
+    assert runs.verify(str(tmp_path / "run")) == []
 
 
 def test_ray_job_submit_reports_a_wrong_command(head: str, tiny_bundle: Bundle, tmp_path: Path) -> None:
@@ -282,14 +287,14 @@ def test_a_stopped_job_leaves_a_run_that_the_same_command_ends(head: str, tiny_b
     wait_for(lambda: len(list((tmp_path / "run" / "receipts").glob("*.arrow"))) >= 3, seconds=120)
     client.stop_job(job)
     wait_for(lambda: client.get_job_status(job).is_terminal(), seconds=60)
-    kept = sum(receipt.units.num_rows for receipt in run.receipts(str(tmp_path / "run")))
+    kept = sum(receipt.units.num_rows for receipt in runs.receipts(str(tmp_path / "run")))
 
     assert client.get_job_status(job) == JobStatus.STOPPED
     assert 0 < kept < ITEMS
     status, code, said = _submit(head, *words)
     assert (status, code) == (JobStatus.SUCCEEDED, 0), said
     assert last_json(said)["frames"] == ITEMS
-    assert run.verify(str(tmp_path / "run")) == []
+    assert runs.verify(str(tmp_path / "run")) == []
 
 
 def test_more_actors_than_fit_are_refused_at_once(

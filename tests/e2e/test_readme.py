@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from fsf_core.demo import model, oranges
-from tests import docs
+from tests.support import docs
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 
 
 def test_tables_and_options_are_those_of_the_code() -> None:
-    assert docs.rendered(README) == README, "run `python -m tests.docs`"
+    assert docs.rendered(README) == README, "run `python -m tests.support.docs`"
 
 
 def test_every_promise_names_a_test_that_exists() -> None:

@@ -13,8 +13,8 @@ from fsf_core.score.cluster import resources  # isort: split
 
 import ray
 
-from fsf_core.score import lean, silent_agent
-from tests.processes import wait_for
+from fsf_core.score.local_ray import dashboard_agent_stub, patches
+from tests.support.processes import wait_for
 
 pytestmark = pytest.mark.usefixtures("ray_here")
 
@@ -58,8 +58,8 @@ def test_ray_is_lean_for_a_while_where_its_version_is_known(
 
     monkeypatch.setattr(ray, "__version__", version)
     for lean_one, holder, name in (
-        (lean.lean_node, Node, "start_api_server"),
-        (lean.lean_data, stats, "get_or_create_stats_actor"),
+        (patches.lean_node, Node, "start_api_server"),
+        (patches.lean_data, stats, "get_or_create_stats_actor"),
     ):
         theirs = getattr(holder, name)
         with lean_one():
@@ -68,12 +68,20 @@ def test_ray_is_lean_for_a_while_where_its_version_is_known(
 
 
 def test_the_agent_of_ours_writes_what_a_node_waits_for_and_ends_with_it(tmp_path: Path) -> None:
-    words = [sys.executable, "-I", "-S", silent_agent.__file__, f"--session-dir={tmp_path}", "--node-id=f00d", "--head"]
+    words = [
+        sys.executable,
+        "-I",
+        "-S",
+        dashboard_agent_stub.__file__,
+        f"--session-dir={tmp_path}",
+        "--node-id=f00d",
+        "--head",
+    ]
     starting = ["sh", "-c", '"$@" & echo $!; wait', "sh", *words]
     with subprocess.Popen(starting, stdout=subprocess.PIPE, text=True) as node:
         assert node.stdout
         agent = psutil.Process(int(node.stdout.readline()))
-        files = [tmp_path / f"{port}_f00d" for port in silent_agent.PORTS]
+        files = [tmp_path / f"{port}_f00d" for port in dashboard_agent_stub.PORTS]
         wait_for(lambda: all(file.exists() for file in files), seconds=30)
 
         assert {file.read_text() for file in files} == {"-1"}
@@ -83,7 +91,7 @@ def test_the_agent_of_ours_writes_what_a_node_waits_for_and_ends_with_it(tmp_pat
 
 
 def test_ray_datas_loop_wakes_as_soon_as_one_task_is_ready_and_rarely_while_none_is() -> None:
-    ours: Any = lean._Patient()
+    ours: Any = patches._Patient()
 
     def asleep(seconds: float) -> None:
         time.sleep(seconds)
@@ -100,6 +108,6 @@ def test_ray_datas_loop_wakes_as_soon_as_one_task_is_ready_and_rarely_while_none
     ray.cancel(long, force=True)
 
     assert (ready, waiting) == ([short], [long])
-    assert rounds <= 4 + took_s / lean.MOST_S, "after 0.1, 0.3 and 0.7 s, then rarely, and when it was ready"
+    assert rounds <= 4 + took_s / patches.MOST_S, "after 0.1, 0.3 and 0.7 s, then rarely, and when it was ready"
     assert took_s < 10, "not until both are"
     assert ours.ObjectRef is ray.ObjectRef, "the rest is Ray's"

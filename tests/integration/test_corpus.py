@@ -5,16 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from fsf_core import run
-from fsf_core.bundle import Bundle
-from tests import corpus, crashers, ledger
-from tests.processes import fsf
+from fsf_core import runs
+from fsf_core.model.bundle import Bundle
+from tests.support import corpus, crashers, ledger
+from tests.support.processes import fsf
 
 FUZZED = 40
 
 
 @pytest.fixture(scope="module")
-def runs(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def scored(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A run over the good files alone, and one over good and bad."""
     home = tmp_path_factory.mktemp("corpus")
     outs = (home / "good run", home / "mixed run")
@@ -28,20 +28,20 @@ def runs(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> tuple
     return outs
 
 
-def test_every_good_item_is_scored_as_without_the_bad_ones(runs: tuple[Path, Path]) -> None:
-    good, mixed = (ledger.sorted_rows(str(out), "masks", but=("run_id",)) for out in runs)
+def test_every_good_item_is_scored_as_without_the_bad_ones(scored: tuple[Path, Path]) -> None:
+    good, mixed = (ledger.sorted_rows(str(out), "masks", but=("run_id",)) for out in scored)
     among_bad = [row for row in mixed if row["item_id"].startswith("good/")]
 
     assert len(good) >= 100
     assert among_bad == good
 
 
-def test_every_bad_item_is_a_failure_with_a_reason_or_was_still_readable(runs: tuple[Path, Path]) -> None:
-    failures = run.read_table(str(runs[1]), "failures").to_pylist()
+def test_every_bad_item_is_a_failure_with_a_reason_or_was_still_readable(scored: tuple[Path, Path]) -> None:
+    failures = runs.read_table(str(scored[1]), "failures").to_pylist()
     failed = {row["item_id"] for row in failures}
-    scored = {row["item_id"] for row in run.read_table(str(runs[1]), "masks", columns=["item_id"]).to_pylist()}
-    bad = {item for item in failed | scored if item.startswith("bad/")}
-    with (runs[0].parent / "mixed.csv").open(encoding="utf-8") as file:
+    found = {row["item_id"] for row in runs.read_table(str(scored[1]), "masks", columns=["item_id"]).to_pylist()}
+    bad = {item for item in failed | found if item.startswith("bad/")}
+    with (scored[0].parent / "mixed.csv").open(encoding="utf-8") as file:
         listed = {row["id"] for row in csv.DictReader(file) if row["id"].startswith("bad/")}
 
     assert not {item for item in failed if item.startswith("good/")}
@@ -52,5 +52,5 @@ def test_every_bad_item_is_a_failure_with_a_reason_or_was_still_readable(runs: t
         assert row["error_type"] in {"DecodeError", "LimitError", "FetchError", "BrokenVideoError", "CrashError"}, row
 
 
-def test_both_runs_are_whole(runs: tuple[Path, Path]) -> None:
-    assert [run.verify(str(out)) for out in runs] == [[], []]
+def test_both_runs_are_whole(scored: tuple[Path, Path]) -> None:
+    assert [runs.verify(str(out)) for out in scored] == [[], []]

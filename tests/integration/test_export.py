@@ -7,24 +7,24 @@ import numpy as np
 import pytest
 import torch
 
-from fsf_core.bundle import load_bundle, read_model, read_parity
 from fsf_core.errors import BundleError, CheckpointError, ConfigError, OutputError, ParityError
-from fsf_core.export import agreement, convert
+from fsf_core.export import make, precision_parity
 from fsf_core.export.convert import to_onnx
-from fsf_core.export.flow import export
 from fsf_core.export.graph import model_bytes, opset_of
+from fsf_core.export.job import export
 from fsf_core.export.pictures import drawn
 from fsf_core.export.request import Request
-from fsf_core.geometry import PROFILES, fit
-from fsf_core.session import Session
-from tests.tiny_net import build
-from tests.tiny_onnx import tiny_onnx
+from fsf_core.model.bundle import load_bundle, read_model, read_parity
+from fsf_core.model.preprocess import PROFILES, fit
+from fsf_core.model.session import Session
+from tests.support.tiny_net import build
+from tests.support.tiny_onnx import tiny_onnx
 
 PARTS = {
     "classes": ("background", "sunburn", "ulcer", "wind_scarring"),
     "palette": tuple((i, 0, 255 - i) for i in range(256)),
 }
-TINY = PARTS | {"net": "tests.tiny_net:build", "exporter": "torchscript"}
+TINY = PARTS | {"net": "tests.support.tiny_net:build", "exporter": "torchscript"}
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def test_both_forms_answer_as_the_network_does(exported, checkpoint):
 
 
 def test_the_same_request_is_not_exported_twice(exported, checkpoint, monkeypatch):
-    monkeypatch.setattr(convert, "to_onnx", None)  # would fail if it were called
+    monkeypatch.setattr(make, "to_onnx", None)  # would fail if it were called
     again = export(Request(**TINY, checkpoint=checkpoint), out=exported.bundle.uri)
     assert again.reused
     assert again.bundle == exported.bundle
@@ -116,7 +116,7 @@ def test_an_altered_bundle_is_not_reused(checkpoint, tmp_path):
 
 
 def test_a_folder_with_other_files_is_refused_before_anything_is_exported(tmp_path, checkpoint, monkeypatch):
-    monkeypatch.setattr(convert, "to_onnx", None)
+    monkeypatch.setattr(make, "to_onnx", None)
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(OutputError, match=r"already holds thesis\.txt"):
         export(Request(**TINY, checkpoint=checkpoint), out=str(tmp_path))
@@ -146,7 +146,7 @@ def test_the_gate_refuses_a_graph_that_was_damaged_on_the_way_and_leaves_no_bund
         damage(other)
         return to_onnx(other, *args, **options)
 
-    monkeypatch.setattr(convert, "to_onnx", damaging)
+    monkeypatch.setattr(make, "to_onnx", damaging)
     with pytest.raises(ParityError, match="does not answer as the original") as caught:
         export(Request(**TINY), out=str(tmp_path / "bundle"))
     assert caught.value.report.pictures
@@ -160,7 +160,7 @@ def test_the_gate_leaves_an_empty_folder_empty(tmp_path, monkeypatch):
         module.head.weight.data.neg_()
         return model
 
-    monkeypatch.setattr(convert, "to_onnx", opposite)
+    monkeypatch.setattr(make, "to_onnx", opposite)
     with pytest.raises(ParityError):
         export(Request(**TINY), out=str(tmp_path))
     assert files(tmp_path) == []
@@ -177,8 +177,8 @@ def test_a_bundle_holds_the_precisions_asked_for_each_with_its_own_proof(tmp_pat
 
 
 def test_a_precision_that_misses_its_limits_leaves_no_bundle(tmp_path, checkpoint, monkeypatch):
-    strict = agreement.PrecisionLimits(min_mean_iou=1.01, min_class_iou=0, max_differing_share=1)
-    monkeypatch.setitem(agreement.PRECISION_LIMITS, "int8", strict)
+    strict = precision_parity.PrecisionLimits(min_mean_iou=1.01, min_class_iou=0, max_differing_share=1)
+    monkeypatch.setitem(precision_parity.PRECISION_LIMITS, "int8", strict)
     with pytest.raises(ParityError, match=r"int8-plain: the mean IoU.*leave that precision out") as caught:
         export(Request(**TINY, checkpoint=checkpoint, precisions=("int8",)), out=str(tmp_path / "bundle"))
     assert not caught.value.report.passed
@@ -286,6 +286,6 @@ def test_dynamo_raises_a_low_opset_silently_and_we_do_not(capfd):
 
 
 def test_a_network_goes_through_dynamo_gate_and_all(tmp_path):
-    bundle = export(Request(**PARTS, net="tests.tiny_net:build"), out=str(tmp_path / "bundle")).bundle
+    bundle = export(Request(**PARTS, net="tests.support.tiny_net:build"), out=str(tmp_path / "bundle")).bundle
     assert (bundle.origin.exporter, bundle.origin.opset) == ("dynamo", 20)
     assert read_parity(bundle)["passed"] is True

@@ -4,11 +4,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from fsf_core import units
-from fsf_core.bundle import Bundle
-from fsf_core.stages import infer
+from fsf_core.model.bundle import Bundle
+from fsf_core.stages import infer, units
 from fsf_core.stages.infer import Infer
-from fsf_core.units import Frame, Unit
+from fsf_core.stages.units import Frame, Unit
 
 
 @pytest.fixture(scope="module")

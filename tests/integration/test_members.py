@@ -8,11 +8,13 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from fsf_core import geometry, images
-from fsf_core.isolation import ChildLimits, decode_isolated
 from fsf_core.manifest import Manifest, open_manifest
-from fsf_core.stages.decode import DecodeSettings, decode
-from tests import assets, clips
+from fsf_core.media import images
+from fsf_core.model import preprocess
+from fsf_core.stages.decode import decode
+from fsf_core.stages.decode_row import DecodeSettings
+from fsf_core.stages.isolated_decode import ChildLimits, decode_isolated
+from tests.support import assets, clips
 
 
 @pytest.fixture
@@ -24,7 +26,7 @@ def files() -> dict[str, bytes]:
 
 def _settings(manifest: Manifest) -> DecodeSettings:
     return DecodeSettings(
-        profile=geometry.PROFILES["fastsegformer"],
+        profile=preprocess.PROFILES["fastsegformer"],
         limits=images.Limits(),
         extra=manifest.extra,
         segment_frames=8,

@@ -11,20 +11,21 @@ import cv2
 import numpy as np
 import pytest
 
-from fsf_core import render, run, timeline
-from fsf_core.bundle import load_bundle
-from fsf_core.compaction import compact
+from fsf_core import render, runs
 from fsf_core.config import ScoreConfig
 from fsf_core.errors import OutputError
 from fsf_core.export import request as requests
-from fsf_core.export.flow import export
+from fsf_core.export.job import export
 from fsf_core.export.request import RECIPE_VERSION, Request
-from fsf_core.inspect import draw, item_table, run_table
 from fsf_core.masks import voc_colours
-from fsf_core.publication import publish_delta
-from fsf_core.score.films import films_of_run
+from fsf_core.model.bundle import load_bundle
+from fsf_core.report.inspect import draw, item_table, run_table
+from fsf_core.runs import video_stats
+from fsf_core.runs.compaction import compact
+from fsf_core.runs.delta import publish_delta
 from fsf_core.score.job import score
-from tests import ledger
+from fsf_core.score.render import films_of_run
+from tests.support import ledger
 
 pytestmark = pytest.mark.usefixtures("ray_here")
 
@@ -80,7 +81,7 @@ def _config(home: Path, out: str, **options) -> ScoreConfig:
 def test_an_older_run_is_whole(home: Path) -> None:
     out = str(home / "run")
 
-    assert run.verify(out) + timeline.verify(out) + render.verify(out) == []
+    assert runs.verify(out) + video_stats.verify(out) + render.verify(out) == []
 
 
 def test_an_older_run_is_inspected(home: Path) -> None:
@@ -116,7 +117,7 @@ def test_an_older_run_is_resumed_and_its_failures_are_tried_again(home: Path, mo
     assert summary["run_id"] == json.loads((home / "run" / "run.json").read_text())["run_id"]
     after = _rows(home / "run")
     assert [row for row in after["masks"] if row["item_id"] != "broken"] == before["masks"]
-    assert run.verify(str(home / "run")) == []
+    assert runs.verify(str(home / "run")) == []
 
 
 def test_an_older_run_gives_its_results_to_a_new_one(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,9 +164,11 @@ def test_an_older_bundle_is_found_to_be_there_already(home: Path, monkeypatch: p
 
 def test_an_older_bundle_of_a_network_by_import_path_is_exported_again(home: Path) -> None:
     """Its code was hashed together with ours, so nobody can tell whether it changed."""
-    identity = {"network": "tests.tiny_net:build", "recipe": RECIPE_VERSION, "network_code": "abc"}
+    identity = {"network": "tests.support.tiny_net:build", "recipe": RECIPE_VERSION, "network_code": "abc"}
 
-    assert requests.differences(identity, {"network": "tests.tiny_net:build", "code": "def"}) == ["network_code"]
+    assert requests.differences(identity, {"network": "tests.support.tiny_net:build", "code": "def"}) == [
+        "network_code"
+    ]
 
 
 def test_a_bundle_of_another_recipe_is_refused_with_that_reason(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,7 +183,7 @@ def test_the_model_files_are_those_of_this_version_of_the_recipe(source: str, ho
     """Where this fails and the libraries are those of constraints.txt, raise RECIPE_VERSION and add its lines here."""
     parts = {"classes": CLASSES, "palette": voc_colours(4)}
     network = {
-        "net": "tests.tiny_net:build",
+        "net": "tests.support.tiny_net:build",
         "exporter": source,
         "precisions": ("fp16",),
     }  # int8 holds ranges that a processor computed

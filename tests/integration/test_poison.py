@@ -4,17 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from fsf_core import run
-from fsf_core.bundle import Bundle
-from tests import assets, crashers, ledger
-from tests.processes import fsf
+from fsf_core import runs
+from fsf_core.model.bundle import Bundle
+from tests.support import assets, crashers, ledger
+from tests.support.processes import fsf
 
 GOOD = 24
 ITEM_SECONDS = 5
 
 
 @pytest.fixture(scope="module")
-def runs(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict]:
+def scored(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict]:
     """A run over good pictures and a video, and one over the same with every kind of poison among them."""
     home = tmp_path_factory.mktemp("poison")
     clip = crashers.video("chatter", frames=20, at_frame=40)
@@ -44,11 +44,11 @@ def _score(folder: Path, out: Path, bundle: Bundle) -> dict:
         PYTHONPATH=crashers.POISON,
     )  # fmt: skip
     assert code == 0, said
-    return run.read_json(str(out), "summary.json")
+    return runs.read_json(str(out), "summary.json")
 
 
-def test_every_poisonous_item_costs_one_failure_row(runs: tuple[Path, Path, dict]) -> None:
-    rows = run.read_table(str(runs[1]), "failures").to_pylist()
+def test_every_poisonous_item_costs_one_failure_row(scored: tuple[Path, Path, dict]) -> None:
+    rows = runs.read_table(str(scored[1]), "failures").to_pylist()
     lost_segments = ["good/deadly.mkv"] * 2
 
     assert sorted(row["item_id"] for row in rows) == sorted(
@@ -68,14 +68,14 @@ def test_every_poisonous_item_costs_one_failure_row(runs: tuple[Path, Path, dict
         ("good/deadly.mkv", "SIGSEGV"),
     ],
 )
-def test_the_reason_says_how_it_ended(runs: tuple[Path, Path, dict], item: str, says: str) -> None:
-    rows = run.read_table(str(runs[1]), "failures", item_id=item).to_pylist()
+def test_the_reason_says_how_it_ended(scored: tuple[Path, Path, dict], item: str, says: str) -> None:
+    rows = runs.read_table(str(scored[1]), "failures", item_id=item).to_pylist()
 
     assert says in rows[0]["error_message"]
 
 
-def test_good_neighbours_have_the_masks_of_a_run_without_poison(runs: tuple[Path, Path, dict]) -> None:
-    clean, mixed, _ = runs
+def test_good_neighbours_have_the_masks_of_a_run_without_poison(scored: tuple[Path, Path, dict]) -> None:
+    clean, mixed, _ = scored
     differ = ("uri", "run_id", "item_version")  # the same bytes in two files
     wanted = ledger.sorted_rows(str(clean), "masks", but=differ)
     bad = {"good/deadly.mkv", "good/loud.png"}
@@ -85,15 +85,15 @@ def test_good_neighbours_have_the_masks_of_a_run_without_poison(runs: tuple[Path
     assert found == wanted
 
 
-def test_a_poisonous_video_keeps_the_segments_before_its_end(runs: tuple[Path, Path, dict]) -> None:
-    frames = run.read_table(str(runs[1]), "masks", item_id="good/deadly.mkv").column("frame_index").to_pylist()
+def test_a_poisonous_video_keeps_the_segments_before_its_end(scored: tuple[Path, Path, dict]) -> None:
+    frames = runs.read_table(str(scored[1]), "masks", item_id="good/deadly.mkv").column("frame_index").to_pylist()
 
     assert sorted(frames) == list(range(8))
 
 
-def test_the_run_ends_whole(runs: tuple[Path, Path, dict]) -> None:
-    _, mixed, summary = runs
+def test_the_run_ends_whole(scored: tuple[Path, Path, dict]) -> None:
+    _, mixed, summary = scored
 
     assert summary["items"]["failed"] == len(crashers.DEADLY) + 1
     assert summary["items"]["total"] == GOOD + 1 + len(crashers.DEADLY) + 2
-    assert run.verify(str(mixed)) == []
+    assert runs.verify(str(mixed)) == []

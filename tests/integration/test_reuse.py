@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from fsf_core import run
-from fsf_core.bundle import Bundle
+from fsf_core import runs
 from fsf_core.config import ScoreConfig
 from fsf_core.errors import ConfigError, OutputError
+from fsf_core.model.bundle import Bundle
 from fsf_core.score.job import score
-from tests import assets, clips, ledger
+from tests.support import assets, clips, ledger
 
 pytestmark = pytest.mark.usefixtures("ray_here")
 
@@ -57,7 +57,7 @@ def test_what_did_not_change_is_carried_and_the_tables_are_those_of_a_run_withou
     assert _rows(tmp_path / "two") == _rows(tmp_path / "afresh")
     for name in ("class_stats", "failures"):
         assert ledger.sorted_rows(str(tmp_path / "two"), name) == ledger.sorted_rows(str(tmp_path / "afresh"), name)
-    assert run.verify(str(tmp_path / "two")) == []
+    assert runs.verify(str(tmp_path / "two")) == []
     overlays = [sorted(path.name for path in (tmp_path / out / "overlays").iterdir()) for out in ("two", "afresh")]
     assert overlays[0] == overlays[1]
 

@@ -11,18 +11,18 @@ import duckdb
 import numpy as np
 import pytest
 
-from fsf_core import masks, run
-from fsf_core.bundle import Bundle, read_model
+from fsf_core import masks, runs
 from fsf_core.config import ScoreConfig
 from fsf_core.errors import BundleError, ManifestError, OutputError, ProviderError
-from fsf_core.export.flow import export
+from fsf_core.export.job import export
 from fsf_core.export.request import Request
+from fsf_core.model.bundle import Bundle, read_model
+from fsf_core.model.session import Session
 from fsf_core.score import pipeline, plan
 from fsf_core.score.job import score
-from fsf_core.session import Session
 from fsf_core.stages.infer import Infer
-from tests import assets, clips
-from tests.apart import as_beside_a_gpu
+from tests.support import assets, clips
+from tests.support.apart import as_beside_a_gpu
 
 pytestmark = pytest.mark.usefixtures("ray_here")
 
@@ -68,7 +68,7 @@ def test_stages_as_tasks_of_their_own_as_beside_a_gpu_find_the_same(
 
     for name in ("masks", "class_stats", "failures"):
         ours, theirs = (
-            run.read_table(out, name).drop_columns(["run_id"] if name == "masks" else [])
+            runs.read_table(out, name).drop_columns(["run_id"] if name == "masks" else [])
             for out in (str(finished[0]), config.out)
         )
         keys = [(key, "ascending") for key in ("item_id", "frame_index", "class_id") if key in ours.column_names]
@@ -111,7 +111,7 @@ def test_beside_a_gpu_two_calls_of_one_model_overlap(
 def test_units_of_a_model_of_many_classes_are_as_short_as_its_answers_are_large(tmp_path: Path) -> None:
     classes = tuple(f"class_{number}" for number in range(100))  # 20 MB of logits a frame, and 256 MB have room
     request = Request(
-        net="tests.tiny_net:build", classes=classes, palette=masks.voc_colours(100), exporter="torchscript"
+        net="tests.support.tiny_net:build", classes=classes, palette=masks.voc_colours(100), exporter="torchscript"
     )
     bundle = export(request, out=str(tmp_path / "bundle")).bundle
     (tmp_path / "clip.mp4").write_bytes(clips.clip(frames=30))
@@ -119,15 +119,15 @@ def test_units_of_a_model_of_many_classes_are_as_short_as_its_answers_are_large(
     summary = score(ScoreConfig(bundle=bundle.uri, manifest=str(tmp_path / "clip.mp4"), out=out, provider="cpu"))
 
     assert summary["frames"] == 30
-    units = [frames for receipt in run.receipts(out) for frames in receipt.units.column("frames").to_pylist()]
+    units = [frames for receipt in runs.receipts(out) for frames in receipt.units.column("frames").to_pylist()]
     assert sorted(units) == [4, 13, 13]
 
 
 def test_every_item_ends_as_frames_or_as_a_failure(finished: tuple[Path, dict], folder: Path) -> None:
     out, summary = finished
     listed = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file() or path.is_symlink()}
-    scored = set(run.read_table(str(out), "masks").column("item_id").to_pylist())
-    failed = set(run.read_table(str(out), "failures").column("item_id").to_pylist())
+    scored = set(runs.read_table(str(out), "masks").column("item_id").to_pylist())
+    failed = set(runs.read_table(str(out), "failures").column("item_id").to_pylist())
 
     assert summary["items"]["total"] == len(scored | failed)
     assert scored | failed <= listed
@@ -137,7 +137,7 @@ def test_every_item_ends_as_frames_or_as_a_failure(finished: tuple[Path, dict], 
 
 
 def test_failures_say_stage_type_and_reason(finished: tuple[Path, dict]) -> None:
-    rows = run.read_table(str(finished[0]), "failures").to_pylist()
+    rows = runs.read_table(str(finished[0]), "failures").to_pylist()
 
     assert {row["stage"] for row in rows} == {"decode"}
     assert {row["error_type"] for row in rows} <= {"DecodeError", "LimitError", "FetchError", "BrokenVideoError"}
@@ -145,7 +145,7 @@ def test_failures_say_stage_type_and_reason(finished: tuple[Path, dict]) -> None
 
 
 def test_masks_equal_the_seeds_path(finished: tuple[Path, dict], folder: Path, tiny_bundle: Bundle) -> None:
-    rows = run.read_table(str(finished[0]), "masks").to_pylist()
+    rows = runs.read_table(str(finished[0]), "masks").to_pylist()
     differing = total = 0
     for row in rows:
         if row["pts_s"] is not None:
@@ -161,7 +161,7 @@ def test_masks_equal_the_seeds_path(finished: tuple[Path, dict], folder: Path, t
 
 
 def test_video_frames_are_numbered_and_timed_as_in_the_file(finished: tuple[Path, dict], folder: Path) -> None:
-    rows = run.read_table(str(finished[0]), "masks", item_id="clip.mp4").sort_by("frame_index")
+    rows = runs.read_table(str(finished[0]), "masks", item_id="clip.mp4").sort_by("frame_index")
 
     assert rows.column("frame_index").to_pylist() == list(range(30))
     assert np.all(np.diff(rows.column("pts_s").to_numpy()) > 0)
@@ -190,7 +190,7 @@ def test_tables_open_in_duckdb_without_this_code(finished: tuple[Path, dict]) ->
 def test_a_finished_run_is_whole_and_marked(finished: tuple[Path, dict]) -> None:
     out, summary = finished
 
-    assert run.verify(str(out)) == []
+    assert runs.verify(str(out)) == []
     assert (out / "_SUCCESS").exists()
     assert json.loads((out / "summary.json").read_text()) == summary
 
@@ -199,15 +199,15 @@ def test_the_same_command_again_tries_the_failures_only(
     finished: tuple[Path, dict], folder: Path, tiny_bundle: Bundle
 ) -> None:
     out, first = finished
-    receipts = {r.part for r in run.receipts(str(out)) if not r.failed_units}
+    receipts = {r.part for r in runs.receipts(str(out)) if not r.failed_units}
     again = score(
         ScoreConfig(bundle=tiny_bundle.uri, manifest=str(folder), out=str(out), provider="cpu", segment_frames=8)
     )
 
-    assert receipts <= {r.part for r in run.receipts(str(out))}
+    assert receipts <= {r.part for r in runs.receipts(str(out))}
     assert again["resumed_items"] == first["items"]["scored"]
     assert again["items"] == first["items"]
-    assert set(run.read_table(str(out), "failures").column("attempts").to_pylist()) == {2}
+    assert set(runs.read_table(str(out), "failures").column("attempts").to_pylist()) == {2}
 
 
 def test_pass_through_columns_reach_the_masks_with_their_types(tiny_bundle: Bundle, tmp_path: Path) -> None:
@@ -264,7 +264,7 @@ def test_an_empty_folder_stops_before_ray_starts(tiny_bundle: Bundle, tmp_path: 
 
 @pytest.mark.parametrize("provider", ["cuda", "tensorrt"])
 def test_a_gpu_that_is_not_there_is_an_error(provider: str, tiny_bundle: Bundle, folder: Path, tmp_path: Path) -> None:
-    from fsf_core.session import cuda_devices
+    from fsf_core.model.session import cuda_devices
 
     if cuda_devices()[0]:
         pytest.skip("this machine has a GPU")
@@ -293,12 +293,12 @@ def test_a_night_has_a_folder_of_its_own_and_few_files(tiny_bundle: Bundle, fold
 
     assert summary["out"] == str(out).replace("{date:%Y}", f"{dt.datetime.now(dt.UTC):%Y}")
     assert summary["joined_parts"] > 1
-    assert len([*run.receipts(summary["out"])]) == 1 < len([*run.receipts(small["out"])])
-    assert run.verify(summary["out"]) == []
+    assert len([*runs.receipts(summary["out"])]) == 1 < len([*runs.receipts(small["out"])])
+    assert runs.verify(summary["out"]) == []
     assert (summary["items"], summary["classes"]) == (small["items"], small["classes"])
     with pytest.raises(OutputError, match="selection"):
         score(ScoreConfig(out=summary["out"], **{**words, "limit": 11}))
 
 
 def _rows(out: Path, table: str) -> list[dict]:
-    return run.read_table(str(out), table).to_pylist()
+    return runs.read_table(str(out), table).to_pylist()

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from fsf_core import run
-from fsf_core.bundle import Bundle
+from fsf_core import runs
 from fsf_core.config import ScoreConfig
+from fsf_core.model.bundle import Bundle
 from fsf_core.score.job import score
-from tests import clips, ledger
-from tests.processes import fsf
+from tests.support import clips, ledger
+from tests.support.processes import fsf
 
 pytestmark = pytest.mark.usefixtures("ray_here")
 
@@ -43,7 +43,7 @@ def _tables(out: Path) -> dict[str, list[dict]]:
         "masks": ledger.sorted_rows(str(out), "masks", but=("run_id", "uri")),
         "class_stats": ledger.sorted_rows(str(out), "class_stats"),
         "failures": sorted(
-            run.read_table(str(out), "failures").drop_columns(["uri"]).to_pylist(),
+            runs.read_table(str(out), "failures").drop_columns(["uri"]).to_pylist(),
             key=lambda row: str(sorted(row.items(), key=str)),
         ),
     }
@@ -65,8 +65,8 @@ def many_tasks(folder: Path, tiny_bundle: Bundle, tmp_path_factory: pytest.TempP
 
 def test_a_video_over_several_tasks_has_the_tables_of_one_task(one_task: Path, many_tasks: Path) -> None:
     assert _tables(many_tasks) == _tables(one_task)
-    assert run.verify(str(many_tasks)) == []
-    frames = run.read_table(str(many_tasks), "masks", item_id="whole").sort_by("frame_index")
+    assert runs.verify(str(many_tasks)) == []
+    frames = runs.read_table(str(many_tasks), "masks", item_id="whole").sort_by("frame_index")
     assert frames.column("frame_index").to_pylist() == list(range(FRAMES))
 
 
@@ -93,7 +93,7 @@ def test_a_video_that_was_partly_done_is_finished_by_the_same_command(
 
     found, expected = _tables(tmp_path / "run"), _tables(many_tasks)
     assert [found["masks"], found["class_stats"]] == [expected["masks"], expected["class_stats"]]
-    assert run.verify(str(tmp_path / "run")) == []
+    assert runs.verify(str(tmp_path / "run")) == []
 
 
 def test_sampled_frames_have_the_numbers_times_and_masks_that_they_have_among_all(

@@ -13,11 +13,12 @@ import fsspec
 import pytest
 from deltalake import DeltaTable
 
-from fsf_core import lease, publication, run, storage
-from fsf_core.bundle import Bundle
+from fsf_core import runs, storage
+from fsf_core.cli.app import main
 from fsf_core.errors import FetchError, OutputError, StorageError
-from jobs.fsf import main
-from tests import assets, clips, faulty, ledger, processes, stores
+from fsf_core.model.bundle import Bundle
+from fsf_core.runs import delta, lease
+from tests.support import assets, clips, faulty, ledger, processes, stores
 
 IMAGES = 24
 
@@ -89,7 +90,7 @@ def _score(home: str, out: str, *more: str, **environment: str) -> None:
 def _tables(out: str) -> dict[str, list[dict[str, Any]]]:
     """All rows but what tells one run, and where it was read, from another."""
     masks = ledger.sorted_rows(out, "masks", but=("run_id", "uri", "item_sha256", "item_version"))
-    failed = {(row["item_id"], row["error_type"]) for row in run.read_table(out, "failures").to_pylist()}
+    failed = {(row["item_id"], row["error_type"]) for row in runs.read_table(out, "failures").to_pylist()}
     return {"masks": masks, "class_stats": ledger.sorted_rows(out, "class_stats"), "failed": sorted(failed)}
 
 
@@ -112,14 +113,14 @@ def test_the_whole_job_in_a_bucket_gives_the_tables_of_the_disk(kind, home, on_d
 
         _score(storage.join(store.bucket, "home"), out, **store.environment)
 
-        assert run.read_json(out, "summary.json")["items"] == {
+        assert runs.read_json(out, "summary.json")["items"] == {
             "total": IMAGES + 3,
             "scored": IMAGES + 1,
             "failed": 2,
             "not_in_manifest": 0,
         }
         assert _tables(out) == on_disk
-        assert run.verify(out) == []
+        assert runs.verify(out) == []
         assert main(["inspect", out, "000"]) == 0
         assert not storage.list_names(out, ".lease")
 
@@ -224,7 +225,7 @@ def test_a_store_that_fails_at_every_tenth_request_costs_time_and_no_item(seawee
 
 
 def test_a_store_that_only_throttles_is_said_to_throttle(seaweed, reached, monkeypatch):
-    monkeypatch.setattr("fsf_core.patience.PATIENCE_S", 2.0)
+    monkeypatch.setattr("fsf_core.storage.retry.PATIENCE_S", 2.0)
     with faulty.in_front_of(seaweed.port) as proxy:
         reached(seaweed.environment | {"AWS_ENDPOINT_URL": proxy.url})
         proxy.slow_down_always = True
@@ -305,7 +306,7 @@ def test_a_killed_job_is_resumed_on_the_bucket_by_the_same_command(seaweed, home
 
     assert code == 0, said
     assert _tables("s3://data/killed/run") == on_disk
-    assert run.verify("s3://data/killed/run") == []
+    assert runs.verify("s3://data/killed/run") == []
 
 
 # --- tables that many runs share ---
@@ -314,10 +315,10 @@ def test_a_killed_job_is_resumed_on_the_bucket_by_the_same_command(seaweed, home
 def test_a_run_on_disk_becomes_rows_of_delta_tables_in_a_bucket_in_one_commit_each(seaweed, reached, tmp_path):
     reached(seaweed.environment)
     night = str(tmp_path / "night")
-    with run.open_run(night, fingerprint={}, details={}):
+    with runs.open_run(night, fingerprint={}, details={}):
         ledger.commit(night, ledger.image("a"), ledger.image("b"))
     folder = storage.join(seaweed.bucket, "shared")
-    first, second = (publication.publish_delta(night, folder) for _ in range(2))
+    first, second = (delta.publish_delta(night, folder) for _ in range(2))
 
     options = {"allow_http": "true"}
     masks = DeltaTable(storage.join(folder, "masks"), storage_options=options).to_pyarrow_table()

@@ -26,14 +26,17 @@ def test_imports_point_downward_and_doors_stay_single() -> None:
 
 
 def test_scoring_loads_neither_torch_nor_onnx() -> None:
-    code = "import sys, fsf_core.score.job, jobs.score; print([m for m in ('torch', 'onnx') if m in sys.modules])"
+    modules = "fsf_core.score.job, fsf_core.cli.score, jobs.score"
+    code = f"import sys, {modules}; print([m for m in ('torch', 'onnx') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=HOME.parent, capture_output=True, text=True, check=True)
 
     assert done.stdout.strip() == "[]"
 
 
 def test_help_answers_without_loading_ray() -> None:
-    code = "import sys, jobs.fsf as f; f.main(['score', '--help']); print('ray' in sys.modules, file=sys.stderr)"
+    code = (
+        "import sys, fsf_core.cli.app as f; f.main(['score', '--help']); print('ray' in sys.modules, file=sys.stderr)"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=HOME.parent, capture_output=True, text=True, check=True)
 
     assert done.stderr.strip() == "False"

@@ -12,8 +12,8 @@ from cyclopts.config import Env, Yaml
 from fsf_core import config as configs
 from fsf_core.config import ExportConfig, InspectConfig, ScoreConfig
 from fsf_core.errors import ConfigError
+from fsf_core.media.video import EVERY_FRAME, Sampling
 from fsf_core.storage import SCHEMES
-from fsf_core.video import EVERY_FRAME, Sampling
 
 JOB = {"manifest": "photos", "out": "runs/today"}
 GIVEN = ["--manifest", "photos", "--out", "runs/today", "--bundle", "bundles/oranges"]

@@ -1,0 +1,29 @@
+"""The job beside its own model: how much of the bare session's speed is left, here and on your pictures.
+
+fsf bench --bundle bundles/oranges --manifest photos/ --frames 1000
+
+Scores the first items of the manifest into a folder that is thrown away, then runs the bare ONNX Runtime session with
+the same model, batch, threads and number of processes on inputs that lie ready. Runs on this machine only.
+The last line on stdout is the comparison as one JSON document.
+"""
+
+import dataclasses
+
+from fsf_core.config import BenchConfig
+
+
+def run(config: BenchConfig) -> int:
+    """Measure and report; returns the exit code."""
+    from fsf_core.bench import measure
+    from fsf_core.cli.app import print_json
+
+    found = measure(config)
+    print(f"{found.frames} frames, {found.sessions} sessions on {found.provider}, {config.precision}")
+    for name, rate in (
+        ("bare session", found.bare_frames_per_s),
+        ("job, in steady state", found.steady_frames_per_s),
+        ("job, start included", found.whole_frames_per_s),
+    ):
+        print(f"  {name:<22}{rate:10.2f} frames/s{rate / found.bare_frames_per_s:8.2f}")
+    print_json(dataclasses.asdict(found) | {"efficiency": found.efficiency})
+    return 0

@@ -1,0 +1,28 @@
+"""Look at a run: the count table of an item or of all, and the picture with its classes drawn over it.
+
+fsf inspect runs/today
+fsf inspect runs/today img236.jpg --png look.png
+"""
+
+from fsf_core.config import InspectConfig
+from fsf_core.errors import ConfigError
+
+
+def run(run_folder: str, item: str | None, config: InspectConfig) -> int:
+    """Print and draw; returns the exit code."""
+    from fsf_core import storage
+    from fsf_core.report.inspect import draw, find_item, item_table, run_table
+
+    folder = storage.absolute(run_folder)
+    if item is None and config.png is None:
+        print(run_table(folder))
+        return 0
+    item_id = find_item(folder, item)
+    print(item_table(folder, item_id, frame_index=config.frame))
+    if config.png is not None:
+        if not config.png.lower().endswith(".png"):
+            raise ConfigError(f"--png is {config.png!r}, expected a name that ends in .png")
+        drawn = draw(folder, item_id, frame_index=config.frame, clear_background=config.clear_background)
+        storage.write_bytes(storage.absolute(config.png), drawn.png)
+        print(f"wrote {config.png} ({drawn.width_px}×{drawn.height_px}, frame {drawn.frame_index})")
+    return 0

@@ -1,0 +1,95 @@
+"""The gate of the smaller precisions: does the model in float16 or int8 still see what the network sees?
+
+They cannot equal the original, so pixels that differ are counted by class: background fills most pictures, and the
+share of equal pixels stays high while a small class is lost. Knows the limits of agreement. Knows no torch and writes
+nothing.
+"""
+
+# K classes, H×W pixels
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fsf_core.export.parity import PrecisionLimits, PrecisionParity
+from fsf_core.export.pictures import Picture
+from fsf_core.export.verify import Reference, class_probabilities
+from fsf_core.model.preprocess import Profile, fit, normalise
+from fsf_core.model.session import Session
+
+
+def judge(
+    reference: Reference,
+    session: Session,
+    *,
+    variant: str,
+    limits: PrecisionLimits,
+    profile: Profile,
+    num_classes: int,
+    pictures: Sequence[Picture],
+) -> PrecisionParity:
+    """Compare one form of the model, plain or fused, with the original on every picture at its own size.
+
+    Args:
+        reference: the original network.
+        session: the form.
+        variant: its name in the bundle.
+        limits: how far it may stray.
+        profile: how a picture becomes the network's input.
+        num_classes: how many classes the bundle names.
+        pictures: the evidence, at least one.
+    """
+    assert pictures, "no evidence, no verdict"
+    confusion_KK = np.zeros((num_classes, num_classes), np.int64)
+    differing: dict[str, float] = {}
+    for picture in pictures:
+        height_px, width_px = picture.image_HWC.shape[:2]
+        frames_1HWC = fit(picture.image_HWC, profile)[None]
+        input_1CHW = normalise(frames_1HWC, profile.levels())
+        expected_HW = _class_map(reference(input_1CHW)[0], picture, profile)
+        if session.fused:
+            found_HW = session.run_fused(frames_1HWC, height_px=height_px, width_px=width_px)[0][0].astype(np.intp)
+        else:
+            found_HW = _class_map(session.run(input_1CHW)[0], picture, profile)
+        pairs = np.bincount((expected_HW * num_classes + found_HW).ravel(), minlength=num_classes**2)
+        confusion_KK += pairs.reshape(num_classes, num_classes)
+        differing[picture.name] = float((expected_HW != found_HW).mean())
+    worst = max(differing, key=differing.__getitem__)
+    return _verdict(variant, _ious(confusion_KK), worst, differing[worst], limits)
+
+
+def _class_map(logits_KHW: NDArray[np.float32], picture: Picture, profile: Profile) -> NDArray[np.intp]:
+    height_px, width_px = picture.image_HWC.shape[:2]
+    scores_KHW = class_probabilities(logits_KHW, height_px=height_px, width_px=width_px, profile=profile)
+    return np.asarray(scores_KHW.argmax(axis=0), np.intp)
+
+
+def _ious(confusion_KK: NDArray[np.int64]) -> tuple[float | None, ...]:
+    same_K = np.diag(confusion_KK)
+    either_K = confusion_KK.sum(0) + confusion_KK.sum(1) - same_K
+    return tuple(float(s / e) if e else None for s, e in zip(same_K.tolist(), either_K.tolist(), strict=True))
+
+
+def _verdict(
+    variant: str, ious_K: tuple[float | None, ...], worst: str, share: float, limits: PrecisionLimits
+) -> PrecisionParity:
+    seen = {index: iou for index, iou in enumerate(ious_K) if iou is not None}
+    mean_iou = sum(seen.values()) / len(seen)
+    weakest = min(seen, key=seen.__getitem__)
+    reason = ""
+    if mean_iou < limits.min_mean_iou:
+        reason = f"the mean IoU with the original is {mean_iou:.3f}, expected at least {limits.min_mean_iou:g}"
+    elif seen[weakest] < limits.min_class_iou:
+        reason = f"class {weakest} keeps an IoU of {seen[weakest]:.3f}, expected at least {limits.min_class_iou:g}"
+    elif share > limits.max_differing_share:
+        reason = f"{share:.2%} of the pixels of {worst} differ, expected at most {limits.max_differing_share:.0%}"
+    return PrecisionParity(
+        variant=variant,
+        mean_iou=mean_iou,
+        class_iou=ious_K,
+        worst_differing_share=share,
+        worst_picture=worst,
+        limits=limits,
+        miss=reason and f"{variant}: {reason}",
+    )

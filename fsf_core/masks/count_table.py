@@ -1,0 +1,17 @@
+"""The table of pixels and shares per class that FastSegFormer's tools print."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def count_table(class_names: Sequence[str], pixels_K: NDArray[np.int64]) -> str:
+    """The table of pixels and share per class that FastSegFormer's tools print, classes that occur only."""
+    rule = "-" * 63
+    total_px = int(pixels_K.sum())
+    lines = [rule, "|%25s | %15s | %15s|" % ("Key", "Value", "Ratio"), rule]  # noqa: UP031 # the format is the contract
+    for name, pixels in zip(class_names, pixels_K.tolist(), strict=True):
+        if pixels > 0:
+            lines += ["|%25s | %15s | %14.2f%%|" % (name, pixels, 100 * pixels / total_px), rule]  # noqa: UP031 # as above
+    return "\n".join(lines)

@@ -1,0 +1,10 @@
+"""Bytes to pixels: what a picture's bytes are, how large it says it is, and its 8-bit BGR pixels.
+
+Knows formats and how they break. Knows no files, no URIs, no network, no model.
+"""
+
+from fsf_core.media.images.decode import Limits, decode_bgr
+from fsf_core.media.images.headers import ImageHeader, read_header
+from fsf_core.media.images.kinds import sniff
+
+__all__ = ["ImageHeader", "Limits", "decode_bgr", "read_header", "sniff"]

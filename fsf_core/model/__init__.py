@@ -1,0 +1,1 @@
+"""What is run and on what: bundles, sessions, preprocessing."""

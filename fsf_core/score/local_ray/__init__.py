@@ -1,0 +1,1 @@
+"""Ray on this machine alone, without what only clusters need."""

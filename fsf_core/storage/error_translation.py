@@ -1,0 +1,71 @@
+"""What the operating system and the stores raise, as FetchError or StorageError with what to do about it.
+
+Knows errors; opens nothing.
+"""
+
+import contextlib
+from collections.abc import Iterator
+
+from fsf_core.errors import FetchError, FSFError, StorageError
+from fsf_core.storage import retry
+from fsf_core.storage.uris import OBJECT_STORES, is_local, redact, scheme, secrets_of
+
+
+@contextlib.contextmanager
+def as_fetch_error(uri: str) -> Iterator[None]:
+    """Turn what the operating system or a store says into a FetchError that says what to do."""
+    try:
+        yield
+    except FetchError:
+        raise
+    except StorageError as error:
+        raise FetchError(str(error)) from error
+    except retry.OutOfPatienceError as error:
+        raise FetchError(f"{redact(uri)} cannot be read: {message_of(error, uri)}; {hint_for(error, uri)}") from error
+    except FileNotFoundError as error:
+        # fsspec says so of web servers that answer anything but the file; the cause tells.
+        on_web = error.__cause__ and scheme(uri) in {"http", "https"}
+        found = f"cannot be fetched ({message_of(error.__cause__, uri)})" if on_web else "does not exist"
+        do = hint_for(error, uri) if not is_local(uri) and retry.reason(error) == "bucket" else ""
+        raise FetchError(f"{redact(uri)} {found}; {do or 'correct the address or restore the file'}") from error
+    except PermissionError as error:
+        do = "grant read access" if is_local(uri) else hint_for(error, uri)
+        raise FetchError(f"{redact(uri)} may not be read: {message_of(error, uri)}; {do}") from error
+    except Exception as error:
+        # Every store has exceptions of its own, few of them OSErrors.
+        do = hint_for(error, uri) or "check the address and the store, then start again"
+        raise FetchError(f"{redact(uri)} cannot be read: {describe(error, uri)}; {do}") from error
+
+
+@contextlib.contextmanager
+def as_storage_error(uri: str, asked: str) -> Iterator[None]:
+    """Turn what the operating system or a store says into a StorageError."""
+    try:
+        yield
+    except FSFError:
+        raise
+    except Exception as error:
+        do = ("" if is_local(uri) else hint_for(error, uri)) or "check the address, the rights and the free space"
+        if isinstance(error, FileNotFoundError) and scheme(uri) in OBJECT_STORES:
+            do = "create the bucket, or correct its name"  # nothing else can be missing there
+        raise StorageError(f"{redact(uri)} cannot be {asked}: {describe(error, uri)}; {do}") from error
+
+
+def hint_for(error: Exception, uri: str) -> str:
+    """Return what to do about an error of a store, or the empty string where nothing special is known."""
+    return retry.remedy(error, scheme(uri))
+
+
+def describe(error: Exception, uri: str) -> str:
+    """What kind of error it is, and its words, without secrets."""
+    if isinstance(error, retry.OutOfPatienceError):
+        return message_of(error, uri)
+    return f"{type(error).__name__}: {message_of(error, uri)}"
+
+
+def message_of(error: BaseException | None, uri: str) -> str:
+    """The words of an error, without the secrets of the URI: libraries show pieces of it that look like none."""
+    words = str(error).partition("\nRequestId:")[0]  # Azure goes on with a page of XML
+    for secret in secrets_of(uri):
+        words = words.replace(secret, "***")
+    return redact(words)

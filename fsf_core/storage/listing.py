@@ -1,0 +1,172 @@
+"""What is there: files below a folder, names, patterns, and whether a store knows us at all."""
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from fsf_core.errors import StorageError
+from fsf_core.storage import retry
+from fsf_core.storage.error_translation import as_storage_error, describe
+from fsf_core.storage.filesystems import filesystem_of, with_retries_for
+from fsf_core.storage.uris import OBJECT_STORES, is_local, join, local_path, parent, scheme
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """One file of a listing."""
+
+    uri: str
+    relative: str
+    """Path below the folder that was listed, with forward slashes."""
+    size_bytes: int
+
+
+def require_known(uri: str) -> None:
+    """Refuse an object store that knows neither these credentials nor the bucket; a missing object is no matter here.
+
+    Raises:
+        StorageError: found / expected / do.
+    """
+    if scheme(uri) not in OBJECT_STORES:
+        return
+    try:
+        with_retries_for(uri, lambda: filesystem_of(uri).cat_file(uri, start=0, end=1))
+    except StorageError:
+        raise
+    except Exception as error:
+        if retry.reason(error) in {"credentials", "bucket"}:
+            with as_storage_error(uri, "read"):
+                raise
+
+
+def exists(uri: str) -> bool:
+    """Whether a file or folder is there.
+
+    Raises:
+        StorageError: the store will not say.
+    """
+    with as_storage_error(uri, "looked up"):
+        return local_path(uri).exists() if is_local(uri) else with_retries_for(uri, lambda: _exists(uri))
+
+
+def is_folder(uri: str) -> bool:
+    """Whether the URI names a folder, or a prefix that holds objects.
+
+    Raises:
+        StorageError: the store will not say.
+    """
+    with as_storage_error(uri, "looked up"):
+        return local_path(uri).is_dir() if is_local(uri) else with_retries_for(uri, lambda: _is_prefix(uri))
+
+
+def list_files(folder: str, *, hidden: bool = False) -> Iterator[Entry]:
+    """Files below a folder, recursively, in name order folder by folder.
+
+    Args:
+        folder: local path or prefix.
+        hidden: whether names that start with a dot (and folders of such names) are included.
+
+    Raises:
+        StorageError: a folder below may not be listed, or vanishes meanwhile; nothing is left out silently. A folder
+            that is not there at all lists nothing, as in an object store.
+    """
+    if is_local(folder):
+        yield from _walk_local(local_path(folder), hidden=hidden)
+        return
+    with as_storage_error(folder, "listed"):
+        filesystem = filesystem_of(folder)
+        root = filesystem._strip_protocol(folder).rstrip("/")  # noqa: SLF001 - fsspec's documented hook for listings
+        found = sorted(with_retries_for(folder, lambda: filesystem.find(folder, detail=True)).items())
+    for path, facts in found:
+        relative = path[len(root) :].lstrip("/")
+        if not relative or facts["type"] != "file":
+            continue  # an object that stands for a folder
+        if hidden or not any(name.startswith(".") for name in relative.split("/")):
+            # Joined to the folder as it was given: fsspec's own name of the file lacks the account of an abfs URI.
+            yield Entry(uri=join(folder, relative), relative=relative, size_bytes=int(facts.get("size") or 0))
+
+
+def list_names(folder: str, prefix: str) -> list[str]:
+    """Names directly in a folder that begin with the prefix, hidden ones too; none where it is not there.
+
+    Raises:
+        StorageError: the store refuses.
+    """
+    with as_storage_error(folder, "listed"), contextlib.suppress(FileNotFoundError):
+        found = with_retries_for(folder, lambda: filesystem_of(folder).ls(folder, detail=False))
+        names = (path.rstrip("/").rpartition("/")[2] for path in found)
+        return sorted(name for name in names if name.startswith(prefix))
+    return []
+
+
+def glob(pattern: str) -> list[str]:
+    """Files that match a pattern with *, ** and ?, in name order; hidden ones only where the pattern names the dot.
+
+    Raises:
+        StorageError: the store refuses.
+    """
+    root = fixed_folder(pattern)
+    with as_storage_error(pattern, "listed"):
+        filesystem = filesystem_of(pattern)
+        below = filesystem._strip_protocol(root)  # noqa: SLF001 - fsspec's documented hook for listings
+        found = sorted(with_retries_for(pattern, lambda: filesystem.glob(pattern, detail=True)).items())
+        # fsspec says `other` of a local link, whatever it points to.
+        files = [path for path, facts in found if facts["type"] == "file" or facts.get("islink")]
+        kept = [path for path in files if not (is_local(pattern) and local_path(path).is_dir())]
+    uris = [join(root, path.removeprefix(below)) for path in kept]
+    return [uri for uri in uris if uri.count("/.") <= pattern.count("/.")]
+
+
+def fixed_folder(pattern: str) -> str:
+    """The folder before the first wildcard of an absolute pattern."""
+    wildcard = re.search(r"[*?\[]", pattern)
+    return parent(pattern[: wildcard.start()] + "x") if wildcard else parent(pattern)
+
+
+def _exists(uri: str) -> bool:
+    """As fsspec's exists, which takes every error of an object store for an absence."""
+    if scheme(uri) not in OBJECT_STORES:
+        return bool(filesystem_of(uri).exists(uri))
+    try:
+        filesystem_of(uri).info(uri)
+    except FileNotFoundError as error:
+        if retry.reason(error) != "other":
+            raise
+        return False
+    return True
+
+
+def _is_prefix(uri: str) -> bool:
+    """As fsspec's isdir, which takes every error of an object store for an absence."""
+    if scheme(uri) not in OBJECT_STORES:
+        return bool(filesystem_of(uri).isdir(uri))
+    try:
+        return bool(filesystem_of(uri).info(uri)["type"] == "directory")
+    except FileNotFoundError as error:
+        if retry.reason(error) != "other":
+            raise
+        return False
+
+
+def _walk_local(root: Path, *, hidden: bool) -> Iterator[Entry]:
+    """Depth first; a link to a folder is not followed, so that a loop cannot trap the listing."""
+
+    def refuse(error: OSError) -> None:
+        raise StorageError(
+            f"{error.filename} cannot be listed: {describe(error, str(error.filename))}; grant access, or take it out "
+            "of the folder"
+        ) from error
+
+    for folder, folders, names in os.walk(root, onerror=refuse) if root.exists() else ():
+        folders[:] = sorted(name for name in folders if hidden or not name.startswith("."))
+        for name in sorted(names):
+            if hidden or not name.startswith("."):
+                path = Path(folder) / name
+                try:
+                    size = path.stat().st_size
+                except OSError:  # a dangling link is listed, and fails when it is read: nothing is lost
+                    size = 0
+                yield Entry(uri=str(path.absolute()), relative=path.relative_to(root).as_posix(), size_bytes=size)

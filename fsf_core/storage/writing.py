@@ -1,0 +1,136 @@
+"""Writing and deleting: files are replaced whole, and may be made to survive a power cut."""
+
+import contextlib
+import os
+import secrets
+import shutil
+from functools import partial
+from pathlib import Path
+
+from fsf_core.storage import retry
+from fsf_core.storage.error_translation import as_storage_error
+from fsf_core.storage.filesystems import filesystem_of, with_retries_for
+from fsf_core.storage.uris import is_local, join, local_path
+
+
+def write_bytes(uri: str, data: bytes, *, durable: bool = False) -> None:
+    """Replace a file whole: readers see the old bytes or the new ones, never a part.
+
+    Args:
+        uri: the file; its folder is made.
+        data: all of it.
+        durable: whether the bytes must survive a power cut when this returns (local disks only; stores promise it).
+
+    Raises:
+        StorageError: the store refuses, or the disk is full.
+    """
+    with as_storage_error(uri, "written"):
+        if not is_local(uri):
+            with_retries_for(uri, lambda: filesystem_of(uri).pipe_file(uri, data))
+            return
+        path = local_path(uri)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+        try:
+            with draft.open("wb") as file:
+                file.write(data)
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
+            draft.replace(path)
+        except BaseException:
+            draft.unlink(missing_ok=True)
+            raise
+        if durable:
+            _sync_folder(path.parent)
+
+
+def write_file(uri: str, path: Path) -> None:
+    """Replace a file whole by a local one, which may be larger than the memory.
+
+    Raises:
+        StorageError: the store refuses, or the disk is full.
+    """
+    with as_storage_error(uri, "written"):
+        if not is_local(uri):
+            with_retries_for(uri, lambda: filesystem_of(uri).put_file(str(path), uri))
+            return
+        target = local_path(uri)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        draft = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+        try:
+            shutil.copyfile(path, draft)
+            draft.replace(target)
+        except BaseException:
+            draft.unlink(missing_ok=True)
+            raise
+
+
+def create(uri: str, data: bytes) -> bool:
+    """Write a small file in a store unless it is there; of several who try at once, one succeeds.
+
+    Returns:
+        Whether this call made it.
+
+    Raises:
+        StorageError: the store refuses, or knows no conditional writes.
+    """
+    with as_storage_error(uri, "created"):
+        try:
+            with_retries_for(uri, lambda: filesystem_of(uri).pipe_file(uri, data, mode="create"))
+        except Exception as error:
+            if retry.reason(error) == "taken":
+                return False
+            raise
+    return True
+
+
+def require_writable(folder: str) -> None:
+    """Prove that a store takes files, before work is done whose result could not be kept.
+
+    Raises:
+        StorageError: it does not.
+    """
+    probe = join(folder, f".write-check-{secrets.token_hex(4)}")
+    write_bytes(probe, b"")
+    remove(probe)
+
+
+def remove(uri: str) -> None:
+    """Delete one file; a file that is gone already is no error.
+
+    Raises:
+        StorageError: the store refuses.
+    """
+    with as_storage_error(uri, "deleted"), contextlib.suppress(FileNotFoundError):
+        if is_local(uri):
+            local_path(uri).unlink()
+        else:
+            with_retries_for(uri, lambda: filesystem_of(uri).rm_file(uri))
+
+
+def remove_folder(uri: str) -> None:
+    """Delete a folder and what is in it; a folder that is gone already is no error.
+
+    Raises:
+        StorageError: the store refuses.
+    """
+    with as_storage_error(uri, "deleted"):
+        if is_local(uri):
+            if local_path(uri).exists():
+                shutil.rmtree(local_path(uri))
+            return
+        # File by file: fsspec's own rm takes [ and * in the name of a folder for a pattern.
+        filesystem = filesystem_of(uri)
+        for path in with_retries_for(uri, lambda: filesystem.find(uri)):
+            with contextlib.suppress(FileNotFoundError):
+                with_retries_for(uri, partial(filesystem.rm_file, path))
+
+
+def _sync_folder(folder: Path) -> None:
+    """A file that was renamed survives a power cut once its folder is on the disk too."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

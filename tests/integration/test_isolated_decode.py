@@ -1,0 +1,199 @@
+"""Decoding in children: what ends a child costs one failure, its neighbours nothing. Real processes, no Ray."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pyarrow as pa
+import pytest
+
+from fsf_core.media import images
+from fsf_core.model import preprocess
+from fsf_core.stages.decode import decode
+from fsf_core.stages.decode_row import DecodeSettings
+from fsf_core.stages.isolated_decode import ChildLimits, decode_isolated
+from fsf_core.storage import SCHEMES
+from tests.support import assets, crashers
+
+LIMITS = ChildLimits(item_s=20.0, memory_bytes=3 << 30)
+SETTINGS = DecodeSettings(
+    profile=preprocess.PROFILES["fastsegformer"],
+    limits=images.Limits(),
+    extra=pa.schema([]),
+    segment_frames=8,
+    overlays=False,
+    schemes=SCHEMES,
+)
+
+
+@pytest.fixture(autouse=True)
+def _poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", crashers.POISON)
+
+
+def _rows(files: dict[str, bytes], folder: Path, *, done: dict[str, list[int]] | None = None) -> pa.Table:
+    """Manifest rows of these files, as the decode stage gets them."""
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+    return pa.table(
+        {
+            "item_id": list(files),
+            "uri": [str(folder / name) for name in files],
+            "kind": pa.nulls(len(files), pa.string()),
+            "attempt": pa.array([1] * len(files), pa.int32()),
+            "done_segments": pa.array([(done or {}).get(name) for name in files], pa.list_(pa.int32())),
+        }
+    )
+
+
+def _isolated(rows: pa.Table, limits: ChildLimits = LIMITS) -> pa.Table:
+    return pa.concat_tables(decode_isolated(rows, SETTINGS, limits)).sort_by(
+        [("item_id", "ascending"), ("segment", "ascending")]
+    )
+
+
+def _good(count: int) -> dict[str, bytes]:
+    return {f"good {number}.jpg": assets.pillow(assets.picture(50 + number, 70), "JPEG") for number in range(count)}
+
+
+@pytest.mark.parametrize(
+    ("deed", "says"),
+    [("abort", "SIGABRT"), ("kill", "SIGKILL"), ("segfault", "SIGSEGV"), ("hang", "no result after 3 s")],
+)
+def test_an_item_that_ends_its_child_is_one_failure_among_good_neighbours(deed: str, says: str, tmp_path: Path) -> None:
+    good = _good(3)
+    first, *others = good
+    files = {first: good[first], "bad.png": crashers.picture(deed), **{name: good[name] for name in others}}
+    rows = _rows(files, tmp_path)
+    limits = ChildLimits(item_s=3.0, memory_bytes=3 << 30) if deed == "hang" else LIMITS
+    found = _isolated(rows, limits)
+    plain = pa.concat_tables(decode(rows.filter(pa.compute.not_equal(rows["item_id"], "bad.png")), SETTINGS))
+
+    (bad,) = found.filter(pa.compute.equal(found["item_id"], "bad.png")).to_pylist()
+    assert bad["failed_stage"] == "decode"
+    assert says in bad["error_message"]
+    assert bad["frames"] == []
+    neighbours = found.filter(pa.compute.not_equal(found["item_id"], "bad.png"))
+    assert neighbours.to_pylist() == plain.sort_by("item_id").to_pylist()
+
+
+def test_an_item_that_wants_more_memory_than_allowed_is_told_so(tmp_path: Path) -> None:
+    rows = _rows({"bad.png": crashers.picture("devour"), **_good(1)}, tmp_path)
+    bad, good = _isolated(rows, ChildLimits(item_s=20.0, memory_bytes=768 << 20)).to_pylist()
+
+    assert "MemoryError" in bad["error_message"], "it wants a gigabyte"
+    assert "768 MiB allowed" in bad["error_message"]
+    assert len(good["frames"]) == 1
+
+
+def test_what_a_decoder_prints_does_not_reach_the_answers(tmp_path: Path) -> None:
+    found = _isolated(_rows({"loud.png": crashers.picture("chatter"), **_good(1)}, tmp_path)).to_pylist()
+
+    assert [len(row["frames"]) for row in found] == [1, 1]
+    assert {row["error_type"] for row in found} == {None}
+
+
+def test_the_reason_holds_the_last_words_of_this_item_only(tmp_path: Path) -> None:
+    files = {
+        "1.png": crashers.picture("devour"),
+        "2.png": crashers.picture("chatter"),
+        "3.png": crashers.picture("kill"),
+    }
+    hungry, _, killed = _isolated(_rows(files, tmp_path), ChildLimits(item_s=20.0, memory_bytes=768 << 20)).to_pylist()
+
+    assert "MemoryError" in hungry["error_message"]
+    assert "no words" in killed["error_message"]
+
+
+def test_a_video_that_dies_half_way_keeps_the_segments_before(tmp_path: Path) -> None:
+    rows = _rows({"clip.mkv": crashers.video("abort", frames=30, at_frame=18), **_good(1)}, tmp_path)
+    *segments, good = _isolated(rows).to_pylist()
+
+    assert [row["segment"] for row in segments] == [0, 1, 2, 3]
+    assert {row["segments"] for row in segments} == {4}
+    assert [len(row["frames"]) for row in segments] == [8, 8, 0, 0]
+    assert [row["error_type"] for row in segments] == [None, None, "CrashError", "CrashError"]
+    assert "see the first failure" in segments[3]["error_message"]
+    assert good["error_type"] is None
+
+
+def test_a_video_that_was_partly_done_fails_for_the_rest_only(tmp_path: Path) -> None:
+    files = {"clip.mkv": crashers.video("abort", frames=30, at_frame=18)}
+    found = _isolated(_rows(files, tmp_path, done={"clip.mkv": [0, 3]})).to_pylist()
+
+    assert [row["segment"] for row in found] == [1, 2]
+    assert [row["error_type"] for row in found] == [None, "CrashError"]
+
+
+def test_every_item_of_a_block_full_of_crashers_has_one_row(tmp_path: Path) -> None:
+    files = {f"{number} {deed}.png": crashers.picture(deed) for number, deed in enumerate(("abort", "kill"))}
+    found = _isolated(_rows({**files, **_good(2)}, tmp_path)).to_pylist()
+
+    assert [row["item_id"] for row in found] == sorted([*files, *_good(2)])
+    assert [row["error_type"] for row in found] == ["CrashError"] * 2 + [None] * 2
+
+
+def test_time_is_counted_from_when_the_child_is_ready(tmp_path: Path) -> None:
+    """A limit shorter than the start of a child must not fail the good ones."""
+    found = _isolated(_rows(_good(2), tmp_path), ChildLimits(item_s=0.5, memory_bytes=3 << 30)).to_pylist()
+
+    assert {row["error_type"] for row in found} == {None}
+
+
+def test_a_picture_that_does_not_fit_into_the_memory_allowed_is_a_failure(tmp_path: Path) -> None:
+    large = assets.pillow(assets.picture(2000, 3000), "PNG")
+    large, good = _isolated(
+        _rows({"a large one.png": large, **_good(1)}, tmp_path), ChildLimits(item_s=20.0, memory_bytes=8 << 20)
+    ).to_pylist()
+
+    assert large["error_type"] in {"CrashError", "LimitError"}
+    assert "memory" in large["error_message"].lower()
+    assert good["error_type"] is None
+
+
+def test_units_come_in_the_order_of_the_fast_way(tmp_path: Path) -> None:
+    """Ray goes by the position of an output when it does a task again."""
+    files = {"a.jpg": _good(1)["good 0.jpg"], "b.mkv": crashers.video("chatter", frames=20, at_frame=3), **_good(1)}
+    rows = _rows(files, tmp_path)
+    names = [table.column("item_id").to_pylist() for table in decode_isolated(rows, SETTINGS, LIMITS)]
+
+    assert names == [table.column("item_id").to_pylist() for table in decode(rows, SETTINGS)]
+
+
+def test_a_hanging_child_does_not_outlive_a_killed_parent(tmp_path: Path) -> None:
+    (tmp_path / "hang.png").write_bytes(crashers.picture("hang"))
+    with subprocess.Popen(
+        [sys.executable, "-c", _PARENT, str(tmp_path)], stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]
+    ) as parent:
+        try:
+            child = _first_child(parent.pid)
+            time.sleep(1)
+        finally:
+            os.kill(parent.pid, signal.SIGKILL)
+
+    child.wait(timeout=20)
+
+
+_PARENT = """
+import sys
+from pathlib import Path
+from tests.integration.test_isolation import SETTINGS, _rows
+from fsf_core.isolation import ChildLimits, decode_isolated
+folder = Path(sys.argv[1])
+rows = _rows({"hang.png": (folder / "hang.png").read_bytes()}, folder)
+list(decode_isolated(rows, SETTINGS, ChildLimits(item_s=5.0, memory_bytes=3 << 30)))
+"""
+
+
+def _first_child(pid: int) -> psutil.Process:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        children = psutil.Process(pid).children()
+        if children:
+            return children[0]
+        time.sleep(0.1)
+    raise AssertionError("no child was started")

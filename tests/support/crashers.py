@@ -1,0 +1,43 @@
+"""Pictures and videos that end the process that decodes them, where tests/poison is on PYTHONPATH.
+
+Knows how to make them. The deeds and their colours stand in tests/poison/sitecustomize.py.
+"""
+
+import io
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+from tests.support import assets, clips
+from tests.support.poison.sitecustomize import DEEDS
+
+POISON = str(Path(__file__).parent / "poison")
+"""Put this first on PYTHONPATH."""
+
+DEADLY = ("abort", "kill", "segfault", "hang", "devour")
+"""Deeds that no process survives; what chatters is a good picture."""
+
+
+def picture(deed, *, height_px=60, width_px=80):
+    """A PNG that is decoded as well as any, and then does its deed."""
+    flat_HWC = np.full((height_px, width_px, 3), DEEDS[deed][0][::-1], np.uint8)
+    return assets.pillow(flat_HWC, "PNG")
+
+
+def video(deed, *, frames, at_frame):
+    """A lossless clip with one flat frame that does its deed."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="matroska") as output:
+        stream = output.add_stream("ffv1", rate=clips.RATE)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "bgr0"
+        for number in range(frames):
+            image_HWC = clips.picture(number)
+            if number == at_frame:
+                image_HWC[:] = DEEDS[deed][0]
+            frame = av.VideoFrame.from_ndarray(image_HWC, format="bgr24")
+            frame.pts, frame.time_base = number, Fraction(1, clips.RATE)
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode())
+    return file.getvalue()

@@ -1,0 +1,144 @@
+"""Work units and their rows, made up, for tests of the run ledger: what a unit holds follows from its name alone.
+
+Knows the tables of a run. Knows no pictures and no stages.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+
+from fsf_core import runs
+from fsf_core.keys import item_key, unit_key
+from fsf_core.schema import CLASS_STATS, FAILURES, MASKS, UNITS, conform
+
+CLASSES = ("background", "peel")
+HEIGHT_PX, WIDTH_PX = 3, 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """A work unit as a task would have scored it."""
+
+    item_id: str
+    segment: int = 0
+    segments: int = 1
+    frames: int = 1
+    """Frames scored."""
+    first_frame: int = 0
+    failed: bool = False
+    timed: bool = True
+    """Whether its frames have times, as a video's have."""
+
+    @property
+    def key(self):
+        return unit_key(self.item_id, self.segment)
+
+
+def image(name, *, failed=False):
+    return Made(item_id=name, frames=0 if failed else 1, failed=failed, timed=False)
+
+
+def video(name, *frames):
+    """Segments with so many frames each, one after the other."""
+    starts = [sum(frames[:number]) for number in range(len(frames))]
+    return [
+        Made(item_id=name, segment=number, segments=len(frames), frames=count, first_frame=start)
+        for number, (count, start) in enumerate(zip(frames, starts, strict=True))
+    ]
+
+
+def broken(unit, *, frames=0):
+    """The same unit, failed after so many frames."""
+    return replace(unit, frames=frames, failed=True)
+
+
+def tables_of(units: Sequence[Made], *, attempt=1):
+    """The rows of these units in every table, in their order."""
+    frames = [(unit, unit.first_frame + at) for unit in units for at in range(unit.frames)]
+    masks = [_mask(unit, frame) for unit, frame in frames]
+    stats = [row for unit, frame in frames for row in _stats(unit.item_id, frame)]
+    failures = [_failure(unit, attempt) for unit in units if unit.failed]
+    return {
+        "masks": conform(pa.Table.from_pylist(masks, schema=MASKS), MASKS),
+        "class_stats": conform(pa.Table.from_pylist(stats, schema=CLASS_STATS), CLASS_STATS),
+        "failures": conform(pa.Table.from_pylist(failures, schema=FAILURES), FAILURES),
+    }
+
+
+def rows_of(units: Sequence[Made]):
+    """The units as a receipt lists them."""
+    found = [
+        {
+            "unit_key": unit.key,
+            "item_key": item_key(unit.item_id),
+            "item_id": unit.item_id,
+            "segment": unit.segment,
+            "segments": unit.segments,
+            "frames": unit.frames,
+            "first_frame": unit.first_frame if unit.frames else 0,
+            "last_frame": unit.first_frame + unit.frames - 1 if unit.frames else 0,
+            "failed": unit.failed,
+        }
+        for unit in units
+    ]
+    return pa.Table.from_pylist(found, schema=UNITS)
+
+
+def commit(run_uri, *units: Made, attempt=1):
+    """One part of these units."""
+    return runs.commit(run_uri, tables_of(units, attempt=attempt), rows_of(units))
+
+
+def sorted_rows(run_uri, name, *, but=()):
+    """All committed rows of a table, in an order that does not depend on the parts."""
+    table = runs.read_table(run_uri, name).drop_columns([*but])
+    order = [column for column in ("item_id", "frame_index", "class_id") if column in table.column_names]
+    return table.sort_by([(column, "ascending") for column in order]).to_pylist()
+
+
+def _mask(unit, frame):
+    item_id = unit.item_id
+    return {
+        "item_id": item_id,
+        "frame_index": frame,
+        "pts_s": frame / 25 if unit.timed else None,
+        "uri": f"/photos/{item_id}",
+        "height_px": HEIGHT_PX,
+        "width_px": WIDTH_PX,
+        "mask": {"bytes": b"\x89PNG" + hashlib.sha512(f"{item_id}/{frame}".encode()).digest() * 3, "path": None},
+        "overlay": None,
+        "item_sha256": hashlib.sha256(item_id.encode()).hexdigest(),
+        "item_version": "1234 1700000000000000000",
+        "run_id": "20261122T000000Z-00000000",
+        "bundle_sha256": "ab" * 32,
+    }
+
+
+def _stats(item_id, frame):
+    peel = (len(item_id) + frame) % (HEIGHT_PX * WIDTH_PX)
+    for class_id, pixels in enumerate((HEIGHT_PX * WIDTH_PX - peel, peel)):
+        yield {
+            "item_id": item_id,
+            "frame_index": frame,
+            "class_id": class_id,
+            "class_name": CLASSES[class_id],
+            "pixels": pixels,
+            "ratio": pixels / (HEIGHT_PX * WIDTH_PX),
+            "components": 1,
+            "largest_component_px": pixels,
+            "mean_probability": None,
+        }
+
+
+def _failure(unit, attempt):
+    return {
+        "item_id": unit.item_id,
+        "uri": f"/photos/{unit.item_id}",
+        "stage": "decode",
+        "frame_index": unit.first_frame + unit.frames if unit.frames else None,
+        "error_type": "DecodeError",
+        "error_message": f"found noise in segment {unit.segment}; replace the file",
+        "attempts": attempt,
+    }

@@ -1,0 +1,105 @@
+"""A finished run over one video, made up without a model: in every frame's mask a square wanders to the right.
+
+Knows the tables of a run and how to commit them. Knows no Ray.
+"""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from fsf_core import masks, render, runs
+from fsf_core.keys import item_key, unit_key
+from fsf_core.media.video import decode_frames, index_video
+from fsf_core.schema import CLASS_STATS, FAILURES, MASKS, UNITS, conform
+
+NAMES = ("background", "fruit", "Fäule")
+PALETTE = ((0, 0, 0), (128, 0, 0), (0, 255, 0))
+UNIT_FRAMES = 8
+
+
+def class_map(number, height_px, width_px):
+    """Class 2 in a square, class 1 below the middle, class 0 elsewhere."""
+    drawn_HW = np.zeros((height_px, width_px), np.uint8)
+    drawn_HW[height_px // 2 :] = 1
+    left = number * 2 % max(1, width_px - 16)
+    drawn_HW[8:24, left : left + 16] = 2
+    return drawn_HW
+
+
+def finished(out: Path, source: Path, *, frames=None, item_id="clip", begin=0) -> str:
+    """Commit masks for some frames of a video, all by default, as segments from `begin` on, and publish.
+
+    Returns:
+        The run folder.
+    """
+    fingerprint = {"classes": list(NAMES), "palette": [list(c) for c in PALETTE], "bundle_sha256": "ab" * 32}
+    index = index_video(source)
+    wanted = [*range(index.frames)] if frames is None else [*frames]
+    with runs.open_run(str(out), fingerprint=fingerprint, details={}) as opened:
+        for start in range(0, len(wanted), UNIT_FRAMES):
+            chosen = wanted[start : start + UNIT_FRAMES]
+            segments = -(-len(wanted) // UNIT_FRAMES)
+            _commit(opened, source, index, chosen, item_id, begin + start // UNIT_FRAMES, begin + segments)
+        runs.publish(str(out), {"items": {"total": 1, "scored": 1, "failed": 0}}, success=True)
+    return str(out)
+
+
+def ordered(run_uri: str, look: render.Look, *, item_id="clip") -> render.Order:
+    """What a film is made by."""
+    return render.order(run_uri, item_id, render.catalogue(run_uri, [item_id]).get(item_id, ()), look)
+
+
+def film_of(run_uri: str, look: render.Look, *, item_id="clip") -> tuple[Path, render.Film]:
+    """Make a film in this process, the last piece first."""
+    wanted = ordered(run_uri, look, item_id=item_id)
+    for share in reversed(wanted.shares()):
+        render.encode_pieces(wanted, share, tick=lambda: None)
+    film = render.assemble(wanted)
+    return Path(run_uri) / film.path, film
+
+
+def look(**changes) -> render.Look:
+    plain = {"style": "mask", "legend": False, "clear_background": False, "names": NAMES, "palette": PALETTE}
+    return render.Look(**{**plain, **changes})
+
+
+def pictures(path, index=None):
+    """Every picture of a video, uint8 BGR."""
+    index = index or index_video(path)
+    return [frame.image_HWC for frame in decode_frames(path, index)]
+
+
+def _commit(opened, source, index, chosen, item_id, segment, segments):
+    shape = (index.height_px, index.width_px)
+    maps = {number: class_map(number, *shape) for number in chosen}
+    rows = [
+        {
+            "item_id": item_id, "frame_index": number, "pts_s": index.time_s(number), "uri": str(source),
+            "height_px": shape[0], "width_px": shape[1], "overlay": None, "item_sha256": None,
+            "mask": {"bytes": masks.encode_png(maps[number], np.asarray(PALETTE, np.uint8)), "path": None},
+            "run_id": opened.run_id, "bundle_sha256": hashlib.sha256(b"").hexdigest(),
+        }
+        for number in chosen
+    ]  # fmt: skip
+    stats = [
+        {
+            "item_id": item_id, "frame_index": number, "class_id": k, "class_name": name,
+            "pixels": int((maps[number] == k).sum()), "ratio": float((maps[number] == k).mean()),
+            "components": 1, "largest_component_px": 1, "mean_probability": None,
+        }
+        for number in chosen
+        for k, name in enumerate(NAMES)
+    ]  # fmt: skip
+    unit = {
+        "unit_key": unit_key(item_id, segment), "item_key": item_key(item_id), "item_id": item_id,
+        "segment": segment, "segments": segments, "frames": len(chosen), "first_frame": chosen[0],
+        "last_frame": chosen[-1], "failed": False,
+    }  # fmt: skip
+    tables = {
+        "masks": conform(pa.Table.from_pylist(rows, schema=MASKS), MASKS),
+        "class_stats": conform(pa.Table.from_pylist(stats, schema=CLASS_STATS), CLASS_STATS),
+        "failures": FAILURES.empty_table(),
+    }
+    runs.commit(opened.uri, tables, pa.Table.from_pylist([unit], schema=UNITS))

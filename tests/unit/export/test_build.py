@@ -1,0 +1,318 @@
+"""A checkpoint fits key for key, or the message says what differs; nothing in it is ever run."""
+
+import io
+import pickle
+import sys
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+from fsf_core.errors import CheckpointError, ConfigError
+from fsf_core.export.build import load_checkpoint, load_network
+from tests.support import recipe
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """As the goldens were computed; on a busy machine threads that wait for each other cost ten times as much."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def state():
+    """The weights of a small network of the family, by the recipe."""
+    return recipe_state(load_network("fastsegformer-e", num_classes=4))
+
+
+def recipe_state(network):
+    shapes = [(name, tuple(tensor.shape)) for name, tensor in network.state_dict().items()]
+    return {name: torch.from_numpy(array) for name, array in recipe.state("e", shapes).items()}
+
+
+def saved(value, **options):
+    buffer = io.BytesIO()
+    torch.save(value, buffer, **options)
+    return buffer.getvalue()
+
+
+def small_state():
+    return {"conv.weight": torch.arange(8.0).reshape(2, 1, 2, 2), "conv.bias": torch.zeros(2)}
+
+
+def assert_same(found, wanted):
+    assert list(found) == list(wanted)
+    for key, tensor in wanted.items():
+        torch.testing.assert_close(found[key], tensor, rtol=0, atol=0)
+
+
+THEIR_NETWORKS = """
+import torch
+def make(num_classes): return torch.nn.Conv2d(3, num_classes, 1).half().train()
+def make_any(**options): return torch.nn.Conv2d(3, options["num_classes"], 1)
+def make_fixed(): return torch.nn.Conv2d(3, 2, 1)
+def make_nothing(): return 42
+def needs_more(num_classes, depth): return None
+NOT_CALLABLE = 3
+"""
+
+
+@pytest.fixture
+def their_module(tmp_path, monkeypatch):
+    (tmp_path / "their_networks.py").write_text(THEIR_NETWORKS)
+    (tmp_path / "broken_networks.py").write_text("import a_package_that_nobody_has")
+    monkeypatch.syspath_prepend(tmp_path)
+    yield "their_networks"
+    sys.modules.pop("their_networks", None)
+
+
+# --- building
+
+
+def test_without_a_checkpoint_the_network_is_the_same_every_time():
+    first = load_network("fastsegformer-e", num_classes=4)
+    torch.manual_seed(123)
+    assert_same(load_network("fastsegformer-e", num_classes=4).state_dict(), first.state_dict())
+
+
+def test_building_does_not_disturb_the_callers_random_numbers():
+    torch.manual_seed(7)
+    wanted = torch.rand(3)
+    torch.manual_seed(7)
+    load_network("fastsegformer-e", num_classes=4)
+    assert torch.equal(torch.rand(3), wanted)
+
+
+def test_the_network_comes_in_eval_mode_as_float32_on_the_cpu(their_module):
+    for name in ("fastsegformer-e", f"{their_module}:make"):
+        network = load_network(name, num_classes=4)
+        assert not any(module.training for module in network.modules())
+        assert {(p.dtype, p.device.type) for p in network.parameters()} == {(torch.float32, "cpu")}
+
+
+def test_a_misspelt_name_is_told_the_nearest_one():
+    with pytest.raises(ConfigError, match=r"'fastsegfromer-p', did you mean 'fastsegformer-p'\?.*package.module:"):
+        load_network("fastsegfromer-p", num_classes=4)
+
+
+def test_a_misspelt_pyramid_is_told_the_nearest_one():
+    with pytest.raises(ConfigError, match="did you mean 'pooling'"):
+        load_network("fastsegformer-p", num_classes=4, pyramid="poling")
+
+
+def test_no_classes_are_refused():
+    with pytest.raises(ConfigError, match="num_classes is 0; expected at least 1"):
+        load_network("fastsegformer-p", num_classes=0)
+
+
+@pytest.mark.parametrize(("name", "num_classes"), [("make", 5), ("make_any", 6), ("make_fixed", 2)])
+def test_an_import_path_gets_num_classes_where_its_signature_takes_it(their_module, name, num_classes):
+    assert load_network(f"{their_module}:{name}", num_classes=num_classes).out_channels == num_classes
+
+
+def test_a_class_is_an_import_path_too():
+    assert isinstance(load_network("torch.nn:ReLU", num_classes=4), torch.nn.ReLU)
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("no_such_networks:make", "importing 'no_such_networks' failed.*PYTHONPATH"),
+        ("broken_networks:make", "a_package_that_nobody_has"),
+        (":make", "package.module:callable"),
+        ("their_networks:", "has no ''"),
+        ("their_networks:mak", r"has no 'mak', did you mean 'make'\?"),
+        ("their_networks:NOT_CALLABLE", "found a int; expected something to call"),
+        ("their_networks:make_nothing", "returned a int; expected a torch.nn.Module"),
+        ("their_networks:needs_more", "failed with TypeError.*depth"),
+    ],
+)
+@pytest.mark.usefixtures("their_module")
+def test_an_import_path_that_leads_nowhere_says_where_it_ends(path, words):
+    with pytest.raises(ConfigError, match=words):
+        load_network(path, num_classes=4)
+
+
+# --- reading
+
+
+@pytest.mark.parametrize("wrapper", [None, "state_dict", "model", "model_state_dict"])
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_wrappers_and_the_data_parallel_prefix_are_taken_off(wrapper, prefix):
+    weights = {prefix + key: tensor for key, tensor in small_state().items()}
+    data = saved(weights if wrapper is None else {wrapper: weights, "epoch": 3, "lr": 1e-3})
+    assert_same(load_checkpoint(data), small_state())
+
+
+def test_a_prefix_that_only_some_keys_have_is_part_of_their_name():
+    weights = {"module.weight": torch.ones(1), "head.weight": torch.ones(1)}
+    assert_same(load_checkpoint(saved(weights)), weights)
+
+
+def test_old_and_new_files_and_safetensors_are_recognised_by_content(tmp_path):
+    contents = {
+        "new.bin": saved(small_state()),
+        "old.safetensors": saved(small_state(), _use_new_zipfile_serialization=False),
+        "safe.pth": safetensors.torch.save(small_state()),
+    }
+    for name, data in contents.items():
+        (tmp_path / name).write_bytes(data)
+        assert_same({key: load_checkpoint(tmp_path / name)[key] for key in small_state()}, small_state())
+        assert_same({key: load_checkpoint(data)[key] for key in small_state()}, small_state())
+
+
+class _Exploit:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
+
+
+@pytest.mark.parametrize("new_format", [True, False])
+def test_code_inside_a_checkpoint_is_refused_and_never_run(tmp_path, new_format):
+    trace = tmp_path / "it-ran"
+    data = saved({"w": torch.ones(1), "x": _Exploit(trace)}, _use_new_zipfile_serialization=new_format)
+    with pytest.raises(CheckpointError, match=r"needs \S*open to be unpickled, which can run any code"):
+        load_checkpoint(data)
+    assert not trace.exists()
+
+
+def test_a_whole_pickled_network_is_refused_with_the_way_out():
+    with pytest.raises(CheckpointError, match=r"needs torch.nn.modules.conv.Conv2d .*network.state_dict\(\)"):
+        load_checkpoint(saved(torch.nn.Conv2d(1, 1, 1)))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:'torch.load' received a zip:UserWarning")
+def test_a_torchscript_archive_is_refused_with_the_way_out():
+    buffer = io.BytesIO()
+    torch.jit.save(torch.jit.script(torch.nn.Linear(1, 1)), buffer)
+    with pytest.raises(CheckpointError, match="is a TorchScript archive"):
+        load_checkpoint(buffer.getvalue())
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol:UserWarning")
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", r"empty \(0 bytes\)"),
+        (b"<html>404</html>", "not a checkpoint, it begins with b'<html>40'"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "Git LFS pointer.*git lfs pull"),
+        (pickle.dumps([1, 2]), "cannot be read|holds a list"),
+        (saved(torch.ones(3)), "holds a Tensor; expected a mapping"),
+        (saved({}), "holds an empty mapping"),
+        (saved({"state_dict": {}}), "holds an empty mapping"),
+        (saved({"w": torch.ones(1), "epoch": 3}), r"1 of 2 entries are no named tensors \(epoch\)"),
+        (saved({5: torch.ones(1)}), r"no named tensors \(5\)"),
+    ],
+)
+def test_what_is_no_checkpoint_is_refused_by_what_it_is(data, words):
+    with pytest.raises(CheckpointError, match=words):
+        load_checkpoint(data)
+
+
+def test_a_missing_file_and_a_folder_are_refused_by_name(tmp_path):
+    for path in (tmp_path / "none.pth", tmp_path):
+        with pytest.raises(CheckpointError, match=f"{path}: .*check the path"):
+            load_checkpoint(path)
+
+
+@pytest.mark.parametrize("whole", [saved(small_state()), saved(small_state(), _use_new_zipfile_serialization=False)])
+def test_a_truncated_file_is_refused_wherever_it_ends(whole):
+    for length in range(1, len(whole), 37):
+        with pytest.raises(CheckpointError):
+            load_checkpoint(whole[:length])
+
+
+def test_a_truncated_safetensors_file_is_refused_wherever_it_ends():
+    whole = safetensors.torch.save(small_state())
+    for length in range(len(whole)):
+        with pytest.raises(CheckpointError):
+            load_checkpoint(whole[:length])
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol:UserWarning")
+def test_a_damaged_file_is_refused_or_read_but_never_breaks_otherwise():
+    rng = np.random.default_rng(1)
+    whole = np.frombuffer(saved(small_state(), _use_new_zipfile_serialization=False), np.uint8)
+    refused = 0
+    for _ in range(200):
+        damaged = whole.copy()
+        damaged[rng.integers(len(whole), size=3)] ^= rng.integers(1, 256, size=3, dtype=np.uint8)
+        try:
+            load_checkpoint(damaged.tobytes())
+        except CheckpointError:
+            refused += 1
+    assert refused > 50
+
+
+@pytest.mark.parametrize("poison", [float("nan"), float("inf"), -float("inf")])
+def test_weights_that_are_not_finite_are_refused_by_name(poison):
+    weights = small_state()
+    weights["conv.bias"][1] = poison
+    with pytest.raises(CheckpointError, match=r"NaN or infinity in 1 of 2 tensors \(conv.bias\)"):
+        load_checkpoint(saved(weights))
+
+
+def test_weights_that_float32_cannot_hold_are_not_finite():
+    with pytest.raises(CheckpointError, match="NaN or infinity"):
+        load_checkpoint(saved({"w": torch.tensor([1e300], dtype=torch.float64)}))
+
+
+# --- fitting
+
+
+@pytest.mark.parametrize("form", ["path", "text", "bytes"])
+def test_weights_arrive_in_the_network(tmp_path, state, form):
+    path = tmp_path / "weights.pth"
+    path.write_bytes(saved(state))
+    checkpoint = {"path": path, "text": str(path), "bytes": path.read_bytes()}[form]
+    assert_same(load_network("fastsegformer-e", num_classes=4, checkpoint=checkpoint).state_dict(), state)
+
+
+def test_half_precision_weights_arrive_as_float32(state):
+    halves = {key: tensor.half() if tensor.is_floating_point() else tensor for key, tensor in state.items()}
+    network = load_network("fastsegformer-e", num_classes=4, checkpoint=saved(halves))
+    assert {p.dtype for p in network.parameters()} == {torch.float32}
+    torch.testing.assert_close(network.cnn1[0].weight, state["cnn1.0.weight"], rtol=1e-3, atol=1e-4)
+
+
+def test_weights_of_another_form_are_refused_with_the_form_that_they_fit():
+    other = {"num_classes": 7, "pyramid": "pooling", "cnn_branch": False}
+    data = saved(load_network("fastsegformer-e", **other).state_dict())
+    with pytest.raises(CheckpointError) as caught:
+        load_network("fastsegformer-p", num_classes=4, checkpoint=data)
+    message = str(caught.value)
+    assert "the checkpoint does not fit fastsegformer-p with num_classes=4, pyramid=multiscale" in message
+    assert "keys 106 missing (cnn1.0.weight, cnn1.1.weight, " in message
+    assert "and 96 more)" in message
+    assert "582 unexpected (common_backbone.patch_embed.0.weight, " in message
+    assert "173 of another shape (common_backbone.network.0.0.layer_scale_2 is [32, 1, 1] for [64], " in message
+    assert "it fits fastsegformer-e with num_classes=7, pyramid=pooling, cnn_branch=False: ask for that" in message
+
+
+def test_another_number_of_classes_is_refused_with_the_right_one(state):
+    with pytest.raises(CheckpointError, match=r"cnn_up.1.bias is \[4\] for \[5\].*it fits .* num_classes=4,"):
+        load_network("fastsegformer-e", num_classes=5, checkpoint=saved(state))
+
+
+def test_a_single_missing_key_is_refused_even_a_counter(state):
+    weights = {key: tensor for key, tensor in state.items() if key != "cnn1.1.num_batches_tracked"}
+    with pytest.raises(CheckpointError, match=r"1 missing \(cnn1.1.num_batches_tracked\); expected the network's 818"):
+        load_network("fastsegformer-e", num_classes=4, checkpoint=saved(weights))
+
+
+def test_weights_of_no_known_network_are_refused_with_what_to_give():
+    with pytest.raises(CheckpointError, match=r"unexpected \(conv.weight, conv.bias\).*give the name, the options"):
+        load_network("fastsegformer-e", num_classes=4, checkpoint=saved(small_state()))
+
+
+def test_a_checkpoint_fills_an_imported_network_too(their_module):
+    weights = {"weight": torch.ones(2, 3, 1, 1), "bias": torch.zeros(2)}
+    assert_same(
+        load_network(f"{their_module}:make_fixed", num_classes=2, checkpoint=saved(weights)).state_dict(), weights
+    )

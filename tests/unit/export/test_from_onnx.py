@@ -1,0 +1,174 @@
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from fsf_core.errors import BundleError, ConfigError
+from fsf_core.export.from_onnx import from_onnx, read_onnx
+from fsf_core.export.graph import model_bytes, opset_of, signature_of
+from fsf_core.model.preprocess import PROFILES
+from fsf_core.model.session import Session
+from tests.support.tiny_onnx import tiny_onnx
+
+PROFILE = PROFILES["fastsegformer"]
+
+
+@pytest.fixture(name="batch_NCHW", scope="module")
+def noise():
+    return np.random.default_rng(0).random((3, 3, 224, 224), np.float32)
+
+
+def read(model):
+    return read_onnx(model.SerializeToString())
+
+
+@pytest.mark.parametrize("opset", [11, 12, 13, 17, 20])
+@pytest.mark.parametrize("batch", ["n", 1])
+def test_a_foreign_file_keeps_names_and_opset_and_gets_a_free_batch(opset, batch, batch_NCHW):
+    original = tiny_onnx(opset=opset, batch=batch)
+    model = from_onnx(read(original), PROFILE)
+    signature = signature_of(model)
+    assert (signature.input_name, signature.output_name) == ("images:0", "seg/scores")
+    assert signature.output_shape == (None, 4, 224, 224)
+    assert opset_of(model) == opset
+    single = Session(original.SerializeToString())
+    expected = np.concatenate([single.run(batch_NCHW[i : i + 1]) for i in range(3)])
+    assert np.array_equal(Session(model_bytes(model)).run(batch_NCHW), expected)
+
+
+def test_the_original_is_left_as_it_is():
+    original = read(tiny_onnx(batch=1))
+    before = model_bytes(original)
+    from_onnx(original, PROFILE)
+    assert model_bytes(original) == before
+
+
+def with_reshape(target):
+    """The tiny model, with its answer pressed through a reshape to a constant shape, as exporters leave them."""
+    model = tiny_onnx(batch=1, last="Reshape")
+    model.graph.node[-1].input.append("target")
+    model.graph.initializer.append(numpy_helper.from_array(np.array(target, np.int64), "target"))
+    return model
+
+
+@pytest.mark.parametrize("target", [[1, 4, 224, 224], [1, 4, -1, 224], [0, 4, 224, 224]])
+def test_a_reshape_to_a_batch_of_one_is_set_free(target, batch_NCHW):
+    original = with_reshape(target)
+    model = from_onnx(read(original), PROFILE)
+    single = Session(original.SerializeToString())
+    expected = np.concatenate([single.run(batch_NCHW[i : i + 1]) for i in range(3)])
+    assert np.array_equal(Session(model_bytes(model)).run(batch_NCHW), expected)
+
+
+def test_a_batch_of_one_that_cannot_be_set_free_is_refused_in_words(capfd):
+    model = tiny_onnx(batch=1, last="Concat")
+    model.graph.node[-1].attribute.append(helper.make_attribute("axis", 1))
+    model.graph.node[-1].input.append("priors")
+    model.graph.initializer.append(numpy_helper.from_array(np.ones((1, 4, 224, 224), np.float32), "priors"))
+    model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 8
+    with pytest.raises(ConfigError, match=r"fixed batch size.*export it again with a dynamic batch"):
+        from_onnx(read(model), PROFILE)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_fixed_batch_of_several_is_refused():
+    with pytest.raises(ConfigError, match="fixed at 8 pictures"):
+        from_onnx(read(tiny_onnx(batch=8)), PROFILE)
+
+
+def test_weights_in_a_file_beside_the_model_are_taken_in(tmp_path, batch_NCHW):
+    onnx.save_model(tiny_onnx(), tmp_path / "m.onnx", save_as_external_data=True, location="m.bin", size_threshold=0)
+    model = from_onnx(read_onnx(tmp_path / "m.onnx"), PROFILE)
+    (tmp_path / "m.bin").unlink()
+    expected = Session(tiny_onnx().SerializeToString()).run(batch_NCHW)
+    assert np.array_equal(Session(model_bytes(model)).run(batch_NCHW), expected)
+
+
+def test_weights_that_are_missing_are_refused(tmp_path):
+    onnx.save_model(tiny_onnx(), tmp_path / "m.onnx", save_as_external_data=True, location="m.bin", size_threshold=0)
+    (tmp_path / "m.bin").unlink()
+    with pytest.raises(BundleError, match=r"weights of .*m\.onnx in \['m\.bin'\] cannot be read"):
+        read_onnx(tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize("location", ["../secret.bin", "/etc/hostname", "sub/m.bin"])
+def test_weights_outside_the_folder_of_the_model_are_refused(tmp_path, location):
+    onnx.save_model(tiny_onnx(), tmp_path / "m.onnx", save_as_external_data=True, location="m.bin", size_threshold=0)
+    model = onnx.load(tmp_path / "m.onnx", load_external_data=False)
+    for tensor in model.graph.initializer:
+        next(entry for entry in tensor.external_data if entry.key == "location").value = location
+    (tmp_path / "n.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(ConfigError, match="outside its own folder"):
+        read_onnx(tmp_path / "n.onnx")
+
+
+def test_the_output_is_chosen_by_name_where_there_are_several():
+    model = tiny_onnx(opset=17)
+    model.graph.output.append(helper.make_tensor_value_info("c", TensorProto.FLOAT, None))
+    with pytest.raises(ConfigError, match=r"outputs \['seg/scores', 'c'\]; say with --output-name"):
+        read(model)
+    chosen = read_onnx(model.SerializeToString(), output_name="c")
+    assert signature_of(from_onnx(chosen, PROFILE)).output_shape == (None, 4, 56, 56)
+
+
+def test_weights_that_are_listed_as_inputs_are_no_inputs():
+    model = tiny_onnx(opset=11)
+    for tensor in model.graph.initializer:
+        model.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims)))
+    assert signature_of(from_onnx(read(model), PROFILE)).input_name == "images:0"
+
+
+@pytest.mark.parametrize("last", ["Softmax", "ArgMax"])
+def test_a_model_that_ends_behind_its_logits_is_refused(last):
+    with pytest.raises(ConfigError, match=f"made by {last}, expected logits"):
+        read(tiny_onnx(last=last))
+
+
+def test_an_opset_before_half_pixel_centres_is_refused():
+    model = tiny_onnx()
+    model.opset_import[0].version = 10
+    with pytest.raises(ConfigError, match="opset 10, expected 11 or later"):
+        read(model)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "kind"),
+    [
+        (["n", 3, 512, 512], TensorProto.FLOAT),
+        (["n", 224, 224, 3], TensorProto.FLOAT),
+        (["n", 1, 224, 224], TensorProto.FLOAT),
+        ([3, 224, 224], TensorProto.FLOAT),
+        (["n", 3, 224, 224], TensorProto.UINT8),
+        (["n", 3, 224, 224], TensorProto.FLOAT16),
+    ],
+)
+def test_an_input_of_another_form_is_refused_in_words(sizes, kind):
+    model = tiny_onnx()
+    model.graph.input[0].CopyFrom(helper.make_tensor_value_info("images:0", kind, sizes))
+    with pytest.raises(ConfigError, match=r"input 'images:0' is .*expected"):
+        from_onnx(read(model), PROFILE)
+
+
+def test_two_inputs_are_refused():
+    model = tiny_onnx()
+    model.graph.input.append(helper.make_tensor_value_info("extra", TensorProto.FLOAT, [1]))
+    with pytest.raises(ConfigError, match=r"inputs \['images:0', 'extra'\], expected one"):
+        from_onnx(read(model), PROFILE)
+
+
+def test_free_height_and_width_are_settled_by_the_profile():
+    model = tiny_onnx()
+    model.graph.input[0].CopyFrom(helper.make_tensor_value_info("images:0", TensorProto.FLOAT, ["n", 3, "h", "w"]))
+    assert signature_of(from_onnx(read(model), PROFILE)).input_shape == (None, 3, 224, 224)
+
+
+@pytest.mark.parametrize("data", [b"", b"PK\x03\x04 a checkpoint", b"\x00" * 100])
+def test_a_file_that_is_no_model_is_refused_in_words(tmp_path, data):
+    (tmp_path / "m.onnx").write_bytes(data)
+    with pytest.raises(BundleError, match=r"m\.onnx"):
+        read_onnx(tmp_path / "m.onnx")
+
+
+def test_a_missing_file_is_refused_in_words(tmp_path):
+    with pytest.raises(BundleError, match="does not exist"):
+        read_onnx(tmp_path / "gone.onnx")

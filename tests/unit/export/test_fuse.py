@@ -1,0 +1,95 @@
+import dataclasses
+
+import numpy as np
+import onnx
+import pytest
+
+from fsf_core.errors import ConfigError
+from fsf_core.export.from_onnx import from_onnx, read_onnx
+from fsf_core.export.fuse import fuse, why_not
+from fsf_core.export.graph import model_bytes, opset_of
+from fsf_core.export.verify import class_probabilities
+from fsf_core.model.preprocess import PROFILES
+from fsf_core.model.session import Session
+from tests.support.tiny_onnx import tiny_onnx
+
+PROFILE = PROFILES["fastsegformer"]
+NORMALISED = dataclasses.replace(PROFILE, name="normalised", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+
+
+def plain_model(**options):
+    return from_onnx(read_onnx(tiny_onnx(**options).SerializeToString()), PROFILE)
+
+
+def frames(count):
+    return np.random.default_rng(3).integers(0, 256, (count, 224, 224, 3), np.uint8)
+
+
+def by_hand(plain, frames_NHWC, profile, height_px, width_px):
+    """Class probabilities of the plain model at the wanted size, and the class maps they give."""
+    levels = profile.levels()
+    batch_NCHW = np.stack([[levels[c][frame[..., c]] for c in range(3)] for frame in frames_NHWC])
+    scores = [
+        class_probabilities(logits, height_px=height_px, width_px=width_px, profile=profile)
+        for logits in Session(model_bytes(plain)).run(batch_NCHW)
+    ]
+    return np.stack(scores)
+
+
+@pytest.mark.parametrize("opset", [11, 12, 13, 17, 18, 20])
+@pytest.mark.parametrize("profile", [PROFILE, NORMALISED], ids=lambda profile: profile.name)
+def test_fused_equals_plain_but_for_near_ties(opset, profile):
+    plain = plain_model(opset=opset)
+    session = Session(model_bytes(fuse(plain, profile)))
+    scores_NKHW = by_hand(plain, frames(3), profile, 300, 517)
+    expected_NHW = scores_NKHW.argmax(axis=1)
+    class_maps_NHW, counts_NK = session.run_fused(frames(3), height_px=300, width_px=517)
+    assert (class_maps_NHW.dtype, class_maps_NHW.shape) == (np.uint8, (3, 300, 517))
+    n, rows, columns = np.nonzero(class_maps_NHW != expected_NHW)
+    assert len(n) <= 1e-4 * expected_NHW.size
+    margins = (
+        scores_NKHW.max(axis=1)[n, rows, columns] - scores_NKHW[n, class_maps_NHW[n, rows, columns], rows, columns]
+    )
+    assert (margins < 1e-5).all()
+    assert len(np.unique(expected_NHW)) > 1
+    assert counts_NK.dtype == np.int32
+    assert np.array_equal(counts_NK, [np.bincount(one.ravel(), minlength=4) for one in class_maps_NHW])
+
+
+def test_a_fused_model_describes_itself():
+    session = Session(model_bytes(fuse(plain_model(), PROFILE)))
+    assert (session.fused, session.num_classes, session.grid_hw) == (True, 4, None)
+    assert session.input_shape == (None, 224, 224, 3)
+
+
+def test_opset_and_weights_stay_and_the_plain_model_too():
+    plain = plain_model(opset=12)
+    before = model_bytes(plain)
+    fused = fuse(plain, PROFILE)
+    assert opset_of(fused) == 12
+    assert model_bytes(plain) == before
+    onnx.checker.check_model(fused, full_check=True)
+
+
+def test_a_network_that_uses_our_names_does_not_clash():
+    plain = plain_model(input_name="frames", output_name="counts")
+    class_maps_NHW, _ = Session(model_bytes(fuse(plain, PROFILE))).run_fused(frames(1), height_px=64, width_px=64)
+    assert class_maps_NHW.shape == (1, 64, 64)
+
+
+def test_more_than_255_classes_need_16_bits():
+    plain = plain_model(num_classes=300)
+    class_maps_NHW, counts_NK = Session(model_bytes(fuse(plain, PROFILE))).run_fused(
+        frames(1), height_px=40, width_px=50
+    )
+    assert class_maps_NHW.dtype == np.uint16
+    assert counts_NK.shape == (1, 300)
+    assert counts_NK.sum() == 40 * 50
+
+
+def test_a_letterbox_has_no_fused_form_and_says_why():
+    letterbox = PROFILES["fastsegformer-train"]
+    assert why_not(PROFILE) == ""
+    assert "cut away per picture" in why_not(letterbox)
+    with pytest.raises(ConfigError, match="no fused model"):
+        fuse(plain_model(), letterbox)

@@ -1,0 +1,103 @@
+"""Smaller precisions: made from the plain model, judged by class, refused when they lose one."""
+
+import numpy as np
+import onnx
+import pytest
+
+from fsf_core.errors import ConfigError
+from fsf_core.export.fuse import fuse
+from fsf_core.export.graph import model_bytes
+from fsf_core.export.parity import PRECISION_LIMITS, PrecisionLimits
+from fsf_core.export.pictures import drawn
+from fsf_core.export.precision_parity import judge
+from fsf_core.export.precisions import to_fp16, to_int8
+from fsf_core.model.preprocess import PROFILES, fit, normalise
+from fsf_core.model.session import Session
+from tests.support.tiny_onnx import tiny_onnx
+
+PROFILE = PROFILES["fastsegformer"]
+
+
+@pytest.fixture(scope="module")
+def inputs():
+    return [normalise(fit(picture.image_HWC, PROFILE)[None], PROFILE.levels()) for picture in drawn()[:2]]
+
+
+def three_convolutions(opset=17):
+    """tiny_onnx with one more convolution in its middle, which is what int8 may take."""
+    model = tiny_onnx(opset=opset)
+    extra = onnx.helper.make_node("Conv", ["b", "w3"], ["b2"], pads=[1] * 4, name="middle")
+    weights = np.random.default_rng(3).normal(0, 0.2, (8, 8, 3, 3)).astype(np.float32)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(weights, "w3"))
+    head = next(node for node in model.graph.node if node.name == "head")
+    head.input[0] = "b2"
+    model.graph.node.insert(2, extra)
+    return model
+
+
+def judged(session, limits, reference=None):
+    original = reference or Session(model_bytes(three_convolutions()))
+    return judge(
+        original.run, session, variant="int8-plain", limits=limits, profile=PROFILE, num_classes=4, pictures=drawn()[:2]
+    )
+
+
+def test_fp16_keeps_float32_at_both_ends_and_the_classes(inputs):
+    half = to_fp16(three_convolutions())
+    session = Session(model_bytes(half))
+    assert {tensor.data_type for tensor in half.graph.initializer if tensor.name.startswith("w")} == {
+        onnx.TensorProto.FLOAT16
+    }
+    assert session.run(inputs[0]).dtype == np.float32
+    assert judged(session, PRECISION_LIMITS["fp16"]).miss == ""
+
+
+def test_int8_takes_the_convolutions_between_the_ends_by_channel(inputs):
+    quantized = to_int8(three_convolutions(), inputs)
+    dequantized = {name for node in quantized.graph.node if node.op_type == "DequantizeLinear" for name in node.output}
+    taken = {node.name for node in quantized.graph.node if node.op_type == "Conv" and node.input[1] in dequantized}
+    scales = {t.name: t.dims for t in quantized.graph.initializer if "w3" in t.name and t.name.endswith("scale")}
+    assert taken == {"middle"}
+    assert [list(dims) for dims in scales.values()] == [[8]]
+    assert judged(Session(model_bytes(quantized)), PRECISION_LIMITS["int8"]).miss == ""
+
+
+def test_int8_is_the_same_bytes_every_time(inputs):
+    assert model_bytes(to_int8(three_convolutions(), inputs)) == model_bytes(to_int8(three_convolutions(), inputs))
+
+
+@pytest.mark.parametrize("convert", [to_fp16, lambda model: to_int8(model, [np.zeros((1, 3, 224, 224), np.float32)])])
+def test_every_precision_has_a_fused_form(convert):
+    session = Session(model_bytes(fuse(convert(three_convolutions()), PROFILE)))
+    assert session.fused
+    assert judged(session, PrecisionLimits(min_mean_iou=0, min_class_iou=0, max_differing_share=1)).miss == ""
+
+
+def test_the_plain_model_is_left_as_it_was(inputs):
+    model = three_convolutions()
+    before = model_bytes(model)
+    to_fp16(model)
+    to_int8(model, inputs)
+    assert model_bytes(model) == before
+
+
+def test_an_opset_without_scales_by_channel_is_refused_for_int8(inputs):
+    with pytest.raises(ConfigError, match="found opset 12, expected 13 or above"):
+        to_int8(three_convolutions(opset=12), inputs)
+
+
+def test_a_precision_that_loses_a_class_is_named_however_few_its_pixels():
+    model = three_convolutions()
+    session = Session(model_bytes(model))
+    other = three_convolutions()
+    for tensor in other.graph.initializer:
+        if tensor.name == "w2":
+            weights = onnx.numpy_helper.to_array(tensor).copy()
+            weights[[1, 2]] = weights[[2, 1]]
+            tensor.CopyFrom(onnx.numpy_helper.from_array(weights, "w2"))
+    found = judged(Session(model_bytes(other)), PRECISION_LIMITS["int8"], session)
+    assert "int8-plain: the mean IoU with the original is" in found.miss
+    generous = PrecisionLimits(min_mean_iou=0, min_class_iou=0.7, max_differing_share=1)
+    assert "keeps an IoU of" in judged(Session(model_bytes(other)), generous, session).miss
+    shares = PrecisionLimits(min_mean_iou=0, min_class_iou=0, max_differing_share=0.05)
+    assert "of the pixels of drawn-" in judged(Session(model_bytes(other)), shares, session).miss

@@ -1,0 +1,268 @@
+"""The gate must pass what is right and refuse every damage that a wrong export can do."""
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from fsf_core.errors import ParityError
+from fsf_core.export.from_onnx import from_onnx, read_onnx
+from fsf_core.export.fuse import fuse
+from fsf_core.export.graph import model_bytes
+from fsf_core.export.parity import LIMITS, ParityMissError
+from fsf_core.export.pictures import Picture, drawn
+from fsf_core.export.verify import BATCH, class_probabilities, verify
+from fsf_core.model.preprocess import PROFILES, fit
+from fsf_core.model.session import Session
+from tests.support.tiny_onnx import tiny_onnx
+
+PROFILE = PROFILES["fastsegformer"]
+SMALL = [Picture(name=p.name, image_HWC=np.ascontiguousarray(p.image_HWC[::3, ::3])) for p in drawn()[:3]]
+
+
+@pytest.fixture(scope="module")
+def plain():
+    return from_onnx(read_onnx(tiny_onnx().SerializeToString()), PROFILE)
+
+
+@pytest.fixture(scope="module")
+def fused(plain):
+    return fuse(plain, PROFILE)
+
+
+@pytest.fixture(scope="module")
+def reference(plain):
+    """The original, as if it were the network in torch: it sees one picture at a time."""
+    session = Session(model_bytes(plain))
+
+    def run(batch_NCHW):
+        assert len(batch_NCHW) == 1
+        return session.run(batch_NCHW)
+
+    return run
+
+
+def judge(reference, plain, fused=None, *, profile=PROFILE, pictures=SMALL, num_classes=4):
+    return verify(
+        reference,
+        Session(model_bytes(plain)),
+        None if fused is None else Session(model_bytes(fused)),
+        profile=profile,
+        num_classes=num_classes,
+        pictures=pictures,
+    )
+
+
+def altered(model, change):
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    change(copy)
+    return copy
+
+
+def change_weight(name, change):
+    def alter(model):
+        tensor = next(tensor for tensor in model.graph.initializer if tensor.name == name)
+        value = numpy_helper.to_array(tensor).copy()
+        tensor.CopyFrom(numpy_helper.from_array(change(value).astype(value.dtype), name))
+
+    return alter
+
+
+def change_attribute(node_name, name, value):
+    def alter(model):
+        node = next(node for node in model.graph.node if node.name == node_name)
+        kept = [entry for entry in node.attribute if entry.name != name]
+        del node.attribute[:]
+        node.attribute.extend([*kept, onnx.helper.make_attribute(name, value)])
+
+    return alter
+
+
+def one_weight(value):
+    value.flat[17] *= 1.5
+    return value
+
+
+def test_a_right_export_passes_with_its_evidence(reference, plain, fused):
+    report = judge(reference, plain, fused)
+    assert report.passed
+    assert report.misses == ()
+    assert report.warnings == ()
+    asked = {(picture.name, picture.variant, picture.batch) for picture in report.pictures}
+    assert asked == {(p.name, v, b) for p in SMALL for v in ("plain", "fused") for b in (1, BATCH)}
+    own = [p for p in report.pictures if p.batch == 1]
+    assert [(p.height_px, p.width_px) for p in own[:3]] == [p.image_HWC.shape[:2] for p in SMALL]
+    assert all(p.agreeing_share > 0.9999 for p in report.pictures)
+    assert all(p.logit_difference == 0 for p in report.pictures if p.variant == "plain")
+
+
+def test_the_report_is_json_that_says_all(reference, plain):
+    content = json.loads(judge(reference, plain).to_json())
+    assert content["passed"] is True
+    assert content["limits"]["max_differing_share"] == LIMITS.max_differing_share
+    assert {"name", "height_px", "width_px", "batch", "agreeing_share", "logit_difference", "differing_margin"} <= set(
+        content["pictures"][0]
+    )
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        change_weight("w1", one_weight),
+        change_weight("b1", lambda value: value + 0.01),
+        change_weight("w2", lambda value: value[::-1]),
+        change_weight("w1", np.float16),
+        change_attribute("up", "mode", "nearest"),
+        change_attribute("up", "coordinate_transformation_mode", "align_corners"),
+        change_attribute("up", "coordinate_transformation_mode", "asymmetric"),
+        change_attribute("stem", "pads", [1, 1, 3, 3]),
+    ],
+    ids=["one weight", "a bias", "classes swapped", "half precision", "nearest", "corners", "asymmetric", "padding"],
+)
+def test_a_damaged_model_is_refused(reference, plain, damage):
+    with pytest.raises(ParityMissError, match="does not answer as the original") as caught:
+        judge(reference, altered(plain, damage))
+    assert isinstance(caught.value, ParityError)
+    assert not caught.value.report.passed
+    assert caught.value.report.misses[0] in str(caught.value)
+    json.loads(caught.value.report.to_json())
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        change_attribute("fsf/probabilities", "axis", 2),
+        change_attribute("fsf/resized", "coordinate_transformation_mode", "align_corners"),
+        change_weight("fsf/scale", lambda value: value * 256 / 255),
+        change_weight("fsf/class1", lambda value: value + 1),
+        change_weight("net/w2", lambda value: value[::-1]),
+    ],
+    ids=["softmax axis", "corners", "256 levels", "a class counted twice", "classes swapped"],
+)
+def test_a_damaged_fused_model_is_refused(reference, plain, fused, damage):
+    with pytest.raises(ParityMissError, match="fused"):
+        judge(reference, plain, altered(fused, damage))
+
+
+def test_logits_resized_instead_of_probabilities_are_refused(reference, plain, fused):
+    def skip_softmax(model):
+        for node in model.graph.node:
+            if node.op_type == "Softmax":
+                node.op_type = "Identity"
+                del node.attribute[:]
+
+    with pytest.raises(ParityMissError, match="pixel"):
+        judge(reference, plain, altered(fused, skip_softmax))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_number_that_is_none_is_a_miss(reference, plain, value):
+    def spoil(weights):
+        weights[0] = value
+        return weights
+
+    with pytest.raises(ParityMissError, match="NaN or infinity"):
+        judge(reference, altered(plain, change_weight("w2", spoil)))
+
+
+def test_a_network_that_answers_nan_itself_is_a_miss(plain):
+    def nan(batch_NCHW):
+        return np.full((len(batch_NCHW), 4, 224, 224), np.nan, np.float32)
+
+    with pytest.raises(ParityMissError, match="the network itself answers NaN"):
+        judge(nan, plain)
+
+
+def test_another_number_of_classes_is_a_miss_in_words(reference, plain):
+    with pytest.raises(ParityMissError, match="tells 4 classes apart, but 5 are named"):
+        judge(reference, plain, num_classes=5)
+    narrow = from_onnx(read_onnx(tiny_onnx(num_classes=3).SerializeToString()), PROFILE)
+    with pytest.raises(ParityMissError, match=r"logits are \[1, 3, 224, 224\], expected \[1, 4, 224, 224\]"):
+        judge(reference, narrow)
+
+
+class Mixing:
+    """A session whose model answers one picture rightly and mixes up a batch."""
+
+    def __init__(self, session, mix):
+        self.session, self.mix = session, mix
+
+    def run(self, batch_NCHW):
+        answer = self.session.run(batch_NCHW)
+        return answer if len(batch_NCHW) == 1 else self.mix(answer)
+
+
+def refuse(_):
+    raise RuntimeError("onnxruntime on cpu refused input float32 [4, 3, 224, 224]")
+
+
+@pytest.mark.parametrize(
+    ("mix", "words"),
+    [
+        (lambda answer: answer[::-1], f"plain, batch of {BATCH}: .* pixels differ"),
+        (lambda answer: np.repeat(answer[:1], len(answer), axis=0), f"plain, batch of {BATCH}: .* pixels differ"),
+        (lambda answer: answer[:1], r"logits are \[1, 4, 224, 224\], expected \[4, 4, 224, 224\]"),
+        (refuse, "onnxruntime on cpu refused"),
+    ],
+    ids=["rows swapped", "first row repeated", "first row only", "refused"],
+)
+def test_a_model_that_does_not_keep_the_pictures_of_a_batch_apart_is_a_miss(reference, plain, mix, words):
+    with pytest.raises(ParityMissError, match=words):
+        verify(
+            reference,
+            Mixing(Session(model_bytes(plain)), mix),
+            profile=PROFILE,
+            num_classes=4,
+            pictures=SMALL,
+        )
+
+
+def test_near_ties_may_flip_but_decided_pixels_may_not(reference, plain):
+    def nudged(by):
+        def run(batch_NCHW):
+            answer = reference(batch_NCHW).copy()
+            order = np.sort(answer[0], axis=0)
+            gap_HW = order[-1] - order[-2]
+            row, column = np.unravel_index(np.abs(gap_HW - by).argmin(), gap_HW.shape)
+            first, second = np.argsort(answer[0, :, row, column])[[-1, -2]]
+            swapped = answer[0, [second, first], row, column].copy()
+            answer[0, [first, second], row, column] = swapped
+            return answer
+
+        return run
+
+    square = [Picture(name="square", image_HWC=fit(SMALL[0].image_HWC, PROFILE))]
+    wide_limits = type(LIMITS)(max_logit_share=1.0)  # judged here by pixels and margins alone
+    options = {"profile": PROFILE, "num_classes": 4, "pictures": square, "limits": wide_limits}
+    session = Session(model_bytes(plain))
+    report = verify(nudged(1e-6), session, **options)
+    assert report.pictures[0].differing_px == 1
+    assert report.pictures[0].differing_margin < 1e-3
+    with pytest.raises(ParityMissError, match="a pixel differs that the original decided by"):
+        verify(nudged(0.3), session, **options)
+
+
+def test_one_class_everywhere_is_a_weak_proof_and_says_so(plain):
+    lopsided = altered(plain, change_weight("w2", lambda value: value * 0))
+    report = judge(Session(model_bytes(lopsided)).run, lopsided)
+    assert report.passed
+    assert "sees class 0 everywhere in all 3 pictures" in report.warnings[0]
+    assert "--samples" in report.warnings[0]
+
+
+def test_a_letterbox_is_judged_without_its_padding(reference, plain):
+    report = judge(reference, plain, profile=PROFILES["fastsegformer-train"], pictures=SMALL[1:])
+    assert report.passed
+    assert report.pictures[0].height_px != report.pictures[0].width_px
+
+
+def test_the_yardstick_is_softmax_then_resize_on_half_pixel_centres():
+    logits_KHW = np.zeros((2, 224, 224), np.float32)
+    logits_KHW[0, :, 112:] = 2
+    scores_KHW = class_probabilities(logits_KHW, height_px=448, width_px=448, profile=PROFILE)
+    left, right = 0.5, 1 / (1 + np.exp(-2))
+    assert np.allclose(scores_KHW[0, 0, 222:226], [left, left * 0.75 + right * 0.25, left * 0.25 + right * 0.75, right])
+    assert np.allclose(scores_KHW.sum(axis=0), 1)

@@ -1,0 +1,620 @@
+"""Whatever form the list has, every item is found once, with its address and columns, or the reason is said."""
+
+import datetime as dt
+import decimal
+import json
+import os
+import re
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fsf_core import manifest as manifests
+from fsf_core import storage
+from fsf_core.errors import ManifestError
+from fsf_core.manifest import json_table, kind_by_name, open_manifest
+from fsf_core.schema import MASKS
+from fsf_core.stages import units
+
+JPEG = bytes.fromhex("ffd8ffe000104a46494600010101006000600000") + os.urandom(500)
+
+
+def rows_of(manifest):
+    return [row for batch in manifest.batches() for row in batch.to_pylist()]
+
+
+def column(manifest, name):
+    return [row[name] for row in rows_of(manifest)]
+
+
+def extra(manifest, name):
+    return [row["extra"][name] for row in rows_of(manifest)]
+
+
+@pytest.fixture
+def listed(tmp_path):
+    """Write a list under this name and open it."""
+
+    def write(name, content):
+        path = tmp_path / name
+        if isinstance(content, pa.Table):
+            pyarrow.parquet.write_table(content, path)
+        else:
+            path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return open_manifest(str(path))
+
+    return write
+
+
+@pytest.fixture
+def refused(listed):
+    """Write a list that is refused; returns what is said."""
+
+    def write(name, content):
+        with pytest.raises(ManifestError) as caught:
+            listed(name, content)
+        return said(caught.value)
+
+    return write
+
+
+def said(error):
+    """The message: what was found and expected, and behind a semicolon what to do."""
+    assert re.search(r".+; .+", str(error)), str(error)
+    return str(error)
+
+
+def json_lines(*rows):
+    return "\n".join(map(json.dumps, rows)) + "\n"
+
+
+# --- forms ---
+
+THREE = [("a", "/x/a.jpg"), ("b", "s3://bucket/b.png"), ("c", "sub/c.mp4")]
+
+
+@pytest.mark.parametrize(
+    "name", ["list.parquet", "list.pq", "list.csv", "list.CSV", "list.tsv", "list.jsonl", "list.ndjson"]
+)
+def test_every_form_of_table_gives_the_same_items(name, listed, tmp_path):
+    ids, uris = zip(*THREE, strict=True)
+    tab = "\t" if name.endswith("tsv") else ","
+    content = {
+        "et": pa.table({"id": ids, "uri": uris}),
+        "pq": pa.table({"id": ids, "uri": uris}),
+        "nl": json_lines(*({"id": item, "uri": uri} for item, uri in THREE)),
+        "on": json_lines(*({"id": item, "uri": uri} for item, uri in THREE)),
+    }.get(name[-2:], "\n".join(tab.join(row) for row in [("id", "uri"), *THREE]))
+
+    manifest = listed(name, content)
+
+    assert manifest.items == 3
+    assert rows_of(manifest) == [
+        {"item_id": "a", "uri": "/x/a.jpg", "kind": None},
+        {"item_id": "b", "uri": "s3://bucket/b.png", "kind": None},
+        {"item_id": "c", "uri": f"{tmp_path}/sub/c.mp4", "kind": None},
+    ]
+    assert not len(manifest.extra)
+
+
+def test_a_text_file_holds_one_path_a_line(listed, tmp_path):
+    lines = "﻿# a comment\r\n\r\n  a b.jpg \r\nsub/ü.png\n/abs/c.jpg\ns3://bucket/d.jpg"
+
+    manifest = listed("list.txt", lines)
+
+    assert column(manifest, "item_id") == ["a b.jpg", "sub/ü.png", "/abs/c.jpg", "s3://bucket/d.jpg"]
+    assert column(manifest, "uri") == [
+        f"{tmp_path}/a b.jpg",
+        f"{tmp_path}/sub/ü.png",
+        "/abs/c.jpg",
+        "s3://bucket/d.jpg",
+    ]
+
+
+def test_a_folder_gives_its_media_by_their_names_below_it(tmp_path):
+    for name in ("b.JPG", "a.png", "sub/ü.mp4", "notes.txt", "sub/list.csv", ".hidden.jpg", ".trash/x.jpg"):
+        storage.write_bytes(str(tmp_path / name), b"x")
+
+    manifest = open_manifest(f"{tmp_path}/")
+
+    assert column(manifest, "item_id") == ["a.png", "b.JPG", "sub/ü.mp4"]
+    assert column(manifest, "uri") == [f"{tmp_path}/a.png", f"{tmp_path}/b.JPG", f"{tmp_path}/sub/ü.mp4"]
+    assert manifest.left_out == 2
+
+
+@pytest.mark.parametrize("name", ["photos [1]", "what? *", "{a,b}", "~tilde", "a::b", "100%", "zoë"])
+def test_a_folder_with_the_signs_of_a_glob_in_its_name_is_a_folder(name, tmp_path):
+    folder = tmp_path / name
+    storage.write_bytes(str(folder / "what?.jpg"), b"x")
+    storage.write_bytes(str(folder / "list.csv"), b"uri\nwhat?.jpg\n")
+
+    assert rows_of(open_manifest(str(folder))) == [
+        {"item_id": "what?.jpg", "uri": f"{folder}/what?.jpg", "kind": None},
+    ]
+    assert column(open_manifest(str(folder / "list.csv")), "uri") == [f"{folder}/what?.jpg"]
+
+
+def test_a_glob_gives_paths_below_the_folder_before_the_first_wildcard(tmp_path):
+    for name in ("a/1.jpg", "a/2.jpg", "b/1.jpg", "b/1.png", "b/.1.jpg"):
+        storage.write_bytes(str(tmp_path / name), b"x")
+
+    for pattern in (f"{tmp_path}/*/?.jpg", f"file://{tmp_path}/*/?.jpg"):
+        manifest = open_manifest(pattern)
+        assert column(manifest, "item_id") == ["a/1.jpg", "a/2.jpg", "b/1.jpg"]
+        assert storage.read_bytes(column(manifest, "uri")[2]) == b"x"
+    assert column(open_manifest(f"{tmp_path}/b/1*"), "item_id") == ["1.jpg", "1.png"]
+
+
+def test_a_relative_path_counts_from_the_working_directory(tmp_path, monkeypatch):
+    storage.write_bytes(str(tmp_path / "photos" / "a.jpg"), b"x")
+    monkeypatch.chdir(tmp_path)
+
+    assert column(open_manifest("photos"), "uri") == [f"{tmp_path}/photos/a.jpg"]
+    assert column(open_manifest("photos/*"), "item_id") == ["a.jpg"]
+
+
+def test_one_media_file_is_a_list_of_one(tmp_path):
+    path = tmp_path / "a b.jpg"
+    path.write_bytes(JPEG)
+
+    assert rows_of(open_manifest(str(path))) == [{"item_id": "a b.jpg", "uri": str(path), "kind": None}]
+
+
+def test_a_media_file_that_is_not_there_is_a_mistake_in_the_command(tmp_path):
+    with pytest.raises(ManifestError, match="does not exist") as caught:
+        open_manifest(str(tmp_path / "typo.jpg"))
+    said(caught.value)
+
+
+@pytest.fixture
+def bucket():
+    filesystem = fsspec.filesystem("memory")
+    filesystem.store.clear()
+    yield "memory://bucket"
+    filesystem.store.clear()
+
+
+def test_lists_folders_and_globs_in_a_store_are_read_like_those_on_a_disk(bucket):
+    for name in ("photos/a.jpg", "photos/sub/b.jpg", "photos/n.txt"):
+        storage.write_bytes(storage.join(bucket, name), b"x")
+    storage.write_bytes(storage.join(bucket, "list.csv"), b"uri\nphotos/a.jpg\n")
+    storage.write_bytes(storage.join(bucket, "list.txt"), b"photos/a.jpg\n")
+    sink = pa.BufferOutputStream()
+    pyarrow.parquet.write_table(pa.table({"uri": ["photos/a.jpg"]}), sink)
+    storage.write_bytes(storage.join(bucket, "list.parquet"), sink.getvalue().to_pybytes())
+
+    for name in ("list.csv", "list.txt", "list.parquet", "photos/*.jpg"):
+        manifest = open_manifest(storage.join(bucket, name))
+        assert manifest.items == 1
+        assert storage.read_bytes(column(manifest, "uri")[0]) == b"x"
+    folder = open_manifest(storage.join(bucket, "photos"))
+    assert column(folder, "item_id") == ["a.jpg", "sub/b.jpg"]
+    assert [storage.read_bytes(uri) for uri in column(folder, "uri")] == [b"x", b"x"]
+
+
+def test_a_manifest_can_be_read_again_and_again_and_gives_the_same(listed):
+    for manifest in (listed("list.csv", "uri,n\na,1\nb,2\n"), listed("list.txt", "a\nb\n")):
+        assert rows_of(manifest) == rows_of(manifest)
+
+
+def test_long_lists_come_in_batches(listed):
+    names = [f"{number}.jpg" for number in range(manifests.BATCH_ROWS + 10)]
+
+    for manifest in (listed("l.parquet", pa.table({"uri": names})), listed("l.txt", "\n".join(names))):
+        sizes = [batch.num_rows for batch in manifest.batches()]
+        assert sum(sizes) == manifest.items == len(names)
+        assert max(sizes) <= manifests.BATCH_ROWS
+        assert column(manifest, "item_id") == names
+
+
+# --- ids ---
+
+
+def test_without_ids_the_uri_as_written_is_the_id(listed):
+    assert column(listed("list.csv", "uri\nsub/a.jpg\n../b.jpg\n"), "item_id") == ["sub/a.jpg", "../b.jpg"]
+
+
+def test_an_id_that_comes_from_a_uri_carries_no_secret(listed):
+    uris = ["https://h/a.jpg?v=1&X-Amz-Signature=SECRET", "s3://KEY:SECRET@bucket/b.jpg"]
+
+    for manifest in (listed("l.txt", "\n".join(uris)), listed("l.csv", "\n".join(["uri", *uris]))):
+        assert column(manifest, "item_id") == ["https://h/a.jpg?v=1&X-Amz-Signature=***", "s3://***@bucket/b.jpg"]
+        assert column(manifest, "uri") == uris
+
+
+def test_ids_that_look_like_numbers_dates_or_nothing_are_text(listed):
+    ids = ["007", "7", "7.0", "1e3", "NA", "null", "NaN", "true", "2024-01-01", "0x1F", "-", "N/A", "None", "#N/A"]
+
+    as_csv = listed("l.csv", "id,uri\n" + "".join(f"{item},{n}.jpg\n" for n, item in enumerate(ids)))
+    as_json = listed("l.jsonl", json_lines(*({"id": item, "uri": "a.jpg"} for item in ids)))
+
+    assert column(as_csv, "item_id") == ids
+    assert column(as_json, "item_id") == ids
+
+
+def test_uris_that_look_like_nothing_are_uris_too(listed, tmp_path):
+    assert column(listed("l.csv", "uri\nNA\n007\n"), "uri") == [f"{tmp_path}/NA", f"{tmp_path}/007"]
+
+
+def test_dates_as_ids_in_json_lines_stay_as_they_were_written(listed):
+    """Arrow took them for times, and wrote 2024-01-01 00:00:00."""
+    manifest = listed("l.jsonl", json_lines({"id": "2024-01-01", "uri": "2024-01-01T10:00:00Z"}))
+
+    assert column(manifest, "item_id") == ["2024-01-01"]
+    assert column(manifest, "uri")[0].endswith("/2024-01-01T10:00:00Z")
+
+
+def test_numbers_as_ids_become_text(listed):
+    assert column(listed("l.parquet", pa.table({"id": [7, 8], "uri": ["a", "b"]})), "item_id") == ["7", "8"]
+    assert column(listed("l.jsonl", json_lines({"id": 7, "uri": "a"})), "item_id") == ["7"]
+
+
+def test_ids_that_are_there_more_than_once_are_named(refused):
+    rows = "".join(f"{name},x.jpg\n" for name in ["a", "b", "a", "c", "b", "b"])
+
+    message = refused("l.csv", "id,uri\n" + rows)
+
+    assert "2 ids more than once, e.g. ['a', 'b']" in message
+    assert "`id` column" in message
+
+
+def test_of_many_repeated_ids_some_are_named(refused):
+    message = refused("l.txt", "\n".join(f"{number}.jpg" for number in list(range(5000)) * 2))
+
+    assert "5000 ids more than once" in message
+    assert message.count(".jpg'") == 5
+
+
+def test_repeated_ids_that_carry_a_secret_are_named_without_it(refused):
+    assert "SECRET" not in refused("l.txt", "s3://KEY:SECRET@b/a.jpg\n" * 2)
+
+
+@pytest.mark.parametrize("nothing", [None, ""])
+def test_a_row_without_an_id_is_refused_with_its_number(nothing, refused):
+    message = refused("l.parquet", pa.table({"id": ["a", nothing], "uri": ["a", "b"]}))
+
+    assert "no id in row 1" in message
+
+
+def test_a_row_without_an_id_is_counted_over_batches(refused):
+    ids = [str(number) for number in range(manifests.BATCH_ROWS + 5)]
+    ids[-1] = ""
+
+    assert f"no id in row {manifests.BATCH_ROWS + 4} " in refused("l.parquet", pa.table({"id": ids, "uri": ids}))
+
+
+def test_a_row_without_a_uri_and_without_an_id_is_refused(refused):
+    assert "no id in row 1" in refused("l.jsonl", json_lines({"uri": "a"}, {"other": 1}))
+
+
+def test_a_row_with_an_id_and_no_uri_stays_an_item_so_that_it_is_accounted_for(listed):
+    manifest = listed("l.parquet", pa.table({"id": ["a", "b"], "uri": ["a", None]}))
+
+    assert column(manifest, "item_id") == ["a", "b"]
+    assert column(manifest, "uri")[1] == ""
+
+
+# --- kinds ---
+
+
+def test_kinds_are_image_video_or_nothing(listed):
+    manifest = listed("l.csv", "uri,kind\na,image\nb,video\nc,\n")
+
+    assert column(manifest, "kind") == ["image", "video", None]
+
+
+def test_an_unknown_kind_is_named(refused):
+    message = refused("l.csv", "uri,kind\n" + "".join(f"{n},kind{n:02d}\n" for n in range(50)))
+
+    assert "kinds ['kind00', 'kind01', 'kind02', 'kind03', 'kind04'], expected image, video or nothing" in message
+
+
+@pytest.mark.parametrize(
+    ("uri", "kind"),
+    [
+        ("a.JPG", "image"),
+        ("https://h/a.png?sig=1.mp4", "image"),
+        ("/x/what?.mp4", "video"),
+        ("a.txt", None),
+        ("a", None),
+        (".jpg", None),
+        ("a.jpg/b", None),
+    ],
+)
+def test_a_name_hints_at_a_kind(uri, kind):
+    assert kind_by_name(uri) == kind
+
+
+# --- pass-through columns ---
+
+
+def test_pass_through_columns_keep_types_values_and_nulls(listed):
+    table = pa.table(
+        {
+            "uri": ["a", "b"],
+            "n": pa.array([7, None], pa.int16()),
+            "share": [0.5, None],
+            "good": [True, None],
+            "tags": [["x", None], None],
+            "where": [{"lat": 1.5}, None],
+            "seen": pa.array([dt.datetime(2026, 11, 22, 1, 2, 3, tzinfo=dt.UTC), None]),
+            "nano": pa.array([1_700_000_000_123_456_789, None], pa.timestamp("ns", tz="UTC")),
+            "day": [dt.date(2026, 11, 22), None],
+            "price": [decimal.Decimal("12.34"), None],
+            "nothing": pa.nulls(2),
+            "camera": pa.array(["left", None]).dictionary_encode(),
+            "raw": [b"\x00", None],
+        }
+    )
+
+    manifest = listed("l.parquet", table)
+
+    kinds = {field.name: field.type for field in manifest.extra}
+    plain = {"nothing": pa.string(), "camera": pa.string()}
+    assert kinds == {field.name: plain.get(field.name, field.type) for field in table.schema if field.name != "uri"}
+    assert [row["extra"] for row in rows_of(manifest)] == table.drop_columns(["uri"]).to_pylist()
+
+
+def test_pass_through_columns_survive_the_way_through_the_stages(listed):
+    table = pa.table(
+        {"uri": ["a"], "camera": pa.array(["l"]).dictionary_encode(), "seen": pa.array([1], pa.timestamp("ns"))}
+    )
+    manifest = listed("l.parquet", table)
+    some = [units.Unit(item_id=row["item_id"], uri=row["uri"], extra=row["extra"]) for row in rows_of(manifest)]
+
+    passed = units.to_table(some, extra=manifest.extra).column("extra").combine_chunks()
+
+    assert passed.field("camera").to_pylist() == ["l"]
+    assert passed.field("seen").cast(pa.int64()).to_pylist() == [1]
+
+
+def test_an_extension_type_passes_through_as_its_storage(listed):
+    manifest = listed("l.parquet", pa.table({"uri": ["a"], "key": pa.array([b"x" * 16], pa.uuid())}))
+
+    assert manifest.extra.field("key").type == pa.binary(16)
+    assert extra(manifest, "key") == [b"x" * 16]
+
+
+def test_csv_columns_have_the_types_that_they_look_like(listed):
+    manifest = listed("l.csv", "uri,n,share,good,day,text,nothing\na,7,0.5,true,2026-11-22,x,\nb,,,,,,\n")
+
+    assert [str(field.type) for field in manifest.extra] == [
+        "int64",
+        "double",
+        "bool",
+        "date32[day]",
+        "string",
+        "string",
+    ]
+    first, second = (row["extra"] for row in rows_of(manifest))
+    assert first == {"n": 7, "share": 0.5, "good": True, "day": dt.date(2026, 11, 22), "text": "x", "nothing": None}
+    assert second == dict.fromkeys(first) | {"text": ""}
+
+
+MANY = 6_000  # rows of 200 bytes: more than the first block that Arrow goes by, 1 MiB
+LONG = "x" * 180
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "kind"),
+    [
+        ("7", "seven", "string"),
+        ("7", "7.5", "double"),
+        ("", "7", "int64"),
+        ("", "x", "string"),
+        ("true", "maybe", "string"),
+        ("2026-11-22", "yesterday", "string"),
+        ("0.5", "half", "string"),
+    ],
+)
+def test_a_csv_column_whose_later_rows_do_not_fit_is_widened_and_not_refused(first, last, kind, listed):
+    rows = "".join(f"{number}{LONG}.jpg,{first},7\n" for number in range(MANY))
+
+    manifest = listed("l.csv", f"uri,note,n\n{rows}last.jpg,{last},7\n")
+
+    assert str(manifest.extra.field("note").type) == kind
+    assert str(manifest.extra.field("n").type) == "int64"
+    assert manifest.items == MANY + 1
+    found = pa.concat_tables(list(manifest.batches())).slice(MANY).to_pylist()[0]
+    assert str(found["extra"]["note"]) == last
+    assert str(extra(manifest, "note")[0]) in {first, {"7": "7.0", "": "None"}.get(first)}
+
+
+def test_numbers_in_json_lines_are_widened_over_the_whole_file(listed, monkeypatch):
+    monkeypatch.setattr(json_table, "JSON_BYTES", 64)
+    lines = [{"uri": "a", "n": 1}, {"uri": "b", "n": None}, {"uri": "c", "n": 0.5}, {"uri": "d", "late": ["x"]}]
+
+    manifest = listed("l.jsonl", json_lines(*lines))
+
+    assert extra(manifest, "n") == [1.0, None, 0.5, None]
+    assert extra(manifest, "late") == [None, None, None, ["x"]]
+    assert column(manifest, "item_id") == ["a", "b", "c", "d"]
+
+
+@given(size=st.integers(1, 200))
+@settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_json_lines_are_read_alike_in_pieces_of_any_size(size, tmp_path):
+    lines = [{"id": f"ü{n}", "uri": f"{n}.jpg", "tags": ["a"] * (n % 3), "at": "2024-01-01"} for n in range(9)]
+    path = tmp_path / "l.jsonl"
+    path.write_text("\n" + json_lines(*lines[:4]) + "\n\n" + json_lines(*lines[4:]).rstrip("\n"))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_table, "JSON_BYTES", size)
+        manifest = open_manifest(str(path))
+        rows = rows_of(manifest)
+
+    assert [row["item_id"] for row in rows] == [line["id"] for line in lines]
+    assert [row["extra"] for row in rows] == [{"tags": line["tags"], "at": "2024-01-01"} for line in lines]
+
+
+@pytest.mark.parametrize("name", sorted({*MASKS.names} - {"uri"}))
+def test_a_column_that_the_masks_table_has_too_is_refused(name, refused):
+    message = refused("l.parquet", pa.table({"uri": ["a"], name: ["x"]}))
+
+    assert f"['{name}'], which the masks table has too; rename" in message
+
+
+def test_a_column_that_is_there_twice_is_refused(refused):
+    """It once ended in a KeyError of Arrow's."""
+    assert "columns ['n'] more than once; rename" in refused("l.csv", "uri,n,n\na,1,2\n")
+    assert "columns ['uri'] more than once; rename" in refused("l.csv", "uri,uri\na,1\n")
+
+
+# --- text in all its forms ---
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "﻿uri,n\na.jpg,1\nb.jpg,2\n",
+        "uri,n\r\na.jpg,1\r\nb.jpg,2\r\n",
+        "uri,n\na.jpg,1\nb.jpg,2",
+        "uri,n\n\na.jpg,1\n\nb.jpg,2\n",
+    ],
+    ids=["byte order mark", "CRLF", "no last newline", "empty lines"],
+)
+def test_csv_files_of_all_editors_are_read(content, listed):
+    manifest = listed("l.csv", content)
+
+    assert column(manifest, "item_id") == ["a.jpg", "b.jpg"]
+    assert extra(manifest, "n") == [1, 2]
+
+
+def test_quoted_commas_quotes_and_newlines_are_part_of_a_value(listed):
+    rows = "".join(f'"a,""{number}"".jpg","two\n{LONG}"\n' for number in range(MANY))
+
+    manifest = listed("l.csv", "uri,note\n" + rows)
+
+    assert manifest.items == MANY
+    assert column(manifest, "item_id")[MANY - 1] == f'a,"{MANY - 1}".jpg'
+    assert set(extra(manifest, "note")) == {f"two\n{LONG}"}
+
+
+def test_a_byte_order_mark_before_json_lines_is_no_part_of_them(listed):
+    assert column(listed("l.jsonl", "﻿" + json_lines({"uri": "a"})), "item_id") == ["a"]
+
+
+def test_names_in_any_script_stay_as_they_are(tmp_path):
+    names = ["柿.jpg", "zoë.png", "🍊.jpg", "e\u0301.jpg"]
+    for name in names:
+        (tmp_path / name).write_bytes(b"x")
+
+    assert sorted(column(open_manifest(str(tmp_path)), "item_id")) == sorted(names)
+
+
+def test_a_file_name_that_is_no_utf8_is_named_in_the_error(tmp_path):
+    """Arrow text is UTF-8: it once ended in a UnicodeEncodeError."""
+    (tmp_path / os.fsdecode(b"sub\xff.jpg")).write_bytes(b"x")
+
+    with pytest.raises(ManifestError, match=r"sub\\udcff.jpg', expected names in UTF-8; rename") as caught:
+        open_manifest(str(tmp_path))
+    said(caught.value)
+
+
+# --- refusals ---
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("l.csv", "uri,id\n"),
+        ("l.parquet", pa.table({"uri": pa.array([], pa.string())})),
+        ("l.jsonl", ""),
+        ("l.jsonl", "\n\n"),
+        ("l.txt", ""),
+        ("l.txt", "# nothing\n\n"),
+    ],
+)
+def test_a_list_without_items_is_refused(name, content, refused):
+    assert "lists no items, expected at least one; check" in refused(name, content)
+
+
+def test_a_folder_without_media_is_refused_and_says_how_many_files_it_has(tmp_path):
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    with pytest.raises(ManifestError, match="empty lists no items, expected"):
+        open_manifest(str(folder))
+
+    for name in ("a.txt", "b.csv"):
+        (folder / name).write_bytes(b"x")
+    with pytest.raises(ManifestError, match=r"lists no items \(2 files are not media by name\)"):
+        open_manifest(str(folder))
+
+
+def test_a_glob_that_matches_nothing_is_refused(tmp_path):
+    with pytest.raises(ManifestError, match="lists no items"):
+        open_manifest(str(tmp_path / "*.jpg"))
+
+
+@pytest.mark.parametrize("name", ["l.parquet", "l.csv", "l.jsonl"])
+def test_a_table_without_uris_is_refused_with_the_columns_that_it_has(name, refused):
+    content = {"l.csv": "id,path\na,b\n", "l.jsonl": json_lines({"id": "a", "path": "b"})}
+    message = refused(name, content.get(name, pa.table({"id": ["a"], "path": ["b"]})))
+
+    assert "columns ['id', 'path'], expected one named `uri`; rename" in message
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("l.csv", b""),
+        ("l.csv", JPEG),
+        ("l.csv", "uri\n\xfc.jpg\n".encode("latin-1")),
+        ("l.csv", "uri,n\na,1\nb,2,3\n"),
+        ("l.csv", "uri\na.jpg\n".encode("utf-16")),
+        ("l.parquet", b""),
+        ("l.parquet", JPEG),
+        ("l.jsonl", JPEG),
+        ("l.jsonl", '{"uri": "a"}\n{"uri": \n'),
+        ("l.jsonl", '[{"uri": "a"}]'),
+        ("l.jsonl", '{"uri": "a", "n": 1}\n{"uri": "b", "n": "x"}\n'),
+        ("l.txt", JPEG),
+        ("l.txt", "\xfc.jpg\n".encode("latin-1")),
+    ],
+)
+def test_what_is_no_list_is_refused_with_the_reason(name, content, refused):
+    assert "is not a readable" in refused(name, content)
+
+
+def test_a_damaged_parquet_file_is_refused_wherever_it_is_damaged(tmp_path):
+    path = tmp_path / "l.parquet"
+    pyarrow.parquet.write_table(pa.table({"uri": [f"{n}.jpg" for n in range(5000)], "n": range(5000)}), path)
+    whole = path.read_bytes()
+
+    for length in (3, 100, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        with pytest.raises(ManifestError, match=r"is not a readable \.parquet list") as caught:
+            open_manifest(str(path))
+        said(caught.value)
+    path.write_bytes(whole[:200] + b"\xff" * 2000 + whole[2200:])
+    with pytest.raises(ManifestError) as caught:
+        open_manifest(str(path))
+    said(caught.value)
+
+
+def test_a_csv_file_that_breaks_late_is_refused_before_the_run(refused):
+    rows = "".join(f"{number}{LONG}.jpg,7\n" for number in range(MANY))
+
+    assert "is not a readable .csv list" in refused("l.csv", f"uri,n\n{rows}last.jpg,7,8\n")
+
+
+@pytest.mark.parametrize("name", ["list.xlsx", "list.gz", "list"])
+def test_a_file_of_an_unknown_kind_is_refused(name, refused):
+    assert "expected .parquet, .csv" in refused(name, b"x")
+
+
+def test_lists_that_cannot_be_reached_are_refused(tmp_path):
+    for uri in (str(tmp_path / "none.csv"), str(tmp_path / "none"), "gopher://host/list.csv", "memory://none/list.csv"):
+        with pytest.raises(ManifestError) as caught:
+            open_manifest(uri)
+        said(caught.value)
+
+
+def test_no_error_shows_a_secret():
+    with pytest.raises(ManifestError) as caught:
+        open_manifest("https://me:SECRET@127.0.0.1:9/list.csv?sig=SECRET")
+    assert "SECRET" not in said(caught.value)

@@ -1,0 +1,176 @@
+"""Items inside other files: found without being read, opened as if they were files of their own."""
+
+import io
+import tarfile
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from fsf_core import storage
+from fsf_core.errors import DecodeError, FetchError, ManifestError
+from fsf_core.manifest import Selection, members, open_manifest
+
+
+def tar_of(path, files):
+    with tarfile.open(path, "w") as archive:
+        for name, data in files.items():
+            facts = tarfile.TarInfo(name)
+            facts.size = len(data)
+            archive.addfile(facts, io.BytesIO(data))
+    return str(path)
+
+
+def contents(manifest, *, schemes=("file",)):
+    """Id and bytes of every item, in order."""
+    rows = [row for batch in manifest.batches() for row in batch.to_pylist()]
+    found = []
+    for row, opening in zip(rows, members.open_ahead([row["uri"] for row in rows], schemes=schemes), strict=True):
+        with opening() as file:
+            found.append((row["item_id"], file.read()))
+    return found
+
+
+@pytest.fixture
+def archive(tmp_path):
+    return tar_of(tmp_path / "a-000.tar", {"x/1.jpg": b"one", "x/1.json": b"{}", "x/2.seg.png": b"two", "3.mp4": b""})
+
+
+def test_the_media_of_an_archive_are_items_and_their_keys_the_ids(archive):
+    assert contents(open_manifest(archive)) == [("x/1", b"one"), ("x/2", b"two"), ("3", b"")]
+
+
+@pytest.mark.parametrize("pattern", ["", "/*.tar"])
+def test_in_several_archives_the_name_of_each_stands_before_the_key(pattern, archive, tmp_path):
+    tar_of(tmp_path / "a-001.tar", {"x/1.jpg": b"other"})
+
+    found = dict(contents(open_manifest(str(tmp_path) + pattern)))
+
+    assert found == {"a-000/x/1": b"one", "a-000/x/2": b"two", "a-000/3": b"", "a-001/x/1": b"other"}
+
+
+def test_a_key_that_two_pictures_share_is_refused(tmp_path):
+    with pytest.raises(ManifestError, match="1 ids more than once"):
+        open_manifest(tar_of(tmp_path / "a.tar", {"1.left.jpg": b"l", "1.right.jpg": b"r"}))
+
+
+@pytest.mark.parametrize("data", [b"no tar at all" * 100, b"\x1f\x8b" + bytes(2000)])
+def test_what_is_no_archive_is_refused(data, tmp_path):
+    (tmp_path / "a.tar").write_bytes(data)
+
+    with pytest.raises(ManifestError, match=r"is not a readable \.tar list: no tar archive"):
+        open_manifest(str(tmp_path / "a.tar"))
+
+
+def test_a_span_is_a_file_that_ends_where_the_span_does(tmp_path):
+    (tmp_path / "whole").write_bytes(bytes(range(100)))
+    uri = storage.span(str(tmp_path / "whole"), 10, 20)
+
+    assert storage.read_bytes(uri) == bytes(range(10, 30))
+    with storage.open_binary(uri) as file:
+        assert file.seek(-5, io.SEEK_END) == 15
+        assert file.read() == bytes(range(25, 30))
+        assert file.seek(3) == 3
+        assert file.read(2) == bytes([13, 14])
+    assert storage.holder(uri) == str(tmp_path / "whole")
+
+
+def test_a_span_of_a_scheme_that_is_not_allowed_is_refused():
+    with pytest.raises(FetchError, match="scheme 's3'"):
+        storage.require_scheme("span://1+2/s3://bucket/a.tar", ("file",))
+
+
+def test_a_span_in_a_store_is_fetched_alone(tmp_path):
+    storage.write_bytes("memory://spans/whole", bytes(range(100)))
+    uris = [storage.span("memory://spans/whole", at, 3) for at in (5, 50)]
+
+    found = []
+    for opening in storage.open_ahead(uris, schemes=("memory",)):
+        with opening() as file:
+            found.append(file.read())
+
+    assert found == [bytes([5, 6, 7]), bytes([50, 51, 52])]
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """A table as Hugging Face's datasets keeps pictures, in groups of 20."""
+    cells = [{"bytes": b"picture %d" % number, "path": f"{number}.jpg"} for number in range(50)]
+    path = tmp_path / "train-00000.parquet"
+    table = pa.table({"image": cells, "label": range(50)})
+    pyarrow.parquet.write_table(table, path, row_group_size=20)
+    return path
+
+
+def test_pictures_in_the_cells_of_a_table_are_items_by_row_number(pictures):
+    manifest = open_manifest(str(pictures))
+
+    assert contents(manifest) == [(str(number), b"picture %d" % number) for number in range(50)]
+    assert manifest.extra.names == ["label"]
+
+
+def test_cells_are_opened_in_any_order(pictures):
+    rows = [row for batch in open_manifest(str(pictures)).batches() for row in batch.to_pylist()]
+    chosen = [rows[number]["uri"] for number in (45, 3, 2, 21)]
+
+    found = []
+    for opening in members.open_ahead(chosen, schemes=("file",)):
+        with opening() as file:
+            found.append(file.read())
+
+    assert found == [b"picture 45", b"picture 3", b"picture 2", b"picture 21"]
+
+
+def test_one_item_is_opened_wherever_it_lies(pictures, archive):
+    uris = [next(open_manifest(str(path)).batches()).column("uri")[1].as_py() for path in (pictures, archive)]
+
+    for uri, expected in zip([*uris, archive], [b"picture 1", b"two", None], strict=True):
+        with members.open_item(uri) as file:
+            assert expected is None or file.read() == expected
+        assert storage.holder(uri) in {str(pictures), archive}
+
+
+def test_a_folder_of_picture_tables_is_one_list(pictures):
+    (pictures.parent / "split=b").mkdir()
+    table = pyarrow.parquet.read_table(pictures).slice(0, 2)
+    pyarrow.parquet.write_table(table, pictures.parent / "split=b" / "x.parquet")
+
+    found = dict(contents(open_manifest(str(pictures.parent), Selection(where="label < 2"))))
+
+    assert found == {
+        "split=b/x/0": b"picture 0",
+        "split=b/x/1": b"picture 1",
+        "train-00000/0": b"picture 0",
+        "train-00000/1": b"picture 1",
+    }
+
+
+def test_ids_of_a_picture_table_are_kept_and_plain_bytes_are_pictures_too(tmp_path):
+    path = tmp_path / "l.parquet"
+    pyarrow.parquet.write_table(pa.table({"id": ["a", "b"], "jpg": [b"A", b"B"]}), path)
+
+    assert contents(open_manifest(str(path))) == [("a", b"A"), ("b", b"B")]
+
+
+def test_an_empty_cell_and_a_table_that_changed_are_errors_of_the_item(tmp_path):
+    path = tmp_path / "l.parquet"
+    pyarrow.parquet.write_table(pa.table({"jpg": [b"A", None]}), path)
+    uris = [row["uri"] for batch in open_manifest(str(path)).batches() for row in batch.to_pylist()]
+    first, second = members.open_ahead(uris, schemes=("file",))
+    with first() as file:
+        assert file.read() == b"A"
+    with pytest.raises(DecodeError, match="is empty, expected"):
+        second()
+
+    path.write_bytes(b"other")
+    (changed,) = members.open_ahead(uris[:1], schemes=("file",))
+    with pytest.raises(FetchError, match="cannot be read"):
+        changed()
+
+
+def test_a_table_with_two_picture_columns_and_no_uri_is_refused(tmp_path):
+    path = tmp_path / "l.parquet"
+    pyarrow.parquet.write_table(pa.table({"a": [b"A"], "b": [b"B"]}), path)
+
+    with pytest.raises(ManifestError, match="expected one named `uri`"):
+        open_manifest(str(path))

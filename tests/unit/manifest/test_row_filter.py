@@ -1,0 +1,99 @@
+"""Row filters: what people write means what SQL means, and nothing is ever run as code."""
+
+import contextlib
+import datetime as dt
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fsf_core.errors import ConfigError
+from fsf_core.manifest.row_filter import columns, conjuncts, expression, parse
+
+TABLE = pa.table(
+    {
+        "split": ["test", "train", "test", None],
+        "size": [1, 2, 3, None],
+        "share": [0.5, 1.5, None, 2.5],
+        "good": [True, False, True, None],
+        "day": pa.array([dt.date(2026, 11, day) for day in (1, 2, 3)] + [None]),
+        "camera": pa.array(["l", "r", "l", None]).dictionary_encode(),
+        "a b": ["it's", "x", "y", "z"],
+    }
+)
+
+
+def rows(text: str) -> list[int]:
+    numbered = TABLE.append_column("row", pa.array(range(4)))
+    return numbered.filter(expression(parse(text), TABLE.schema)).column("row").to_pylist()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("split == 'test'", [0, 2]),
+        ("split = \"test\" and day >= '2026-11-02'", [2]),
+        ("split != 'test'", [1]),
+        ("split <> 'test' or size = 1", [0, 1]),
+        ("size > 1", [1, 2]),
+        ("size >= 1.5", [1, 2]),
+        ("share < 2", [0, 1]),
+        ("size in (1, 3)", [0, 2]),
+        ("size not in (1, 3)", [1, 3]),
+        ("split is null", [3]),
+        ("split is not null and not size = 2", [0, 2]),
+        ("good == true", [0, 2]),
+        ("NOT (good == true OR size == 2)", []),
+        ("camera == 'l'", [0, 2]),
+        ("`a b` == 'it''s'", [0]),
+        ("size == 1 or size == 2 and split == 'test'", [0]),
+        ("(size == 1 or size == 2) and split == 'train'", [1]),
+    ],
+)
+def test_a_condition_chooses_the_rows_that_it_says(text, expected):
+    assert rows(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "split",
+        "split ==",
+        "== 'test'",
+        "split == test",
+        "split == 'test",
+        "split == 'test' and",
+        "split == 'test' size = 1",
+        "(split == 'test'",
+        "size in ()",
+        "size in 1",
+        "split is test",
+        "size not 3",
+        "__import__('os').system('x')",
+        "size == 1; drop table",
+    ],
+)
+def test_what_is_no_condition_is_refused_with_the_place(text):
+    with pytest.raises(ConfigError, match=r"at character \d+, expected .+; write it like"):
+        parse(text)
+
+
+@pytest.mark.parametrize("text", ["nothing == 1", "size == 'one'", "split == 1", "day > 'yesterday'", "good == 3"])
+def test_a_condition_that_does_not_fit_the_columns_is_refused(text):
+    with pytest.raises(ConfigError, match=r"--where .+; (correct|write)"):
+        rows(text)
+
+
+def test_the_columns_and_the_parts_that_must_all_hold_are_known():
+    condition = parse("a = 1 and (b = 2 or c = 3) and d is null")
+
+    assert columns(condition) == {"a", "b", "c", "d"}
+    assert [sorted(columns(part)) for part in conjuncts(condition)] == [["a"], ["b", "c"], ["d"]]
+
+
+@given(st.text())
+def test_any_text_is_parsed_or_refused(text):
+    with contextlib.suppress(ConfigError):
+        parse(text)

@@ -1,0 +1,248 @@
+"""Bytes to pixels: exactly OpenCV's where a picture is whole, an error with a reason where it is not."""
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from fsf_core.errors import DecodeError, ItemError, LimitError
+from fsf_core.media import images
+from tests.support import assets
+
+GOOD = assets.good_pictures()
+BROKEN = assets.broken_files()
+REPOSITORY = Path(__file__).parents[3]
+
+
+def opencv_pixels(data: bytes, *, honour_exif: bool = True):
+    flags = cv2.IMREAD_COLOR if honour_exif else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+
+
+@pytest.mark.parametrize("honour_exif", [True, False], ids=["turned by EXIF", "as stored"])
+@pytest.mark.parametrize("name", GOOD)
+def test_a_good_picture_has_the_pixels_of_opencv(name, honour_exif):
+    image_HWC = images.decode_bgr(GOOD[name], honour_exif=honour_exif)
+
+    expected_HWC = opencv_pixels(GOOD[name], honour_exif=honour_exif)
+    np.testing.assert_array_equal(image_HWC, expected_HWC)
+    assert image_HWC.dtype == np.uint8
+    assert image_HWC.flags.c_contiguous
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_the_header_announces_the_stored_size_and_the_true_format(name):
+    header = images.read_header(GOOD[name])
+
+    seen_px = opencv_pixels(GOOD[name], honour_exif=False).shape[:2]
+    turned_anyway = name == "exif/orientation 6.tiff"  # OpenCV turns TIFF whether asked or not
+    assert (header.height_px, header.width_px) == (seen_px[::-1] if turned_anyway else seen_px)
+    assert header.format == images.sniff(GOOD[name][:64])
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_file_ends_in_an_error_that_says_what_was_found(name):
+    broken = BROKEN[name]
+
+    with pytest.raises(ItemError) as caught:
+        images.decode_bgr(broken.data, honour_exif=True)
+
+    assert type(caught.value) is broken.error
+    assert broken.says in str(caught.value)
+
+
+def test_the_eight_orientations_give_eight_pictures_of_the_right_shape():
+    seen = [images.decode_bgr(GOOD[f"exif/orientation {n}.jpg"], honour_exif=True) for n in range(1, 9)]
+
+    stored = (assets.HEIGHT_PX, assets.WIDTH_PX, 3)
+    assert [image.shape == stored for image in seen] == [True] * 4 + [False] * 4
+    assert len({image.tobytes() for image in seen}) == 8
+
+
+def test_sixteen_bits_become_eight_by_dropping_the_lower_byte():
+    deep_HW = np.array([[0x12FF, 0xFF00], [0x00FF, 0x8000]], np.uint16)
+
+    image_HWC = images.decode_bgr(assets.opencv(deep_HW, ".png"), honour_exif=True)
+
+    assert image_HWC[..., 0].tolist() == [[0x12, 0xFF], [0x00, 0x80]]
+
+
+def test_a_picture_is_known_by_its_content_and_not_by_its_name():
+    assert images.sniff(GOOD["names/png inside.jpg"]) == "png"
+    assert images.sniff(GOOD["names/jpeg inside.png"]) == "jpeg"
+    assert images.sniff(BROKEN["text.jpg"].data) is None
+
+
+@pytest.mark.parametrize("name", [name for name in GOOD if not name.startswith(("names/", "sizes/3 mega"))])
+def test_64_bytes_are_enough_to_know_a_picture(name):
+    assert images.sniff(GOOD[name][:64]) == images.sniff(GOOD[name])
+
+
+@pytest.mark.parametrize("name", ["jpeg/420.jpg", "jpeg/progressive.jpg", "jpeg/cmyk.jpg", "jpeg/restart markers.jpg"])
+def test_a_jpeg_cut_anywhere_is_never_a_picture(name):
+    # A decoder fills what is missing with grey; half an orange would be counted as a small one.
+    data = GOOD[name]
+
+    for end in [*range(0, len(data), 97), len(data) - 1]:
+        with pytest.raises(DecodeError):
+            images.decode_bgr(data[:end], honour_exif=True)
+
+
+@pytest.mark.parametrize("name", ["png/rgb.png", "png/interlaced.png", "png/palette.png"])
+def test_a_png_cut_anywhere_is_never_a_picture(name):
+    data = GOOD[name]
+
+    for end in [*range(0, len(data), 211), len(data) - 1]:
+        with pytest.raises(DecodeError):
+            images.decode_bgr(data[:end], honour_exif=True)
+
+
+def test_a_png_with_any_bit_of_its_picture_flipped_is_refused():
+    data = GOOD["png/rgb.png"]
+
+    for at in range(8, len(data), 173):
+        with pytest.raises(ItemError):
+            images.decode_bgr(data[:at] + bytes([data[at] ^ 4]) + data[at + 1 :], honour_exif=True)
+
+
+def test_opencv_alone_would_accept_the_damaged_jpeg_and_tiff():
+    # The reason why they are looked at before OpenCV is asked; when this fails, a check may go.
+    for name in ("jpeg damaged scan.jpg", "tiff deflate damaged.tif"):
+        assert opencv_pixels(BROKEN[name].data) is not None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the size of the process from /proc")
+def test_bombs_are_refused_without_the_memory_they_ask_for():
+    # A process that may grow by 100 MB; decoding any of these takes 400 MB or more.
+    program = f"""
+import os, resource
+from fsf_core.media import images
+from fsf_core.errors import LimitError
+from tests.support import assets
+bombs = [broken.data for broken in assets.broken_files().values() if broken.error is LimitError]
+pages = int(open("/proc/self/statm").read().split()[0])
+limit = pages * os.sysconf("SC_PAGE_SIZE") + {100 << 20}
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+for data in bombs:
+    try:
+        images.decode_bgr(data, honour_exif=True)
+    except LimitError:
+        continue
+    raise SystemExit("a bomb was decoded")
+print(len(bombs))
+"""
+
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=REPOSITORY, check=False)
+
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) >= 10
+
+
+@pytest.mark.parametrize(
+    ("limits", "says"),
+    [
+        (images.Limits(max_pixels=90 * 120 - 1), "10,800 in all, the limit is 10,799"),
+        (images.Limits(max_side_px=119), "the limit of a side is 119"),
+        (images.Limits(max_bytes=100), "the limit is 100"),
+    ],
+)
+def test_limits_are_held_and_named(limits, says):
+    with pytest.raises(LimitError, match=says):
+        images.decode_bgr(GOOD["png/rgb.png"], honour_exif=True, limits=limits)
+
+
+def test_a_picture_exactly_at_its_limits_is_decoded():
+    data = GOOD["png/rgb.png"]
+    limits = images.Limits(max_pixels=90 * 120, max_side_px=120, max_bytes=len(data))
+
+    assert images.decode_bgr(data, honour_exif=True, limits=limits).shape == (90, 120, 3)
+
+
+def test_a_limit_of_zero_is_a_mistake():
+    with pytest.raises(ValueError, match="at least 1"):
+        images.Limits(max_pixels=0)
+
+
+def test_a_lower_limit_in_opencvs_environment_is_named_as_the_culprit():
+    program = """
+import numpy as np
+from fsf_core.media import images
+from fsf_core.errors import LimitError
+from tests.support import assets
+try:
+    images.decode_bgr(assets.pillow(np.zeros((40, 40, 3), np.uint8), "PNG"), honour_exif=True)
+except LimitError as error:
+    print(error)
+"""
+
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        cwd=REPOSITORY,
+        env={"OPENCV_IO_MAX_IMAGE_PIXELS": "100", "PATH": "/usr/bin:/bin"},
+        check=False,
+    )
+
+    assert "unset OPENCV_IO_MAX_IMAGE_PIXELS" in done.stdout, done.stderr
+
+
+def test_nothing_is_printed_where_an_error_says_it(capfd):
+    # The two PNGs have correct checksums, so that libpng is the first to notice; it cannot be told to be quiet.
+    loud = {"png half its rows.png", "png unknown filter.png"}
+
+    for name, broken in BROKEN.items():
+        if name not in loud:
+            with pytest.raises(ItemError):
+                images.decode_bgr(broken.data, honour_exif=True)
+
+    assert capfd.readouterr() == ("", "")
+
+
+def test_whatever_the_fuzzer_does_ends_in_pixels_or_in_an_item_error():
+    outcomes = {"pixels": 0, "error": 0}
+
+    for damaged in assets.damaged_files(seed=1, count=400):
+        try:
+            image_HWC = images.decode_bgr(damaged.data, honour_exif=True)
+        except ItemError:
+            outcomes["error"] += 1
+        else:
+            outcomes["pixels"] += 1
+            np.testing.assert_array_equal(image_HWC, opencv_pixels(damaged.data), err_msg=damaged.name)
+
+    assert min(outcomes.values()) > 50, outcomes
+
+
+def test_threads_decode_side_by_side_and_keep_their_reasons():
+    # A cut and a whole picture alternate: a reason or a pixel that crossed threads would show.
+    cut, whole = BROKEN["jpeg cut in half.jpg"].data, GOOD["jpeg/420.jpg"]
+    expected_HWC = opencv_pixels(whole)
+
+    def decode_both(_):
+        with pytest.raises(DecodeError, match="Premature end"):
+            images.decode_bgr(cut, honour_exif=True)
+        return np.array_equal(images.decode_bgr(whole, honour_exif=True), expected_HWC)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(decode_both, range(200)))
+
+
+def test_the_gallery_is_the_same_every_time(tmp_path):
+    first = assets.write_damaged(tmp_path / "a", seed=3, count=30)
+    second = assets.write_damaged(tmp_path / "b", seed=3, count=30)
+
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+    assert (tmp_path / "a" / "damage.jsonl").read_text() == (tmp_path / "b" / "damage.jsonl").read_text()
+
+
+def test_the_gallery_is_written_with_all_its_names(tmp_path):
+    good, broken = assets.write_good(tmp_path / "good"), assets.write_broken(tmp_path / "broken")
+
+    assert [path.relative_to(tmp_path / "good").as_posix() for path in good] == sorted(GOOD)
+    assert len(broken) >= len(BROKEN) + 3
+    assert all(path.exists() or path.is_symlink() for path in broken)

@@ -1,0 +1,236 @@
+import dataclasses
+import hashlib
+import json
+import pickle
+
+import pytest
+
+from fsf_core import storage
+from fsf_core.errors import BundleError, OutputError, StorageError
+from fsf_core.model import bundle as bundles
+from fsf_core.model.bundle import Bundle, Origin, Signature, load_bundle, read_model, read_parity, save_bundle
+from fsf_core.model.preprocess import PROFILES
+
+ORIGIN = Origin(
+    network="tests.support.tiny_net:build",
+    network_options={"pyramid": "multiscale"},
+    weights_sha256="ab" * 32,
+    exporter="torchscript",
+    opset=17,
+    ir_version=8,
+    tools={"torch": "2.13.0"},
+    request={"weights": "ab" * 32, "classes": ["background", "wunde"]},
+)
+PARTS = {
+    "classes": ("background", "wünde"),
+    "palette": ((0, 0, 0), (128, 0, 0)),
+    "profile": PROFILES["fastsegformer-train"],
+    "signature": Signature(
+        input_name="input",
+        input_shape=(None, 3, 224, 224),
+        output_name="output",
+        output_shape=(None, 2, 224, 224),
+    ),
+    "origin": ORIGIN,
+    "models": {"plain": b"a model", "fused": b"a fused model"},
+    "parity": '{"passed": true}',
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return str(tmp_path / "bundles" / "one")
+
+
+@pytest.fixture
+def saved(folder) -> Bundle:
+    return save_bundle(folder, **PARTS)
+
+
+def rewrite(folder, change):
+    """Alter bundle.json as somebody would who also corrects its own digest."""
+    path = storage.local_path(folder) / "bundle.json"
+    content = json.loads(path.read_bytes())
+    change(content)
+    del content["document_sha256"]
+    content["document_sha256"] = hashlib.sha256(bundles._canonical(content)).hexdigest()
+    path.write_text(json.dumps(content))
+
+
+def test_a_bundle_comes_back_as_it_was_saved(saved, folder):
+    loaded = load_bundle(folder)
+    assert loaded == saved
+    assert loaded.sha256 == saved.sha256
+    assert loaded.created_at == saved.created_at
+    assert (loaded.classes, loaded.num_classes) == (("background", "wünde"), 2)
+    assert loaded.profile == PROFILES["fastsegformer-train"]
+    assert loaded.origin == ORIGIN
+    assert read_model(loaded) == b"a model"
+    assert read_model(loaded, "fused") == b"a fused model"
+    assert read_parity(loaded) == {"passed": True}
+    assert {path.name for path in storage.local_path(folder).iterdir()} == {
+        "bundle.json",
+        "model.onnx",
+        "model.fused.onnx",
+        "parity.json",
+    }
+
+
+def test_a_bundle_travels_between_processes(saved):
+    assert pickle.loads(pickle.dumps(saved)) == saved  # noqa: S301 - our own bytes
+
+
+def test_the_identity_holds_what_decides_the_result_and_nothing_else(saved, tmp_path):
+    again = save_bundle(
+        str(tmp_path / "again"),
+        **PARTS | {"parity": "{}", "origin": dataclasses.replace(ORIGIN, tools={"torch": "2.14.0"})},
+    )
+    assert again.sha256 == saved.sha256
+    changes = {
+        "classes": ("background", "other"),
+        "palette": ((0, 0, 0), (128, 0, 1)),
+        "profile": PROFILES["fastsegformer"],
+        "signature": dataclasses.replace(PARTS["signature"], output_shape=(None, 2, 112, 112)),
+        "models": {"plain": b"another model", "fused": b"a fused model"},
+    }
+    others = {save_bundle(str(tmp_path / name), **PARTS | {name: value}).sha256 for name, value in changes.items()}
+    assert len(others | {saved.sha256}) == len(changes) + 1
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model.fused.onnx", "parity.json"])
+@pytest.mark.usefixtures("saved")
+def test_a_file_with_one_changed_byte_is_refused(folder, name):
+    path = storage.local_path(folder) / name
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(BundleError, match=rf"{name} was altered.*export the bundle again"):
+        load_bundle(folder)
+
+
+@pytest.mark.parametrize("name", ["bundle.json", "model.onnx", "model.fused.onnx", "parity.json"])
+@pytest.mark.usefixtures("saved")
+def test_a_missing_file_is_refused(folder, name):
+    (storage.local_path(folder) / name).unlink()
+    with pytest.raises(BundleError, match=rf"{name} does not exist"):
+        load_bundle(folder)
+
+
+@pytest.mark.usefixtures("saved")
+def test_a_model_altered_after_loading_is_refused_when_it_is_read(folder):
+    loaded = load_bundle(folder)
+    (storage.local_path(folder) / "model.onnx").write_bytes(b"A model")
+    with pytest.raises(BundleError, match=r"model\.onnx was altered"):
+        read_model(loaded)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda content: content["classes"].reverse(),
+        lambda content: content["profile"].update(scale=1.0),
+        lambda content: content["origin"].update(opset=18),
+        lambda content: content.update(created_at="2020-01-01"),
+    ],
+)
+@pytest.mark.usefixtures("saved")
+def test_an_altered_description_is_refused(folder, change):
+    path = storage.local_path(folder) / "bundle.json"
+    content = json.loads(path.read_bytes())
+    change(content)
+    path.write_text(json.dumps(content))
+    with pytest.raises(BundleError, match=r"bundle\.json was altered"):
+        load_bundle(folder)
+
+
+@pytest.mark.parametrize(
+    "name", ["../model.onnx", "/etc/passwd", "a/b.onnx", "..", ".hidden", "C:model", "a\\b", "bundle.json", ""]
+)
+@pytest.mark.usefixtures("saved")
+def test_a_file_name_that_leads_out_of_the_bundle_is_refused(folder, name):
+    rewrite(folder, lambda content: content["variants"]["plain"].update(name=name))
+    with pytest.raises(BundleError, match="not a plain name"):
+        load_bundle(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda content: content.update(format_version=2), "format version 2, this program reads 1"),
+        (lambda content: content.pop("classes"), "malformed"),
+        (lambda content: content.update(surprise=1), "malformed"),
+        (lambda content: content["profile"].update(scale=0), "malformed"),
+        (lambda content: content["profile"].update(surprise=0), "malformed"),
+        (lambda content: content["palette"].pop(), "malformed"),
+        (lambda content: content["variants"].pop("plain"), "malformed"),
+        (lambda content: content.update(classes=["background", "other"]), "states the identity"),
+    ],
+)
+@pytest.mark.usefixtures("saved")
+def test_a_description_that_makes_no_sense_is_refused(folder, change, words):
+    rewrite(folder, change)
+    with pytest.raises(BundleError, match=words):
+        load_bundle(folder)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\xff\xfe", b"[]", b"{}", b"null", b'{"format_version": 1}', b"[" * 100000, b'{"a": NaN}']
+)
+@pytest.mark.usefixtures("saved")
+def test_a_file_that_is_no_description_is_refused(folder, data):
+    (storage.local_path(folder) / "bundle.json").write_bytes(data)
+    with pytest.raises(BundleError):
+        load_bundle(folder)
+
+
+def test_an_unknown_variant_names_those_that_there_are(saved):
+    with pytest.raises(BundleError, match="holds the variants fused, plain, asked for 'int8'"):
+        read_model(saved, "int8")
+
+
+def test_a_folder_that_is_taken_is_left_alone(tmp_path):
+    taken = tmp_path / "taken"
+    taken.mkdir()
+    (taken / ".notes").write_text("mine")
+    with pytest.raises(OutputError, match=r"already holds \.notes"):
+        save_bundle(str(taken), **PARTS)
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+    assert (taken / ".notes").read_text() == "mine"
+
+
+def test_an_empty_folder_is_free_and_a_file_is_not(tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert load_bundle(save_bundle(str(tmp_path / "empty"), **PARTS).uri)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="is a file"):
+        save_bundle(str(tmp_path / "file"), **PARTS)
+
+
+def test_a_write_that_breaks_half_way_leaves_nothing_behind(tmp_path, monkeypatch):
+    whole = storage.write_bytes
+
+    def disk_full_at_the_report(uri, data, **options):
+        if uri.endswith("parity.json"):
+            raise StorageError("disk full")
+        whole(uri, data, **options)
+
+    monkeypatch.setattr(storage, "write_bytes", disk_full_at_the_report)
+    with pytest.raises(StorageError):
+        save_bundle(str(tmp_path / "out"), **PARTS)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bundle_lives_in_an_object_store_too():
+    uri = "memory://store/bundles/one"
+    saved = save_bundle(uri, **PARTS)
+    assert load_bundle(uri) == saved
+    with pytest.raises(OutputError, match="already holds"):
+        save_bundle(uri, **PARTS)
+    storage.remove_folder("memory://store")
+
+
+def test_classes_and_colours_must_fit_the_model(folder):
+    with pytest.raises(ValueError, match="3 class names for 2 classes"):
+        save_bundle(folder, **PARTS | {"classes": ("a", "b", "c")})
+    with pytest.raises(ValueError, match="no two equal"):
+        save_bundle(folder, **PARTS | {"classes": ("a", "a")})

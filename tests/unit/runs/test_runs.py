@@ -1,0 +1,807 @@
+"""The ledger: what has a receipt exists, once and whole; what has none does not; nobody works in another's folder."""
+
+import hashlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from fsf_core import runs, storage
+from fsf_core.errors import OutputError
+from fsf_core.keys import item_key, item_keys, part_name
+from fsf_core.schema import FAILURES, MASKS, TABLES, UNITS
+from tests.support.ledger import Made, broken, commit, image, rows_of, sorted_rows, tables_of, video
+
+PRINT = {"bundle": "ab" * 32, "mask_size": "original", "classes": ["a", "b"], "columns": {"n": "int64"}}
+SUMMARY = {"items": {"total": 2, "scored": 2, "failed": 0, "not_in_manifest": 0}}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A run that was begun."""
+    uri = str(tmp_path / "run")
+    with runs.open_run(uri, fingerprint=PRINT, details={}):
+        pass
+    return uri
+
+
+@pytest.fixture
+def bucket():
+    """A run that was begun in a store that is no disk."""
+    filesystem = fsspec.filesystem("memory")
+    filesystem.store.clear()
+    uri = "memory://bucket/run"
+    with runs.open_run(uri, fingerprint=PRINT, details={}):
+        pass
+    yield uri
+    filesystem.store.clear()
+
+
+def said(error: BaseException):
+    """The message: what was found and expected, and behind a semicolon what to do."""
+    assert re.search(r".+; .+", str(error)), str(error)
+    return str(error)
+
+
+def files_of(uri, name):
+    return sorted(entry.relative for entry in storage.list_files(storage.join(uri, name), hidden=True))
+
+
+def parts_of(uri):
+    return [receipt.part for receipt in runs.receipts(uri)]
+
+
+def unit_keys(uri):
+    return [key for receipt in runs.receipts(uri) for key in receipt.units.column("unit_key").to_pylist()]
+
+
+def item_ids(uri, name="masks"):
+    return sorted(runs.read_table(uri, name, columns=["item_id"]).column("item_id").to_pylist())
+
+
+def keys(*names):
+    return item_keys(names)
+
+
+# --- parts and receipts ---
+
+
+@pytest.mark.parametrize("where", ["folder", "bucket"])
+def test_what_is_committed_is_read_back_row_by_row(where, request):
+    uri = request.getfixturevalue(where)
+    one, other = [image("a.jpg"), *video("v.mp4", 2, 3)], [image("b.jpg", failed=True)]
+
+    commit(uri, *one)
+    commit(uri, *other, attempt=3)
+
+    expected = tables_of([*one, *other], attempt=3)
+    for name in TABLES:
+        found = runs.read_table(uri, name)
+        order = [("item_id", "ascending"), *([("frame_index", "ascending")] if name != "failures" else [])]
+        assert found.sort_by(order).to_pylist() == expected[name].sort_by(order).to_pylist()
+        assert found.schema.equals(TABLES[name], check_metadata=False)
+        assert found.schema.metadata == TABLES[name].metadata
+
+
+def test_a_receipt_tells_what_its_part_holds(folder):
+    units = [image("a.jpg"), *video("v.mp4", 2)]
+
+    receipt = commit(folder, *units)
+
+    assert list(runs.receipts(folder)) == [receipt]
+    assert receipt.part == part_name(unit.key for unit in units)
+    assert (receipt.frames, receipt.failed_units) == (3, 0)
+    assert sum(receipt.pixels) == 3 * 12
+    assert set(receipt.files) == {"masks", "class_stats"}
+    for facts in receipt.files.values():
+        data = Path(folder, facts["path"]).read_bytes()
+        assert (len(data), hashlib.sha256(data).hexdigest()) == (facts["bytes"], facts["sha256"])
+    assert receipt.units.schema.equals(UNITS, check_metadata=True)
+
+
+def test_films_are_looked_for_in_parts_that_have_frames_of_videos(folder):
+    """A run of nothing but pictures once read all its parts at its end to find that out."""
+    for unit in (image("a.jpg"), broken(image("b.jpg")), *video("v.mp4", 1)):
+        commit(folder, unit)
+    assert [set(each.units.column("item_id").to_pylist()) for each in runs.video_parts(folder)] == [{"v.mp4"}]
+
+
+def test_a_receipt_that_does_not_tell_of_videos_may_have_some(folder):
+    receipt = commit(folder, image("a.jpg"))
+    uri = storage.join(folder, "receipts", f"{receipt.part}.arrow")
+    with pa.ipc.open_file(pa.BufferReader(storage.read_bytes(uri))) as reader:
+        table = reader.read_all()
+    facts = json.loads(table.schema.metadata[b"fsf_receipt"])
+    del facts["timed_frames"]
+    older = table.replace_schema_metadata({"fsf_receipt": json.dumps(facts)})
+    with pa.OSFile(uri, "wb") as file, pa.ipc.new_file(file, older.schema) as writer:
+        writer.write_table(older)
+    assert [each.part for each in runs.video_parts(folder)] == [receipt.part]
+
+
+def test_readers_find_whole_columns_rows_of_an_item_or_nothing(folder):
+    commit(folder, image("a.jpg"), *video("v.mp4", 2))
+    commit(folder, image("b.jpg"))
+
+    only = runs.read_table(folder, "masks", item_id="v.mp4", columns=["frame_index", "uri"])
+    assert only.to_pylist() == [{"frame_index": at, "uri": "/photos/v.mp4"} for at in (0, 1)]
+    assert only.column_names == ["frame_index", "uri"]
+    assert runs.read_table(folder, "masks", columns=["uri", "item_id"]).column_names == ["uri", "item_id"]
+    assert runs.read_table(folder, "masks", item_id="v.mp4", columns=["item_id"]).num_rows == 2
+    assert runs.read_table(folder, "masks", item_id="none").num_rows == 0
+    assert runs.read_table(folder, "failures", columns=["stage"]).schema.names == ["stage"]
+
+
+def test_pass_through_columns_of_some_parts_are_null_in_the_others(folder):
+    commit(folder, image("a.jpg"))
+    tables = tables_of([image("b.jpg")])
+    tables["masks"] = tables["masks"].append_column("camera", pa.array(["left"]))
+    runs.commit(folder, tables, rows_of([image("b.jpg")]))
+
+    found = runs.read_table(folder, "masks")
+
+    assert sorted(found.column("camera").to_pylist(), key=str) == [None, "left"]
+
+
+def test_a_part_without_a_receipt_does_not_exist_and_is_swept_away(folder):
+    commit(folder, image("a.jpg"))
+    orphan = commit(folder, image("b.jpg"))
+    storage.remove(storage.join(folder, "receipts", f"{orphan.part}.arrow"))
+    storage.write_bytes(storage.join(folder, "masks", ".part-x.parquet.12ab.tmp"), b"half")
+    storage.write_bytes(storage.join(folder, "receipts", ".part-x.arrow.12ab.tmp"), b"half")
+
+    assert item_ids(folder) == ["a.jpg"]
+    assert not runs.done(folder).holds(keys("b.jpg")).any()
+    assert runs.settle(folder) == Counter(orphan_files=4)
+    assert (
+        len(files_of(folder, "masks")) == len(files_of(folder, "class_stats")) == len(files_of(folder, "receipts")) == 1
+    )
+    assert item_ids(folder) == ["a.jpg"]
+    assert runs.settle(folder) == Counter()
+
+
+def test_committing_the_same_units_again_changes_nothing(folder):
+    receipt = commit(folder, image("a.jpg"), image("b.jpg"))
+    before = {path: path.stat().st_mtime_ns for path in Path(folder).rglob("*")}
+
+    again = commit(folder, image("b.jpg"), image("a.jpg"))
+
+    assert again == receipt
+    assert {path: path.stat().st_mtime_ns for path in Path(folder).rglob("*")} == before
+
+
+def test_a_part_that_failed_is_replaced_by_one_that_did_not_but_not_the_other_way_round(folder):
+    commit(folder, broken(image("a.jpg")))
+    good = commit(folder, image("a.jpg"))
+
+    assert item_ids(folder, "failures") == []
+    assert item_ids(folder) == ["a.jpg"]
+    assert commit(folder, broken(image("a.jpg"))) == good
+    assert item_ids(folder) == ["a.jpg"]
+    runs.settle(folder)
+    assert files_of(folder, "failures") == []
+
+
+@pytest.mark.parametrize("name", ["masks", "class_stats", "failures", "receipts"])
+def test_a_crash_while_a_part_is_replaced_never_leaves_a_receipt_that_lies(name, folder, monkeypatch):
+    """The receipt once outlived its files: a retried task that died between the two left a torn part."""
+    failing = broken(video("v.mp4", 4)[0], frames=2)
+    commit(folder, failing)
+    really = storage.write_bytes
+
+    def die(uri, data, **options):
+        if f"/{name}/" in uri:
+            raise KeyboardInterrupt
+        really(uri, data, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "write_bytes", die)
+        try:
+            commit(folder, *video("v.mp4", 4))
+        except KeyboardInterrupt:
+            assert unit_keys(folder) == []
+        else:
+            assert name == "failures"  # the good part has none
+
+    assert not [line for line in runs.verify(folder) if "torn" in line or "receipt and" in line]
+
+
+def test_units_and_failures_must_agree(folder):
+    tables = tables_of([image("a.jpg", failed=True)])
+
+    with pytest.raises(AssertionError):
+        runs.commit(folder, tables | {"failures": FAILURES.empty_table()}, rows_of([image("a.jpg", failed=True)]))
+
+
+def test_a_file_that_a_receipt_lists_and_that_cannot_be_read_is_said_to_be_damaged(folder):
+    receipt = commit(folder, image("a.jpg"))
+    path = Path(folder, receipt.files["masks"]["path"])
+
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(OutputError, match="fsf verify"):
+        runs.read_table(folder, "masks")
+    path.unlink()
+    with pytest.raises(OutputError, match="does not exist") as caught:
+        runs.read_table(folder, "masks")
+    said(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"noise", "valid arrow"])
+def test_a_damaged_receipt_is_named(content, folder):
+    commit(folder, image("a.jpg"))
+    if isinstance(content, str):
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_file(sink, pa.schema([("x", pa.int8())], metadata={"fsf_receipt": "{}"})):
+            pass
+        content = sink.getvalue().to_pybytes()
+    storage.write_bytes(storage.join(folder, "receipts", "part-x.arrow"), content)
+
+    with pytest.raises(OutputError, match=r"part-x\.arrow is not a receipt.*delete it, and its units are scored again"):
+        runs.done(folder)
+
+
+def test_a_folder_that_is_no_run_cannot_be_read(tmp_path):
+    for read in (runs.verify, lambda uri: runs.read_table(uri, "masks")):
+        with pytest.raises(OutputError, match="holds no run") as caught:
+            read(str(tmp_path))
+        said(caught.value)
+
+
+# --- what is done ---
+
+
+def test_done_is_what_every_segment_of_is_committed(folder):
+    whole, part = video("whole.mp4", 2, 2, 1), video("part.mp4", 2, 2, 1)
+    commit(folder, image("a.jpg"), whole[0], whole[2], part[0])
+    commit(folder, whole[1], part[2])
+    commit(folder, image("bad.jpg", failed=True))
+
+    done = runs.done(folder)
+
+    assert done.holds(keys("a.jpg", "b.jpg", "whole.mp4", "part.mp4", "bad.jpg")).tolist() == [
+        True,
+        False,
+        True,
+        False,
+        True,
+    ]
+    assert done.segments == {item_key("part.mp4"): frozenset({0, 2})}
+    assert len(done.items) == 3
+    assert (done.items[1:] > done.items[:-1]).all()
+
+
+def test_nothing_is_done_in_a_new_run(folder):
+    assert not runs.done(folder).holds(keys("a", "b")).any()
+    assert runs.done(folder).holds(keys()).tolist() == []
+    assert runs.done(folder).segments == {}
+
+
+def test_units_that_are_there_twice_count_once(folder):
+    part = video("v.mp4", 1, 1, 1)
+    commit(folder, part[0], image("a.jpg"))
+    commit(folder, part[0], part[1], image("a.jpg"))
+
+    done = runs.done(folder)
+
+    assert done.segments == {item_key("v.mp4"): frozenset({0, 1})}
+    assert len(done.items) == 1
+
+
+def test_a_video_that_failed_as_a_whole_after_some_segments_is_done(folder):
+    """The source went away between two starts: nobody knows any longer how many segments there were."""
+    commit(folder, *video("v.mp4", 2, 2, 2)[:1])
+    commit(folder, Made(item_id="v.mp4", segment=1, frames=0, failed=True))
+
+    done = runs.done(folder)
+
+    assert done.holds(keys("v.mp4")).all()
+    assert done.segments == {}
+    assert runs.totals(folder, [keys("v.mp4")]).foreign_items == 0
+
+
+# --- totals ---
+
+
+def test_totals_settle_the_books_against_the_manifest(folder):
+    commit(folder, image("a"), *video("v", 2, 2), *video("begun", 1, 1)[:1])
+    commit(folder, image("bad", failed=True), broken(video("half", 3, 3)[1], frames=1))
+    commit(folder, video("half", 3, 3)[0], image("foreign"))
+
+    totals = runs.totals(folder, iter([keys("a", "v", "new"), keys("bad", "half", "begun")]))
+
+    assert totals.missing_items == 2  # new, begun
+    assert totals.foreign_items == 1
+    assert totals.failed_items == 2
+    assert totals.frames == 1 + 4 + 1 + 1 + 3 + 1
+    assert sum(totals.pixels) == totals.frames * 12
+    by_class = runs.read_table(folder, "class_stats").group_by("class_id").aggregate([("pixels", "sum")]).to_pylist()
+    assert [row["pixels_sum"] for row in sorted(by_class, key=lambda row: row["class_id"])] == list(totals.pixels)
+
+
+def test_totals_of_nothing_are_nothing(folder):
+    assert runs.totals(folder, [keys("a")]) == runs.Totals(
+        missing_items=1, foreign_items=0, failed_items=0, frames=0, pixels=()
+    )
+
+
+def test_an_item_with_two_failed_segments_is_one_failed_item(folder):
+    commit(folder, *map(broken, video("v", 1, 1)))
+
+    assert runs.totals(folder, [keys("v")]).failed_items == 1
+    assert runs.failure_kinds(folder) == Counter(DecodeError=2)
+
+
+# --- doubled units ---
+
+
+def parts_in_name_order(*parts):
+    return sorted(parts, key=lambda units: part_name(unit.key for unit in units))
+
+
+def test_of_doubled_units_the_earlier_part_in_name_order_keeps_them(folder):
+    first, second = parts_in_name_order([image("a"), image("b")], [image("b"), image("c")])
+    for units in (second, first):
+        commit(folder, *units)
+    assert len(unit_keys(folder)) == 4
+
+    removed = runs.settle(folder)
+
+    assert removed == Counter(doubled_units=1, orphan_files=0)
+    assert part_name(unit.key for unit in first) in parts_of(folder)
+    assert Counter(unit_keys(folder)) == Counter(unit.key for unit in map(image, "abc"))
+    assert item_ids(folder) == ["a", "b", "c"]
+    assert len(item_ids(folder, "class_stats")) == 6
+    assert runs.settle(folder) == Counter()
+
+
+def test_a_part_of_which_every_unit_is_elsewhere_goes_away(folder):
+    commit(folder, image("a"))
+    commit(folder, image("b"))
+    commit(folder, image("a"), image("b"))
+
+    runs.settle(folder)
+
+    assert sorted(unit_keys(folder)) == sorted(unit.key for unit in map(image, "ab"))
+    assert item_ids(folder) == ["a", "b"]
+    assert len(files_of(folder, "masks")) == len(parts_of(folder))
+
+
+def test_what_is_left_of_a_part_may_be_the_part_that_a_later_one_was(folder):
+    """{a,b} < {b,c} < {c}: {b,c} became {c}, and then {c} was removed as the double of {b,c}: c was lost."""
+    for number in range(1000):
+        a, b, c = (image(f"{letter}{number}") for letter in "abc")
+        if parts_in_name_order([c], [b, c], [a, b]) == [[a, b], [b, c], [c]]:
+            break
+    for units in ([a, b], [b, c], [c]):
+        commit(folder, *units)
+
+    runs.settle(folder)
+
+    assert sorted(unit_keys(folder)) == sorted(unit.key for unit in (a, b, c))
+    assert item_ids(folder) == sorted(unit.item_id for unit in (a, b, c))
+
+
+def test_segments_of_one_video_are_kept_once_each_with_their_own_frames(folder):
+    one, two, three = video("v", 2, 3, 2)
+    for units in ([one, two], [two, three], [one, three, image("a")]):
+        commit(folder, *units)
+
+    runs.settle(folder)
+
+    assert Counter(unit_keys(folder)) == Counter(unit.key for unit in (one, two, three, image("a")))
+    frames = [(row["item_id"], row["frame_index"]) for row in sorted_rows(folder, "masks")]
+    assert frames == [("a", 0), *(("v", at) for at in range(7))]
+    assert len(sorted_rows(folder, "class_stats")) == 16
+    assert runs.done(folder).holds(keys("v", "a")).all()
+
+
+def test_failed_segments_keep_their_frames_and_their_reasons_once_each(folder):
+    """The reason names the first frame that is missing, which is no frame of its segment: such rows were once lost."""
+    one, two, three, four = video("v", 3, 3, 3, 3)
+    failed = [broken(one, frames=2), broken(two), broken(three, frames=1), broken(four)]
+    for part in (failed[:3], failed[1:], [failed[0], failed[3]]):
+        commit(folder, *part)
+
+    runs.settle(folder)
+
+    assert sorted(unit_keys(folder)) == sorted(unit.key for unit in failed)
+    reasons = sorted(row["error_message"] for row in runs.read_table(folder, "failures").to_pylist())
+    assert reasons == [f"found noise in segment {number}; replace the file" for number in range(4)]
+    assert [row["frame_index"] for row in sorted_rows(folder, "masks")] == [0, 1, 6]
+
+
+def test_a_segment_without_frames_claims_no_frame_of_another(folder):
+    """Its first and last frame are 0, which is a frame of the first segment."""
+    one, two = video("v", 2, 2)
+    wide, narrow = [broken(one, frames=1), broken(two)], [broken(one, frames=1)]
+    commit(folder, *wide)
+    commit(folder, *narrow)
+
+    runs.settle(folder)
+
+    assert [row["frame_index"] for row in sorted_rows(folder, "masks")] == [0]
+    assert len(runs.read_table(folder, "failures")) == 2
+
+
+@pytest.mark.parametrize("dies_at", range(12))
+def test_settling_can_die_at_any_moment_and_begin_again(dies_at, folder, monkeypatch):
+    for units in (
+        [image("a"), image("b")],
+        [image("b"), image("c")],
+        [image("c"), image("d"), image("a")],
+        [image("d")],
+    ):
+        commit(folder, *units)
+    steps = iter(range(dies_at))
+
+    def dying(really):
+        def step(*args, **options):
+            if next(steps, None) is None:
+                raise KeyboardInterrupt
+            return really(*args, **options)
+
+        return step
+
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "write_bytes", dying(storage.write_bytes))
+        patch.setattr(storage, "remove", dying(storage.remove))
+        with pytest.raises(KeyboardInterrupt):
+            runs.settle(folder)
+    runs.settle(folder)
+
+    assert Counter(unit_keys(folder)) == Counter(unit.key for unit in map(image, "abcd"))
+    assert item_ids(folder) == ["a", "b", "c", "d"]
+
+
+def zero_ended(*names):
+    """Units whose keys end in zero bytes, or hold nothing else; NumPy's S16 drops such bytes from a single value."""
+    units = rows_of([image(name) for name in names]).to_pydict()
+    tails = [bytes(15) + bytes([at]) if at < 2 else b"k" * (16 - at) + bytes(at) for at in range(len(names))]
+    units["unit_key"] = units["item_key"] = tails
+    return pa.table(units, schema=UNITS)
+
+
+def test_keys_that_end_in_zero_bytes_are_keys_like_others(folder):
+    names = [f"{number}.jpg" for number in range(5)]
+    units = zero_ended(*names)
+    every = np.frombuffer(b"".join(units.column("item_key").to_pylist()), "S16")
+
+    runs.commit(folder, tables_of([image(name) for name in names]), units)
+    runs.commit(folder, tables_of([image(name) for name in names[1:3]]), units.slice(1, 2))
+
+    assert runs.done(folder).holds(every).all()
+    assert not runs.done(folder).holds(keys("x")).any()
+    assert runs.settle(folder)["doubled_units"] == 2
+    assert sorted(unit_keys(folder)) == sorted(units.column("unit_key").to_pylist())
+    assert item_ids(folder) == names
+    assert runs.totals(folder, [every]).missing_items == runs.totals(folder, [every]).foreign_items == 0
+
+
+def test_videos_whose_keys_end_in_zero_bytes_are_resumed_and_retried(folder):
+    units = zero_ended("a", "b", "c").to_pydict() | {"segments": [2, 2, 2], "failed": [True] * 3, "frames": [0] * 3}
+    failed = [image(name, failed=True) for name in "abc"]
+    runs.commit(folder, tables_of(failed, attempt=4), pa.table(units, schema=UNITS))
+
+    assert runs.done(folder).segments == dict.fromkeys(units["item_key"], frozenset({0}))
+    assert runs.forget_failures(folder) == dict.fromkeys(units["item_key"], 4)
+
+
+# --- failures ---
+
+
+def test_forgetting_failures_takes_back_the_failed_parts_alone(folder):
+    half = video("half", 2, 2)
+    good = commit(folder, image("a"), half[0])
+    commit(folder, image("bad", failed=True), broken(half[1], frames=1), attempt=2)
+
+    tried = runs.forget_failures(folder)
+
+    assert tried == {item_key("bad"): 2, item_key("half"): 2}
+    assert parts_of(folder) == [good.part]
+    assert files_of(folder, "failures") == []
+    assert runs.done(folder).holds(keys("a", "bad", "half")).tolist() == [True, False, False]
+    assert runs.done(folder).segments == {item_key("half"): frozenset({0})}
+    assert runs.forget_failures(folder) == {}
+
+
+def test_the_most_attempts_of_an_items_segments_are_remembered(folder):
+    one, two = map(broken, video("v", 1, 1))
+    commit(folder, one, attempt=3)
+    commit(folder, two, attempt=1)
+
+    assert runs.forget_failures(folder) == {item_key("v"): 3}
+
+
+# --- publication ---
+
+
+def test_publication_ends_with_the_mark_and_begins_by_taking_it_away(folder, monkeypatch):
+    commit(folder, image("a"))
+    commit(folder, image("b"))
+    runs.publish(folder, SUMMARY, success=True)
+    steps = []
+    for name in ("write_bytes", "remove"):
+        really = getattr(storage, name)
+        monkeypatch.setattr(
+            storage,
+            name,
+            lambda uri, *args, _name=name, _really=really, **options: (
+                steps.append((_name, uri.rpartition("/")[2])),
+                _really(uri, *args, **options),
+            ),
+        )
+
+    runs.publish(folder, SUMMARY, success=True)
+
+    written = [("write_bytes", name) for name in ("manifest.json", "summary.json", "_SUCCESS")]
+    assert steps == [("remove", "_SUCCESS"), *written]
+
+
+def test_the_published_list_names_every_committed_file_with_its_checksum(folder):
+    commit(folder, image("a"), *video("v", 2))
+    commit(folder, image("bad", failed=True))
+
+    runs.publish(folder, SUMMARY, success=True)
+
+    listed = runs.read_json(folder, "manifest.json")["files"]
+    assert sorted(facts["path"] for facts in listed) == sorted(
+        f"{name}/{path}" for name in TABLES for path in files_of(folder, name)
+    )
+    for facts in listed:
+        assert hashlib.sha256(Path(folder, facts["path"]).read_bytes()).hexdigest() == facts["sha256"]
+        assert pyarrow.parquet.read_metadata(Path(folder, facts["path"])).num_rows == facts["rows"]
+
+
+def test_a_run_that_did_not_succeed_bears_no_mark(folder):
+    runs.publish(folder, SUMMARY, success=True)
+    runs.publish(folder, SUMMARY, success=False)
+
+    assert not Path(folder, "_SUCCESS").exists()
+    assert Path(folder, "summary.json").exists()
+
+
+def test_the_mark_is_gone_before_anything_is_taken_back(folder):
+    """A driver that died after it had forgotten failures once left a run that looked complete."""
+    commit(folder, image("bad", failed=True))
+    runs.publish(folder, SUMMARY, success=True)
+
+    runs.forget_failures(folder)
+
+    assert not Path(folder, "_SUCCESS").exists()
+
+
+# --- verification ---
+
+
+@pytest.fixture
+def published(folder):
+    commit(folder, image("a"))
+    commit(folder, *video("v", 2, 1))
+    runs.publish(folder, SUMMARY, success=True)
+    assert runs.verify(folder) == []
+    return folder
+
+
+def damage(uri, part, how):
+    path = Path(uri, part.files["masks"]["path"])
+    data = path.read_bytes()
+    if how == "missing":
+        path.unlink()
+    else:
+        path.write_bytes({"torn": data[:-7], "flipped": data[:9] + bytes([data[9] ^ 1]) + data[10:], "empty": b""}[how])
+    return path.name
+
+
+@pytest.mark.parametrize("how", ["torn", "flipped", "empty", "missing"])
+def test_verify_names_a_damaged_file(how, published):
+    name = damage(published, next(runs.receipts(published)), how)
+
+    found = runs.verify(published)
+
+    assert len(found) == 1
+    assert found[0].startswith("missing: " if how == "missing" else "torn: ")
+    assert name in found[0]
+
+
+def test_verify_names_doubled_units_and_tells_no_more_items_than_there_are(published):
+    commit(published, image("a"), image("b"))
+
+    found = runs.verify(published)
+
+    assert [line for line in found if line.startswith("doubled: segment 0 of 'a'")]
+    assert found[-1] == "missing: receipts account for 3 items, the summary for 2"
+
+
+def test_verify_names_a_video_that_lacks_a_segment(folder):
+    commit(folder, image("a"), *video("v", 1, 1, 1)[:2])
+    runs.publish(folder, SUMMARY, success=True)
+
+    assert runs.verify(folder) == ["missing: 'v' has 2 of 3 segments"]
+
+
+def test_verify_names_a_file_without_a_receipt(published):
+    """Whoever reads masks/*.parquet would read it too."""
+    storage.write_bytes(storage.join(published, "masks", "part-x.parquet"), b"x")
+
+    found = runs.verify(published)
+
+    assert len(found) == 1
+    assert found[0].startswith("orphan: masks/part-x.parquet")
+
+
+def test_verify_says_that_a_run_has_not_finished(folder):
+    commit(folder, image("a"))
+
+    assert runs.verify(folder) == ["missing: _SUCCESS; the run has not finished: start the same command again"]
+
+
+def test_verify_misses_an_item_whose_receipt_was_lost(published):
+    storage.remove(storage.join(published, "receipts", f"{parts_of(published)[0]}.arrow"))
+
+    found = runs.verify(published)
+
+    assert "missing: receipts account for 1 items, the summary for 2" in found
+    assert any(line.startswith("orphan: ") for line in found)
+
+
+def test_items_that_the_manifest_no_longer_lists_are_no_fault(folder):
+    """A manifest that had shrunk once made every later verification fail."""
+    commit(folder, image("a"), image("b"), image("old"))
+    runs.publish(folder, {"items": {"total": 2, "not_in_manifest": 1}}, success=True)
+
+    assert runs.verify(folder) == []
+
+
+# --- whose folder it is ---
+
+
+def test_a_new_folder_becomes_a_run_and_the_same_command_resumes_it(tmp_path):
+    uri = str(tmp_path / "new" / "run")
+    with runs.open_run(uri, fingerprint=PRINT, details={"host": "one"}) as first:
+        assert first.attempt == 1
+    with runs.open_run(uri, fingerprint=PRINT, details={"host": "two"}) as second:
+        pass
+
+    assert (second.run_id, second.attempt) == (first.run_id, 2)
+    assert [attempt["host"] for attempt in runs.read_json(uri, "run.json")["attempts"]] == ["one", "two"]
+
+
+def test_a_fingerprint_is_the_same_after_its_way_through_json(folder):
+    as_tuple = PRINT | {"classes": ("a", "b")}
+
+    with runs.open_run(folder, fingerprint=as_tuple, details={}) as opened:
+        assert opened.attempt == 2
+
+
+@pytest.mark.parametrize("where", ["folder", "bucket"])
+def test_another_fingerprint_is_refused_with_the_difference(where, request):
+    uri = request.getfixturevalue(where)
+    other = {**PRINT, "mask_size": "model", "new": 1}
+    del other["columns"]
+
+    with pytest.raises(OutputError) as caught, runs.open_run(uri, fingerprint=other, details={}):
+        pass
+
+    message = said(caught.value)
+    assert "mask_size: 'original' -> 'model'" in message
+    assert "columns: {'n': 'int64'} -> None" in message
+    assert "new: None -> 1" in message
+    assert "bundle" not in message
+    with runs.open_run(uri, fingerprint=PRINT, details={}) as opened:
+        assert opened.attempt == 2
+
+
+@pytest.mark.parametrize("where", ["disk", "store"])
+def test_a_folder_of_someone_else_is_refused_and_left_alone(where, tmp_path, bucket):
+    uri = storage.join(str(tmp_path) if where == "disk" else storage.parent(bucket), "theirs")
+    storage.write_bytes(storage.join(uri, "thesis.tex"), b"x")
+
+    with (
+        pytest.raises(OutputError, match=r"holds thesis\.tex and no run\.json") as caught,
+        runs.open_run(uri, fingerprint=PRINT, details={}),
+    ):
+        pass
+
+    said(caught.value)
+    assert files_of(uri, "") == ["thesis.tex"]
+
+
+def test_a_folder_with_nothing_but_a_bundle_or_hidden_files_is_free(tmp_path):
+    for name in (".DS_Store", "bundle/model.onnx"):
+        storage.write_bytes(str(tmp_path / name), b"x")
+
+    with runs.open_run(str(tmp_path), fingerprint=PRINT, details={}) as opened:
+        assert opened.attempt == 1
+
+
+def test_a_file_is_no_folder(tmp_path):
+    (tmp_path / "file").write_bytes(b"x")
+
+    for uri in (str(tmp_path / "file"), str(tmp_path / "file" / "run")):
+        with pytest.raises(OutputError) as caught, runs.open_run(uri, fingerprint=PRINT, details={}):
+            pass
+        said(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"7", b"\xff", b'{"layout": 99}'])
+def test_a_damaged_or_foreign_run_json_is_refused(content, folder):
+    Path(folder, "run.json").write_bytes(content)
+
+    with pytest.raises(OutputError) as caught, runs.open_run(folder, fingerprint=PRINT, details={}):
+        pass
+
+    said(caught.value)
+
+
+HOLDER = """
+import sys, time
+from fsf_core import runs
+with runs.open_run(sys.argv[1], fingerprint={"holder": 1}, details={}):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """Another process that holds a run."""
+    uri = str(tmp_path / "held")
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, uri], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "held\n"
+    yield uri, process
+    process.kill()
+    process.communicate()
+
+
+def test_a_second_process_in_the_same_folder_is_refused_and_harms_nothing(holder):
+    uri, process = holder
+    before = Path(uri, "run.json").read_bytes()
+
+    with (
+        pytest.raises(OutputError, match=f"is in use by process {process.pid}") as caught,
+        runs.open_run(uri, fingerprint={"holder": 1}, details={}),
+    ):
+        pass
+
+    said(caught.value)
+    assert Path(uri, "run.json").read_bytes() == before
+
+
+def test_a_holder_that_is_killed_leaves_no_lock_behind(holder):
+    uri, process = holder
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+    with runs.open_run(uri, fingerprint={"holder": 1}, details={}) as opened:
+        assert opened.attempt == 2
+        assert Path(uri, ".lock").read_text() == str(os.getpid())
+
+
+def test_the_lock_is_let_go_at_the_end_of_the_block_also_after_an_error(tmp_path):
+    uri = str(tmp_path / "run")
+    with pytest.raises(ZeroDivisionError), runs.open_run(uri, fingerprint=PRINT, details={}):
+        raise ZeroDivisionError
+
+    with runs.open_run(uri, fingerprint=PRINT, details={}) as opened:
+        assert opened.attempt == 2
+
+
+def test_the_masks_are_pictures_to_dataset_viewers(folder):
+    receipt = commit(folder, image("a"))
+
+    schema = pyarrow.parquet.read_schema(Path(folder, receipt.files["masks"]["path"]))
+
+    assert json.loads(schema.metadata[b"huggingface"])["info"]["features"] == {"mask": {"_type": "Image"}}
+    assert schema.field("item_id").metadata[b"description"] == MASKS.field("item_id").metadata[b"description"]

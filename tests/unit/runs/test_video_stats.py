@@ -1,0 +1,75 @@
+"""Seconds of videos add up to the frames they are made of, whatever parts those lie in."""
+
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pytest
+
+from fsf_core import runs
+from fsf_core.runs import video_stats
+from tests.support import ledger, reels
+from tests.support.clips import clip
+
+
+@pytest.fixture
+def home(tmp_path):
+    source = tmp_path / "source"
+    source.write_bytes(clip(frames=60, width_px=96, height_px=64, container="mpegts"))
+    return reels.finished(tmp_path / "run", source)
+
+
+def published(home):
+    others = video_stats.write_video_stats(home)
+    runs.publish(home, {"items": {"total": 1}}, success=True, others=others)
+    return others
+
+
+def test_each_second_has_the_share_of_its_frames(home, monkeypatch):
+    monkeypatch.setattr(video_stats, "PARTS_AT_ONCE", 2)
+    (file,) = published(home)
+    query = f"""
+        select m.item_id, floor(m.pts_s)::bigint as second, s.class_id, s.class_name, count(*) as frames,
+               sum(s.pixels) / sum(m.height_px * m.width_px) as ratio
+        from '{home}/masks/*.parquet' m join '{home}/class_stats/*.parquet' s using (item_id, frame_index)
+        group by all order by all
+    """
+    found = duckdb.sql(f"select * from '{home}/video_stats/*.parquet'").fetchall()
+
+    expected = duckdb.sql(query).fetchall()
+    assert [row[:5] for row in found] == [row[:5] for row in expected]
+    assert [row[5] for row in found] == pytest.approx([row[5] for row in expected])
+    assert file["rows"] == len(found)
+    assert sum(row[4] for row in found if row[2] == 0) == 60
+
+
+def test_the_table_is_listed_verified_and_made_anew(home):
+    published(home)
+    assert video_stats.verify(home) == []
+    assert video_stats.listed(home)[0]["path"] == "video_stats/all.parquet"
+    path = Path(home) / "video_stats" / "all.parquet"
+    path.write_bytes(path.read_bytes() + b"x")
+    assert [line.split(":")[0] for line in video_stats.verify(home)] == ["torn"]
+    path.unlink()
+    assert [line.split(":")[0] for line in video_stats.verify(home)] == ["missing"]
+    published(home)
+
+    assert video_stats.verify(home) == []
+
+
+def test_a_run_of_images_has_no_such_table(tmp_path):
+    home = str(tmp_path / "run")
+    pictures = [ledger.image(f"picture {number}") for number in range(3)]
+    tables = ledger.tables_of(pictures)
+    untimed = pa.nulls(len(pictures), pa.float64())
+    tables["masks"] = tables["masks"].set_column(tables["masks"].column_names.index("pts_s"), "pts_s", untimed)
+    with runs.open_run(home, fingerprint={}, details={}):
+        runs.commit(home, tables, ledger.rows_of(pictures))
+    stale = tmp_path / "run" / "video_stats" / "all.parquet"
+    stale.parent.mkdir()
+    stale.write_bytes(b"of another time")
+    runs.publish(home, {"items": {"total": 3}}, success=True)
+    assert [line.split(":")[0] for line in video_stats.verify(home)] == ["orphan"]
+
+    assert video_stats.write_video_stats(home) == []
+    assert video_stats.verify(home) == []

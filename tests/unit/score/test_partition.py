@@ -1,0 +1,206 @@
+"""A video decoded by many tasks gives the very units that one task gives, damaged or not, and each exactly once."""
+
+import io
+from functools import cache
+
+import pyarrow as pa
+import pytest
+
+from fsf_core.media import images
+from fsf_core.media.video import Sampling, index_video, sampled, share_out
+from fsf_core.model import preprocess
+from fsf_core.score.partition import LAST_ITEMS, ROUNDS, block_sizes
+from fsf_core.stages import decode_video
+from fsf_core.stages.decode import decode
+from fsf_core.stages.decode_row import DecodeSettings, lost_rest
+from fsf_core.stages.decode_video import Plan, pack, plan_row
+from fsf_core.storage import SCHEMES
+from tests.support.clips import clip, overwritten
+
+FRAMES = 150
+SETTINGS = {"profile": preprocess.PROFILES["fastsegformer"], "limits": images.Limits(), "extra": pa.schema([])}
+
+
+@cache
+def film(**made):
+    return clip(frames=FRAMES, **made)
+
+
+def settings(**changes):
+    return DecodeSettings(**{**SETTINGS, "segment_frames": 4, "overlays": False, "schemes": SCHEMES, **changes})
+
+
+def rows(path, *, done=None, **more):
+    row = {"item_id": "film", "uri": str(path), "kind": None, "attempt": 1, "done_segments": done, **more}
+    return pa.Table.from_pylist([row], schema=_schema(more))
+
+
+def _schema(more):
+    share = pa.struct([("first", pa.int32()), ("stop", pa.int32()), ("total", pa.int32())])
+    kinds = {"share": share, "plan": pa.large_binary()}
+    names = [("item_id", pa.string()), ("uri", pa.string()), ("kind", pa.string()), ("attempt", pa.int32())]
+    return pa.schema([*names, ("done_segments", pa.list_(pa.int32())), *((name, kinds[name]) for name in more)])
+
+
+def shared(path, chosen, *, done=None):
+    """All units, decoded share by share as separate tasks would."""
+    plan = plan_row(rows(path).to_pylist()[0], chosen)
+    assert isinstance(plan, Plan)
+    assert len(plan.tasks) > 1
+    tables = []
+    for task in plan.tasks:
+        facts = {"first": task.start, "stop": task.stop, "total": plan.segments}
+        tables += decode(rows(path, done=done, share=facts, plan=pack(plan)), chosen)
+    return pa.concat_tables(tables)
+
+
+DAMAGED = {
+    "healthy": lambda video: video,
+    "one packet of it destroyed": lambda video: overwritten(video, 83, b"\xff"),
+    "two places destroyed": lambda video: overwritten(overwritten(video, 31, b"\xff"), 110, b"\xff"),
+    "cut off": lambda video: video[: len(video) * 2 // 3],
+}
+MADE = {
+    "h264 mp4": {"container_options": {"moov_size": "16384"}},
+    "h264 mkv": {"container": "matroska"},
+    "h264 open gop mkv": {"container": "matroska", "options": {"x264-params": "open-gop=1"}},
+    "vp9 webm": {"codec": "libvpx-vp9", "container": "webm"},
+    "mjpeg avi": {"codec": "mjpeg", "container": "avi", "pixel_format": "yuvj420p"},
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+@pytest.mark.parametrize("made", MADE)
+def test_shares_of_many_tasks_are_the_units_of_one_task(made, damage, tmp_path):
+    path = tmp_path / "film"
+    path.write_bytes(DAMAGED[damage](clip(frames=FRAMES, **MADE[made])))
+
+    whole = pa.concat_tables(decode(rows(path), settings()))
+    parts = shared(path, settings())
+
+    assert parts.sort_by("segment").to_pylist() == whole.sort_by("segment").to_pylist()
+    assert sorted(parts.column("segment").to_pylist()) == [*range(whole.column("segments")[0].as_py())]
+    failed = [row for row in parts.to_pylist() if row["error_type"]]
+    assert bool(failed) == (damage != "healthy")
+    assert all("frame" in row["error_message"] or "see the first" in row["error_message"] for row in failed)
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        Sampling(every_nth=3),
+        Sampling(fps=20, start_s=1.0, end_s=5.5),
+        Sampling(start_s=2.0),
+    ],
+)
+def test_sampled_frames_are_shared_out_too_with_the_sources_numbers(sampling, tmp_path):
+    path = tmp_path / "film"
+    path.write_bytes(film())
+    chosen = settings(sampling=sampling, segment_frames=2)
+
+    parts = shared(path, chosen)
+
+    frames = [frame["frame_index"] for row in parts.sort_by("segment").to_pylist() for frame in row["frames"]]
+    assert frames == sampled(index_video(path), sampling).tolist()
+    assert parts.sort_by("segment").to_pylist() == pa.concat_tables(decode(rows(path), chosen)).to_pylist()
+
+
+def test_segments_that_are_done_are_not_given_again_and_whole_shares_not_decoded(tmp_path, monkeypatch):
+    path = tmp_path / "film"
+    path.write_bytes(film())
+    begun = []
+    real = decode_video.video.decode_frames
+    monkeypatch.setattr(
+        decode_video.video, "decode_frames", lambda *given, **named: begun.append(1) or real(*given, **named)
+    )
+
+    found = shared(path, settings(), done=[*range(20), 30])
+
+    assert found.column("segment").to_pylist() == [*range(20, 30), *range(31, 38)]
+    assert len(begun) == 2  # of four shares, cut at segments 10, 20 and 30
+
+
+def test_a_range_without_a_frame_is_a_failure_that_says_how_long_the_video_is(tmp_path):
+    path = tmp_path / "film"
+    path.write_bytes(clip(frames=30))
+
+    (row,) = pa.concat_tables(decode(rows(path), settings(sampling=Sampling(start_s=60)))).to_pylist()
+
+    assert (row["error_type"], row["segment"], row["segments"], row["frames"]) == ("LimitError", 0, 1, [])
+    assert "between 60 s and its end, the last one begins at 1.160 s" in row["error_message"]
+
+
+def test_more_frames_than_allowed_are_refused_before_any_is_decoded(tmp_path):
+    path = tmp_path / "film"
+    path.write_bytes(clip(frames=30))
+
+    (row,) = pa.concat_tables(decode(rows(path), settings(max_frames=29))).to_pylist()
+
+    assert (row["error_type"], row["frames"]) == ("LimitError", [])
+    assert "more than 29 frames" in row["error_message"]
+
+
+def test_short_videos_and_those_that_cannot_seek_stay_with_one_task(tmp_path):
+    made = {"short": clip(frames=20), "stream": clip(frames=FRAMES, container="mpegts"), "frames": film()}
+    for name, data in made.items():
+        (tmp_path / name).write_bytes(data)
+
+    plans = {name: plan_row(rows(tmp_path / name).to_pylist()[0], settings()) for name in made}
+
+    assert plans["short"] is None
+    assert plans["stream"] is None
+    assert plans["frames"] is not None
+
+
+def test_a_share_whose_video_is_gone_fails_for_its_own_segments_only():
+    row = rows("/nowhere", done=[9], share={"first": 8, "stop": 12, "total": 30}).to_pylist()[0]
+
+    found = pa.concat_tables(decode(pa.Table.from_pylist([row]), settings()))
+
+    assert found.column("segment").to_pylist() == [8, 10, 11]
+    assert set(found.column("segments").to_pylist()) == {30}
+    assert found.column("error_type").to_pylist() == ["FetchError"] * 3
+    assert [unit.segment for unit in lost_rest(row, {8, 10}, None, OSError("gone"))] == [11]
+
+
+@pytest.mark.parametrize(("segment_frames", "span_segments"), [(1, 1), (4, 8), (7, 3), (1000, 8)])
+@pytest.mark.parametrize("every_nth", [1, 5, 40])
+def test_every_segment_has_exactly_one_task_and_the_cut_decodes_little_twice(segment_frames, span_segments, every_nth):
+    index = index_video(io.BytesIO(film()))
+    wanted = sampled(index, Sampling(every_nth=every_nth))
+
+    tasks = share_out(index, wanted, segment_frames=segment_frames, span_segments=span_segments)
+
+    segments = -(-len(wanted) // segment_frames)
+    assert [number for task in tasks for number in task] == [*range(segments)]
+    assert all(len(task) for task in tasks)
+    if (segment_frames, span_segments, every_nth) == (4, 8, 1):
+        begins = [int(wanted[task.start * segment_frames]) for task in tasks]
+        assert [begin % 10 for begin in begins] == [0] * len(begins)  # every tenth frame is a keyframe
+
+
+@pytest.mark.parametrize("most", [64, 256])
+@pytest.mark.parametrize("consumers", [1, 2, 16])
+@pytest.mark.parametrize("items", [0, 1, 5, 40, 400, 100_000])
+def test_every_image_is_in_one_block_and_the_last_blocks_are_small(items, consumers, most):
+    sizes = block_sizes(items, consumers, most=most)
+
+    assert sum(sizes) == items
+    assert sizes == sorted(sizes, reverse=True)
+    assert all(0 < size <= most for size in sizes)
+    assert max(sizes[-consumers:], default=0) <= LAST_ITEMS
+    assert len(sizes) <= 8 * consumers * ROUNDS + items / most
+    assert len(sizes) >= min(items, consumers * ROUNDS // 2), "every consumer has something to do until the end"
+
+
+def test_a_hole_over_several_segments_of_a_task_is_told_once_and_is_of_one_kind(tmp_path):
+    (tmp_path / "film").write_bytes(overwritten(film(gop=30), 33, b"\xff"))
+
+    found = pa.concat_tables(decode(rows(tmp_path / "film"), settings(task_segments=100))).to_pylist()
+
+    failed = [(row["error_type"], row["error_message"]) for row in found if row["error_type"]]
+    assert len(failed) > 2
+    assert {kind for kind, _ in failed} == {"BrokenVideoError"}
+    reasons = [words for _, words in failed if words != "see the first failure of this video"]
+    assert len(reasons) == 1
+    assert "wanted frames are lost" in reasons[0]
