@@ -55,7 +55,7 @@ def parse_colours(words: tuple[str, ...]) -> Colours:
     return tuple((red, green, blue) for red, green, blue in found)
 
 
-def filled_in(out: str, now: dt.datetime) -> str:
+def expand_template(out: str, now: dt.datetime) -> str:
     """The folder that a template stands for: `{date}`, or `{date:FORMAT}` in the words of strftime.
 
     Raises:

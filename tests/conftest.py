@@ -46,11 +46,11 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 @pytest.fixture(scope="module")
 def ray_here() -> Iterator[None]:
     """One cluster for all jobs that a module runs in this process: its workers are warm from the second job on."""
-    from fsf_core.score.cluster import start_here  # isort: split
+    from fsf_core.score.cluster import start_local_cluster  # isort: split
 
     import ray
 
-    start_here()
+    start_local_cluster()
     yield
     ray.shutdown()
 

@@ -21,10 +21,10 @@ def run(run_folder: str, item: str | None, config: RenderConfig) -> int:
     from fsf_core.cli.app import EXIT_GATE, print_json
     from fsf_core.manifest import open_manifest
     from fsf_core.report.inspect import find_item
-    from fsf_core.score.render import films_of_run
+    from fsf_core.score.render import render_run
 
     folder = storage.absolute(run_folder)
-    drawn = films_of_run(
+    drawn = render_run(
         folder,
         None if item is None else find_item(folder, item),
         style=config.style,

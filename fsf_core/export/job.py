@@ -44,7 +44,7 @@ def export(request: Request, *, out: str, show_graph: Callable[[str], object] | 
         weights_sha256=material.weights_sha256,
         samples_sha256=[sha256_of(picture.image_HWC.tobytes()) for picture in material.samples],
     )
-    standing = _standing(out, identity)
+    standing = _existing_bundle(out, identity)
     if standing is not None:
         if show_graph is not None:
             show_graph(_stored_graph(standing))
@@ -66,7 +66,7 @@ def export(request: Request, *, out: str, show_graph: Callable[[str], object] | 
     return Exported(bundle=bundle, reused=False)
 
 
-def _standing(out: str, identity: Mapping[str, Any]) -> Bundle | None:
+def _existing_bundle(out: str, identity: Mapping[str, Any]) -> Bundle | None:
     """The bundle of the same request, if it lies in the folder; another one is refused with what differs."""
     if not storage.exists(storage.join(out, DOCUMENT)):
         require_free(out)

@@ -10,7 +10,7 @@ from fsf_core.model.bundle import SmallPrecision
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Limits:
+class ParityLimits:
     """How far a right export may stray; all limits are here. Measured on FastSegFormer P and E, AMD Zen 4, 2026-11."""
 
     max_differing_share: float = 1e-4
@@ -23,7 +23,7 @@ class Limits:
     mean nothing to the next network. Exports stayed below 1e-5; a single damaged weight rarely does."""
 
 
-LIMITS = Limits()
+PARITY_LIMITS = ParityLimits()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,7 +81,7 @@ class PrecisionParity:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PictureParity:
+class ImageParity:
     """How one form of the model answers one picture, compared with the original network."""
 
     name: str
@@ -128,8 +128,8 @@ class ParityReport:
     """What exceeded a limit, one sentence each."""
     warnings: tuple[str, ...]
     """Why the proof is weaker than it looks, if it is."""
-    limits: Limits
-    pictures: tuple[PictureParity, ...]
+    limits: ParityLimits
+    pictures: tuple[ImageParity, ...]
     precisions: tuple[PrecisionParity, ...] = ()
     """How the smaller precisions agree, where they were asked for."""
 

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fsf_core.export.parity import LIMITS, Limits, ParityMissError, ParityReport, PictureParity
+from fsf_core.export.parity import PARITY_LIMITS, ImageParity, ParityLimits, ParityMissError, ParityReport
 from fsf_core.export.pictures import Picture
 from fsf_core.model.preprocess import Profile, crop, fit, place
 from fsf_core.model.session import Session
@@ -54,7 +54,7 @@ def verify(
     profile: Profile,
     num_classes: int,
     pictures: Sequence[Picture],
-    limits: Limits = LIMITS,
+    limits: ParityLimits = PARITY_LIMITS,
 ) -> ParityReport:
     """Compare the exported forms of a network with the original, picture by picture and in batches.
 
@@ -76,7 +76,7 @@ def verify(
     assert pictures, "no evidence, no verdict"
     cases = [_case(reference, picture, profile) for picture in pictures]
     wrong = _wrong_form(cases, num_classes)
-    judged: list[PictureParity] = []
+    judged: list[ImageParity] = []
     if not wrong:
         judged += _judge_plain(plain, cases, profile, limits)
         judged += [] if fused is None else _judge_fused(fused, cases, profile, limits)
@@ -118,7 +118,9 @@ def _wrong_form(cases: Iterable[_Case], num_classes: int) -> str:
     return ""
 
 
-def _judge_plain(session: Session, cases: Sequence[_Case], profile: Profile, limits: Limits) -> Iterator[PictureParity]:
+def _judge_plain(
+    session: Session, cases: Sequence[_Case], profile: Profile, limits: ParityLimits
+) -> Iterator[ImageParity]:
     """Every picture alone and in a batch, at its own size."""
     for batch in (1, BATCH):
         for group in _groups(cases, batch):
@@ -131,7 +133,9 @@ def _judge_plain(session: Session, cases: Sequence[_Case], profile: Profile, lim
                 yield _compare(case, "plain", batch, expected_KHW, found, limits)
 
 
-def _judge_fused(session: Session, cases: Sequence[_Case], profile: Profile, limits: Limits) -> Iterator[PictureParity]:
+def _judge_fused(
+    session: Session, cases: Sequence[_Case], profile: Profile, limits: ParityLimits
+) -> Iterator[ImageParity]:
     """Every picture alone at its own size, and in batches that share the size of their first picture."""
     for batch in (1, BATCH):
         for group in _groups(cases, batch):
@@ -188,8 +192,8 @@ def _compare(
     batch: int,
     expected_KHW: NDArray[np.float32],
     found: _Found,
-    limits: Limits,
-) -> PictureParity:
+    limits: ParityLimits,
+) -> ImageParity:
     """Pixels first, logits second."""
     height_px, width_px = expected_KHW.shape[1:]
     pixels = height_px * width_px
@@ -205,7 +209,7 @@ def _compare(
     if not reason and found.logit_difference is not None and found.logit_difference > limits.max_logit_share * absmax:
         allowed = limits.max_logit_share * absmax
         reason = f"a logit differs by {found.logit_difference:.2g}, allowed is {allowed:.2g}"
-    return PictureParity(
+    return ImageParity(
         name=case.picture.name,
         variant=variant,
         batch=batch,
@@ -257,6 +261,8 @@ def _weaknesses(cases: Sequence[_Case]) -> tuple[str, ...]:
     return (f"{everywhere}: give pictures of your own with --samples for a stronger proof",)
 
 
-def _report(pictures: tuple[PictureParity, ...], wrong: str, warnings: tuple[str, ...], limits: Limits) -> ParityReport:
+def _report(
+    pictures: tuple[ImageParity, ...], wrong: str, warnings: tuple[str, ...], limits: ParityLimits
+) -> ParityReport:
     misses = ((wrong,) if wrong else ()) + tuple(picture.miss for picture in pictures if picture.miss)
     return ParityReport(passed=not misses, misses=misses, warnings=warnings, limits=limits, pictures=pictures)

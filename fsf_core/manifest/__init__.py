@@ -4,7 +4,7 @@ Knows item ids, URIs and kinds. Opens no picture.
 """
 
 from fsf_core.manifest.json_table import JSON_BYTES
-from fsf_core.manifest.open import Manifest, open_manifest, whole_addresses
+from fsf_core.manifest.open import Manifest, open_manifest, unredacted_uris
 from fsf_core.manifest.partitions import Part
 from fsf_core.manifest.rows import BATCH_ROWS, KINDS, ROWS, Each, Read, Reader
 from fsf_core.manifest.selection import EVERYTHING, Selection
@@ -26,5 +26,5 @@ __all__ = [
     "Selection",
     "kind_by_name",
     "open_manifest",
-    "whole_addresses",
+    "unredacted_uris",
 ]

@@ -53,7 +53,7 @@ def tar_members(uri: str) -> Iterator[Member]:
             with tarfile.open(fileobj=file, mode="r:") as archive:
                 for member in archive:
                     if member.isreg() and not member.issparse():
-                        yield Member(name=member.name, uri=storage.span(uri, member.offset_data, member.size))
+                        yield Member(name=member.name, uri=storage.byte_range(uri, member.offset_data, member.size))
         except tarfile.TarError as error:
             raise OSError(f"no tar archive: {error}") from error
 
@@ -68,10 +68,10 @@ def cell_uris(uri: str, column: str, group: int, rows: int) -> pa.Array:
     return pa.array([f"cell://{group}.{row}/{quote(column, safe='')}/{uri}" for row in range(rows)], pa.string())
 
 
-def open_ahead(uris: Sequence[str], *, schemes: tuple[str, ...]) -> Iterator[storage.Opening]:
-    """As storage.open_ahead, for cells too."""
+def open_prefetched(uris: Sequence[str], *, schemes: tuple[str, ...]) -> Iterator[storage.Opening]:
+    """As storage.open_prefetched, for cells too."""
     if not any(map(_CELL.match, uris)):
-        yield from storage.open_ahead(uris, schemes=schemes)
+        yield from storage.open_prefetched(uris, schemes=schemes)
         return
     cells = _Cells(schemes)
     try:

@@ -74,7 +74,7 @@ def open_manifest(uri: str, selection: Selection = EVERYTHING) -> Manifest:
     return Manifest(uri=uri, items=items, extra=extra, left_out=left_out, _read=read)
 
 
-def whole_addresses(listed: Manifest, items: Collection[str]) -> dict[str, str]:
+def unredacted_uris(listed: Manifest, items: Collection[str]) -> dict[str, str]:
     """Item id to URI of those of some items whose address holds a credential, which no table of a run does."""
     wanted = pa.array(sorted(items), pa.string())
     found: dict[str, str] = {}

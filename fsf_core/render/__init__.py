@@ -4,27 +4,27 @@
 Knows no Ray and no model: the pieces may be made anywhere.
 """
 
-from fsf_core.render.draw import Look, Style
+from fsf_core.render.draw import RenderStyle, Style
 from fsf_core.render.pieces import assemble, encode_pieces
-from fsf_core.render.plan import Order, Piece, Unit, catalogue, order, video_items
-from fsf_core.render.receipts import Film, films, listed
-from fsf_core.render.reconcile import right, settle, verify
+from fsf_core.render.plan import Piece, RenderPlan, ScoredSpan, locate_frames, plan_render, video_item_ids
+from fsf_core.render.receipts import RenderedVideo, manifest_entries, rendered_videos
+from fsf_core.render.reconcile import remove_stale, up_to_date, verify
 
 __all__ = [
-    "Film",
-    "Look",
-    "Order",
     "Piece",
+    "RenderPlan",
+    "RenderStyle",
+    "RenderedVideo",
+    "ScoredSpan",
     "Style",
-    "Unit",
     "assemble",
-    "catalogue",
     "encode_pieces",
-    "films",
-    "listed",
-    "order",
-    "right",
-    "settle",
+    "locate_frames",
+    "manifest_entries",
+    "plan_render",
+    "remove_stale",
+    "rendered_videos",
+    "up_to_date",
     "verify",
-    "video_items",
+    "video_item_ids",
 ]

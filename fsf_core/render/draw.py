@@ -23,7 +23,7 @@ _SHADE = 0.35
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Look:
+class RenderStyle:
     """How frames are drawn."""
 
     style: Style
@@ -37,7 +37,7 @@ class Look:
     """RGB of every class."""
 
 
-def paint(image_HWC: NDArray[np.uint8], class_map_HW: masks.ClassMap, look: Look) -> NDArray[np.uint8]:
+def paint(image_HWC: NDArray[np.uint8], class_map_HW: masks.ClassMap, look: RenderStyle) -> NDArray[np.uint8]:
     """Draw one frame.
 
     Args:
@@ -63,7 +63,7 @@ def paint(image_HWC: NDArray[np.uint8], class_map_HW: masks.ClassMap, look: Look
     return drawn
 
 
-def _add_legend(drawn_HWC: NDArray[np.uint8], ratio_K: NDArray[np.float64], look: Look) -> None:
+def _add_legend(drawn_HWC: NDArray[np.uint8], ratio_K: NDArray[np.float64], look: RenderStyle) -> None:
     """Write a line a class into the upper left corner; what does not fit is cut off."""
     text_px = max(_MIN_TEXT_PX, drawn_HWC.shape[0] // _LINES_ON_SCREEN)
     line_px, edge_px = round(text_px * 1.4), text_px // 2

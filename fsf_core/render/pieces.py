@@ -24,13 +24,13 @@ from fsf_core.keys import file_stem
 from fsf_core.manifest import members
 from fsf_core.media import video
 from fsf_core.render.draw import paint
-from fsf_core.render.plan import Order, Piece, source_of
-from fsf_core.render.receipts import FOLDER, Film, receipt_to_json, receipt_uri
+from fsf_core.render.plan import Piece, RenderPlan, source_of
+from fsf_core.render.receipts import FOLDER, RenderedVideo, receipt_to_json, receipt_uri
 
 STALL_S = 60.0
 
 
-def encode_pieces(wanted: Order, pieces: Sequence[Piece], *, tick: Callable[[], None]) -> None:
+def encode_pieces(wanted: RenderPlan, pieces: Sequence[Piece], *, tick: Callable[[], None]) -> None:
     """Decode, draw and encode consecutive pieces, each unless it is there.
 
     Args:
@@ -47,7 +47,7 @@ def encode_pieces(wanted: Order, pieces: Sequence[Piece], *, tick: Callable[[], 
         return
     index: video.VideoIndex = pickle.loads(zlib.decompress(wanted.index))  # noqa: S301 - of this job
     first, stop = missing[0].frames[0], missing[-1].frames[-1] + 1
-    span = video.Segment(number=0, total=1, first_frame=first, last_frame=stop)
+    span = video.FrameRange(number=0, total=1, first_frame=first, last_frame=stop)
     with members.open_item(wanted.uri) as file:
         frames = _until_broken(video.decode_frames(source_of(file, wanted.uri), index, span, stall_s=STALL_S))
         for piece in missing:
@@ -61,7 +61,7 @@ def _until_broken(frames: Iterator[video.VideoFrame]) -> Iterator[video.VideoFra
 
 
 def _encoded(
-    wanted: Order,
+    wanted: RenderPlan,
     piece: Piece,
     index: video.VideoIndex,
     frames: Iterator[video.VideoFrame],
@@ -90,7 +90,7 @@ def _encoded(
         return writer.finish()
 
 
-def assemble(wanted: Order) -> Film:
+def assemble(wanted: RenderPlan) -> RenderedVideo:
     """Join the pieces and the sound, and write the receipt; the pieces are deleted.
 
     Raises:
@@ -106,11 +106,11 @@ def assemble(wanted: Order) -> Film:
     with tempfile.TemporaryDirectory(prefix="fsf-film-") as folder, members.open_item(wanted.uri) as file:
         made = Path(folder) / "film.mp4"
         source = source_of(file, wanted.uri)
-        joined = video.join(openers, times, source, made, end=end, zero_s=index.time_s(frames[0]))
+        joined = video.concatenate(openers, times, source, made, end=end, zero_s=index.time_s(frames[0]))
         with made.open("rb") as finished:
             sha256 = hashlib.file_digest(finished, "sha256").hexdigest()
         path = f"{FOLDER}/{stem}.mp4"
-        film = Film(
+        film = RenderedVideo(
             item_id=wanted.item_id,
             path=path,
             digest=wanted.digest,

@@ -15,7 +15,7 @@ from fsf_core import runs, storage
 from fsf_core.errors import DecodeError, FetchError, OutputError
 from fsf_core.manifest import members
 from fsf_core.media import video
-from fsf_core.render.draw import Look
+from fsf_core.render.draw import RenderStyle
 from fsf_core.render.receipts import FOLDER, look_to_json
 
 LAYOUT = 1
@@ -25,7 +25,7 @@ PIECE_FRAMES = 512
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, order=True)
-class Unit:
+class ScoredSpan:
     """Where the masks of some frames of a video lie."""
 
     first: int
@@ -47,30 +47,30 @@ class Piece:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Order:
+class RenderPlan:
     """All that it takes to make a film; small enough to travel to every task."""
 
     run_uri: str
     item_id: str
     uri: str
     digest: str
-    look: Look
+    look: RenderStyle
     pieces: tuple[Piece, ...]
     index: bytes
     """Packed index of the source."""
-    apart: bool
+    separable: bool
     """Whether pieces can be encoded apart; otherwise each would read the source from its start."""
 
     def shares(self) -> list[tuple[Piece, ...]]:
         """The pieces of each task."""
-        return [(piece,) for piece in self.pieces] if self.apart else [self.pieces]
+        return [(piece,) for piece in self.pieces] if self.separable else [self.pieces]
 
     def piece_uri(self, number: int) -> str:
         """Where a finished piece lies."""
         return storage.join(self.run_uri, FOLDER, f".{self.digest}", f"{number:05d}.mp4")
 
 
-def video_items(run_uri: str) -> list[str]:
+def video_item_ids(run_uri: str) -> list[str]:
     """Ids of the videos that have scored frames, in name order."""
     found: set[str] = set()
     for receipt in runs.video_parts(run_uri):
@@ -79,22 +79,24 @@ def video_items(run_uri: str) -> list[str]:
     return sorted(found)
 
 
-def catalogue(run_uri: str, items: Collection[str]) -> dict[str, tuple[Unit, ...]]:
+def locate_frames(run_uri: str, items: Collection[str]) -> dict[str, tuple[ScoredSpan, ...]]:
     """Where the frames of these videos lie, in order; nothing of those that have none. Reads every receipt once."""
     wanted = pa.array(sorted(items), pa.string())
-    found: dict[str, list[Unit]] = {}
+    found: dict[str, list[ScoredSpan]] = {}
     for receipt in runs.receipts(run_uri) if items else ():
         inside = pc.and_(
             pc.is_in(receipt.units.column("item_id"), wanted), pc.greater(receipt.units.column("frames"), 0)
         )
         path = str(receipt.files.get("masks", {}).get("path"))
         for row in receipt.units.filter(inside).to_pylist():
-            unit = Unit(first=row["first_frame"], last=row["last_frame"], frames=row["frames"], path=path)
+            unit = ScoredSpan(first=row["first_frame"], last=row["last_frame"], frames=row["frames"], path=path)
             found.setdefault(row["item_id"], []).append(unit)
     return {item: tuple(sorted(units)) for item, units in found.items()}
 
 
-def order(run_uri: str, item_id: str, units: Sequence[Unit], look: Look, *, source: str | None = None) -> Order:
+def plan_render(
+    run_uri: str, item_id: str, units: Sequence[ScoredSpan], look: RenderStyle, *, source: str | None = None
+) -> RenderPlan:
     """Read a source's packets and say what is to be drawn on which frame.
 
     Args:
@@ -134,7 +136,7 @@ def order(run_uri: str, item_id: str, units: Sequence[Unit], look: Look, *, sour
         within = [unit for unit in units if unit.first <= chosen[-1] and unit.last >= chosen[0]]
         paths = tuple(dict.fromkeys(unit.path for unit in within))
         pieces.append(Piece(number=len(pieces), frames=chosen, paths=paths))
-    return Order(
+    return RenderPlan(
         run_uri=run_uri,
         item_id=item_id,
         uri=uri,
@@ -142,11 +144,11 @@ def order(run_uri: str, item_id: str, units: Sequence[Unit], look: Look, *, sour
         look=look,
         pieces=tuple(pieces),
         index=zlib.compress(pickle.dumps(index), 1),
-        apart=index.seekable,
+        separable=index.seekable,
     )
 
 
-def digest(run_id: str, item_id: str, units: Sequence[Unit], look: Look) -> str:
+def digest(run_id: str, item_id: str, units: Sequence[ScoredSpan], look: RenderStyle) -> str:
     """What stands for all that a film is made from."""
     held = [(unit.first, unit.last, unit.frames) for unit in units]
     facts = [LAYOUT, run_id, item_id, held, look_to_json(look)]

@@ -8,13 +8,13 @@ from typing import Any
 from fsf_core import storage
 from fsf_core.errors import FetchError, OutputError
 from fsf_core.keys import file_stem
-from fsf_core.render.draw import Look
+from fsf_core.render.draw import RenderStyle
 
 FOLDER = "videos"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Film:
+class RenderedVideo:
     """The receipt of a film."""
 
     item_id: str
@@ -28,7 +28,7 @@ class Film:
     """none, copied, aac, or until where it could be read."""
 
 
-def films(run_uri: str) -> Iterator[tuple[Film, Look]]:
+def rendered_videos(run_uri: str) -> Iterator[tuple[RenderedVideo, RenderStyle]]:
     """The receipts of all films in name order.
 
     Raises:
@@ -40,7 +40,7 @@ def films(run_uri: str) -> Iterator[tuple[Film, Look]]:
             yield _read_receipt(entry.uri)
 
 
-def listed(run_uri: str) -> list[dict[str, Any]]:
+def manifest_entries(run_uri: str) -> list[dict[str, Any]]:
     """All films as the run's list of files names them."""
     return [
         {
@@ -51,7 +51,7 @@ def listed(run_uri: str) -> list[dict[str, Any]]:
             "bytes": film.bytes,
             "sha256": film.sha256,
         }
-        for film, _ in films(run_uri)
+        for film, _ in rendered_videos(run_uri)
     ]
 
 
@@ -60,7 +60,7 @@ def receipt_uri(run_uri: str, item_id: str) -> str:
     return storage.join(run_uri, FOLDER, f"{file_stem(item_id)}.json")
 
 
-def look_to_json(look: Look) -> dict[str, Any]:
+def look_to_json(look: RenderStyle) -> dict[str, Any]:
     """Return what a receipt holds of a look, and what its digest is made of: neither keys nor order may change."""
     return {
         "style": look.style,
@@ -71,7 +71,7 @@ def look_to_json(look: Look) -> dict[str, Any]:
     }
 
 
-def receipt_to_json(film: Film, look: Look) -> dict[str, Any]:
+def receipt_to_json(film: RenderedVideo, look: RenderStyle) -> dict[str, Any]:
     """Return the receipt of a film. The keys are names on disk: they stay, whatever the fields are called."""
     return {
         "item_id": film.item_id,
@@ -85,8 +85,8 @@ def receipt_to_json(film: Film, look: Look) -> dict[str, Any]:
     }
 
 
-def _receipt_from_json(facts: Mapping[str, Any]) -> tuple[Film, Look]:
-    film = Film(
+def _receipt_from_json(facts: Mapping[str, Any]) -> tuple[RenderedVideo, RenderStyle]:
+    film = RenderedVideo(
         item_id=facts["item_id"],
         path=facts["path"],
         digest=facts["digest"],
@@ -96,7 +96,7 @@ def _receipt_from_json(facts: Mapping[str, Any]) -> tuple[Film, Look]:
         sound=facts["sound"],
     )
     drawn = facts["look"]
-    look = Look(
+    look = RenderStyle(
         style=drawn["style"],
         legend=drawn["legend"],
         clear_background=drawn["clear_background"],
@@ -106,7 +106,7 @@ def _receipt_from_json(facts: Mapping[str, Any]) -> tuple[Film, Look]:
     return film, look
 
 
-def _read_receipt(uri: str) -> tuple[Film, Look]:
+def _read_receipt(uri: str) -> tuple[RenderedVideo, RenderStyle]:
     try:
         return _receipt_from_json(json.loads(storage.read_bytes(uri)))
     except (FetchError, TypeError, ValueError, KeyError) as error:

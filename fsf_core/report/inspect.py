@@ -105,7 +105,7 @@ def _source(row: dict[str, Any], *, honour_exif: bool) -> NDArray[np.uint8]:
     """The picture or video frame that a row of masks was made from."""
     with members.open_item(row["uri"]) as file:
         if row["pts_s"] is None:
-            return images.decode_bgr(file.read(), honour_exif=honour_exif, limits=images.Limits())
+            return images.decode_bgr(file.read(), honour_exif=honour_exif, limits=images.ImageLimits())
         index = video.index_video(file)
         for frame in video.decode_frames(file, index):
             if frame.frame_index == row["frame_index"]:

@@ -13,18 +13,18 @@ readers go by receipts. Knows files and keys; knows no pictures, no Ray.
 from fsf_core.runs.folder import (
     BUNDLE_FOLDER,
     LAYOUT_VERSION,
+    claim_run,
     fingerprint,
-    held_finished,
-    open_run,
+    locked_finished_run,
     read_json,
     require_usable,
     unpublish,
 )
-from fsf_core.runs.parts import commit, join
+from fsf_core.runs.parts import commit, merge_parts
 from fsf_core.runs.publish import publish
 from fsf_core.runs.reading import (
     failure_kinds,
-    item_keys,
+    item_keys_of,
     read_frames,
     read_part,
     read_receipt,
@@ -32,27 +32,26 @@ from fsf_core.runs.reading import (
     receipts,
     video_parts,
 )
-from fsf_core.runs.reconcile import settle, totals
-from fsf_core.runs.records import Done, Receipt, Run, Totals
-from fsf_core.runs.resume import done, forget_failures
+from fsf_core.runs.reconcile import reconcile, totals
+from fsf_core.runs.records import Completed, Receipt, Run, Totals
+from fsf_core.runs.resume import completed, retract_failed_parts
 from fsf_core.runs.verify import verify
 
 __all__ = [
     "BUNDLE_FOLDER",
     "LAYOUT_VERSION",
-    "Done",
+    "Completed",
     "Receipt",
     "Run",
     "Totals",
+    "claim_run",
     "commit",
-    "done",
+    "completed",
     "failure_kinds",
     "fingerprint",
-    "forget_failures",
-    "held_finished",
-    "item_keys",
-    "join",
-    "open_run",
+    "item_keys_of",
+    "locked_finished_run",
+    "merge_parts",
     "publish",
     "read_frames",
     "read_json",
@@ -60,8 +59,9 @@ __all__ = [
     "read_receipt",
     "read_table",
     "receipts",
+    "reconcile",
     "require_usable",
-    "settle",
+    "retract_failed_parts",
     "totals",
     "unpublish",
     "verify",

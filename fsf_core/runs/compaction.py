@@ -23,7 +23,7 @@ def compact(run_uri: str, *, target_bytes: int) -> int:
     for failed in (False, True):
         parts = [each for each in runs.receipts(run_uri) if (each.failed_units > 0) is failed]
         for several in _groups(parts, target_bytes):
-            runs.join(run_uri, several)
+            runs.merge_parts(run_uri, several)
             joined += len(several)
     return joined
 

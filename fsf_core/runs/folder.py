@@ -41,7 +41,7 @@ def require_usable(uri: str) -> None:
 
 
 @contextlib.contextmanager
-def open_run(uri: str, *, fingerprint: Mapping[str, Any], details: Mapping[str, Any]) -> Iterator[Run]:
+def claim_run(uri: str, *, fingerprint: Mapping[str, Any], details: Mapping[str, Any]) -> Iterator[Run]:
     """Claim a folder for a run, new or resumed, for as long as the block lasts.
 
     Args:
@@ -53,7 +53,7 @@ def open_run(uri: str, *, fingerprint: Mapping[str, Any], details: Mapping[str, 
         OutputError: the folder holds something else, belongs to another run, or is in use by a running job.
     """
     require_usable(uri)
-    with lease.held(uri):
+    with lease.lease(uri):
         known = known_run(uri)
         if known is not None:
             _refuse_other(uri, known["fingerprint"], dict(fingerprint))
@@ -135,7 +135,7 @@ def _refuse_other(uri: str, old: dict[str, Any], new: dict[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def held_finished(uri: str) -> Iterator[None]:
+def locked_finished_run(uri: str) -> Iterator[None]:
     """Keep jobs out of a finished run for as long as the block lasts.
 
     Raises:
@@ -145,7 +145,7 @@ def held_finished(uri: str) -> Iterator[None]:
         raise OutputError(
             f"{storage.redact(uri)} holds no finished run (_SUCCESS is missing); start the command that began it again"
         )
-    with lease.held(uri):
+    with lease.lease(uri):
         yield
 
 

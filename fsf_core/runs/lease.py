@@ -21,7 +21,7 @@ from typing import IO, Any
 from fsf_core import storage
 from fsf_core.errors import FSFError, OutputError
 
-BEAT_S = 5.0
+HEARTBEAT_S = 5.0
 """Between two signs of life."""
 
 LEASE_S = 30.0
@@ -33,7 +33,7 @@ log = logging.getLogger("fsf")
 
 
 @contextlib.contextmanager
-def held(uri: str) -> Iterator[None]:
+def lease(uri: str) -> Iterator[None]:
     """Keep a second job out of a folder for as long as the block lasts.
 
     A disk lets go when the process dies. In a store the next job waits up to LEASE_S to see that the last one is dead;
@@ -46,9 +46,9 @@ def held(uri: str) -> Iterator[None]:
         with _locked(uri):
             yield
         return
-    mine = _taken(uri)
+    mine = _acquire(uri)
     stopped = threading.Event()
-    thread = threading.Thread(target=_beat, args=(uri, mine, stopped), daemon=True)
+    thread = threading.Thread(target=_heartbeat, args=(uri, mine, stopped), daemon=True)
     thread.start()
     try:
         yield
@@ -59,7 +59,7 @@ def held(uri: str) -> Iterator[None]:
             storage.remove(_name(uri, mine))
 
 
-def _taken(uri: str) -> int:
+def _acquire(uri: str) -> int:
     """The number of the lease that this call created."""
     seen: tuple[int, bytes] | None = None
     since = time.monotonic()
@@ -74,26 +74,26 @@ def _taken(uri: str) -> int:
                 )
             seen, since = (newest, content), time.monotonic()
         if not newest or not content or _died_here(content) or time.monotonic() - since > LEASE_S:
-            words = _words()
+            words = _payload()
             if storage.create(_name(uri, newest + 1), words) and _content(uri, newest + 1) == words:
                 for number in numbers:
                     storage.remove(_name(uri, number))
                 return newest + 1
             continue
-        if time.monotonic() - since < BEAT_S / 10:
+        if time.monotonic() - since < HEARTBEAT_S / 10:
             log.info("event=waiting out=%s for=%r", storage.redact(uri), f"a sign of life of {_holder(content)}")
-        time.sleep(BEAT_S / 5)
+        time.sleep(HEARTBEAT_S / 5)
 
 
-def _beat(uri: str, mine: int, stopped: threading.Event) -> None:
+def _heartbeat(uri: str, mine: int, stopped: threading.Event) -> None:
     """Show signs of life; end the job where another took over."""
-    while not stopped.wait(BEAT_S):
+    while not stopped.wait(HEARTBEAT_S):
         try:
             if max(_numbers(uri), default=mine) > mine:
                 log.error("event=lease_lost out=%s do='look for a second job in this folder'", storage.redact(uri))
                 os.kill(os.getpid(), signal.SIGTERM)
                 return
-            storage.write_bytes(_name(uri, mine), _words())
+            storage.write_bytes(_name(uri, mine), _payload())
         except FSFError as error:  # the store may come back; if not, the parts fail and say why
             log.warning("event=no_heartbeat error=%r", str(error))
 
@@ -117,7 +117,7 @@ def _content(uri: str, number: int) -> bytes:
         return b""
 
 
-def _words() -> bytes:
+def _payload() -> bytes:
     """Who holds it, and something that is new every time."""
     return json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "beat": secrets.token_hex(8)}).encode()
 

@@ -55,7 +55,7 @@ def commit(run_uri: str, tables: Mapping[str, pa.Table], units: pa.Table) -> Rec
     return receipt
 
 
-def join(run_uri: str, several: Sequence[Receipt]) -> Receipt:
+def merge_parts(run_uri: str, several: Sequence[Receipt]) -> Receipt:
     """One part in place of several. Killed in between, the run holds units twice, and settle removes them.
 
     Args:

@@ -28,11 +28,11 @@ def receipts(run_uri: str) -> Iterator[Receipt]:
     if not storage.exists(folder):
         return
     uris = [entry.uri for entry in storage.list_files(folder) if entry.relative.endswith(".arrow")]
-    for uri, read in storage.read_ahead(uris):
+    for uri, read in storage.read_prefetched(uris):
         yield _read_receipt(uri, read)
 
 
-def item_keys(receipt: Receipt) -> Keys:
+def item_keys_of(receipt: Receipt) -> Keys:
     """The item key of every unit of a part."""
     return keys_of(receipt.units.column("item_key"))
 

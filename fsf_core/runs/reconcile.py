@@ -14,13 +14,13 @@ from fsf_core.runs.key_arrays import NO_KEYS, as_keys, contained, keys_of, sorte
 from fsf_core.runs.parts import commit, retract
 from fsf_core.runs.reading import part_or_empty, receipts
 from fsf_core.runs.records import Receipt, Totals
-from fsf_core.runs.resume import done
+from fsf_core.runs.resume import completed
 from fsf_core.schema import TABLES
 
 
 def totals(run_uri: str, manifest_keys: Iterable[Keys]) -> Totals:
     """Count what the receipts hold against the items of a manifest."""
-    finished = done(run_uri)
+    finished = completed(run_uri)
     known = sorted_unique([finished.items, as_keys(finished.segments)])
     missing = listed = 0
     for keys in manifest_keys:
@@ -44,7 +44,7 @@ def totals(run_uri: str, manifest_keys: Iterable[Keys]) -> Totals:
     )
 
 
-def settle(run_uri: str) -> Counter[str]:
+def reconcile(run_uri: str) -> Counter[str]:
     """Leave every unit in exactly one part and no file without a receipt.
 
     Returns:
@@ -54,7 +54,7 @@ def settle(run_uri: str) -> Counter[str]:
     # From the last part to the first: what is left of one may be the very part that a later one was.
     for receipt, repeated in reversed(duplicate_units(run_uri)):
         removed["doubled_units"] += int(repeated.sum())
-        _without(run_uri, receipt, repeated)
+        _rewrite_without(run_uri, receipt, repeated)
     for path in orphans(run_uri, hidden=True):
         storage.remove(storage.join(run_uri, path))
         removed["orphan_files"] += 1
@@ -89,7 +89,7 @@ def duplicate_units(run_uri: str) -> list[tuple[Receipt, np.ndarray[Any, np.dtyp
     return [(receipt, losers[receipt.part]) for receipt in receipts(run_uri) if receipt.part in losers]
 
 
-def _without(run_uri: str, receipt: Receipt, unwanted: np.ndarray[Any, np.dtype[np.bool_]]) -> None:
+def _rewrite_without(run_uri: str, receipt: Receipt, unwanted: np.ndarray[Any, np.dtype[np.bool_]]) -> None:
     """Replace a part by one that lacks some units."""
     kept = receipt.units.filter(pa.array(~unwanted))
     if kept.num_rows:

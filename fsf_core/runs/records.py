@@ -42,7 +42,7 @@ class Receipt:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Done:
+class Completed:
     """What need not be done again."""
 
     items: Keys

@@ -15,10 +15,10 @@ from fsf_core.runs.key_arrays import (
 )
 from fsf_core.runs.parts import retract
 from fsf_core.runs.reading import read_part, receipts
-from fsf_core.runs.records import Done
+from fsf_core.runs.records import Completed
 
 
-def done(run_uri: str) -> Done:
+def completed(run_uri: str) -> Completed:
     """What the receipts say is finished. Holds 16 bytes an image and 24 a segment, whatever the length of the ids."""
     whole, several = [NO_KEYS], [NO_SEGMENTS]
     for receipt in receipts(run_uri):
@@ -30,10 +30,12 @@ def done(run_uri: str) -> Done:
     items = sorted_unique(whole)
     # A video that failed as a whole after some of its segments were done has nothing left to do.
     over = contained(items, as_keys(begun))
-    return Done(items=items, segments={key: begun[key] for key, ended in zip(begun, over, strict=True) if not ended})
+    return Completed(
+        items=items, segments={key: begun[key] for key, ended in zip(begun, over, strict=True) if not ended}
+    )
 
 
-def forget_failures(run_uri: str) -> dict[bytes, int]:
+def retract_failed_parts(run_uri: str) -> dict[bytes, int]:
     """Take back the parts that hold failed units, so that these are tried again.
 
     Failed units are committed apart from good ones, so nothing good is taken back with them.

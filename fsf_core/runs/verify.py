@@ -13,7 +13,7 @@ from fsf_core.errors import FetchError
 from fsf_core.runs.folder import read_json, run_facts
 from fsf_core.runs.reading import receipts
 from fsf_core.runs.reconcile import duplicate_units, orphans
-from fsf_core.runs.resume import done
+from fsf_core.runs.resume import completed
 
 
 def verify(run_uri: str) -> list[str]:
@@ -34,7 +34,7 @@ def verify(run_uri: str) -> list[str]:
         for unit in receipt.units.filter(pa.array(repeated)).to_pylist():
             which = f"segment {unit['segment']} of {unit['item_id']!r}"
             wrong.append(f"doubled: {which} is in {receipt.part} and in a part before it")
-    finished = done(run_uri)
+    finished = completed(run_uri)
     wrong += _wrong_with_videos(run_uri, finished.segments)
     return wrong + _wrong_with_summary(run_uri, len(finished.items) + len(finished.segments))
 

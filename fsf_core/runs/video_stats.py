@@ -58,7 +58,7 @@ def verify(run_uri: str) -> list[str]:
     return [f"torn: {PATH} differs from the run's list of files"] if differs else []
 
 
-def listed(run_uri: str) -> list[dict[str, Any]]:
+def manifest_entries(run_uri: str) -> list[dict[str, Any]]:
     """The table as a published run lists it."""
     return [dict(file) for file in runs.read_json(run_uri, "manifest.json")["files"] if file["table"] == TABLE]
 

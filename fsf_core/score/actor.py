@@ -10,25 +10,25 @@ from typing import Any
 
 import pyarrow as pa
 
-from fsf_core.score.recovery import guarded_decode, guarded_write
-from fsf_core.score.spec import Flow
+from fsf_core.score.recovery import counting_write, recovering_decode
+from fsf_core.score.spec import PipelineSpec
 from fsf_core.stages.infer import Infer
 from fsf_core.stages.mask import mask
 
-ANSWERS_HELD = 16
+MAX_HELD_FRAMES = 16
 """Frames whose answers are held before their masks are drawn: 13 MB of logits of 4 classes, 224×224."""
 
 PART_S, PART_BYTES = 30.0, 64 << 20
 """After so long, or so much, what is there is committed, full part or not: a killed job has no more to do again."""
 
 
-class WholeBlocks:
+class ScoringActor:
     """Takes blocks of the manifest, and commits parts of the run."""
 
-    def __init__(self, *, flow: Flow, watch: Any) -> None:
+    def __init__(self, *, spec: PipelineSpec, watch: Any) -> None:
         """Load the model, for answers that are used up at once."""
-        self._infer = Infer(**flow.model, group_frames=ANSWERS_HELD)
-        self._flow = flow
+        self._infer = Infer(**spec.model, group_frames=MAX_HELD_FRAMES)
+        self._spec = spec
         self._watch = watch
 
     def __call__(self, rows: pa.Table) -> pa.Table:
@@ -42,21 +42,21 @@ class WholeBlocks:
         """
         held: list[pa.Table] = []
         units, since = 0, time.monotonic()
-        for table in guarded_decode(rows, self._flow.decode, self._flow.child, self._watch):
+        for table in recovering_decode(rows, self._spec.decode, self._spec.child, self._watch):
             for masked in self.masks(table):
                 held.append(masked)
                 units += masked.num_rows
                 if self._is_part(held) or time.monotonic() - since >= PART_S:
-                    guarded_write(held, self._flow.write, self._watch)
+                    counting_write(held, self._spec.write, self._watch)
                     held, since = [], time.monotonic()
-        guarded_write(held, self._flow.write, self._watch)
+        counting_write(held, self._spec.write, self._watch)
         return pa.table({"units": pa.array([units], pa.int64())})
 
     def masks(self, table: pa.Table) -> Iterator[pa.Table]:
         """Decoded units to masked ones, some frames at a time."""
         for answered in self._infer(table):
-            yield mask(answered, self._flow.mask)
+            yield mask(answered, self._spec.mask)
 
     def _is_part(self, held: list[pa.Table]) -> bool:
         units, size_bytes = (sum(getattr(table, name) for table in held) for name in ("num_rows", "nbytes"))
-        return bool(units >= self._flow.part_units or size_bytes >= PART_BYTES)
+        return bool(units >= self._spec.part_units or size_bytes >= PART_BYTES)

@@ -24,7 +24,7 @@ if "RAY_ADDRESS" not in os.environ and "RAY_AUTH_MODE" not in os.environ and "ra
 import ray
 
 from fsf_core.errors import ClusterError, FSFError
-from fsf_core.score.local_ray.patches import lean_node
+from fsf_core.score.local_ray.patches import patched_node
 
 # On a cluster of its own: Ray ends a worker that idles for a second as soon as there are more workers than CPUs, actors
 # counted, and starts another for the next task. Each start imports Ray Data and pandas: 1,000 pictures through a null
@@ -51,13 +51,13 @@ class InterruptedRunError(FSFError):
         self.exit_code = 128 + number
 
 
-def joined(address: str | None) -> bool:
+def joins_cluster(address: str | None) -> bool:
     """Whether the cluster was there before this job."""
     return bool(address or os.environ.get("RAY_ADDRESS"))
 
 
 @contextlib.contextmanager
-def cluster(address: str | None) -> Iterator[None]:
+def connected_cluster(address: str | None) -> Iterator[None]:
     """Join the cluster that was asked for, or start one on this machine for as long as the block lasts.
 
     A process that is connected to a cluster already stays so.
@@ -68,15 +68,15 @@ def cluster(address: str | None) -> Iterator[None]:
     with _without_known_noise(), contextlib.ExitStack() as stack:
         if not ray.is_initialized():
             stack.callback(ray.shutdown)
-            if joined(address):
+            if joins_cluster(address):
                 _join(address or os.environ["RAY_ADDRESS"])
             else:
-                start_here()
+                start_local_cluster()
         with _signals():
             yield
 
 
-def start_here() -> None:
+def start_local_cluster() -> None:
     """Start a cluster of this process's own on this machine.
 
     Raises:
@@ -90,7 +90,7 @@ def start_here() -> None:
     # none idles while a stage has work.
     cpus = 2 * max(2, os.cpu_count() or 1)
     try:
-        with lean_node():
+        with patched_node():
             ray.init(address="local", num_cpus=cpus, include_dashboard=False, **_QUIET)
     except Exception as error:  # a bare Exception is what Ray raises where its node takes more than 30 s to appear
         raise ClusterError(
@@ -110,7 +110,7 @@ def largest_node_cpus() -> float:
     return max(alive) if len(alive) > 1 else 0.0
 
 
-def in_words() -> str:
+def describe_resources() -> str:
     """What the cluster has, for people."""
     return ", ".join(f"{count:g} {name}s" for name, count in resources().items())
 
@@ -130,7 +130,7 @@ def our_error(error: BaseException) -> FSFError | None:
 
 
 @contextlib.contextmanager
-def unwrapped() -> Iterator[None]:
+def unwrap_worker_errors() -> Iterator[None]:
     """Let an error of ours that a worker raised out as it is, without what Ray wrapped around it.
 
     Raises:

@@ -16,21 +16,21 @@ import pyarrow as pa
 from fsf_core.keys import KEY_BYTES, Keys, item_keys
 
 # Before ray: it reads its environment when it is imported.
-from fsf_core.score.cluster import cluster, unwrapped  # isort: split
+from fsf_core.score.cluster import connected_cluster, unwrap_worker_errors  # isort: split
 
 from fsf_core import __version__, render, runs, storage
-from fsf_core.config import ScoreConfig, filled_in
+from fsf_core.config import ScoreConfig, expand_template
 from fsf_core.errors import ConfigError, FSFError
-from fsf_core.manifest import Manifest, open_manifest, whole_addresses
+from fsf_core.manifest import Manifest, open_manifest, unredacted_uris
 from fsf_core.model.bundle import Bundle, load_bundle
 from fsf_core.runs import delta, video_stats
 from fsf_core.runs.compaction import compact
 from fsf_core.score import plan
-from fsf_core.score.render import draw_films
-from fsf_core.score.reuse import carry_forward, why_nothing
-from fsf_core.score.spec import Flow
-from fsf_core.score.tracker import Watch, progress
-from fsf_core.stages.reuse import CarrySettings
+from fsf_core.score.render import render_videos
+from fsf_core.score.reuse import reuse_unchanged, why_not_reusable
+from fsf_core.score.spec import PipelineSpec
+from fsf_core.score.tracker import JobTracker, show_progress
+from fsf_core.stages.reuse import ReuseSettings
 
 WAVE_ITEMS = 250_000
 """Items of one Ray Data execution: bounds the driver's memory, and costs one start of the actors a wave."""
@@ -63,21 +63,21 @@ def score(config: ScoreConfig) -> dict[str, Any]:
     _require_stores(manifest)
     with contextlib.ExitStack() as stack:
         if config.checkpoint:
-            stack.enter_context(cluster(config.ray_address))
+            stack.enter_context(connected_cluster(config.ray_address))
         bundle = load_bundle(plan.exported(config, out) if config.checkpoint else storage.absolute(str(config.bundle)))
         plan.require_precision(config, bundle)
         facts = plan.fingerprint(config, bundle, manifest)
-        opened = stack.enter_context(runs.open_run(out, fingerprint=facts, details=_details(config, bundle)))
-        tried = {} if config.keep_failures else runs.forget_failures(out)
-        done = runs.done(out)
+        opened = stack.enter_context(runs.claim_run(out, fingerprint=facts, details=_details(config, bundle)))
+        tried = {} if config.keep_failures else runs.retract_failed_parts(out)
+        done = runs.completed(out)
         pending = manifest.items - _done_items(manifest, done)
         if not config.checkpoint and (pending or config.render):
-            stack.enter_context(cluster(config.ray_address))
+            stack.enter_context(connected_cluster(config.ray_address))
         told: dict[str, Any] = {"provider": config.provider, "reused_items": 0, "scoring_seconds": 0.0}
         if pending:
             runs.unpublish(out)
-            flow = plan.flow_of(config, bundle=bundle, manifest=manifest, opened=opened, pending=pending)
-            told = _score_pending(config, flow, manifest, done=done, tried=tried, pending=pending)
+            spec = plan.plan_pipeline(config, bundle=bundle, manifest=manifest, opened=opened, pending=pending)
+            told = _score_pending(config, spec, manifest, done=done, tried=tried, pending=pending)
         summary = _summary(out, manifest, opened=opened, names=plan.appearance(config, bundle)[0])
         summary |= {**told, "bundle_sha256": bundle.sha256, "precision": config.precision}
         summary["resumed_items"] = manifest.items - pending
@@ -85,8 +85,8 @@ def score(config: ScoreConfig) -> dict[str, Any]:
             summary["joined_parts"] = compact(out, target_bytes=config.compact_mb << 20)
         if config.render:
             summary["videos"] = _films(config, bundle, out, manifest)
-        render.settle(out)
-        others = [*video_stats.write_video_stats(out), *render.listed(out)]
+        render.remove_stale(out)
+        others = [*video_stats.write_video_stats(out), *render.manifest_entries(out)]
         summary["seconds"] = round(time.monotonic() - started, 3)
         runs.publish(out, summary, success=True, others=others)
         if config.delta:
@@ -95,7 +95,13 @@ def score(config: ScoreConfig) -> dict[str, Any]:
 
 
 def _score_pending(
-    config: ScoreConfig, flow: Flow, manifest: Manifest, *, done: runs.Done, tried: dict[bytes, int], pending: int
+    config: ScoreConfig,
+    spec: PipelineSpec,
+    manifest: Manifest,
+    *,
+    done: runs.Completed,
+    tried: dict[bytes, int],
+    pending: int,
 ) -> dict[str, Any]:
     """Carry forward what has not changed, and push the rest through the pipeline, wave by wave.
 
@@ -110,21 +116,21 @@ def _score_pending(
     fresh = not len(done.items) and not done.segments and not tried
     reused = 0
     if config.reuse:
-        reused = _reuse(config, flow, _pending_rows(manifest, done, tried))
-        done = runs.done(flow.write.run_uri)
-    watch = Watch.remote(  # type: ignore[attr-defined] # added by the decorator
+        reused = _reuse(config, spec, _pending_rows(manifest, done, tried))
+        done = runs.completed(spec.write.run_uri)
+    watch = JobTracker.remote(  # type: ignore[attr-defined] # added by the decorator
         early_units=config.early_items if fresh else NEVER, early_share=config.early_failed_share
     )
-    from fsf_core.score.pipeline import run_wave  # by now it is imported: see cluster.start_here
+    from fsf_core.score.pipeline import run_wave  # by now it is imported: see cluster.start_local_cluster
 
-    with progress(watch, pending - reused):
+    with show_progress(watch, pending - reused):
         for wave in _waves(_pending_rows(manifest, done, tried)):
-            with unwrapped():
-                run_wave(wave, flow, watch)
+            with unwrap_worker_errors():
+                run_wave(wave, spec, watch)
     return {
-        "provider": flow.provider,
-        "actors": flow.actors,
-        "batch_frames": flow.batch_frames,
+        "provider": spec.provider,
+        "actors": spec.actors,
+        "batch_frames": spec.batch_frames,
         "reused_items": reused,
         "scoring_seconds": round(time.monotonic() - started, 3),
     }
@@ -134,40 +140,40 @@ def _films(config: ScoreConfig, bundle: Bundle, out: str, manifest: Manifest) ->
     """Films of all videos of a settled run; what is told of them."""
     names, palette = plan.appearance(config, bundle)
     assert config.render
-    look = render.Look(
+    look = render.RenderStyle(
         style=config.render,
         legend=config.legend,
         clear_background=config.clear_background,
         names=tuple(names),
         palette=palette,
     )
-    items = render.video_items(out)
-    sources = whole_addresses(manifest, items)
-    drawn = draw_films(out, items, look, frame_s=config.item_seconds, sources=sources)
+    items = render.video_item_ids(out)
+    sources = unredacted_uris(manifest, items)
+    drawn = render_videos(out, items, look, frame_s=config.item_seconds, sources=sources)
     return {"made": len(drawn.films), "failed": drawn.failed}
 
 
-def _reuse(config: ScoreConfig, flow: Flow, rows: Iterator[pa.Table]) -> int:
+def _reuse(config: ScoreConfig, spec: PipelineSpec, rows: Iterator[pa.Table]) -> int:
     """Carry forward what an earlier run found of items that have not changed; returns how many items.
 
     Raises:
         ConfigError: it is this run.
         OutputError: no run is there.
     """
-    earlier, out = storage.absolute(str(config.reuse)), flow.write.run_uri
+    earlier, out = storage.absolute(str(config.reuse)), spec.write.run_uri
     if earlier.rstrip("/") == out.rstrip("/"):
         raise ConfigError(f"--reuse is {config.reuse}, which is --out too; resuming needs no --reuse, leave it out")
-    why = why_nothing(earlier, runs.fingerprint(out))
+    why = why_not_reusable(earlier, runs.fingerprint(out))
     if why:
         log.info("event=reused items=0 run=%s reason=%r", storage.redact(earlier), why)
         return 0
-    settings = CarrySettings(earlier_uri=earlier, same_by=config.reuse_by, schemes=config.schemes, write=flow.write)
-    items = carry_forward(rows, settings)
+    settings = ReuseSettings(earlier_uri=earlier, same_by=config.reuse_by, schemes=config.schemes, write=spec.write)
+    items = reuse_unchanged(rows, settings)
     log.info("event=reused items=%d run=%s", items, storage.redact(earlier))
     return items
 
 
-def _done_items(manifest: Manifest, done: runs.Done) -> int:
+def _done_items(manifest: Manifest, done: runs.Completed) -> int:
     if not len(done.items):  # a new run need not read its list again
         return 0
     return int(sum(done.holds(_keys(batch)).sum() for batch in manifest.batches()))
@@ -175,7 +181,7 @@ def _done_items(manifest: Manifest, done: runs.Done) -> int:
 
 def _out(config: ScoreConfig) -> str:
     """The folder of the run; a template is filled in once, and what came of it is said."""
-    out = storage.absolute(filled_in(config.out, dt.datetime.now(dt.UTC)))
+    out = storage.absolute(expand_template(config.out, dt.datetime.now(dt.UTC)))
     if out != storage.absolute(config.out):
         log.info("event=out template=%r out=%r", storage.redact(config.out), storage.redact(out))
     return out
@@ -189,13 +195,13 @@ def _require_stores(manifest: Manifest) -> None:
     """
     first: dict[str, str] = {}
     for uri in next(manifest.batches()).column("uri").slice(0, ASKED_ITEMS).to_pylist():
-        if not storage.is_local(storage.holder(uri)):
-            first.setdefault(storage.holder(uri).split("/", 3)[2], storage.holder(uri))
+        if not storage.is_local(storage.container_of(uri)):
+            first.setdefault(storage.container_of(uri).split("/", 3)[2], storage.container_of(uri))
     for uri in first.values():
         storage.require_known(uri)
 
 
-def _pending_rows(manifest: Manifest, done: runs.Done, tried: dict[bytes, int]) -> Iterator[pa.Table]:
+def _pending_rows(manifest: Manifest, done: runs.Completed, tried: dict[bytes, int]) -> Iterator[pa.Table]:
     """The items that are not done, with what is known of earlier attempts."""
     for batch in manifest.batches():
         if not len(done.items) and not done.segments and not tried:
@@ -242,7 +248,7 @@ def _summary(out: str, manifest: Manifest, *, opened: runs.Run, names: tuple[str
     Raises:
         FSFError: an item of the manifest has no result and no failure; the run is not published.
     """
-    removed = runs.settle(out)
+    removed = runs.reconcile(out)
     totals = runs.totals(out, (_keys(batch) for batch in manifest.batches()))
     if totals.missing_items:
         raise FSFError(

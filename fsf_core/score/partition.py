@@ -19,7 +19,7 @@ from fsf_core.errors import FSFError
 from fsf_core.manifest import kind_by_name
 from fsf_core.stages.decode_row import DecodeSettings
 from fsf_core.stages.decode_video import pack, plan_row
-from fsf_core.stages.isolated_decode import alarm
+from fsf_core.stages.isolated_decode import watchdog
 
 LAST_ITEMS = 8
 """Images of the last decode tasks; each task costs some 20 ms whatever is in it."""
@@ -43,7 +43,7 @@ SHARE = pa.struct([("first", pa.int32()), ("stop", pa.int32()), ("total", pa.int
 
 
 @dataclass(frozen=True, kw_only=True)
-class Work:
+class DecodeTask:
     """What one decode task gets."""
 
     rows: pa.Table
@@ -58,7 +58,9 @@ class Work:
         return self.rows.append_column("plan", pa.array([ray.get(self.plan)], pa.large_binary()))
 
 
-def work_of(wave: pa.Table, settings: DecodeSettings, *, consumers: int, item_s: float, block_items: int) -> list[Work]:
+def plan_decode_tasks(
+    wave: pa.Table, settings: DecodeSettings, *, consumers: int, item_s: float, block_items: int
+) -> list[DecodeTask]:
     """Cut manifest rows into decode tasks: shares of videos, and images together, fewer towards the end.
 
     Args:
@@ -77,7 +79,7 @@ def work_of(wave: pa.Table, settings: DecodeSettings, *, consumers: int, item_s:
     starts = itertools.accumulate(cuts, initial=0)
     blocks = [pictures.take(pa.array(range(start, start + size))) for start, size in zip(starts, cuts, strict=False)]
     # Videos first: the longest work must not begin last.
-    return _shares(videos, settings, item_s) + [Work(rows=block) for block in blocks]
+    return _shares(videos, settings, item_s) + [DecodeTask(rows=block) for block in blocks]
 
 
 def block_sizes(items: int, consumers: int, *, most: int) -> list[int]:
@@ -92,12 +94,12 @@ def block_sizes(items: int, consumers: int, *, most: int) -> list[int]:
     return sizes
 
 
-def _shares(videos: Sequence[pa.Table], settings: DecodeSettings, item_s: float) -> list[Work]:
+def _shares(videos: Sequence[pa.Table], settings: DecodeSettings, item_s: float) -> list[DecodeTask]:
     """The tasks of every video; what an earlier run has done is nobody's."""
     works = []
     for row, found in zip(videos, _planned(videos, settings, item_s), strict=True):
         if found is None:
-            works.append(Work(rows=row))
+            works.append(DecodeTask(rows=row))
             continue
         shares, packed = found
         plan = ray.put(packed)  # here: the node that made it may be lost
@@ -105,7 +107,7 @@ def _shares(videos: Sequence[pa.Table], settings: DecodeSettings, item_s: float)
         for share in shares:
             if not done.issuperset(share):
                 facts = {"first": share.start, "stop": share.stop, "total": shares[-1].stop}
-                works.append(Work(rows=row.append_column("share", pa.array([facts], SHARE)), plan=plan))
+                works.append(DecodeTask(rows=row.append_column("share", pa.array([facts], SHARE)), plan=plan))
     return works
 
 
@@ -132,12 +134,12 @@ def _plan(rows: Sequence[dict[str, Any]], settings: DecodeSettings, limit_s: flo
     """Runs on a worker; what goes wrong here is told by the decode stage, which meets it again."""
     found: list[Planned | None] = []
     for row in rows:
-        alarm(limit_s, running=True)
+        watchdog(limit_s, running=True)
         try:
             plan = plan_row(row, settings)
             found.append((plan.tasks, pack(plan)) if plan else None)
         except (FSFError, OSError):
             found.append(None)
         finally:
-            alarm(limit_s, running=False)
+            watchdog(limit_s, running=False)
     return found

@@ -15,11 +15,11 @@ from ray.data import ActorPoolStrategy, DataContext, Dataset, Datasource, ReadTa
 from ray.data.block import Block, BlockMetadata
 from ray.data.datasource import Datasink, WriteResult
 
-from fsf_core.score.actor import WholeBlocks
-from fsf_core.score.local_ray.patches import lean_data
-from fsf_core.score.partition import Work, work_of
-from fsf_core.score.recovery import guarded_decode, guarded_write
-from fsf_core.score.spec import DECODE_CPUS, GPU_PROVIDERS, MASK_CPUS, WRITE_CPUS, Flow
+from fsf_core.score.actor import ScoringActor
+from fsf_core.score.local_ray.patches import patched_ray_data
+from fsf_core.score.partition import DecodeTask, plan_decode_tasks
+from fsf_core.score.recovery import counting_write, recovering_decode
+from fsf_core.score.spec import DECODE_CPUS, GPU_PROVIDERS, MASK_CPUS, WRITE_CPUS, PipelineSpec
 from fsf_core.stages.infer import Infer
 from fsf_core.stages.mask import mask
 from fsf_core.stages.write import WriteSettings
@@ -41,59 +41,61 @@ CALLS_AT_ONCE = 2
 normalises or hands over. onnxruntime's sessions may be called by several threads."""
 
 
-def run_wave(wave: pa.Table, flow: Flow, watch: Any) -> None:
+def run_wave(wave: pa.Table, spec: PipelineSpec, watch: Any) -> None:
     """Push manifest rows through all four stages."""
-    _set_up_ray_data(flow)
-    works = work_of(wave, flow.decode, consumers=flow.actors, item_s=flow.child.item_s, block_items=flow.block_items)
+    _set_up_ray_data(spec)
+    works = plan_decode_tasks(
+        wave, spec.decode, consumers=spec.actors, item_s=spec.child.item_s, block_items=spec.block_items
+    )
     if not works:
         return
-    with lean_data() if flow.alone else contextlib.nullcontext():
-        if not flow.apart:
-            whole(works, flow, watch).materialize()  # of every block its one number
+    with patched_ray_data() if spec.owns_cluster else contextlib.nullcontext():
+        if not spec.separate_stages:
+            whole(works, spec, watch).materialize()  # of every block its one number
             return
-        sink = RunSink(flow.write, part_units=flow.part_units, watch=watch)
+        sink = RunSink(spec.write, part_units=spec.part_units, watch=watch)
         # At the end the actors' CPUs are free; without a bound every write that is left would start a worker of its own
-        writers = max(2, flow.actors)
-        stages(works, flow, watch).write_datasink(sink, ray_remote_args={"num_cpus": WRITE_CPUS}, concurrency=writers)
+        writers = max(2, spec.actors)
+        stages(works, spec, watch).write_datasink(sink, ray_remote_args={"num_cpus": WRITE_CPUS}, concurrency=writers)
 
 
-def whole(works: Sequence[Work], flow: Flow, watch: Any) -> Dataset:
+def whole(works: Sequence[DecodeTask], spec: PipelineSpec, watch: Any) -> Dataset:
     """All stages in the actors, which take the manifest's blocks themselves: Ray Data fuses what asks for the same."""
     rows = ray.data.read_datasource(ManifestBlocks(works), override_num_blocks=len(works), num_cpus=1)
     done: Dataset = rows.map_batches(
-        WholeBlocks,
+        ScoringActor,
         batch_size=None,
         batch_format="pyarrow",
-        compute=ActorPoolStrategy(size=min(flow.actors, len(works)), max_tasks_in_flight_per_actor=IN_FLIGHT),
+        compute=ActorPoolStrategy(size=min(spec.actors, len(works)), max_tasks_in_flight_per_actor=IN_FLIGHT),
         num_cpus=1,
-        fn_constructor_kwargs={"flow": flow, "watch": watch},
+        fn_constructor_kwargs={"spec": spec, "watch": watch},
     )
     return done
 
 
-def stages(works: Sequence[Work], flow: Flow, watch: Any) -> Dataset:
+def stages(works: Sequence[DecodeTask], spec: PipelineSpec, watch: Any) -> Dataset:
     """Decode, infer and mask, each by itself; the write stage is the sink."""
-    gpu = flow.provider in GPU_PROVIDERS
+    gpu = spec.provider in GPU_PROVIDERS
     rows = ray.data.read_datasource(ManifestBlocks(works), override_num_blocks=len(works), num_cpus=DECODE_CPUS)
     decoded = rows.map_batches(
-        guarded_decode,
+        recovering_decode,
         batch_size=None,
         batch_format="pyarrow",
         num_cpus=DECODE_CPUS,
-        fn_kwargs={"settings": flow.decode, "limits": flow.child, "watch": watch},
+        fn_kwargs={"settings": spec.decode, "limits": spec.child, "watch": watch},
     )
     inferred: Any = decoded.map_batches(
         Infer,
         # Ray Data wants a number for GPU stages; it is in units, which stay whole.
-        batch_size=flow.batch_frames if gpu else None,
+        batch_size=spec.batch_frames if gpu else None,
         batch_format="pyarrow",
-        compute=overlapping(flow.actors),
+        compute=overlapping(spec.actors),
         num_cpus=1,
         num_gpus=1 if gpu else None,
-        fn_constructor_kwargs=flow.model,
+        fn_constructor_kwargs=spec.model,
     )
     masked: Dataset = inferred.map_batches(
-        mask, batch_size=None, batch_format="pyarrow", num_cpus=MASK_CPUS, fn_kwargs={"settings": flow.mask}
+        mask, batch_size=None, batch_format="pyarrow", num_cpus=MASK_CPUS, fn_kwargs={"settings": spec.mask}
     )
     return masked
 
@@ -108,12 +110,12 @@ def overlapping(actors: int) -> ActorPoolStrategy:
     )
 
 
-def _set_up_ray_data(flow: Flow) -> None:
+def _set_up_ray_data(spec: PipelineSpec) -> None:
     context = DataContext.get_current()
     context.target_max_block_size = TARGET_BLOCK_BYTES
     context.enable_progress_bars = False
     context.raise_original_map_exception = True  # errors of ours, with their words and exit codes, out of the actors
-    context.execution_no_progress_timeout_s = NO_PROGRESS_S if flow.apart else NO_PROGRESS_WHOLE_S
+    context.execution_no_progress_timeout_s = NO_PROGRESS_S if spec.separate_stages else NO_PROGRESS_WHOLE_S
     # The bound of the writers is a bound; a run of few parts need not reach it.
     warnings.filterwarnings("ignore", message="The maximum number of concurrent tasks for 'Write'")
     for name in ("ray.data", "ray"):
@@ -123,7 +125,7 @@ def _set_up_ray_data(flow: Flow) -> None:
 class ManifestBlocks(Datasource):
     """Manifest rows, those of one decode task in a block."""
 
-    def __init__(self, works: Sequence[Work]) -> None:
+    def __init__(self, works: Sequence[DecodeTask]) -> None:
         self._works = works
 
     def get_name(self) -> str:
@@ -153,7 +155,7 @@ class RunSink(Datasink[None]):
     def write(self, blocks: Iterable[Block], ctx: Any) -> None:
         """Commit all rows of one task."""
         del ctx
-        guarded_write([*blocks], self._settings, self._watch)
+        counting_write([*blocks], self._settings, self._watch)
 
     def on_write_complete(self, write_result: WriteResult[None]) -> None:
         """Nothing: the receipts are the result."""
@@ -168,7 +170,7 @@ class RunSink(Datasink[None]):
         return self._part_units
 
 
-def _giving(work: Work) -> Callable[[], list[pa.Table]]:
+def _giving(work: DecodeTask) -> Callable[[], list[pa.Table]]:
     return lambda: [work.table()]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 # Before ray: it reads its environment when it is imported.
-from fsf_core.score.cluster import in_words, joined, largest_node_cpus, resources, unwrapped  # isort: split
+from fsf_core.score.cluster import describe_resources, joins_cluster, largest_node_cpus, resources, unwrap_worker_errors  # isort: split
 
 import ray
 
@@ -22,9 +22,9 @@ from fsf_core.manifest import Manifest, Selection
 from fsf_core.media import images, video
 from fsf_core.model import session
 from fsf_core.model.bundle import Bundle, variant_of
-from fsf_core.score.spec import GPU_PROVIDERS, Flow, cpus_beside_actors
+from fsf_core.score.spec import GPU_PROVIDERS, PipelineSpec, cpus_of_other_stages
 from fsf_core.stages.decode_row import TASK_SEGMENTS, DecodeSettings
-from fsf_core.stages.infer import ROOM_BYTES, probe
+from fsf_core.stages.infer import MAX_OUTPUT_BYTES, probe
 from fsf_core.stages.isolated_decode import ChildLimits
 from fsf_core.stages.mask import MaskSettings
 from fsf_core.stages.write import WriteSettings
@@ -32,7 +32,9 @@ from fsf_core.stages.write import WriteSettings
 log = logging.getLogger("fsf")
 
 
-def flow_of(config: ScoreConfig, *, bundle: Bundle, manifest: Manifest, opened: runs.Run, pending: int) -> Flow:
+def plan_pipeline(
+    config: ScoreConfig, *, bundle: Bundle, manifest: Manifest, opened: runs.Run, pending: int
+) -> PipelineSpec:
     """Decide how the stages run here.
 
     Raises:
@@ -44,14 +46,16 @@ def flow_of(config: ScoreConfig, *, bundle: Bundle, manifest: Manifest, opened: 
     fused = gpu and config.mask_size == "original" and variant_of(config.precision, fused=True) in bundle.variants
     rows_columns = bundle.signature.output_shape[2:]
     segment_frames = _segment_frames(config, bundle)
-    limits = images.Limits(max_bytes=config.max_bytes, max_pixels=config.max_pixels, max_side_px=config.max_side_px)
-    return Flow(
+    limits = images.ImageLimits(
+        max_bytes=config.max_bytes, max_pixels=config.max_pixels, max_side_px=config.max_side_px
+    )
+    return PipelineSpec(
         bundle=bundle,
         variant=variant_of(config.precision, fused=fused),
         provider=provider,
         actors=_actor_count(config, provider),
-        apart=gpu,
-        alone=not joined(config.ray_address),
+        separate_stages=gpu,
+        owns_cluster=not joins_cluster(config.ray_address),
         batch_frames=config.batch_frames or (32 if gpu else 4),
         threads=config.threads,
         engine_cache=config.engine_cache,
@@ -125,7 +129,7 @@ def fingerprint(config: ScoreConfig, bundle: Bundle, manifest: Manifest) -> dict
 def _segment_frames(config: ScoreConfig, bundle: Bundle) -> int:
     """Frames of one unit: as asked, or as many as have room with all their answers, which stay together."""
     frame_bytes = int(np.prod(bundle.signature.output_shape[1:])) * np.dtype(np.float32).itemsize
-    return max(1, min(config.segment_frames, ROOM_BYTES // frame_bytes))
+    return max(1, min(config.segment_frames, MAX_OUTPUT_BYTES // frame_bytes))
 
 
 def require_precision(config: ScoreConfig, bundle: Bundle) -> None:
@@ -147,14 +151,14 @@ def _provider(config: ScoreConfig, bundle: Bundle) -> session.Provider:
     has_gpu = resources()["GPU"] >= 1
     if wants_gpu and not has_gpu:
         raise ProviderError(
-            f"asked for {config.provider}, found no GPU in the cluster ({in_words()}); add a GPU node or pass "
-            "--provider cpu"
+            f"asked for {config.provider}, found no GPU in the cluster ({describe_resources()}); add a GPU node or "
+            "pass --provider cpu"
         )
     asked = (bundle.uri, bundle.sha256, variant_of(config.precision, fused=False), config.provider)
     with_gpu = has_gpu and config.provider != "cpu"
-    if with_gpu or joined(config.ray_address):
+    if with_gpu or joins_cluster(config.ray_address):
         remote: Any = ray.remote(num_cpus=1, num_gpus=int(with_gpu), max_retries=0)(_probe)
-        with unwrapped():
+        with unwrap_worker_errors():
             found: tuple[session.Provider, str] = ray.get(remote.remote(*asked))
     else:
         found = _probe(*asked)  # here is where the actors will be
@@ -174,11 +178,11 @@ def _actor_count(config: ScoreConfig, provider: session.Provider) -> int:
     Raises:
         ClusterError: they do not fit.
     """
-    others = cpus_beside_actors(provider)
+    others = cpus_of_other_stages(provider)
     room = int(resources()["CPU"] - others)
     if provider in GPU_PROVIDERS:
         wanted = config.actors or min(room, int(resources()["GPU"]))
-    elif joined(config.ray_address):
+    elif joins_cluster(config.ray_address):
         # Actors of a lost node start again elsewhere, and would wait for ever where there is no room. So by default the
         # largest node is left out.
         wanted = config.actors or min(room, max(1, int(room - largest_node_cpus())))
@@ -187,7 +191,7 @@ def _actor_count(config: ScoreConfig, provider: session.Provider) -> int:
     if wanted < 1 or wanted > room:
         beside = f" beside the other stages, which need {others:g} CPUs" if others else ""
         raise ClusterError(
-            f"found room for {room} actors{beside} ({in_words()}), "
+            f"found room for {room} actors{beside} ({describe_resources()}), "
             f"expected {max(wanted, 1)}; add CPUs or pass a smaller --actors"
         )
     return wanted
@@ -207,7 +211,7 @@ def exported(config: ScoreConfig, out: str) -> str:
         "precisions": () if config.precision == "fp32" else (config.precision,),
     }
     task = ray.remote(num_cpus=1, max_retries=0)(_export)
-    with unwrapped():
+    with unwrap_worker_errors():
         ray.get(task.remote(request, folder))
     return folder
 

@@ -17,7 +17,7 @@ from fsf_core.keys import part_name, unit_key
 from fsf_core.stages import units
 from fsf_core.stages.decode import decode
 from fsf_core.stages.decode_row import DecodeSettings
-from fsf_core.stages.isolated_decode import ChildLimits, alarm, decode_isolated, give_up
+from fsf_core.stages.isolated_decode import ChildLimits, decode_isolated, failures_for_block, watchdog
 from fsf_core.stages.write import WriteSettings, write
 
 LAST_TRY = 4
@@ -26,7 +26,7 @@ LAST_TRY = 4
 log = logging.getLogger("fsf")
 
 
-def guarded_decode(rows: pa.Table, settings: DecodeSettings, limits: ChildLimits, watch: Any) -> Iterator[pa.Table]:
+def recovering_decode(rows: pa.Table, settings: DecodeSettings, limits: ChildLimits, watch: Any) -> Iterator[pa.Table]:
     """Decode a block fast; carefully, if it took a process down before.
 
     Ray tries a task for ever whose process dies. So a block announces itself; when it comes again without having come
@@ -40,7 +40,7 @@ def guarded_decode(rows: pa.Table, settings: DecodeSettings, limits: ChildLimits
     careful = begun > 1
     if not careful:
         try:
-            for table in decode(rows, settings, alarm=partial(alarm, limits.item_s)):
+            for table in decode(rows, settings, alarm=partial(watchdog, limits.item_s)):
                 given.update(_names(table))
                 yield table
         except FSFError:
@@ -50,16 +50,16 @@ def guarded_decode(rows: pa.Table, settings: DecodeSettings, limits: ChildLimits
             log.warning("event=decode_again items=%d error=%r", rows.num_rows, why.error_message)
             careful = True
         finally:
-            alarm(limits.item_s, running=False)
+            watchdog(limits.item_s, running=False)
     if careful and begun < LAST_TRY:
         for table in decode_isolated(rows, settings, limits):
             yield table.filter(pa.array([name not in given for name in _names(table)], pa.bool_())) if given else table
     elif careful:
-        yield give_up(rows, settings, times=begun - 1)
+        yield failures_for_block(rows, settings, times=begun - 1)
     watch.end.remote(block)
 
 
-def guarded_write(tables: Sequence[pa.Table], settings: WriteSettings, watch: Any) -> None:
+def counting_write(tables: Sequence[pa.Table], settings: WriteSettings, watch: Any) -> None:
     """Commit masked units as one part of the run; nothing where there are none.
 
     Raises:

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from typing import Any
 
 # Before ray: it reads its environment when it is imported.
-from fsf_core.score.cluster import cluster  # isort: split
+from fsf_core.score.cluster import connected_cluster  # isort: split
 
 import ray
 
 from fsf_core import render, runs
 from fsf_core.errors import FSFError
-from fsf_core.manifest import Manifest, whole_addresses
+from fsf_core.manifest import Manifest, unredacted_uris
 from fsf_core.runs import video_stats
-from fsf_core.stages.isolated_decode import alarm
+from fsf_core.stages.isolated_decode import watchdog
 
 ORDER_CPUS, PIECE_CPUS = 0.25, 1
 FILMS_IN_FLIGHT = 32
@@ -25,10 +25,10 @@ log = logging.getLogger("fsf")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drawn:
+class RenderOutcome:
     """What came of the films that were asked for."""
 
-    films: tuple[render.Film, ...]
+    films: tuple[render.RenderedVideo, ...]
     failed: dict[str, str]
     """Item id to the reason."""
 
@@ -37,7 +37,7 @@ FRAME_S = 120.0
 """Longest time for one frame where a job has no limit of its own."""
 
 
-def films_of_run(
+def render_run(
     run_uri: str,
     item: str | None,
     *,
@@ -46,7 +46,7 @@ def films_of_run(
     clear: bool,
     address: str | None,
     listed: Manifest | None = None,
-) -> Drawn:
+) -> RenderOutcome:
     """Make the films of a finished run, or of one item of it, and list them with its files.
 
     Args:
@@ -62,27 +62,27 @@ def films_of_run(
         OutputError: the run has not finished, or a job is at it.
         ClusterError: there is no such cluster.
     """
-    with runs.held_finished(run_uri), cluster(address):
+    with runs.locked_finished_run(run_uri), connected_cluster(address):
         facts = runs.read_json(run_uri, "run.json")["fingerprint"]
-        look = render.Look(
+        look = render.RenderStyle(
             style=style,
             legend=legend,
             clear_background=clear,
             names=tuple(facts["classes"]),
             palette=tuple((int(r), int(g), int(b)) for r, g, b in facts["palette"]),
         )
-        items = [item] if item is not None else render.video_items(run_uri)
-        sources = whole_addresses(listed, items) if listed else {}
-        drawn = draw_films(run_uri, items, look, frame_s=FRAME_S, sources=sources)
-        render.settle(run_uri)
-        others = [*video_stats.listed(run_uri), *render.listed(run_uri)]
+        items = [item] if item is not None else render.video_item_ids(run_uri)
+        sources = unredacted_uris(listed, items) if listed else {}
+        drawn = render_videos(run_uri, items, look, frame_s=FRAME_S, sources=sources)
+        render.remove_stale(run_uri)
+        others = [*video_stats.manifest_entries(run_uri), *render.manifest_entries(run_uri)]
         runs.publish(run_uri, runs.read_json(run_uri, "summary.json"), success=True, others=others)
     return drawn
 
 
-def draw_films(
-    run_uri: str, items: list[str], look: render.Look, *, frame_s: float, sources: Mapping[str, str]
-) -> Drawn:
+def render_videos(
+    run_uri: str, items: list[str], look: render.RenderStyle, *, frame_s: float, sources: Mapping[str, str]
+) -> RenderOutcome:
     """Make the films of some videos of a run; those that are there and still right are left alone.
 
     Args:
@@ -92,9 +92,9 @@ def draw_films(
         frame_s: longest time for one frame.
         sources: addresses of those that the tables do not hold whole, by item id.
     """
-    right = {film.item_id: film for film in render.right(run_uri, look=look)}
+    right = {film.item_id: film for film in render.up_to_date(run_uri, look=look)}
     wanted = [item for item in items if item not in right]
-    made: list[render.Film] = [right[item] for item in items if item in right]
+    made: list[render.RenderedVideo] = [right[item] for item in items if item in right]
     failed: dict[str, str] = {}
     for item, outcome in _outcomes(run_uri, wanted, look, frame_s, sources):
         if isinstance(outcome, str):
@@ -103,15 +103,15 @@ def draw_films(
         else:
             made.append(outcome)
             log.info("event=film item=%r path=%s frames=%d sound=%r", item, outcome.path, outcome.frames, outcome.sound)
-    return Drawn(films=tuple(made), failed=failed)
+    return RenderOutcome(films=tuple(made), failed=failed)
 
 
 def _outcomes(
-    run_uri: str, items: list[str], look: render.Look, frame_s: float, sources: Mapping[str, str]
-) -> Iterator[tuple[str, render.Film | str]]:
+    run_uri: str, items: list[str], look: render.RenderStyle, frame_s: float, sources: Mapping[str, str]
+) -> Iterator[tuple[str, render.RenderedVideo | str]]:
     """Each item with its film, or with the reason why there is none."""
     task: Any = ray.remote(num_cpus=ORDER_CPUS, max_retries=RETRIES)(_film)
-    units = render.catalogue(run_uri, items)
+    units = render.locate_frames(run_uri, items)
     refs: list[Any] = []
     for at, item in enumerate(items):
         ahead = items[len(refs) : at + FILMS_IN_FLIGHT]
@@ -123,11 +123,16 @@ def _outcomes(
 
 
 def _film(
-    run_uri: str, item_id: str, units: tuple[render.Unit, ...], look: render.Look, frame_s: float, source: str | None
-) -> render.Film | str:
+    run_uri: str,
+    item_id: str,
+    units: tuple[render.ScoredSpan, ...],
+    look: render.RenderStyle,
+    frame_s: float,
+    source: str | None,
+) -> render.RenderedVideo | str:
     """Runs on a worker, waiting for the pieces most of its time, without a CPU then."""
     try:
-        wanted = render.order(run_uri, item_id, units, look, source=source)
+        wanted = render.plan_render(run_uri, item_id, units, look, source=source)
         task: Any = ray.remote(num_cpus=PIECE_CPUS, max_retries=RETRIES)(_pieces)
         shared = ray.put(wanted)
         reasons = [
@@ -138,12 +143,12 @@ def _film(
         return f"{type(error).__name__}: {error}"
 
 
-def _pieces(wanted: render.Order, share: tuple[render.Piece, ...], frame_s: float) -> str | None:
+def _pieces(wanted: render.RenderPlan, share: tuple[render.Piece, ...], frame_s: float) -> str | None:
     """Runs on a worker; returns the reason why they could not be made, if so."""
     try:
-        render.encode_pieces(wanted, share, tick=lambda: alarm(frame_s, running=True))
+        render.encode_pieces(wanted, share, tick=lambda: watchdog(frame_s, running=True))
     except (FSFError, OSError) as error:
         return f"{type(error).__name__}: {error}"
     finally:
-        alarm(frame_s, running=False)
+        watchdog(frame_s, running=False)
     return None

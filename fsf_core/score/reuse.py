@@ -13,15 +13,15 @@ import ray
 
 from fsf_core import runs
 from fsf_core.keys import Keys, item_keys
-from fsf_core.score.cluster import resources, unwrapped
+from fsf_core.score.cluster import resources, unwrap_worker_errors
 from fsf_core.score.spec import DECODE_CPUS
-from fsf_core.stages.reuse import CarrySettings, carry
+from fsf_core.stages.reuse import ReuseSettings, reuse_items
 
 DECIDES_NOT = ("manifest", "columns", "selection")
 """Entries of the fingerprint that say which items there are, not what is found of them."""
 
 
-def why_nothing(earlier_uri: str, fingerprint: Mapping[str, Any]) -> str | None:
+def why_not_reusable(earlier_uri: str, fingerprint: Mapping[str, Any]) -> str | None:
     """Why no result of the earlier run can stand in this one: another bundle, other options; None where all can.
 
     Raises:
@@ -33,7 +33,7 @@ def why_nothing(earlier_uri: str, fingerprint: Mapping[str, Any]) -> str | None:
     return "; ".join(changed) or None
 
 
-def carry_forward(rows: Iterable[pa.Table], settings: CarrySettings) -> int:
+def reuse_unchanged(rows: Iterable[pa.Table], settings: ReuseSettings) -> int:
     """Carry what has not changed of these items.
 
     Args:
@@ -47,7 +47,7 @@ def carry_forward(rows: Iterable[pa.Table], settings: CarrySettings) -> int:
         FSFError: what a task raised.
     """
     earlier = _Earlier(settings.earlier_uri)
-    task = ray.remote(num_cpus=DECODE_CPUS)(carry)
+    task = ray.remote(num_cpus=DECODE_CPUS)(reuse_items)
     most = max(2, int(resources()["CPU"]))
     items, under_way = 0, list[Any]()
     for wanted, parts in earlier.groups(rows):
@@ -62,7 +62,7 @@ def carry_forward(rows: Iterable[pa.Table], settings: CarrySettings) -> int:
 def _ended(under_way: list[Any]) -> int:
     """Wait for one task, take it off the list; returns the items that it carried."""
     ended, under_way[:] = ray.wait(under_way, num_returns=1)
-    with unwrapped():
+    with unwrap_worker_errors():
         found: tuple[int, Any] = ray.get(ended[0])
     return found[0]
 
@@ -74,13 +74,13 @@ class _Earlier:
         self._parts: list[str] = []
         keys, numbers, failed = [np.empty(0, "S16")], [np.empty(0, np.int32)], [np.empty(0, "S16")]
         for receipt in runs.receipts(uri):
-            of_part = runs.item_keys(receipt)
+            of_part = runs.item_keys_of(receipt)
             keys.append(of_part)
             numbers.append(np.full(len(of_part), len(self._parts), np.int32))
             failed.append(of_part[receipt.units.column("failed").to_numpy()])
             self._parts.append(receipt.part)
         every, lies_in = np.concatenate(keys), np.concatenate(numbers)
-        sound = runs.done(uri).holds(every) & ~np.isin(every, np.concatenate(failed))
+        sound = runs.completed(uri).holds(every) & ~np.isin(every, np.concatenate(failed))
         order = np.argsort(every[sound], kind="stable")
         self._keys: Keys = every[sound][order]
         self._lies_in = lies_in[sound][order]

@@ -29,7 +29,7 @@ GPU_PROVIDERS = ("cuda", "tensorrt")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Flow:
+class PipelineSpec:
     """All that the pipeline is made from."""
 
     bundle: Bundle
@@ -37,9 +37,9 @@ class Flow:
     """Which form of the model, by its name in the bundle."""
     provider: session.Provider
     actors: int
-    apart: bool
+    separate_stages: bool
     """Whether decode, mask and write are tasks beside the actors; else the actors do all."""
-    alone: bool
+    owns_cluster: bool
     """Whether the cluster is this job's own, on this machine."""
     batch_frames: int
     threads: int
@@ -66,9 +66,9 @@ class Flow:
     @property
     def block_items(self) -> int:
         """Most images of one block of the manifest."""
-        return BLOCK_ITEMS if self.apart else max(BLOCK_ITEMS, min(BLOCK_ITEMS_WHOLE, self.part_units))
+        return BLOCK_ITEMS if self.separate_stages else max(BLOCK_ITEMS, min(BLOCK_ITEMS_WHOLE, self.part_units))
 
 
-def cpus_beside_actors(provider: session.Provider) -> float:
+def cpus_of_other_stages(provider: session.Provider) -> float:
     """Logical CPUs that the tasks of the other stages take, one of each."""
     return DECODE_CPUS + MASK_CPUS + WRITE_CPUS if provider in GPU_PROVIDERS else 0.0

@@ -22,7 +22,7 @@ log = logging.getLogger("fsf")
 
 
 @ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)
-class Watch:
+class JobTracker:
     """The one place that every task of a job reports to."""
 
     def __init__(self, *, early_units: int, early_share: float) -> None:
@@ -59,7 +59,7 @@ class Watch:
 
 
 @contextlib.contextmanager
-def progress(watch: Any, pending: int) -> Iterator[None]:
+def show_progress(watch: Any, pending: int) -> Iterator[None]:
     """Tell people how it goes: one living line on a terminal, key=value lines elsewhere."""
     stopped = threading.Event()
     thread = threading.Thread(target=_tell, args=(watch, pending, stopped), daemon=True)

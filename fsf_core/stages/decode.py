@@ -18,7 +18,7 @@ from fsf_core.manifest import members
 from fsf_core.media import images
 from fsf_core.model import preprocess
 from fsf_core.stages import units
-from fsf_core.stages.decode_row import HEAD_BYTES, DecodeSettings, blank_unit, is_video, lost_rest
+from fsf_core.stages.decode_row import HEAD_BYTES, DecodeSettings, failures_for_rest, is_video, unit_of_row
 from fsf_core.stages.decode_video import decode_video
 from fsf_core.stages.units import Frame, Unit
 
@@ -45,7 +45,7 @@ def decode(rows: pa.Table, settings: DecodeSettings, *, alarm: Callable[[bool], 
     """
     held: list[Unit] = []
     every = rows.to_pylist()
-    openings = members.open_ahead([row["uri"] for row in every], schemes=settings.schemes)
+    openings = members.open_prefetched([row["uri"] for row in every], schemes=settings.schemes)
     for row, opening in zip(every, openings, strict=True):
         alarm(True)
         for unit in _decode_item(row, opening, settings):
@@ -67,11 +67,11 @@ def decode(rows: pa.Table, settings: DecodeSettings, *, alarm: Callable[[bool], 
 
 def _decode_item(row: Mapping[str, Any], opening: storage.Opening, settings: DecodeSettings) -> Iterator[Unit | None]:
     """All units of one item, whatever goes wrong in the last one; None where a segment was done in an earlier run."""
-    blank = blank_unit(row)
+    blank = unit_of_row(row)
     given: set[int] = set()
     try:
         with opening() as file:
-            blank = replace(blank, item_version=storage.version(file))
+            blank = replace(blank, item_version=storage.etag_or_mtime(file))
             head = file.read(HEAD_BYTES)
             if is_video(head, row["kind"]):
                 for unit in decode_video(file, blank, row, settings):
@@ -80,11 +80,11 @@ def _decode_item(row: Mapping[str, Any], opening: storage.Opening, settings: Dec
             else:
                 yield _decode_image(head + _rest(file, head, settings.limits), blank, settings)
     except (ItemError, OSError) as error:
-        for unit in lost_rest(row, given, None, error):
+        for unit in failures_for_rest(row, given, None, error):
             yield replace(unit, item_version=blank.item_version)
 
 
-def _rest(file: BinaryIO, head: bytes, limits: images.Limits) -> bytes:
+def _rest(file: BinaryIO, head: bytes, limits: images.ImageLimits) -> bytes:
     """What follows the head.
 
     Raises:
@@ -110,5 +110,5 @@ def _decode_image(data: bytes, blank: Unit, settings: DecodeSettings) -> Unit:
         item_sha256=hashlib.sha256(data).hexdigest(),
         frames=[Frame(frame_index=0, pts_s=None, height_px=height_px, width_px=width_px)],
         inputs_HWC=[preprocess.fit(image_HWC, settings.profile)],
-        pictures=[data] if settings.overlays else [],
+        source_images=[data] if settings.overlays else [],
     )

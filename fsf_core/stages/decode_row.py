@@ -29,7 +29,7 @@ class DecodeSettings:
     """What a decode task needs to know; plain values, so that it travels to any worker."""
 
     profile: preprocess.Profile
-    limits: images.Limits
+    limits: images.ImageLimits
     extra: pa.Schema
     """Pass-through columns of the manifest."""
     segment_frames: int
@@ -46,12 +46,14 @@ class DecodeSettings:
     """Segments that one task decodes of a long video."""
 
 
-def blank_unit(row: Mapping[str, Any]) -> Unit:
+def unit_of_row(row: Mapping[str, Any]) -> Unit:
     """What is known of an item before its bytes are."""
     return Unit(item_id=row["item_id"], uri=row["uri"], attempt=row["attempt"], extra=row.get("extra") or {})
 
 
-def lost_rest(row: Mapping[str, Any], given: set[int], segments: int | None, error: ItemError | OSError) -> list[Unit]:
+def failures_for_rest(
+    row: Mapping[str, Any], given: set[int], segments: int | None, error: ItemError | OSError
+) -> list[Unit]:
     """The segments that a row still owes when an error ends it: the first has the reason, the others refer to it.
 
     Args:
@@ -73,7 +75,7 @@ def lost_rest(row: Mapping[str, Any], given: set[int], segments: int | None, err
         segments = missing[0] + 1
     why = units.failure("decode", error)
     others = replace(SAME_LOSS, error_type=why.error_type)
-    blank = replace(blank_unit(row), segments=segments)
+    blank = replace(unit_of_row(row), segments=segments)
     return [replace(blank, segment=number).failed(why if number == missing[0] else others) for number in missing]
 
 

@@ -69,10 +69,10 @@ def _plan(file: BinaryIO, uri: str, settings: DecodeSettings) -> Plan:
     index = video.index_video(
         _source(file, uri), max_frame_px=settings.limits.max_pixels, max_frames=settings.max_frames
     )
-    wanted = video.sampled(index, settings.sampling)
+    wanted = video.select_frames(index, settings.sampling)
     tasks: tuple[range, ...] = (range(1),)  # where no frame is wanted somebody has to say so
     if len(wanted):
-        tasks = video.share_out(
+        tasks = video.partition_segments(
             index,
             wanted,
             segment_frames=settings.segment_frames,
@@ -112,12 +112,12 @@ def _decode_task(
     of them waits for the reason, which the decoder gives at the end, and brings it; the others refer to it.
     """
     index, size = plan.index, settings.segment_frames
-    wanted = video.sampled(index, settings.sampling)
+    wanted = video.select_frames(index, settings.sampling)
     starts = [0, *wanted[size::size].tolist(), index.frames]  # the tasks hold all frames between them, wanted or not
     frames = video.decode_frames(
         source,
         index,
-        video.Segment(number=0, total=1, first_frame=starts[task.start], last_frame=starts[task.stop]),
+        video.FrameRange(number=0, total=1, first_frame=starts[task.start], last_frame=starts[task.stop]),
         sampling=settings.sampling,
         max_frame_px=settings.limits.max_pixels,
         stall_s=STALL_S,
@@ -134,7 +134,7 @@ def _decode_task(
             segment=number,
             frames=[one.frame for one in prepared],
             inputs_HWC=[one.input_HWC for one in prepared],
-            pictures=[one.picture for one in prepared if one.picture is not None],
+            source_images=[one.picture for one in prepared if one.picture is not None],
         )
         complete = 0 < len(prepared) == len(wanted[number * size : (number + 1) * size])
         ended_badly = number + 1 == task.stop and reader.error is not None and waiting is None

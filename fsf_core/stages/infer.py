@@ -22,7 +22,7 @@ from fsf_core.stages import units
 GROUP_FRAMES = 64
 """Frames enough to leave together: each group costs Ray a block."""
 
-ROOM_BYTES = 256 << 20
+MAX_OUTPUT_BYTES = 256 << 20
 """Most bytes of answers that leave together."""
 
 
@@ -88,7 +88,7 @@ class Infer:
             table: units with `inputs`.
 
         Yields:
-            The same units in order, some at a time: `inputs` replaced by `answers`, the bytes of float32 logits_NKHW
+            The same units in order, some at a time: `inputs` replaced by `outputs`, the bytes of float32 logits_NKHW
             (plain) or of one class map a frame at its original size (fused). Units without frames pass through.
         """
         counts = units.frame_counts(table)
@@ -96,11 +96,11 @@ class Infer:
         frames_NHWC = units.view(table.column("inputs"), np.uint8, shape)
         rest = table.drop_columns(["inputs"])
         ends = np.concatenate([[0], np.cumsum(counts)]).astype(int)
-        for group in units.groups(counts, self._group_frames(table)):
+        for group in units.chunks(counts, self._group_frames(table)):
             chosen = frames_NHWC[ends[group.start] : ends[group.stop]]
             part = rest.slice(group.start, group.stop - group.start)
-            answers = self._fused(chosen, part) if self._session.fused else self._plain(chosen, counts[group])
-            yield part.append_column("answers", answers)
+            outputs = self._fused(chosen, part) if self._session.fused else self._plain(chosen, counts[group])
+            yield part.append_column("outputs", outputs)
 
     def _group_frames(self, table: pa.Table) -> int:
         """Frames whose answers leave together: full batches that fit the room, or as much of one batch as does.
@@ -112,19 +112,19 @@ class Infer:
             sizes = pc.list_flatten(table.column("frames"))
             pixels = pc.multiply(pc.struct_field(sizes, "height_px"), pc.struct_field(sizes, "width_px"))
             each = 2 * (pc.max(pixels).as_py() or 1)  # a class map has one byte a pixel, or two
-        fitting = max(1, ROOM_BYTES // each)
+        fitting = max(1, MAX_OUTPUT_BYTES // each)
         most = min(fitting, self._most_frames)
         return most // self._batch_frames * self._batch_frames or most
 
     def _plain(self, frames_NHWC: NDArray[np.uint8], counts: list[int]) -> pa.LargeBinaryArray:
         each = self._logit_bytes
-        answers = units.room(each * len(frames_NHWC))
-        logits_NKHW = answers.view(np.float32).reshape(-1, *self._logits_KHW)
+        outputs = units.allocate(each * len(frames_NHWC))
+        logits_NKHW = outputs.view(np.float32).reshape(-1, *self._logits_KHW)
         for start in range(0, len(frames_NHWC), self._batch_frames):
             chosen = slice(start, start + self._batch_frames)
             batch_NCHW = preprocess.normalise(frames_NHWC[chosen], self._levels_C256)
             self._session.run_into(batch_NCHW, logits_NKHW[chosen])
-        return units.from_bytes(answers, [count * each for count in counts])
+        return units.from_bytes(outputs, [count * each for count in counts])
 
     def _fused(self, frames_NHWC: NDArray[np.uint8], part: pa.Table) -> pa.LargeBinaryArray:
         """Class maps of frames of one size are asked for together."""

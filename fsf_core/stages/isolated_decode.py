@@ -25,7 +25,7 @@ import pyarrow as pa
 from fsf_core.errors import LimitError
 from fsf_core.stages import units
 from fsf_core.stages.decode import decode
-from fsf_core.stages.decode_row import DecodeSettings, lost_rest
+from fsf_core.stages.decode_row import DecodeSettings, failures_for_rest
 
 _LENGTH = struct.Struct("<Q")
 SAID_CHARACTERS = 300
@@ -49,7 +49,7 @@ class CrashError(LimitError):
     """An item ended the process that decoded it."""
 
 
-def alarm(item_s: float, running: bool) -> None:  # noqa: FBT001 - a switch
+def watchdog(item_s: float, running: bool) -> None:  # noqa: FBT001 - a switch
     """Start or stop the clock of an item.
 
     The alarm's default action ends the process, even inside a C library, and even if whoever started it was killed.
@@ -80,19 +80,19 @@ def decode_isolated(rows: pa.Table, settings: DecodeSettings, limits: ChildLimit
                     else:
                         held.append(table)
             except LimitError as error:
-                lost = lost_rest(row.to_pylist()[0], given, segments, error)
+                lost = failures_for_rest(row.to_pylist()[0], given, segments, error)
                 held.append(units.to_table(lost, extra=settings.extra))
     if held:
         yield pa.concat_tables(held)
 
 
-def give_up(rows: pa.Table, settings: DecodeSettings, *, times: int) -> pa.Table:
+def failures_for_block(rows: pa.Table, settings: DecodeSettings, *, times: int) -> pa.Table:
     """A failure for every item of a block that ended its process again and again, careful as it was."""
     why = CrashError(
         f"the block of {rows.num_rows} items that holds this one ended its process {times} times; look at the node's "
         "memory, or score the items in smaller manifests"
     )
-    lost = [unit for row in rows.to_pylist() for unit in lost_rest(row, set(), None, why)]
+    lost = [unit for row in rows.to_pylist() for unit in failures_for_rest(row, set(), None, why)]
     return units.to_table(lost, extra=settings.extra)
 
 
@@ -223,7 +223,7 @@ def _serve() -> None:
     while head := words.read(_LENGTH.size):
         (length,) = _LENGTH.unpack(head)
         row: Any = pa.ipc.open_stream(words.read(length)).read_all()
-        for table in decode(row, settings, alarm=partial(alarm, limits.item_s)):
+        for table in decode(row, settings, alarm=partial(watchdog, limits.item_s)):
             _send(answers, _packed(table))
         _send(answers, b"")
 

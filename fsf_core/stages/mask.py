@@ -36,7 +36,7 @@ class MaskSettings:
     """Rows and columns of the logits; None where the model answers class maps."""
     mask_size: MaskSize
     """original is the source picture's size; model is the network's grid without its padding."""
-    limits: images.Limits
+    limits: images.ImageLimits
     """Of the source pictures, which are decoded once more for overlays."""
     clear_background: bool
     """Whether class 0 is left clear in overlays."""
@@ -46,16 +46,16 @@ def mask(table: pa.Table, settings: MaskSettings) -> pa.Table:
     """Turn answers into masks.
 
     Args:
-        table: units with `answers` (float32 logits of settings.grid_hw, or class maps).
+        table: units with `outputs` (float32 logits of settings.grid_hw, or class maps).
         settings: as it says.
 
     Returns:
-        The units without answers and pictures, with `masks` (list of PNG), `overlays` (list of JPEG, where pictures
-        came along), and one list of N·K numbers for each of pixels, components, largest_component_px and
+        The units without outputs and source images, with `masks` (list of PNG), `overlays` (list of JPEG, where there
+        were source images), and one list of N·K numbers for each of pixels, components, largest_component_px and
         mean_probability. A frame that cannot be masked ends its unit, with the reason.
     """
-    rows = [_mask_unit(row, table.column("answers")[at], settings) for at, row in enumerate(_facts(table))]
-    kept = table.drop_columns(["answers", "pictures", *_FAILURE])
+    rows = [_mask_unit(row, table.column("outputs")[at], settings) for at, row in enumerate(_facts(table))]
+    kept = table.drop_columns(["outputs", "source_images", *_FAILURE])
     frames = pa.array([row["frames"] for row in rows], pa.list_(units.FRAME))
     kept = kept.set_column(kept.column_names.index("frames"), "frames", frames)
     for name in ("masks", "overlays"):
@@ -73,18 +73,20 @@ _FAILURE = ("failed_stage", "error_type", "error_message", "failed_frame")
 
 def _facts(table: pa.Table) -> Iterator[dict[str, Any]]:
     """What a unit says about itself, without its large bytes."""
-    yield from table.select(["frames", "pictures", *_FAILURE]).to_pylist()
+    yield from table.select(["frames", "source_images", *_FAILURE]).to_pylist()
 
 
-def _mask_unit(row: dict[str, Any], answers: pa.LargeBinaryScalar, settings: MaskSettings) -> dict[str, Any]:
+def _mask_unit(row: dict[str, Any], outputs: pa.LargeBinaryScalar, settings: MaskSettings) -> dict[str, Any]:
     """The columns that this stage adds, for one unit."""
     done: dict[str, Any] = {name: [] for name in ("frames", "masks", "overlays", *STATISTICS)}
     done |= {name: row[name] for name in _FAILURE}
-    for at, (frame, answer) in enumerate(zip(row["frames"], _answers(answers, row["frames"], settings), strict=True)):
+    for at, (frame, output) in enumerate(
+        zip(row["frames"], _frame_outputs(outputs, row["frames"], settings), strict=True)
+    ):
         try:
-            found = _frame_mask(answer, frame, settings)
-            if row["pictures"]:
-                done["overlays"].append(_overlay(row["pictures"][at], found.class_map_HW, settings))
+            found = _frame_mask(output, frame, settings)
+            if row["source_images"]:
+                done["overlays"].append(_overlay(row["source_images"][at], found.class_map_HW, settings))
         except (ItemError, ValueError, cv2.error, MemoryError) as error:
             done |= _failure_columns(units.failure("mask", error, frame_index=frame["frame_index"]))
             break
@@ -95,11 +97,11 @@ def _mask_unit(row: dict[str, Any], answers: pa.LargeBinaryScalar, settings: Mas
     return done
 
 
-def _answers(
-    answers: pa.LargeBinaryScalar, frames: list[dict[str, Any]], settings: MaskSettings
+def _frame_outputs(
+    outputs: pa.LargeBinaryScalar, frames: list[dict[str, Any]], settings: MaskSettings
 ) -> Iterator[NDArray[Any]]:
-    """The answer of every frame: logits_KHW, or a class map, cut from the unit's bytes without a copy."""
-    data = np.frombuffer(answers.as_buffer(), np.uint8) if frames else np.empty(0, np.uint8)
+    """The output of every frame: logits_KHW, or a class map, cut from the unit's bytes without a copy."""
+    data = np.frombuffer(outputs.as_buffer(), np.uint8) if frames else np.empty(0, np.uint8)
     if settings.grid_hw is not None:
         yield from data.view(np.float32).reshape(len(frames), settings.num_classes, *settings.grid_hw)
         return
@@ -112,11 +114,11 @@ def _answers(
         start += size
 
 
-def _frame_mask(answer: NDArray[Any], frame: dict[str, Any], settings: MaskSettings) -> masks.FrameMask:
+def _frame_mask(output: NDArray[Any], frame: dict[str, Any], settings: MaskSettings) -> masks.FrameMask:
     if settings.grid_hw is None:
-        return masks.measure(answer, num_classes=settings.num_classes)
+        return masks.measure(output, num_classes=settings.num_classes)
     box = preprocess.place(frame["height_px"], frame["width_px"], settings.profile)
-    probabilities_KHW = preprocess.crop(masks.softmax(answer), box, settings.profile)
+    probabilities_KHW = preprocess.crop(masks.softmax(output), box, settings.profile)
     original = settings.mask_size == "original"
     height_px = frame["height_px"] if original else probabilities_KHW.shape[1]
     width_px = frame["width_px"] if original else probabilities_KHW.shape[2]

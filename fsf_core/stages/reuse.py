@@ -21,7 +21,7 @@ SameBy = Literal["sha256", "version"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class CarrySettings:
+class ReuseSettings:
     """What a carry task needs to know."""
 
     earlier_uri: str
@@ -33,7 +33,7 @@ class CarrySettings:
     write: WriteSettings
 
 
-def carry(rows: pa.Table, parts: Sequence[str], settings: CarrySettings) -> tuple[int, Written]:
+def reuse_items(rows: pa.Table, parts: Sequence[str], settings: ReuseSettings) -> tuple[int, Written]:
     """Commit the rows of items that have not changed, one part for each part of the earlier run.
 
     Args:
@@ -59,7 +59,7 @@ def carry(rows: pa.Table, parts: Sequence[str], settings: CarrySettings) -> tupl
     return len(same), Written(frames=frames, units=units, failed_units=0)
 
 
-def _known(receipts: Sequence[runs.Receipt], item_ids: pa.ChunkedArray, settings: CarrySettings) -> dict[str, Any]:
+def _known(receipts: Sequence[runs.Receipt], item_ids: pa.ChunkedArray, settings: ReuseSettings) -> dict[str, Any]:
     """What the earlier run says of the sources of these items: item id to sha256 or version."""
     column = f"item_{settings.same_by}"
     found: dict[str, Any] = {}
@@ -70,7 +70,7 @@ def _known(receipts: Sequence[runs.Receipt], item_ids: pa.ChunkedArray, settings
     return found
 
 
-def _is_same(row: Mapping[str, Any], known: str | None, settings: CarrySettings) -> bool:
+def _is_same(row: Mapping[str, Any], known: str | None, settings: ReuseSettings) -> bool:
     """Whether the source is what it was; one that cannot be read is not, and its stage will say why."""
     if known is None:
         return False
@@ -78,13 +78,13 @@ def _is_same(row: Mapping[str, Any], known: str | None, settings: CarrySettings)
         storage.require_scheme(row["uri"], settings.schemes)
         with members.open_item(row["uri"]) as file:
             if settings.same_by == "version":
-                return storage.version(file) == known
+                return storage.etag_or_mtime(file) == known
             return hashlib.file_digest(file, "sha256").hexdigest() == known  # type: ignore[arg-type] # has readinto
     except (ItemError, OSError):
         return False
 
 
-def _carry_part(receipt: runs.Receipt, same: Mapping[str, Mapping[str, Any]], settings: CarrySettings) -> Written:
+def _carry_part(receipt: runs.Receipt, same: Mapping[str, Mapping[str, Any]], settings: ReuseSettings) -> Written:
     wanted = pa.array([*same], pa.string())
     units = _chosen(receipt.units, wanted)
     if not units.num_rows:
@@ -119,7 +119,7 @@ def _of_this_run(masks: pa.Table, same: Mapping[str, Mapping[str, Any]], setting
     return conform(kept, schema)
 
 
-def _carry_overlay(path: str, settings: CarrySettings) -> None:
+def _carry_overlay(path: str, settings: ReuseSettings) -> None:
     try:
         data = storage.read_bytes(storage.join(settings.earlier_uri, path))
     except FetchError as error:

@@ -72,7 +72,7 @@ class Unit:
     frames: Sequence[Frame] = ()
     inputs_HWC: Sequence[NDArray[np.uint8]] = ()
     """The network's input of every frame, uint8."""
-    pictures: Sequence[bytes] = ()
+    source_images: Sequence[bytes] = ()
     """Encoded source picture of every frame, where an overlay is wanted."""
     failure: Failure | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
@@ -92,8 +92,8 @@ def to_table(units: Sequence[Unit], *, extra: pa.Schema) -> pa.Table:
 
     Returns:
         Columns item_id, uri, segment, segments, attempt, item_sha256, item_version, frames (list of FRAME), inputs (the
-        N×H×W×3 bytes of the frames), pictures, failed_stage, error_type, error_message, failed_frame, and `extra` where
-        the manifest has such columns.
+        N×H×W×3 bytes of the frames), source_images, failed_stage, error_type, error_message, failed_frame, and `extra`
+        where the manifest has such columns.
     """
     failures = [unit.failure for unit in units]
     columns: dict[str, pa.Array] = {
@@ -106,7 +106,7 @@ def to_table(units: Sequence[Unit], *, extra: pa.Schema) -> pa.Table:
         "item_version": pa.array([unit.item_version for unit in units], pa.string()),
         "frames": pa.array([[_plain(frame) for frame in unit.frames] for unit in units], pa.list_(FRAME)),
         "inputs": stacked([array for unit in units for array in unit.inputs_HWC], [len(u.inputs_HWC) for u in units]),
-        "pictures": pa.array([list(unit.pictures) for unit in units], pa.list_(pa.large_binary())),
+        "source_images": pa.array([list(unit.source_images) for unit in units], pa.list_(pa.large_binary())),
         "failed_stage": pa.array([why and why.stage for why in failures], pa.string()),
         "error_type": pa.array([why and why.error_type for why in failures], pa.string()),
         "error_message": pa.array([why and why.error_message for why in failures], pa.string()),
@@ -120,13 +120,13 @@ def to_table(units: Sequence[Unit], *, extra: pa.Schema) -> pa.Table:
 def stacked(arrays: Sequence[NDArray[Any]], counts: Sequence[int]) -> pa.LargeBinaryArray:
     """Equal-shaped arrays as one binary value a unit: `counts` of them each, back to back, without a copy per value."""
     each = arrays[0].nbytes if arrays else 0
-    buffer = room(each * len(arrays))
+    buffer = allocate(each * len(arrays))
     for at, array in enumerate(arrays):
         buffer[at * each : (at + 1) * each] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
     return from_bytes(buffer, [count * each for count in counts])
 
 
-def room(size_bytes: int) -> NDArray[np.uint8]:
+def allocate(size_bytes: int) -> NDArray[np.uint8]:
     """Bytes to be written over, from Arrow's pool: it keeps its pages, where NumPy has large arrays mapped anew.
 
     Logits of 64 frames, written by the model into such a room: 0.07 ms a frame; into np.empty: 0.14; returned, then
@@ -162,7 +162,7 @@ def frame_counts(table: pa.Table) -> list[int]:
     return [int(count) for count in pc.list_value_length(table.column("frames")).to_pylist()]
 
 
-def groups(counts: Sequence[int], most: int) -> list[slice]:
+def chunks(counts: Sequence[int], most: int) -> list[slice]:
     """Cut consecutive units into runs of at most `most` frames; a longer unit stands alone."""
     cuts, start, held = [], 0, 0
     for at, count in enumerate(counts):

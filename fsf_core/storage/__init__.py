@@ -4,17 +4,18 @@ Knows no formats. Errors leave as FetchError (one item cannot be read) or Storag
 what passes by itself, throttling above all, was tried again before.
 """
 
-from fsf_core.storage.filesystems import CONNECT_S, S3_TRIES, SILENCE_S
+from fsf_core.storage.filesystems import CONNECT_TIMEOUT_S, READ_TIMEOUT_S, S3_ATTEMPTS
 from fsf_core.storage.listing import Entry, exists, fixed_folder, glob, is_folder, list_files, list_names, require_known
-from fsf_core.storage.prefetching import AHEAD_BYTES, AHEAD_FILES, open_ahead, read_ahead
-from fsf_core.storage.reading import BLOCK_BYTES, Opening, open_binary, read_bytes, version
+from fsf_core.storage.prefetching import PREFETCH_BYTES, PREFETCH_FILES, open_prefetched, read_prefetched
+from fsf_core.storage.reading import BLOCK_BYTES, Opening, etag_or_mtime, open_binary, read_bytes
 from fsf_core.storage.retry import Given
 from fsf_core.storage.uris import (
     HIDDEN,
     SCHEMES,
     SHORTEST_PASSWORD,
     absolute,
-    holder,
+    byte_range,
+    container_of,
     is_local,
     is_redacted,
     join,
@@ -23,30 +24,31 @@ from fsf_core.storage.uris import (
     redact,
     require_scheme,
     scheme,
-    span,
     without_query,
 )
 from fsf_core.storage.writing import create, remove, remove_folder, require_writable, write_bytes, write_file
 
 __all__ = [
-    "AHEAD_BYTES",
-    "AHEAD_FILES",
     "BLOCK_BYTES",
-    "CONNECT_S",
+    "CONNECT_TIMEOUT_S",
     "HIDDEN",
-    "S3_TRIES",
+    "PREFETCH_BYTES",
+    "PREFETCH_FILES",
+    "READ_TIMEOUT_S",
+    "S3_ATTEMPTS",
     "SCHEMES",
     "SHORTEST_PASSWORD",
-    "SILENCE_S",
     "Entry",
     "Given",
     "Opening",
     "absolute",
+    "byte_range",
+    "container_of",
     "create",
+    "etag_or_mtime",
     "exists",
     "fixed_folder",
     "glob",
-    "holder",
     "is_folder",
     "is_local",
     "is_redacted",
@@ -54,11 +56,11 @@ __all__ = [
     "list_files",
     "list_names",
     "local_path",
-    "open_ahead",
     "open_binary",
+    "open_prefetched",
     "parent",
-    "read_ahead",
     "read_bytes",
+    "read_prefetched",
     "redact",
     "remove",
     "remove_folder",
@@ -66,8 +68,6 @@ __all__ = [
     "require_scheme",
     "require_writable",
     "scheme",
-    "span",
-    "version",
     "without_query",
     "write_bytes",
     "write_file",

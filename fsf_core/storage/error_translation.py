@@ -20,7 +20,7 @@ def as_fetch_error(uri: str) -> Iterator[None]:
         raise
     except StorageError as error:
         raise FetchError(str(error)) from error
-    except retry.OutOfPatienceError as error:
+    except retry.RetriesExhaustedError as error:
         raise FetchError(f"{redact(uri)} cannot be read: {message_of(error, uri)}; {hint_for(error, uri)}") from error
     except FileNotFoundError as error:
         # fsspec says so of web servers that answer anything but the file; the cause tells.
@@ -53,12 +53,12 @@ def as_storage_error(uri: str, asked: str) -> Iterator[None]:
 
 def hint_for(error: Exception, uri: str) -> str:
     """Return what to do about an error of a store, or the empty string where nothing special is known."""
-    return retry.remedy(error, scheme(uri))
+    return retry.hint(error, scheme(uri))
 
 
 def describe(error: Exception, uri: str) -> str:
     """What kind of error it is, and its words, without secrets."""
-    if isinstance(error, retry.OutOfPatienceError):
+    if isinstance(error, retry.RetriesExhaustedError):
         return message_of(error, uri)
     return f"{type(error).__name__}: {message_of(error, uri)}"
 

@@ -16,16 +16,16 @@ from fsf_core.storage.error_translation import message_of
 from fsf_core.storage.retry import Given
 from fsf_core.storage.uris import OBJECT_STORES, RETRYING_STORES, is_local, redact, scheme
 
-CONNECT_S, SILENCE_S = 5, 15
+CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 5, 15
 """Longest time for a connection, and between two bytes of an answer."""
 
-S3_TRIES = 2
+S3_ATTEMPTS = 2
 """Attempts of s3fs itself, which is all that one page of a listing gets; the rest is ours."""
 
 
 def with_retries_for(uri: str, call: Callable[[], Given]) -> Given:
     """Call a store, again where that helps and its library does not do so itself."""
-    return retry.persist(call, tries=1 if scheme(uri) in RETRYING_STORES else retry.TRIES)
+    return retry.with_retries(call, tries=1 if scheme(uri) in RETRYING_STORES else retry.MAX_ATTEMPTS)
 
 
 def filesystem_of(uri: str) -> Any:
@@ -40,7 +40,7 @@ def filesystem_of(uri: str) -> Any:
         do = f"install fsf[{extra}]" if scheme(uri) in OBJECT_STORES else "install the library of this store"
         raise StorageError(f"{redact(uri)} cannot be opened: {message_of(error, uri)}; {do}") from error
     if scheme(uri) in {"s3", "s3a"}:
-        filesystem.retries = S3_TRIES
+        filesystem.retries = S3_ATTEMPTS
     return filesystem
 
 
@@ -49,14 +49,14 @@ def _settings_of(store: str) -> dict[str, Any]:
     chosen: dict[str, Any] = fsspec.config.conf.get("s3" if store == "s3a" else store, {})
     if store in {"s3", "s3a"}:
         retries = {"mode": "standard", "total_max_attempts": 1}
-        timeouts = {"connect_timeout": CONNECT_S, "read_timeout": SILENCE_S, "max_pool_connections": 64}
+        timeouts = {"connect_timeout": CONNECT_TIMEOUT_S, "read_timeout": READ_TIMEOUT_S, "max_pool_connections": 64}
         return {"config_kwargs": {**timeouts, "retries": retries, **chosen.get("config_kwargs", {})}}
     if store in {"gs", "gcs"}:
         # Its probe for a kind of bucket that is used in no way here takes up to a minute where it is not answered.
         os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
         logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # what it raises is told by us, once
     if store in {"az", "abfs", "abfss"}:
-        return {"connection_timeout": CONNECT_S, "read_timeout": SILENCE_S} | chosen
+        return {"connection_timeout": CONNECT_TIMEOUT_S, "read_timeout": READ_TIMEOUT_S} | chosen
     if store in {"http", "https"}:
         return {"client_kwargs": {"timeout": _web_timeout(), **chosen.get("client_kwargs", {})}}
     return {}
@@ -65,4 +65,4 @@ def _settings_of(store: str) -> dict[str, Any]:
 def _web_timeout() -> Any:
     import aiohttp
 
-    return aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=SILENCE_S)
+    return aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=READ_TIMEOUT_S)

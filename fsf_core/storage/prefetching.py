@@ -14,27 +14,27 @@ from fsf_core.storage.error_translation import as_fetch_error
 from fsf_core.storage.filesystems import filesystem_of, with_retries_for
 from fsf_core.storage.reading import Fetched, Opening, open_binary, read_bytes
 from fsf_core.storage.retry import Given
-from fsf_core.storage.uris import OBJECT_STORES, SPAN, holder, is_local, require_scheme, scheme
+from fsf_core.storage.uris import OBJECT_STORES, SPAN, container_of, is_local, require_scheme, scheme
 
-AHEAD_FILES, AHEAD_BYTES = 16, 16 << 20
+PREFETCH_FILES, PREFETCH_BYTES = 16, 16 << 20
 """Remote files in flight or waiting for their turn, and the size up to which one is fetched ahead."""
 
 
-def open_ahead(uris: Sequence[str], *, schemes: tuple[str, ...]) -> Iterator[Opening]:
+def open_prefetched(uris: Sequence[str], *, schemes: tuple[str, ...]) -> Iterator[Opening]:
     """For every URI in order, how to open it; the next remote files are fetched meanwhile.
 
     Args:
         uris: a file each.
         schemes: what may be opened; another scheme is a FetchError when its turn comes.
     """
-    if len(uris) < 2 or all(is_local(holder(uri)) for uri in uris):  # noqa: PLR2004 - nothing is ahead of a single file
+    if len(uris) < 2 or all(is_local(container_of(uri)) for uri in uris):  # noqa: PLR2004 - nothing is ahead of a single file
         yield from (partial(_open_allowed, uri, schemes) for uri in uris)
         return
     for uri, fetched in _ahead(uris, partial(_whole_if_small, schemes=schemes)):
         yield partial(_opened, uri, fetched, schemes)
 
 
-def read_ahead(uris: Sequence[str]) -> Iterator[tuple[str, Callable[[], bytes]]]:
+def read_prefetched(uris: Sequence[str]) -> Iterator[tuple[str, Callable[[], bytes]]]:
     """Every URI in order, and how to have all its bytes, as of read_bytes; the next remote ones come meanwhile."""
     if all(map(is_local, uris)):
         yield from ((uri, partial(read_bytes, uri)) for uri in uris)
@@ -44,12 +44,12 @@ def read_ahead(uris: Sequence[str]) -> Iterator[tuple[str, Callable[[], bytes]]]
 
 
 def _ahead(uris: Sequence[str], fetch: Callable[[str], Given]) -> Iterator[tuple[str, Future[Given]]]:
-    pool = ThreadPoolExecutor(AHEAD_FILES)
+    pool = ThreadPoolExecutor(PREFETCH_FILES)
     rest = iter(uris)
     coming: deque[tuple[str, Future[Given]]] = deque()
     try:
         while True:
-            for uri in itertools.islice(rest, AHEAD_FILES - len(coming)):
+            for uri in itertools.islice(rest, PREFETCH_FILES - len(coming)):
                 coming.append((uri, pool.submit(fetch, uri)))
             if not coming:
                 return
@@ -67,8 +67,8 @@ def _whole_if_small(uri: str, schemes: tuple[str, ...]) -> Fetched | None:
     """The bytes of a remote file; None where it is local, or larger than what is fetched ahead."""
     require_scheme(uri, schemes)
     match = SPAN.fullmatch(uri)
-    start, length, whole = (int(match[1]), int(match[2]), match[3]) if match else (0, AHEAD_BYTES, uri)
-    if not uri or is_local(whole) or not 0 < length <= AHEAD_BYTES:
+    start, length, whole = (int(match[1]), int(match[2]), match[3]) if match else (0, PREFETCH_BYTES, uri)
+    if not uri or is_local(whole) or not 0 < length <= PREFETCH_BYTES:
         return None
     with as_fetch_error(uri):
         try:
@@ -85,7 +85,7 @@ def _whole_if_small(uri: str, schemes: tuple[str, ...]) -> Fetched | None:
             if retry.reason(error) == "range":  # of an empty file no range can be had
                 return None
             raise
-    return Fetched(data, facts) if match or len(data) < AHEAD_BYTES else None
+    return Fetched(data, facts) if match or len(data) < PREFETCH_BYTES else None
 
 
 @contextlib.contextmanager

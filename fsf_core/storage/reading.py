@@ -63,7 +63,7 @@ def open_binary(uri: str) -> Iterator[BinaryIO]:
         yield file
 
 
-def version(file: BinaryIO) -> str | None:
+def etag_or_mtime(file: BinaryIO) -> str | None:
     """What tells these bytes from others under the same address, without reading them: an etag, or size and time.
 
     Args:
@@ -80,7 +80,7 @@ def version(file: BinaryIO) -> str | None:
         moment = next(times, None)
         return str(tag).strip('"') if tag else f"{facts.get('size')} {moment}" if moment else None
     if isinstance(raw, _Window):
-        return version(raw.holder)
+        return etag_or_mtime(raw.holder)
     if isinstance(raw, io.BytesIO):
         return None
     facts_of_disk = os.fstat(file.fileno())

@@ -8,14 +8,14 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, TypeVar
 
-TRIES = 6
+MAX_ATTEMPTS = 6
 """Most attempts at what fails without a word of throttling."""
 
-PATIENCE_S = 45.0
+RETRY_TIMEOUT_S = 45.0
 """No attempt begins later: with the store's own timeouts, an item is given up within its --item-seconds."""
 
-FIRST_PAUSE_S = 0.2
-LONGEST_PAUSE_S = 4.0
+INITIAL_BACKOFF_S = 0.2
+MAX_BACKOFF_S = 4.0
 
 Reason = Literal["throttled", "credentials", "bucket", "denied", "taken", "range", "passing", "other"]
 Given = TypeVar("Given")
@@ -61,11 +61,11 @@ class ShortReadError(OSError):
     """A store gave fewer bytes than it announced."""
 
 
-class OutOfPatienceError(Exception):
+class RetriesExhaustedError(Exception):
     """What should have passed did not; the last error is the cause."""
 
 
-def persist(call: Callable[[], Given], *, tries: int = TRIES) -> Given:
+def with_retries(call: Callable[[], Given], *, tries: int = MAX_ATTEMPTS) -> Given:
     """What the call returns, once it does.
 
     Args:
@@ -73,7 +73,7 @@ def persist(call: Callable[[], Given], *, tries: int = TRIES) -> Given:
         tries: most attempts, where the store does not ask for patience itself.
 
     Raises:
-        OutOfPatienceError: it failed again and again.
+        RetriesExhaustedError: it failed again and again.
         Exception: what does not pass, as it is.
     """
     begun = time.monotonic()
@@ -88,10 +88,10 @@ def persist(call: Callable[[], Given], *, tries: int = TRIES) -> Given:
                 raise
             pause_s = _pause_s(error, attempt)
             spent_s = time.monotonic() - begun
-            if spent_s + pause_s > PATIENCE_S or (why == "passing" and attempt >= tries):
+            if spent_s + pause_s > RETRY_TIMEOUT_S or (why == "passing" and attempt >= tries):
                 said = "asked to slow down" if why == "throttled" else "failed"
                 last = error.__cause__ or error
-                raise OutOfPatienceError(
+                raise RetriesExhaustedError(
                     f"the store {said} {attempt} times in {spent_s:.0f} s, at last with {type(last).__name__}: {last}"
                 ) from error
         time.sleep(pause_s)
@@ -103,7 +103,7 @@ def reason(error: BaseException) -> Reason:
     return next((why for why, known in _WORDS.items() if words & known), "other")
 
 
-def remedy(error: BaseException, scheme: str) -> str:
+def hint(error: BaseException, scheme: str) -> str:
     """What to do about an error that stays, or the empty string where nothing special is known."""
     family = _FAMILIES.get(scheme, scheme)
     names = _CREDENTIALS.get(family, "")
@@ -144,7 +144,7 @@ def _words(error: BaseException) -> set[str]:
 
 def _pause_s(error: BaseException, attempt: int) -> float:
     """Exponential with jitter, so that many workers do not come back at once; never less than the store asks for."""
-    longest = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * float(2**attempt))
+    longest = min(MAX_BACKOFF_S, INITIAL_BACKOFF_S * float(2**attempt))
     jitter = random.uniform(0.5, 1.0)  # noqa: S311 - no secret
     return max(_retry_after_s(error), jitter * longest)
 

@@ -96,12 +96,12 @@ def parent(uri: str) -> str:
     return f"{head}/" if head in {"", "file://"} and "/" in path else head or "."
 
 
-def span(uri: str, offset: int, length: int) -> str:
+def byte_range(uri: str, offset: int, length: int) -> str:
     """The URI of some bytes of a file, which is opened as if it were a file of its own."""
     return f"span://{offset}+{length}/{uri}"
 
 
-def holder(uri: str) -> str:
+def container_of(uri: str) -> str:
     """The file that holds what a URI names: of a span or a cell, the file it is part of; else the file itself."""
     match = _HELD.fullmatch(uri)
     return match[1] if match else uri
@@ -118,7 +118,7 @@ def require_scheme(uri: str, allowed: tuple[str, ...]) -> None:
     Raises:
         FetchError: found / expected / do.
     """
-    found = scheme(holder(uri))
+    found = scheme(container_of(uri))
     if found not in map(str.lower, allowed):
         raise FetchError(
             f"{redact(uri)} has the scheme {found!r}, allowed are {', '.join(allowed)}; pass --schemes to allow it"

@@ -24,7 +24,7 @@ import cv2
 
 from fsf_core import __version__
 from tests.bench import bench_masks, bench_video, meter
-from tests.bench.contenders import Rate, bare_rate, ours, peer, score_words, stages
+from tests.bench.competitors import Rate, bare_rate, ours, peer, score_words, stages
 from tests.bench.inputs import MEGAPIXELS_12, draw, listed, model, null_model
 
 PEERS = ("seed_ort", "seed_ort_plain", "seed_torch", "ray_docs", "daft", "dataloader")

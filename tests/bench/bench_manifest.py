@@ -20,7 +20,7 @@ from fsf_core.manifest import open_manifest
 from fsf_core.media import images
 from fsf_core.model import preprocess
 from fsf_core.score import job
-from fsf_core.score.partition import work_of
+from fsf_core.score.partition import plan_decode_tasks
 from fsf_core.stages.decode_row import DecodeSettings
 
 BATCH = 1_000_000
@@ -37,7 +37,7 @@ def main() -> None:
         if not path.exists():
             _write(path, words.rows)
         print(f"{words.rows:,} rows, {path.stat().st_size >> 20} MiB, {_peak_mib()} MiB before")
-        nothing = runs.done(str(Path(folder) / "run"))
+        nothing = runs.completed(str(Path(folder) / "run"))
         with _timed("read and check"):
             manifest = open_manifest(str(path))
         with _timed("what is pending"):
@@ -45,10 +45,10 @@ def main() -> None:
         with _timed("first wave in blocks"):
             wave = next(job._waves(job._pending_rows(manifest, nothing, {})))
             settings = DecodeSettings(
-                profile=preprocess.PROFILES["fastsegformer"], limits=images.Limits(), extra=manifest.extra,
+                profile=preprocess.PROFILES["fastsegformer"], limits=images.ImageLimits(), extra=manifest.extra,
                 segment_frames=64, overlays=False, schemes=("s3",),
             )  # fmt: skip
-            blocks = work_of(wave, settings, consumers=2, item_s=120.0, block_items=256)
+            blocks = plan_decode_tasks(wave, settings, consumers=2, item_s=120.0, block_items=256)
         print(f"{pending:,} pending, {wave.num_rows:,} rows in {len(blocks):,} blocks")
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from fsf_core import bench
 from tests.bench import meter
-from tests.bench.contenders import score_words
+from tests.bench.competitors import score_words
 from tests.bench.inputs import draw, listed, null_model
 
 ACTORS = (1, 2, 4, 8, 16)
@@ -63,7 +63,7 @@ def _with_actors(actors: int, seconds: float, pictures: Path, home: Path) -> dic
     out, manifest = home / f"actors-{actors}", listed(pictures, home / f"actors-{actors}.csv", frames)
     times = home / f"times-{actors}"
     words = score_words(null_model(home), manifest, out, "--batch-frames", "4")[3:]
-    sleepy = [sys.executable, "-m", "tests.bench.sleepy", str(times), str(actors), str(1 / FRAMES_PER_S)]
+    sleepy = [sys.executable, "-m", "tests.bench.sleeping_model", str(times), str(actors), str(1 / FRAMES_PER_S)]
     reading = meter.run([*sleepy, *words])
     shutil.rmtree(out)
     begin, end = meter.together(times)

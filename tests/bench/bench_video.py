@@ -25,7 +25,7 @@ import numpy as np
 
 from fsf_core.media import video
 from tests.bench import meter
-from tests.bench.contenders import bare_rate, noted_run, peer, score_words
+from tests.bench.competitors import bare_rate, noted_run, peer, score_words
 from tests.bench.inputs import model, null_model
 
 RATE = 30
@@ -155,7 +155,7 @@ def _repeat(piece: Path, path: Path, *, times: int) -> None:
 def decoding(film: Path, index: video.VideoIndex) -> float:
     """Frames/s of one thread that decodes and does nothing else."""
     started = time.perf_counter()
-    span = video.Segment(number=0, total=1, first_frame=0, last_frame=min(DIFFERENT_FRAMES, index.frames))
+    span = video.FrameRange(number=0, total=1, first_frame=0, last_frame=min(DIFFERENT_FRAMES, index.frames))
     count = sum(1 for _ in video.decode_frames(film, index, span))
     return count / (time.perf_counter() - started)
 

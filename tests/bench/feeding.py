@@ -22,7 +22,7 @@ import ray
 from fsf_core.model.bundle import load_bundle, variant_of
 from fsf_core.score import pipeline
 from fsf_core.stages import units
-from tests.bench import meter, sleepy
+from tests.bench import meter, sleeping_model
 from tests.bench.inputs import null_model
 
 BATCH_FRAMES = 32
@@ -68,8 +68,8 @@ def busy(bundle_uri: Path, home: Path, *, calls: int, frames_per_s: float) -> fl
     }  # fmt: skip
     blocks = ray.data.from_arrow_refs([ray.put(block) for _ in range(count)])
     answered = blocks.map_batches(
-        sleepy.SleepyInfer, batch_size=None, batch_format="pyarrow", compute=pipeline.overlapping(1), num_cpus=1,
-        fn_constructor_kwargs=model,
+        sleeping_model.SleepyInfer, batch_size=None, batch_format="pyarrow", compute=pipeline.overlapping(1),
+        num_cpus=1, fn_constructor_kwargs=model,
     )  # fmt: skip
     for _ in answered.iter_internal_ref_bundles():
         pass

@@ -24,7 +24,7 @@ from fsf_core.stages.infer import Infer
 from fsf_core.stages.mask import MaskSettings, mask
 from fsf_core.stages.write import WriteSettings, write
 
-LIMITS = images.Limits(max_bytes=1 << 30, max_pixels=105_000_000)
+LIMITS = images.ImageLimits(max_bytes=1 << 30, max_pixels=105_000_000)
 BLOCK_ITEMS = 32
 
 T = TypeVar("T")

@@ -16,7 +16,7 @@ import pytest
 
 from fsf_core import runs
 from fsf_core.model.bundle import Bundle
-from fsf_core.score.actor import ANSWERS_HELD
+from fsf_core.score.actor import MAX_HELD_FRAMES
 from fsf_core.score.spec import BLOCK_ITEMS
 from tests.support import assets, clips
 from tests.support.processes import Job, fsf, receipts, rows_of, wait_for
@@ -95,8 +95,8 @@ def test_kill_9_of_the_driver_at_random_points_changes_nothing(
 @pytest.mark.parametrize(
     ("module", "victims", "parts"),
     [
-        ("fsf_core.cli", ("WholeBlocks", "Watch"), PICTURES // ANSWERS_HELD),
-        ("tests.apart", ("guarded_decode", "Write"), PICTURES // BLOCK_ITEMS),
+        ("fsf_core.cli", ("ScoringActor", "Watch"), PICTURES // MAX_HELD_FRAMES),
+        ("tests.apart", ("recovering_decode", "Write"), PICTURES // BLOCK_ITEMS),
         ("tests.apart", ("Infer", "Watch"), PICTURES // BLOCK_ITEMS),
     ],
     ids=["whole", "tasks", "actors"],

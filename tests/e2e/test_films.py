@@ -9,7 +9,7 @@ import pytest
 from fsf_core import render, runs
 from fsf_core.media.video import index_video
 from fsf_core.model.bundle import Bundle
-from tests.support import clips, reels
+from tests.support import clips, rendered_runs
 from tests.support.browser import chromium
 from tests.support.processes import fsf
 
@@ -40,8 +40,8 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_chromium_plays_a_film_with_all_its_frames_and_its_sound(clip: Path, tmp_path: Path) -> None:
-    home = reels.finished(tmp_path / "run", clip)
-    path, _ = reels.film_of(home, reels.look(style="blend", legend=True))
+    home = rendered_runs.finished(tmp_path / "run", clip)
+    path, _ = rendered_runs.film_of(home, rendered_runs.look(style="blend", legend=True))
     page = tmp_path / "page.html"
     page.write_text(f'<body style="margin:0"><video src="{path.as_uri()}" width="480"></video>')
     with chromium(tmp_path / "profile") as window:

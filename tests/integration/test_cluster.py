@@ -58,8 +58,8 @@ def test_ray_is_lean_for_a_while_where_its_version_is_known(
 
     monkeypatch.setattr(ray, "__version__", version)
     for lean_one, holder, name in (
-        (patches.lean_node, Node, "start_api_server"),
-        (patches.lean_data, stats, "get_or_create_stats_actor"),
+        (patches.patched_node, Node, "start_api_server"),
+        (patches.patched_ray_data, stats, "get_or_create_stats_actor"),
     ):
         theirs = getattr(holder, name)
         with lean_one():
@@ -91,7 +91,7 @@ def test_the_agent_of_ours_writes_what_a_node_waits_for_and_ends_with_it(tmp_pat
 
 
 def test_ray_datas_loop_wakes_as_soon_as_one_task_is_ready_and_rarely_while_none_is() -> None:
-    ours: Any = patches._Patient()
+    ours: Any = patches._BackoffWait()
 
     def asleep(seconds: float) -> None:
         time.sleep(seconds)

@@ -45,7 +45,7 @@ def test_answers_are_the_same_bytes_in_any_batch_and_in_as_little_room_as_one_fr
     tiny_bundle: Bundle, table: pa.Table, variant: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = answers(tiny_bundle, table, variant, 8)
-    monkeypatch.setattr(infer, "ROOM_BYTES", 1)
+    monkeypatch.setattr(infer, "MAX_OUTPUT_BYTES", 1)
     cut = answers(tiny_bundle, table, variant, 3)
 
     assert [part.num_rows for part in whole] == [7]

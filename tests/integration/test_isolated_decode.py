@@ -22,7 +22,7 @@ from tests.support import assets, crashers
 LIMITS = ChildLimits(item_s=20.0, memory_bytes=3 << 30)
 SETTINGS = DecodeSettings(
     profile=preprocess.PROFILES["fastsegformer"],
-    limits=images.Limits(),
+    limits=images.ImageLimits(),
     extra=pa.schema([]),
     segment_frames=8,
     overlays=False,

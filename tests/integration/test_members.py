@@ -27,7 +27,7 @@ def files() -> dict[str, bytes]:
 def _settings(manifest: Manifest) -> DecodeSettings:
     return DecodeSettings(
         profile=preprocess.PROFILES["fastsegformer"],
-        limits=images.Limits(),
+        limits=images.ImageLimits(),
         extra=manifest.extra,
         segment_frames=8,
         overlays=False,

@@ -24,7 +24,7 @@ from fsf_core.runs import video_stats
 from fsf_core.runs.compaction import compact
 from fsf_core.runs.delta import publish_delta
 from fsf_core.score.job import score
-from fsf_core.score.render import films_of_run
+from fsf_core.score.render import render_run
 from tests.support import ledger
 
 pytestmark = pytest.mark.usefixtures("ray_here")
@@ -96,9 +96,9 @@ def test_an_older_run_is_inspected(home: Path) -> None:
 def test_a_film_of_an_older_run_is_still_right_and_another_look_makes_it_anew(home: Path) -> None:
     film = next((home / "run" / "videos").glob("*.mp4"))
     before = film.stat().st_mtime_ns
-    kept = films_of_run(str(home / "run"), None, address=None, **LOOK)
+    kept = render_run(str(home / "run"), None, address=None, **LOOK)
     assert (len(kept.films), kept.failed, film.stat().st_mtime_ns) == (1, {}, before)
-    again = films_of_run(str(home / "run"), None, address=None, **LOOK | {"style": "mask"})
+    again = render_run(str(home / "run"), None, address=None, **LOOK | {"style": "mask"})
 
     assert (again.films[0].frames, again.failed) == (24, {})
     assert film.stat().st_mtime_ns != before

@@ -22,7 +22,7 @@ from fsf_core.score import pipeline, plan
 from fsf_core.score.job import score
 from fsf_core.stages.infer import Infer
 from tests.support import assets, clips
-from tests.support.apart import as_beside_a_gpu
+from tests.support.separate_stages import with_separate_stages
 
 pytestmark = pytest.mark.usefixtures("ray_here")
 
@@ -60,7 +60,7 @@ def _seed_path(image_HWC: np.ndarray, bundle: Bundle) -> np.ndarray:
 def test_stages_as_tasks_of_their_own_as_beside_a_gpu_find_the_same(
     finished: tuple[Path, dict], folder: Path, tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plan, "flow_of", as_beside_a_gpu(plan.flow_of))
+    monkeypatch.setattr(plan, "plan_pipeline", with_separate_stages(plan.plan_pipeline))
     config = ScoreConfig(
         bundle=tiny_bundle.uri, manifest=str(folder), out=str(tmp_path / "apart"), provider="cpu", segment_frames=8
     )
@@ -96,7 +96,7 @@ def test_beside_a_gpu_two_calls_of_one_model_overlap(
 
             self._session.run_into = slowly
 
-    monkeypatch.setattr(plan, "flow_of", as_beside_a_gpu(plan.flow_of))
+    monkeypatch.setattr(plan, "plan_pipeline", with_separate_stages(plan.plan_pipeline))
     monkeypatch.setattr(pipeline, "Infer", Slow)
     score(
         ScoreConfig(bundle=tiny_bundle.uri, manifest=str(tmp_path), out=str(tmp_path / "run"), provider="cpu", actors=1)

@@ -18,7 +18,7 @@ from fsf_core.cli.app import main
 from fsf_core.errors import FetchError, OutputError, StorageError
 from fsf_core.model.bundle import Bundle
 from fsf_core.runs import delta, lease
-from tests.support import assets, clips, faulty, ledger, processes, stores
+from tests.support import assets, clips, fault_injection, ledger, processes, stores
 
 IMAGES = 24
 
@@ -211,7 +211,7 @@ def test_credentials_of_the_driver_reach_the_workers_of_a_cluster_that_was_start
 
 
 def test_a_store_that_fails_at_every_tenth_request_costs_time_and_no_item(seaweed, home, on_disk, reached):
-    with faulty.in_front_of(seaweed.port) as proxy:
+    with fault_injection.in_front_of(seaweed.port) as proxy:
         quick = '{"config_kwargs": {"read_timeout": 2}}'
         reached(seaweed.environment | {"AWS_ENDPOINT_URL": proxy.url})
         _upload(home, "s3://data/faulty")
@@ -221,12 +221,12 @@ def test_a_store_that_fails_at_every_tenth_request_costs_time_and_no_item(seawee
         proxy.share = 0.0
 
         assert _tables("s3://data/faulty/run") == on_disk
-        assert set(faulty.FAULTS) <= set(proxy.counts)
+        assert set(fault_injection.FAULTS) <= set(proxy.counts)
 
 
 def test_a_store_that_only_throttles_is_said_to_throttle(seaweed, reached, monkeypatch):
-    monkeypatch.setattr("fsf_core.storage.retry.PATIENCE_S", 2.0)
-    with faulty.in_front_of(seaweed.port) as proxy:
+    monkeypatch.setattr("fsf_core.storage.retry.RETRY_TIMEOUT_S", 2.0)
+    with fault_injection.in_front_of(seaweed.port) as proxy:
         reached(seaweed.environment | {"AWS_ENDPOINT_URL": proxy.url})
         proxy.slow_down_always = True
 
@@ -241,12 +241,12 @@ def test_many_small_files_are_fetched_at_once(seaweed, reached):
     uris = [f"s3://data/many/{number}" for number in range(24)]
     for uri in uris:
         storage.write_bytes(uri, uri.encode())
-    with faulty.in_front_of(seaweed.port) as proxy:
+    with fault_injection.in_front_of(seaweed.port) as proxy:
         reached(seaweed.environment | {"AWS_ENDPOINT_URL": proxy.url})
         proxy.delay_s = 0.2
 
         found = []
-        for opening in storage.open_ahead(uris, schemes=("s3",)):
+        for opening in storage.open_prefetched(uris, schemes=("s3",)):
             with opening() as file:
                 found.append(file.read().decode())
 
@@ -258,7 +258,7 @@ def test_many_small_files_are_fetched_at_once(seaweed, reached):
 def test_the_end_of_a_long_file_is_read_without_the_rest(seaweed, reached):
     reached(seaweed.environment)
     storage.write_bytes("s3://data/long", bytes(32 << 20))
-    with faulty.in_front_of(seaweed.port) as proxy:
+    with fault_injection.in_front_of(seaweed.port) as proxy:
         reached(seaweed.environment | {"AWS_ENDPOINT_URL": proxy.url})
 
         with storage.open_binary("s3://data/long") as file:
@@ -275,22 +275,22 @@ def test_the_end_of_a_long_file_is_read_without_the_rest(seaweed, reached):
 
 def test_a_second_job_in_the_same_bucket_folder_is_refused_while_the_first_lives(seaweed, reached, monkeypatch):
     reached(seaweed.environment)
-    monkeypatch.setattr(lease, "BEAT_S", 0.2)
+    monkeypatch.setattr(lease, "HEARTBEAT_S", 0.2)
     refused = pytest.raises(OutputError, match=f"in use by process {os.getpid()} on")
-    with lease.held("s3://data/claimed"), refused, lease.held("s3://data/claimed"):
+    with lease.lease("s3://data/claimed"), refused, lease.lease("s3://data/claimed"):
         pass
-    with lease.held("s3://data/claimed"):
+    with lease.lease("s3://data/claimed"):
         pass
     assert not storage.list_names("s3://data/claimed", ".lease")
 
 
 def test_the_lease_of_a_job_that_died_elsewhere_is_taken_over(seaweed, reached, monkeypatch):
     reached(seaweed.environment)
-    monkeypatch.setattr(lease, "BEAT_S", 0.2)
+    monkeypatch.setattr(lease, "HEARTBEAT_S", 0.2)
     monkeypatch.setattr(lease, "LEASE_S", 1.0)
     storage.write_bytes("s3://data/dead/.lease-3", b'{"host": "elsewhere", "pid": 1, "beat": "x"}')
 
-    with lease.held("s3://data/dead"):
+    with lease.lease("s3://data/dead"):
         assert storage.list_names("s3://data/dead", ".lease") == [".lease-4"]
 
 
@@ -315,7 +315,7 @@ def test_a_killed_job_is_resumed_on_the_bucket_by_the_same_command(seaweed, home
 def test_a_run_on_disk_becomes_rows_of_delta_tables_in_a_bucket_in_one_commit_each(seaweed, reached, tmp_path):
     reached(seaweed.environment)
     night = str(tmp_path / "night")
-    with runs.open_run(night, fingerprint={}, details={}):
+    with runs.claim_run(night, fingerprint={}, details={}):
         ledger.commit(night, ledger.image("a"), ledger.image("b"))
     folder = storage.join(seaweed.bucket, "shared")
     first, second = (delta.publish_delta(night, folder) for _ in range(2))

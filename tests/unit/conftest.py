@@ -7,4 +7,4 @@ from fsf_core.storage import retry
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retry, "FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr(retry, "INITIAL_BACKOFF_S", 0.001)

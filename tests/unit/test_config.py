@@ -159,12 +159,12 @@ def test_looking_at_a_run_needs_no_options():
     ],
 )
 def test_a_template_of_the_folder_is_filled_in(out, expected):
-    assert configs.filled_in(out, dt.datetime(2026, 11, 22, 3, 4, tzinfo=dt.UTC)) == expected
+    assert configs.expand_template(out, dt.datetime(2026, 11, 22, 3, 4, tzinfo=dt.UTC)) == expected
 
 
 def test_an_unknown_name_in_a_template_is_refused():
     with pytest.raises(ConfigError, match=r"\['\{day\}'\], expected \{date\} or"):
-        configs.filled_in("runs/{day}", dt.datetime(2026, 11, 22, tzinfo=dt.UTC))
+        configs.expand_template("runs/{day}", dt.datetime(2026, 11, 22, tzinfo=dt.UTC))
 
 
 @pytest.mark.parametrize(("text", "expected"), [(None, None), ("1/1", (1, 1)), ("2/8", (2, 8))])

@@ -342,14 +342,23 @@ def _turn(start: int, end: int, columns: Any, lead: float, change: float) -> int
 
 
 @compiled
+def _is_ahead(line: Any, i: int, w: int, weight: float) -> bool:
+    """Whether rival i wins against rival w at this weight; the lower of the two wins a tie.
+
+    By the sign of one difference, as in _turn: where two lines almost meet, two sums may round to one number whose
+    difference is none, and a winner by the one rule would never be left by the other.
+    """
+    a = min(i, w)
+    b = max(i, w)
+    return bool(((line[0, a] - line[0, b]) + (line[1, a] - line[1, b]) * weight >= 0) == (i < w))
+
+
+@compiled
 def _best(line: Any, rivals: int, weight: float) -> int:
     """The rival with the highest value at this weight; the lowest class wins a tie."""
     best = 0
-    top = line[0, 0] + line[1, 0] * weight
     for i in range(1, rivals):
-        value = line[0, i] + line[1, i] * weight
-        if value > top:
-            top = value
+        if _is_ahead(line, i, best, weight):
             best = i
     return best
 
@@ -369,11 +378,18 @@ def _cross(start: int, end: int, columns: Any, line: Any, rival: Any, runs: Any,
     final = _best(line, rival.size, columns.weight[end - 1])
     while w != final:
         turn = end
+        steepest = w
         for i in range(rival.size):
             if line[1, i] > line[1, w]:
+                if _is_ahead(line, i, w, columns.weight[start]):  # by less than the comparison of three could tell
+                    steepest = i if line[1, i] > line[1, steepest] else steepest
+                    continue
                 a = min(i, w)
                 b = max(i, w)
                 turn = min(turn, _turn(start, turn, columns, line[0, a] - line[0, b], line[1, a] - line[1, b]))
+        if steepest != w:
+            w = steepest
+            continue
         if turn == end:
             break  # two lines closer than float64 can tell: either is right
         n = _extend(runs, n, turn, rival[w])

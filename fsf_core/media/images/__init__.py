@@ -3,8 +3,8 @@
 Knows formats and how they break. Knows no files, no URIs, no network, no model.
 """
 
-from fsf_core.media.images.decode import Limits, decode_bgr
+from fsf_core.media.images.decode import ImageLimits, decode_bgr
 from fsf_core.media.images.headers import ImageHeader, read_header
 from fsf_core.media.images.kinds import sniff
 
-__all__ = ["ImageHeader", "Limits", "decode_bgr", "read_header", "sniff"]
+__all__ = ["ImageHeader", "ImageLimits", "decode_bgr", "read_header", "sniff"]

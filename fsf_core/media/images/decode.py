@@ -18,7 +18,7 @@ from fsf_core.media.images.headers import ImageHeader, read_header
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Limits:
+class ImageLimits:
     """The largest picture that is decoded; a larger one is refused from its header, at no cost."""
 
     max_pixels: int = 105_000_000
@@ -33,11 +33,11 @@ class Limits:
             raise ValueError(f"{self}: every limit must be at least 1")
 
 
-DEFAULT_LIMITS = Limits()
+DEFAULT_LIMITS = ImageLimits()
 _LARGE = "make it smaller or raise the limit"
 
 
-def decode_bgr(data: bytes, *, honour_exif: bool, limits: Limits = DEFAULT_LIMITS) -> NDArray[np.uint8]:
+def decode_bgr(data: bytes, *, honour_exif: bool, limits: ImageLimits = DEFAULT_LIMITS) -> NDArray[np.uint8]:
     """Decode one picture.
 
     Args:
@@ -77,7 +77,7 @@ def _decode(data: bytes, name: str, *, honour_exif: bool) -> NDArray[np.uint8]:
             return opencv.decode(data, name, honour_exif=honour_exif)
 
 
-def _refuse_large(header: ImageHeader, limits: Limits) -> None:
+def _refuse_large(header: ImageHeader, limits: ImageLimits) -> None:
     """Hold the announced size against the limits."""
     announced = f"the {header.format} announces {header.width_px}x{header.height_px} pixels"
     pixels = header.height_px * header.width_px

@@ -5,9 +5,16 @@ Knows FFmpeg, through PyAV. Knows no image files, no stores (they hand over path
 
 from fsf_core.media.video.container import SNIFF_BYTES, Source, sniff_container
 from fsf_core.media.video.decode import BrokenVideoError, VideoFrame, decode_frames
-from fsf_core.media.video.encode import Joined, SegmentWriter, join, timescale
+from fsf_core.media.video.encode import Joined, SegmentWriter, concatenate, timescale
 from fsf_core.media.video.index import MAX_FRAME_PX, MAX_FRAMES, VideoIndex, index_video, likely_frames
-from fsf_core.media.video.segments import EVERY_FRAME, Sampling, Segment, plan_segments, sampled, share_out
+from fsf_core.media.video.segments import (
+    EVERY_FRAME,
+    FrameRange,
+    Sampling,
+    partition_segments,
+    plan_segments,
+    select_frames,
+)
 
 __all__ = [
     "EVERY_FRAME",
@@ -15,20 +22,20 @@ __all__ = [
     "MAX_FRAME_PX",
     "SNIFF_BYTES",
     "BrokenVideoError",
+    "FrameRange",
     "Joined",
     "Sampling",
-    "Segment",
     "SegmentWriter",
     "Source",
     "VideoFrame",
     "VideoIndex",
+    "concatenate",
     "decode_frames",
     "index_video",
-    "join",
     "likely_frames",
+    "partition_segments",
     "plan_segments",
-    "sampled",
-    "share_out",
+    "select_frames",
     "sniff_container",
     "timescale",
 ]

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from fsf_core.errors import DecodeError, LimitError
 from fsf_core.media.video.container import Source, ignore_other_streams, open_video, said
 from fsf_core.media.video.index import MAX_FRAME_PX, VideoIndex, quarter_turns
-from fsf_core.media.video.segments import EVERY_FRAME, Sampling, Segment, sampled
+from fsf_core.media.video.segments import EVERY_FRAME, FrameRange, Sampling, select_frames
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -51,7 +51,7 @@ class BrokenVideoError(DecodeError):
 def decode_frames(
     source: Source,
     index: VideoIndex,
-    segment: Segment | None = None,
+    segment: FrameRange | None = None,
     *,
     sampling: Sampling = EVERY_FRAME,
     threads: int = 1,
@@ -89,12 +89,12 @@ def decode_frames(
         LimitError: no picture for stall_s.
     """
     lowest, highest = (segment.first_frame, segment.last_frame) if segment else (0, index.frames)
-    wanted = sampled(index, sampling)
+    wanted = select_frames(index, sampling)
     wanted = wanted[(wanted >= lowest) & (wanted < highest)]
     if wanted.size:
         # Skipping is exact only where a keyframe needs nothing before it and frames are known by their timestamps.
         skip = sampling.keyframes_only and index.timed_by == "pts" and bool(index.clean.all())
-        limits = _Limits(max_frame_px=max_frame_px, stall_s=stall_s)
+        limits = _DecodeLimits(max_frame_px=max_frame_px, stall_s=stall_s)
         yield from _decode_wanted(source, index, wanted, threads=threads, only_keyframes=skip, limits=limits)
     _refuse_shortfall(index, sampling, lowest, highest)
 
@@ -119,7 +119,7 @@ def _broken(index: VideoIndex, frame: int, reason: str) -> BrokenVideoError:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Limits:
+class _DecodeLimits:
     max_frame_px: int
     stall_s: float | None
 
@@ -164,7 +164,7 @@ def _decode_wanted(
     *,
     threads: int,
     only_keyframes: bool,
-    limits: _Limits,
+    limits: _DecodeLimits,
 ) -> Iterator[VideoFrame]:
     """Yield the wanted frames, trying again from farther back as long as one is missing.
 
@@ -179,7 +179,7 @@ def _decode_wanted(
     position, stop = int(wanted[0]), int(wanted[-1]) + 1
     for attempt in _attempts(index, position, threads):
         reader = _Reader(source=source, index=index, attempt=attempt, only_keyframes=only_keyframes, limits=limits)
-        sieve = _Sieve(index=index, due=due, tolerant=attempt.tolerant, first=position, stop=stop)
+        sieve = _ExactFrames(index=index, due=due, tolerant=attempt.tolerant, first=position, stop=stop)
         try:
             for frame, picture in sieve.trusted(reader.pictures()):
                 position = frame + 1
@@ -210,7 +210,7 @@ def _upright_bgr(picture: av.VideoFrame, converter: VideoReformatter) -> NDArray
     return np.ascontiguousarray(np.rot90(bgr.to_ndarray(), quarter_turns(picture)), np.uint8)
 
 
-class _Sieve:
+class _ExactFrames:
     """Holds pictures back until nothing can come that would spoil them, and lets the trusted ones through.
 
     A damaged frame spoils what is decoded after it and shown before the next keyframe. Some of that is shown before
@@ -278,7 +278,7 @@ class _Reader:
     """One pass over the packets of a source, from one entry point."""
 
     def __init__(
-        self, *, source: Source, index: VideoIndex, attempt: _Attempt, only_keyframes: bool, limits: _Limits
+        self, *, source: Source, index: VideoIndex, attempt: _Attempt, only_keyframes: bool, limits: _DecodeLimits
     ) -> None:
         self._source = source
         self._index = index

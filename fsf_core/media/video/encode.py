@@ -110,7 +110,7 @@ class Joined:
     """none, copied, aac, or until which second the sound could be read."""
 
 
-def join(
+def concatenate(
     segments: Sequence[Opener], times: Sequence[int], source: Source, out: Path, *, end: int, zero_s: float
 ) -> Joined:
     """Put segments one behind the other, with the source's sound; memory holds some packets.

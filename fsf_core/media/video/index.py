@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from fsf_core.errors import DecodeError, LimitError
 from fsf_core.media.video.bitstream import is_clean, is_hidden
+from fsf_core.media.video.completeness import BlockGaps, missing_bytes
 from fsf_core.media.video.container import Source, ignore_other_streams, open_video, said
-from fsf_core.media.video.structure import BlockGaps, missing_bytes
 
 if TYPE_CHECKING:
     from av.container import InputContainer

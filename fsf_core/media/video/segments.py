@@ -15,7 +15,7 @@ from fsf_core.media.video.index import VideoIndex
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Segment:
+class FrameRange:
     """Consecutive frames of one video, decoded by one task. Where to seek for it stands in the index."""
 
     number: int
@@ -66,7 +66,7 @@ class Sampling:
 EVERY_FRAME = Sampling()
 
 
-def plan_segments(index: VideoIndex, target_frames: int) -> tuple[Segment, ...]:
+def plan_segments(index: VideoIndex, target_frames: int) -> tuple[FrameRange, ...]:
     """Cut a video at keyframes into segments of at least target_frames, the last one excepted.
 
     Together they hold every frame once, in order. The cut depends on nothing but the index and target_frames.
@@ -82,12 +82,12 @@ def plan_segments(index: VideoIndex, target_frames: int) -> tuple[Segment, ...]:
     cuts.append(index.frames)
     total = len(cuts) - 1
     return tuple(
-        Segment(number=number, total=total, first_frame=cuts[number], last_frame=cuts[number + 1])
+        FrameRange(number=number, total=total, first_frame=cuts[number], last_frame=cuts[number + 1])
         for number in range(total)
     )
 
 
-def share_out(
+def partition_segments(
     index: VideoIndex, wanted: NDArray[np.int64], *, segment_frames: int, span_segments: int, dense: bool = True
 ) -> tuple[range, ...]:
     """Share numbered segments out among tasks, so that little is decoded twice; segment k holds wanted[k·n : (k+1)·n].
@@ -128,7 +128,7 @@ def _decoded_ahead(index: VideoIndex, frames: NDArray[np.int64]) -> list[int]:
     return [int(count) for count in frames - begin]
 
 
-def sampled(index: VideoIndex, sampling: Sampling) -> NDArray[np.int64]:
+def select_frames(index: VideoIndex, sampling: Sampling) -> NDArray[np.int64]:
     """The frames that a sampling keeps: int64 frame numbers, ascending, possibly none."""
     first = int(np.searchsorted(index.pts, _ticks(index, sampling.start_s), side="left"))
     end = index.frames

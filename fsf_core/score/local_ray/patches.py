@@ -27,23 +27,26 @@ GATHER_S, LEAST_S, MOST_S = 0.05, 0.1, 0.8
 """Seconds that Ray Data's loop waits: for more of what came; for anything to come, twice as long each time in vain."""
 
 
-def lean_node() -> contextlib.AbstractContextManager[None]:
+def patched_node() -> contextlib.AbstractContextManager[None]:
     """Leave them out of a node that is started meanwhile."""
     names = ("start_api_server", "start_monitor", "start_log_monitor")
     command = ("ray._private.services", "_build_python_executable_command_memory_profileable")
     return _replaced({**{("ray._private.node:Node", name): _not_started for name in names}, command: _agent_of_ours})
 
 
-def lean_data() -> contextlib.AbstractContextManager[None]:
+def patched_ray_data() -> contextlib.AbstractContextManager[None]:
     """Leave them out of what Ray Data runs meanwhile."""
     data = "ray.data._internal"
     return _replaced(
         {
             (f"{data}.execution.streaming_executor", "create_cluster_autoscaler"): _FixedCluster,
-            (f"{data}.stats", "get_or_create_stats_actor"): _Unheard,
-            (f"{data}.execution.operators.actor_pool_map_operator", "get_or_create_actor_location_tracker"): _OneNode,
-            (f"{data}.utils.cached_ray_internals", "get_or_create_actor_location_tracker"): _OneNode,
-            (f"{data}.execution.streaming_executor_state", "ray"): _Patient(),
+            (f"{data}.stats", "get_or_create_stats_actor"): _NullStatsActor,
+            (
+                f"{data}.execution.operators.actor_pool_map_operator",
+                "get_or_create_actor_location_tracker",
+            ): _NullLocationTracker,
+            (f"{data}.utils.cached_ray_internals", "get_or_create_actor_location_tracker"): _NullLocationTracker,
+            (f"{data}.execution.streaming_executor_state", "ray"): _BackoffWait(),
         }
     )
 
@@ -89,7 +92,7 @@ class _FixedCluster:
         return resources.from_resource_dict(ray.cluster_resources())  # type: ignore[no-untyped-call] # Ray publishes no type
 
 
-class _Patient:
+class _BackoffWait:
     """Ray as it is, but who waits for tasks sleeps until one is ready, and looks round the less the longer none is.
 
     Theirs sleeps a tenth of a second, whatever is ready.
@@ -111,7 +114,7 @@ class _Patient:
         return found
 
 
-class _OneNode:
+class _NullLocationTracker:
     """Need not know on which node an actor is; travels to the actors."""
 
     @property
@@ -125,7 +128,7 @@ class _OneNode:
         return _Call({})
 
 
-class _Unheard:
+class _NullStatsActor:
     """Takes the figures for the dashboard, and gives a dataset its name."""
 
     def __getattr__(self, method: str) -> "_Call":

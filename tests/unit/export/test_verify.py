@@ -11,7 +11,7 @@ from fsf_core.errors import ParityError
 from fsf_core.export.from_onnx import from_onnx, read_onnx
 from fsf_core.export.fuse import fuse
 from fsf_core.export.graph import model_bytes
-from fsf_core.export.parity import LIMITS, ParityMissError
+from fsf_core.export.parity import PARITY_LIMITS, ParityMissError
 from fsf_core.export.pictures import Picture, drawn
 from fsf_core.export.verify import BATCH, class_probabilities, verify
 from fsf_core.model.preprocess import PROFILES, fit
@@ -102,7 +102,7 @@ def test_a_right_export_passes_with_its_evidence(reference, plain, fused):
 def test_the_report_is_json_that_says_all(reference, plain):
     content = json.loads(judge(reference, plain).to_json())
     assert content["passed"] is True
-    assert content["limits"]["max_differing_share"] == LIMITS.max_differing_share
+    assert content["limits"]["max_differing_share"] == PARITY_LIMITS.max_differing_share
     assert {"name", "height_px", "width_px", "batch", "agreeing_share", "logit_difference", "differing_margin"} <= set(
         content["pictures"][0]
     )
@@ -235,7 +235,7 @@ def test_near_ties_may_flip_but_decided_pixels_may_not(reference, plain):
         return run
 
     square = [Picture(name="square", image_HWC=fit(SMALL[0].image_HWC, PROFILE))]
-    wide_limits = type(LIMITS)(max_logit_share=1.0)  # judged here by pixels and margins alone
+    wide_limits = type(PARITY_LIMITS)(max_logit_share=1.0)  # judged here by pixels and margins alone
     options = {"profile": PROFILE, "num_classes": 4, "pictures": square, "limits": wide_limits}
     session = Session(model_bytes(plain))
     report = verify(nudged(1e-6), session, **options)

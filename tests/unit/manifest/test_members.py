@@ -25,7 +25,7 @@ def contents(manifest, *, schemes=("file",)):
     """Id and bytes of every item, in order."""
     rows = [row for batch in manifest.batches() for row in batch.to_pylist()]
     found = []
-    for row, opening in zip(rows, members.open_ahead([row["uri"] for row in rows], schemes=schemes), strict=True):
+    for row, opening in zip(rows, members.open_prefetched([row["uri"] for row in rows], schemes=schemes), strict=True):
         with opening() as file:
             found.append((row["item_id"], file.read()))
     return found
@@ -64,7 +64,7 @@ def test_what_is_no_archive_is_refused(data, tmp_path):
 
 def test_a_span_is_a_file_that_ends_where_the_span_does(tmp_path):
     (tmp_path / "whole").write_bytes(bytes(range(100)))
-    uri = storage.span(str(tmp_path / "whole"), 10, 20)
+    uri = storage.byte_range(str(tmp_path / "whole"), 10, 20)
 
     assert storage.read_bytes(uri) == bytes(range(10, 30))
     with storage.open_binary(uri) as file:
@@ -72,7 +72,7 @@ def test_a_span_is_a_file_that_ends_where_the_span_does(tmp_path):
         assert file.read() == bytes(range(25, 30))
         assert file.seek(3) == 3
         assert file.read(2) == bytes([13, 14])
-    assert storage.holder(uri) == str(tmp_path / "whole")
+    assert storage.container_of(uri) == str(tmp_path / "whole")
 
 
 def test_a_span_of_a_scheme_that_is_not_allowed_is_refused():
@@ -82,10 +82,10 @@ def test_a_span_of_a_scheme_that_is_not_allowed_is_refused():
 
 def test_a_span_in_a_store_is_fetched_alone(tmp_path):
     storage.write_bytes("memory://spans/whole", bytes(range(100)))
-    uris = [storage.span("memory://spans/whole", at, 3) for at in (5, 50)]
+    uris = [storage.byte_range("memory://spans/whole", at, 3) for at in (5, 50)]
 
     found = []
-    for opening in storage.open_ahead(uris, schemes=("memory",)):
+    for opening in storage.open_prefetched(uris, schemes=("memory",)):
         with opening() as file:
             found.append(file.read())
 
@@ -114,7 +114,7 @@ def test_cells_are_opened_in_any_order(pictures):
     chosen = [rows[number]["uri"] for number in (45, 3, 2, 21)]
 
     found = []
-    for opening in members.open_ahead(chosen, schemes=("file",)):
+    for opening in members.open_prefetched(chosen, schemes=("file",)):
         with opening() as file:
             found.append(file.read())
 
@@ -127,7 +127,7 @@ def test_one_item_is_opened_wherever_it_lies(pictures, archive):
     for uri, expected in zip([*uris, archive], [b"picture 1", b"two", None], strict=True):
         with members.open_item(uri) as file:
             assert expected is None or file.read() == expected
-        assert storage.holder(uri) in {str(pictures), archive}
+        assert storage.container_of(uri) in {str(pictures), archive}
 
 
 def test_a_folder_of_picture_tables_is_one_list(pictures):
@@ -156,14 +156,14 @@ def test_an_empty_cell_and_a_table_that_changed_are_errors_of_the_item(tmp_path)
     path = tmp_path / "l.parquet"
     pyarrow.parquet.write_table(pa.table({"jpg": [b"A", None]}), path)
     uris = [row["uri"] for batch in open_manifest(str(path)).batches() for row in batch.to_pylist()]
-    first, second = members.open_ahead(uris, schemes=("file",))
+    first, second = members.open_prefetched(uris, schemes=("file",))
     with first() as file:
         assert file.read() == b"A"
     with pytest.raises(DecodeError, match="is empty, expected"):
         second()
 
     path.write_bytes(b"other")
-    (changed,) = members.open_ahead(uris[:1], schemes=("file",))
+    (changed,) = members.open_prefetched(uris[:1], schemes=("file",))
     with pytest.raises(FetchError, match="cannot be read"):
         changed()
 

@@ -84,6 +84,16 @@ def test_pictures_of_real_sizes_agree_with_the_resized_probabilities(height, wid
     assert_equal_outside_ties(mask, reference_planes(probabilities, height, width))
 
 
+def test_classes_that_tie_at_a_sample_part_right_behind_it():
+    """Two of three classes were equal at a sample whose pixel has a weight of 2e-16: the loser kept 33 pixels."""
+    probabilities = plain_softmax(field("ties", 4, 3, 4, 0))
+    mask = make_mask(probabilities, height_px=5, width_px=420)
+    planes = reference_planes(probabilities, 5, 420)
+    chosen = np.take_along_axis(planes, mask.class_map_HW[None].astype(np.intp), 0)[0]
+
+    assert (planes.max(0) - chosen).max() < TIE
+
+
 def test_a_class_that_wins_no_corner_wins_between_them():
     probabilities = np.array([[[0.6, 0.0]], [[0.4, 0.4]], [[0.0, 0.6]]], np.float32)
     mask = make_mask(probabilities, height_px=1, width_px=30)

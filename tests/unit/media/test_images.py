@@ -145,9 +145,9 @@ print(len(bombs))
 @pytest.mark.parametrize(
     ("limits", "says"),
     [
-        (images.Limits(max_pixels=90 * 120 - 1), "10,800 in all, the limit is 10,799"),
-        (images.Limits(max_side_px=119), "the limit of a side is 119"),
-        (images.Limits(max_bytes=100), "the limit is 100"),
+        (images.ImageLimits(max_pixels=90 * 120 - 1), "10,800 in all, the limit is 10,799"),
+        (images.ImageLimits(max_side_px=119), "the limit of a side is 119"),
+        (images.ImageLimits(max_bytes=100), "the limit is 100"),
     ],
 )
 def test_limits_are_held_and_named(limits, says):
@@ -157,14 +157,14 @@ def test_limits_are_held_and_named(limits, says):
 
 def test_a_picture_exactly_at_its_limits_is_decoded():
     data = GOOD["png/rgb.png"]
-    limits = images.Limits(max_pixels=90 * 120, max_side_px=120, max_bytes=len(data))
+    limits = images.ImageLimits(max_pixels=90 * 120, max_side_px=120, max_bytes=len(data))
 
     assert images.decode_bgr(data, honour_exif=True, limits=limits).shape == (90, 120, 3)
 
 
 def test_a_limit_of_zero_is_a_mistake():
     with pytest.raises(ValueError, match="at least 1"):
-        images.Limits(max_pixels=0)
+        images.ImageLimits(max_pixels=0)
 
 
 def test_a_lower_limit_in_opencvs_environment_is_named_as_the_culprit():

@@ -18,7 +18,7 @@ from fsf_core.media.video import (
     decode_frames,
     index_video,
     plan_segments,
-    sampled,
+    select_frames,
     sniff_container,
 )
 from tests.support.clips import audio_only, clip, joined, overwritten, packets_of, rotated, with_duration
@@ -276,14 +276,14 @@ def test_segments_are_consecutive_and_begin_at_keyframes():
 def test_sampling_picks_the_frames_that_arithmetic_says(sampling, expected):
     index = index_video(io.BytesIO(clip()))
     whole, _ = decoded(clip())
-    assert sampled(index, sampling).tolist() == list(expected)
+    assert select_frames(index, sampling).tolist() == list(expected)
     assert decoded(clip(), sampling=sampling) == ([whole[frame] for frame in expected], None)
     assert decoded(clip(), sampling=sampling, segment_frames=10)[0] == [whole[frame] for frame in expected]
 
 
 def test_a_rate_on_a_variable_clock_takes_what_is_on_screen():
     index = index_video(io.BytesIO(made("h264 variable frame rate")))  # frame 10 is on screen until 2 s
-    assert sampled(index, Sampling(fps=2)).tolist() == [0, 6, 10, 11, 15, 18]
+    assert select_frames(index, Sampling(fps=2)).tolist() == [0, 6, 10, 11, 15, 18]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from fsf_core.errors import DecodeError, FetchError, OutputError
 from fsf_core.media.video import BrokenVideoError, decode_frames, index_video
 from fsf_core.render import pieces, plan
 from fsf_core.render.draw import paint
-from tests.support import reels
+from tests.support import rendered_runs
 from tests.support.clips import clip, overwritten, rotated
 
 FRAMES = 45
@@ -43,13 +43,13 @@ def _short_pieces(monkeypatch):
 def reel(tmp_path, data, **given):
     source = tmp_path / "source"
     source.write_bytes(data)
-    return reels.finished(tmp_path / "run", source, **given), source
+    return rendered_runs.finished(tmp_path / "run", source, **given), source
 
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_a_film_has_the_frames_times_and_length_of_its_source(name, tmp_path):
     home, source = reel(tmp_path, clip(**{"frames": FRAMES, **SOURCES[name]}))
-    path, film = reels.film_of(home, reels.look())
+    path, film = rendered_runs.film_of(home, rendered_runs.look())
     before, after = index_video(source), index_video(path)
 
     assert (after.container, after.codec, after.rotation_deg) == ("mov", "h264", 0)
@@ -69,7 +69,7 @@ def test_a_film_has_the_frames_times_and_length_of_its_source(name, tmp_path):
 @pytest.mark.parametrize("name", [name for name in SOURCES if "sound" in name])
 def test_the_sound_is_kept_and_begins_and_ends_with_the_pictures(name, tmp_path):
     home, source = reel(tmp_path, clip(frames=FRAMES, **SOURCES[name]))
-    path, film = reels.film_of(home, reels.look())
+    path, film = rendered_runs.film_of(home, rendered_runs.look())
 
     assert film.sound == ("copied" if "mp4" in name else "aac")
     with av.open(str(path)) as made, av.open(str(source)) as given:
@@ -81,7 +81,7 @@ def test_the_sound_is_kept_and_begins_and_ends_with_the_pictures(name, tmp_path)
 
 
 def test_a_browser_can_begin_before_it_has_the_whole_file(tmp_path):
-    path, _ = reels.film_of(reel(tmp_path, clip(frames=FRAMES))[0], reels.look())
+    path, _ = rendered_runs.film_of(reel(tmp_path, clip(frames=FRAMES))[0], rendered_runs.look())
     data = path.read_bytes()
 
     assert data.index(b"moov") < data.index(b"mdat")
@@ -90,28 +90,33 @@ def test_a_browser_can_begin_before_it_has_the_whole_file(tmp_path):
 
 
 def test_every_frame_shows_its_own_mask_whatever_piece_it_is_in(tmp_path):
-    path, _ = reels.film_of(reel(tmp_path, clip(frames=FRAMES, width_px=192, height_px=128))[0], reels.look())
-    shown = reels.pictures(path)
+    path, _ = rendered_runs.film_of(
+        reel(tmp_path, clip(frames=FRAMES, width_px=192, height_px=128))[0], rendered_runs.look()
+    )
+    shown = rendered_runs.pictures(path)
 
     assert len(shown) == FRAMES
     for number, image_HWC in enumerate(shown):
-        expected = np.asarray(reels.PALETTE, np.uint8)[reels.class_map(number, 128, 192)][..., ::-1]
+        expected = np.asarray(rendered_runs.PALETTE, np.uint8)[rendered_runs.class_map(number, 128, 192)][..., ::-1]
         assert np.abs(image_HWC.astype(int) - expected).mean() < 6, number
 
 
 def test_phone_videos_are_drawn_upright(tmp_path):
     home, source = reel(tmp_path, rotated(clip(frames=4, width_px=96, height_px=64), 90))
-    path, _ = reels.film_of(home, reels.look(style="blend", clear_background=True))
+    path, _ = rendered_runs.film_of(home, rendered_runs.look(style="blend", clear_background=True))
     index = index_video(path)
 
     assert (index.height_px, index.width_px, index.rotation_deg) == (96, 64, 0)
-    upper, given = reels.pictures(path)[3][:6], reels.pictures(source)[3][:6]  # class 0: the picture itself
+    upper, given = (
+        rendered_runs.pictures(path)[3][:6],
+        rendered_runs.pictures(source)[3][:6],
+    )  # class 0: the picture itself
     assert np.abs(upper.astype(int) - given).mean() < 8
 
 
 def test_sampled_frames_stay_on_screen_until_the_next_one(tmp_path):
     home, _ = reel(tmp_path, clip(frames=FRAMES, audio=True), frames=range(10, 40, 5))
-    path, _ = reels.film_of(home, reels.look())
+    path, _ = rendered_runs.film_of(home, rendered_runs.look())
     index = index_video(path)
 
     assert [index.time_s(frame) for frame in range(index.frames)] == pytest.approx([0.2 * n for n in range(6)])
@@ -129,7 +134,9 @@ def test_a_broken_video_becomes_a_film_of_its_good_frames(tmp_path):
     with contextlib.suppress(BrokenVideoError):
         for frame in decode_frames(source, index_video(source)):
             good.append(frame.frame_index)  # noqa: PERF401 - what came before the error counts
-    path, film = reels.film_of(reels.finished(tmp_path / "run", source, frames=good), reels.look())
+    path, film = rendered_runs.film_of(
+        rendered_runs.finished(tmp_path / "run", source, frames=good), rendered_runs.look()
+    )
 
     assert 20 < len(good) < FRAMES
     assert film.frames == index_video(path).frames == len(good)
@@ -137,7 +144,7 @@ def test_a_broken_video_becomes_a_film_of_its_good_frames(tmp_path):
 
 def test_a_film_that_was_half_made_goes_on_with_the_missing_piece(tmp_path, monkeypatch):
     home, _ = reel(tmp_path, clip(frames=FRAMES))
-    wanted = reels.ordered(home, reels.look())
+    wanted = rendered_runs.ordered(home, rendered_runs.look())
     for piece in wanted.pieces[:-1]:
         render.encode_pieces(wanted, [piece], tick=lambda: None)
     opened = []
@@ -145,7 +152,7 @@ def test_a_film_that_was_half_made_goes_on_with_the_missing_piece(tmp_path, monk
     monkeypatch.setattr(
         pieces.video, "decode_frames", lambda *given, **named: opened.append(1) or real(*given, **named)
     )
-    path, film = reels.film_of(home, reels.look())
+    path, film = rendered_runs.film_of(home, rendered_runs.look())
 
     assert len(wanted.pieces) == 4
     assert len(opened) == 1
@@ -155,19 +162,19 @@ def test_a_film_that_was_half_made_goes_on_with_the_missing_piece(tmp_path, monk
 
 def test_a_film_of_other_frames_than_the_run_has_is_stale_and_goes(tmp_path):
     home, source = reel(tmp_path, clip(frames=20), frames=range(16))
-    path, _ = reels.film_of(home, reels.look())
+    path, _ = rendered_runs.film_of(home, rendered_runs.look())
     assert render.verify(home) == []
-    assert render.settle(home) == 0
-    reels.finished(Path(home), source, frames=range(16, 20), begin=2)
+    assert render.remove_stale(home) == 0
+    rendered_runs.finished(Path(home), source, frames=range(16, 20), begin=2)
 
     assert [line.split(":")[0] for line in render.verify(home)] == ["stale"]
-    assert render.settle(home) == 2
+    assert render.remove_stale(home) == 2
     assert not path.exists()
 
 
 def test_a_film_that_was_touched_and_a_file_that_nobody_lists_are_told(tmp_path):
     home, _ = reel(tmp_path, clip(frames=4))
-    path, film = reels.film_of(home, reels.look())
+    path, film = rendered_runs.film_of(home, rendered_runs.look())
     path.write_bytes(path.read_bytes()[:-1])
     (path.parent / "mine.mp4").write_bytes(b"mine")
     assert [line.split(":")[0] for line in render.verify(home)] == ["torn", "orphan"]
@@ -181,34 +188,34 @@ def test_a_source_that_is_gone_or_another_one_says_so(tmp_path):
     home, source = reel(tmp_path, clip(frames=30))
     source.write_bytes(clip(frames=10))
     with pytest.raises(DecodeError, match="has 10 frames, scored was 29; was it replaced"):
-        reels.ordered(home, reels.look())
+        rendered_runs.ordered(home, rendered_runs.look())
     source.unlink()
     with pytest.raises(FetchError, match="does not exist"):
-        reels.ordered(home, reels.look())
+        rendered_runs.ordered(home, rendered_runs.look())
     with pytest.raises(OutputError, match="no frames of 'other'"):
-        reels.ordered(home, reels.look(), item_id="other")
+        rendered_runs.ordered(home, rendered_runs.look(), item_id="other")
 
 
 def test_the_legend_names_classes_in_their_colours_with_their_shares():
-    class_map_HW = reels.class_map(0, 240, 320)
-    plain = paint(np.full((240, 320, 3), 90, np.uint8), class_map_HW, reels.look(style="blend"))
-    drawn = paint(np.full((240, 320, 3), 90, np.uint8), class_map_HW, reels.look(style="blend", legend=True))
+    class_map_HW = rendered_runs.class_map(0, 240, 320)
+    plain = paint(np.full((240, 320, 3), 90, np.uint8), class_map_HW, rendered_runs.look(style="blend"))
+    drawn = paint(np.full((240, 320, 3), 90, np.uint8), class_map_HW, rendered_runs.look(style="blend", legend=True))
     changed = np.argwhere((plain != drawn).any(axis=2))
 
     assert changed.max(axis=0)[0] < 60
     assert changed.max(axis=0)[1] < 200
-    for colour in reels.PALETTE[1:]:
+    for colour in rendered_runs.PALETTE[1:]:
         assert (drawn[:60] == colour[::-1]).all(axis=2).sum() > 40
 
 
 def test_a_legend_larger_than_the_picture_is_cut_off():
     class_map_HW = np.zeros((16, 16), np.uint8)
 
-    assert paint(np.zeros((16, 16, 3), np.uint8), class_map_HW, reels.look(legend=True)).shape == (16, 16, 3)
+    assert paint(np.zeros((16, 16, 3), np.uint8), class_map_HW, rendered_runs.look(legend=True)).shape == (16, 16, 3)
 
 
 def test_masks_at_the_networks_size_are_drawn_at_the_pictures():
-    drawn = paint(np.zeros((100, 200, 3), np.uint8), reels.class_map(0, 50, 50), reels.look())
+    drawn = paint(np.zeros((100, 200, 3), np.uint8), rendered_runs.class_map(0, 50, 50), rendered_runs.look())
 
     assert drawn.shape == (100, 200, 3)
     assert (drawn[60:] == (0, 0, 128)).all()
@@ -220,7 +227,7 @@ def test_a_source_that_cannot_be_entered_is_read_once(container, tmp_path, monke
     begun = []
     real = pieces.video.decode_frames
     monkeypatch.setattr(pieces.video, "decode_frames", lambda *given, **named: begun.append(1) or real(*given, **named))
-    path, film = reels.film_of(home, reels.look())
+    path, film = rendered_runs.film_of(home, rendered_runs.look())
 
     assert len(begun) == (1 if container == "mpegts" else 4)
     assert film.frames == index_video(path).frames == FRAMES
@@ -228,7 +235,7 @@ def test_a_source_that_cannot_be_entered_is_read_once(container, tmp_path, monke
 
 def test_memory_holds_a_few_pictures_of_a_piece(tmp_path):
     home, _ = reel(tmp_path, clip("mpeg4", frames=60, width_px=320, height_px=240))
-    wanted = reels.ordered(home, reels.look(style="blend", legend=True))
+    wanted = rendered_runs.ordered(home, rendered_runs.look(style="blend", legend=True))
     for piece in wanted.pieces:
         tracemalloc.start()
         render.encode_pieces(wanted, [piece], tick=lambda: None)
@@ -239,8 +246,8 @@ def test_memory_holds_a_few_pictures_of_a_piece(tmp_path):
 
 def test_films_are_listed_with_the_files_of_the_run(tmp_path):
     home, _ = reel(tmp_path, clip(frames=4))
-    path, film = reels.film_of(home, reels.look())
-    runs.publish(home, {"items": {"total": 1}}, success=True, others=render.listed(home))
+    path, film = rendered_runs.film_of(home, rendered_runs.look())
+    runs.publish(home, {"items": {"total": 1}}, success=True, others=render.manifest_entries(home))
     files = runs.read_json(home, "manifest.json")["files"]
 
     assert [file["table"] for file in files] == ["class_stats", "masks", "videos"]

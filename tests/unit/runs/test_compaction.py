@@ -12,7 +12,7 @@ from tests.support import ledger
 def folder(tmp_path):
     """A run of twelve good parts of two pictures each, and two failed ones."""
     uri = str(tmp_path / "run")
-    with runs.open_run(uri, fingerprint={}, details={}):
+    with runs.claim_run(uri, fingerprint={}, details={}):
         for number in range(12):
             ledger.commit(uri, ledger.image(f"{number}-a"), ledger.image(f"{number}-b"))
         for name in ("x", "y"):
@@ -52,8 +52,8 @@ def test_parts_stay_below_the_size(folder):
 def test_failures_can_be_taken_back_after_a_compaction(folder):
     compact(folder, target_bytes=1 << 20)
 
-    assert len(runs.forget_failures(folder)) == 2
-    assert len(runs.done(folder).items) == 24
+    assert len(runs.retract_failed_parts(folder)) == 2
+    assert len(runs.completed(folder).items) == 24
 
 
 def test_a_compaction_that_dies_half_way_is_settled(folder, monkeypatch):
@@ -66,8 +66,8 @@ def test_a_compaction_that_dies_half_way_is_settled(folder, monkeypatch):
         patch.setattr(parts, "retract", die)
         with pytest.raises(KeyboardInterrupt):
             compact(folder, target_bytes=1 << 20)
-    assert len(runs.done(folder).items) == 26
-    runs.settle(folder)
+    assert len(runs.completed(folder).items) == 26
+    runs.reconcile(folder)
 
     assert rows(folder) == before
     assert not [line for line in runs.verify(folder) if "_SUCCESS" not in line]

@@ -154,7 +154,7 @@ def run_task(uri: str, units: list[Made], *, attempt: int) -> None:
 
 def pending(uri: str, corpus: list[Planned]) -> list[Planned]:
     """What a resumed job still does."""
-    done = runs.done(uri)
+    done = runs.completed(uri)
     over = set(itertools.compress(corpus, done.holds(item_keys(one.unit.item_id for one in corpus))))
     begun = done.segments
     return [
@@ -166,11 +166,11 @@ def pending(uri: str, corpus: list[Planned]) -> list[Planned]:
 
 def broken_session(uri: str, corpus: list[Planned], session: dict, faults: Faults, attempt: int) -> None:
     """A start of the job in which tasks, or the driver, may die anywhere."""
-    with faults.dying(session["opening"]), runs.open_run(uri, fingerprint=PRINT, details={}):
+    with faults.dying(session["opening"]), runs.claim_run(uri, fingerprint=PRINT, details={}):
         if not session["keeps_failures"]:
-            runs.forget_failures(uri)
+            runs.retract_failed_parts(uri)
         runs.unpublish(uri)
-    with runs.open_run(uri, fingerprint=PRINT, details={}):
+    with runs.claim_run(uri, fingerprint=PRINT, details={}):
         for numbers, fails, death in session["tasks"]:
             # Any units, done or not: tasks of an earlier start may still run, and a retried one is cut in another way.
             units = [scored(corpus[number], fails=fails) for number in numbers]
@@ -182,18 +182,18 @@ def broken_session(uri: str, corpus: list[Planned], session: dict, faults: Fault
                     raise
         if session["closing"] != "never":
             with faults.dying(session["closing"]):
-                runs.settle(uri)
+                runs.reconcile(uri)
                 runs.publish(uri, summary(corpus), success=True)
 
 
 def last_session(uri: str, corpus: list[Planned], attempt: int) -> None:
     """A start of the job in which nothing goes wrong but what is bad."""
-    with runs.open_run(uri, fingerprint=PRINT, details={}):
-        runs.forget_failures(uri)
+    with runs.claim_run(uri, fingerprint=PRINT, details={}):
+        runs.retract_failed_parts(uri)
         left = [scored(one, fails=False) for one in pending(uri, corpus)]
         for at in range(0, len(left), 3):
             run_task(uri, left[at : at + 3], attempt=attempt)
-        runs.settle(uri)
+        runs.reconcile(uri)
         runs.publish(uri, summary(corpus), success=True)
 
 
@@ -264,8 +264,8 @@ def test_settling_any_overlap_of_parts_keeps_every_unit_once_with_its_own_rows(p
         run_task(unbroken, [scored(one, fails=False) for one in chosen], attempt=1)
 
         with contextlib.suppress(KilledError, StorageError), faults.dying(death):
-            runs.settle(uri)
-        runs.settle(uri)
+            runs.reconcile(uri)
+        runs.reconcile(uri)
 
         for each in (uri, unbroken):
             storage.write_bytes(f"{each}/run.json", b'{"layout": 1}')

@@ -30,7 +30,7 @@ SUMMARY = {"items": {"total": 2, "scored": 2, "failed": 0, "not_in_manifest": 0}
 def folder(tmp_path):
     """A run that was begun."""
     uri = str(tmp_path / "run")
-    with runs.open_run(uri, fingerprint=PRINT, details={}):
+    with runs.claim_run(uri, fingerprint=PRINT, details={}):
         pass
     return uri
 
@@ -41,7 +41,7 @@ def bucket():
     filesystem = fsspec.filesystem("memory")
     filesystem.store.clear()
     uri = "memory://bucket/run"
-    with runs.open_run(uri, fingerprint=PRINT, details={}):
+    with runs.claim_run(uri, fingerprint=PRINT, details={}):
         pass
     yield uri
     filesystem.store.clear()
@@ -161,13 +161,13 @@ def test_a_part_without_a_receipt_does_not_exist_and_is_swept_away(folder):
     storage.write_bytes(storage.join(folder, "receipts", ".part-x.arrow.12ab.tmp"), b"half")
 
     assert item_ids(folder) == ["a.jpg"]
-    assert not runs.done(folder).holds(keys("b.jpg")).any()
-    assert runs.settle(folder) == Counter(orphan_files=4)
+    assert not runs.completed(folder).holds(keys("b.jpg")).any()
+    assert runs.reconcile(folder) == Counter(orphan_files=4)
     assert (
         len(files_of(folder, "masks")) == len(files_of(folder, "class_stats")) == len(files_of(folder, "receipts")) == 1
     )
     assert item_ids(folder) == ["a.jpg"]
-    assert runs.settle(folder) == Counter()
+    assert runs.reconcile(folder) == Counter()
 
 
 def test_committing_the_same_units_again_changes_nothing(folder):
@@ -188,7 +188,7 @@ def test_a_part_that_failed_is_replaced_by_one_that_did_not_but_not_the_other_wa
     assert item_ids(folder) == ["a.jpg"]
     assert commit(folder, broken(image("a.jpg"))) == good
     assert item_ids(folder) == ["a.jpg"]
-    runs.settle(folder)
+    runs.reconcile(folder)
     assert files_of(folder, "failures") == []
 
 
@@ -247,7 +247,7 @@ def test_a_damaged_receipt_is_named(content, folder):
     storage.write_bytes(storage.join(folder, "receipts", "part-x.arrow"), content)
 
     with pytest.raises(OutputError, match=r"part-x\.arrow is not a receipt.*delete it, and its units are scored again"):
-        runs.done(folder)
+        runs.completed(folder)
 
 
 def test_a_folder_that_is_no_run_cannot_be_read(tmp_path):
@@ -266,7 +266,7 @@ def test_done_is_what_every_segment_of_is_committed(folder):
     commit(folder, whole[1], part[2])
     commit(folder, image("bad.jpg", failed=True))
 
-    done = runs.done(folder)
+    done = runs.completed(folder)
 
     assert done.holds(keys("a.jpg", "b.jpg", "whole.mp4", "part.mp4", "bad.jpg")).tolist() == [
         True,
@@ -281,9 +281,9 @@ def test_done_is_what_every_segment_of_is_committed(folder):
 
 
 def test_nothing_is_done_in_a_new_run(folder):
-    assert not runs.done(folder).holds(keys("a", "b")).any()
-    assert runs.done(folder).holds(keys()).tolist() == []
-    assert runs.done(folder).segments == {}
+    assert not runs.completed(folder).holds(keys("a", "b")).any()
+    assert runs.completed(folder).holds(keys()).tolist() == []
+    assert runs.completed(folder).segments == {}
 
 
 def test_units_that_are_there_twice_count_once(folder):
@@ -291,7 +291,7 @@ def test_units_that_are_there_twice_count_once(folder):
     commit(folder, part[0], image("a.jpg"))
     commit(folder, part[0], part[1], image("a.jpg"))
 
-    done = runs.done(folder)
+    done = runs.completed(folder)
 
     assert done.segments == {item_key("v.mp4"): frozenset({0, 1})}
     assert len(done.items) == 1
@@ -302,7 +302,7 @@ def test_a_video_that_failed_as_a_whole_after_some_segments_is_done(folder):
     commit(folder, *video("v.mp4", 2, 2, 2)[:1])
     commit(folder, Made(item_id="v.mp4", segment=1, frames=0, failed=True))
 
-    done = runs.done(folder)
+    done = runs.completed(folder)
 
     assert done.holds(keys("v.mp4")).all()
     assert done.segments == {}
@@ -354,14 +354,14 @@ def test_of_doubled_units_the_earlier_part_in_name_order_keeps_them(folder):
         commit(folder, *units)
     assert len(unit_keys(folder)) == 4
 
-    removed = runs.settle(folder)
+    removed = runs.reconcile(folder)
 
     assert removed == Counter(doubled_units=1, orphan_files=0)
     assert part_name(unit.key for unit in first) in parts_of(folder)
     assert Counter(unit_keys(folder)) == Counter(unit.key for unit in map(image, "abc"))
     assert item_ids(folder) == ["a", "b", "c"]
     assert len(item_ids(folder, "class_stats")) == 6
-    assert runs.settle(folder) == Counter()
+    assert runs.reconcile(folder) == Counter()
 
 
 def test_a_part_of_which_every_unit_is_elsewhere_goes_away(folder):
@@ -369,7 +369,7 @@ def test_a_part_of_which_every_unit_is_elsewhere_goes_away(folder):
     commit(folder, image("b"))
     commit(folder, image("a"), image("b"))
 
-    runs.settle(folder)
+    runs.reconcile(folder)
 
     assert sorted(unit_keys(folder)) == sorted(unit.key for unit in map(image, "ab"))
     assert item_ids(folder) == ["a", "b"]
@@ -385,7 +385,7 @@ def test_what_is_left_of_a_part_may_be_the_part_that_a_later_one_was(folder):
     for units in ([a, b], [b, c], [c]):
         commit(folder, *units)
 
-    runs.settle(folder)
+    runs.reconcile(folder)
 
     assert sorted(unit_keys(folder)) == sorted(unit.key for unit in (a, b, c))
     assert item_ids(folder) == sorted(unit.item_id for unit in (a, b, c))
@@ -396,13 +396,13 @@ def test_segments_of_one_video_are_kept_once_each_with_their_own_frames(folder):
     for units in ([one, two], [two, three], [one, three, image("a")]):
         commit(folder, *units)
 
-    runs.settle(folder)
+    runs.reconcile(folder)
 
     assert Counter(unit_keys(folder)) == Counter(unit.key for unit in (one, two, three, image("a")))
     frames = [(row["item_id"], row["frame_index"]) for row in sorted_rows(folder, "masks")]
     assert frames == [("a", 0), *(("v", at) for at in range(7))]
     assert len(sorted_rows(folder, "class_stats")) == 16
-    assert runs.done(folder).holds(keys("v", "a")).all()
+    assert runs.completed(folder).holds(keys("v", "a")).all()
 
 
 def test_failed_segments_keep_their_frames_and_their_reasons_once_each(folder):
@@ -412,7 +412,7 @@ def test_failed_segments_keep_their_frames_and_their_reasons_once_each(folder):
     for part in (failed[:3], failed[1:], [failed[0], failed[3]]):
         commit(folder, *part)
 
-    runs.settle(folder)
+    runs.reconcile(folder)
 
     assert sorted(unit_keys(folder)) == sorted(unit.key for unit in failed)
     reasons = sorted(row["error_message"] for row in runs.read_table(folder, "failures").to_pylist())
@@ -427,7 +427,7 @@ def test_a_segment_without_frames_claims_no_frame_of_another(folder):
     commit(folder, *wide)
     commit(folder, *narrow)
 
-    runs.settle(folder)
+    runs.reconcile(folder)
 
     assert [row["frame_index"] for row in sorted_rows(folder, "masks")] == [0]
     assert len(runs.read_table(folder, "failures")) == 2
@@ -456,8 +456,8 @@ def test_settling_can_die_at_any_moment_and_begin_again(dies_at, folder, monkeyp
         patch.setattr(storage, "write_bytes", dying(storage.write_bytes))
         patch.setattr(storage, "remove", dying(storage.remove))
         with pytest.raises(KeyboardInterrupt):
-            runs.settle(folder)
-    runs.settle(folder)
+            runs.reconcile(folder)
+    runs.reconcile(folder)
 
     assert Counter(unit_keys(folder)) == Counter(unit.key for unit in map(image, "abcd"))
     assert item_ids(folder) == ["a", "b", "c", "d"]
@@ -479,9 +479,9 @@ def test_keys_that_end_in_zero_bytes_are_keys_like_others(folder):
     runs.commit(folder, tables_of([image(name) for name in names]), units)
     runs.commit(folder, tables_of([image(name) for name in names[1:3]]), units.slice(1, 2))
 
-    assert runs.done(folder).holds(every).all()
-    assert not runs.done(folder).holds(keys("x")).any()
-    assert runs.settle(folder)["doubled_units"] == 2
+    assert runs.completed(folder).holds(every).all()
+    assert not runs.completed(folder).holds(keys("x")).any()
+    assert runs.reconcile(folder)["doubled_units"] == 2
     assert sorted(unit_keys(folder)) == sorted(units.column("unit_key").to_pylist())
     assert item_ids(folder) == names
     assert runs.totals(folder, [every]).missing_items == runs.totals(folder, [every]).foreign_items == 0
@@ -492,8 +492,8 @@ def test_videos_whose_keys_end_in_zero_bytes_are_resumed_and_retried(folder):
     failed = [image(name, failed=True) for name in "abc"]
     runs.commit(folder, tables_of(failed, attempt=4), pa.table(units, schema=UNITS))
 
-    assert runs.done(folder).segments == dict.fromkeys(units["item_key"], frozenset({0}))
-    assert runs.forget_failures(folder) == dict.fromkeys(units["item_key"], 4)
+    assert runs.completed(folder).segments == dict.fromkeys(units["item_key"], frozenset({0}))
+    assert runs.retract_failed_parts(folder) == dict.fromkeys(units["item_key"], 4)
 
 
 # --- failures ---
@@ -504,14 +504,14 @@ def test_forgetting_failures_takes_back_the_failed_parts_alone(folder):
     good = commit(folder, image("a"), half[0])
     commit(folder, image("bad", failed=True), broken(half[1], frames=1), attempt=2)
 
-    tried = runs.forget_failures(folder)
+    tried = runs.retract_failed_parts(folder)
 
     assert tried == {item_key("bad"): 2, item_key("half"): 2}
     assert parts_of(folder) == [good.part]
     assert files_of(folder, "failures") == []
-    assert runs.done(folder).holds(keys("a", "bad", "half")).tolist() == [True, False, False]
-    assert runs.done(folder).segments == {item_key("half"): frozenset({0})}
-    assert runs.forget_failures(folder) == {}
+    assert runs.completed(folder).holds(keys("a", "bad", "half")).tolist() == [True, False, False]
+    assert runs.completed(folder).segments == {item_key("half"): frozenset({0})}
+    assert runs.retract_failed_parts(folder) == {}
 
 
 def test_the_most_attempts_of_an_items_segments_are_remembered(folder):
@@ -519,7 +519,7 @@ def test_the_most_attempts_of_an_items_segments_are_remembered(folder):
     commit(folder, one, attempt=3)
     commit(folder, two, attempt=1)
 
-    assert runs.forget_failures(folder) == {item_key("v"): 3}
+    assert runs.retract_failed_parts(folder) == {item_key("v"): 3}
 
 
 # --- publication ---
@@ -575,7 +575,7 @@ def test_the_mark_is_gone_before_anything_is_taken_back(folder):
     commit(folder, image("bad", failed=True))
     runs.publish(folder, SUMMARY, success=True)
 
-    runs.forget_failures(folder)
+    runs.retract_failed_parts(folder)
 
     assert not Path(folder, "_SUCCESS").exists()
 
@@ -667,9 +667,9 @@ def test_items_that_the_manifest_no_longer_lists_are_no_fault(folder):
 
 def test_a_new_folder_becomes_a_run_and_the_same_command_resumes_it(tmp_path):
     uri = str(tmp_path / "new" / "run")
-    with runs.open_run(uri, fingerprint=PRINT, details={"host": "one"}) as first:
+    with runs.claim_run(uri, fingerprint=PRINT, details={"host": "one"}) as first:
         assert first.attempt == 1
-    with runs.open_run(uri, fingerprint=PRINT, details={"host": "two"}) as second:
+    with runs.claim_run(uri, fingerprint=PRINT, details={"host": "two"}) as second:
         pass
 
     assert (second.run_id, second.attempt) == (first.run_id, 2)
@@ -679,7 +679,7 @@ def test_a_new_folder_becomes_a_run_and_the_same_command_resumes_it(tmp_path):
 def test_a_fingerprint_is_the_same_after_its_way_through_json(folder):
     as_tuple = PRINT | {"classes": ("a", "b")}
 
-    with runs.open_run(folder, fingerprint=as_tuple, details={}) as opened:
+    with runs.claim_run(folder, fingerprint=as_tuple, details={}) as opened:
         assert opened.attempt == 2
 
 
@@ -689,7 +689,7 @@ def test_another_fingerprint_is_refused_with_the_difference(where, request):
     other = {**PRINT, "mask_size": "model", "new": 1}
     del other["columns"]
 
-    with pytest.raises(OutputError) as caught, runs.open_run(uri, fingerprint=other, details={}):
+    with pytest.raises(OutputError) as caught, runs.claim_run(uri, fingerprint=other, details={}):
         pass
 
     message = said(caught.value)
@@ -697,7 +697,7 @@ def test_another_fingerprint_is_refused_with_the_difference(where, request):
     assert "columns: {'n': 'int64'} -> None" in message
     assert "new: None -> 1" in message
     assert "bundle" not in message
-    with runs.open_run(uri, fingerprint=PRINT, details={}) as opened:
+    with runs.claim_run(uri, fingerprint=PRINT, details={}) as opened:
         assert opened.attempt == 2
 
 
@@ -708,7 +708,7 @@ def test_a_folder_of_someone_else_is_refused_and_left_alone(where, tmp_path, buc
 
     with (
         pytest.raises(OutputError, match=r"holds thesis\.tex and no run\.json") as caught,
-        runs.open_run(uri, fingerprint=PRINT, details={}),
+        runs.claim_run(uri, fingerprint=PRINT, details={}),
     ):
         pass
 
@@ -720,7 +720,7 @@ def test_a_folder_with_nothing_but_a_bundle_or_hidden_files_is_free(tmp_path):
     for name in (".DS_Store", "bundle/model.onnx"):
         storage.write_bytes(str(tmp_path / name), b"x")
 
-    with runs.open_run(str(tmp_path), fingerprint=PRINT, details={}) as opened:
+    with runs.claim_run(str(tmp_path), fingerprint=PRINT, details={}) as opened:
         assert opened.attempt == 1
 
 
@@ -728,7 +728,7 @@ def test_a_file_is_no_folder(tmp_path):
     (tmp_path / "file").write_bytes(b"x")
 
     for uri in (str(tmp_path / "file"), str(tmp_path / "file" / "run")):
-        with pytest.raises(OutputError) as caught, runs.open_run(uri, fingerprint=PRINT, details={}):
+        with pytest.raises(OutputError) as caught, runs.claim_run(uri, fingerprint=PRINT, details={}):
             pass
         said(caught.value)
 
@@ -737,7 +737,7 @@ def test_a_file_is_no_folder(tmp_path):
 def test_a_damaged_or_foreign_run_json_is_refused(content, folder):
     Path(folder, "run.json").write_bytes(content)
 
-    with pytest.raises(OutputError) as caught, runs.open_run(folder, fingerprint=PRINT, details={}):
+    with pytest.raises(OutputError) as caught, runs.claim_run(folder, fingerprint=PRINT, details={}):
         pass
 
     said(caught.value)
@@ -746,7 +746,7 @@ def test_a_damaged_or_foreign_run_json_is_refused(content, folder):
 HOLDER = """
 import sys, time
 from fsf_core import runs
-with runs.open_run(sys.argv[1], fingerprint={"holder": 1}, details={}):
+with runs.claim_run(sys.argv[1], fingerprint={"holder": 1}, details={}):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -771,7 +771,7 @@ def test_a_second_process_in_the_same_folder_is_refused_and_harms_nothing(holder
 
     with (
         pytest.raises(OutputError, match=f"is in use by process {process.pid}") as caught,
-        runs.open_run(uri, fingerprint={"holder": 1}, details={}),
+        runs.claim_run(uri, fingerprint={"holder": 1}, details={}),
     ):
         pass
 
@@ -784,17 +784,17 @@ def test_a_holder_that_is_killed_leaves_no_lock_behind(holder):
     process.send_signal(signal.SIGKILL)
     process.wait()
 
-    with runs.open_run(uri, fingerprint={"holder": 1}, details={}) as opened:
+    with runs.claim_run(uri, fingerprint={"holder": 1}, details={}) as opened:
         assert opened.attempt == 2
         assert Path(uri, ".lock").read_text() == str(os.getpid())
 
 
 def test_the_lock_is_let_go_at_the_end_of_the_block_also_after_an_error(tmp_path):
     uri = str(tmp_path / "run")
-    with pytest.raises(ZeroDivisionError), runs.open_run(uri, fingerprint=PRINT, details={}):
+    with pytest.raises(ZeroDivisionError), runs.claim_run(uri, fingerprint=PRINT, details={}):
         raise ZeroDivisionError
 
-    with runs.open_run(uri, fingerprint=PRINT, details={}) as opened:
+    with runs.claim_run(uri, fingerprint=PRINT, details={}) as opened:
         assert opened.attempt == 2
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from fsf_core import runs
 from fsf_core.runs import video_stats
-from tests.support import ledger, reels
+from tests.support import ledger, rendered_runs
 from tests.support.clips import clip
 
 
@@ -16,7 +16,7 @@ from tests.support.clips import clip
 def home(tmp_path):
     source = tmp_path / "source"
     source.write_bytes(clip(frames=60, width_px=96, height_px=64, container="mpegts"))
-    return reels.finished(tmp_path / "run", source)
+    return rendered_runs.finished(tmp_path / "run", source)
 
 
 def published(home):
@@ -46,7 +46,7 @@ def test_each_second_has_the_share_of_its_frames(home, monkeypatch):
 def test_the_table_is_listed_verified_and_made_anew(home):
     published(home)
     assert video_stats.verify(home) == []
-    assert video_stats.listed(home)[0]["path"] == "video_stats/all.parquet"
+    assert video_stats.manifest_entries(home)[0]["path"] == "video_stats/all.parquet"
     path = Path(home) / "video_stats" / "all.parquet"
     path.write_bytes(path.read_bytes() + b"x")
     assert [line.split(":")[0] for line in video_stats.verify(home)] == ["torn"]
@@ -63,7 +63,7 @@ def test_a_run_of_images_has_no_such_table(tmp_path):
     tables = ledger.tables_of(pictures)
     untimed = pa.nulls(len(pictures), pa.float64())
     tables["masks"] = tables["masks"].set_column(tables["masks"].column_names.index("pts_s"), "pts_s", untimed)
-    with runs.open_run(home, fingerprint={}, details={}):
+    with runs.claim_run(home, fingerprint={}, details={}):
         runs.commit(home, tables, ledger.rows_of(pictures))
     stale = tmp_path / "run" / "video_stats" / "all.parquet"
     stale.parent.mkdir()

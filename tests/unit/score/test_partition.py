@@ -7,18 +7,18 @@ import pyarrow as pa
 import pytest
 
 from fsf_core.media import images
-from fsf_core.media.video import Sampling, index_video, sampled, share_out
+from fsf_core.media.video import Sampling, index_video, partition_segments, select_frames
 from fsf_core.model import preprocess
 from fsf_core.score.partition import LAST_ITEMS, ROUNDS, block_sizes
 from fsf_core.stages import decode_video
 from fsf_core.stages.decode import decode
-from fsf_core.stages.decode_row import DecodeSettings, lost_rest
+from fsf_core.stages.decode_row import DecodeSettings, failures_for_rest
 from fsf_core.stages.decode_video import Plan, pack, plan_row
 from fsf_core.storage import SCHEMES
 from tests.support.clips import clip, overwritten
 
 FRAMES = 150
-SETTINGS = {"profile": preprocess.PROFILES["fastsegformer"], "limits": images.Limits(), "extra": pa.schema([])}
+SETTINGS = {"profile": preprocess.PROFILES["fastsegformer"], "limits": images.ImageLimits(), "extra": pa.schema([])}
 
 
 @cache
@@ -101,7 +101,7 @@ def test_sampled_frames_are_shared_out_too_with_the_sources_numbers(sampling, tm
     parts = shared(path, chosen)
 
     frames = [frame["frame_index"] for row in parts.sort_by("segment").to_pylist() for frame in row["frames"]]
-    assert frames == sampled(index_video(path), sampling).tolist()
+    assert frames == select_frames(index_video(path), sampling).tolist()
     assert parts.sort_by("segment").to_pylist() == pa.concat_tables(decode(rows(path), chosen)).to_pylist()
 
 
@@ -160,16 +160,16 @@ def test_a_share_whose_video_is_gone_fails_for_its_own_segments_only():
     assert found.column("segment").to_pylist() == [8, 10, 11]
     assert set(found.column("segments").to_pylist()) == {30}
     assert found.column("error_type").to_pylist() == ["FetchError"] * 3
-    assert [unit.segment for unit in lost_rest(row, {8, 10}, None, OSError("gone"))] == [11]
+    assert [unit.segment for unit in failures_for_rest(row, {8, 10}, None, OSError("gone"))] == [11]
 
 
 @pytest.mark.parametrize(("segment_frames", "span_segments"), [(1, 1), (4, 8), (7, 3), (1000, 8)])
 @pytest.mark.parametrize("every_nth", [1, 5, 40])
 def test_every_segment_has_exactly_one_task_and_the_cut_decodes_little_twice(segment_frames, span_segments, every_nth):
     index = index_video(io.BytesIO(film()))
-    wanted = sampled(index, Sampling(every_nth=every_nth))
+    wanted = select_frames(index, Sampling(every_nth=every_nth))
 
-    tasks = share_out(index, wanted, segment_frames=segment_frames, span_segments=span_segments)
+    tasks = partition_segments(index, wanted, segment_frames=segment_frames, span_segments=span_segments)
 
     segments = -(-len(wanted) // segment_frames)
     assert [number for task in tasks for number in task] == [*range(segments)]

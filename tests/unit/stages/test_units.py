@@ -17,10 +17,10 @@ from fsf_core.stages.units import (
     MESSAGE_CHARACTERS,
     Frame,
     Unit,
+    chunks,
     failure,
     frame_counts,
     from_bytes,
-    groups,
     stacked,
     to_table,
     view,
@@ -54,7 +54,7 @@ def expected_inputs(*units):
 
 
 def test_a_unit_is_one_row_with_all_that_it_knows():
-    bad = unit("clip", 2, segment=3, segments=9, attempt=2, item_sha256="ab" * 32, pictures=[b"p", b"q"])
+    bad = unit("clip", 2, segment=3, segments=9, attempt=2, item_sha256="ab" * 32, source_images=[b"p", b"q"])
     bad = bad.failed(failure("decode", DecodeError("found noise"), frame_index=194))
 
     row = to_table([bad], extra=NO_EXTRA).to_pylist()[0]
@@ -68,7 +68,7 @@ def test_a_unit_is_one_row_with_all_that_it_knows():
     )
     assert [f["frame_index"] for f in row["frames"]] == [0, 1]
     assert row["frames"][1] == {"frame_index": 1, "pts_s": 0.04, "height_px": 20, "width_px": 30}
-    assert row["pictures"] == [b"p", b"q"]
+    assert row["source_images"] == [b"p", b"q"]
     assert (row["failed_stage"], row["error_type"], row["failed_frame"]) == ("decode", "DecodeError", 194)
     assert row["item_sha256"] == "ab" * 32
 
@@ -145,7 +145,7 @@ def test_values_of_different_lengths_share_one_buffer():
 
 @given(st.lists(st.integers(0, 20), max_size=30), st.integers(1, 20))
 def test_groups_are_consecutive_and_complete_and_only_a_single_unit_exceeds_the_most(counts, most):
-    cuts = groups(counts, most)
+    cuts = chunks(counts, most)
 
     assert [count for cut in cuts for count in counts[cut]] == counts
     assert all(cut.stop > cut.start for cut in cuts)
@@ -156,7 +156,7 @@ def test_groups_are_consecutive_and_complete_and_only_a_single_unit_exceeds_the_
 
 @given(st.lists(st.integers(1, 20), min_size=1, max_size=30), st.integers(1, 20))
 def test_groups_are_as_full_as_they_can_be(counts, most):
-    cuts = groups(counts, most)
+    cuts = chunks(counts, most)
 
     for cut, following in itertools.pairwise(cuts):
         assert sum(counts[cut]) + counts[following.start] > most

@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from fsf_core.storage import retry
-from fsf_core.storage.retry import OutOfPatienceError, persist, reason, remedy
+from fsf_core.storage.retry import RetriesExhaustedError, hint, reason, with_retries
 
 
 class ClientError(Exception):
@@ -63,37 +63,37 @@ def test_errors_of_all_stores_are_told_apart(error, why):
 
 
 def test_what_passes_is_tried_again():
-    assert persist(failing(TimeoutError(), ClientError("SlowDown", 503))) == "given"
+    assert with_retries(failing(TimeoutError(), ClientError("SlowDown", 503))) == "given"
 
 
 def test_what_stays_is_raised_at_once_and_as_it_is():
     calls = failing(FileNotFoundError("gone"))
 
     with pytest.raises(FileNotFoundError, match="gone"):
-        persist(calls)
+        with_retries(calls)
     assert calls() == "given"
 
 
 def test_patience_ends_after_some_attempts():
-    with pytest.raises(OutOfPatienceError, match=r"failed 3 times in 0 s, at last with TimeoutError"):
-        persist(failing(*[TimeoutError("t")] * 9), tries=3)
+    with pytest.raises(RetriesExhaustedError, match=r"failed 3 times in 0 s, at last with TimeoutError"):
+        with_retries(failing(*[TimeoutError("t")] * 9), tries=3)
 
 
 def test_throttling_is_waited_for_as_long_as_patience_lasts(monkeypatch):
-    monkeypatch.setattr(retry, "PATIENCE_S", 0.5)
-    monkeypatch.setattr(retry, "LONGEST_PAUSE_S", 0.01)
+    monkeypatch.setattr(retry, "RETRY_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(retry, "MAX_BACKOFF_S", 0.01)
 
-    with pytest.raises(OutOfPatienceError, match=r"asked to slow down \d\d+ times"):
-        persist(failing(*[ClientError("SlowDown", 503)] * 10_000), tries=2)
+    with pytest.raises(RetriesExhaustedError, match=r"asked to slow down \d\d+ times"):
+        with_retries(failing(*[ClientError("SlowDown", 503)] * 10_000), tries=2)
 
 
 def test_pauses_grow_differ_and_are_never_shorter_than_the_store_asks_for(monkeypatch):
     pauses: list[float] = []
-    monkeypatch.setattr(retry, "FIRST_PAUSE_S", 0.2)
+    monkeypatch.setattr(retry, "INITIAL_BACKOFF_S", 0.2)
     monkeypatch.setattr("time.sleep", pauses.append)
     plain = ClientError("SlowDown", 503)
 
-    persist(failing(plain, plain, plain, ClientError("SlowDown", 503, **{"retry-after": "7"})))
+    with_retries(failing(plain, plain, plain, ClientError("SlowDown", 503, **{"retry-after": "7"})))
 
     assert all(low <= pause <= 2 * low for pause, low in zip(pauses, (0.2, 0.4, 0.8), strict=False))
     assert pauses[3] == 7
@@ -102,8 +102,8 @@ def test_pauses_grow_differ_and_are_never_shorter_than_the_store_asks_for(monkey
 
 @pytest.mark.parametrize(("scheme", "name"), [("s3", "AWS_PROFILE"), ("gcs", "GOOGLE_"), ("abfs", "AZURE_")])
 def test_a_remedy_names_what_the_store_goes_by(scheme, name):
-    assert name in remedy(ClientError("SignatureDoesNotMatch", 403), scheme)
-    assert "create the bucket" in remedy(ClientError("NoSuchBucket", 404), scheme)
+    assert name in hint(ClientError("SignatureDoesNotMatch", 403), scheme)
+    assert "create the bucket" in hint(ClientError("NoSuchBucket", 404), scheme)
 
 
 def test_a_circle_of_causes_ends():

@@ -394,7 +394,7 @@ def test_many_files_come_in_order_and_a_missing_one_is_an_error_at_its_turn(wher
         if number != 30:
             storage.write_bytes(uri, bytes([number]))
     found = []
-    for uri, read in storage.read_ahead(uris):
+    for uri, read in storage.read_prefetched(uris):
         if uri == uris[30]:
             with pytest.raises(FetchError, match="does not exist"):
                 read()
@@ -404,7 +404,7 @@ def test_many_files_come_in_order_and_a_missing_one_is_an_error_at_its_turn(wher
 
 
 def test_of_many_files_in_a_store_the_next_come_while_one_is_used(bucket, monkeypatch):
-    uris = [storage.join(bucket, f"{number}.bin") for number in range(storage.AHEAD_FILES)]
+    uris = [storage.join(bucket, f"{number}.bin") for number in range(storage.PREFETCH_FILES)]
     for uri in uris:
         storage.write_bytes(uri, b"x")
     all_at_once = threading.Barrier(len(uris))
@@ -414,7 +414,7 @@ def test_of_many_files_in_a_store_the_next_come_while_one_is_used(bucket, monkey
         return uri
 
     monkeypatch.setattr(prefetching, "read_bytes", read)
-    assert [read() for _, read in storage.read_ahead(uris)] == uris
+    assert [read() for _, read in storage.read_prefetched(uris)] == uris
 
 
 # --- writing ---

@@ -1,6 +1,6 @@
 """`fsf` as it is, but for a note of every block of masks that an actor has made, as the peers note theirs.
 
-    python -m tests.bench.noted TIMES score --bundle B …
+    python -m tests.bench.timed_actor TIMES score --bundle B …
 
 Commits would not do for the rate of a short run, for they come by the block.
 """
@@ -12,12 +12,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from fsf_core.score.actor import WholeBlocks
+from fsf_core.score.actor import ScoringActor
 from tests.bench import peers
-from tests.bench.swapped import swap
+from tests.bench.patched_stage import swap
 
 
-class NotedBlocks(WholeBlocks):
+class NotedBlocks(ScoringActor):
     """An actor that notes when its masks are there."""
 
     def __init__(self, *, times: str, **settings: Any) -> None:
@@ -33,10 +33,10 @@ class NotedBlocks(WholeBlocks):
 
 def main() -> int:
     from fsf_core.cli import app
-    from tests.bench import noted  # by its name, which workers can import
+    from tests.bench import timed_actor  # by its name, which workers can import
 
     times, *words = sys.argv[1:]
-    swap(WholeBlocks, noted.NotedBlocks, times=times)
+    swap(ScoringActor, timed_actor.NotedBlocks, times=times)
     return app.main(words)
 
 

@@ -56,7 +56,7 @@ def noted_run(bundle: Path, manifest: Path, out: Path, *more: str) -> Noted:
     """`fsf score`, its masks noted as the peers note theirs."""
     times = out.with_name(f"{out.name}-times")
     words = score_words(bundle, manifest, out, *more)[3:]
-    reading = meter.run([sys.executable, "-m", "tests.bench.noted", str(times), *words])
+    reading = meter.run([sys.executable, "-m", "tests.bench.timed_actor", str(times), *words])
     summary = json.loads(reading.stdout.splitlines()[-1])
     assert summary["items"]["failed"] == 0, "the bench's own inputs are sound"
     return Noted(reading=reading, summary=summary, steady=meter.steady(times))

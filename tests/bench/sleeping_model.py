@@ -1,6 +1,6 @@
 """A session that sleeps as long as a GPU would compute, and the job with as many of them as are wanted, on any machine.
 
-    python -m tests.bench.sleepy TIMES ACTORS SECONDS_A_FRAME score --bundle B …
+    python -m tests.bench.sleeping_model TIMES ACTORS SECONDS_A_FRAME score --bundle B …
 
 The null model answers; before it does, the actor sleeps, one call at a time, as one GPU serves them, and notes in the
 folder TIMES when it had answers. Everything else is the job as it is.
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from fsf_core.stages.infer import Infer
 from tests.bench import peers
-from tests.bench.swapped import swap
+from tests.bench.patched_stage import swap
 
 SPARE_CPUS = 4
 """Logical CPUs for decode, mask and write: more than two cores can serve."""
@@ -42,8 +42,8 @@ class SleepyInfer(Infer):
 def main() -> int:
     from fsf_core.cli import app
     from fsf_core.score import cluster, plan
-    from tests.bench import sleepy  # by its name, which workers can import
-    from tests.support.apart import as_beside_a_gpu
+    from tests.bench import sleeping_model  # by its name, which workers can import
+    from tests.support.separate_stages import with_separate_stages
 
     times, actors, seconds_a_frame, *words = sys.argv[1:]
     init = cluster.ray.init
@@ -52,8 +52,8 @@ def main() -> int:
         return init(**options | {"num_cpus": max(options["num_cpus"], int(actors) + SPARE_CPUS)})
 
     cluster.ray.init = with_room
-    plan.flow_of = as_beside_a_gpu(plan.flow_of)
-    swap(Infer, sleepy.SleepyInfer, seconds_a_frame=float(seconds_a_frame), times=times)
+    plan.plan_pipeline = with_separate_stages(plan.plan_pipeline)
+    swap(Infer, sleeping_model.SleepyInfer, seconds_a_frame=float(seconds_a_frame), times=times)
     return app.main([*words, "--actors", actors])
 
 

@@ -37,7 +37,7 @@ def finished(out: Path, source: Path, *, frames=None, item_id="clip", begin=0) -
     fingerprint = {"classes": list(NAMES), "palette": [list(c) for c in PALETTE], "bundle_sha256": "ab" * 32}
     index = index_video(source)
     wanted = [*range(index.frames)] if frames is None else [*frames]
-    with runs.open_run(str(out), fingerprint=fingerprint, details={}) as opened:
+    with runs.claim_run(str(out), fingerprint=fingerprint, details={}) as opened:
         for start in range(0, len(wanted), UNIT_FRAMES):
             chosen = wanted[start : start + UNIT_FRAMES]
             segments = -(-len(wanted) // UNIT_FRAMES)
@@ -46,12 +46,12 @@ def finished(out: Path, source: Path, *, frames=None, item_id="clip", begin=0) -
     return str(out)
 
 
-def ordered(run_uri: str, look: render.Look, *, item_id="clip") -> render.Order:
+def ordered(run_uri: str, look: render.RenderStyle, *, item_id="clip") -> render.RenderPlan:
     """What a film is made by."""
-    return render.order(run_uri, item_id, render.catalogue(run_uri, [item_id]).get(item_id, ()), look)
+    return render.plan_render(run_uri, item_id, render.locate_frames(run_uri, [item_id]).get(item_id, ()), look)
 
 
-def film_of(run_uri: str, look: render.Look, *, item_id="clip") -> tuple[Path, render.Film]:
+def film_of(run_uri: str, look: render.RenderStyle, *, item_id="clip") -> tuple[Path, render.RenderedVideo]:
     """Make a film in this process, the last piece first."""
     wanted = ordered(run_uri, look, item_id=item_id)
     for share in reversed(wanted.shares()):
@@ -60,9 +60,9 @@ def film_of(run_uri: str, look: render.Look, *, item_id="clip") -> tuple[Path, r
     return Path(run_uri) / film.path, film
 
 
-def look(**changes) -> render.Look:
+def look(**changes) -> render.RenderStyle:
     plain = {"style": "mask", "legend": False, "clear_background": False, "names": NAMES, "palette": PALETTE}
-    return render.Look(**{**plain, **changes})
+    return render.RenderStyle(**{**plain, **changes})
 
 
 def pictures(path, index=None):
