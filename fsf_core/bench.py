@@ -21,7 +21,8 @@ from fsf_core.config import BenchConfig, ScoreConfig
 from fsf_core.errors import ConfigError
 from fsf_core.manifest import open_manifest
 from fsf_core.model.bundle import Bundle, load_bundle, read_model, variant_of
-from fsf_core.model.session import Provider, Session
+from fsf_core.model.session import Session
+from fsf_core.options import ResolvedProvider
 from fsf_core.score.job import score
 
 BARE_SECONDS = 10.0
@@ -36,7 +37,7 @@ class Measured:
     """One comparison."""
 
     frames: int
-    provider: Provider
+    provider: ResolvedProvider
     sessions: int
     """How many processes hold the model, in the job and bare."""
     bare_frames_per_s: float
@@ -116,7 +117,7 @@ def steady_rate(done: list[tuple[float, int]]) -> float:
 
 
 def bare_rate(
-    bundle: Bundle, *, variant: str, provider: Provider, sessions: int, batch_frames: int, threads: int
+    bundle: Bundle, *, variant: str, provider: ResolvedProvider, sessions: int, batch_frames: int, threads: int
 ) -> float:
     """Frames/s of so many sessions at once, each in a process of its own, on inputs that lie ready."""
     context = multiprocessing.get_context("spawn")
@@ -144,7 +145,7 @@ def _wait_for(barrier: Barrier) -> None:
     _START.append(barrier)
 
 
-def _bare(model: bytes, provider: Provider, threads: int, shape: tuple[int, ...]) -> float:
+def _bare(model: bytes, provider: ResolvedProvider, threads: int, shape: tuple[int, ...]) -> float:
     """One session, beginning when all others do."""
     session = Session(model, provider=provider, threads=threads)
     batch_NCHW = np.random.default_rng(0).random(shape, np.float32)

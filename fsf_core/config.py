@@ -7,20 +7,16 @@ import datetime as dt
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Group, Parameter, Token
 
 from fsf_core.errors import ConfigError
+from fsf_core.options import Exporter, MaskSize, Precision, Provider, PyramidKind, SameBy, Style
 from fsf_core.storage import SCHEMES
 
 if TYPE_CHECKING:
     from fsf_core.media.video import Sampling
-
-Precision = Literal["fp32", "fp16", "int8"]
-Provider = Literal["auto", "cpu", "cuda", "tensorrt"]
-Pyramid = Literal["multiscale", "pooling"]
-Style = Literal["blend", "mask"]
 
 
 def _split(_: Any, tokens: Sequence[Token]) -> tuple[str, ...]:
@@ -108,13 +104,13 @@ class ExportConfig:
     """One colour a class, rrggbb, separated by commas. Without it: the PASCAL VOC colours."""
     profile: str = "fastsegformer"
     """Preprocessing: fastsegformer (the deployed tools) or fastsegformer-train (letterbox of the training code)."""
-    pyramid: Pyramid = "multiscale"
+    pyramid: PyramidKind = "multiscale"
     """Context module of a named network."""
     cnn_branch: bool = True
     """Whether a named network has its image-reconstruction branch."""
     opset: int | None = None
     """ONNX opset; checked in what was written. Without it: 20 for dynamo, 17 for torchscript."""
-    exporter: Literal["dynamo", "torchscript"] = "dynamo"
+    exporter: Exporter = "dynamo"
     """Which of torch's exporters writes the graph."""
     input_name: str = "input"
     """Name of the graph's input."""
@@ -152,7 +148,7 @@ class ScoreConfig:
     """One colour a class, rrggbb, separated by commas. Without it: the bundle's, or the PASCAL VOC colours."""
     profile: Annotated[str, Parameter(group=_MODEL)] = "fastsegformer"
     """Preprocessing of --checkpoint, as in `fsf export`."""
-    pyramid: Annotated[Pyramid, Parameter(group=_MODEL)] = "multiscale"
+    pyramid: Annotated[PyramidKind, Parameter(group=_MODEL)] = "multiscale"
     """Context module of --net."""
     cnn_branch: Annotated[bool, Parameter(group=_MODEL)] = True
     """Whether --net has its image-reconstruction branch."""
@@ -173,7 +169,7 @@ class ScoreConfig:
 
     provider: Provider = "auto"
     """Where the model runs. Anything but auto is a promise: if it cannot be kept the job stops before it begins."""
-    mask_size: Literal["original", "model"] = "original"
+    mask_size: MaskSize = "original"
     """Masks at the size of the picture, or on the network's grid."""
     overlays: bool = False
     """Write a JPEG of every frame with the classes drawn over it, under overlays/ in the run."""
@@ -184,7 +180,7 @@ class ScoreConfig:
     reuse: str | None = None
     """An earlier run: items whose source has not changed since, scored by the same bundle and options, are carried
     forward from it and cost no model call."""
-    reuse_by: Literal["sha256", "version"] = "sha256"
+    reuse_by: SameBy = "sha256"
     """How a source is known to be unchanged: sha256 reads it whole; version asks for size and time, or the etag."""
     delta: str | None = None
     """Put the rows of the finished run into the Delta tables masks, class_stats and failures below this folder, each in

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from fsf_core.errors import CheckpointError, ConfigError
 from fsf_core.export.nets.fastsegformer import VARIANTS, FastSegFormer
-from fsf_core.export.nets.pyramid import PyramidKind
+from fsf_core.options import PyramidKind
 
 INIT_SEED = 0
 """What torch's CPU generator is set to while a network is built."""

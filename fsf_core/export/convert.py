@@ -17,8 +17,8 @@ from torch import nn
 
 from fsf_core.errors import ConfigError
 from fsf_core.export.graph import BATCH, checked, first_line, opset_of, state_shapes
-from fsf_core.export.request import Exporter
 from fsf_core.model.preprocess import Profile
+from fsf_core.options import Exporter
 
 
 def to_onnx(

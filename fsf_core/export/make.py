@@ -26,9 +26,10 @@ from fsf_core.export.precision_parity import judge
 from fsf_core.export.precisions import to_fp16, to_int8
 from fsf_core.export.request import Request
 from fsf_core.export.verify import Reference, verify
-from fsf_core.model.bundle import FUSED, PLAIN, Origin, Precision, Signature, variant_of
+from fsf_core.model.bundle import FUSED, PLAIN, Origin, Signature, variant_of
 from fsf_core.model.preprocess import PROFILES, Profile, fit, normalise
 from fsf_core.model.session import Session
+from fsf_core.options import Precision
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

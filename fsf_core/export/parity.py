@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from fsf_core.errors import ParityError
-from fsf_core.model.bundle import SmallPrecision
+from fsf_core.options import SmallPrecision
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -11,19 +11,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import fsf_core
 from fsf_core.errors import ConfigError
-from fsf_core.model.bundle import SmallPrecision
 from fsf_core.model.preprocess import PROFILES
 from fsf_core.model.session import runtime_version
+from fsf_core.options import Exporter, PyramidKind, SmallPrecision
 
 RECIPE_VERSION = 1
 """Version of the way from a request to a bundle. Raise it by one with every change after which the same request gives
 other model files or another proof; bundles of older recipes are then exported again. A test compares the files."""
-
-Exporter = Literal["dynamo", "torchscript"]
 
 OPSETS: Mapping[Exporter, int] = {"dynamo": 20, "torchscript": 17}
 """What each exporter writes well: dynamo below 20 takes Gelu apart (slower), 17 is torchscript's most widely read."""
@@ -45,7 +43,7 @@ class Request:
     """Path or URI of a model that exists already, instead of net and checkpoint."""
     profile: str = "fastsegformer"
     """Name of the preprocessing."""
-    pyramid: Literal["multiscale", "pooling"] = "multiscale"
+    pyramid: PyramidKind = "multiscale"
     """Context module of a named network."""
     cnn_branch: bool = True
     """Whether a named network has its image branch."""

@@ -13,11 +13,12 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any
 
 from fsf_core import storage
 from fsf_core.errors import BundleError, FetchError, OutputError
 from fsf_core.model.preprocess import Profile
+from fsf_core.options import Precision
 
 FORMAT_VERSION = 1
 """Version of bundle.json. A reader refuses what it does not know."""
@@ -26,9 +27,6 @@ DOCUMENT = "bundle.json"
 PARITY = "parity.json"
 PLAIN = "plain"
 FUSED = "fused"
-
-Precision = Literal["fp32", "fp16", "int8"]
-SmallPrecision = Literal["fp16", "int8"]
 
 # A file of a bundle lies in the bundle: no separators, no drive letters, no leading dot.
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")

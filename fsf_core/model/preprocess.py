@@ -8,15 +8,14 @@ Knows the preprocessing profiles and the resize. Knows no files, no models, no m
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-Mode = Literal["stretch", "letterbox"]
-Interpolation = Literal["linear", "pil-bicubic", "pil-bilinear"]
+from fsf_core.options import ChannelOrder, FitMode, Interpolation
 
 _PIL_FILTERS = {"pil-bicubic": Image.Resampling.BICUBIC, "pil-bilinear": Image.Resampling.BILINEAR}
 
@@ -30,13 +29,13 @@ class Profile:
     """Rows of the network's input."""
     width_px: int
     """Columns of the network's input."""
-    mode: Mode
+    mode: FitMode
     """stretch ignores the aspect ratio; letterbox keeps it and pads."""
     interpolation: Interpolation
     """linear is OpenCV's INTER_LINEAR on uint8; the pil ones are Pillow's, which antialias."""
     honour_exif: bool
     """Whether the EXIF orientation is applied before anything else."""
-    channel_order: Literal["rgb", "bgr"] = "rgb"
+    channel_order: ChannelOrder = "rgb"
     scale: float = 255.0
     """Pixel values are divided by this, then mean and std are applied."""
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -22,11 +22,9 @@ from numpy.typing import NDArray
 
 from fsf_core import storage
 from fsf_core.errors import BundleError, FetchError, ProviderError
+from fsf_core.options import Provider, ResolvedProvider
 
-Asked = Literal["cpu", "cuda", "tensorrt", "auto"]
-Provider = Literal["cpu", "cuda", "tensorrt"]
-
-_NAMES: dict[Provider, str] = {
+_NAMES: dict[ResolvedProvider, str] = {
     "cpu": "CPUExecutionProvider",
     "cuda": "CUDAExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
@@ -60,7 +58,7 @@ class Session:
         self,
         model: str | Path | bytes,
         *,
-        provider: Asked = "cpu",
+        provider: Provider = "cpu",
         threads: int = 1,
         device_id: int = 0,
         gpu_mem_limit_bytes: int | None = None,
@@ -218,7 +216,7 @@ def _model_bytes(model: str | Path | bytes) -> bytes:
         raise BundleError(f"the model cannot be read: {reason}; expected an ONNX file, check the path") from error
 
 
-def _take_best(data: bytes, threads: int, gpu: dict[str, Any]) -> tuple[Provider, Any, str]:
+def _take_best(data: bytes, threads: int, gpu: dict[str, Any]) -> tuple[ResolvedProvider, Any, str]:
     """CUDA if it works, else the CPU. TensorRT only on request: it spends minutes on building an engine."""
     count, reason = cuda_devices()
     if count:
@@ -229,7 +227,7 @@ def _take_best(data: bytes, threads: int, gpu: dict[str, Any]) -> tuple[Provider
     return "cpu", _open(data, "cpu", threads, gpu), f"auto took cpu: {reason}"
 
 
-def _open(data: bytes, provider: Provider, threads: int, gpu: dict[str, Any]) -> Any:
+def _open(data: bytes, provider: ResolvedProvider, threads: int, gpu: dict[str, Any]) -> Any:
     """Create the session and hold onnxruntime to the provider."""
     if provider == "cpu":
         return _create(data, _options(threads), [_NAMES["cpu"]])
@@ -271,7 +269,7 @@ def _options(threads: int) -> Any:
     return options
 
 
-def _gpu_providers(provider: Provider, gpu: dict[str, Any]) -> list[Any]:
+def _gpu_providers(provider: ResolvedProvider, gpu: dict[str, Any]) -> list[Any]:
     cuda = {
         "device_id": str(gpu["device_id"]),
         "use_tf32": "0",  # TF32 keeps 10 bits of mantissa: not the model that was proved
@@ -301,7 +299,7 @@ def _create(data: bytes, options: Any, providers: list[Any]) -> Any:
         ) from error
 
 
-def _require(session: Any, provider: Provider, said: str) -> None:
+def _require(session: Any, provider: ResolvedProvider, said: str) -> None:
     """Refuse a session that runs elsewhere than promised."""
     found = session.get_providers()
     if found[0] != _NAMES[provider]:

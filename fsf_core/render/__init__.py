@@ -4,7 +4,7 @@
 Knows no Ray and no model: the pieces may be made anywhere.
 """
 
-from fsf_core.render.draw import RenderStyle, Style
+from fsf_core.render.draw import RenderStyle
 from fsf_core.render.pieces import assemble, encode_pieces
 from fsf_core.render.plan import Piece, RenderPlan, ScoredSpan, locate_frames, plan_render, video_item_ids
 from fsf_core.render.receipts import RenderedVideo, manifest_entries, rendered_videos
@@ -16,7 +16,6 @@ __all__ = [
     "RenderStyle",
     "RenderedVideo",
     "ScoredSpan",
-    "Style",
     "assemble",
     "encode_pieces",
     "locate_frames",

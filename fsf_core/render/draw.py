@@ -4,15 +4,13 @@
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from fsf_core import masks
-
-Style = Literal["blend", "mask"]
+from fsf_core.options import Style
 
 _LINES_ON_SCREEN = 28
 """How many lines of the legend's height a picture has."""

@@ -20,8 +20,8 @@ from fsf_core.config import Colours, ScoreConfig, parse_colours, parse_shard
 from fsf_core.errors import BundleError, ClusterError, ConfigError, ProviderError
 from fsf_core.manifest import Manifest, Selection
 from fsf_core.media import images, video
-from fsf_core.model import session
 from fsf_core.model.bundle import Bundle, variant_of
+from fsf_core.options import Provider, ResolvedProvider
 from fsf_core.score.spec import GPU_PROVIDERS, PipelineSpec, cpus_of_other_stages
 from fsf_core.stages.decode_row import TASK_SEGMENTS, DecodeSettings
 from fsf_core.stages.infer import MAX_OUTPUT_BYTES, probe
@@ -145,7 +145,7 @@ def require_precision(config: ScoreConfig, bundle: Bundle) -> None:
         )
 
 
-def _provider(config: ScoreConfig, bundle: Bundle) -> session.Provider:
+def _provider(config: ScoreConfig, bundle: Bundle) -> ResolvedProvider:
     """Load the model once where an actor would, so that a promise that cannot be kept ends the job before it begins."""
     wants_gpu = config.provider in GPU_PROVIDERS
     has_gpu = resources()["GPU"] >= 1
@@ -159,7 +159,7 @@ def _provider(config: ScoreConfig, bundle: Bundle) -> session.Provider:
     if with_gpu or joins_cluster(config.ray_address):
         remote: Any = ray.remote(num_cpus=1, num_gpus=int(with_gpu), max_retries=0)(_probe)
         with unwrap_worker_errors():
-            found: tuple[session.Provider, str] = ray.get(remote.remote(*asked))
+            found: tuple[ResolvedProvider, str] = ray.get(remote.remote(*asked))
     else:
         found = _probe(*asked)  # here is where the actors will be
     provider, note = found
@@ -168,11 +168,11 @@ def _provider(config: ScoreConfig, bundle: Bundle) -> session.Provider:
     return provider
 
 
-def _probe(uri: str, sha256: str, variant: str, provider: session.Asked) -> tuple[session.Provider, str]:
+def _probe(uri: str, sha256: str, variant: str, provider: Provider) -> tuple[ResolvedProvider, str]:
     return probe(uri, sha256, variant=variant, provider=provider)
 
 
-def _actor_count(config: ScoreConfig, provider: session.Provider) -> int:
+def _actor_count(config: ScoreConfig, provider: ResolvedProvider) -> int:
     """How many actors fit beside the other stages; a pool that left those no CPU would wait for itself for ever.
 
     Raises:

@@ -13,6 +13,7 @@ import ray
 from fsf_core import render, runs
 from fsf_core.errors import FSFError
 from fsf_core.manifest import Manifest, unredacted_uris
+from fsf_core.options import Style
 from fsf_core.runs import video_stats
 from fsf_core.stages.isolated_decode import watchdog
 
@@ -41,7 +42,7 @@ def render_run(
     run_uri: str,
     item: str | None,
     *,
-    style: render.Style,
+    style: Style,
     legend: bool,
     clear: bool,
     address: str | None,

@@ -7,8 +7,8 @@ take the same cores nothing waits, and one actor does everything from bytes to c
 from dataclasses import dataclass
 from typing import Any
 
-from fsf_core.model import session
 from fsf_core.model.bundle import Bundle
+from fsf_core.options import ResolvedProvider
 from fsf_core.stages.decode_row import DecodeSettings
 from fsf_core.stages.isolated_decode import ChildLimits
 from fsf_core.stages.mask import MaskSettings
@@ -35,7 +35,7 @@ class PipelineSpec:
     bundle: Bundle
     variant: str
     """Which form of the model, by its name in the bundle."""
-    provider: session.Provider
+    provider: ResolvedProvider
     actors: int
     separate_stages: bool
     """Whether decode, mask and write are tasks beside the actors; else the actors do all."""
@@ -69,6 +69,6 @@ class PipelineSpec:
         return BLOCK_ITEMS if self.separate_stages else max(BLOCK_ITEMS, min(BLOCK_ITEMS_WHOLE, self.part_units))
 
 
-def cpus_of_other_stages(provider: session.Provider) -> float:
+def cpus_of_other_stages(provider: ResolvedProvider) -> float:
     """Logical CPUs that the tasks of the other stages take, one of each."""
     return DECODE_CPUS + MASK_CPUS + WRITE_CPUS if provider in GPU_PROVIDERS else 0.0

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from fsf_core.errors import BundleError
 from fsf_core.model import preprocess
 from fsf_core.model.bundle import Bundle, load_bundle, read_model
-from fsf_core.model.session import Asked, Provider, Session
+from fsf_core.model.session import Session
+from fsf_core.options import Provider, ResolvedProvider
 from fsf_core.stages import units
 
 # N frames, C channels, K classes, H×W pixels
@@ -26,7 +27,7 @@ MAX_OUTPUT_BYTES = 256 << 20
 """Most bytes of answers that leave together."""
 
 
-def probe(bundle_uri: str, bundle_sha256: str, *, variant: str, provider: Asked) -> tuple[Provider, str]:
+def probe(bundle_uri: str, bundle_sha256: str, *, variant: str, provider: Provider) -> tuple[ResolvedProvider, str]:
     """Load the model as an actor would, and let it go.
 
     Returns:
@@ -49,7 +50,7 @@ class Infer:
         bundle_uri: str,
         bundle_sha256: str,
         variant: str,
-        provider: Asked,
+        provider: Provider,
         threads: int,
         batch_frames: int,
         engine_cache: str | None = None,

@@ -7,7 +7,7 @@ Softmax, then the resize, then the argmax: the order is the model's contract. Kn
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,10 +18,10 @@ from fsf_core import masks
 from fsf_core.errors import ItemError
 from fsf_core.media import images
 from fsf_core.model import preprocess
+from fsf_core.options import MaskSize
 from fsf_core.stages import units
 from fsf_core.stages.units import Failure
 
-MaskSize = Literal["original", "model"]
 STATISTICS = ("pixels", "components", "largest_component_px", "mean_probability")
 
 

@@ -6,7 +6,7 @@ Knows the rows of a run and how a source is told to be the same. Decodes nothing
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,10 +14,9 @@ import pyarrow.compute as pc
 from fsf_core import runs, storage
 from fsf_core.errors import FetchError, ItemError, OutputError
 from fsf_core.manifest import members
+from fsf_core.options import SameBy
 from fsf_core.schema import MASKS, TABLES, conform, with_columns
 from fsf_core.stages.write import WriteSettings, Written
-
-SameBy = Literal["sha256", "version"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,8 @@ from fsf_core.errors import ConfigError
 from fsf_core.export.nets.blocks import FourStages, conv_bn, conv_bn_relu, separable_conv
 from fsf_core.export.nets.efficientformer import IMAGE_PX, efficientformer_v2_s0
 from fsf_core.export.nets.poolformer import poolformer
-from fsf_core.export.nets.pyramid import GlobalFeature, PyramidKind
+from fsf_core.export.nets.pyramid import GlobalFeature
+from fsf_core.options import PyramidKind
 
 _COARSEST = 32  # the backbone's last grid is this many times coarser than the image
 _BRANCH_PX = 112  # the image branch works on this grid, whatever the image's size: the output is always 224×224

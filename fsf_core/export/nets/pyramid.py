@@ -6,15 +6,12 @@ PyramidPooling). The bottleneck is MobileNetV2's (arXiv 1801.04381), the pooling
 
 # N images, C channels, H×W pixels
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from fsf_core.export.nets.blocks import conv_bn_relu
-
-PyramidKind = Literal["multiscale", "pooling"]
+from fsf_core.options import PyramidKind
 
 
 class GlobalFeature(nn.Module):

@@ -1,0 +1,32 @@
+"""Every choice that an option or a record offers, named once. Knows no parser, no job and no library."""
+
+from typing import Literal
+
+Precision = Literal["fp32", "fp16", "int8"]
+"""Arithmetic of the model that scores."""
+SmallPrecision = Literal["fp16", "int8"]
+"""Precisions that a bundle may hold beside float32."""
+
+Provider = Literal["auto", "cpu", "cuda", "tensorrt"]
+"""Execution provider that is asked for; auto takes the fastest that works."""
+ResolvedProvider = Literal["cpu", "cuda", "tensorrt"]
+"""Execution provider that runs."""
+
+Exporter = Literal["dynamo", "torchscript"]
+"""Which of torch's exporters writes the graph."""
+PyramidKind = Literal["multiscale", "pooling"]
+"""Context module of FastSegFormer."""
+
+FitMode = Literal["stretch", "letterbox"]
+"""How an image becomes the size of the network's input: stretched, or scaled evenly and padded."""
+Interpolation = Literal["linear", "pil-bicubic", "pil-bilinear"]
+"""How an image is resized to the network's input: by OpenCV, or as Pillow does it."""
+ChannelOrder = Literal["rgb", "bgr"]
+"""Order of the channels in the network's input."""
+
+MaskSize = Literal["original", "model"]
+"""Size of masks: the image's, or the network's output grid."""
+SameBy = Literal["sha256", "version"]
+"""How a source is known to be unchanged: by its content, or by what the store says of it."""
+Style = Literal["blend", "mask"]
+"""How a frame is drawn: the class colours blended over the image, or alone."""
