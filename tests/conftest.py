@@ -1,4 +1,7 @@
-"""What several tests need: a proved bundle of a tiny network, pictures, a run made from them."""
+"""Fixtures shared by several tests: a verified bundle of a tiny network, a Ray cluster, real photographs.
+
+With CI=true a skipped test is a failed one, unless a GPU is the reason: what CI promises to run, runs.
+"""
 
 import os
 from collections.abc import Iterator
@@ -9,6 +12,8 @@ import pytest
 from fsf_core.model.bundle import Bundle
 
 CLASSES = ("background", "sunburn", "ulcer", "wind_scarring")
+GPU_REASONS = ("no GPU", "this machine has a GPU")
+"""A skip whose reason starts with one of these is allowed in CI."""
 
 
 def pytest_report_header() -> list[str]:
@@ -18,8 +23,18 @@ def pytest_report_header() -> list[str]:
     return [f"ray {ray.__version__}, onnxruntime {onnxruntime.__version__}"]
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect, rather than skip, the tests that need photographs which are not on this machine."""
+    if "FSF_PHOTOS" in os.environ:
+        return
+    needing = [item for item in items if item.get_closest_marker("photos")]
+    if needing:
+        config.hook.pytest_deselected(items=needing)
+        items[:] = [item for item in items if item not in needing]
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """GPU tests skip without a GPU, and fail where one was promised."""
+    """Skip GPU tests without a GPU, or fail them where FSF_REQUIRE_CUDA=1 promises one."""
     if item.get_closest_marker("gpu") is None:
         return
     from fsf_core.model.session import cuda_devices
@@ -31,9 +46,20 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip(f"no GPU: {why}")
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Turn a skip into a failure in CI."""
+    report: pytest.TestReport = yield  # type: ignore[misc] # pluggy sends the result of the hook
+    if os.environ.get("CI") == "true" and report.skipped and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2].removeprefix("Skipped: ") if isinstance(report.longrepr, tuple) else ""
+        if not reason.startswith(GPU_REASONS):
+            report.outcome, report.longrepr = "failed", f"{item.nodeid} was skipped in CI: {reason}"
+    return report  # type: ignore[return-value] # as above
+
+
 @pytest.fixture(scope="session")
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """A bundle of tests/tiny_net.py: 4 classes on a 224×224 grid, exported and proved in seconds."""
+    """A bundle of tests/support/tiny_net.py: 4 classes on a 224×224 grid, exported and verified in seconds."""
     from fsf_core.export.job import export
     from fsf_core.export.request import Request
     from fsf_core.masks import voc_palette
@@ -53,12 +79,3 @@ def ray_here() -> Iterator[None]:
     start_local_cluster()
     yield
     ray.shutdown()
-
-
-@pytest.fixture(scope="session")
-def photos() -> Path:
-    """Real photographs, which the project may not carry: FSF_PHOTOS names their folder."""
-    folder = os.environ.get("FSF_PHOTOS")
-    if not folder:
-        pytest.skip("FSF_PHOTOS is not set")
-    return Path(folder)

@@ -125,7 +125,7 @@ def test_features_on_the_way_are_those_of_the_authors_code(network, golden):
     np.testing.assert_allclose(np.array(stats), golden["rings_stats"], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.skipif("FSF_PHOTOS" not in os.environ, reason="FSF_PHOTOS names no folder with the authors' photos")
+@pytest.mark.photos
 def test_a_photograph_gives_the_authors_mask(network, letter, golden):
     image_HWC = cv2.imdecode(np.fromfile(Path(os.environ["FSF_PHOTOS"]) / "img236.jpg", np.uint8), cv2.IMREAD_COLOR)
     logits_KHW = logits_of(network, fit(image_HWC, PROFILES["fastsegformer"]))

@@ -7,7 +7,7 @@ from fsf_core.model import session
 from fsf_core.model.session import Session, cuda_devices
 from tests.support.tiny_onnx import tiny_onnx
 
-without_gpu = pytest.mark.skipif(cuda_devices()[0] > 0, reason="this machine can keep the promise")
+without_gpu = pytest.mark.skipif(cuda_devices()[0] > 0, reason="this machine has a GPU")
 
 
 @pytest.fixture(scope="module")
