@@ -5,7 +5,6 @@ With CI=true a skipped test is a failed one, unless a GPU is the reason: what CI
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 

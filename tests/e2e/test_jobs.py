@@ -162,7 +162,7 @@ def test_an_interrupted_run_is_resumed_by_the_same_command(
         stderr=subprocess.PIPE,
         text=True,
     ) as job:
-        wait_for(lambda: len(list((tmp_path / "run" / "receipts").glob("*.arrow"))) >= 3, seconds=120)
+        wait_for(lambda: len(list((tmp_path / "run" / "receipts").glob("*.arrow"))) >= 3, timeout_s=120)
         job.send_signal(number)
         _, said = job.communicate(timeout=60)
 
@@ -227,7 +227,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         before = os.environ.get("RAY_AUTH_MODE")
         os.environ["RAY_AUTH_MODE"] = "disabled"
         try:
-            wait_for(lambda: _answers("http://127.0.0.1:28265"), seconds=90)
+            wait_for(lambda: _answers("http://127.0.0.1:28265"), timeout_s=90)
             yield "http://127.0.0.1:28265"
         finally:
             family = psutil.Process(daemon.pid).children(recursive=True)
@@ -250,7 +250,7 @@ def _submit(address: str, *words: str) -> tuple[JobStatus, int | None, str]:
     """Submit, wait, and give status, exit code and output."""
     client = JobSubmissionClient(address)
     job = _submitted(client, *words)
-    wait_for(lambda: client.get_job_status(job).is_terminal(), seconds=240)
+    wait_for(lambda: client.get_job_status(job).is_terminal(), timeout_s=240)
     return client.get_job_status(job), client.get_job_info(job).driver_exit_code, client.get_job_logs(job)
 
 
@@ -284,9 +284,9 @@ def test_a_stopped_job_leaves_a_run_that_the_same_command_ends(head: str, tiny_b
     words = [*_long_job(tiny_bundle, tmp_path), "--actors", "1"]
     client = JobSubmissionClient(head)
     job = _submitted(client, *words)
-    wait_for(lambda: len(list((tmp_path / "run" / "receipts").glob("*.arrow"))) >= 3, seconds=120)
+    wait_for(lambda: len(list((tmp_path / "run" / "receipts").glob("*.arrow"))) >= 3, timeout_s=120)
     client.stop_job(job)
-    wait_for(lambda: client.get_job_status(job).is_terminal(), seconds=60)
+    wait_for(lambda: client.get_job_status(job).is_terminal(), timeout_s=60)
     kept = sum(receipt.units.num_rows for receipt in runs.receipts(str(tmp_path / "run")))
 
     assert client.get_job_status(job) == JobStatus.STOPPED

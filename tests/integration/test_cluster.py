@@ -82,12 +82,12 @@ def test_the_agent_of_ours_writes_what_a_node_waits_for_and_ends_with_it(tmp_pat
         assert node.stdout
         agent = psutil.Process(int(node.stdout.readline()))
         files = [tmp_path / f"{port}_f00d" for port in dashboard_agent_stub.PORTS]
-        wait_for(lambda: all(file.exists() for file in files), seconds=30)
+        wait_for(lambda: all(file.exists() for file in files), timeout_s=30)
 
         assert {file.read_text() for file in files} == {"-1"}
         assert agent.is_running()
         node.kill()
-    wait_for(lambda: not agent.is_running() or agent.status() == psutil.STATUS_ZOMBIE, seconds=30)
+    wait_for(lambda: not agent.is_running() or agent.status() == psutil.STATUS_ZOMBIE, timeout_s=30)
 
 
 def test_ray_datas_loop_wakes_as_soon_as_one_task_is_ready_and_rarely_while_none_is() -> None:
