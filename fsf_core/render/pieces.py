@@ -24,7 +24,7 @@ from fsf_core.keys import file_stem
 from fsf_core.manifest import members
 from fsf_core.media import video
 from fsf_core.render.draw import paint
-from fsf_core.render.plan import Piece, RenderPlan, source_of
+from fsf_core.render.plan import Piece, RenderPlan
 from fsf_core.render.receipts import FOLDER, RenderedVideo, receipt_to_json, receipt_uri
 
 STALL_S = 60.0
@@ -49,7 +49,9 @@ def encode_pieces(wanted: RenderPlan, pieces: Sequence[Piece], *, tick: Callable
     first, stop = missing[0].frames[0], missing[-1].frames[-1] + 1
     span = video.FrameRange(number=0, total=1, first_frame=first, last_frame=stop)
     with members.open_item(wanted.uri) as file:
-        frames = _until_broken(video.decode_frames(source_of(file, wanted.uri), index, span, stall_s=STALL_S))
+        frames = _until_broken(
+            video.decode_frames(storage.path_or_file(wanted.uri, file), index, span, stall_s=STALL_S)
+        )
         for piece in missing:
             storage.write_bytes(wanted.piece_uri(piece.number), _encoded(wanted, piece, index, frames, tick))
 
@@ -105,7 +107,7 @@ def assemble(wanted: RenderPlan) -> RenderedVideo:
     stem = file_stem(wanted.item_id)
     with tempfile.TemporaryDirectory(prefix="fsf-film-") as folder, members.open_item(wanted.uri) as file:
         made = Path(folder) / "film.mp4"
-        source = source_of(file, wanted.uri)
+        source = storage.path_or_file(wanted.uri, file)
         joined = video.concatenate(openers, times, source, made, end=end, zero_s=index.time_s(frames[0]))
         with made.open("rb") as finished:
             sha256 = hashlib.file_digest(finished, "sha256").hexdigest()

@@ -6,7 +6,6 @@ import pickle
 import zlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -127,7 +126,7 @@ def plan_render(
             "address with --manifest"
         )
     with members.open_item(uri) as file:
-        index = video.index_video(source_of(file, uri))
+        index = video.index_video(storage.path_or_file(uri, file))
     if scored[-1] >= index.frames:
         raise DecodeError(f"{storage.redact(uri)} has {index.frames} frames, scored was {scored[-1]}; was it replaced?")
     pieces: list[Piece] = []
@@ -153,8 +152,3 @@ def digest(run_id: str, item_id: str, units: Sequence[ScoredSpan], look: RenderS
     held = [(unit.first, unit.last, unit.frames) for unit in units]
     facts = [LAYOUT, run_id, item_id, held, look_to_json(look)]
     return hashlib.blake2b(json.dumps(facts).encode(), digest_size=16).hexdigest()
-
-
-def source_of(file: Any, uri: str) -> video.Source:
-    """Return what FFmpeg opens: it reads a local file faster by itself."""
-    return str(storage.local_path(uri)) if storage.is_local(uri) else file

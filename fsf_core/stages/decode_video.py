@@ -58,7 +58,7 @@ def plan_row(row: Mapping[str, Any], settings: DecodeSettings) -> Plan | None:
     with storage.open_binary(row["uri"]) as file:
         if not is_video(file.read(HEAD_BYTES), row["kind"]):
             return None
-        likely = video.likely_frames(_source(file, row["uri"]))
+        likely = video.likely_frames(storage.path_or_file(row["uri"], file))
         if likely is not None and likely < settings.task_segments * settings.segment_frames:
             return None
         plan = _plan(file, row["uri"], settings)
@@ -67,7 +67,7 @@ def plan_row(row: Mapping[str, Any], settings: DecodeSettings) -> Plan | None:
 
 def _plan(file: BinaryIO, uri: str, settings: DecodeSettings) -> Plan:
     index = video.index_video(
-        _source(file, uri), max_frame_px=settings.limits.max_pixels, max_frames=settings.max_frames
+        storage.path_or_file(uri, file), max_frame_px=settings.limits.max_pixels, max_frames=settings.max_frames
     )
     wanted = video.select_frames(index, settings.sampling)
     tasks: tuple[range, ...] = (range(1),)  # where no frame is wanted somebody has to say so
@@ -80,11 +80,6 @@ def _plan(file: BinaryIO, uri: str, settings: DecodeSettings) -> Plan:
             dense=not settings.sampling.keyframes_only,
         )
     return Plan(index=index, item_sha256=_sha256(uri), tasks=tasks)
-
-
-def _source(file: BinaryIO, uri: str) -> video.Source:
-    """What FFmpeg opens: it reads a local file faster by itself."""
-    return str(storage.local_path(uri)) if storage.is_local(uri) else file
 
 
 def decode_video(
@@ -100,7 +95,7 @@ def decode_video(
     whole = replace(blank, segments=plan.segments, item_sha256=plan.item_sha256)
     for task in plan.tasks:
         if (share is None or task == share) and not done.issuperset(task):
-            yield from _decode_task(_source(file, blank.uri), whole, plan, task, done, settings)
+            yield from _decode_task(storage.path_or_file(blank.uri, file), whole, plan, task, done, settings)
 
 
 def _decode_task(

@@ -7,7 +7,7 @@ what passes by itself, throttling above all, was tried again before.
 from fsf_core.storage.filesystems import CONNECT_TIMEOUT_S, READ_TIMEOUT_S, S3_ATTEMPTS
 from fsf_core.storage.listing import Entry, exists, fixed_folder, glob, is_folder, list_files, list_names, require_known
 from fsf_core.storage.prefetching import PREFETCH_BYTES, PREFETCH_FILES, open_prefetched, read_prefetched
-from fsf_core.storage.reading import BLOCK_BYTES, Opening, etag_or_mtime, open_binary, read_bytes
+from fsf_core.storage.reading import BLOCK_BYTES, Opening, etag_or_mtime, open_binary, path_or_file, read_bytes
 from fsf_core.storage.retry import Given
 from fsf_core.storage.uris import (
     HIDDEN,
@@ -59,6 +59,7 @@ __all__ = [
     "open_binary",
     "open_prefetched",
     "parent",
+    "path_or_file",
     "read_bytes",
     "read_prefetched",
     "redact",

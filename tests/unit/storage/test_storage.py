@@ -308,6 +308,18 @@ def test_a_file_in_a_store_can_be_sought_and_read_in_pieces(bucket):
         assert file.tell() == 259
 
 
+def test_a_library_gets_the_path_of_a_local_file_and_the_open_file_otherwise(tmp_path, bucket):
+    storage.write_bytes(str(tmp_path / "a#b.mp4"), b"0123")
+    storage.write_bytes(storage.join(bucket, "a.mp4"), b"0123")
+
+    for uri in (str(tmp_path / "a#b.mp4"), f"file://{tmp_path}/a#b.mp4"):
+        with storage.open_binary(uri) as file:
+            assert storage.path_or_file(uri, file) == str(tmp_path / "a#b.mp4")
+    for uri in (storage.join(bucket, "a.mp4"), storage.byte_range(str(tmp_path / "a#b.mp4"), 1, 2)):
+        with storage.open_binary(uri) as file:
+            assert storage.path_or_file(uri, file) is file
+
+
 class Site(http.server.BaseHTTPRequestHandler):
     """A web server with the manners of real ones; the name of the file says which."""
 
