@@ -71,10 +71,7 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 @pytest.fixture(scope="module")
 def ray_here() -> Iterator[None]:
     """One cluster for all jobs that a module runs in this process: its workers are warm from the second job on."""
-    from fsf_core.score.cluster import start_local_cluster  # isort: split
+    from fsf_core.score.cluster import local_cluster
 
-    import ray
-
-    start_local_cluster()
-    yield
-    ray.shutdown()
+    with local_cluster():
+        yield

@@ -7,7 +7,6 @@ Writes RUN/videos/<name>.mp4 and its receipt. Started again it makes what is mis
 Exit codes: 0 done · 2 no finished run is there · 3 a film could not be made · 130/143 interrupted, resumable.
 """
 
-import os
 import sys
 
 from fsf_core.config import RenderConfig
@@ -15,8 +14,6 @@ from fsf_core.config import RenderConfig
 
 def run(run_folder: str, item: str | None, config: RenderConfig) -> int:
     """Render and report; returns the exit code."""
-    if config.ray_address:  # before Ray is imported, which reads the environment then
-        os.environ["RAY_ADDRESS"] = config.ray_address
     from fsf_core import storage
     from fsf_core.cli.app import EXIT_GATE, print_json
     from fsf_core.manifest import open_manifest

@@ -1,6 +1,5 @@
 """`fsf score`: run the job, print what it found, and end with the exit code that the gates decide."""
 
-import os
 import sys
 
 from fsf_core.config import ScoreConfig
@@ -8,8 +7,6 @@ from fsf_core.config import ScoreConfig
 
 def run(config: ScoreConfig) -> int:
     """Score and report; returns the exit code."""
-    if config.ray_address:  # before Ray is imported, which reads the environment then
-        os.environ["RAY_ADDRESS"] = config.ray_address
     from fsf_core.cli.app import EXIT_GATE, print_json
     from fsf_core.score.job import score
 

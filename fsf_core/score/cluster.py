@@ -1,13 +1,9 @@
-"""Joining a Ray cluster or starting one on this machine, and leaving it in order.
-
-Ray reads parts of its environment when it is imported, so this module sets them first: import it before ray.
-"""
+"""Joining a Ray cluster or starting one on this machine, and leaving it in order."""
 
 import contextlib
 import importlib
 import logging
 import os
-import secrets
 import signal
 import sys
 import threading
@@ -15,32 +11,26 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing leaves the machine unasked
-if "RAY_ADDRESS" not in os.environ and "RAY_AUTH_MODE" not in os.environ and "ray" not in sys.modules:
-    # A cluster of this process's own: a token that nobody else knows keeps it so.
-    os.environ["RAY_AUTH_MODE"] = "token"
-    os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-
 import ray
 
 from fsf_core.errors import ClusterError, FSFError
+from fsf_core.score.local_ray.authentication import private_token
 from fsf_core.score.local_ray.patches import patched_node
 
-# On a cluster of its own: Ray ends a worker that idles for a second as soon as there are more workers than CPUs, actors
-# counted, and starts another for the next task. Each start imports Ray Data and pandas: 1,000 pictures through a null
-# model took 108 s of CPU so, and 72 s with workers that stay (2 cores under load, 2026-11-24). To raise the number
-# instead (num_workers_soft_limit) would let it start workers for as many tasks as wait: 21 for 40 tasks on 4 CPUs.
-_KEEP_WORKERS = {"RAY_idle_worker_killing_time_threshold_ms": "3600000"}
+KEEP_WORKERS = {"idle_worker_killing_time_threshold_ms": 3_600_000}
+"""For a local cluster: by default Ray ends a worker that has been idle for a second as soon as there are more workers
+than CPUs, actors counted, and starts another one for the next task. Each start imports Ray Data and pandas: 1,000
+images through a null model took 108 s of CPU that way, and 72 s with workers that stay (2 busy cores, 2026-11-24).
+Raising num_workers_soft_limit instead would start a worker for every waiting task: 21 for 40 tasks on 4 CPUs."""
 
-
-_QUIET: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
-
+QUIET: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+"""What Ray raises is reported once, by the command."""
 
 STORE_VARIABLES = ("AWS_", "GOOGLE_", "GCSFS_", "STORAGE_EMULATOR_HOST", "AZURE_", "HF_", "FSSPEC_")
-"""How the names begin of what stores go by; on a joined cluster the workers get them from the driver."""
+"""Prefixes of the variables that configure stores; the workers of a joined cluster get them from the driver."""
 
 NODE_VARIABLES = ("AWS_CONTAINER_", "AWS_EXECUTION_ENV", "AWS_LAMBDA_", "AWS_CA_BUNDLE")
-"""Of these, what holds for one machine only."""
+"""Prefixes of those of them that are valid on one machine only."""
 
 
 class InterruptedRunError(FSFError):
@@ -52,71 +42,92 @@ class InterruptedRunError(FSFError):
 
 
 def joins_cluster(address: str | None) -> bool:
-    """Whether the cluster was there before this job."""
+    """Return whether the job runs on an existing cluster."""
     return bool(address or os.environ.get("RAY_ADDRESS"))
 
 
 @contextlib.contextmanager
 def connected_cluster(address: str | None) -> Iterator[None]:
-    """Join the cluster that was asked for, or start one on this machine for as long as the block lasts.
+    """Join the given cluster, or start one on this machine, for as long as the block lasts.
 
-    A process that is connected to a cluster already stays so.
+    A process that is already connected to a cluster stays connected to it.
 
     Raises:
-        ClusterError: there is no such cluster, or this machine cannot start one.
+        ClusterError: the cluster cannot be reached, or this machine cannot start one.
     """
-    with _without_known_noise(), contextlib.ExitStack() as stack:
+    with _without_actor_pool_warnings(), contextlib.ExitStack() as stack:
         if not ray.is_initialized():
-            stack.callback(ray.shutdown)
-            if joins_cluster(address):
-                _join(address or os.environ["RAY_ADDRESS"])
-            else:
-                start_local_cluster()
-        with _signals():
-            yield
+            stack.enter_context(
+                _joined_cluster(address or os.environ["RAY_ADDRESS"]) if joins_cluster(address) else local_cluster()
+            )
+        stack.enter_context(_signals_as_errors())
+        yield
 
 
-def start_local_cluster() -> None:
-    """Start a cluster of this process's own on this machine.
+@contextlib.contextmanager
+def local_cluster() -> Iterator[None]:
+    """Start a cluster on this machine, with a token of its own, and end it with the block.
 
     Raises:
         ClusterError: this machine cannot start one.
     """
-    for name, value in _KEEP_WORKERS.items():
-        os.environ.setdefault(name, value)
     # Ray Data takes 2 s to import, and the start of Ray mostly waits for the processes that it starts in turn.
     threading.Thread(target=importlib.import_module, args=("ray.data",), daemon=True).start()
-    # Logical CPUs: one an actor, and as many again for the other stages. The operating system shares the cores, and
-    # none idles while a stage has work.
+    # Logical CPUs: one per actor, and as many again for the other stages. The operating system schedules the cores, and
+    # none is idle while a stage has work.
     cpus = 2 * max(2, os.cpu_count() or 1)
-    try:
-        with patched_node():
-            ray.init(address="local", num_cpus=cpus, include_dashboard=False, **_QUIET)
-    except Exception as error:  # a bare Exception is what Ray raises where its node takes more than 30 s to appear
-        raise ClusterError(
-            f"Ray did not start on this machine: {error}; if the machine is very busy start the same command again"
-        ) from error
+    with private_token(), contextlib.ExitStack() as stack:
+        stack.callback(ray.shutdown)
+        try:
+            with patched_node():
+                ray.init(
+                    address="local", num_cpus=cpus, include_dashboard=False, _system_config=dict(KEEP_WORKERS), **QUIET
+                )
+        except Exception as error:  # Ray raises a bare Exception where its node takes more than 30 s to appear
+            raise ClusterError(
+                f"Ray did not start on this machine: {error}; if the machine is very busy, start the same command again"
+            ) from error
+        yield
+
+
+@contextlib.contextmanager
+def _joined_cluster(address: str) -> Iterator[None]:
+    """Connect to an existing cluster, and disconnect with the block.
+
+    Raises:
+        ClusterError: it cannot be reached.
+    """
+    with contextlib.ExitStack() as stack:
+        stack.callback(ray.shutdown)
+        try:
+            ray.init(address=address, runtime_env={"worker_process_setup_hook": _store_settings_hook()}, **QUIET)
+        except (ConnectionError, ray.exceptions.RayError, ValueError, RuntimeError) as error:
+            raise ClusterError(
+                f"no Ray cluster can be reached at {address}: {error}; start one, or leave --ray-address and "
+                "RAY_ADDRESS unset to run on this machine"
+            ) from error
+        yield
 
 
 def resources() -> dict[str, float]:
-    """CPUs and GPUs of the whole cluster."""
+    """Return the logical CPUs and GPUs of the whole cluster."""
     found: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call] # Ray publishes no type
     return {name: found.get(name, 0.0) for name in ("CPU", "GPU")}
 
 
 def largest_node_cpus() -> float:
-    """CPUs of the largest node; none for a cluster of one, which has no node to lose."""
+    """Return the CPUs of the largest node; 0 for a cluster of one node, which has none to lose."""
     alive = [node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call] # as above
     return max(alive) if len(alive) > 1 else 0.0
 
 
 def describe_resources() -> str:
-    """What the cluster has, for people."""
+    """Return the resources of the cluster as text for messages."""
     return ", ".join(f"{count:g} {name}s" for name, count in resources().items())
 
 
-def our_error(error: BaseException) -> FSFError | None:
-    """The error of ours that a worker raised, out of what Ray wrapped around it."""
+def find_fsf_error(error: BaseException) -> FSFError | None:
+    """Return the FSFError that a worker raised, from below Ray's wrappers; None if there is none."""
     seen: set[int] = set()
     queue: list[BaseException | None] = [error]
     while queue:
@@ -131,7 +142,7 @@ def our_error(error: BaseException) -> FSFError | None:
 
 @contextlib.contextmanager
 def unwrap_worker_errors() -> Iterator[None]:
-    """Let an error of ours that a worker raised out as it is, without what Ray wrapped around it.
+    """Re-raise an FSFError from a worker without Ray's wrapper.
 
     Raises:
         FSFError: what the worker raised.
@@ -139,81 +150,77 @@ def unwrap_worker_errors() -> Iterator[None]:
     try:
         yield
     except ray.exceptions.RayError as error:
-        raise our_error(error) or error from None
+        raise find_fsf_error(error) or error from None
 
 
-def _lent() -> dict[str, str]:
-    """The store settings of this process that the nodes of a joined cluster may lack."""
+def _store_settings() -> dict[str, str]:
+    """Return the store settings of this process that the nodes of a joined cluster may lack."""
     wanted = (name for name in os.environ if name.startswith(STORE_VARIABLES) and not name.startswith(NODE_VARIABLES))
     return {name: os.environ[name] for name in wanted}
 
 
-def _lending() -> Callable[[], None]:
-    """What every worker does first. A function, because Ray writes the variables of a runtime_env into its logs."""
-    lent = _lent()
+def _store_settings_hook() -> Callable[[], None]:
+    """Return what every worker runs first. A function, because Ray logs the variables of a runtime_env."""
+    settings = _store_settings()
 
-    def borrow_store_settings() -> None:
-        os.environ.update(lent)
+    def set_store_settings() -> None:
+        os.environ.update(settings)
 
-    return borrow_store_settings
-
-
-def _join(address: str) -> None:
-    try:
-        ray.init(address=address, runtime_env={"worker_process_setup_hook": _lending()}, **_QUIET)
-    except (ConnectionError, ray.exceptions.RayError, ValueError, RuntimeError) as error:
-        raise ClusterError(
-            f"no Ray cluster answers at {address}: {error}; start one, or leave --ray-address and RAY_ADDRESS unset to "
-            "run on this machine"
-        ) from error
+    return set_store_settings
 
 
 @contextlib.contextmanager
-def _signals() -> Iterator[None]:
-    """Ctrl-C and SIGTERM end the job in order; a second one kills. Set after ray.init, which sets its own."""
+def _signals_as_errors() -> Iterator[None]:
+    """Raise InterruptedRunError at the first SIGINT or SIGTERM; a second one kills.
+
+    Entered after ray.init, which installs handlers of its own.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.getsignal(number) for number in numbers}
+    previous = {number: signal.getsignal(number) for number in numbers}
 
-    def stop(number: int, _: FrameType | None) -> None:
+    def interrupt(number: int, _: FrameType | None) -> None:
         for each in numbers:
             signal.signal(each, signal.SIG_DFL)
         raise InterruptedRunError(number)
 
     for number in numbers:
-        signal.signal(number, stop)
+        signal.signal(number, interrupt)
     try:
         yield
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)
 
 
 @contextlib.contextmanager
-def _without_known_noise() -> Iterator[None]:
-    """Drop a line that Ray's C++ side writes as an error for every actor pool (its issue 57733: nothing is wrong)."""
-    sys.stderr.flush()
-    real = os.dup(2)
-    reading, writing = os.pipe()
-    os.dup2(writing, 2)
-    os.close(writing)
+def _without_actor_pool_warnings() -> Iterator[None]:
+    """Drop a line that Ray's C++ side writes as an error for every actor pool, though nothing is wrong.
 
-    def sift() -> None:
-        with os.fdopen(reading, "rb") as lines:
+    Ray issue 57733.
+    """
+    sys.stderr.flush()
+    stderr_fd = os.dup(2)
+    read_fd, write_fd = os.pipe()
+    os.dup2(write_fd, 2)
+    os.close(write_fd)
+
+    def copy_lines() -> None:
+        with os.fdopen(read_fd, "rb") as lines:
             for line in lines:
                 if b"has constructor arguments in the object store" not in line:
-                    os.write(real, line)
+                    os.write(stderr_fd, line)
 
-    sifter = threading.Thread(target=sift, daemon=True)
-    sifter.start()
-    # Python's own words, the living line above all, go straight to where they went before.
-    before, sys.stderr = sys.stderr, os.fdopen(os.dup(real), "w", buffering=1)
+    thread = threading.Thread(target=copy_lines, daemon=True)
+    thread.start()
+    # What Python writes, the progress line above all, goes to the old stderr directly.
+    previous, sys.stderr = sys.stderr, os.fdopen(os.dup(stderr_fd), "w", buffering=1)
     try:
         yield
     finally:
         sys.stderr.close()
-        sys.stderr = before
-        os.dup2(real, 2)
-        sifter.join(timeout=1)
+        sys.stderr = previous
+        os.dup2(stderr_fd, 2)
+        thread.join(timeout=1)

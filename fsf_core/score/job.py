@@ -13,19 +13,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from fsf_core.keys import KEY_BYTES, Keys, item_keys
-
-# Before ray: it reads its environment when it is imported.
-from fsf_core.score.cluster import connected_cluster, unwrap_worker_errors  # isort: split
-
 from fsf_core import __version__, render, runs, storage
 from fsf_core.config import ScoreConfig, expand_template
 from fsf_core.errors import ConfigError, FSFError
+from fsf_core.keys import KEY_BYTES, Keys, item_keys
 from fsf_core.manifest import Manifest, open_manifest, unredacted_uris
 from fsf_core.model.bundle import Bundle, load_bundle
 from fsf_core.runs import delta, video_stats
 from fsf_core.runs.compaction import compact
 from fsf_core.score import plan
+from fsf_core.score.cluster import connected_cluster, unwrap_worker_errors
 from fsf_core.score.render import render_videos
 from fsf_core.score.reuse import reuse_unchanged, why_not_reusable
 from fsf_core.score.spec import PipelineSpec

@@ -9,10 +9,6 @@ import os
 from typing import Any
 
 import numpy as np
-
-# Before ray: it reads its environment when it is imported.
-from fsf_core.score.cluster import describe_resources, joins_cluster, largest_node_cpus, resources, unwrap_worker_errors  # isort: split
-
 import ray
 
 from fsf_core import masks, runs, storage
@@ -22,6 +18,7 @@ from fsf_core.manifest import Manifest, Selection
 from fsf_core.media import images, video
 from fsf_core.model.bundle import Bundle, variant_of
 from fsf_core.options import Provider, ResolvedProvider
+from fsf_core.score.cluster import describe_resources, joins_cluster, largest_node_cpus, resources, unwrap_worker_errors
 from fsf_core.score.spec import GPU_PROVIDERS, PipelineSpec, cpus_of_other_stages
 from fsf_core.stages.decode_row import TASK_SEGMENTS, DecodeSettings
 from fsf_core.stages.infer import MAX_OUTPUT_BYTES, probe

@@ -5,9 +5,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-# Before ray: it reads its environment when it is imported.
-from fsf_core.score.cluster import connected_cluster  # isort: split
-
 import ray
 
 from fsf_core import render, runs
@@ -15,6 +12,7 @@ from fsf_core.errors import FSFError
 from fsf_core.manifest import Manifest, unredacted_uris
 from fsf_core.options import Style
 from fsf_core.runs import video_stats
+from fsf_core.score.cluster import connected_cluster
 from fsf_core.stages.isolated_decode import watchdog
 
 ORDER_CPUS, PIECE_CPUS = 0.25, 1

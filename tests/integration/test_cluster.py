@@ -1,5 +1,6 @@
 """The cluster that a job starts for itself, on a real local Ray."""
 
+import os
 import subprocess
 import sys
 import time
@@ -8,13 +9,13 @@ from typing import Any
 
 import psutil
 import pytest
-
-from fsf_core.score.cluster import resources  # isort: split
-
 import ray
 
+from fsf_core.model.bundle import Bundle
+from fsf_core.score.cluster import resources
 from fsf_core.score.local_ray import dashboard_agent_stub, patches
-from tests.support.processes import wait_for
+from tests.support import assets
+from tests.support.processes import ROOT, wait_for
 
 pytestmark = pytest.mark.usefixtures("ray_here")
 
@@ -47,6 +48,65 @@ def test_workers_stay_and_do_not_grow_in_number_with_the_tasks_that_wait() -> No
     # One for each task at work, as many that were started ahead, and the one that waits.
     assert few <= many
     assert len(many) <= 2 * cpus + 1
+
+
+_SCORE_THRICE = """
+import os, sys
+from pathlib import Path
+import ray  # before fsf_core, as a notebook may do
+from fsf_core.config import ScoreConfig
+from fsf_core.score.job import score
+
+def scored(out, address):
+    words = {"bundle": bundle, "manifest": f"{home}/media", "provider": "cpu", "actors": 1}
+    return score(ScoreConfig(out=f"{home}/{out}", ray_address=address, **words))["items"]["scored"]
+
+bundle, home, address = sys.argv[1:]
+print("joined", scored("joined", address))
+print("own", scored("own", None))
+print("joined", scored("joined again", address))
+print("environment", [name for name in os.environ if name.startswith("RAY_AUTH")])
+print("token file", (Path.home() / ".ray" / "auth_token").exists())
+"""
+
+
+def test_a_python_call_joins_a_cluster_without_any_ray_variable_before_and_after_its_own_cluster(
+    tiny_bundle: Bundle, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ended in a raw ActorDiedError: a token for a cluster of its own was made when the package was imported."""
+    from ray.cluster_utils import Cluster
+
+    (tmp_path / "media").mkdir()
+    (tmp_path / "media" / "one.jpg").write_bytes(assets.pillow(assets.picture(), "JPEG"))
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    head = {"num_cpus": 4, "include_dashboard": False, "object_store_memory": 150_000_000}
+    cluster = Cluster(initialize_head=True, head_node_args={**head, "temp_dir": str(tmp_path_factory.mktemp("r"))})
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", _SCORE_THRICE, tiny_bundle.uri, str(tmp_path), cluster.address],
+            cwd=ROOT, env={**environment, "HOME": str(tmp_path)}, capture_output=True, text=True, timeout=300,
+            check=False,
+        )  # fmt: skip
+    finally:
+        cluster.shutdown()
+
+    assert done.stdout.splitlines() == ["joined 1", "own 1", "joined 1", "environment []", "token file False"], (
+        done.stderr
+    )
+
+
+def test_a_process_without_the_token_cannot_join_the_clusters_that_jobs_start() -> None:
+    address = ray.get_runtime_context().gcs_address
+    code = "import sys, ray; ray.init(sys.argv[1]); print(ray.get(ray.remote(lambda: 'joined').remote()))"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    done = subprocess.run(
+        [sys.executable, "-c", code, address],
+        env={**environment, "RAY_AUTH_MODE": "disabled"}, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+
+    assert done.returncode
+    assert "joined" not in done.stdout
 
 
 @pytest.mark.parametrize(("version", "replaced"), [(ray.__version__, True), ("2.63.1", False)])
