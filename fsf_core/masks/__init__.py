@@ -1,10 +1,10 @@
-"""From class scores to masks: softmax, class map, statistics, PNG, colours. Knows no model, no file and no video."""
+"""Class scores to masks: softmax, class map, statistics, PNG, colours. Knows no model, no file and no video."""
 
 from fsf_core.masks.class_map import ClassMap, FrameMask, class_map_dtype, make_mask, measure, softmax
 from fsf_core.masks.count_table import count_table
 from fsf_core.masks.palette import colour_map, overlay, voc_colours, voc_palette
 from fsf_core.masks.png import PNG_SIGNATURE, decode_png, encode_png
-from fsf_core.masks.warm_up import warm_up
+from fsf_core.masks.precompile import compile_kernels
 
 __all__ = [
     "PNG_SIGNATURE",
@@ -12,6 +12,7 @@ __all__ = [
     "FrameMask",
     "class_map_dtype",
     "colour_map",
+    "compile_kernels",
     "count_table",
     "decode_png",
     "encode_png",
@@ -21,5 +22,4 @@ __all__ = [
     "softmax",
     "voc_colours",
     "voc_palette",
-    "warm_up",
 ]

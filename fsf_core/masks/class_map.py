@@ -1,12 +1,12 @@
-"""From class scores to class maps and what is counted in them. Knows no model, no file and no video.
+"""Class scores to class maps and their per-class statistics. Knows no model, no file and no video.
 
-The class map is the argmax of the class probabilities after each plane was resized to the picture with OpenCV's
-INTER_LINEAR, as FastSegFormer does it, and it is found without resizing: interpolation between four samples is a
-convex combination, so where the four agree on the winner, everything between them does. Only tiles whose corners
-disagree are interpolated. Pixels can differ from the resized planes only where two classes tie to the last bits.
+The class map is the argmax of the class probabilities, each plane resized to the image with OpenCV's INTER_LINEAR, as
+in FastSegFormer. It is computed without resizing: interpolation between four samples is a convex combination, so where
+the four agree on the winner, so does every pixel between them. Only tiles whose corners disagree are interpolated.
+Pixels can differ from the resized planes only where two classes tie to the last bits.
 """
 
-# K classes, H×W pixels of the picture, h×w cells of the network's grid
+# K classes, H×W pixels of the image, h×w cells of the network's grid
 
 from dataclasses import dataclass
 from typing import Any
@@ -22,28 +22,28 @@ ClassMap = NDArray[np.uint8] | NDArray[np.uint16]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FrameMask:
-    """The class map of one frame and what was counted while it was drawn."""
+    """The class map of one frame and its statistics."""
 
     class_map_HW: ClassMap
-    """Class of every pixel at the size of the picture: uint8, or uint16 with more than 255 classes."""
+    """Class of every pixel, at the size of the image: uint8, or uint16 above 255 classes."""
     pixels_K: NDArray[np.int64]
-    """Pixels of each class; they add up to H·W."""
+    """Pixels of each class; the sum is H·W."""
     components_K: NDArray[np.int64]
-    """Connected regions of each class. Pixels that touch at a corner are connected, as in OpenCV and COCO tools: a
-    scratch one pixel wide is one region at every angle."""
+    """Connected regions of each class, 8-connected as in OpenCV and COCO tools: a scratch one pixel wide is one region
+    at every angle."""
     largest_component_px_K: NDArray[np.int64]
     """Pixels of the largest region of each class; 0 where there is none."""
     mean_probability_K: NDArray[np.float64]
-    """Mean probability of a class over the cells of the network's grid that it wins; NaN where it wins none, and where
-    the model answered a class map instead of scores. A class can win cells and lose every pixel (a picture smaller
-    than the grid), or the other way round."""
+    """Mean probability of each class over the grid cells that it wins; NaN where it wins none, and where the model
+    returned a class map instead of scores. A class can win cells but no pixel (an image smaller than the grid), or
+    pixels but no cell."""
 
 
 def class_map_dtype(num_classes: int) -> np.dtype[Any]:
-    """What a class map of this many classes is made of; 255 stays free in uint8, readers of labels take it for ignore.
+    """Return the dtype of a class map: uint8 up to 255 classes, since label readers take 255 for ignore, else uint16.
 
     Raises:
-        ValueError: more than 65536 classes, or none.
+        ValueError: not 1 to 65536 classes.
     """
     if not 1 <= num_classes <= 1 + np.iinfo(np.uint16).max:
         raise ValueError(f"found {num_classes} classes; expected 1 to 65536")
@@ -51,9 +51,9 @@ def class_map_dtype(num_classes: int) -> np.dtype[Any]:
 
 
 def softmax(scores_Khw: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Probabilities over the classes (axis 0): minus the maximum, exponential, divided by the sum.
+    """Return the softmax over the classes (axis 0) as float32.
 
-    Within a few units in the last place of torch's and NumPy's, and the same bits on every processor.
+    Within a few units in the last place of torch and NumPy, and the same bits on every processor.
     """
     scores_Khw = kernels.as_input(scores_Khw.astype(np.float32, copy=False))
     probabilities_Khw = np.empty(scores_Khw.shape, np.float32)
@@ -63,15 +63,15 @@ def softmax(scores_Khw: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def make_mask(probabilities_Khw: NDArray[np.float32], *, height_px: int, width_px: int) -> FrameMask:
-    """Draw the class map at the size of the picture and count on the way.
+    """Draw the class map at the size of the image and compute its statistics.
 
-    Components are always counted: they come from the runs that are drawn anyway, for less than a tenth of the time.
-    Beyond the map itself, memory grows with the grid and with the width of the picture, not with their product.
+    Components are always counted, from the runs that are drawn anyway; it takes less than a tenth of the time.
+    Beyond the map itself, memory grows with the grid and with the width of the image, not with their product.
 
     Args:
-        probabilities_Khw: float32, from `softmax`; may be a view, such as a letterbox cut away.
-        height_px: rows of the picture, more or fewer than the grid's.
-        width_px: columns of the picture.
+        probabilities_Khw: float32, from `softmax`; may be a view, such as the crop of a letterbox.
+        height_px: rows of the image, more or fewer than the grid's.
+        width_px: columns of the image.
 
     Raises:
         MaskError: a probability is NaN or infinite.
@@ -79,10 +79,10 @@ def make_mask(probabilities_Khw: NDArray[np.float32], *, height_px: int, width_p
     if probabilities_Khw.ndim != 3 or 0 in probabilities_Khw.shape or probabilities_Khw.dtype != np.float32:  # noqa: PLR2004 # axes
         raise ValueError(
             f"found {probabilities_Khw.dtype} probabilities of shape {probabilities_Khw.shape}; "
-            "expected float32 [classes, rows, columns], none of them 0"
+            "expected float32 [classes, rows, columns], each at least 1"
         )
     if height_px < 1 or width_px < 1:
-        raise ValueError(f"the picture is {height_px}x{width_px}; both sides must be at least 1")
+        raise ValueError(f"found an image of {height_px}x{width_px} pixels; expected at least 1 on both sides")
     classes, height_cells, width_cells = probabilities_Khw.shape
     probabilities_Khw = kernels.as_input(probabilities_Khw)
 
@@ -91,8 +91,8 @@ def make_mask(probabilities_Khw: NDArray[np.float32], *, height_px: int, width_p
     summed_K = np.zeros(classes, np.float64)
     if not kernels.grid_winners(probabilities_Khw, winner_hw, wins_K, summed_K):
         raise MaskError(
-            "found NaN or infinity among the class probabilities; expected finite numbers: "
-            "the network overflowed on this input, try the float32 model"
+            "found NaN or infinity among the class probabilities, expected finite numbers: "
+            "the network overflowed on this input; use the float32 model"
         )
     class_map_HW = np.empty((height_px, width_px), class_map_dtype(classes))
     pixels_K = np.zeros(classes, np.int64)
@@ -118,14 +118,14 @@ def make_mask(probabilities_Khw: NDArray[np.float32], *, height_px: int, width_p
 
 
 def measure(class_map_HW: ClassMap, *, num_classes: int) -> FrameMask:
-    """Count what `make_mask` counts, in a class map that the model drew itself; it has no probabilities to average.
+    """Compute the statistics of a class map that the model returned; mean probabilities are NaN.
 
     Args:
         class_map_HW: uint8 or uint16.
-        num_classes: of the model.
+        num_classes: classes of the model.
 
     Raises:
-        MaskError: a class is num_classes or above.
+        MaskError: the map holds a class of num_classes or above.
     """
     if class_map_HW.ndim != 2 or 0 in class_map_HW.shape or class_map_HW.dtype not in (np.uint8, np.uint16):  # noqa: PLR2004 # axes
         raise ValueError(
@@ -135,7 +135,7 @@ def measure(class_map_HW: ClassMap, *, num_classes: int) -> FrameMask:
     if not kernels.measure(kernels.as_input(class_map_HW), *counts):
         raise MaskError(
             f"found class {class_map_HW.max()}, expected classes below {num_classes}: "
-            "the model answers more classes than its bundle names"
+            "the model outputs more classes than its bundle names; export the bundle again"
         )
     return FrameMask(
         class_map_HW=class_map_HW,
@@ -146,15 +146,15 @@ def measure(class_map_HW: ClassMap, *, num_classes: int) -> FrameMask:
     )
 
 
-def _axis(pixels: int, cells: int) -> "kernels.Axis":
-    """Between which two samples the centre of every pixel lies, and how far along (half-pixel centres).
+def _axis(size_px: int, cells: int) -> "kernels.Axis":
+    """Compute between which two samples the centre of every pixel falls, and how far along (half-pixel centres).
 
-    Band b lies between sample b-1 and sample b; the first and the last band have one sample only.
+    Band b is between sample b-1 and sample b; the first and the last band have one sample only.
     Coordinates are float64, as in OpenCV with IPP (every x86 wheel). OpenCV without IPP rounds them to float32 first,
-    which moves a weight by up to 3e-5 on a grid of 300 cells: two builds of OpenCV differ by that much.
+    which moves a weight by up to 3e-5 on a grid of 300 cells.
     """
-    position = (np.arange(pixels) + 0.5) * (cells / pixels) - 0.5
+    position = (np.arange(size_px) + 0.5) * (cells / size_px) - 0.5
     before = np.floor(position)
     weight = (position - before).astype(np.float32)
     weight[(before < 0) | (before >= cells - 1)] = 0
-    return kernels.Axis(np.clip(before + 1, 0, cells).astype(np.int32), weight, cells / pixels)
+    return kernels.Axis(np.clip(before + 1, 0, cells).astype(np.int32), weight, cells / size_px)

@@ -1,4 +1,4 @@
-"""The table of pixels and shares per class that FastSegFormer's tools print."""
+"""The per-class table of FastSegFormer's tools."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 
 def count_table(class_names: Sequence[str], pixels_K: NDArray[np.int64]) -> str:
-    """The table of pixels and share per class that FastSegFormer's tools print, classes that occur only."""
+    """Format pixels and share per class as FastSegFormer's tools print them; absent classes are left out."""
     rule = "-" * 63
     total_px = int(pixels_K.sum())
     lines = [rule, "|%25s | %15s | %15s|" % ("Key", "Value", "Ratio"), rule]  # noqa: UP031 # the format is the contract

@@ -1,4 +1,4 @@
-"""Class maps as PNG files, and back. Knows no model."""
+"""Class maps to PNG and back. Knows no model."""
 
 # K classes, H×W pixels
 
@@ -19,30 +19,33 @@ PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 def encode_png(class_map_HW: ClassMap, palette_K3: NDArray[np.uint8]) -> bytes:
-    """Write a class map as an indexed PNG that carries its palette, or above 256 classes as a grey PNG of 16 bits.
+    """Encode a class map as an indexed PNG with its palette, or as a 16-bit grey PNG above 256 classes.
 
-    The same map and palette give the same bytes on every machine.
+    Equal maps and palettes give equal bytes on every machine, whatever its zlib.
 
     Args:
         class_map_HW: classes below K.
-        palette_K3: RGB of every class, of `voc_palette`; its length alone decides the bits per pixel.
+        palette_K3: uint8 RGB of every class; its length determines the bits per pixel.
+
+    Raises:
+        ValueError: the map is empty, or a class has no colour.
     """
-    # 4 classes, 6 % of the tiles on a border, one core of an EPYC, `python tests/bench/bench_masks.py`, 2026-11-23:
+    # 4 classes, 6 % of the tiles on a border, one core of an EPYC, `python -m tests.bench.bench_masks`, 2026-11-23:
     #                                 512x512             4000x3000
-    #   this                      0.34 ms  4,847 B     3.8 ms   39,580 B
+    #   encode_png                0.34 ms  4,847 B     3.8 ms   39,580 B
     #   cv2.imencode, grey        0.68     7,735      25        63,117
     #   Pillow P, level 1         0.89     7,106      42        69,116
     #   zlib Z_RLE (*)            0.18     4,750       5.2      39,377
     #   isal level 1 (*)          0.08     6,275       0.8      59,998
     #   zlib level 6 (*)          1.22     5,302      21        49,010
-    # (*) only the stream, of the same 2-bit rows with the filter Up. With 8 bits a pixel or without the filter, isal
-    # makes 10,099 B and 83,908 B, Z_RLE 5,913 B and 50,693 B.
+    # (*) the stream only, of the same 2-bit rows with filter Up. With 8 bits a pixel or without the filter, isal
+    # gives 10,099 B and 83,908 B, Z_RLE 5,913 B and 50,693 B.
     height, width = class_map_HW.shape
     classes = len(palette_K3)
     if height < 1 or width < 1 or class_map_HW.max() >= classes:
         raise ValueError(f"found a {height}x{width} class map and {classes} colours; expected a colour for every class")
     bits = next((bits for bits in (1, 2, 4, 8) if classes <= 1 << bits), 16)
-    indexed = bits < 16  # noqa: PLR2004 # PNG's palettes end at 256
+    indexed = bits < 16  # noqa: PLR2004 # a PNG palette holds at most 256
     header = struct.pack(">IIBBBBB", width, height, bits, 3 if indexed else 0, 0, 0, 0)
     palette = _chunk(b"PLTE", np.ascontiguousarray(palette_K3, dtype=np.uint8).tobytes()) if indexed else b""
     pixels = _chunk(b"IDAT", kernels.compress_rows(class_map_HW, bits))
@@ -50,32 +53,32 @@ def encode_png(class_map_HW: ClassMap, palette_K3: NDArray[np.uint8]) -> bytes:
 
 
 def _chunk(kind: bytes, content: bytes) -> bytes:
-    """One PNG chunk: length, kind, content, checksum."""
+    """Return a PNG chunk: length, kind, content, checksum."""
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(content, zlib.crc32(kind)))
 
 
 def decode_png(encoded: bytes) -> ClassMap:
-    """Read the class map out of an indexed or grey PNG of any depth, ours or another's; the palette is not looked at.
+    """Decode the class map of an indexed or grey PNG of any depth, written by any program; the palette is ignored.
 
     Raises:
-        DecodeError: not a PNG, broken off, or a PNG of colours instead of classes.
+        DecodeError: not a PNG, truncated, or a PNG of colours instead of class numbers.
     """
     if not encoded.startswith(PNG_SIGNATURE):
-        raise DecodeError(f"found {encoded[:8]!r}; expected a PNG: give a mask that this program or a labeller wrote")
+        raise DecodeError(f"found {encoded[:8]!r}, expected a PNG: use a mask from fsf or from a labelling tool")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # masks of 100 megapixels are ordinary
-            picture = Image.open(io.BytesIO(encoded))
-            values_HW = np.asarray(picture)
+            image = Image.open(io.BytesIO(encoded))
+            values_HW = np.asarray(image)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DecodeError(f"found a PNG that cannot be read ({error}); expected a whole one: write it again") from error
-    if picture.mode not in ("P", "1", "L", "I;16", "I"):
+        raise DecodeError(f"found a PNG that cannot be read ({error}), expected a whole one: write it again") from error
+    if image.mode not in ("P", "1", "L", "I;16", "I"):
         raise DecodeError(
-            f"found a PNG of mode {picture.mode}; expected class numbers (palette or grey): convert the colours first"
+            f"found a PNG of mode {image.mode}, expected class numbers (palette or grey): convert the colours first"
         )
-    if picture.mode in ("I;16", "I"):
+    if image.mode in ("I;16", "I"):
         return values_HW.astype(np.uint16)
-    if picture.mode == "L":
+    if image.mode == "L":
         bits = encoded[24]  # Pillow stretches grey of 2 and 4 bits to 0..255
         return values_HW // np.uint8(255 // ((1 << bits) - 1))
     return values_HW.astype(np.uint8)

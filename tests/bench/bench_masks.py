@@ -1,7 +1,7 @@
-"""The mask stage against the loop of FastSegFormer's tools and against other encoders, on one thread.
+"""The mask stage compared with the loop of FastSegFormer's tools and with other PNG encoders, on one thread.
 
-Run `python tests/bench/bench_masks.py`; it takes half a minute and needs the export extra (the tools use torch for
-the softmax). Contenders take turns, so that a busy machine is unfair to none. The last line is JSON.
+Run `python -m tests.bench.bench_masks`; it takes half a minute and needs the export extra (the tools use torch for the
+softmax). Competitors take turns, so that other load on the machine affects all alike. The last line is JSON.
 """
 
 import io
@@ -25,7 +25,7 @@ SIZES = {"512x512": (512, 512), "4000x3000": (3000, 4000)}
 
 
 def fields():
-    """Scores of 4 classes: large smooth regions, and regions torn into specks as from an untrained network."""
+    """Make scores of 4 classes: large smooth regions, and specks as from an untrained network."""
     rng = np.random.default_rng(0)
     coarse = rng.standard_normal((4, 10, 10)).astype(np.float32) * 4
     smooth = np.stack([cv2.resize(plane, (GRID, GRID), interpolation=cv2.INTER_CUBIC) for plane in coarse])
@@ -41,7 +41,7 @@ def border_share(scores_KHW):
     return float((corners != corners[0]).any(0).mean())
 
 
-def as_the_tools_do(scores_KHW, height, width):
+def by_the_tools(scores_KHW, height, width):
     probabilities = torch.nn.functional.softmax(torch.from_numpy(scores_KHW).permute(1, 2, 0), dim=-1).numpy()
     resized = cv2.resize(probabilities, (width, height), interpolation=cv2.INTER_LINEAR)
     class_map = resized.argmax(axis=-1)
@@ -51,30 +51,30 @@ def as_the_tools_do(scores_KHW, height, width):
     return class_map, counts
 
 
-def here(scores_KHW, height, width):
+def by_fsf(scores_KHW, height, width):
     return masks.make_mask(masks.softmax(scores_KHW), height_px=height, width_px=width)
 
 
-def medians_ms(contenders, rounds):
-    """Median wall time of each contender; one round runs every one of them once."""
-    times = {name: [] for name in contenders}
+def medians_ms(competitors, rounds):
+    """Return the median wall time of each competitor; a round runs every competitor once."""
+    times = {name: [] for name in competitors}
     for _ in range(rounds + 1):
-        for name, contender in contenders.items():
+        for name, competitor in competitors.items():
             start = time.perf_counter()
-            contender()
+            competitor()
             times[name].append(1e3 * (time.perf_counter() - start))
     return {name: float(np.median(taken[1:])) for name, taken in times.items()}  # the first round warms up
 
 
 def bench_masks(name, scores_KHW, size):
     height, width = SIZES[size]
-    theirs, _ = as_the_tools_do(scores_KHW, height, width)
-    ours = here(scores_KHW, height, width)
+    theirs, _ = by_the_tools(scores_KHW, height, width)
+    ours = by_fsf(scores_KHW, height, width)
     taken = medians_ms(
         {
-            "tools": lambda: as_the_tools_do(scores_KHW, height, width),
+            "tools": lambda: by_the_tools(scores_KHW, height, width),
             "softmax": lambda: masks.softmax(scores_KHW),
-            "here": lambda: here(scores_KHW, height, width),
+            "fsf": lambda: by_fsf(scores_KHW, height, width),
         },
         rounds=41 if height == 512 else 11,
     )
@@ -83,15 +83,15 @@ def bench_masks(name, scores_KHW, size):
         "border_share": round(border_share(scores_KHW), 3),
         "size": size,
         "tools_ms": round(taken["tools"], 2),
-        "here_ms": round(taken["here"], 2),
+        "here_ms": round(taken["fsf"], 2),
         "of_it_softmax_ms": round(taken["softmax"], 2),
-        "speedup": round(taken["tools"] / taken["here"], 1),
+        "speedup": round(taken["tools"] / taken["fsf"], 1),
         "pixels_that_differ": int((theirs != ours.class_map_HW).sum()),
     }
 
 
 def packed_rows(class_map_HW, bits):
-    """The bytes before compression, for the other compressors."""
+    """Return the filtered rows, the input of every compressor."""
     return zlib.decompress(kernels.compress_rows(class_map_HW, bits))
 
 
@@ -101,29 +101,29 @@ def zlib_runs(rows):
 
 
 def by_pillow(class_map_HW, palette_K3):
-    picture = Image.frombytes("P", class_map_HW.shape[::-1], class_map_HW.tobytes())
-    picture.putpalette(palette_K3.tobytes())
+    image = Image.frombytes("P", class_map_HW.shape[::-1], class_map_HW.tobytes())
+    image.putpalette(palette_K3.tobytes())
     file = io.BytesIO()
-    picture.save(file, "PNG", compress_level=1)
+    image.save(file, "PNG", compress_level=1)
     return file.getvalue()
 
 
 def bench_png(name, scores_KHW, size):
     palette = masks.voc_palette(len(scores_KHW))
-    class_map = here(scores_KHW, *SIZES[size]).class_map_HW
+    class_map = by_fsf(scores_KHW, *SIZES[size]).class_map_HW
     two_bits = packed_rows(class_map, 2)
-    contenders = {
-        "here": partial(masks.encode_png, class_map, palette),
+    competitors = {
+        "fsf": partial(masks.encode_png, class_map, palette),
         "Pillow P level 1": partial(by_pillow, class_map, palette),
         "cv2 default, grey": lambda: cv2.imencode(".png", class_map)[1],
-        # These get their rows packed and filtered for nothing.
+        # Of these only the stream is timed, not packing and filtering.
         "isal 1, only deflate": lambda: isal_zlib.compress(two_bits, 1),
         "zlib 6, only deflate": lambda: zlib.compress(two_bits, 6),
         "zlib Z_RLE, only deflate": partial(zlib_runs, two_bits),
     }
-    taken = medians_ms(contenders, rounds=15 if size == "512x512" else 5)
+    taken = medians_ms(competitors, rounds=15 if size == "512x512" else 5)
     rows = []
-    for encoder, encode in contenders.items():
+    for encoder, encode in competitors.items():
         row = {"field": name, "size": size, "encoder": encoder, "ms": round(taken[encoder], 2), "bytes": len(encode())}
         rows.append(row)
     return rows
@@ -136,12 +136,12 @@ def bench_large():
     thousand = thousand_classes()
     found = medians_ms(
         {
-            "4 classes, 10000x10000": lambda: here(smooth, 10000, 10000),
-            "150 classes, 512x512": lambda: here(many, 512, 512),
+            "4 classes, 10000x10000": lambda: by_fsf(smooth, 10000, 10000),
+            "150 classes, 512x512": lambda: by_fsf(many, 512, 512),
             "150 classes, 512x512, cv2.resize of planes and argmax": lambda: np.stack(
                 [cv2.resize(plane, (512, 512)) for plane in masks.softmax(many)]
             ).argmax(0),
-            "1000 classes, 4000x3000": lambda: here(thousand, 3000, 4000),
+            "1000 classes, 4000x3000": lambda: by_fsf(thousand, 3000, 4000),
         },
         rounds=3,
     )
@@ -154,11 +154,11 @@ def thousand_classes():
 
 
 def bench_largest():
-    """1,000 classes at 100 megapixels, whose resized planes would take 400 GB; before all else, for the peak's sake."""
+    """Time 1,000 classes at 100 megapixels, whose resized planes would take 400 GB; runs first, for the peak memory."""
     scores = thousand_classes()
     before_mb = peak_mb()
     start = time.perf_counter()
-    class_map = here(scores, 10000, 10000).class_map_HW
+    class_map = by_fsf(scores, 10000, 10000).class_map_HW
     seconds = time.perf_counter() - start
     return {"s": round(seconds, 2), "mb": round(peak_mb() - before_mb), "of_it_class_map_mb": class_map.nbytes >> 20}
 
@@ -170,7 +170,7 @@ def peak_mb():
 def main():
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
-    masks.warm_up()
+    masks.compile_kernels()
     largest = bench_largest()
     mask_rows = [bench_masks(name, scores, size) for name, scores in fields().items() for size in SIZES]
     png_rows = [row for name, scores in fields().items() for size in SIZES for row in bench_png(name, scores, size)]

@@ -1,6 +1,6 @@
-"""CPU seconds of every stage, in one process and on one thread, without Ray: what a frame costs at the least.
+"""CPU time of every stage, in one process on one thread, without Ray: the lower bound of a frame's cost.
 
-`python -m tests.bench.stages --bundle B --manifest M --frames N --out DIR` prints one JSON line, milliseconds a frame.
+`python -m tests.bench.stages --bundle B --manifest M --frames N --out DIR` prints milliseconds per frame, as JSON.
 """
 
 import argparse
@@ -42,7 +42,7 @@ def main() -> None:
 
 def measure(bundle_uri: str, manifest_uri: str, frames: int, out: str) -> dict[str, float]:
     cv2.setNumThreads(1)
-    masks.warm_up()
+    masks.compile_kernels()
     bundle = load_bundle(bundle_uri)
     manifest = open_manifest(manifest_uri)
     rows = pa.concat_tables(list(manifest.batches())).slice(0, frames)

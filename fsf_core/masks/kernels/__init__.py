@@ -1,11 +1,10 @@
-"""The compiled inner loops between class scores, class maps and PNG rows.
+"""Compiled inner loops between class scores, class maps and PNG rows.
 
-Knows arrays of the right type and shape and nothing of their meaning; what is asked of it is checked by its callers.
-Compiled functions call none of another file, because numba's cache on disk notices a change of the file that it
-caches, and not of one that is imported. Nothing compiles at import: the first call does, or loads the cache.
+Knows arrays of the right type and shape, not their meaning; callers check their arguments. A compiled function calls
+only functions of its own file, because numba's disk cache is invalidated by a change of the cached file, not of one
+that it imports. The first call compiles or loads the cache; importing does neither.
 
-Nothing is imported either before it is asked for: numba takes most of a second, and of all processes of a job only
-those that make masks need it.
+Submodules are imported on first use: numba takes most of a second, and only processes that make masks need it.
 """
 
 import importlib
@@ -31,9 +30,9 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    """A name of this package, imported when it is first used."""
+    """Import a name of this package on first use."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
-    globals()[name] = found
-    return found
+    value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value

@@ -1,4 +1,4 @@
-"""How the inner loops are compiled, and what they are given. Knows nothing of what they compute."""
+"""How the kernels are compiled, and how their arguments are prepared. Knows nothing of what they compute."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
@@ -12,24 +12,24 @@ _T = TypeVar("_T", bound=np.generic)
 
 
 def compiled(function: _F) -> _F:
-    """Compile on first call, keep the machine code on disk, run without the GIL.
+    """Compile on first call, cache the machine code on disk, run without the GIL.
 
-    fastmath stays off: it would let the compiler reorder sums, and ties between classes would fall differently from
-    one processor to the next. error_model numpy: a division needs no check for zero, which would keep it from SIMD.
+    No fastmath: it lets the compiler reorder sums, and ties between classes would break differently from one processor
+    to the next. error_model numpy: without a check for division by zero, divisions vectorise.
     """
     try:
         return cast("_F", numba.njit(cache=True, nogil=True, error_model="numpy")(function))
     except RuntimeError:
-        # Neither this folder nor the user's cache folder can be written (a read-only image without a home):
-        # every process then compiles for itself, which costs seconds and changes nothing else.
+        # Neither this folder nor the user's cache folder is writable (a read-only image without a home): every process
+        # compiles for itself, which costs seconds and changes nothing else.
         return cast("_F", numba.njit(nogil=True, error_model="numpy")(function))
 
 
 def as_input(array: NDArray[_T]) -> NDArray[_T]:
-    """A contiguous, aligned, read-only view of an array, or of a copy where it must be one.
+    """Return a contiguous, aligned, read-only view of an array, copied only if necessary.
 
-    numba compiles once for each of these properties: bytes from Arrow are read-only and may lie anywhere, arrays from
-    NumPy are neither, and a second version would take seconds in the middle of a run.
+    numba compiles one version per combination of these properties. Arrow's buffers are read-only and can start at any
+    address, NumPy's arrays are writable and aligned; compiling a second version would take seconds during a run.
     """
     view = np.require(array, requirements=["C_CONTIGUOUS", "ALIGNED"]).view()
     view.flags.writeable = False

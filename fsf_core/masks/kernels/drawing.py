@@ -1,9 +1,9 @@
-"""From probabilities on the network's grid to a class map of any size, and its components. Knows no files.
+"""Probabilities on the network's grid to a class map of any size, and its components. Knows no files.
 
-A band is what lies between two neighbouring samples of the grid: band b has sample b-1 before it and sample b after
-it, held inside the grid. Two bands cross in a tile of pixels, interpolated from the same four corners. Where the four
-have one winner, so has the tile, because interpolation is a convex combination; elsewhere only the classes that can
-win somewhere in the tile are compared. A row of the map is a few runs of one class, and all counting is done on runs.
+A band is the interval between two neighbouring samples of the grid: band b is between sample b-1 and sample b, clamped
+to the grid. Two bands cross in a tile of pixels, interpolated from the same four corners. Where all four have one
+winner, so has the tile, because interpolation is a convex combination; elsewhere only the classes that can win in the
+tile are compared. A row of the map is a few runs of one class, and all counting works on runs.
 """
 
 # K classes, H×W output pixels, h×w cells of the grid
@@ -14,30 +14,30 @@ import numpy as np
 
 from fsf_core.masks.kernels.compiling import compiled
 
-# In a row of a border tile up to this long, every pixel is compared sooner than lines are crossed.
+# Up to this length, comparing every pixel of a border tile's row is faster than intersecting lines.
 _SHORT_PX = 8
 
 
 class Axis(NamedTuple):
-    """Where the centres of the pixels lie between the samples of the grid, along one side."""
+    """Positions of the pixel centres between the samples of the grid, along one side."""
 
     band: Any
     """int32 [pixels], ascending, 0..cells."""
     weight: Any
-    """float32 [pixels]: 0 at the sample before, towards 1 at the sample after."""
+    """float32 [pixels]: 0 at the sample before, approaching 1 at the sample after."""
     cells_per_px: float
 
 
 class _Tiles(NamedTuple):
-    """The bands of columns that have pixels."""
+    """The bands of columns that contain pixels."""
 
     band: Any
     start: Any
-    """First pixel, and one past the last."""
+    """First pixel of each, and the number of pixels at the end."""
 
 
 class _Spans(NamedTuple):
-    """A band of rows, cut into border tiles and stretches of tiles with one winner."""
+    """A band of rows, split into border tiles and stretches of tiles with one winner."""
 
     end: Any
     """One past the last pixel."""
@@ -54,13 +54,13 @@ class _Borders(NamedTuple):
     right: Any
     """Columns of the grid on either side."""
     floor: Any
-    """What the winner has at least, wherever in the tile."""
+    """Lower bound of the winner's probability anywhere in the tile."""
     rivals: Any
-    """How many classes can win in the tile."""
+    """Number of classes that can win in the tile."""
     rival: Any
     """[b, i]: their classes, ascending."""
     corner: Any
-    """[b, i, 4]: float64 probability at the upper edge left and right, and what the lower edge has more than that."""
+    """float64 [b, i, 4]: probabilities at the upper edge, left and right, and their increase down to the lower edge."""
 
 
 class _Runs(NamedTuple):
@@ -89,7 +89,7 @@ def draw(
 ) -> None:  # fmt: skip
     """Draw the class map row by row as runs of one class, and count pixels and components from the runs."""
     height_px, width_px = class_map_HW.shape
-    tiles = _tiles(columns.band)
+    tiles = _find_tiles(columns.band)
     spans = _Spans(np.empty(tiles.band.size, np.int32), np.empty(tiles.band.size, np.int32))
     borders = _new_borders(tiles.band.size, p_Khw.shape[0])
     line = np.empty((2, p_Khw.shape[0]), np.float64)
@@ -103,12 +103,12 @@ def draw(
         if y == 0 or rows.band[y] != rows.band[y - 1]:
             top = max(rows.band[y] - 1, 0)
             bottom = min(rows.band[y], p_Khw.shape[1] - 1)
-            spans_found, borders_found = _cut_band(winner_hw[top], winner_hw[bottom], tiles, spans, borders)
+            spans_found, borders_found = _split_band(winner_hw[top], winner_hw[bottom], tiles, spans, borders)
             _find_rivals(p_Khw, top, bottom, borders, borders_found)
-        runs_found = _cut_row(spans, spans_found, borders, columns, np.float64(rows.weight[y]), line, runs)
+        runs_found = _split_row(spans, spans_found, borders, columns, np.float64(rows.weight[y]), line, runs)
         _paint(runs, runs_found, class_map_HW[y], pixels_K)
-        forest = _with_room(forest, labels + runs_found)
-        labels = _join(runs, runs_found, above, runs_above, forest, labels)
+        forest = _reserve(forest, labels + runs_found)
+        labels = _label_runs(runs, runs_found, above, runs_above, forest, labels)
         runs, above = above, runs
         runs_above = runs_found
     _tally(forest, labels, components_K, largest_K)
@@ -116,10 +116,10 @@ def draw(
 
 @compiled
 def measure(class_map_HW: Any, pixels_K: Any, components_K: Any, largest_K: Any) -> bool:
-    """Count pixels and components of a class map that was drawn elsewhere.
+    """Count pixels and components of a given class map.
 
     Returns:
-        False, and nothing of use in the counts, where a class is beyond them.
+        False, with incomplete counts, if a class exceeds them.
     """
     height_px, width_px = class_map_HW.shape
     runs = _new_runs(width_px)
@@ -136,8 +136,8 @@ def measure(class_map_HW: Any, pixels_K: Any, components_K: Any, largest_K: Any)
                 return False
             pixels_K[runs.winner[i]] += runs.end[i] - start
             start = runs.end[i]
-        forest = _with_room(forest, labels + runs_found)
-        labels = _join(runs, runs_found, above, runs_above, forest, labels)
+        forest = _reserve(forest, labels + runs_found)
+        labels = _label_runs(runs, runs_found, above, runs_above, forest, labels)
         runs, above = above, runs
         runs_above = runs_found
     _tally(forest, labels, components_K, largest_K)
@@ -146,7 +146,7 @@ def measure(class_map_HW: Any, pixels_K: Any, components_K: Any, largest_K: Any)
 
 @compiled
 def _read_row(row_W: Any, changes: Any, words: Any, runs: Any) -> int:
-    """Find the runs of a row, eight pixels a step; returns how many there are."""
+    """Find the runs of a row, eight pixels per step; return how many there are."""
     left = row_W[: row_W.size - 1]
     right = row_W[1:]
     for x in range(left.size):
@@ -171,8 +171,8 @@ def _tally(forest: Any, labels: int, components_K: Any, largest_K: Any) -> None:
 
 
 @compiled
-def _tiles(band_W: Any) -> Any:
-    """The bands that have pixels, in order."""
+def _find_tiles(band_W: Any) -> Any:
+    """Return the bands that contain pixels, in order."""
     width = band_W.size
     band = np.empty(width, np.int32)
     start = np.empty(width + 1, np.int32)
@@ -188,7 +188,7 @@ def _tiles(band_W: Any) -> Any:
 
 @compiled
 def _new_borders(tiles: int, classes: int) -> Any:
-    """Room for a row of nothing but border tiles where every class can win; what is not touched takes no memory."""
+    """Allocate for a row of border tiles only, where every class can win; untouched pages take no memory."""
     return _Borders(
         np.empty(tiles, np.int32),
         np.empty(tiles, np.int32),
@@ -202,19 +202,19 @@ def _new_borders(tiles: int, classes: int) -> Any:
 
 @compiled
 def _new_runs(width_px: int) -> Any:
-    """Room for a row in which every pixel is a run."""
+    """Allocate for a row in which every pixel is a run."""
     return _Runs(np.empty(width_px, np.int32), np.empty(width_px, np.int32), np.empty(width_px, np.int32))
 
 
 @compiled
 def _new_forest(labels: int) -> Any:
-    """Room for this many labels."""
+    """Allocate for this many labels."""
     return _Forest(np.empty(labels, np.int32), np.empty(labels, np.int32), np.empty(labels, np.int64))
 
 
 @compiled
-def _cut_band(winner_above_w: Any, winner_below_w: Any, tiles: Any, spans: Any, borders: Any) -> Any:
-    """Cut a band of rows into spans; returns how many there are, and how many border tiles."""
+def _split_band(winner_above_w: Any, winner_below_w: Any, tiles: Any, spans: Any, borders: Any) -> Any:
+    """Split a band of rows into spans; return how many there are, and how many border tiles."""
     last = winner_above_w.size - 1
     found = 0
     borders_found = 0
@@ -239,15 +239,15 @@ def _cut_band(winner_above_w: Any, winner_below_w: Any, tiles: Any, spans: Any, 
 
 @compiled
 def _find_rivals(p_Khw: Any, top: int, bottom: int, borders: Any, found: int) -> None:
-    """For every border tile the classes that can win in it, with their corners.
+    """Write the classes that can win in each border tile, with their corners.
 
-    Nowhere in the tile is a class below its lowest corner. A class whose highest corner is below the best of these
-    floors therefore wins nowhere. That is exact, and of a thousand classes it usually leaves two or three.
+    No class falls below its lowest corner within the tile, so a class whose highest corner is below the best of these
+    floors wins nowhere. The test is exact; of a thousand classes it usually leaves two or three.
     """
     for b in range(found):
         borders.floor[b] = np.float32(-np.inf)
         borders.rivals[b] = 0
-    # Classes outside, tiles inside: neighbouring tiles read neighbouring memory, class planes lie far apart.
+    # Classes outside, tiles inside: neighbouring tiles read neighbouring memory, class planes are far apart.
     for k in range(p_Khw.shape[0]):
         upper = p_Khw[k, top]
         lower = p_Khw[k, bottom]
@@ -272,17 +272,17 @@ def _find_rivals(p_Khw: Any, top: int, bottom: int, borders: Any, found: int) ->
 
 
 @compiled
-def _cut_row(spans: Any, found: int, borders: Any, columns: Any, weight: float, line: Any, runs: Any) -> int:
-    """Cut one row of pixels into runs; returns how many there are.
+def _split_row(spans: Any, found: int, borders: Any, columns: Any, weight: float, line: Any, runs: Any) -> int:
+    """Split one row of pixels into runs; return how many there are.
 
     Args:
-        spans: of the band of rows.
-        found: how many spans there are.
+        spans: spans of the band of rows.
+        found: number of spans.
         borders: the border tiles among them.
         columns: the axis along the row.
-        weight: how far the row lies from the upper to the lower edge of the band.
-        line: room for the value at the left edge and the slope of every rival.
-        runs: where to write.
+        weight: position of the row between the upper edge of the band (0) and the lower (1).
+        line: scratch, [2, K]: value at the left edge and slope of every rival.
+        runs: output.
     """
     n = 0
     corner = borders.corner
@@ -293,7 +293,7 @@ def _cut_row(spans: Any, found: int, borders: Any, columns: Any, weight: float, 
             continue
         b = -1 - spans.winner[s]
         start = borders.start[b]
-        if borders.rivals[b] == 2:  # noqa: PLR2004 # nearly everywhere: the sign of one difference tells two apart
+        if borders.rivals[b] == 2:  # noqa: PLR2004 # nearly everywhere: the sign of one difference decides
             lead = corner[b, 0, 0] - corner[b, 1, 0] + (corner[b, 0, 2] - corner[b, 1, 2]) * weight
             change = corner[b, 0, 1] - corner[b, 1, 1] + (corner[b, 0, 3] - corner[b, 1, 3]) * weight - lead
             first = 0 if lead + change * columns.weight[start] >= 0 else 1
@@ -313,7 +313,7 @@ def _cut_row(spans: Any, found: int, borders: Any, columns: Any, weight: float, 
 
 @compiled
 def _extend(runs: Any, n: int, end: int, c: Any) -> int:
-    """Append a run, or lengthen the last one when it has the same class; returns how many there are."""
+    """Append a run, or extend the last one if it has the same class; return how many there are."""
     if n > 0 and runs.winner[n - 1] == c:
         runs.end[n - 1] = end
         return n
@@ -324,9 +324,9 @@ def _extend(runs: Any, n: int, end: int, c: Any) -> int:
 
 @compiled
 def _turn(start: int, end: int, columns: Any, lead: float, change: float) -> int:
-    """The first pixel of start..end at which lead + change * weight is on another side of zero than at start, or end.
+    """Return the first pixel of start..end where lead + change * weight changes sign, or end.
 
-    Zero counts as above. The division only guesses: the pixels beside the guess decide.
+    Zero counts as positive. The division only guesses; the pixels beside the guess decide.
     """
     weight = columns.weight
     above = lead + change * weight[start] >= 0
@@ -343,10 +343,10 @@ def _turn(start: int, end: int, columns: Any, lead: float, change: float) -> int
 
 @compiled
 def _is_ahead(line: Any, i: int, w: int, weight: float) -> bool:
-    """Whether rival i wins against rival w at this weight; the lower of the two wins a tie.
+    """Return whether rival i beats rival w at this weight; the lower of the two wins a tie.
 
-    By the sign of one difference, as in _turn: where two lines almost meet, two sums may round to one number whose
-    difference is none, and a winner by the one rule would never be left by the other.
+    Decided by the sign of one difference, as in _turn: where two lines almost meet, two sums can round to the same
+    number while the difference does not round to zero, and the two rules would disagree.
     """
     a = min(i, w)
     b = max(i, w)
@@ -355,7 +355,7 @@ def _is_ahead(line: Any, i: int, w: int, weight: float) -> bool:
 
 @compiled
 def _best(line: Any, rivals: int, weight: float) -> int:
-    """The rival with the highest value at this weight; the lowest class wins a tie."""
+    """Return the rival with the highest value at this weight; the lowest class wins a tie."""
     best = 0
     for i in range(1, rivals):
         if _is_ahead(line, i, best, weight):
@@ -367,7 +367,7 @@ def _best(line: Any, rivals: int, weight: float) -> int:
 def _cross(start: int, end: int, columns: Any, line: Any, rival: Any, runs: Any, n: int) -> int:
     """Append the winners along one row of a border tile, of any number of rivals.
 
-    Along the row every class is a straight line, so each wins in one stretch at most, and the winner changes where the
+    Along the row every class is a straight line, so each wins in at most one stretch, and the winner changes where the
     first steeper line crosses it.
     """
     if end - start <= _SHORT_PX:
@@ -381,7 +381,7 @@ def _cross(start: int, end: int, columns: Any, line: Any, rival: Any, runs: Any,
         steepest = w
         for i in range(rival.size):
             if line[1, i] > line[1, w]:
-                if _is_ahead(line, i, w, columns.weight[start]):  # by less than the comparison of three could tell
+                if _is_ahead(line, i, w, columns.weight[start]):  # _best lost it to rounding
                     steepest = i if line[1, i] > line[1, steepest] else steepest
                     continue
                 a = min(i, w)
@@ -391,7 +391,7 @@ def _cross(start: int, end: int, columns: Any, line: Any, rival: Any, runs: Any,
             w = steepest
             continue
         if turn == end:
-            break  # two lines closer than float64 can tell: either is right
+            break  # two lines closer than float64 resolves: either is right
         n = _extend(runs, n, turn, rival[w])
         start = turn
         w = _best(line, rival.size, columns.weight[start])
@@ -400,7 +400,7 @@ def _cross(start: int, end: int, columns: Any, line: Any, rival: Any, runs: Any,
 
 @compiled
 def _paint(runs: Any, found: int, row_W: Any, pixels_K: Any) -> None:
-    """Write the runs of a row and count their pixels."""
+    """Write the pixels of the runs of a row, and count them."""
     start = 0
     for i in range(found):
         end = runs.end[i]
@@ -410,13 +410,13 @@ def _paint(runs: Any, found: int, row_W: Any, pixels_K: Any) -> None:
 
 
 @compiled
-def _with_room(forest: Any, labels: int) -> Any:
-    """The forest, or a copy of it at least twice as large."""
+def _reserve(forest: Any, labels: int) -> Any:
+    """Return the forest if it holds this many labels, else a larger copy."""
     size = forest.parent.size
     if labels <= size:
         return forest
     larger = _new_forest(2 * labels)
-    for label in range(size):  # slices would add seconds of compilation
+    for label in range(size):  # slice assignments add seconds of compilation
         larger.parent[label] = forest.parent[label]
         larger.winner[label] = forest.winner[label]
         larger.px[label] = forest.px[label]
@@ -425,7 +425,7 @@ def _with_room(forest: Any, labels: int) -> Any:
 
 @compiled
 def _root(parent: Any, label: int) -> int:
-    """The label that stands for the component, shortening the way there."""
+    """Return the root label of the component, shortening the path to it."""
     while parent[label] != label:
         parent[label] = parent[parent[label]]
         label = parent[label]
@@ -433,8 +433,8 @@ def _root(parent: Any, label: int) -> int:
 
 
 @compiled
-def _join(runs: Any, found: int, above: Any, found_above: int, forest: Any, labels: int) -> int:
-    """Label every run like the runs of its class that touch it from above or at a corner; returns the labels used."""
+def _label_runs(runs: Any, found: int, above: Any, found_above: int, forest: Any, labels: int) -> int:
+    """Give every run the label of the runs of its class that touch it in the row above; return the number of labels."""
     first = 0
     start = 0
     for i in range(found):

@@ -1,4 +1,4 @@
-"""From class scores to probabilities and winners, on the network's grid. Knows nothing of the picture's size."""
+"""Class scores to probabilities and winners, on the network's grid. Knows nothing of the image's size."""
 
 # K classes, h×w cells of the grid, P cells in any order
 
@@ -8,16 +8,16 @@ import numpy as np
 
 from fsf_core.masks.kernels.compiling import compiled
 
-# Cells that one step of the softmax covers: their maximum, sum and scale stay in the first-level cache.
+# Cells of one softmax step: their maximum, sum and scale stay in the L1 cache.
 _BLOCK = 1024
 
 
 @compiled
 def softmax_planes(scores_KP: Any, out_KP: Any) -> None:
-    """Softmax over the classes of every cell, as torch and NumPy do it: minus the maximum, exp, divided by the sum.
+    """Write the softmax over the classes of every cell: minus the maximum, exp, divided by the sum.
 
     The exponential is Cephes' expf (range reduction by ln 2 in two parts, a polynomial of degree 6): within 2 units in
-    the last place, the same bits on every processor, and it shares one pass over the cache with the rest.
+    the last place and the same bits on every processor.
     """
     classes, cells = scores_KP.shape
     top = np.empty(_BLOCK, np.float32)
@@ -26,7 +26,7 @@ def softmax_planes(scores_KP: Any, out_KP: Any) -> None:
     power_bits = power.view(np.int32)
     for start in range(0, cells, _BLOCK):
         n = min(_BLOCK, cells - start)
-        plane = scores_KP[0, start : start + n]  # slices, because LLVM vectorises an index only if it starts at 0
+        plane = scores_KP[0, start : start + n]  # slices: LLVM vectorises an index only if it starts at 0
         for i in range(n):
             top[i] = plane[i]
             total[i] = np.float32(0)
@@ -51,7 +51,7 @@ def softmax_planes(scores_KP: Any, out_KP: Any) -> None:
                 y = y * r + np.float32(5.0000001201e-1)
                 y = y * (r * r) + r + np.float32(1)
                 power_bits[i] = (np.int32(twos) + np.int32(127)) << np.int32(23)
-                out[i] = np.float32(0) if x < np.float32(-87) else y + (x - x)  # x - x keeps a NaN and an infinity
+                out[i] = np.float32(0) if x < np.float32(-87) else y + (x - x)  # x - x propagates NaN and infinity
             for i in range(n):
                 out[i] *= power[i]
                 total[i] += out[i]
@@ -63,15 +63,15 @@ def softmax_planes(scores_KP: Any, out_KP: Any) -> None:
 
 @compiled
 def grid_winners(p_Khw: Any, winner_hw: Any, wins_K: Any, summed_K: Any) -> bool:
-    """Write the winning class of every cell, count its wins and sum its probability; the lowest class wins a tie.
+    """Write the winning class of every cell, count its wins and sum its probabilities; the lowest class wins a tie.
 
     Returns:
-        Whether every probability is a finite number.
+        True if every probability is finite.
     """
     classes, height, width = p_Khw.shape
     best = np.empty(width, np.float32)
     best_class = np.empty(width, np.int32)
-    poison = np.zeros(width, np.float32)  # 0 times anything is 0, except that a NaN or an infinity leaves NaN for good
+    poison = np.zeros(width, np.float32)  # stays 0 until a NaN or an infinity makes it NaN
     for y in range(height):
         plane = p_Khw[0, y]
         for x in range(width):
@@ -88,7 +88,7 @@ def grid_winners(p_Khw: Any, winner_hw: Any, wins_K: Any, summed_K: Any) -> bool
         for x in range(width):
             winner[x] = best_class[x]
         x = 0
-        while x < width:  # neighbours mostly agree: sum in registers, write once a stretch
+        while x < width:  # neighbours mostly agree: sum in registers, write once per stretch
             c = best_class[x]
             start = x
             summed = 0.0

@@ -1,0 +1,251 @@
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fsf_core import masks
+from fsf_core.errors import MaskError
+from fsf_core.masks import make_mask
+
+# Float32 sums of the reference round to about 1e-7. OpenCV without IPP also rounds its coordinates to float32, which
+# moves its weights by up to 3e-5. Pixels within the tolerance are ties that the reference itself decides by rounding.
+TIE = 1e-6 if cv2.ipp.useIPP() else 1e-4
+
+
+def reference_planes(probabilities, height, width):
+    return np.stack([cv2.resize(plane, (width, height), interpolation=cv2.INTER_LINEAR) for plane in probabilities])
+
+
+def reference_softmax(scores):
+    shifted = np.exp(scores - scores.max(0))
+    return shifted / shifted.sum(0)
+
+
+def field(kind, classes, height, width, seed):
+    """Make class scores that are smooth like a network's, noise, or full of exact ties."""
+    rng = np.random.default_rng(seed)
+    noise = rng.standard_normal((classes, height, width)).astype(np.float32)
+    if kind == "noise":
+        return noise
+    if kind == "ties":
+        return np.round(noise)
+    coarse = rng.standard_normal((classes, 4, 5)).astype(np.float32) * 4
+    return (
+        np.stack([cv2.resize(plane, (width, height), interpolation=cv2.INTER_CUBIC) for plane in coarse]) + noise / 50
+    )
+
+
+def one_hot(class_map, classes):
+    return np.ascontiguousarray(np.eye(classes, dtype=np.float32)[class_map].transpose(2, 0, 1))
+
+
+def assert_equal_outside_ties(mask, planes):
+    expected = planes.argmax(0)
+    ours = mask.class_map_HW.astype(np.intp)
+    differs = expected != ours
+    margin = planes.max(0) - np.take_along_axis(planes, ours[None], 0)[0]
+    assert margin[differs].max(initial=0) < TIE
+    assert differs.mean() < 1e-3 or differs.sum() < 3
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    kind=st.sampled_from(["smooth", "noise", "ties"]),
+    classes=st.one_of(st.integers(2, 6), st.integers(2, 300)),
+    grid=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    image=st.tuples(st.integers(1, 90), st.integers(1, 90)),
+    scale=st.sampled_from([1, 1, 5]),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_class_map_is_the_argmax_of_the_resized_probabilities(kind, classes, grid, image, scale, seed):
+    scale = 1 if classes > 6 else scale
+    height, width = scale * image[0], scale * image[1]
+    probabilities = reference_softmax(field(kind, classes, *grid, seed))
+    mask = make_mask(probabilities, height_px=height, width_px=width)
+    planes = reference_planes(probabilities, height, width)
+    if kind != "ties":
+        assert_equal_outside_ties(mask, planes)
+    else:
+        chosen = np.take_along_axis(planes, mask.class_map_HW[None].astype(np.intp), 0)[0]
+        assert (planes.max(0) - chosen).max() < TIE
+    assert np.array_equal(mask.pixels_K, np.bincount(mask.class_map_HW.ravel(), minlength=classes))
+
+
+@pytest.mark.parametrize(("height", "width"), [(512, 512), (1080, 1921), (3000, 1), (1, 4000), (224, 224), (100, 97)])
+def test_class_map_is_the_argmax_at_common_image_sizes(height, width):
+    probabilities = reference_softmax(field("smooth", 4, 224, 224, 7))
+    mask = make_mask(probabilities, height_px=height, width_px=width)
+    assert_equal_outside_ties(mask, reference_planes(probabilities, height, width))
+
+
+def test_classes_tied_at_a_sample_are_separated_right_behind_it():
+    """Two of three classes are equal at a sample whose pixel has a weight of 2e-16; the loser once kept 33 pixels."""
+    probabilities = reference_softmax(field("ties", 4, 3, 4, 0))
+    mask = make_mask(probabilities, height_px=5, width_px=420)
+    planes = reference_planes(probabilities, 5, 420)
+    chosen = np.take_along_axis(planes, mask.class_map_HW[None].astype(np.intp), 0)[0]
+
+    assert (planes.max(0) - chosen).max() < TIE
+
+
+def test_a_class_can_win_between_corners_that_it_loses():
+    probabilities = np.array([[[0.6, 0.0]], [[0.4, 0.4]], [[0.0, 0.6]]], np.float32)
+    mask = make_mask(probabilities, height_px=1, width_px=30)
+    assert mask.class_map_HW[0, [0, 15, 29]].tolist() == [0, 1, 2]
+    assert np.isnan(mask.mean_probability_K[1])
+
+
+def test_the_lowest_class_wins_a_tie():
+    probabilities = np.full((3, 4, 4), np.float32(1 / 3))
+    assert make_mask(probabilities, height_px=9, width_px=9).pixels_K.tolist() == [81, 0, 0]
+    probabilities[0, :, :2] = 0  # now classes 1 and 2 tie on the left
+    assert not (make_mask(probabilities, height_px=9, width_px=9).class_map_HW == 2).any()
+
+
+def test_a_cropped_view_gives_the_same_mask_as_its_copy():
+    whole = reference_softmax(field("smooth", 4, 224, 224, 3))
+    view = whole[:, 28:196, 5:]
+    ours = make_mask(view, height_px=300, width_px=401)
+    copied = make_mask(view.copy(), height_px=300, width_px=401)
+    assert np.array_equal(ours.class_map_HW, copied.class_map_HW)
+
+
+@pytest.mark.parametrize(("classes", "dtype"), [(1, np.uint8), (255, np.uint8), (256, np.uint16), (1000, np.uint16)])
+def test_class_map_dtype_is_the_narrowest_that_holds_the_classes(classes, dtype):
+    wanted = np.arange(classes)[None] % classes
+    mask = make_mask(one_hot(wanted, classes), height_px=1, width_px=classes)
+    assert mask.class_map_HW.dtype == dtype
+    assert np.array_equal(mask.class_map_HW, wanted)
+
+
+def test_a_thousand_classes_at_16_megapixels_need_no_resized_planes():
+    probabilities = reference_softmax(field("noise", 1000, 8, 9, 5) * 3)
+    mask = make_mask(probabilities, height_px=4000, width_px=4000)  # resized planes would take 64 GB
+    assert mask.pixels_K.sum() == 16_000_000
+    rows = np.array([0, 1234, 3999])
+    position = np.clip((rows + 0.5) * 8 / 4000 - 0.5, 0, 7)
+    before = np.minimum(position.astype(int), 6)
+    weight = (position - before)[None, :, None]
+    lines = probabilities[:, before] * (1 - weight) + probabilities[:, before + 1] * weight
+    planes = np.stack([cv2.resize(plane.astype(np.float32), (4000, 3)) for plane in lines])
+    agreement = (planes.argmax(0) == mask.class_map_HW[rows]).mean()
+    assert agreement > 0.999
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("place", [(0, 0, 0), (2, 3, 1), (3, 5, 6)])
+def test_a_probability_that_is_not_finite_raises_mask_error(value, place):
+    probabilities = np.full((4, 6, 7), np.float32(0.25))
+    probabilities[place] = value
+    with pytest.raises(MaskError, match="NaN or infinity"):
+        make_mask(probabilities, height_px=3, width_px=3)
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "height"),
+    [
+        (np.zeros((4, 4), np.float32), 5),
+        (np.zeros((4, 4, 4)), 5),
+        (np.zeros((4, 0, 4), np.float32), 5),
+        (np.zeros((4, 4, 4), np.float32), 0),
+    ],
+)
+def test_invalid_probabilities_or_sizes_raise_value_error(probabilities, height):
+    with pytest.raises(ValueError, match=r"expected|must"):
+        make_mask(probabilities, height_px=height, width_px=5)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    kind=st.sampled_from(["smooth", "noise", "speckle"]),
+    classes=st.integers(2, 5),
+    grid=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    image=st.tuples(st.integers(1, 150), st.integers(1, 150)),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_components_equal_opencvs_in_each_class(kind, classes, grid, image, seed):
+    if kind == "speckle":  # one cell a pixel: combs, rings and diagonals of every kind
+        image = grid
+        class_map = np.random.default_rng(seed).integers(0, classes, grid)
+        probabilities = one_hot(class_map, classes)
+    else:
+        probabilities = reference_softmax(field(kind, classes, *grid, seed))
+    mask = make_mask(probabilities, height_px=image[0], width_px=image[1])
+    for k in range(classes):
+        region = (mask.class_map_HW == k).astype(np.uint8)
+        count, _, stats, _ = cv2.connectedComponentsWithStats(region, connectivity=8)
+        assert mask.components_K[k] == count - 1
+        assert mask.largest_component_px_K[k] == stats[1:, cv2.CC_STAT_AREA].max(initial=0)
+
+
+def test_more_components_than_initially_allocated_are_all_counted():
+    class_map = np.zeros((128, 128), int)
+    class_map[::2, ::2] = 1
+    mask = make_mask(one_hot(class_map, 2), height_px=128, width_px=128)
+    assert mask.components_K.tolist() == [1, 64 * 64]
+    assert mask.largest_component_px_K.tolist() == [128 * 128 - 64 * 64, 1]
+
+
+def test_mean_probability_is_over_the_cells_that_a_class_wins():
+    probabilities = reference_softmax(field("smooth", 4, 30, 31, 1))
+    probabilities[3] = 0
+    winner = probabilities.argmax(0)
+    expected = [
+        probabilities[k][winner == k].astype(np.float64).mean() if (winner == k).any() else np.nan for k in range(4)
+    ]
+    mask = make_mask(probabilities, height_px=50, width_px=50)
+    np.testing.assert_allclose(mask.mean_probability_K, expected, rtol=1e-12)
+    assert np.isnan(mask.mean_probability_K[3])
+
+
+@pytest.mark.parametrize("classes", [1, 2, 4, 150])
+def test_softmax_equals_numpys(classes):
+    scores = field("noise", classes, 37, 41, 0) * 12
+    exact = np.exp((scores - scores.max(0)).astype(np.float64))
+    np.testing.assert_allclose(masks.softmax(scores), exact / exact.sum(0), rtol=1e-6, atol=1e-37)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    classes=st.integers(1, 400),
+    shape=st.tuples(st.integers(1, 60), st.integers(1, 60)),
+    block=st.integers(1, 20),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_measure_gives_the_same_statistics_as_make_mask(classes, shape, block, seed):
+    blocks = np.random.default_rng(seed).integers(0, classes, (shape[0], shape[1] // block + 1))
+    class_map = blocks.repeat(block, 1)[:, : shape[1]].astype(masks.class_map_dtype(classes))
+    drawn = make_mask(one_hot(class_map, classes), height_px=shape[0], width_px=shape[1])
+    measured = masks.measure(class_map, num_classes=classes)
+    for name in ("class_map_HW", "pixels_K", "components_K", "largest_component_px_K"):
+        assert np.array_equal(getattr(measured, name), getattr(drawn, name))
+    assert np.isnan(measured.mean_probability_K).all()
+
+
+@pytest.mark.parametrize("place", [(0, 0), (3, 17), (4, 30)])
+def test_a_class_beyond_the_models_raises_mask_error(place):
+    class_map = np.zeros((5, 31), np.uint8)
+    class_map[place] = 4
+    with pytest.raises(MaskError, match="class 4, expected classes below 4"):
+        masks.measure(class_map, num_classes=4)
+
+
+def test_a_float_class_map_raises_value_error():
+    with pytest.raises(ValueError, match="expected uint8 or uint16"):
+        masks.measure(np.zeros((4, 4), np.float32), num_classes=4)
+
+
+def test_softmax_propagates_nan_and_infinity_and_gives_zero_to_minus_infinity():
+    scores = np.zeros((3, 1, 4), np.float32)
+    scores[1, 0] = [-np.inf, np.nan, np.inf, 500]
+    got = masks.softmax(scores)[:, 0]
+    assert got[:, 0].tolist() == [0.5, 0, 0.5]
+    assert np.isnan(got[:, 1]).all()
+    assert np.isnan(got[:, 2]).any()
+    assert got[:, 3].tolist() == [0, 1, 0]
+
+
+def test_softmax_of_a_view_equals_softmax_of_its_copy():
+    scores = field("noise", 4, 20, 30, 0)[:, 3:15, 2:]
+    assert np.array_equal(masks.softmax(scores), masks.softmax(scores.copy()))

@@ -1,0 +1,25 @@
+import subprocess
+import sys
+
+
+def test_compile_kernels_leaves_nothing_to_compile():
+    program = """
+import numpy as np
+from fsf_core import masks
+from fsf_core.masks import kernels
+from fsf_core.masks.kernels import deflate
+
+loops = kernels.draw, kernels.measure, kernels.softmax_planes, kernels.grid_winners
+loops += deflate._filter_rows, deflate._scan, deflate._code_lengths, deflate._emit
+assert not any(loop.signatures for loop in loops)
+masks.compile_kernels()
+
+buffer = np.frombuffer(b"." + np.zeros((2, 9, 9), np.float32).tobytes(), np.uint8)[1:].view(np.float32)
+scores = buffer.reshape(2, 9, 9)  # read-only and misaligned, as a slice of an Arrow buffer can be
+found = masks.make_mask(masks.softmax(scores)[:, 1:8, 2:], height_px=4, width_px=4)
+class_map = np.frombuffer(found.class_map_HW.tobytes(), np.uint8).reshape(4, 4)
+masks.measure(class_map, num_classes=2)
+masks.encode_png(class_map, masks.voc_palette(2))
+assert [len(loop.signatures) for loop in loops] == [1] * 8
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
