@@ -41,13 +41,12 @@ def require_usable(uri: str) -> None:
 
 
 @contextlib.contextmanager
-def claim_run(uri: str, *, fingerprint: Mapping[str, Any], details: Mapping[str, Any]) -> Iterator[Run]:
-    """Claim a folder for a run, new or resumed, for as long as the block lasts.
+def lock_run(uri: str, *, fingerprint: Mapping[str, Any]) -> Iterator[None]:
+    """Keep other jobs out of a folder for as long as the block lasts; leaves nothing in it.
 
     Args:
         uri: the output folder.
         fingerprint: all that defines the result; a folder with another one is refused.
-        details: what else is worth knowing of this attempt; never compared.
 
     Raises:
         OutputError: the folder holds something else, belongs to another run, or is in use by a running job.
@@ -57,11 +56,34 @@ def claim_run(uri: str, *, fingerprint: Mapping[str, Any], details: Mapping[str,
         known = known_run(uri)
         if known is not None:
             _refuse_other(uri, known["fingerprint"], dict(fingerprint))
-        attempts = [*(known["attempts"] if known else []), {"started_at": _now(), **details}]
-        run_id = known["run_id"] if known else f"{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
-        facts = {"layout": LAYOUT_VERSION, "run_id": run_id, "fingerprint": dict(fingerprint), "attempts": attempts}
-        write_json(storage.join(uri, "run.json"), facts)
-        yield Run(uri=uri, run_id=run_id, attempt=len(attempts))
+        yield
+
+
+def begin_attempt(uri: str, *, fingerprint: Mapping[str, Any], details: Mapping[str, Any]) -> Run:
+    """Record in run.json of a locked folder that its run is started, for the first time or again.
+
+    Args:
+        uri: the output folder.
+        fingerprint: as given to `lock_run`.
+        details: what else is worth knowing of this attempt; never compared.
+    """
+    known = known_run(uri)
+    attempts = [*(known["attempts"] if known else []), {"started_at": _now(), **details}]
+    run_id = known["run_id"] if known else f"{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
+    facts = {"layout": LAYOUT_VERSION, "run_id": run_id, "fingerprint": dict(fingerprint), "attempts": attempts}
+    write_json(storage.join(uri, "run.json"), facts)
+    return Run(uri=uri, run_id=run_id, attempt=len(attempts))
+
+
+@contextlib.contextmanager
+def claim_run(uri: str, *, fingerprint: Mapping[str, Any], details: Mapping[str, Any]) -> Iterator[Run]:
+    """Lock a folder and begin an attempt in one step.
+
+    Raises:
+        OutputError: as `lock_run` raises.
+    """
+    with lock_run(uri, fingerprint=fingerprint):
+        yield begin_attempt(uri, fingerprint=fingerprint, details=details)
 
 
 def fingerprint(run_uri: str) -> dict[str, Any]:

@@ -148,15 +148,26 @@ def _died_here(content: bytes) -> bool:
 
 @contextlib.contextmanager
 def _locked(uri: str) -> Iterator[None]:
-    folder = storage.local_path(uri)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / ".lock").open("a+")
-    except OSError as error:
-        raise OutputError(f"{uri} cannot be written: {error}; give another --out") from error
-    with file:
-        _lock(uri, file)
-        yield
+    path = storage.local_path(uri) / ".lock"
+    while True:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = path.open("a+")
+        except OSError as error:
+            raise OutputError(f"{uri} cannot be written: {error}; give another --out") from error
+        with file:
+            _lock(uri, file)
+            # The last holder may have removed the file between open and lock: another job would lock a new one.
+            if not (path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno()))):
+                continue
+            try:
+                yield
+            finally:
+                if [entry.name for entry in path.parent.iterdir()] == [path.name]:  # nothing was written
+                    path.unlink()
+                    with contextlib.suppress(OSError):
+                        path.parent.rmdir()
+            return
 
 
 def _lock(uri: str, file: IO[str]) -> None:

@@ -18,10 +18,17 @@ from fsf_core.runs.reading import read_part, receipts
 from fsf_core.runs.records import Completed
 
 
-def completed(run_uri: str) -> Completed:
-    """What the receipts say is finished. Holds 16 bytes an image and 24 a segment, whatever the length of the ids."""
+def completed(run_uri: str, *, with_failures: bool = True) -> Completed:
+    """Return what the receipts list as finished, in 16 bytes per image and 24 per segment.
+
+    Args:
+        run_uri: the run.
+        with_failures: whether failed units count; else the result is that after `retract_failed_parts`.
+    """
     whole, several = [NO_KEYS], [NO_SEGMENTS]
     for receipt in receipts(run_uri):
+        if receipt.failed_units and not with_failures:
+            continue
         single = pc.equal(receipt.units.column("segments"), 1)
         whole.append(keys_of(receipt.units.column("item_key").filter(single)))
         several.append(segments_of(receipt.units.filter(pc.invert(single))))

@@ -1,5 +1,6 @@
 """The ledger: what has a receipt exists, once and whole; what has none does not; nobody works in another's folder."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -19,6 +20,7 @@ import pytest
 from fsf_core import runs, storage
 from fsf_core.errors import OutputError
 from fsf_core.keys import item_key, item_keys, part_name
+from fsf_core.runs import lease
 from fsf_core.schema import FAILURES, MASKS, TABLES, UNITS
 from tests.support.ledger import Made, broken, commit, image, rows_of, sorted_rows, tables_of, video
 
@@ -787,6 +789,52 @@ def test_a_holder_that_is_killed_leaves_no_lock_behind(holder):
     with runs.claim_run(uri, fingerprint={"holder": 1}, details={}) as opened:
         assert opened.attempt == 2
         assert Path(uri, ".lock").read_text() == str(os.getpid())
+
+
+def test_a_locked_folder_in_which_nothing_was_written_leaves_nothing(tmp_path):
+    for error in (None, ZeroDivisionError):
+        with contextlib.suppress(ZeroDivisionError), runs.lock_run(str(tmp_path / "run"), fingerprint=PRINT):
+            assert (tmp_path / "run" / ".lock").exists()
+            if error:
+                raise error
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_that_its_holder_removes_at_the_end_still_keeps_a_second_job_out(tmp_path, monkeypatch):
+    """A second job opens the lock file, the first one removes it, and the second one locks a file without a name."""
+    uri = str(tmp_path / "run")
+    first = contextlib.ExitStack()
+    first.enter_context(runs.lock_run(uri, fingerprint=PRINT))
+    real = lease._lock
+    monkeypatch.setattr(lease, "_lock", lambda *given: (first.close(), real(*given)))
+
+    with runs.lock_run(uri, fingerprint=PRINT):
+        monkeypatch.setattr(lease, "_lock", real)
+        with pytest.raises(OutputError, match="is in use by process"), runs.lock_run(uri, fingerprint=PRINT):
+            pass
+
+
+def test_a_locked_run_is_not_changed_before_its_attempt_begins(folder):
+    before = Path(folder, "run.json").read_bytes()
+    with runs.lock_run(folder, fingerprint=PRINT):
+        assert Path(folder, "run.json").read_bytes() == before
+        assert runs.begin_attempt(folder, fingerprint=PRINT, details={}).attempt == 2
+    assert len(runs.read_json(folder, "run.json")["attempts"]) == 2
+
+
+def test_completed_without_failures_is_what_remains_after_they_are_retracted(folder):
+    half = video("half", 2, 2)
+    commit(folder, image("a"), half[0])
+    commit(folder, image("bad", failed=True), broken(half[1], frames=1))
+
+    expected = runs.completed(folder, with_failures=False)
+    assert len(runs.completed(folder).items) == 3
+    runs.retract_failed_parts(folder)
+
+    found = runs.completed(folder)
+    assert found.items.tolist() == expected.items.tolist()
+    assert found.segments == expected.segments
 
 
 def test_the_lock_is_let_go_at_the_end_of_the_block_also_after_an_error(tmp_path):
