@@ -1,7 +1,8 @@
-"""Lists without columns of their own: folders and globs of media, texts of paths, tar archives, one file."""
+"""Lists without columns of their own: folders and globs of media, text files of paths, tar archives, one file."""
 
 import io
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 import pyarrow as pa
@@ -9,71 +10,111 @@ import pyarrow.compute as pc
 
 from fsf_core import storage
 from fsf_core.manifest import members
-from fsf_core.manifest.rows import ROWS, Read, batched, id_array
-from fsf_core.manifest.suffixes import kind_by_name, suffix_of
+from fsf_core.manifest.rows import ITEM_SCHEMA, ReadBatches, batched, ids_from_names
+from fsf_core.manifest.suffixes import TABLE_SUFFIXES, kind_by_name, suffix_of
 
 
-def _listed(prefix: str, names: list[pa.Array]) -> Read:
-    """A reader over names below a prefix. They are held in memory, because a second listing might differ."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FolderContents:
+    """The files of a folder, sorted by what their names suggest."""
+
+    prefix: str
+    """What the names of media follow in their URIs."""
+    media: list[pa.Array]
+    """Names of images and videos below the folder, in batches."""
+    tables: list[storage.Entry]
+    archives: list[str]
+    """Names of tar archives below the folder."""
+    others: int
+    """Number of other files."""
+
+
+def list_folder(uri: str) -> FolderContents:
+    """List a folder once and classify its files.
+
+    Raises:
+        StorageError: it cannot be listed.
+        ManifestError: the name of an image or video is not UTF-8.
+    """
+    prefix, media, tables, archives, others = uri, [], [], [], 0
+    for entries in batched(storage.list_files(uri)):
+        found = [entry for entry in entries if kind_by_name(entry.relative)]
+        if found:
+            prefix = found[0].uri.removesuffix(found[0].relative)
+            media.append(ids_from_names(uri, [entry.relative for entry in found]))
+        rest = [(entry, suffix_of(entry.relative)) for entry in entries if not kind_by_name(entry.relative)]
+        tables += [entry for entry, suffix in rest if suffix in TABLE_SUFFIXES]
+        archives += [entry.relative for entry, suffix in rest if suffix == ".tar"]
+        others += sum(suffix not in {*TABLE_SUFFIXES, ".tar"} for _, suffix in rest)
+    return FolderContents(prefix=prefix, media=media, tables=tables, archives=archives, others=others)
+
+
+def named_files(prefix: str, names: list[pa.Array]) -> ReadBatches:
+    """Return a reader of files whose names are known and held in memory: a second listing might differ."""
 
     def read() -> Iterator[pa.Table]:
         for ids in names:
             uris = pc.binary_join_element_wise(pa.scalar(prefix), ids, "")
-            yield pa.table({"item_id": ids, "uri": uris, "kind": pa.nulls(len(ids), pa.string())}, schema=ROWS)
+            yield pa.table({"item_id": ids, "uri": uris, "kind": pa.nulls(len(ids), pa.string())}, schema=ITEM_SCHEMA)
 
     return read
 
 
-def one_file(uri: str) -> Read:
-    """A single media file; one that cannot be opened is a mistake in the command, not a bad item."""
+def single_file(uri: str) -> ReadBatches:
+    """Return a reader of one media file.
+
+    Raises:
+        FetchError: it cannot be opened: a mistake in the command, not a bad item.
+    """
     with storage.open_binary(uri):
         name = PurePosixPath(storage.without_query(uri)).name
-    table = pa.table({"item_id": id_array(uri, [name]), "uri": [uri], "kind": pa.nulls(1, pa.string())}, schema=ROWS)
+    columns = {"item_id": ids_from_names(uri, [name]), "uri": [uri], "kind": pa.nulls(1, pa.string())}
+    table = pa.table(columns, schema=ITEM_SCHEMA)
     return lambda: iter([table])
 
 
-def media_folder(uri: str) -> tuple[Read, int]:
-    """The media of a folder by their names below it, and how many other files there are."""
-    prefix, names, left_out = uri, [], 0
-    for entries in batched(storage.list_files(uri)):
-        media = [entry for entry in entries if kind_by_name(entry.relative)]
-        left_out += len(entries) - len(media)
-        if media:
-            prefix = media[0].uri.removesuffix(media[0].relative)
-            names.append(id_array(uri, [entry.relative for entry in media]))
-    return _listed(prefix, names), left_out
+def glob_files(pattern: str) -> ReadBatches:
+    """Return a reader of the files that match a pattern; where all are tar archives, of their members.
 
-
-def media_glob(pattern: str) -> Read:
-    """Ids of a glob are paths below the folder before the first wildcard; tar archives alone are opened."""
+    Ids are paths below the folder before the first wildcard.
+    """
     prefix = storage.join(storage.fixed_folder(pattern), "")
-    found = [uri.removeprefix(prefix) for uri in storage.glob(pattern)]
-    if found and all(suffix_of(name) == ".tar" for name in found):
-        return tar_archives(prefix, found)
-    return _listed(prefix, [id_array(pattern, some) for some in batched(found)])
+    names = [uri.removeprefix(prefix) for uri in storage.glob(pattern)]
+    if names and all(suffix_of(name) == ".tar" for name in names):
+        return tar_archives(prefix, names)
+    return named_files(prefix, [ids_from_names(pattern, batch) for batch in batched(names)])
 
 
-def tar_archives(prefix: str, names: Sequence[str]) -> Read:
-    """The media of tar archives. Their ids are their keys; behind the archive's name where there may be several.
+def tar_archives(prefix: str, names: Sequence[str]) -> ReadBatches:
+    """Return a reader of the media in tar archives.
 
-    Headers are read once, one archive after the other, and what they say is held in memory.
+    Headers are read here, one archive after the other, and the addresses of the members are held in memory.
+
+    Args:
+        prefix: what the names follow in the URIs of the archives.
+        names: of the archives. Ids are the keys of the members, after the archive's name unless that is empty.
+
+    Raises:
+        FetchError: an archive cannot be opened.
+        OSError: a file is not a tar archive, or is truncated.
     """
     tables = []
     for name in names:
-        before = f"{name.removesuffix('.tar')}/" if name else ""
-        for some in batched(each for each in members.tar_members(prefix + name) if kind_by_name(each.name)):
-            keys = id_array(prefix + name, [before + each.key for each in some])
-            kinds = pa.nulls(len(some), pa.string())
-            tables.append(pa.table([keys, pa.array([each.uri for each in some]), kinds], schema=ROWS))
+        id_prefix = f"{name.removesuffix('.tar')}/" if name else ""
+        media = (member for member in members.tar_members(prefix + name) if kind_by_name(member.name))
+        for batch in batched(media):
+            ids = ids_from_names(prefix + name, [id_prefix + member.key for member in batch])
+            uris = pa.array([member.uri for member in batch])
+            tables.append(pa.table([ids, uris, pa.nulls(len(batch), pa.string())], schema=ITEM_SCHEMA))
     return lambda: iter(tables)
 
 
-def text_of_paths(uri: str) -> Iterator[pa.Table]:
-    """One path or URI a line; empty lines and lines that start with # are left out. The line is the id."""
+def read_path_list(uri: str) -> Iterator[pa.Table]:
+    """Yield the items of a text file with one path or URI a line, which is the id; skip empty lines and # comments."""
     base = storage.parent(uri)
     with storage.open_binary(uri) as file, io.TextIOWrapper(file, "utf-8-sig") as lines:
-        for some in batched(lines):
-            given = [line.strip() for line in some if line.strip() and not line.lstrip().startswith("#")]
-            ids = id_array(uri, map(storage.redact, given))
-            uris = pa.array([storage.absolute(line, base) for line in given], pa.string())
-            yield pa.table({"item_id": ids, "uri": uris, "kind": pa.nulls(len(given), pa.string())}, schema=ROWS)
+        for batch in batched(lines):
+            paths = [line.strip() for line in batch if line.strip() and not line.lstrip().startswith("#")]
+            ids = ids_from_names(uri, map(storage.redact, paths))
+            uris = pa.array([storage.absolute(path, base) for path in paths], pa.string())
+            yield pa.table({"item_id": ids, "uri": uris, "kind": pa.nulls(len(paths), pa.string())}, schema=ITEM_SCHEMA)

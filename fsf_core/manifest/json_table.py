@@ -1,4 +1,4 @@
-"""JSON Lines files as lists, parsed in pieces."""
+"""JSON Lines files as lists, parsed piece by piece."""
 
 import io
 from collections.abc import Iterator
@@ -10,25 +10,25 @@ from fsf_core import storage
 from fsf_core.manifest.rows import slices
 
 JSON_BYTES = 16 << 20
-"""JSON Lines are parsed in pieces of this size, so that a long list never lies in memory whole."""
+"""Size of the pieces that are parsed, so that a long list is never in memory whole."""
 
 
 def read_json_lines(uri: str, schema: pa.Schema) -> Iterator[pa.Table]:
-    """Stream a JSON Lines file in the columns of a schema; the first batch is empty and shows them."""
+    """Yield the rows of a JSON Lines file in the columns of a schema, after an empty table with these columns."""
     yield schema.empty_table()
     for piece in _json_pieces(uri):
         yield from slices(_parsed(piece, schema))
 
 
 def json_schema(uri: str) -> pa.Schema:
-    """The columns of all pieces; a piece may lack some, or hold whole numbers where another has fractions."""
+    """Unify the columns of all pieces; a piece may lack some, or hold integers where another has fractions."""
     schemas = [_parsed(piece).schema for piece in _json_pieces(uri)]
-    plain = [pa.schema([field.with_type(_without_times(field.type)) for field in schema]) for schema in schemas]
-    return pa.unify_schemas(plain or [pa.schema([("uri", pa.string())])], promote_options="permissive")
+    untimed = [pa.schema([field.with_type(_times_as_text(field.type)) for field in schema]) for schema in schemas]
+    return pa.unify_schemas(untimed or [pa.schema([("uri", pa.string())])], promote_options="permissive")
 
 
 def _json_pieces(uri: str) -> Iterator[bytes]:
-    """The file in pieces of whole lines."""
+    """Split a file into pieces of whole lines."""
     rest = b""
     with storage.open_binary(uri) as file:
         while data := file.read(JSON_BYTES):
@@ -47,12 +47,12 @@ def _parsed(piece: bytes, schema: pa.Schema | None = None) -> pa.Table:
     )
 
 
-def _without_times(kind: pa.DataType) -> pa.DataType:
-    """Text stays text: Arrow takes an id such as 2024-01-01 for a time, and would write it in another way."""
+def _times_as_text(kind: pa.DataType) -> pa.DataType:
+    """Replace timestamps by text: Arrow parses an id such as 2024-01-01 as a time, and would print it differently."""
     if pa.types.is_timestamp(kind):
         return pa.string()
     if pa.types.is_list(kind):
-        return pa.list_(_without_times(kind.value_type))
+        return pa.list_(_times_as_text(kind.value_type))
     if pa.types.is_struct(kind):
-        return pa.struct([field.with_type(_without_times(field.type)) for field in kind])
+        return pa.struct([field.with_type(_times_as_text(field.type)) for field in kind])
     return kind

@@ -58,7 +58,7 @@ def tar_members(uri: str) -> Iterator[Member]:
             raise OSError(f"no tar archive: {error}") from error
 
 
-def picture_columns(schema: pa.Schema) -> list[str]:
+def image_columns(schema: pa.Schema) -> list[str]:
     """Columns that hold files: binary, or Hugging Face's struct of bytes and path."""
     return [field.name for field in schema if _holds_bytes(field.type)]
 

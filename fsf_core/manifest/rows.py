@@ -1,48 +1,44 @@
-"""Batches of items as every kind of list gives them, and what all readers share."""
+"""What every reader of a list shares: the columns and the size of a batch, and how values become one."""
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import TypeVar
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from fsf_core import storage
 from fsf_core.errors import ManifestError
-from fsf_core.manifest import row_filter
 
-# fmt: on
-KINDS = ("image", "video")
+T = TypeVar("T")
 
 BATCH_ROWS = 65_536
+"""Most items in one batch."""
 
 NAMES_SHOWN = 5
+"""Most names that an error message lists."""
 
 OWN_COLUMNS = ("id", "uri", "kind")
+"""Columns of a table that describe the item; all others are passed through."""
+
+ITEM_SCHEMA = pa.schema([("item_id", pa.string()), ("uri", pa.string()), ("kind", pa.string())])
+"""First columns of every batch of items; a struct `extra` with the pass-through columns may follow."""
 
 NO_EXTRA = pa.schema([])
 
-ROWS = pa.schema([("item_id", pa.string()), ("uri", pa.string()), ("kind", pa.string())])
-"""The columns that every batch of items begins with; a struct `extra` with the other columns may follow."""
-
-Read = Callable[[], Iterator[pa.Table]]
-
-Reader = tuple[Read, pa.Schema, int]
-"""How to read the list, its pass-through columns, and how many files were left out."""
+ReadBatches = Callable[[], Iterator[pa.Table]]
+"""Reads a list from its first row; every call gives the same rows."""
 
 
-def matching(read: Read, chosen: pc.Expression) -> Read:
-    """Return a reader of the rows for which an expression holds."""
-    return lambda: (table.filter(chosen) for table in read())
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ItemReader:
+    """How to read the items of a list, and what is known of it before they are read."""
 
-
-def filtered(read: Read, condition: row_filter.Condition | None) -> Read:
-    """A list without columns of its own, where a condition may ask for id, uri and kind."""
-    if condition is None:
-        return read
-    named = pa.schema([field.with_name(name) for field, name in zip(ROWS, OWN_COLUMNS, strict=True)])
-    chosen = row_filter.expression(condition, named)
-    return lambda: (table.rename_columns([*OWN_COLUMNS]).filter(chosen).rename_columns(ROWS.names) for table in read())
+    read: ReadBatches
+    extra: pa.Schema = NO_EXTRA
+    """Pass-through columns."""
+    left_out: int = 0
+    """Files of a folder that are not items by name."""
 
 
 def slices(table: pa.Table) -> Iterator[pa.Table]:
@@ -51,18 +47,23 @@ def slices(table: pa.Table) -> Iterator[pa.Table]:
         yield table.slice(start, BATCH_ROWS)
 
 
-Each = TypeVar("Each")
-
-
-def batched(rows: Iterable[Each]) -> Iterator[list[Each]]:
+def batched(values: Iterable[T]) -> Iterator[list[T]]:
     """Group values into lists of at most BATCH_ROWS."""
-    rest = iter(rows)
-    while some := list(itertools.islice(rest, BATCH_ROWS)):
-        yield some
+    rest = iter(values)
+    while batch := list(itertools.islice(rest, BATCH_ROWS)):
+        yield batch
 
 
-def id_array(uri: str, names: Iterable[str]) -> pa.Array:
-    """Ids as Arrow text, which is UTF-8; names of files need not be."""
+def ids_from_names(uri: str, names: Iterable[str]) -> pa.Array:
+    """Convert names of files to Arrow text.
+
+    Args:
+        uri: the list, for the message.
+        names: any, in order.
+
+    Raises:
+        ManifestError: a name is not UTF-8; Arrow text is.
+    """
     try:
         return pa.array(list(names), pa.string())
     except UnicodeEncodeError as error:

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from fsf_core.keys import Keys, item_keys
-from fsf_core.manifest.rows import Read
+from fsf_core.manifest.rows import ReadBatches
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +36,8 @@ class Selection:
 EVERYTHING = Selection()
 
 
-def selected(read: Read, selection: Selection) -> Read:
-    """The items of the shard and of the sample, up to the limit."""
+def select_items(read: ReadBatches, selection: Selection) -> ReadBatches:
+    """Return a reader of the items of the shard and of the sample, up to the limit."""
     if selection.shard is None and selection.sample is None and selection.limit is None:
         return read
 

@@ -1,4 +1,4 @@
-"""What a file's name suggests: a picture, a video, a table. A hint for planning; content decides."""
+"""What the suffix of a file's name suggests. A hint for planning; the content decides."""
 
 from pathlib import PurePosixPath
 
@@ -9,19 +9,19 @@ IMAGE_SUFFIXES = frozenset((
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif", ".jp2", ".ppm", ".pgm",
     ".pbm", ".pnm", ".avif", ".heic", ".heif", ".jxl",
 ))
-
 VIDEO_SUFFIXES = frozenset((
     ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp",
     ".ogv",
 ))
-
+# fmt: on
+TABLE_SUFFIXES = frozenset((".parquet", ".pq"))
+"""Tables that may share a folder."""
 
 
 def kind_by_name(uri: str) -> str | None:
-    """What the name suggests: image, video, or nothing. A hint for planning; content decides."""
+    """Return image or video where the name suggests it, otherwise None."""
     suffix = suffix_of(uri)
     return "image" if suffix in IMAGE_SUFFIXES else "video" if suffix in VIDEO_SUFFIXES else None
-
 
 
 def suffix_of(uri: str) -> str:

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fsf_core import manifest as manifests
 from fsf_core import storage
 from fsf_core.errors import ManifestError
 from fsf_core.manifest import json_table, kind_by_name, open_manifest
+from fsf_core.manifest.rows import BATCH_ROWS
 from fsf_core.schema import MASKS
 from fsf_core.stages import units
 
@@ -202,12 +202,12 @@ def test_a_manifest_can_be_read_again_and_again_and_gives_the_same(listed):
 
 
 def test_long_lists_come_in_batches(listed):
-    names = [f"{number}.jpg" for number in range(manifests.BATCH_ROWS + 10)]
+    names = [f"{number}.jpg" for number in range(BATCH_ROWS + 10)]
 
     for manifest in (listed("l.parquet", pa.table({"uri": names})), listed("l.txt", "\n".join(names))):
         sizes = [batch.num_rows for batch in manifest.batches()]
         assert sum(sizes) == manifest.items == len(names)
-        assert max(sizes) <= manifests.BATCH_ROWS
+        assert max(sizes) <= BATCH_ROWS
         assert column(manifest, "item_id") == names
 
 
@@ -281,10 +281,10 @@ def test_a_row_without_an_id_is_refused_with_its_number(nothing, refused):
 
 
 def test_a_row_without_an_id_is_counted_over_batches(refused):
-    ids = [str(number) for number in range(manifests.BATCH_ROWS + 5)]
+    ids = [str(number) for number in range(BATCH_ROWS + 5)]
     ids[-1] = ""
 
-    assert f"no id in row {manifests.BATCH_ROWS + 4} " in refused("l.parquet", pa.table({"id": ids, "uri": ids}))
+    assert f"no id in row {BATCH_ROWS + 4} " in refused("l.parquet", pa.table({"id": ids, "uri": ids}))
 
 
 def test_a_row_without_a_uri_and_without_an_id_is_refused(refused):

@@ -109,6 +109,12 @@ def test_pictures_in_the_cells_of_a_table_are_items_by_row_number(pictures):
     assert manifest.extra.names == ["label"]
 
 
+def test_a_condition_keeps_the_row_numbers_of_images_in_later_row_groups(pictures):
+    manifest = open_manifest(str(pictures), Selection(where="label >= 45"))
+
+    assert contents(manifest) == [(str(number), b"picture %d" % number) for number in range(45, 50)]
+
+
 def test_cells_are_opened_in_any_order(pictures):
     rows = [row for batch in open_manifest(str(pictures)).batches() for row in batch.to_pylist()]
     chosen = [rows[number]["uri"] for number in (45, 3, 2, 21)]

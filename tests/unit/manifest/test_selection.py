@@ -1,17 +1,35 @@
 """Which items of a list are meant: conditions, folders of tables, shards, samples, limits."""
 
+import datetime as dt
+import io
+import math
+import tarfile
+from pathlib import Path
+
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from fsf_core import storage
 from fsf_core.errors import ConfigError, ManifestError
 from fsf_core.manifest import Manifest, Selection, open_manifest
+from fsf_core.manifest.row_filter import expression, parse
 
 DAYS = ("2026-11-01", "2026-11-02")
 
 
 def names(manifest: Manifest) -> list[str]:
     return [name for batch in manifest.batches() for name in batch.column("item_id").to_pylist()]
+
+
+def tar_of(path: Path, *members: str) -> bytes:
+    with tarfile.open(path, "w") as archive:
+        for member in members:
+            archive.addfile(tarfile.TarInfo(member), io.BytesIO())
+    return path.read_bytes()
 
 
 @pytest.fixture
@@ -82,6 +100,128 @@ def test_tables_of_a_folder_share_the_columns_of_the_first(lake):
     pyarrow.parquet.write_table(rows.append_column("more", pa.array([1])), lake / "split=train" / "late.parquet")
     with pytest.raises(ManifestError, match=r"has the columns \['more'\]"):
         open_manifest(str(lake))
+
+
+# --- row groups ---
+
+
+@pytest.fixture
+def sorted_table(tmp_path):
+    """Write a list of 400 items in row groups of 100, sorted by day, whose first row group is damaged."""
+
+    def write(path):
+        days = [f"2026-11-{n // 100 + 1:02d}" for n in range(400)]
+        table = pa.table({"id": [f"i{n}" for n in range(400)], "uri": ["a.jpg"] * 400, "day": days})
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pyarrow.parquet.write_table(table, path, row_group_size=100)
+        damaged = bytearray(path.read_bytes())
+        damaged[4:200] = bytes(196)
+        path.write_bytes(damaged)
+
+    return write
+
+
+@pytest.mark.parametrize("name", ["list.parquet", "folder/camera=left/part-0.parquet"])
+def test_row_groups_that_the_statistics_rule_out_are_not_read(name, sorted_table, tmp_path):
+    sorted_table(tmp_path / name)
+    uri = str(tmp_path / name.partition("/")[0])
+
+    assert names(open_manifest(uri, Selection(where="day >= '2026-11-04' and id != 'i301'"))) == [
+        "i300",
+        *(f"i{n}" for n in range(302, 400)),
+    ]
+    with pytest.raises(ManifestError):
+        open_manifest(uri, Selection(where="day != '2026-11-04'"))
+
+
+def test_a_row_group_of_nan_is_not_ruled_out_by_its_minimum_and_maximum(tmp_path):
+    """Arrow's own pruning loses the second row: NaN is unequal to 1, and its statistics say 1 to 1."""
+    path = tmp_path / "list.parquet"
+    table = pa.table({"id": ["a", "b"], "uri": ["a", "b"], "x": [1.0, math.nan]})
+    pyarrow.parquet.write_table(table, path)
+
+    assert names(open_manifest(str(path), Selection(where="x != 1"))) == ["b"]
+
+
+VALUES = {
+    "whole": st.none() | st.integers(-3, 3),
+    "share": st.none() | st.sampled_from([-1.5, 0.0, 1.0, math.nan, math.inf]),
+    "text": st.none() | st.sampled_from(["", "a", "b", "ä"]),
+    "good": st.none() | st.booleans(),
+    "day": st.none() | st.dates(dt.date(2026, 11, 1), dt.date(2026, 11, 4)),
+}
+TYPES = {"whole": pa.int32(), "share": pa.float64(), "text": pa.string(), "good": pa.bool_(), "day": pa.date32()}
+ATOMS = [
+    "whole == 1", "whole != 0.5", "whole >= 0", "whole in (1, 2)", "share != 1", "share < 0.5", "share in (1, 0)",
+    "text == 'a'", "text != 'a'", "text > 'a'", "text is null", "good == true", "day <= '2026-11-02'",
+    "day not in ('2026-11-01', '2026-11-03')", "camera == 'l'", "camera != 'r'", "kept is not null",
+]  # fmt: skip
+CONDITIONS = st.recursive(
+    st.sampled_from(ATOMS),
+    lambda inner: (
+        st.builds("({} {} {})".format, inner, st.sampled_from(["and", "or"]), inner) | inner.map("not {}".format)
+    ),
+    max_leaves=4,
+)
+
+
+@given(rows=st.lists(st.fixed_dictionaries(VALUES), min_size=1, max_size=12), where=CONDITIONS, size=st.integers(1, 4))
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_skipping_row_groups_never_changes_which_rows_are_chosen(rows, where, size, tmp_path):
+    table = pa.table({name: pa.array([row[name] for row in rows], kind) for name, kind in TYPES.items()})
+    table = table.append_column("camera", pa.array(["lr"[n % 2] for n in range(len(rows))]).dictionary_encode())
+    table = table.append_column("kept", pa.nulls(len(rows), pa.int64()))
+    table = table.append_column("id", pa.array([str(n) for n in range(len(rows))])).append_column("uri", table["text"])
+    pyarrow.parquet.write_table(table, tmp_path / "list.parquet", row_group_size=size)
+    expected = table.filter(expression(parse(where), table.schema)).column("id").to_pylist()
+
+    chosen = []
+    if expected:
+        chosen = names(open_manifest(f"{tmp_path}/list.parquet", Selection(where=where)))
+    else:
+        with pytest.raises(ManifestError, match="lists no items"):
+            open_manifest(f"{tmp_path}/list.parquet", Selection(where=where))
+
+    assert chosen == expected
+
+
+def test_row_groups_of_a_file_with_another_type_are_read_whole(tmp_path):
+    """The condition is on the type of the list, which is that of its first file."""
+    for name, kind in (("a", pa.string()), ("b", pa.int64())):
+        table = pa.table({"id": [f"{name}{n}" for n in range(3)], "uri": ["x"] * 3, "n": pa.array(range(3)).cast(kind)})
+        pyarrow.parquet.write_table(table, tmp_path / f"{name}.parquet", row_group_size=1)
+
+    assert names(open_manifest(str(tmp_path), Selection(where="n == '1'"))) == ["a1", "b1"]
+
+
+# --- folders of files ---
+
+
+@pytest.mark.parametrize("kind", ["media", "tables", "archives"])
+def test_a_folder_of_any_kind_in_a_store_is_listed_once(kind, table, tmp_path, monkeypatch):
+    filesystem = fsspec.filesystem("memory")
+    files = {
+        "media": {"a.jpg": b"x", "b/c.mp4": b"x", "d.parquet": b"x", "e.tar": b"x", "f.txt": b"x"},
+        "tables": {"day=1/a.parquet": Path(table).read_bytes(), "b.tar": b"x", "_SUCCESS": b""},
+        "archives": {
+            "a.tar": tar_of(tmp_path / "a.tar", "1.jpg"),
+            "b.tar": tar_of(tmp_path / "b.tar", "1.jpg"),
+            "c.txt": b"x",
+        },
+    }[kind]
+    for name, data in files.items():
+        storage.write_bytes(f"memory://once/{kind}/{name}", data)
+    listings, find = [], type(filesystem).find
+
+    def counted(self, path, *args, **options):
+        listings.append(path)
+        return find(self, path, *args, **options)
+
+    monkeypatch.setattr(type(filesystem), "find", counted)
+    manifest = open_manifest(f"memory://once/{kind}")
+
+    assert (manifest.items, manifest.left_out) == {"media": (2, 3), "tables": (2000, 0), "archives": (2, 1)}[kind]
+    assert len(listings) == 1
 
 
 def test_a_condition_on_a_folder_of_pictures_asks_for_id_uri_and_kind(tmp_path):
