@@ -41,6 +41,10 @@ class OutputError(RunError):
     """The run folder belongs to another run, is in use, or cannot be written."""
 
 
+class ItemNotFoundError(RunError, LookupError):
+    """The run has no such item or frame."""
+
+
 class ClusterError(RunError):
     """The cluster cannot hold this job."""
 

@@ -2,7 +2,7 @@
 
     fsf verify runs/today
 
-Exit codes: 0 whole · 2 no run is there · 3 something is torn, doubled or missing, or the run has not finished.
+Exit codes: 0 whole · 2 no run is there · 3 something is torn, duplicate or missing, or the run has not finished.
 """
 
 

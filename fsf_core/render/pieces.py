@@ -9,7 +9,6 @@ frames that were scored anew since is made again.
 """
 
 import contextlib
-import hashlib
 import json
 import pickle
 import tempfile
@@ -110,7 +109,7 @@ def assemble(wanted: RenderPlan) -> RenderedVideo:
         source = storage.path_or_file(wanted.uri, file)
         joined = video.concatenate(openers, times, source, made, end=end, zero_s=index.time_s(frames[0]))
         with made.open("rb") as finished:
-            sha256 = hashlib.file_digest(finished, "sha256").hexdigest()
+            sha256 = storage.sha256_of(finished)
         path = f"{FOLDER}/{stem}.mp4"
         film = RenderedVideo(
             item_id=wanted.item_id,

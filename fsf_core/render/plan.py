@@ -139,7 +139,7 @@ def plan_render(
         run_uri=run_uri,
         item_id=item_id,
         uri=uri,
-        digest=digest(runs.read_json(run_uri, "run.json")["run_id"], item_id, units, look),
+        digest=digest(runs.read_document(run_uri, "run.json")["run_id"], item_id, units, look),
         look=look,
         pieces=tuple(pieces),
         index=zlib.compress(pickle.dumps(index), 1),

@@ -1,7 +1,5 @@
 """Which rendered videos show what the run holds now; the others are deleted, or reported."""
 
-import hashlib
-
 from fsf_core import runs, storage
 from fsf_core.errors import FetchError
 from fsf_core.keys import file_stem
@@ -15,7 +13,7 @@ def up_to_date(run_uri: str, *, look: RenderStyle | None = None) -> list[Rendere
     every = [(film, drawn) for film, drawn in rendered_videos(run_uri) if look is None or drawn == look]
     if not every:
         return []
-    run_id = runs.read_json(run_uri, "run.json")["run_id"]
+    run_id = runs.read_document(run_uri, "run.json")["run_id"]
     units = locate_frames(run_uri, {film.item_id for film, _ in every})
     return [
         film for film, drawn in every if film.digest == digest(run_id, film.item_id, units.get(film.item_id, ()), drawn)
@@ -58,7 +56,7 @@ def verify(run_uri: str) -> list[str]:
 def _wrong_with(run_uri: str, film: RenderedVideo) -> list[str]:
     try:
         with storage.open_binary(storage.join(run_uri, film.path)) as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type] # an open file has readinto
+            sha256 = storage.sha256_of(file)
     except FetchError:
         return [f"missing: {film.path} has a receipt and is not there"]
     return [] if sha256 == film.sha256 else [f"torn: {film.path} differs from its receipt"]

@@ -114,11 +114,11 @@ def _source(row: dict[str, Any], *, honour_exif: bool) -> NDArray[np.uint8]:
 
 
 def _honours_exif(run_uri: str) -> bool:
-    return bool(runs.read_json(run_uri, "run.json")["attempts"][-1]["honour_exif"])
+    return bool(runs.read_document(run_uri, "run.json")["attempts"][-1]["honour_exif"])
 
 
 def _palette(run_uri: str) -> NDArray[np.uint8]:
-    return np.asarray(runs.read_json(run_uri, "run.json")["fingerprint"]["palette"], np.uint8)
+    return np.asarray(runs.read_document(run_uri, "run.json")["fingerprint"]["palette"], np.uint8)
 
 
 def _counts(stats: Any) -> str:

@@ -1,13 +1,13 @@
 """The ledger of a run: parts, receipts, resume, publication.
 
-A part is the rows of some work units in every table. It exists when its receipt does: the receipt is written last, and
-readers go by receipts. Knows files and keys; knows no pictures, no Ray.
+A part holds the rows of some work units in every table. It exists once its receipt does: the receipt is written last,
+and readers follow receipts. Knows files and keys; knows no images and no Ray.
 
-    run.json                      what this run is: its fingerprint and its attempts
+    run.json                      identity of the run: its fingerprint and its attempts
     masks/ class_stats/ failures/ part-<key>.parquet
-    receipts/                     part-<key>.arrow: the units of the part, and the sha256 of its files
-    manifest.json summary.json    the committed files and the totals, written at the end
-    _SUCCESS                      written last of all
+    receipts/                     part-<key>.arrow: the units of the part and the sha256 of its files
+    manifest.json summary.json    the committed files and the totals, written when the run ends
+    _SUCCESS                      written last
 """
 
 from fsf_core.runs.folder import (
@@ -15,15 +15,16 @@ from fsf_core.runs.folder import (
     LAYOUT_VERSION,
     begin_attempt,
     claim_run,
-    fingerprint,
     lock_run,
     locked_finished_run,
-    read_json,
+    read_document,
+    read_fingerprint,
     require_usable,
     unpublish,
 )
 from fsf_core.runs.parts import commit, merge_parts
 from fsf_core.runs.publish import publish
+from fsf_core.runs.reader import RunReader, open_run
 from fsf_core.runs.reading import (
     failure_kinds,
     item_keys_of,
@@ -34,9 +35,9 @@ from fsf_core.runs.reading import (
     receipts,
     video_parts,
 )
-from fsf_core.runs.reconcile import reconcile, totals
+from fsf_core.runs.reconcile import count_totals, reconcile
 from fsf_core.runs.records import Completed, Receipt, Run, Totals
-from fsf_core.runs.resume import completed, retract_failed_parts
+from fsf_core.runs.resume import find_completed, retract_failed_parts
 from fsf_core.runs.verify import verify
 
 __all__ = [
@@ -45,20 +46,23 @@ __all__ = [
     "Completed",
     "Receipt",
     "Run",
+    "RunReader",
     "Totals",
     "begin_attempt",
     "claim_run",
     "commit",
-    "completed",
+    "count_totals",
     "failure_kinds",
-    "fingerprint",
+    "find_completed",
     "item_keys_of",
     "lock_run",
     "locked_finished_run",
     "merge_parts",
+    "open_run",
     "publish",
+    "read_document",
+    "read_fingerprint",
     "read_frames",
-    "read_json",
     "read_part",
     "read_receipt",
     "read_table",
@@ -66,7 +70,6 @@ __all__ = [
     "reconcile",
     "require_usable",
     "retract_failed_parts",
-    "totals",
     "unpublish",
     "verify",
     "video_parts",

@@ -1,44 +1,45 @@
-"""Few large files instead of many small ones: the parts of a finished run, joined up to a size.
+"""Merging the small parts of a finished run into larger ones.
 
 Knows receipts and sizes; knows no rows.
 """
 
 from collections.abc import Iterable, Iterator
 
-from fsf_core import runs
-from fsf_core.runs import Receipt
+from fsf_core.runs.parts import merge_parts
+from fsf_core.runs.reading import receipts
+from fsf_core.runs.records import Receipt
 
 
 def compact(run_uri: str, *, target_bytes: int) -> int:
-    """Join neighbouring parts for as long as they stay below a size. Holds one such part in memory.
+    """Merge neighbouring parts up to a size; at most one merged part is in memory.
 
     Args:
-        run_uri: a run whose books are settled, and that this process holds.
-        target_bytes: of all files of a part; a part that is larger already stays as it is.
+        run_uri: a reconciled run that this process has claimed.
+        target_bytes: upper bound for all files of a merged part together; a larger part stays as it is.
 
     Returns:
-        How many parts were joined into others.
+        The number of parts that were merged into others.
     """
-    joined = 0
+    merged = 0
     for failed in (False, True):
-        parts = [each for each in runs.receipts(run_uri) if (each.failed_units > 0) is failed]
-        for several in _groups(parts, target_bytes):
-            runs.merge_parts(run_uri, several)
-            joined += len(several)
-    return joined
+        parts = [receipt for receipt in receipts(run_uri) if (receipt.failed_units > 0) is failed]
+        for group in _groups(parts, target_bytes):
+            merge_parts(run_uri, group)
+            merged += len(group)
+    return merged
 
 
 def _groups(parts: Iterable[Receipt], target_bytes: int) -> Iterator[list[Receipt]]:
-    """Two parts or more that fit together, in name order."""
-    held: list[Receipt] = []
-    size = 0
+    """Yield groups of two or more consecutive parts that fit the size together."""
+    group: list[Receipt] = []
+    group_bytes = 0
     for part in parts:
-        own = sum(facts["bytes"] for facts in part.files.values())
-        if size + own > target_bytes:
-            if len(held) > 1:
-                yield held
-            held, size = [], 0
-        held.append(part)
-        size += own
-    if len(held) > 1:
-        yield held
+        part_bytes = sum(file["bytes"] for file in part.files.values())
+        if group_bytes + part_bytes > target_bytes:
+            if len(group) > 1:
+                yield group
+            group, group_bytes = [], 0
+        group.append(part)
+        group_bytes += part_bytes
+    if len(group) > 1:
+        yield group

@@ -1,6 +1,6 @@
-"""A finished run as rows of Delta tables, which many runs share: one atomic commit a table, and never twice.
+"""Publishing a finished run to Delta tables that many runs share: one atomic commit per table, idempotent.
 
-Knows the committed tables and the library that writes Delta. Knows no pictures.
+Knows the committed tables and the library that writes Delta. Knows no images.
 """
 
 import itertools
@@ -9,22 +9,24 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-from fsf_core import runs, storage
+from fsf_core import storage
 from fsf_core.errors import ConfigError, OutputError
+from fsf_core.runs.folder import read_document
+from fsf_core.runs.reading import read_part, receipts
 from fsf_core.schema import TABLES
 
 BATCH_ROWS = 4096
-"""Rows that are handed over at once; a mask has some kilobytes."""
+"""Rows per batch given to the writer; a mask has a few kilobytes."""
 
-_OPTIONS = {"s3": {"conditional_put": "etag"}, "s3a": {"conditional_put": "etag"}}
-"""A commit of Delta is a file that only one of several writers can create; S3 must be told to see to that."""
+_STORAGE_OPTIONS = {"s3": {"conditional_put": "etag"}, "s3a": {"conditional_put": "etag"}}
+"""A Delta commit is a file that only one of several writers may create; on S3 that takes conditional puts."""
 
 
 def require_delta() -> None:
-    """Refuse before any work is done whose result could not be published.
+    """Refuse --delta before any work is done where the library is missing.
 
     Raises:
-        ConfigError: the library is not installed.
+        ConfigError: deltalake is not installed.
     """
     try:
         import deltalake  # noqa: F401
@@ -33,14 +35,14 @@ def require_delta() -> None:
 
 
 def publish_delta(run_uri: str, folder: str) -> dict[str, int]:
-    """Put the rows of a settled run into the Delta tables masks, class_stats and failures below a folder.
+    """Write the rows of a reconciled run to the Delta tables masks, class_stats and failures below a folder.
 
-    Every table gets the column `run_id`. Rows that it has of this run are replaced in the same commit, so publishing
-    twice equals publishing once, and readers see all rows of a run or none.
+    Every table gets the column `run_id`. Existing rows of this run are replaced in the same commit: publishing twice
+    equals publishing once, and readers see all rows of a run or none.
 
     Args:
         run_uri: the run.
-        folder: where the tables lie, or will lie.
+        folder: parent folder of the tables, which are created where missing.
 
     Returns:
         Table name to the version of the table that holds the rows.
@@ -48,22 +50,23 @@ def publish_delta(run_uri: str, folder: str) -> dict[str, int]:
     Raises:
         OutputError: a table cannot be written, or its columns do not fit.
     """
-    run_id = str(runs.read_json(run_uri, "run.json")["run_id"])
-    return {name: _replace(run_uri, name, storage.join(folder, name), run_id) for name in TABLES}
+    run_id = str(read_document(run_uri, "run.json")["run_id"])
+    return {name: _replace_rows(run_uri, name, storage.join(folder, name), run_id) for name in TABLES}
 
 
-def _replace(run_uri: str, name: str, table_uri: str, run_id: str) -> int:
+def _replace_rows(run_uri: str, name: str, table_uri: str, run_id: str) -> int:
+    """Replace the rows of a run in one Delta table; returns the new version."""
     from deltalake import CommitProperties, DeltaTable, write_deltalake
     from deltalake.exceptions import DeltaError
 
     tables = _tables(run_uri, name, run_id)
     first = next(tables)
     batches = (batch for table in itertools.chain([first], tables) for batch in table.to_batches(BATCH_ROWS))
-    options = _OPTIONS.get(storage.scheme(table_uri), {}) | _endpoint()
+    options = _STORAGE_OPTIONS.get(storage.scheme(table_uri), {}) | _endpoint_options()
     try:
         schema = first.schema
         if not DeltaTable.is_deltatable(table_uri, storage_options=options):
-            # An empty table first: of two jobs that make it, one may fail, but neither overwrites the other's rows.
+            # An empty table first: of two jobs that create it one may fail, but neither overwrites the other's rows.
             write_deltalake(table_uri, schema.empty_table(), mode="ignore", storage_options=options)
         write_deltalake(
             table_uri,
@@ -76,21 +79,21 @@ def _replace(run_uri: str, name: str, table_uri: str, run_id: str) -> int:
         )
         return int(DeltaTable(table_uri, storage_options=options).version())
     except (DeltaError, pa.ArrowException, OSError, ValueError) as error:
-        said = storage.redact(" ".join(str(error).split()))
+        reason = storage.redact(" ".join(str(error).split()))
         raise OutputError(
-            f"{storage.redact(table_uri)} cannot take the rows of run {run_id}: {said}; the run itself is whole: "
-            "correct the address, the rights or the columns, and start the same command again"
+            f"the rows of run {run_id} cannot be written to {storage.redact(table_uri)}: {reason}; the run itself is "
+            "complete: correct the address, the permissions or the columns, and start the same command again"
         ) from error
 
 
-def _endpoint() -> dict[str, str]:
-    """Leave to talk to an endpoint without TLS, where one was given."""
+def _endpoint_options() -> dict[str, str]:
+    """Return the options that allow an S3 endpoint without TLS, where one is configured."""
     return {"allow_http": "true"} if os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://") else {}
 
 
 def _tables(run_uri: str, name: str, run_id: str) -> Iterator[pa.Table]:
-    """The rows part by part; an empty table that shows the columns where there are none."""
-    held = (runs.read_part(run_uri, each, name) for each in runs.receipts(run_uri) if name in each.files)
-    for table in itertools.chain([next(held, TABLES[name].empty_table())], held):
-        plain = table.replace_schema_metadata().drop_columns([*{"run_id"} & {*table.column_names}])
-        yield plain.append_column("run_id", pa.array([run_id] * len(plain), pa.string()))
+    """Yield the rows part by part with the run's id; one empty table with the columns where there are no rows."""
+    parts = (read_part(run_uri, receipt, name) for receipt in receipts(run_uri) if name in receipt.files)
+    for table in itertools.chain([next(parts, TABLES[name].empty_table())], parts):
+        rows = table.replace_schema_metadata().drop_columns([*{"run_id"} & {*table.column_names}])
+        yield rows.append_column("run_id", pa.array([run_id] * len(rows), pa.string()))

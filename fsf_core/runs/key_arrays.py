@@ -15,7 +15,7 @@ NO_SEGMENTS = np.empty(0, [("item", "S16"), ("segment", np.int32), ("segments", 
 
 
 def keys_of(column: pa.ChunkedArray) -> Keys:
-    """A binary(16) column as an array of S16, without a Python object for every row."""
+    """Return a binary(16) column as an array of S16, without a Python object for every row."""
     chunks = [NO_KEYS]
     for chunk in column.chunks:
         if len(chunk):
@@ -30,16 +30,16 @@ def as_keys(keys: Iterable[bytes]) -> Keys:
 
 
 def sorted_unique(parts: list[Keys]) -> Keys:
-    """All keys sorted, each once; takes the parts out of the list, so that they do not stay in memory beside it."""
+    """Return all keys sorted, each once; empties the list, so that its arrays do not stay in memory as well."""
     every = np.concatenate(parts)
     parts.clear()
     every.sort()  # np.unique goes by hashes since NumPy 2.3: 26 s instead of 7 s for 9 million keys
-    again = every[1:] == every[:-1]
-    return every[np.concatenate([[True], ~again])] if again.any() else every
+    repeated = every[1:] == every[:-1]
+    return every[np.concatenate([[True], ~repeated])] if repeated.any() else every
 
 
 def contained(every: Keys, keys: Keys) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Which of the keys are in a sorted array."""
+    """Return for each key whether it is in the sorted array `every`."""
     if not len(every):
         return np.zeros(len(keys), bool)
     at = np.minimum(np.searchsorted(every, keys), len(every) - 1)
@@ -56,7 +56,7 @@ def segments_of(units: pa.Table) -> NDArray[np.void]:
 
 
 def group_videos(units: NDArray[np.void]) -> tuple[Keys, dict[bytes, frozenset[int]]]:
-    """Items of which every segment is there, sorted, and the segments of the others."""
+    """Return the keys of the items that have every segment, sorted, and the segments of each other item."""
     units = units[np.lexsort((units["segment"], units["item"]))]
     same = (units["item"][1:] == units["item"][:-1]) & (units["segment"][1:] == units["segment"][:-1])
     units = units[~np.concatenate([[False], same])[: len(units)]]

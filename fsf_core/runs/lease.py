@@ -1,7 +1,7 @@
 """One job at a time in a folder: a lock on a disk, a lease with a heartbeat in a store.
 
-A lease is an object `.lease-<number>` that only one of several callers can create, and that its holder rewrites all the
-time. One that stands still for LEASE_S is taken over under the next number, whatever the clocks of the machines say.
+A lease is an object `.lease-<number>` that only one of several callers can create and that its holder keeps rewriting.
+A lease that does not change for LEASE_S is taken over under the next number; the clocks of the machines do not matter.
 Knows files; knows no run.
 """
 
@@ -22,10 +22,10 @@ from fsf_core import storage
 from fsf_core.errors import FSFError, OutputError
 
 HEARTBEAT_S = 5.0
-"""Between two signs of life."""
+"""Interval between two heartbeats."""
 
 LEASE_S = 30.0
-"""Without a sign of life for so long, a job counts as dead."""
+"""Time without a heartbeat after which a job is considered dead."""
 
 _PREFIX = ".lease-"
 
@@ -34,111 +34,118 @@ log = logging.getLogger("fsf")
 
 @contextlib.contextmanager
 def lease(uri: str) -> Iterator[None]:
-    """Keep a second job out of a folder for as long as the block lasts.
+    """Keep a second job out of a folder until the block ends.
 
-    A disk lets go when the process dies. In a store the next job waits up to LEASE_S to see that the last one is dead;
-    where it died on the same machine, not at all. A job that was taken for dead and is not gets SIGTERM.
+    On a disk the lock ends with the process. In a store the next job waits up to LEASE_S to see that the last one is
+    dead, and not at all if that one died on the same machine. A live job whose lease was taken over gets SIGTERM.
 
     Raises:
-        OutputError: a job that lives holds it.
+        OutputError: a live job holds the folder.
     """
     if storage.is_local(uri):
         with _locked(uri):
             yield
         return
-    mine = _acquire(uri)
+    number = _acquire(uri)
     stopped = threading.Event()
-    thread = threading.Thread(target=_heartbeat, args=(uri, mine, stopped), daemon=True)
+    thread = threading.Thread(target=_heartbeat, args=(uri, number, stopped), daemon=True)
     thread.start()
     try:
         yield
     finally:
         stopped.set()
         thread.join()
-        with contextlib.suppress(FSFError):  # what cannot be removed runs out
-            storage.remove(_name(uri, mine))
+        with contextlib.suppress(FSFError):  # a lease that cannot be removed expires
+            storage.remove(_lease_uri(uri, number))
 
 
 def _acquire(uri: str) -> int:
-    """The number of the lease that this call created."""
+    """Create the next lease, once the newest one is gone or expired; returns its number.
+
+    Raises:
+        OutputError: the newest lease changed while it was watched: its holder is alive.
+    """
     seen: tuple[int, bytes] | None = None
     since = time.monotonic()
     while True:
         numbers = _numbers(uri)
         newest = max(numbers, default=0)
-        content = _content(uri, newest) if newest else b""
+        content = _read_lease(uri, newest) if newest else b""
         if (newest, content) != seen:
             if seen is not None and seen[0] == newest and content:
-                raise OutputError(
-                    f"{storage.redact(uri)} is in use by {_holder(content)}; wait for it, or give another --out"
-                )
+                holder = _describe_holder(content)
+                raise OutputError(f"{storage.redact(uri)} is in use by {holder}; wait for it, or give another --out")
             seen, since = (newest, content), time.monotonic()
-        if not newest or not content or _died_here(content) or time.monotonic() - since > LEASE_S:
-            words = _payload()
-            if storage.create(_name(uri, newest + 1), words) and _content(uri, newest + 1) == words:
+        if not newest or not content or _died_on_this_host(content) or time.monotonic() - since > LEASE_S:
+            payload = _payload()
+            if storage.create(_lease_uri(uri, newest + 1), payload) and _read_lease(uri, newest + 1) == payload:
                 for number in numbers:
-                    storage.remove(_name(uri, number))
+                    storage.remove(_lease_uri(uri, number))
                 return newest + 1
             continue
         if time.monotonic() - since < HEARTBEAT_S / 10:
-            log.info("event=waiting out=%s for=%r", storage.redact(uri), f"a sign of life of {_holder(content)}")
+            log.info("event=waiting_for_lease out=%s holder=%r", storage.redact(uri), _describe_holder(content))
         time.sleep(HEARTBEAT_S / 5)
 
 
-def _heartbeat(uri: str, mine: int, stopped: threading.Event) -> None:
-    """Show signs of life; end the job where another took over."""
+def _heartbeat(uri: str, held: int, stopped: threading.Event) -> None:
+    """Rewrite the lease until stopped; end the process if another job took it over."""
     while not stopped.wait(HEARTBEAT_S):
         try:
-            if max(_numbers(uri), default=mine) > mine:
-                log.error("event=lease_lost out=%s do='look for a second job in this folder'", storage.redact(uri))
+            if max(_numbers(uri), default=held) > held:
+                log.error("event=lease_lost out=%s do='stop the second job in this folder'", storage.redact(uri))
                 os.kill(os.getpid(), signal.SIGTERM)
                 return
-            storage.write_bytes(_name(uri, mine), _payload())
-        except FSFError as error:  # the store may come back; if not, the parts fail and say why
-            log.warning("event=no_heartbeat error=%r", str(error))
+            storage.write_bytes(_lease_uri(uri, held), _payload())
+        except FSFError as error:  # the store may recover; if it does not, committing parts fails with the reason
+            log.warning("event=heartbeat_failed out=%s error=%r", storage.redact(uri), str(error))
 
 
 def _numbers(uri: str) -> list[int]:
-    found = storage.list_names(uri, _PREFIX)
-    return sorted(int(name.removeprefix(_PREFIX)) for name in found)
+    """Return the numbers of the leases in a folder, sorted."""
+    return sorted(int(name.removeprefix(_PREFIX)) for name in storage.list_names(uri, _PREFIX))
 
 
-def _name(uri: str, number: int) -> str:
+def _lease_uri(uri: str, number: int) -> str:
+    """Return the URI of a lease."""
     return storage.join(uri, f"{_PREFIX}{number}")
 
 
-def _content(uri: str, number: int) -> bytes:
-    """What a lease says; nothing where it was given back meanwhile."""
+def _read_lease(uri: str, number: int) -> bytes:
+    """Return the content of a lease; empty if it was released in the meantime."""
     try:
-        return storage.read_bytes(_name(uri, number))
+        return storage.read_bytes(_lease_uri(uri, number))
     except FSFError:
-        if storage.exists(_name(uri, number)):
+        if storage.exists(_lease_uri(uri, number)):
             raise
         return b""
 
 
 def _payload() -> bytes:
-    """Who holds it, and something that is new every time."""
+    """Return the content of a lease: host and process of its holder, and a token that is new with every heartbeat."""
     return json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "beat": secrets.token_hex(8)}).encode()
 
 
-def _facts(content: bytes) -> dict[str, Any]:
+def _parse(content: bytes) -> dict[str, Any]:
+    """Parse the content of a lease; empty if it is damaged."""
     with contextlib.suppress(ValueError):
         return dict(json.loads(content))
     return {}
 
 
-def _holder(content: bytes) -> str:
-    facts = _facts(content)
-    return f"process {facts.get('pid', 'unknown')} on {facts.get('host', 'a machine that is not known')}"
+def _describe_holder(content: bytes) -> str:
+    """Return process and host of a lease's holder, for messages."""
+    holder = _parse(content)
+    return f"process {holder.get('pid', 'unknown')} on {holder.get('host', 'an unknown host')}"
 
 
-def _died_here(content: bytes) -> bool:
-    facts = _facts(content)
-    if facts.get("host") != socket.gethostname():
+def _died_on_this_host(content: bytes) -> bool:
+    """Return whether the holder was a process of this host that no longer exists."""
+    holder = _parse(content)
+    if holder.get("host") != socket.gethostname():
         return False
     try:
-        os.kill(int(facts["pid"]), 0)
+        os.kill(int(holder["pid"]), 0)
     except ProcessLookupError:
         return True
     except (PermissionError, KeyError, TypeError, ValueError):
@@ -148,6 +155,11 @@ def _died_here(content: bytes) -> bool:
 
 @contextlib.contextmanager
 def _locked(uri: str) -> Iterator[None]:
+    """Hold the lock file of a local folder until the block ends; a folder left without other files is removed.
+
+    Raises:
+        OutputError: a live job holds it, or the folder cannot be written or locked.
+    """
     path = storage.local_path(uri) / ".lock"
     while True:
         try:
@@ -171,6 +183,11 @@ def _locked(uri: str) -> Iterator[None]:
 
 
 def _lock(uri: str, file: IO[str]) -> None:
+    """Lock the file without waiting, and write the process id into it.
+
+    Raises:
+        OutputError: another process holds it, or the file system has no locks.
+    """
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
@@ -179,7 +196,7 @@ def _lock(uri: str, file: IO[str]) -> None:
             f"{uri} is in use by process {file.read().strip() or 'unknown'}; wait for it, or give another --out"
         ) from error
     except OSError as error:
-        raise OutputError(f"{uri} cannot be locked: {error}; give an --out on a disk with locks") from error
+        raise OutputError(f"{uri} cannot be locked: {error}; give an --out on a file system with locks") from error
     file.truncate(0)
     file.write(str(os.getpid()))
     file.flush()

@@ -14,17 +14,22 @@ from fsf_core.runs.key_arrays import NO_KEYS, as_keys, contained, keys_of, sorte
 from fsf_core.runs.parts import commit, retract
 from fsf_core.runs.reading import part_or_empty, receipts
 from fsf_core.runs.records import Receipt, Totals
-from fsf_core.runs.resume import completed
+from fsf_core.runs.resume import find_completed
 from fsf_core.schema import TABLES
 
 
-def totals(run_uri: str, manifest_keys: Iterable[Keys]) -> Totals:
-    """Count what the receipts hold against the items of a manifest."""
-    finished = completed(run_uri)
-    known = sorted_unique([finished.items, as_keys(finished.segments)])
+def count_totals(run_uri: str, manifest_keys: Iterable[Keys]) -> Totals:
+    """Count the committed units against the items of a manifest.
+
+    Args:
+        run_uri: the run folder.
+        manifest_keys: item keys of the manifest, batch by batch.
+    """
+    completed = find_completed(run_uri)
+    known = sorted_unique([completed.items, as_keys(completed.segments)])
     missing = listed = 0
     for keys in manifest_keys:
-        missing += len(keys) - int(finished.holds(keys).sum())
+        missing += len(keys) - int(completed.holds(keys).sum())
         listed += int(contained(known, keys).sum())
     failed = [NO_KEYS]
     frames, pixels = 0, np.zeros(0, np.int64)
@@ -45,16 +50,16 @@ def totals(run_uri: str, manifest_keys: Iterable[Keys]) -> Totals:
 
 
 def reconcile(run_uri: str) -> Counter[str]:
-    """Leave every unit in exactly one part and no file without a receipt.
+    """Leave every unit in exactly one part, and no file without a receipt.
 
     Returns:
-        How many `doubled_units` and `orphan_files` were removed.
+        How many `doubled_units` and `orphan_files` were removed; the names are keys of summary.json.
     """
     removed: Counter[str] = Counter()
-    # From the last part to the first: what is left of one may be the very part that a later one was.
-    for receipt, repeated in reversed(duplicate_units(run_uri)):
-        removed["doubled_units"] += int(repeated.sum())
-        _rewrite_without(run_uri, receipt, repeated)
+    # From the last part to the first: the rest of one part may have the name of a later one.
+    for receipt, duplicate in reversed(duplicate_units(run_uri)):
+        removed["doubled_units"] += int(duplicate.sum())
+        _rewrite_without(run_uri, receipt, duplicate)
     for path in orphans(run_uri, hidden=True):
         storage.remove(storage.join(run_uri, path))
         removed["orphan_files"] += 1
@@ -62,8 +67,8 @@ def reconcile(run_uri: str) -> Counter[str]:
 
 
 def orphans(run_uri: str, *, hidden: bool) -> list[str]:
-    """Files beside the parts that no receipt lists: what tasks left behind that died."""
-    # The files first: a part that is committed in between must not look like an orphan.
+    """Return paths of files in the tables' folders that no receipt lists, left behind by tasks that died."""
+    # Files before receipts: a part that is committed in between must not look like an orphan.
     found = [
         f"{name}/{entry.relative}"
         for name in (*TABLES, "receipts")
@@ -72,12 +77,12 @@ def orphans(run_uri: str, *, hidden: bool) -> list[str]:
     listed: set[str] = set()
     for receipt in receipts(run_uri):
         listed.add(f"receipts/{receipt.part}.arrow")
-        listed.update(facts["path"] for facts in receipt.files.values())
+        listed.update(file["path"] for file in receipt.files.values())
     return [path for path in found if path not in listed]
 
 
 def duplicate_units(run_uri: str) -> list[tuple[Receipt, np.ndarray[Any, np.dtype[np.bool_]]]]:
-    """Parts that repeat units of a part before them in name order, and which of their units these are."""
+    """Return the parts that repeat units of an earlier part in name order, with a flag for each of their units."""
     parts = [(receipt.part, keys_of(receipt.units.column("unit_key"))) for receipt in receipts(run_uri)]
     keys = np.concatenate([NO_KEYS, *(keys for _, keys in parts)])
     order = np.argsort(keys, kind="stable")
@@ -85,12 +90,14 @@ def duplicate_units(run_uri: str) -> list[tuple[Receipt, np.ndarray[Any, np.dtyp
     repeated[order[1:]] = keys[order[1:]] == keys[order[:-1]]
     ends = np.cumsum([len(keys) for _, keys in parts])
     by_part = {part: repeated[end - len(keys) : end] for (part, keys), end in zip(parts, ends, strict=True)}
-    losers = {part: flags for part, flags in by_part.items() if flags.any()}
-    return [(receipt, losers[receipt.part]) for receipt in receipts(run_uri) if receipt.part in losers]
+    with_duplicates = {part: flags for part, flags in by_part.items() if flags.any()}
+    return [
+        (receipt, with_duplicates[receipt.part]) for receipt in receipts(run_uri) if receipt.part in with_duplicates
+    ]
 
 
 def _rewrite_without(run_uri: str, receipt: Receipt, unwanted: np.ndarray[Any, np.dtype[np.bool_]]) -> None:
-    """Replace a part by one that lacks some units."""
+    """Replace a part by one without some of its units."""
     kept = receipt.units.filter(pa.array(~unwanted))
     if kept.num_rows:
         tables = {name: _rows_of(part_or_empty(run_uri, receipt, name), kept) for name in ("masks", "class_stats")}
@@ -101,7 +108,7 @@ def _rewrite_without(run_uri: str, receipt: Receipt, unwanted: np.ndarray[Any, n
 
 
 def _rows_of(table: pa.Table, units: pa.Table) -> pa.Table:
-    """The rows of frames that belong to these units."""
+    """Return the rows of frames that belong to these units."""
     spans: dict[str, list[tuple[int, int]]] = defaultdict(list)
     for unit in units.to_pylist():
         if unit["frames"]:

@@ -1,4 +1,4 @@
-"""What the ledger of a run says: parts and their receipts, what is done, the totals."""
+"""Records of the ledger: parts and their receipts, completed work, totals."""
 
 import json
 from collections.abc import Mapping
@@ -15,65 +15,67 @@ from fsf_core.schema import UNITS, conform
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """An output folder that this process may write to."""
+    """An output folder that this process has claimed."""
 
     uri: str
     run_id: str
-    """Made when the folder was first used; a resumed run keeps it."""
+    """Created when the folder was first claimed; a resumed run keeps it."""
     attempt: int
-    """How often this run was started, counting this start."""
+    """Number of this start, from 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Receipt:
-    """What one committed part holds."""
+    """The content of one committed part."""
 
     part: str
     files: Mapping[str, Mapping[str, Any]]
-    """Table name to path (inside the run), rows, bytes and sha256."""
+    """Table name to the path inside the run, rows, bytes and sha256 of its file."""
     frames: int
+    """Rows of masks."""
     failed_units: int
     pixels: tuple[int, ...]
-    """Pixels of each class over all frames of the part."""
+    """Pixels of each class id over all frames of the part."""
     units: pa.Table
-    """Schema UNITS."""
+    """One row per unit, schema UNITS."""
     timed_frames: int | None = None
-    """How many frames are a video's, so that nobody need look for films among pictures; None of an older version."""
+    """Frames that have a time, that is, frames of videos: a part without any need not be searched for videos. None in
+    receipts of older versions."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Completed:
-    """What need not be done again."""
+    """Committed work, which a resumed job skips."""
 
     items: Keys
-    """Keys of the items of which every segment is committed, sorted."""
+    """Sorted keys of the items whose every segment is committed."""
     segments: Mapping[bytes, frozenset[int]]
-    """Item key to committed segments, for videos that are partly done."""
+    """Item key to committed segments, for videos that are partly committed."""
 
     def holds(self, item_keys: Keys) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        """Which of these items are done."""
+        """Return for each item whether all of it is committed."""
         return contained(self.items, item_keys)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Totals:
-    """The books of a run against its manifest."""
+    """Counts of a run against its manifest."""
 
     missing_items: int
-    """Items of the manifest that are not finished."""
+    """Items of the manifest that are not completely committed."""
     foreign_items: int
     """Items of the run that the manifest no longer lists."""
     failed_items: int
     """Items with at least one failed unit."""
     frames: int
     pixels: tuple[int, ...]
-    """Pixels of each class."""
+    """Pixels of each class id."""
 
 
 def receipt_to_arrow(receipt: Receipt) -> bytes:
-    """Return the file of a receipt: its units as an Arrow table, the rest as JSON in the schema's metadata.
+    """Serialize a receipt: its units as an Arrow table, the rest as JSON in the schema's metadata.
 
-    The keys are names on disk: they stay, whatever the fields are called.
+    The JSON keys are names on disk and never change.
     """
     facts = {
         "part": receipt.part,
@@ -94,7 +96,7 @@ def receipt_to_arrow(receipt: Receipt) -> bytes:
 
 
 def receipt_from_arrow(data: bytes) -> Receipt:
-    """Read a receipt out of its file."""
+    """Parse the file of a receipt."""
     table = pa.ipc.open_file(pa.BufferReader(data)).read_all()
     facts = json.loads(table.schema.metadata[b"fsf_receipt"])
     return Receipt(

@@ -1,4 +1,4 @@
-"""What a job that starts again need not do, and what it should try again."""
+"""Resuming a run: the units that are committed, and the failed ones to try again."""
 
 import numpy as np
 import pyarrow.compute as pc
@@ -18,12 +18,12 @@ from fsf_core.runs.reading import read_part, receipts
 from fsf_core.runs.records import Completed
 
 
-def completed(run_uri: str, *, with_failures: bool = True) -> Completed:
-    """Return what the receipts list as finished, in 16 bytes per image and 24 per segment.
+def find_completed(run_uri: str, *, with_failures: bool = True) -> Completed:
+    """Collect the committed work from the receipts, in 16 bytes per image and 24 per segment, however long the ids.
 
     Args:
-        run_uri: the run.
-        with_failures: whether failed units count; else the result is that after `retract_failed_parts`.
+        run_uri: the run folder.
+        with_failures: whether failed units count; without them the result is that after `retract_failed_parts`.
     """
     whole, several = [NO_KEYS], [NO_SEGMENTS]
     for receipt in receipts(run_uri):
@@ -35,28 +35,29 @@ def completed(run_uri: str, *, with_failures: bool = True) -> Completed:
     finished, begun = group_videos(np.concatenate(several))
     whole.append(finished)
     items = sorted_unique(whole)
-    # A video that failed as a whole after some of its segments were done has nothing left to do.
-    over = contained(items, as_keys(begun))
+    # A video that failed as a whole after some of its segments were committed has no work left.
+    finished_after_all = contained(items, as_keys(begun))
     return Completed(
-        items=items, segments={key: begun[key] for key, ended in zip(begun, over, strict=True) if not ended}
+        items=items,
+        segments={key: begun[key] for key, done in zip(begun, finished_after_all, strict=True) if not done},
     )
 
 
 def retract_failed_parts(run_uri: str) -> dict[bytes, int]:
-    """Take back the parts that hold failed units, so that these are tried again.
+    """Retract the parts of failed units, so that they are tried again.
 
-    Failed units are committed apart from good ones, so nothing good is taken back with them.
+    Failed units are committed separately from good ones, so no good unit is retracted with them.
 
     Returns:
-        Item key to how often it was tried.
+        Item key to the number of attempts so far.
     """
-    tried: dict[bytes, int] = {}
+    attempts: dict[bytes, int] = {}
     for receipt in receipts(run_uri):
         if receipt.failed_units:
             failures = read_part(run_uri, receipt, "failures", ["item_id", "attempts"]).to_pylist()
             keys = dict(zip(*(receipt.units.column(name).to_pylist() for name in ("item_id", "item_key")), strict=True))
             for row in failures:
                 key = keys[row["item_id"]]
-                tried[key] = max(tried.get(key, 0), row["attempts"])
+                attempts[key] = max(attempts.get(key, 0), row["attempts"])
             retract(run_uri, receipt)
-    return tried
+    return attempts

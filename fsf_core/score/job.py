@@ -66,7 +66,7 @@ def score(config: ScoreConfig) -> dict[str, Any]:
         facts = plan.fingerprint(config, bundle, manifest)
         opened = stack.enter_context(runs.claim_run(out, fingerprint=facts, details=_details(config, bundle)))
         tried = {} if config.keep_failures else runs.retract_failed_parts(out)
-        done = runs.completed(out)
+        done = runs.find_completed(out)
         pending = manifest.items - _done_items(manifest, done)
         if not config.checkpoint and (pending or config.render):
             stack.enter_context(connected_cluster(config.ray_address))
@@ -85,7 +85,7 @@ def score(config: ScoreConfig) -> dict[str, Any]:
         render.remove_stale(out)
         others = [*video_stats.write_video_stats(out), *render.manifest_entries(out)]
         summary["seconds"] = round(time.monotonic() - started, 3)
-        runs.publish(out, summary, success=True, others=others)
+        runs.publish(out, summary, others=others)
         if config.delta:
             summary["delta_versions"] = delta.publish_delta(out, storage.absolute(config.delta))
         return summary
@@ -114,7 +114,7 @@ def _score_pending(
     reused = 0
     if config.reuse:
         reused = _reuse(config, spec, _pending_rows(manifest, done, tried))
-        done = runs.completed(spec.write.run_uri)
+        done = runs.find_completed(spec.write.run_uri)
     watch = JobTracker.remote(  # type: ignore[attr-defined] # added by the decorator
         early_units=config.early_items if fresh else NEVER, early_share=config.early_failed_share
     )
@@ -160,7 +160,7 @@ def _reuse(config: ScoreConfig, spec: PipelineSpec, rows: Iterator[pa.Table]) ->
     earlier, out = storage.absolute(str(config.reuse)), spec.write.run_uri
     if earlier.rstrip("/") == out.rstrip("/"):
         raise ConfigError(f"--reuse is {config.reuse}, which is --out too; resuming needs no --reuse, leave it out")
-    why = why_not_reusable(earlier, runs.fingerprint(out))
+    why = why_not_reusable(earlier, runs.read_fingerprint(out))
     if why:
         log.info("event=reused items=0 run=%s reason=%r", storage.redact(earlier), why)
         return 0
@@ -246,7 +246,7 @@ def _summary(out: str, manifest: Manifest, *, opened: runs.Run, names: tuple[str
         FSFError: an item of the manifest has no result and no failure; the run is not published.
     """
     removed = runs.reconcile(out)
-    totals = runs.totals(out, (_keys(batch) for batch in manifest.batches()))
+    totals = runs.count_totals(out, (_keys(batch) for batch in manifest.batches()))
     if totals.missing_items:
         raise FSFError(
             f"{totals.missing_items} of {manifest.items} items have neither a result nor a failure; start the same "

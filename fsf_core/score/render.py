@@ -62,7 +62,7 @@ def render_run(
         ClusterError: there is no such cluster.
     """
     with runs.locked_finished_run(run_uri), connected_cluster(address):
-        facts = runs.read_json(run_uri, "run.json")["fingerprint"]
+        facts = runs.read_document(run_uri, "run.json")["fingerprint"]
         look = render.RenderStyle(
             style=style,
             legend=legend,
@@ -75,7 +75,7 @@ def render_run(
         drawn = render_videos(run_uri, items, look, frame_s=FRAME_S, sources=sources)
         render.remove_stale(run_uri)
         others = [*video_stats.manifest_entries(run_uri), *render.manifest_entries(run_uri)]
-        runs.publish(run_uri, runs.read_json(run_uri, "summary.json"), success=True, others=others)
+        runs.publish(run_uri, runs.read_document(run_uri, "summary.json"), others=others)
     return drawn
 
 

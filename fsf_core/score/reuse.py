@@ -27,7 +27,7 @@ def why_not_reusable(earlier_uri: str, fingerprint: Mapping[str, Any]) -> str | 
     Raises:
         OutputError: no run is there.
     """
-    old = runs.fingerprint(earlier_uri)
+    old = runs.read_fingerprint(earlier_uri)
     names = sorted(({*old} | {*fingerprint}) - {*DECIDES_NOT})
     changed = [f"{name} is another" for name in names if old.get(name) != fingerprint.get(name)]
     return "; ".join(changed) or None
@@ -80,7 +80,7 @@ class _Earlier:
             failed.append(of_part[receipt.units.column("failed").to_numpy()])
             self._parts.append(receipt.part)
         every, lies_in = np.concatenate(keys), np.concatenate(numbers)
-        sound = runs.completed(uri).holds(every) & ~np.isin(every, np.concatenate(failed))
+        sound = runs.find_completed(uri).holds(every) & ~np.isin(every, np.concatenate(failed))
         order = np.argsort(every[sound], kind="stable")
         self._keys: Keys = every[sound][order]
         self._lies_in = lies_in[sound][order]

@@ -1,6 +1,5 @@
 """Videos to units: the plan that lets several tasks decode one video, and each task's share of it."""
 
-import hashlib
 import pickle
 import zlib
 from collections.abc import Iterator, Mapping
@@ -203,7 +202,7 @@ def _sha256(uri: str) -> str | None:
     if not storage.is_local(uri):
         return None
     with storage.open_binary(uri) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type] # an open file has readinto
+        return storage.sha256_of(file)
 
 
 def _picture(image_HWC: NDArray[np.uint8]) -> bytes:

@@ -3,7 +3,6 @@
 Knows the rows of a run and how a source is told to be the same. Decodes nothing and calls no model.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -78,7 +77,7 @@ def _is_same(row: Mapping[str, Any], known: str | None, settings: ReuseSettings)
         with members.open_item(row["uri"]) as file:
             if settings.same_by == "version":
                 return storage.etag_or_mtime(file) == known
-            return hashlib.file_digest(file, "sha256").hexdigest() == known  # type: ignore[arg-type] # has readinto
+            return storage.sha256_of(file) == known
     except (ItemError, OSError):
         return False
 

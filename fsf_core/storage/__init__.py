@@ -4,6 +4,7 @@ Knows no formats. Errors leave as FetchError (one item cannot be read) or Storag
 what passes by itself, throttling above all, was tried again before.
 """
 
+from fsf_core.storage.digest import sha256_of
 from fsf_core.storage.filesystems import CONNECT_TIMEOUT_S, READ_TIMEOUT_S, S3_ATTEMPTS
 from fsf_core.storage.listing import Entry, exists, fixed_folder, glob, is_folder, list_files, list_names, require_known
 from fsf_core.storage.prefetching import PREFETCH_BYTES, PREFETCH_FILES, open_prefetched, read_prefetched
@@ -69,6 +70,7 @@ __all__ = [
     "require_scheme",
     "require_writable",
     "scheme",
+    "sha256_of",
     "without_query",
     "write_bytes",
     "write_file",

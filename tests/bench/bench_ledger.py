@@ -86,7 +86,7 @@ def _measured(home: Path) -> dict[str, float]:
     started = time.monotonic()
     manifest = open_manifest(str(home / "items.parquet"))
     opened = time.monotonic()
-    done = runs.completed(storage.absolute(str(home / "run")))
+    done = runs.find_completed(storage.absolute(str(home / "run")))
     read = time.monotonic()
     left = sum(int((~done.holds(item_keys(b.column("item_id").to_pylist()))).sum()) for b in manifest.batches())
     return {

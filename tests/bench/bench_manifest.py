@@ -44,7 +44,7 @@ def main() -> None:
         if not path.exists():
             _write(path, options.rows, by_day=options.by_day)
         print(f"{options.rows:,} rows, {_peak_mib()} MiB before")
-        nothing = runs.completed(str(Path(folder) / "run"))
+        nothing = runs.find_completed(str(Path(folder) / "run"))
         with _timed("read and check"):
             manifest = open_manifest(str(path), Selection(where=options.where))
         with _timed("read again"):

@@ -87,7 +87,7 @@ def main() -> int:
 
     rows = [ledger.sorted_rows(str(out), "masks", but=("run_id",)) for out in outs]
     same = rows[0] == [row for row in rows[1] if row["item_id"].startswith("good/")]
-    counts = [runs.read_json(str(out), "summary.json")["items"] for out in outs]
+    counts = [runs.read_document(str(out), "summary.json")["items"] for out in outs]
     print(f"{'':12}{'items':>8}{'failed':>8}{'seconds':>9}{'largest MB':>12}{'all MB':>9}")
     for name, count, outcome in zip(("good alone", "good and bad"), counts, (good, mixed), strict=True):
         print(

@@ -75,7 +75,7 @@ def test_score_makes_films_and_render_makes_others_of_the_same_run(
     assert index_video(first).frames == 50
     assert runs.verify(str(out)) + render.verify(str(out)) == []
     assert [
-        file["path"] for file in runs.read_json(str(out), "manifest.json")["files"] if file["table"] == "videos"
+        file["path"] for file in runs.read_document(str(out), "manifest.json")["files"] if file["table"] == "videos"
     ] == [f"videos/{first.name}"]
 
 

@@ -124,7 +124,7 @@ def test_options_may_come_from_yaml_and_the_environment(tiny_bundle: Bundle, pic
     )  # fmt: skip
 
     assert done.returncode == 0, done.stderr
-    assert runs.read_json(str(tmp_path / "run"), "run.json")["fingerprint"]["mask_size"] == "model"
+    assert runs.read_document(str(tmp_path / "run"), "run.json")["fingerprint"]["mask_size"] == "model"
 
 
 def test_a_run_of_which_nothing_was_scored_fails_the_gate(tiny_bundle: Bundle, tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def test_every_row_of_the_run_is_in_the_tables_with_its_mask(night: str, tmp_pat
     assert _rows(tmp_path / "tables", "failures") == []
 
 
-def test_publishing_again_replaces_and_another_run_is_added(night: str, tmp_path: Path) -> None:
+def test_publishing_a_run_again_replaces_its_rows_and_keeps_other_runs(night: str, tmp_path: Path) -> None:
     tables = tmp_path / "tables"
     delta.publish_delta(night, str(tables))
     first = delta.publish_delta(night, str(tables))
@@ -52,13 +52,13 @@ def test_publishing_again_replaces_and_another_run_is_added(night: str, tmp_path
 
     masks = DeltaTable(str(tables / "masks")).to_pyarrow_table()
     by_run = {row["values"]: row["counts"] for row in pc.value_counts(masks.column("run_id")).to_pylist()}
-    ids = [str(runs.read_json(folder, "run.json")["run_id"]) for folder in (night, other)]
+    ids = [str(runs.read_document(folder, "run.json")["run_id"]) for folder in (night, other)]
     assert by_run == {ids[0]: 7, ids[1]: 1}
     assert [row["item_id"] for row in _rows(tables, "failures")] == ["c"]
     assert second["masks"] == first["masks"] + 1, "one commit a table"
 
 
-def test_a_table_that_cannot_be_written_is_told_in_words(night: str, tmp_path: Path) -> None:
+def test_a_table_that_cannot_be_written_is_reported_with_the_reason(night: str, tmp_path: Path) -> None:
     (tmp_path / "tables").write_text("a file where a folder should be")
-    with pytest.raises(OutputError, match=r"cannot take the rows of run .* the run itself is whole"):
+    with pytest.raises(OutputError, match=r"cannot be written to .* the run itself is complete"):
         delta.publish_delta(night, str(tmp_path / "tables"))

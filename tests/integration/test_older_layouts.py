@@ -78,7 +78,7 @@ def _config(home: Path, out: str, **options) -> ScoreConfig:
     )  # fmt: skip
 
 
-def test_an_older_run_is_whole(home: Path) -> None:
+def test_an_older_run_passes_verify(home: Path) -> None:
     out = str(home / "run")
 
     assert runs.verify(out) + video_stats.verify(out) + render.verify(out) == []
@@ -93,7 +93,7 @@ def test_an_older_run_is_inspected(home: Path) -> None:
     assert (picture.height_px, picture.width_px, picture.frame_index) == (48, 64, 3)
 
 
-def test_a_film_of_an_older_run_is_still_right_and_another_look_makes_it_anew(home: Path) -> None:
+def test_a_rendered_video_of_an_older_run_is_kept_and_another_style_renders_it_again(home: Path) -> None:
     film = next((home / "run" / "videos").glob("*.mp4"))
     before = film.stat().st_mtime_ns
     kept = render_run(str(home / "run"), None, address=None, **LOOK)
@@ -120,7 +120,7 @@ def test_an_older_run_is_resumed_and_its_failures_are_tried_again(home: Path, mo
     assert runs.verify(str(home / "run")) == []
 
 
-def test_an_older_run_gives_its_results_to_a_new_one(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_run_reuses_the_results_of_an_older_one(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(home)
     summary = score(_config(home, "next", reuse=str(home / "run")))
 
@@ -128,7 +128,7 @@ def test_an_older_run_gives_its_results_to_a_new_one(home: Path, monkeypatch: py
     assert _rows(home / "next") == _rows(home / "run")
 
 
-def test_a_new_run_finds_what_the_older_one_found(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_run_has_the_results_of_the_older_one(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(home)
     score(_config(home, "anew"))
 
@@ -155,7 +155,7 @@ def _request(home: Path) -> Request:
     return Request(onnx=str(home / "tiny.onnx"), classes=CLASSES, palette=voc_colours(4))
 
 
-def test_an_older_bundle_is_found_to_be_there_already(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_older_bundle_of_the_same_request_is_not_exported_again(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tools = load_bundle(str(home / "bundle")).origin.tools
     monkeypatch.setattr(requests, "tools_of", lambda _: dict(tools))  # versions of libraries are part of the request
 
@@ -179,7 +179,7 @@ def test_a_bundle_of_another_recipe_is_refused_with_that_reason(home: Path, monk
 
 
 @pytest.mark.parametrize("source", ["onnx", "dynamo", "torchscript"])
-def test_the_model_files_are_those_of_this_version_of_the_recipe(source: str, home: Path) -> None:
+def test_the_model_files_are_those_of_this_recipe_version(source: str, home: Path) -> None:
     """Where this fails and the libraries are those of constraints.txt, raise RECIPE_VERSION and add its lines here."""
     parts = {"classes": CLASSES, "palette": voc_colours(4)}
     network = {

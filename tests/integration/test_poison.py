@@ -44,7 +44,7 @@ def _score(folder: Path, out: Path, bundle: Bundle) -> dict:
         PYTHONPATH=crashers.POISON,
     )  # fmt: skip
     assert code == 0, said
-    return runs.read_json(str(out), "summary.json")
+    return runs.read_document(str(out), "summary.json")
 
 
 def test_every_poisonous_item_costs_one_failure_row(scored: tuple[Path, Path, dict]) -> None:

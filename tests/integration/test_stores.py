@@ -113,7 +113,7 @@ def test_the_whole_job_in_a_bucket_gives_the_tables_of_the_disk(kind, home, on_d
 
         _score(storage.join(store.bucket, "home"), out, **store.environment)
 
-        assert runs.read_json(out, "summary.json")["items"] == {
+        assert runs.read_document(out, "summary.json")["items"] == {
             "total": IMAGES + 3,
             "scored": IMAGES + 1,
             "failed": 2,

@@ -42,7 +42,7 @@ def finished(out: Path, source: Path, *, frames=None, item_id="clip", begin=0) -
             chosen = wanted[start : start + UNIT_FRAMES]
             segments = -(-len(wanted) // UNIT_FRAMES)
             _commit(opened, source, index, chosen, item_id, begin + start // UNIT_FRAMES, begin + segments)
-        runs.publish(str(out), {"items": {"total": 1, "scored": 1, "failed": 0}}, success=True)
+        runs.publish(str(out), {"items": {"total": 1, "scored": 1, "failed": 0}})
     return str(out)
 
 

@@ -39,7 +39,7 @@ def test_keys_of_many_ids_are_the_keys_of_each_in_order(item_ids):
     assert keys.tobytes() == b"".join(map(item_key, item_ids))
 
 
-def test_segments_of_one_video_and_the_same_segment_of_others_have_keys_of_their_own():
+def test_every_segment_of_every_video_has_a_different_key():
     keys = {unit_key(item_id, segment) for item_id in ("a", "b", "") for segment in range(300)}
 
     assert len(keys) == 900
@@ -55,7 +55,7 @@ def test_the_name_of_a_part_follows_from_its_units_in_any_order(unit_keys, rando
 
 
 @pytest.mark.parametrize("item_id", WILD)
-def test_whatever_the_id_holds_its_file_stays_in_its_folder(item_id, tmp_path):
+def test_a_file_named_after_any_id_stays_in_its_folder(item_id, tmp_path):
     stem = file_stem(item_id, 7)
 
     (tmp_path / f"{stem}.jpg").write_bytes(b"x")
@@ -65,7 +65,7 @@ def test_whatever_the_id_holds_its_file_stays_in_its_folder(item_id, tmp_path):
 
 
 @given(texts, texts)
-def test_ids_that_look_alike_have_files_of_their_own(one, other):
+def test_different_ids_have_different_file_names(one, other):
     assert (file_stem(one) == file_stem(other)) == (one == other)
 
 

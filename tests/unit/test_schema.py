@@ -19,7 +19,7 @@ def test_every_column_has_a_description_and_every_table_its_name_and_version(sch
 
 
 @pytest.mark.parametrize(("table", "column"), PIXEL_COLUMNS)
-def test_columns_that_count_pixels_say_so(table, column):
+def test_columns_that_count_pixels_have_the_unit_pixel(table, column):
     assert TABLES[table].field(column).metadata[b"unit"] == b"pixel"
 
 
@@ -53,7 +53,7 @@ def failures(**changes):
     return pa.table(columns | changes)
 
 
-def test_conform_puts_columns_in_order_casts_them_and_drops_others():
+def test_conform_orders_casts_and_drops_columns():
     shuffled = failures(noise=["x"]).select(["attempts", "noise", *[n for n in FAILURES.names if n != "attempts"]])
 
     assert conform(shuffled, FAILURES).schema.equals(FAILURES, check_metadata=True)
@@ -74,12 +74,12 @@ def test_a_number_that_does_not_fit_is_refused_rather_than_wrapped():
         conform(failures(attempts=[2**40]), FAILURES)
 
 
-def test_nulls_are_refused_where_none_may_be():
+def test_nulls_in_a_column_that_is_not_nullable_are_refused():
     with pytest.raises(ValueError, match="error_type"):
         conform(failures(error_type=pa.array([None], pa.string())), FAILURES)
 
 
-def test_pass_through_columns_come_after_our_own_and_may_be_null():
+def test_pass_through_columns_come_last_and_are_nullable():
     extra = [pa.field("camera", pa.string(), nullable=False), pa.field("tags", pa.list_(pa.string()))]
 
     schema = with_columns(MASKS, extra)

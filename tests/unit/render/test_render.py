@@ -247,8 +247,8 @@ def test_memory_holds_a_few_pictures_of_a_piece(tmp_path):
 def test_films_are_listed_with_the_files_of_the_run(tmp_path):
     home, _ = reel(tmp_path, clip(frames=4))
     path, film = rendered_runs.film_of(home, rendered_runs.look())
-    runs.publish(home, {"items": {"total": 1}}, success=True, others=render.manifest_entries(home))
-    files = runs.read_json(home, "manifest.json")["files"]
+    runs.publish(home, {"items": {"total": 1}}, others=render.manifest_entries(home))
+    files = runs.read_document(home, "manifest.json")["files"]
 
     assert [file["table"] for file in files] == ["class_stats", "masks", "videos"]
     assert files[-1] == {

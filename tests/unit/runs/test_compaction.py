@@ -28,7 +28,7 @@ def sizes(uri):
     return [sum(facts["bytes"] for facts in part.files.values()) for part in runs.receipts(uri)]
 
 
-def test_small_parts_become_few_with_the_same_rows(folder):
+def test_small_parts_are_merged_into_few_with_the_same_rows(folder):
     before = rows(folder)
 
     assert compact(folder, target_bytes=1 << 20) == 14
@@ -39,7 +39,7 @@ def test_small_parts_become_few_with_the_same_rows(folder):
     assert compact(folder, target_bytes=1 << 20) == 0
 
 
-def test_parts_stay_below_the_size(folder):
+def test_merged_parts_stay_below_the_target_size(folder):
     small = max(sizes(folder))
 
     compact(folder, target_bytes=4 * small)
@@ -49,14 +49,14 @@ def test_parts_stay_below_the_size(folder):
     assert compact(folder, target_bytes=1) == 0
 
 
-def test_failures_can_be_taken_back_after_a_compaction(folder):
+def test_failed_parts_can_be_retracted_after_a_compaction(folder):
     compact(folder, target_bytes=1 << 20)
 
     assert len(runs.retract_failed_parts(folder)) == 2
-    assert len(runs.completed(folder).items) == 24
+    assert len(runs.find_completed(folder).items) == 24
 
 
-def test_a_compaction_that_dies_half_way_is_settled(folder, monkeypatch):
+def test_a_compaction_that_dies_halfway_is_reconciled(folder, monkeypatch):
     before = rows(folder)
 
     def die(*_):
@@ -66,7 +66,7 @@ def test_a_compaction_that_dies_half_way_is_settled(folder, monkeypatch):
         patch.setattr(parts, "retract", die)
         with pytest.raises(KeyboardInterrupt):
             compact(folder, target_bytes=1 << 20)
-    assert len(runs.completed(folder).items) == 26
+    assert len(runs.find_completed(folder).items) == 26
     runs.reconcile(folder)
 
     assert rows(folder) == before

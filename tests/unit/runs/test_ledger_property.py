@@ -154,7 +154,7 @@ def run_task(uri: str, units: list[Made], *, attempt: int) -> None:
 
 def pending(uri: str, corpus: list[Planned]) -> list[Planned]:
     """What a resumed job still does."""
-    done = runs.completed(uri)
+    done = runs.find_completed(uri)
     over = set(itertools.compress(corpus, done.holds(item_keys(one.unit.item_id for one in corpus))))
     begun = done.segments
     return [
@@ -183,7 +183,7 @@ def broken_session(uri: str, corpus: list[Planned], session: dict, faults: Fault
         if session["closing"] != "never":
             with faults.dying(session["closing"]):
                 runs.reconcile(uri)
-                runs.publish(uri, summary(corpus), success=True)
+                runs.publish(uri, summary(corpus))
 
 
 def last_session(uri: str, corpus: list[Planned], attempt: int) -> None:
@@ -194,7 +194,7 @@ def last_session(uri: str, corpus: list[Planned], attempt: int) -> None:
         for at in range(0, len(left), 3):
             run_task(uri, left[at : at + 3], attempt=attempt)
         runs.reconcile(uri)
-        runs.publish(uri, summary(corpus), success=True)
+        runs.publish(uri, summary(corpus))
 
 
 def summary(corpus: list[Planned]) -> dict:
@@ -213,8 +213,8 @@ def assert_equal_runs(uri: str, unbroken: str, corpus: list[Planned]) -> None:
     assert runs.verify(uri) == runs.verify(unbroken) == []
     assert_same_rows(uri, unbroken, corpus)
     manifest = [item_keys(sorted({one.unit.item_id for one in corpus}))]
-    totals = runs.totals(uri, manifest)
-    assert totals == runs.totals(unbroken, manifest)
+    totals = runs.count_totals(uri, manifest)
+    assert totals == runs.count_totals(unbroken, manifest)
     assert totals.missing_items == totals.foreign_items == 0
 
 
@@ -235,7 +235,7 @@ def assert_same_rows(uri: str, unbroken: str, corpus: list[Planned]) -> None:
 
 @given(histories())
 @settings(deadline=None, max_examples=40)
-def test_any_history_ends_in_the_tables_of_an_unbroken_run(history):
+def test_any_history_of_crashes_ends_in_the_tables_of_an_unbroken_run(history):
     corpus, broken_sessions = history
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         uri, unbroken = f"{folder}/run", f"{folder}/unbroken"
@@ -253,7 +253,7 @@ def test_any_history_ends_in_the_tables_of_an_unbroken_run(history):
 
 @given(doubled(), deaths)
 @settings(deadline=None, max_examples=100)
-def test_settling_any_overlap_of_parts_keeps_every_unit_once_with_its_own_rows(parts, death):
+def test_reconciling_any_overlap_of_parts_keeps_every_unit_once_with_its_own_rows(parts, death):
     corpus, bundles = parts
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         uri, unbroken = f"{folder}/run", f"{folder}/unbroken"

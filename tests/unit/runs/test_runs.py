@@ -79,7 +79,7 @@ def keys(*names):
 
 
 @pytest.mark.parametrize("where", ["folder", "bucket"])
-def test_what_is_committed_is_read_back_row_by_row(where, request):
+def test_committed_rows_are_read_back_unchanged(where, request):
     uri = request.getfixturevalue(where)
     one, other = [image("a.jpg"), *video("v.mp4", 2, 3)], [image("b.jpg", failed=True)]
 
@@ -95,7 +95,7 @@ def test_what_is_committed_is_read_back_row_by_row(where, request):
         assert found.schema.metadata == TABLES[name].metadata
 
 
-def test_a_receipt_tells_what_its_part_holds(folder):
+def test_a_receipt_describes_its_part(folder):
     units = [image("a.jpg"), *video("v.mp4", 2)]
 
     receipt = commit(folder, *units)
@@ -111,14 +111,14 @@ def test_a_receipt_tells_what_its_part_holds(folder):
     assert receipt.units.schema.equals(UNITS, check_metadata=True)
 
 
-def test_films_are_looked_for_in_parts_that_have_frames_of_videos(folder):
+def test_video_parts_are_those_with_frames_of_videos(folder):
     """A run of nothing but pictures once read all its parts at its end to find that out."""
     for unit in (image("a.jpg"), broken(image("b.jpg")), *video("v.mp4", 1)):
         commit(folder, unit)
     assert [set(each.units.column("item_id").to_pylist()) for each in runs.video_parts(folder)] == [{"v.mp4"}]
 
 
-def test_a_receipt_that_does_not_tell_of_videos_may_have_some(folder):
+def test_a_receipt_without_timed_frames_counts_as_a_video_part(folder):
     receipt = commit(folder, image("a.jpg"))
     uri = storage.join(folder, "receipts", f"{receipt.part}.arrow")
     with pa.ipc.open_file(pa.BufferReader(storage.read_bytes(uri))) as reader:
@@ -131,7 +131,7 @@ def test_a_receipt_that_does_not_tell_of_videos_may_have_some(folder):
     assert [each.part for each in runs.video_parts(folder)] == [receipt.part]
 
 
-def test_readers_find_whole_columns_rows_of_an_item_or_nothing(folder):
+def test_tables_are_read_by_column_and_by_item(folder):
     commit(folder, image("a.jpg"), *video("v.mp4", 2))
     commit(folder, image("b.jpg"))
 
@@ -155,7 +155,7 @@ def test_pass_through_columns_of_some_parts_are_null_in_the_others(folder):
     assert sorted(found.column("camera").to_pylist(), key=str) == [None, "left"]
 
 
-def test_a_part_without_a_receipt_does_not_exist_and_is_swept_away(folder):
+def test_a_part_without_a_receipt_does_not_exist_and_is_removed(folder):
     commit(folder, image("a.jpg"))
     orphan = commit(folder, image("b.jpg"))
     storage.remove(storage.join(folder, "receipts", f"{orphan.part}.arrow"))
@@ -163,7 +163,7 @@ def test_a_part_without_a_receipt_does_not_exist_and_is_swept_away(folder):
     storage.write_bytes(storage.join(folder, "receipts", ".part-x.arrow.12ab.tmp"), b"half")
 
     assert item_ids(folder) == ["a.jpg"]
-    assert not runs.completed(folder).holds(keys("b.jpg")).any()
+    assert not runs.find_completed(folder).holds(keys("b.jpg")).any()
     assert runs.reconcile(folder) == Counter(orphan_files=4)
     assert (
         len(files_of(folder, "masks")) == len(files_of(folder, "class_stats")) == len(files_of(folder, "receipts")) == 1
@@ -182,7 +182,7 @@ def test_committing_the_same_units_again_changes_nothing(folder):
     assert {path: path.stat().st_mtime_ns for path in Path(folder).rglob("*")} == before
 
 
-def test_a_part_that_failed_is_replaced_by_one_that_did_not_but_not_the_other_way_round(folder):
+def test_a_failed_part_is_replaced_by_a_good_one_but_not_vice_versa(folder):
     commit(folder, broken(image("a.jpg")))
     good = commit(folder, image("a.jpg"))
 
@@ -195,7 +195,7 @@ def test_a_part_that_failed_is_replaced_by_one_that_did_not_but_not_the_other_wa
 
 
 @pytest.mark.parametrize("name", ["masks", "class_stats", "failures", "receipts"])
-def test_a_crash_while_a_part_is_replaced_never_leaves_a_receipt_that_lies(name, folder, monkeypatch):
+def test_a_crash_while_a_part_is_replaced_leaves_no_receipt_of_other_bytes(name, folder, monkeypatch):
     """The receipt once outlived its files: a retried task that died between the two left a torn part."""
     failing = broken(video("v.mp4", 4)[0], frames=2)
     commit(folder, failing)
@@ -215,7 +215,7 @@ def test_a_crash_while_a_part_is_replaced_never_leaves_a_receipt_that_lies(name,
         else:
             assert name == "failures"  # the good part has none
 
-    assert not [line for line in runs.verify(folder) if "torn" in line or "receipt and" in line]
+    assert not [line for line in runs.verify(folder) if line.startswith("torn:") or "has a receipt" in line]
 
 
 def test_units_and_failures_must_agree(folder):
@@ -225,7 +225,7 @@ def test_units_and_failures_must_agree(folder):
         runs.commit(folder, tables | {"failures": FAILURES.empty_table()}, rows_of([image("a.jpg", failed=True)]))
 
 
-def test_a_file_that_a_receipt_lists_and_that_cannot_be_read_is_said_to_be_damaged(folder):
+def test_a_missing_or_damaged_file_of_a_receipt_is_reported(folder):
     receipt = commit(folder, image("a.jpg"))
     path = Path(folder, receipt.files["masks"]["path"])
 
@@ -249,10 +249,10 @@ def test_a_damaged_receipt_is_named(content, folder):
     storage.write_bytes(storage.join(folder, "receipts", "part-x.arrow"), content)
 
     with pytest.raises(OutputError, match=r"part-x\.arrow is not a receipt.*delete it, and its units are scored again"):
-        runs.completed(folder)
+        runs.find_completed(folder)
 
 
-def test_a_folder_that_is_no_run_cannot_be_read(tmp_path):
+def test_a_folder_that_is_not_a_run_cannot_be_read(tmp_path):
     for read in (runs.verify, lambda uri: runs.read_table(uri, "masks")):
         with pytest.raises(OutputError, match="holds no run") as caught:
             read(str(tmp_path))
@@ -262,13 +262,13 @@ def test_a_folder_that_is_no_run_cannot_be_read(tmp_path):
 # --- what is done ---
 
 
-def test_done_is_what_every_segment_of_is_committed(folder):
+def test_an_item_is_completed_when_every_segment_is_committed(folder):
     whole, part = video("whole.mp4", 2, 2, 1), video("part.mp4", 2, 2, 1)
     commit(folder, image("a.jpg"), whole[0], whole[2], part[0])
     commit(folder, whole[1], part[2])
     commit(folder, image("bad.jpg", failed=True))
 
-    done = runs.completed(folder)
+    done = runs.find_completed(folder)
 
     assert done.holds(keys("a.jpg", "b.jpg", "whole.mp4", "part.mp4", "bad.jpg")).tolist() == [
         True,
@@ -282,44 +282,44 @@ def test_done_is_what_every_segment_of_is_committed(folder):
     assert (done.items[1:] > done.items[:-1]).all()
 
 
-def test_nothing_is_done_in_a_new_run(folder):
-    assert not runs.completed(folder).holds(keys("a", "b")).any()
-    assert runs.completed(folder).holds(keys()).tolist() == []
-    assert runs.completed(folder).segments == {}
+def test_nothing_is_completed_in_a_new_run(folder):
+    assert not runs.find_completed(folder).holds(keys("a", "b")).any()
+    assert runs.find_completed(folder).holds(keys()).tolist() == []
+    assert runs.find_completed(folder).segments == {}
 
 
-def test_units_that_are_there_twice_count_once(folder):
+def test_duplicate_units_count_once(folder):
     part = video("v.mp4", 1, 1, 1)
     commit(folder, part[0], image("a.jpg"))
     commit(folder, part[0], part[1], image("a.jpg"))
 
-    done = runs.completed(folder)
+    done = runs.find_completed(folder)
 
     assert done.segments == {item_key("v.mp4"): frozenset({0, 1})}
     assert len(done.items) == 1
 
 
-def test_a_video_that_failed_as_a_whole_after_some_segments_is_done(folder):
+def test_a_video_that_failed_as_a_whole_after_some_segments_is_completed(folder):
     """The source went away between two starts: nobody knows any longer how many segments there were."""
     commit(folder, *video("v.mp4", 2, 2, 2)[:1])
     commit(folder, Made(item_id="v.mp4", segment=1, frames=0, failed=True))
 
-    done = runs.completed(folder)
+    done = runs.find_completed(folder)
 
     assert done.holds(keys("v.mp4")).all()
     assert done.segments == {}
-    assert runs.totals(folder, [keys("v.mp4")]).foreign_items == 0
+    assert runs.count_totals(folder, [keys("v.mp4")]).foreign_items == 0
 
 
 # --- totals ---
 
 
-def test_totals_settle_the_books_against_the_manifest(folder):
+def test_totals_count_the_run_against_its_manifest(folder):
     commit(folder, image("a"), *video("v", 2, 2), *video("begun", 1, 1)[:1])
     commit(folder, image("bad", failed=True), broken(video("half", 3, 3)[1], frames=1))
     commit(folder, video("half", 3, 3)[0], image("foreign"))
 
-    totals = runs.totals(folder, iter([keys("a", "v", "new"), keys("bad", "half", "begun")]))
+    totals = runs.count_totals(folder, iter([keys("a", "v", "new"), keys("bad", "half", "begun")]))
 
     assert totals.missing_items == 2  # new, begun
     assert totals.foreign_items == 1
@@ -330,8 +330,8 @@ def test_totals_settle_the_books_against_the_manifest(folder):
     assert [row["pixels_sum"] for row in sorted(by_class, key=lambda row: row["class_id"])] == list(totals.pixels)
 
 
-def test_totals_of_nothing_are_nothing(folder):
-    assert runs.totals(folder, [keys("a")]) == runs.Totals(
+def test_totals_of_an_empty_run_are_zero(folder):
+    assert runs.count_totals(folder, [keys("a")]) == runs.Totals(
         missing_items=1, foreign_items=0, failed_items=0, frames=0, pixels=()
     )
 
@@ -339,7 +339,7 @@ def test_totals_of_nothing_are_nothing(folder):
 def test_an_item_with_two_failed_segments_is_one_failed_item(folder):
     commit(folder, *map(broken, video("v", 1, 1)))
 
-    assert runs.totals(folder, [keys("v")]).failed_items == 1
+    assert runs.count_totals(folder, [keys("v")]).failed_items == 1
     assert runs.failure_kinds(folder) == Counter(DecodeError=2)
 
 
@@ -350,7 +350,7 @@ def parts_in_name_order(*parts):
     return sorted(parts, key=lambda units: part_name(unit.key for unit in units))
 
 
-def test_of_doubled_units_the_earlier_part_in_name_order_keeps_them(folder):
+def test_duplicate_units_stay_in_the_earlier_part_in_name_order(folder):
     first, second = parts_in_name_order([image("a"), image("b")], [image("b"), image("c")])
     for units in (second, first):
         commit(folder, *units)
@@ -366,7 +366,7 @@ def test_of_doubled_units_the_earlier_part_in_name_order_keeps_them(folder):
     assert runs.reconcile(folder) == Counter()
 
 
-def test_a_part_of_which_every_unit_is_elsewhere_goes_away(folder):
+def test_a_part_whose_units_are_all_in_earlier_parts_is_removed(folder):
     commit(folder, image("a"))
     commit(folder, image("b"))
     commit(folder, image("a"), image("b"))
@@ -378,7 +378,7 @@ def test_a_part_of_which_every_unit_is_elsewhere_goes_away(folder):
     assert len(files_of(folder, "masks")) == len(parts_of(folder))
 
 
-def test_what_is_left_of_a_part_may_be_the_part_that_a_later_one_was(folder):
+def test_the_rest_of_a_part_may_have_the_name_of_a_later_part(folder):
     """{a,b} < {b,c} < {c}: {b,c} became {c}, and then {c} was removed as the double of {b,c}: c was lost."""
     for number in range(1000):
         a, b, c = (image(f"{letter}{number}") for letter in "abc")
@@ -404,10 +404,10 @@ def test_segments_of_one_video_are_kept_once_each_with_their_own_frames(folder):
     frames = [(row["item_id"], row["frame_index"]) for row in sorted_rows(folder, "masks")]
     assert frames == [("a", 0), *(("v", at) for at in range(7))]
     assert len(sorted_rows(folder, "class_stats")) == 16
-    assert runs.completed(folder).holds(keys("v", "a")).all()
+    assert runs.find_completed(folder).holds(keys("v", "a")).all()
 
 
-def test_failed_segments_keep_their_frames_and_their_reasons_once_each(folder):
+def test_failed_segments_keep_their_frames_and_failures_once_each(folder):
     """The reason names the first frame that is missing, which is no frame of its segment: such rows were once lost."""
     one, two, three, four = video("v", 3, 3, 3, 3)
     failed = [broken(one, frames=2), broken(two), broken(three, frames=1), broken(four)]
@@ -436,7 +436,7 @@ def test_a_segment_without_frames_claims_no_frame_of_another(folder):
 
 
 @pytest.mark.parametrize("dies_at", range(12))
-def test_settling_can_die_at_any_moment_and_begin_again(dies_at, folder, monkeypatch):
+def test_reconcile_can_die_at_any_moment_and_start_again(dies_at, folder, monkeypatch):
     for units in (
         [image("a"), image("b")],
         [image("b"), image("c")],
@@ -473,7 +473,7 @@ def zero_ended(*names):
     return pa.table(units, schema=UNITS)
 
 
-def test_keys_that_end_in_zero_bytes_are_keys_like_others(folder):
+def test_keys_that_end_in_zero_bytes_are_found(folder):
     names = [f"{number}.jpg" for number in range(5)]
     units = zero_ended(*names)
     every = np.frombuffer(b"".join(units.column("item_key").to_pylist()), "S16")
@@ -481,12 +481,12 @@ def test_keys_that_end_in_zero_bytes_are_keys_like_others(folder):
     runs.commit(folder, tables_of([image(name) for name in names]), units)
     runs.commit(folder, tables_of([image(name) for name in names[1:3]]), units.slice(1, 2))
 
-    assert runs.completed(folder).holds(every).all()
-    assert not runs.completed(folder).holds(keys("x")).any()
+    assert runs.find_completed(folder).holds(every).all()
+    assert not runs.find_completed(folder).holds(keys("x")).any()
     assert runs.reconcile(folder)["doubled_units"] == 2
     assert sorted(unit_keys(folder)) == sorted(units.column("unit_key").to_pylist())
     assert item_ids(folder) == names
-    assert runs.totals(folder, [every]).missing_items == runs.totals(folder, [every]).foreign_items == 0
+    assert runs.count_totals(folder, [every]).missing_items == runs.count_totals(folder, [every]).foreign_items == 0
 
 
 def test_videos_whose_keys_end_in_zero_bytes_are_resumed_and_retried(folder):
@@ -494,14 +494,14 @@ def test_videos_whose_keys_end_in_zero_bytes_are_resumed_and_retried(folder):
     failed = [image(name, failed=True) for name in "abc"]
     runs.commit(folder, tables_of(failed, attempt=4), pa.table(units, schema=UNITS))
 
-    assert runs.completed(folder).segments == dict.fromkeys(units["item_key"], frozenset({0}))
+    assert runs.find_completed(folder).segments == dict.fromkeys(units["item_key"], frozenset({0}))
     assert runs.retract_failed_parts(folder) == dict.fromkeys(units["item_key"], 4)
 
 
 # --- failures ---
 
 
-def test_forgetting_failures_takes_back_the_failed_parts_alone(folder):
+def test_only_parts_of_failed_units_are_retracted(folder):
     half = video("half", 2, 2)
     good = commit(folder, image("a"), half[0])
     commit(folder, image("bad", failed=True), broken(half[1], frames=1), attempt=2)
@@ -511,12 +511,12 @@ def test_forgetting_failures_takes_back_the_failed_parts_alone(folder):
     assert tried == {item_key("bad"): 2, item_key("half"): 2}
     assert parts_of(folder) == [good.part]
     assert files_of(folder, "failures") == []
-    assert runs.completed(folder).holds(keys("a", "bad", "half")).tolist() == [True, False, False]
-    assert runs.completed(folder).segments == {item_key("half"): frozenset({0})}
+    assert runs.find_completed(folder).holds(keys("a", "bad", "half")).tolist() == [True, False, False]
+    assert runs.find_completed(folder).segments == {item_key("half"): frozenset({0})}
     assert runs.retract_failed_parts(folder) == {}
 
 
-def test_the_most_attempts_of_an_items_segments_are_remembered(folder):
+def test_the_attempts_of_an_item_are_the_most_of_its_segments(folder):
     one, two = map(broken, video("v", 1, 1))
     commit(folder, one, attempt=3)
     commit(folder, two, attempt=1)
@@ -527,10 +527,10 @@ def test_the_most_attempts_of_an_items_segments_are_remembered(folder):
 # --- publication ---
 
 
-def test_publication_ends_with_the_mark_and_begins_by_taking_it_away(folder, monkeypatch):
+def test_publish_removes_the_completion_mark_first_and_writes_it_last(folder, monkeypatch):
     commit(folder, image("a"))
     commit(folder, image("b"))
-    runs.publish(folder, SUMMARY, success=True)
+    runs.publish(folder, SUMMARY)
     steps = []
     for name in ("write_bytes", "remove"):
         really = getattr(storage, name)
@@ -543,19 +543,19 @@ def test_publication_ends_with_the_mark_and_begins_by_taking_it_away(folder, mon
             ),
         )
 
-    runs.publish(folder, SUMMARY, success=True)
+    runs.publish(folder, SUMMARY)
 
     written = [("write_bytes", name) for name in ("manifest.json", "summary.json", "_SUCCESS")]
     assert steps == [("remove", "_SUCCESS"), *written]
 
 
-def test_the_published_list_names_every_committed_file_with_its_checksum(folder):
+def test_the_manifest_lists_every_committed_file_with_its_checksum(folder):
     commit(folder, image("a"), *video("v", 2))
     commit(folder, image("bad", failed=True))
 
-    runs.publish(folder, SUMMARY, success=True)
+    runs.publish(folder, SUMMARY)
 
-    listed = runs.read_json(folder, "manifest.json")["files"]
+    listed = runs.read_document(folder, "manifest.json")["files"]
     assert sorted(facts["path"] for facts in listed) == sorted(
         f"{name}/{path}" for name in TABLES for path in files_of(folder, name)
     )
@@ -564,18 +564,10 @@ def test_the_published_list_names_every_committed_file_with_its_checksum(folder)
         assert pyarrow.parquet.read_metadata(Path(folder, facts["path"])).num_rows == facts["rows"]
 
 
-def test_a_run_that_did_not_succeed_bears_no_mark(folder):
-    runs.publish(folder, SUMMARY, success=True)
-    runs.publish(folder, SUMMARY, success=False)
-
-    assert not Path(folder, "_SUCCESS").exists()
-    assert Path(folder, "summary.json").exists()
-
-
-def test_the_mark_is_gone_before_anything_is_taken_back(folder):
+def test_the_completion_mark_is_removed_before_anything_is_retracted(folder):
     """A driver that died after it had forgotten failures once left a run that looked complete."""
     commit(folder, image("bad", failed=True))
-    runs.publish(folder, SUMMARY, success=True)
+    runs.publish(folder, SUMMARY)
 
     runs.retract_failed_parts(folder)
 
@@ -589,7 +581,7 @@ def test_the_mark_is_gone_before_anything_is_taken_back(folder):
 def published(folder):
     commit(folder, image("a"))
     commit(folder, *video("v", 2, 1))
-    runs.publish(folder, SUMMARY, success=True)
+    runs.publish(folder, SUMMARY)
     assert runs.verify(folder) == []
     return folder
 
@@ -615,18 +607,18 @@ def test_verify_names_a_damaged_file(how, published):
     assert name in found[0]
 
 
-def test_verify_names_doubled_units_and_tells_no_more_items_than_there_are(published):
+def test_verify_names_duplicate_units_and_counts_them_once(published):
     commit(published, image("a"), image("b"))
 
     found = runs.verify(published)
 
-    assert [line for line in found if line.startswith("doubled: segment 0 of 'a'")]
+    assert [line for line in found if line.startswith("duplicate: segment 0 of 'a'")]
     assert found[-1] == "missing: receipts account for 3 items, the summary for 2"
 
 
 def test_verify_names_a_video_that_lacks_a_segment(folder):
     commit(folder, image("a"), *video("v", 1, 1, 1)[:2])
-    runs.publish(folder, SUMMARY, success=True)
+    runs.publish(folder, SUMMARY)
 
     assert runs.verify(folder) == ["missing: 'v' has 2 of 3 segments"]
 
@@ -647,7 +639,7 @@ def test_verify_says_that_a_run_has_not_finished(folder):
     assert runs.verify(folder) == ["missing: _SUCCESS; the run has not finished: start the same command again"]
 
 
-def test_verify_misses_an_item_whose_receipt_was_lost(published):
+def test_verify_notices_an_item_whose_receipt_was_lost(published):
     storage.remove(storage.join(published, "receipts", f"{parts_of(published)[0]}.arrow"))
 
     found = runs.verify(published)
@@ -656,10 +648,10 @@ def test_verify_misses_an_item_whose_receipt_was_lost(published):
     assert any(line.startswith("orphan: ") for line in found)
 
 
-def test_items_that_the_manifest_no_longer_lists_are_no_fault(folder):
+def test_items_that_the_manifest_no_longer_lists_are_not_a_problem(folder):
     """A manifest that had shrunk once made every later verification fail."""
     commit(folder, image("a"), image("b"), image("old"))
-    runs.publish(folder, {"items": {"total": 2, "not_in_manifest": 1}}, success=True)
+    runs.publish(folder, {"items": {"total": 2, "not_in_manifest": 1}})
 
     assert runs.verify(folder) == []
 
@@ -675,10 +667,10 @@ def test_a_new_folder_becomes_a_run_and_the_same_command_resumes_it(tmp_path):
         pass
 
     assert (second.run_id, second.attempt) == (first.run_id, 2)
-    assert [attempt["host"] for attempt in runs.read_json(uri, "run.json")["attempts"]] == ["one", "two"]
+    assert [attempt["host"] for attempt in runs.read_document(uri, "run.json")["attempts"]] == ["one", "two"]
 
 
-def test_a_fingerprint_is_the_same_after_its_way_through_json(folder):
+def test_a_fingerprint_compares_equal_after_a_json_round_trip(folder):
     as_tuple = PRINT | {"classes": ("a", "b")}
 
     with runs.claim_run(folder, fingerprint=as_tuple, details={}) as opened:
@@ -704,7 +696,7 @@ def test_another_fingerprint_is_refused_with_the_difference(where, request):
 
 
 @pytest.mark.parametrize("where", ["disk", "store"])
-def test_a_folder_of_someone_else_is_refused_and_left_alone(where, tmp_path, bucket):
+def test_a_folder_with_other_files_is_refused_and_left_unchanged(where, tmp_path, bucket):
     uri = storage.join(str(tmp_path) if where == "disk" else storage.parent(bucket), "theirs")
     storage.write_bytes(storage.join(uri, "thesis.tex"), b"x")
 
@@ -718,7 +710,7 @@ def test_a_folder_of_someone_else_is_refused_and_left_alone(where, tmp_path, buc
     assert files_of(uri, "") == ["thesis.tex"]
 
 
-def test_a_folder_with_nothing_but_a_bundle_or_hidden_files_is_free(tmp_path):
+def test_a_folder_with_only_a_bundle_or_hidden_files_can_be_claimed(tmp_path):
     for name in (".DS_Store", "bundle/model.onnx"):
         storage.write_bytes(str(tmp_path / name), b"x")
 
@@ -726,7 +718,7 @@ def test_a_folder_with_nothing_but_a_bundle_or_hidden_files_is_free(tmp_path):
         assert opened.attempt == 1
 
 
-def test_a_file_is_no_folder(tmp_path):
+def test_a_file_is_refused_as_a_run_folder(tmp_path):
     (tmp_path / "file").write_bytes(b"x")
 
     for uri in (str(tmp_path / "file"), str(tmp_path / "file" / "run")):
@@ -767,7 +759,7 @@ def holder(tmp_path):
     process.communicate()
 
 
-def test_a_second_process_in_the_same_folder_is_refused_and_harms_nothing(holder):
+def test_a_second_process_in_the_same_folder_is_refused_and_changes_nothing(holder):
     uri, process = holder
     before = Path(uri, "run.json").read_bytes()
 
@@ -781,7 +773,7 @@ def test_a_second_process_in_the_same_folder_is_refused_and_harms_nothing(holder
     assert Path(uri, "run.json").read_bytes() == before
 
 
-def test_a_holder_that_is_killed_leaves_no_lock_behind(holder):
+def test_a_killed_process_releases_the_lock(holder):
     uri, process = holder
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -820,7 +812,7 @@ def test_a_locked_run_is_not_changed_before_its_attempt_begins(folder):
     with runs.lock_run(folder, fingerprint=PRINT):
         assert Path(folder, "run.json").read_bytes() == before
         assert runs.begin_attempt(folder, fingerprint=PRINT, details={}).attempt == 2
-    assert len(runs.read_json(folder, "run.json")["attempts"]) == 2
+    assert len(runs.read_document(folder, "run.json")["attempts"]) == 2
 
 
 def test_completed_without_failures_is_what_remains_after_they_are_retracted(folder):
@@ -828,16 +820,16 @@ def test_completed_without_failures_is_what_remains_after_they_are_retracted(fol
     commit(folder, image("a"), half[0])
     commit(folder, image("bad", failed=True), broken(half[1], frames=1))
 
-    expected = runs.completed(folder, with_failures=False)
-    assert len(runs.completed(folder).items) == 3
+    expected = runs.find_completed(folder, with_failures=False)
+    assert len(runs.find_completed(folder).items) == 3
     runs.retract_failed_parts(folder)
 
-    found = runs.completed(folder)
+    found = runs.find_completed(folder)
     assert found.items.tolist() == expected.items.tolist()
     assert found.segments == expected.segments
 
 
-def test_the_lock_is_let_go_at_the_end_of_the_block_also_after_an_error(tmp_path):
+def test_the_lock_is_released_at_the_end_of_the_block_even_after_an_error(tmp_path):
     uri = str(tmp_path / "run")
     with pytest.raises(ZeroDivisionError), runs.claim_run(uri, fingerprint=PRINT, details={}):
         raise ZeroDivisionError
@@ -846,7 +838,7 @@ def test_the_lock_is_let_go_at_the_end_of_the_block_also_after_an_error(tmp_path
         assert opened.attempt == 2
 
 
-def test_the_masks_are_pictures_to_dataset_viewers(folder):
+def test_dataset_viewers_show_masks_as_images(folder):
     receipt = commit(folder, image("a"))
 
     schema = pyarrow.parquet.read_schema(Path(folder, receipt.files["masks"]["path"]))

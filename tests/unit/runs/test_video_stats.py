@@ -21,11 +21,11 @@ def home(tmp_path):
 
 def published(home):
     others = video_stats.write_video_stats(home)
-    runs.publish(home, {"items": {"total": 1}}, success=True, others=others)
+    runs.publish(home, {"items": {"total": 1}}, others=others)
     return others
 
 
-def test_each_second_has_the_share_of_its_frames(home, monkeypatch):
+def test_each_second_has_the_class_ratios_of_its_frames(home, monkeypatch):
     monkeypatch.setattr(video_stats, "PARTS_AT_ONCE", 2)
     (file,) = published(home)
     query = f"""
@@ -43,7 +43,7 @@ def test_each_second_has_the_share_of_its_frames(home, monkeypatch):
     assert sum(row[4] for row in found if row[2] == 0) == 60
 
 
-def test_the_table_is_listed_verified_and_made_anew(home):
+def test_the_table_is_listed_verified_and_rewritten(home):
     published(home)
     assert video_stats.verify(home) == []
     assert video_stats.manifest_entries(home)[0]["path"] == "video_stats/all.parquet"
@@ -68,7 +68,7 @@ def test_a_run_of_images_has_no_such_table(tmp_path):
     stale = tmp_path / "run" / "video_stats" / "all.parquet"
     stale.parent.mkdir()
     stale.write_bytes(b"of another time")
-    runs.publish(home, {"items": {"total": 3}}, success=True)
+    runs.publish(home, {"items": {"total": 3}})
     assert [line.split(":")[0] for line in video_stats.verify(home)] == ["orphan"]
 
     assert video_stats.write_video_stats(home) == []
