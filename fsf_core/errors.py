@@ -1,32 +1,35 @@
 """Every way a run or an item can fail, as one tree.
 
-A run error stops the job before the first model call (exit 2). An item error becomes a row in `failures` and
-its neighbours never notice. Every message says what was found, what was expected and what to do.
+A run error stops the job before the first model call (exit code 2). An item error becomes a row in `failures`, and no
+other item is affected. Every message says what was found, what was expected and what to do.
 """
+
+import difflib
+from collections.abc import Iterable
 
 
 class FSFError(Exception):
-    """Whatever this project raises on purpose."""
+    """An error that this project raises on purpose."""
 
 
 class RunError(FSFError):
-    """The run cannot be right: stop now and say what to change."""
+    """The job cannot run as it was asked to; the message says what to change."""
 
 
 class ConfigError(RunError):
-    """An option, or a combination of options, makes no sense."""
+    """An option, or a combination of options, is invalid."""
 
 
 class ManifestError(RunError):
-    """The list of items is unreadable, empty, incomplete or ambiguous."""
+    """The manifest is unreadable, empty, incomplete or ambiguous."""
 
 
 class CheckpointError(RunError):
-    """The weights do not fit the network, or the file is not a checkpoint."""
+    """The weights do not fit the network, or the file is no checkpoint."""
 
 
 class BundleError(RunError):
-    """The bundle is incomplete, altered, or of a version this program does not read."""
+    """The bundle is incomplete, altered, or of a version that this program does not read."""
 
 
 class ProviderError(RunError):
@@ -38,7 +41,7 @@ class ParityError(RunError):
 
 
 class OutputError(RunError):
-    """The run folder belongs to another run, is in use, or cannot be written."""
+    """The output folder belongs to another run, is in use, or cannot be written."""
 
 
 class ItemNotFoundError(RunError, LookupError):
@@ -50,17 +53,17 @@ class ClusterError(RunError):
 
 
 class StorageError(RunError):
-    """A store refuses: wrong credentials, missing bucket, unknown scheme."""
+    """A store refuses every request: wrong credentials, missing bucket, unknown scheme."""
 
 
 class GateError(FSFError):
-    """The job ran, and what came out must not be taken for a success (exit 3)."""
+    """The job ran, and a gate refuses its result (exit code 3)."""
 
     exit_code = 3
 
 
 class ItemError(FSFError):
-    """One item cannot be scored; it becomes a row, and the run goes on."""
+    """One item cannot be scored; it becomes a row in `failures`, and the run goes on."""
 
 
 class FetchError(ItemError):
@@ -68,7 +71,7 @@ class FetchError(ItemError):
 
 
 class DecodeError(ItemError):
-    """The bytes are not a picture or video that can be decoded."""
+    """The bytes are no image or video that can be decoded."""
 
 
 class LimitError(ItemError):
@@ -76,8 +79,14 @@ class LimitError(ItemError):
 
 
 class LabelError(ItemError):
-    """The ground truth does not fit its picture."""
+    """The ground truth does not fit its image."""
 
 
 class MaskError(ItemError):
     """The scores could not be made into a class map."""
+
+
+def did_you_mean(word: str, words: Iterable[str]) -> str:
+    """Return ", did you mean X?" for the closest of the words, or "" if none is close."""
+    close = difflib.get_close_matches(word, list(words), n=1)
+    return f", did you mean {close[0]}?" if close else ""

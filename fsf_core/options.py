@@ -30,3 +30,6 @@ SameBy = Literal["sha256", "version"]
 """How a source is known to be unchanged: by its content, or by what the store says of it."""
 Style = Literal["blend", "mask"]
 """How a frame is drawn: the class colours blended over the image, or alone."""
+
+SCHEMES = ("file", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "http", "https", "hf", "memory")
+"""URI schemes that may be opened unless a run narrows them."""

@@ -59,13 +59,11 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """A bundle of tests/support/tiny_net.py: 4 classes on a 224×224 grid, exported and verified in seconds."""
+    from fsf_core.config import ExportConfig
     from fsf_core.export.job import export
-    from fsf_core.export.request import Request
-    from fsf_core.masks import voc_palette
 
-    palette = tuple((int(r), int(g), int(b)) for r, g, b in voc_palette(4))
-    request = Request(net="tests.support.tiny_net:build", classes=CLASSES, palette=palette, exporter="torchscript")
-    return export(request, out=str(tmp_path_factory.mktemp("bundles") / "tiny")).bundle
+    network = {"net": "tests.support.tiny_net:build", "classes": CLASSES, "exporter": "torchscript"}
+    return export(ExportConfig(**network, out=str(tmp_path_factory.mktemp("bundles") / "tiny"))).bundle
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from cyclopts import App, CycloptsError
-from cyclopts.config import Env, Yaml
 
 from fsf_core import __version__
 from fsf_core.config import BenchConfig, ExportConfig, InspectConfig, RenderConfig, ScoreConfig
@@ -114,45 +113,24 @@ def demo(folder: str = "demo", /, *, steps: int = 220) -> int:
 
 def main(tokens: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
+    from fsf_core.cli.sources import configure
+
     logging.basicConfig(stream=sys.stderr, format="%(asctime)s level=%(levelname)s %(message)s", level=logging.WARNING)
     logging.getLogger("fsf").setLevel(logging.INFO)
-    words = list(sys.argv[1:] if tokens is None else tokens)
     try:
-        app.config = _sources(words)
+        words = configure(app, sys.argv[1:] if tokens is None else tokens)
         return int(app(words, exit_on_error=False, print_error=True) or 0)
     except CycloptsError:
         return EXIT_USAGE
-    except RunError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return EXIT_USAGE
     except FSFError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return int(getattr(error, "exit_code", EXIT_UNEXPECTED))
+        usage = isinstance(error, RunError)
+        return EXIT_USAGE if usage else int(getattr(error, "exit_code", EXIT_UNEXPECTED))
     except KeyboardInterrupt:
         print("interrupted; start the same command again to resume", file=sys.stderr)
         return 130
 
 
 def print_json(document: dict[str, Any]) -> None:
-    """The last line on stdout: what came out, for programs."""
+    """Print the result as the last line on stdout, for programs."""
     print(json.dumps(document, ensure_ascii=False))
-
-
-def _sources(words: list[str]) -> list[Any]:
-    """Where options come from behind the flags; takes --config FILE out of the words.
-
-    Raises:
-        RunError: --config without a file, or a file that is not there.
-    """
-    from pathlib import Path
-
-    from fsf_core.errors import ConfigError
-
-    sources: list[Any] = [Env("FSF_")]
-    if "--config" in words:
-        at = words.index("--config")
-        if at + 1 >= len(words) or not Path(words[at + 1]).is_file():
-            raise ConfigError(f"--config names {words[at + 1 : at + 2]}, expected a YAML file; check the path")
-        sources.append(Yaml(words[at + 1], use_commands_as_keys=False))
-        del words[at : at + 2]
-    return sources

@@ -4,27 +4,28 @@ Knows names, import paths and the two file formats of weights. Knows no URIs, no
 that a checkpoint brings along.
 """
 
-import difflib
 import importlib
 import inspect
 import io
 import itertools
 import operator
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from os import PathLike
 from pathlib import Path
-from typing import cast, get_args
+from types import MappingProxyType
+from typing import Any, cast, get_args
 
 import torch
 from torch import Tensor, nn
 
-from fsf_core.errors import CheckpointError, ConfigError
+from fsf_core.errors import CheckpointError, ConfigError, did_you_mean
+from fsf_core.export.net_options import require_known, resolve_net_options
 from fsf_core.export.nets.fastsegformer import VARIANTS, FastSegFormer
 from fsf_core.options import PyramidKind
 
 INIT_SEED = 0
-"""What torch's CPU generator is set to while a network is built."""
+"""Seed of torch's CPU generator while a network is built."""
 
 _NAMES_SHOWN = 10
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
@@ -35,22 +36,21 @@ def load_network(
     name: str,
     *,
     num_classes: int,
-    pyramid: PyramidKind = "multiscale",
-    cnn_branch: bool = True,
     checkpoint: str | PathLike[str] | bytes | None = None,
+    options: Mapping[str, object] = MappingProxyType({}),
 ) -> nn.Module:
     """Build a network, ready to be run or exported.
 
     Without a checkpoint the weights are random but always the same: the generator is set to INIT_SEED while the
-    network is built, and put back afterwards, so the caller's own random numbers are not disturbed.
+    network is built, and restored afterwards, so the caller's own random numbers are not disturbed.
 
     Args:
         name: one of the FastSegFormer variants, or "package.module:callable" for anything that returns a module;
             the callable gets num_classes if its signature takes it.
         num_classes: classes of the output, background included.
-        pyramid: FastSegFormer only; the context pyramid the checkpoint was trained with.
-        cnn_branch: FastSegFormer only; whether the checkpoint was trained with the image branch.
         checkpoint: a local file, or the bytes of one.
+        options: what only this network takes, as the checkpoint was trained: pyramid and cnn_branch of FastSegFormer,
+            keywords of the callable.
 
     Returns:
         The network in eval mode, float32, on the CPU.
@@ -64,27 +64,26 @@ def load_network(
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(INIT_SEED)
         if ":" in name:
-            network = _imported(name, num_classes=num_classes)
-            what = f"{name} with num_classes={num_classes}"
+            network = _imported(name, num_classes=num_classes, options=options)
         else:
-            network = _fastsegformer(name, num_classes=num_classes, pyramid=pyramid, cnn_branch=cnn_branch)
-            what = _describe(name, num_classes=num_classes, pyramid=pyramid, cnn_branch=cnn_branch)
+            network, options = _fastsegformer(name, num_classes=num_classes, options=options)
     if checkpoint is not None:
-        _fill(network, load_checkpoint(checkpoint), what=what, source=_source(checkpoint))
+        described = _describe(name, num_classes=num_classes, **options)
+        _fill(network, load_checkpoint(checkpoint), described=described, source=_source_name(checkpoint))
     return network.float().cpu().eval()
 
 
 def load_checkpoint(checkpoint: str | PathLike[str] | bytes) -> dict[str, Tensor]:
-    """Read the weights of a checkpoint, by the name that the network knows them by.
+    """Read the weights of a checkpoint, by their names in the network.
 
     Reads what torch.save writes (plain, or wrapped as `state_dict`, `model_state_dict` or `model`) and safetensors;
-    the format is recognised by content. The prefix of a data-parallel training is taken off.
+    the format is recognised by content. The prefix of a data-parallel training is removed.
 
     Raises:
         CheckpointError: the file is missing, empty, damaged, of another kind, needs code to be unpickled, or holds
             numbers that are not finite.
     """
-    source = _source(checkpoint)
+    source = _source_name(checkpoint)
     tensors = _tensors(_unwrapped(_unpickled(_read(checkpoint), source)), source)
     if all(key.startswith(_PARALLEL_PREFIX) for key in tensors):
         tensors = {key.removeprefix(_PARALLEL_PREFIX): tensor for key, tensor in tensors.items()}
@@ -101,24 +100,25 @@ def load_checkpoint(checkpoint: str | PathLike[str] | bytes) -> dict[str, Tensor
 # --------------------------------------------------------------------------------------------------- the network
 
 
-def _fastsegformer(name: str, *, num_classes: int, pyramid: PyramidKind, cnn_branch: bool) -> FastSegFormer:
+def _fastsegformer(
+    name: str, *, num_classes: int, options: Mapping[str, object]
+) -> tuple[FastSegFormer, dict[str, Any]]:
+    """Build a named network; returns it with all its options."""
     if name not in VARIANTS:
         raise ConfigError(
-            f"no network is called {name!r}{_meant(name, VARIANTS)}; expected one of {', '.join(VARIANTS)}, "
+            f"no network is called {name!r}{did_you_mean(name, VARIANTS)}; expected one of {', '.join(VARIANTS)}, "
             "or an import path such as package.module:callable"
         )
-    pyramids = get_args(PyramidKind)
-    if pyramid not in pyramids:
-        raise ConfigError(f"no pyramid is called {pyramid!r}{_meant(pyramid, pyramids)}; give {' or '.join(pyramids)}")
-    return FastSegFormer(VARIANTS[name], num_classes=num_classes, pyramid=pyramid, cnn_branch=cnn_branch)
+    resolved = resolve_net_options(name, options)
+    return FastSegFormer(VARIANTS[name], num_classes=num_classes, **resolved), resolved
 
 
-def _imported(path: str, *, num_classes: int) -> nn.Module:
-    """Call what an import path names."""
+def _imported(path: str, *, num_classes: int, options: Mapping[str, object]) -> nn.Module:
+    """Import the callable of a path and call it."""
     module_name, _, attribute = path.partition(":")
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:  # a module that is not ours may raise anything while it is imported
+    except Exception as error:  # a foreign module may raise anything while it is imported
         raise ConfigError(
             f"{path}: importing {module_name!r} failed with {type(error).__name__}: {error}; "
             "expected package.module:callable; install the package, or put its folder on PYTHONPATH"
@@ -127,7 +127,7 @@ def _imported(path: str, *, num_classes: int) -> nn.Module:
         factory = operator.attrgetter(attribute)(module)
     except AttributeError as error:
         raise ConfigError(
-            f"{path}: {module_name} has no {attribute!r}{_meant(attribute, dir(module))}; "
+            f"{path}: {module_name} has no {attribute!r}{did_you_mean(attribute, dir(module))}; "
             "expected package.module:callable; name a function or class that returns the network"
         ) from error
     if not callable(factory):
@@ -135,17 +135,23 @@ def _imported(path: str, *, num_classes: int) -> nn.Module:
             f"{path}: found a {type(factory).__name__}; expected something to call; "
             "name a function or class that returns the network"
         )
-    return _called(factory, path, num_classes=num_classes)
+    return _call(factory, path, num_classes=num_classes, options=options)
 
 
-def _called(factory: Callable[..., object], path: str, *, num_classes: int) -> nn.Module:
-    options = {"num_classes": num_classes} if _takes_num_classes(factory) else {}
+def _call(factory: Callable[..., object], path: str, *, num_classes: int, options: Mapping[str, object]) -> nn.Module:
+    """Call with the options, and with num_classes if the signature takes it."""
+    keywords, takes_any = _keywords_of(factory)
+    known = {*keywords, *(options if takes_any else ())} - {"num_classes"}  # --classes decides that
+    require_known(path, options, sorted(known))
+    arguments = dict(options)
+    if takes_any or "num_classes" in keywords:
+        arguments["num_classes"] = num_classes
     try:
-        network = factory(**options)
-    except Exception as error:  # a function that is not ours may raise anything
+        network = factory(**arguments)
+    except Exception as error:  # a foreign function may raise anything
         raise ConfigError(
-            f"{path}: the call with {options or 'no arguments'} failed with {type(error).__name__}: {error}; "
-            "expected a network; name a function that needs no argument but num_classes"
+            f"{path}: the call with {arguments or 'no arguments'} failed with {type(error).__name__}: {error}; "
+            "expected a network; name a function that needs no argument but num_classes, or give --net-option"
         ) from error
     if not isinstance(network, nn.Module):
         raise ConfigError(
@@ -155,15 +161,15 @@ def _called(factory: Callable[..., object], path: str, *, num_classes: int) -> n
     return network
 
 
-def _takes_num_classes(factory: Callable[..., object]) -> bool:
+def _keywords_of(factory: Callable[..., object]) -> tuple[list[str], bool]:
+    """Return the names that a call may pass as keywords, and whether it may pass any other too."""
     try:
-        parameters = inspect.signature(factory).parameters
+        parameters = inspect.signature(factory).parameters.values()
     except ValueError:  # some compiled callables have no signature
-        return False
-    named = parameters.get("num_classes")
-    if named is not None:
-        return named.kind in {named.POSITIONAL_OR_KEYWORD, named.KEYWORD_ONLY}
-    return any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+        return [], False
+    keywords = [one.name for one in parameters if one.kind in {one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY}]
+    positional_only = any(one.name == "num_classes" and one.kind is one.POSITIONAL_ONLY for one in parameters)
+    return keywords, not positional_only and any(one.kind is one.VAR_KEYWORD for one in parameters)
 
 
 # ------------------------------------------------------------------------------------------------ the checkpoint
@@ -181,7 +187,7 @@ def _read(checkpoint: str | PathLike[str] | bytes) -> bytes:
 
 
 def _unpickled(data: bytes, source: str) -> object:
-    """What the bytes hold, without running code that they bring along."""
+    """Unpickle the bytes without running code that they bring along."""
     if not data:
         raise CheckpointError(f"{source} is empty (0 bytes); expected a checkpoint; copy or download it again")
     if data.startswith(b"version https://git-lfs"):
@@ -224,7 +230,7 @@ def _why_unreadable(error: Exception, source: str, size_bytes: int) -> str:
 
 
 def _unwrapped(value: object) -> object:
-    """The weights inside what trainers put around them."""
+    """Return the weights without the mapping that trainers wrap them in."""
     while isinstance(value, Mapping):
         inner = next((value[key] for key in _WRAPPERS if isinstance(value.get(key), Mapping)), None)
         if inner is None:
@@ -253,10 +259,10 @@ def _tensors(value: object, source: str) -> dict[str, Tensor]:
 # ---------------------------------------------------------------------------------------------------------- both
 
 
-def _fill(network: nn.Module, tensors: dict[str, Tensor], *, what: str, source: str) -> None:
-    """Put the weights into the network: exactly its keys, or none.
+def _fill(network: nn.Module, tensors: dict[str, Tensor], *, described: str, source: str) -> None:
+    """Load the weights into the network: exactly its keys, or none.
 
-    The keys are compared here, because torch's strict loading forgives a missing num_batches_tracked.
+    The keys are compared here, because torch's strict loading accepts a missing num_batches_tracked.
     """
     expected, found = _shapes(network.state_dict()), _shapes(tensors)
     differences = {
@@ -271,22 +277,23 @@ def _fill(network: nn.Module, tensors: dict[str, Tensor], *, what: str, source: 
     if any(differences.values()):
         listed = "; ".join(f"{len(keys)} {how} {_named(keys)}" for how, keys in differences.items() if keys)
         raise CheckpointError(
-            f"{source} does not fit {what}: keys {listed}; expected the network's {len(expected)} keys; "
+            f"{source} does not fit {described}: keys {listed}; expected the network's {len(expected)} keys; "
             + (_fitting(found) or "give the name, the options and the number of classes that it was trained with")
         )
     network.load_state_dict(tensors, strict=True)
 
 
 def _fitting(found: dict[str, list[int]]) -> str | None:
-    """The FastSegFormer that these shapes belong to, as advice."""
+    """Return which FastSegFormer has these shapes, as advice, or None."""
     scores = [key for key in found if re.fullmatch(r"cnn_up\.\d\.bias", key)] or ["classify.conv.1.bias"]
     if len(scores) != 1 or len(found.get(scores[0], [])) != 1:
         return None
     num_classes, cnn_branch = found[scores[0]][0], any(key.startswith("cnn_up.") for key in found)
     for name, pyramid in itertools.product(VARIANTS, get_args(PyramidKind)):
-        network = load_network(name, num_classes=num_classes, pyramid=pyramid, cnn_branch=cnn_branch)
+        options = {"pyramid": pyramid, "cnn_branch": cnn_branch}
+        network = load_network(name, num_classes=num_classes, options=options)
         if _shapes(network.state_dict()) == found:
-            fitting = _describe(name, num_classes=num_classes, pyramid=pyramid, cnn_branch=cnn_branch)
+            fitting = _describe(name, num_classes=num_classes, **options)
             return f"it fits {fitting}: ask for that"
     return None
 
@@ -295,20 +302,15 @@ def _shapes(state: Mapping[str, object]) -> dict[str, list[int]]:
     return {key: list(value.shape) for key, value in state.items() if isinstance(value, Tensor)}
 
 
-def _describe(name: str, *, num_classes: int, pyramid: str, cnn_branch: bool) -> str:
-    return f"{name} with num_classes={num_classes}, pyramid={pyramid}, cnn_branch={cnn_branch}"
+def _describe(name: str, **options: object) -> str:
+    return f"{name} with {', '.join(f'{key}={value}' for key, value in options.items())}"
 
 
-def _source(checkpoint: str | PathLike[str] | bytes) -> str:
+def _source_name(checkpoint: str | PathLike[str] | bytes) -> str:
     return "the checkpoint" if isinstance(checkpoint, bytes) else str(checkpoint)
 
 
 def _named(names: list[str]) -> str:
-    """'a, b, … and 10 more', in brackets."""
+    """Return the names as "(a, b, … and 10 more)"."""
     more = len(names) - _NAMES_SHOWN
     return "(" + ", ".join(names[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "") + ")"
-
-
-def _meant(word: str, words: Iterable[str]) -> str:
-    close = difflib.get_close_matches(word, list(words), n=1)
-    return f", did you mean {close[0]!r}?" if close else ""

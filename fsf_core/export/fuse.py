@@ -32,7 +32,7 @@ _JOINT_IN = "fsf/batch"
 _JOINT_OUT = "fsf/logits"
 
 
-def why_not(profile: Profile) -> str:
+def why_not_fusible(profile: Profile) -> str:
     """The reason why models of this profile have no fused form; empty if they have one."""
     if profile.mode == "letterbox":
         return "a letterbox is cut away per picture before the resize, and a batch shares one graph"
@@ -49,7 +49,7 @@ def fuse(model: onnx.ModelProto, profile: Profile) -> onnx.ModelProto:
     Raises:
         ConfigError: the profile has no fused form.
     """
-    reason = why_not(profile)
+    reason = why_not_fusible(profile)
     if reason:
         raise ConfigError(f"profile {profile.name!r} has no fused model: {reason}; use the plain one")
     signature = signature_of(model)

@@ -1,7 +1,7 @@
-"""The export job from end to end: build, convert, fuse, verify, save. A miss at any step leaves nothing behind.
+"""The export job from end to end: read, build, convert, fuse, verify, save. An error at any step leaves nothing behind.
 
-Knows the order of the steps; cheap checks come first. An equal request that lies in the folder already is not exported
-again.
+Knows the order of the steps; cheap checks come first. If the folder already holds the bundle of the same request,
+nothing is exported.
 """
 
 from collections.abc import Callable, Mapping
@@ -9,55 +9,58 @@ from dataclasses import dataclass
 from typing import Any
 
 from fsf_core import storage
+from fsf_core.config import ExportConfig
 from fsf_core.errors import OutputError
-from fsf_core.export.material import gather
-from fsf_core.export.request import Request, differences, identity_of, sha256_of, tools_of
+from fsf_core.export.material import read_material
+from fsf_core.export.net_options import resolve_net_options
+from fsf_core.export.request import differences, identity_of, palette_of, profile_of, sha256_of, tools_of
 from fsf_core.model.bundle import DOCUMENT, Bundle, load_bundle, read_model, require_free, save_bundle
-from fsf_core.model.preprocess import PROFILES
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Exported:
-    """What an export leaves."""
+    """Result of an export."""
 
     bundle: Bundle
     reused: bool
     """Whether the folder held the bundle of this request already."""
 
 
-def export(request: Request, *, out: str, show_graph: Callable[[str], object] | None = None) -> Exported:
-    """Make a bundle, prove it, save it; or find that it lies there already.
+def export(config: ExportConfig, *, show_graph: Callable[[str], object] | None = None) -> Exported:
+    """Export a bundle with its parity report, or return the one that is already there.
 
     Args:
-        request: what is to be exported.
-        out: folder of the bundle: new, empty, or holding the bundle of the same request.
-        show_graph: is given the graph as text, before the gate judges it.
+        config: what to export, and where to.
+        show_graph: called with the graph as text, before parity is checked.
 
     Raises:
-        RunError: the weights do not fit, the graph cannot be written, the gate misses (ParityMissError, with the
-            report), or the folder is taken. Nothing is left behind.
+        RunError: the weights do not fit, the graph cannot be written, a parity limit is violated (ParityLimitError,
+            with the report), or the folder holds something else. Nothing is left behind.
     """
-    tools_of(request)  # first: the next step imports them
-    material = gather(request)
+    tools_of(config)  # first: the next step imports them
+    profile, palette = profile_of(config), palette_of(config)
+    resolve_net_options(config.net, config.net_options())
+    out = storage.absolute(config.out)
+    material = read_material(config)
     identity = identity_of(
-        request,
+        config,
         weights_sha256=material.weights_sha256,
-        samples_sha256=[sha256_of(picture.image_HWC.tobytes()) for picture in material.samples],
+        samples_sha256=[sha256_of(sample.image_HWC.tobytes()) for sample in material.samples],
     )
-    standing = _existing_bundle(out, identity)
-    if standing is not None:
+    existing = _existing_bundle(out, identity)
+    if existing is not None:
         if show_graph is not None:
-            show_graph(_stored_graph(standing))
-        return Exported(bundle=standing, reused=True)
+            show_graph(_stored_graph(existing))
+        return Exported(bundle=existing, reused=True)
 
-    from fsf_core.export.make import make
+    from fsf_core.export.make import make_models
 
-    made = make(request, material, identity, show_graph)
+    made = make_models(config, material, identity, show_graph)
     bundle = save_bundle(
         out,
-        classes=request.classes,
-        palette=request.palette[: len(request.classes)],
-        profile=PROFILES[request.profile],
+        classes=config.classes,
+        palette=palette,
+        profile=profile,
         signature=made.signature,
         origin=made.origin,
         models=made.models,
@@ -67,7 +70,11 @@ def export(request: Request, *, out: str, show_graph: Callable[[str], object] | 
 
 
 def _existing_bundle(out: str, identity: Mapping[str, Any]) -> Bundle | None:
-    """The bundle of the same request, if it lies in the folder; another one is refused with what differs."""
+    """Return the bundle of the same request from the folder, or None if the folder is free.
+
+    Raises:
+        OutputError: the folder holds the bundle of another request, or other files.
+    """
     if not storage.exists(storage.join(out, DOCUMENT)):
         require_free(out)
         return None
@@ -81,6 +88,7 @@ def _existing_bundle(out: str, identity: Mapping[str, Any]) -> Bundle | None:
 
 
 def _stored_graph(bundle: Bundle) -> str:
+    """Return the graph of a bundle as text."""
     import onnx
 
     from fsf_core.export.graph import printable

@@ -1,6 +1,6 @@
-"""From what was read to models that are proved: convert, fuse, other precisions, the gate.
+"""From the inputs to verified models: convert, fuse, other precisions, parity.
 
-Knows torch and onnx; `job` imports it only when there is something to make.
+Knows torch and onnx; `job` imports it only if there is something to export.
 """
 
 import dataclasses
@@ -14,27 +14,28 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 from torch import nn
 
+from fsf_core.config import ExportConfig
 from fsf_core.errors import ConfigError
 from fsf_core.export.convert import to_onnx
 from fsf_core.export.from_onnx import from_onnx
-from fsf_core.export.fuse import fuse, why_not
+from fsf_core.export.fuse import fuse, why_not_fusible
 from fsf_core.export.graph import model_bytes, opset_of, printable, signature_of
-from fsf_core.export.material import Material, network_of
-from fsf_core.export.parity import PRECISION_LIMITS, ParityMissError, ParityReport
-from fsf_core.export.pictures import Picture, drawn
-from fsf_core.export.precision_parity import judge
+from fsf_core.export.material import Material, build_network
+from fsf_core.export.parity import PRECISION_LIMITS, ParityLimitError, ParityReport
+from fsf_core.export.precision_parity import compare_precision
 from fsf_core.export.precisions import to_fp16, to_int8
-from fsf_core.export.request import Request
+from fsf_core.export.request import opset_of_export, profile_of
+from fsf_core.export.sample_images import SampleImage, drawn_images
 from fsf_core.export.verify import Reference, verify
 from fsf_core.model.bundle import FUSED, PLAIN, Origin, Signature, variant_of
-from fsf_core.model.preprocess import PROFILES, Profile, fit, normalise
+from fsf_core.model.preprocess import Profile, fit, normalise
 from fsf_core.model.session import Session
 from fsf_core.options import Precision
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Made:
-    """Models that passed the gate, and what the bundle says of them."""
+    """Verified models, and what the bundle records of them."""
 
     models: Mapping[str, bytes]
     """Variant to the bytes of an ONNX file."""
@@ -43,126 +44,132 @@ class Made:
     report: ParityReport
 
 
-def make(
-    request: Request, material: Material, identity: Mapping[str, Any], show_graph: Callable[[str], object] | None
+def make_models(
+    config: ExportConfig, material: Material, identity: Mapping[str, Any], show_graph: Callable[[str], object] | None
 ) -> Made:
-    """Make every model that was asked for, and prove it.
+    """Make and verify every variant of the model.
 
     Raises:
-        RunError: the weights do not fit, the graph cannot be written, or the gate misses.
+        RunError: the weights do not fit, the graph cannot be written, or a parity limit is violated.
     """
-    profile = PROFILES[request.profile]
-    plain, reference = _plain_model(request, material, profile)
+    profile = profile_of(config)
+    plain, reference = _plain_model(config, material, profile)
     if show_graph is not None:
         show_graph(printable(plain))
     signature = signature_of(plain)
-    _require_grid(signature.output_shape, profile)
+    _require_output_grid(signature.output_shape, profile)
     models: dict[str, bytes] = {}
-    for precision, model in _in_every_precision(plain, request, material, profile):
+    for precision, model in _in_every_precision(plain, config, material, profile):
         models[variant_of(precision, fused=False)] = model_bytes(model)
-        if not why_not(profile):
+        if not why_not_fusible(profile):
             models[variant_of(precision, fused=True)] = model_bytes(fuse(model, profile))
     return Made(
         models=models,
         signature=signature,
-        origin=_origin(request, material, plain, identity),
-        report=_prove(reference, models, profile, request, material.samples),
+        origin=_origin(config, material, plain, identity),
+        report=_verify_all(reference, models, profile, config, material.samples),
     )
 
 
-def _plain_model(request: Request, material: Material, profile: Profile) -> tuple[ModelProto, Reference]:
-    """The model to be proved, and the original that it must equal."""
-    if material.original is not None:
-        plain = from_onnx(material.original, profile)
-        return plain, Session(model_bytes(material.original)).run
-    network = material.network or network_of(request, material.weights)
+def _plain_model(config: ExportConfig, material: Material, profile: Profile) -> tuple[ModelProto, Reference]:
+    """Return the float32 model, and the original that it must equal."""
+    if material.onnx_model is not None:
+        plain = from_onnx(material.onnx_model, profile)
+        return plain, Session(model_bytes(material.onnx_model)).run
+    network = material.network or build_network(config, material.weights)
     plain = to_onnx(
         network,
         profile,
-        opset=request.written_opset,
-        exporter=request.exporter,
-        input_name=request.input_name,
-        output_name=request.output_name,
+        opset=opset_of_export(config),
+        exporter=config.exporter,
+        input_name=config.input_name,
+        output_name=config.output_name,
     )
-    return plain, _asking(network)
+    return plain, _array_function(network)
 
 
 def _in_every_precision(
-    plain: ModelProto, request: Request, material: Material, profile: Profile
+    plain: ModelProto, config: ExportConfig, material: Material, profile: Profile
 ) -> Iterator[tuple[Precision, ModelProto]]:
-    """The plain model, and what it becomes in the precisions asked for."""
+    """Yield the float32 model, and its conversion to each extra precision."""
     yield "fp32", plain
-    if "fp16" in request.precisions:
+    if "fp16" in config.precisions:
         yield "fp16", to_fp16(plain)
-    if "int8" in request.precisions:
-        frames = [fit(picture.image_HWC, profile) for picture in material.samples or drawn()]
+    if "int8" in config.precisions:
+        frames = [fit(sample.image_HWC, profile) for sample in material.samples or drawn_images()]
         yield "int8", to_int8(plain, [normalise(frame_HWC[None], profile.levels()) for frame_HWC in frames])
 
 
-def _asking(network: nn.Module) -> Reference:
-    """The network as a function of arrays."""
+def _array_function(network: nn.Module) -> Reference:
+    """Return the network as a function of NumPy arrays."""
 
     def logits(batch_NCHW: NDArray[np.float32]) -> NDArray[np.float32]:
         with torch.inference_mode():
-            answer: NDArray[np.float32] = network(torch.from_numpy(batch_NCHW)).numpy()
-        return answer
+            logits_NKHW: NDArray[np.float32] = network(torch.from_numpy(batch_NCHW)).numpy()
+        return logits_NKHW
 
     return logits
 
 
-def _prove(
+def _verify_all(
     reference: Reference,
     models: Mapping[str, bytes],
     profile: Profile,
-    request: Request,
-    samples: tuple[Picture, ...],
+    config: ExportConfig,
+    samples: tuple[SampleImage, ...],
 ) -> ParityReport:
-    pictures = (*drawn(), *samples)
+    """Verify the float32 variants, then those of each extra precision."""
+    images = (*drawn_images(), *samples)
     report = verify(
         reference,
         Session(models[PLAIN]),
         Session(models[FUSED]) if FUSED in models else None,
         profile=profile,
-        num_classes=len(request.classes),
-        pictures=pictures,
+        num_classes=len(config.classes),
+        images=images,
     )
-    judged = tuple(
-        judge(
+    precisions = tuple(
+        compare_precision(
             reference,
             Session(models[variant]),
             variant=variant,
             limits=PRECISION_LIMITS[precision],
             profile=profile,
-            num_classes=len(request.classes),
-            pictures=pictures,
+            num_classes=len(config.classes),
+            images=images,
         )
-        for precision in request.precisions
+        for precision in config.precisions
         for variant in (variant_of(precision, fused=False), variant_of(precision, fused=True))
         if variant in models
     )
-    misses = tuple(one.miss for one in judged if one.miss)
-    report = dataclasses.replace(report, precisions=judged, misses=misses, passed=not misses)
-    if misses:
-        raise ParityMissError(report)
+    violations = tuple(parity.violation for parity in precisions if parity.violation)
+    report = dataclasses.replace(report, precisions=precisions, violations=violations, passed=not violations)
+    if violations:
+        raise ParityLimitError(report)
     return report
 
 
-def _require_grid(logits_NKHW: tuple[int | None, int, int, int], profile: Profile) -> None:
+def _require_output_grid(logits_NKHW: tuple[int | None, int, int, int], profile: Profile) -> None:
+    """Refuse an output grid that the padding of a letterbox cannot be cropped from.
+
+    Raises:
+        ConfigError: the profile is a letterbox, and the grid is not the input's.
+    """
     grid = logits_NKHW[2:]
     if profile.mode == "letterbox" and grid != (profile.height_px, profile.width_px):
         raise ConfigError(
-            f"the network answers on a grid of {grid[0]}x{grid[1]}, and profile {profile.name!r} pads its input of "
-            f"{profile.height_px}x{profile.width_px}: the padding can be cut away only on an equal grid; "
+            f"the network's output grid is {grid[0]}x{grid[1]}, and profile {profile.name!r} pads its input of "
+            f"{profile.height_px}x{profile.width_px}: the padding can be cropped only from an equal grid; "
             "choose another --profile"
         )
 
 
-def _origin(request: Request, material: Material, plain: ModelProto, identity: Mapping[str, Any]) -> Origin:
+def _origin(config: ExportConfig, material: Material, plain: ModelProto, identity: Mapping[str, Any]) -> Origin:
     return Origin(
         network=identity["network"],
         network_options=identity["options"],
         weights_sha256=material.weights_sha256,
-        exporter="" if request.onnx is not None else request.exporter,
+        exporter="" if config.onnx is not None else config.exporter,
         opset=opset_of(plain),
         ir_version=plain.ir_version,
         tools=identity["tools"],

@@ -1,12 +1,14 @@
-"""What a request points at, read once: weights, a foreign ONNX file, sample pictures."""
+"""The inputs of an export, each read once: weights, an existing ONNX file, the user's sample images."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fsf_core import storage
+from fsf_core.config import ExportConfig
 from fsf_core.errors import CheckpointError, FetchError
-from fsf_core.export.pictures import Picture, read_samples
-from fsf_core.export.request import Request, sha256_of
+from fsf_core.export.net_options import resolve_net_options
+from fsf_core.export.request import sha256_of
+from fsf_core.export.sample_images import SampleImage, read_samples
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -15,49 +17,52 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Material:
-    """What the request points at, read once."""
+    """The inputs of one export."""
 
     weights_sha256: str
-    """Digest of the checkpoint or ONNX file; of the weights themselves where a network brings its own."""
+    """Digest of the checkpoint or ONNX file, or of the weights themselves if a network brings its own."""
     weights: bytes | None = None
-    original: "ModelProto | None" = None
+    onnx_model: "ModelProto | None" = None
     network: "nn.Module | None" = None
-    """Built already, where there was no other way to know its weights."""
-    samples: tuple[Picture, ...] = ()
+    """Set if the network had to be built to know its weights."""
+    samples: tuple[SampleImage, ...] = ()
 
 
-def gather(request: Request) -> Material:
-    """Read what the request points at; no exporter runs yet."""
-    samples = () if request.samples is None else read_samples(request.samples)
-    if request.onnx is not None:
+def read_material(config: ExportConfig) -> Material:
+    """Read the inputs; no exporter runs yet.
+
+    Raises:
+        RunError: one is missing or unreadable.
+    """
+    samples = () if config.samples is None else read_samples(storage.absolute(config.samples))
+    if config.onnx is not None:
         from fsf_core.export.from_onnx import read_onnx
         from fsf_core.export.graph import model_bytes
 
-        original = read_onnx(request.onnx, output_name=request.output_name)
-        return Material(weights_sha256=sha256_of(model_bytes(original)), original=original, samples=samples)
-    if request.checkpoint is not None:
-        try:
-            weights = storage.read_bytes(request.checkpoint)
-        except FetchError as error:
-            reason = error if storage.exists(request.checkpoint) else f"{request.checkpoint} does not exist"
-            raise CheckpointError(f"the checkpoint cannot be read: {reason}; check --checkpoint") from error
+        model = read_onnx(storage.absolute(config.onnx), output_name=config.output_name)
+        return Material(weights_sha256=sha256_of(model_bytes(model)), onnx_model=model, samples=samples)
+    if config.checkpoint is not None:
+        weights = _read_checkpoint(storage.absolute(config.checkpoint))
         return Material(weights_sha256=sha256_of(weights), weights=weights, samples=samples)
-    network = network_of(request, None)
+    network = build_network(config, None)
     return Material(weights_sha256=_state_sha256(network), network=network, samples=samples)
 
 
-def network_of(request: Request, weights: bytes | None) -> "nn.Module":
-    """Build the network of a request and fill it with these weights, or with its own where there are none."""
+def build_network(config: ExportConfig, weights: bytes | None) -> "nn.Module":
+    """Build the network and load the weights, or keep its own if there are none."""
     from fsf_core.export.build import load_network
 
-    assert request.net is not None, "Request refuses to be without a model"
-    return load_network(
-        request.net,
-        num_classes=len(request.classes),
-        pyramid=request.pyramid,
-        cnn_branch=request.cnn_branch,
-        checkpoint=weights,
-    )
+    assert config.net is not None, "ExportConfig requires a model"
+    options = resolve_net_options(config.net, config.net_options())
+    return load_network(config.net, num_classes=len(config.classes), checkpoint=weights, options=options)
+
+
+def _read_checkpoint(uri: str) -> bytes:
+    try:
+        return storage.read_bytes(uri)
+    except FetchError as error:
+        reason = error if storage.exists(uri) else f"{uri} does not exist"
+        raise CheckpointError(f"the checkpoint cannot be read: {reason}; check --checkpoint") from error
 
 
 def _state_sha256(network: "nn.Module") -> str:

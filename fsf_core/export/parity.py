@@ -1,4 +1,4 @@
-"""The verdict of the export gate and its evidence, as records and as parity.json; and all limits of agreement."""
+"""Records of the parity check, as parity.json holds them, and all its limits."""
 
 import json
 from collections.abc import Mapping
@@ -8,19 +8,21 @@ from typing import Any, Literal
 from fsf_core.errors import ParityError
 from fsf_core.options import SmallPrecision
 
+Float32Variant = Literal["plain", "fused"]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ParityLimits:
-    """How far a right export may stray; all limits are here. Measured on FastSegFormer P and E, AMD Zen 4, 2026-11."""
+    """Limits of the float32 variants. Measured on FastSegFormer P and E, AMD Zen 4, 2026-11."""
 
     max_differing_share: float = 1e-4
-    """Of the pixels of one class map. Float rounding moved at most 8e-6 of them; resizing logits instead of
+    """Share of one class map's pixels, 0 to 1. Float rounding moved at most 8e-6; resizing logits instead of
     probabilities moves 9e-5 to 6e-4 of a photograph, another interpolation of the input 7e-4 and more."""
     max_margin: float = 1e-3
-    """Probability by which the original may have preferred its class where the two differ: only near-ties may flip."""
+    """Probability by which the original may prefer its class at a pixel that differs: only near-ties may flip."""
     max_logit_share: float = 1e-4
-    """Largest difference of logits, as a share of the largest logit: logits have no unit, so an absolute limit would
-    mean nothing to the next network. Exports stayed below 1e-5; a single damaged weight rarely does."""
+    """Largest difference of logits, as a share of the largest logit: logits have no unit, so an absolute limit
+    would not carry over to another network. Exports stayed below 1e-5; a single damaged weight rarely does."""
 
 
 PARITY_LIMITS = ParityLimits()
@@ -28,43 +30,43 @@ PARITY_LIMITS = ParityLimits()
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PrecisionLimits:
-    """How far a precision may stray from the original network, over all pictures of the proof."""
+    """Limits of one precision, over all images of the check."""
 
     min_mean_iou: float
-    """Mean over the classes that occur, of pixels pooled over all pictures."""
+    """Mean over the classes that occur, with the pixels of all images pooled."""
     min_class_iou: float
-    """Of every class that occurs."""
+    """IoU of every class that occurs."""
     max_differing_share: float
-    """Of the pixels of the worst picture."""
+    """Share of the worst image's pixels, 0 to 1."""
 
 
 PRECISION_LIMITS: Mapping[SmallPrecision, PrecisionLimits] = {
-    # On 23 photographs FastSegFormer P and E kept a mean IoU of 0.993 and 0.996, and 0.47 % of the worst picture
-    # differed; what is worse than this overflowed somewhere.
+    # On 23 photographs FastSegFormer P and E kept a mean IoU of 0.993 and 0.996, and 0.47 % of the worst image
+    # differed. A model beyond these limits has overflowed somewhere.
     "fp16": PrecisionLimits(min_mean_iou=0.98, min_class_iou=0.95, max_differing_share=0.01),
-    # On the same, P and E kept 0.91 and 0.96, the worst picture 0.75, and 1.3 % of its pixels differed. A class below
-    # 0.7 has lost or gained about a sixth of its area: no longer the model that was trained.
+    # On the same, P and E kept 0.91 and 0.96, the worst image 0.75, and 1.3 % of its pixels differed. A class below
+    # 0.7 has lost or gained about a sixth of its area.
     "int8": PrecisionLimits(min_mean_iou=0.85, min_class_iou=0.70, max_differing_share=0.05),
 }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PrecisionParity:
-    """How one form of the model in one precision agrees with the original network."""
+    """Parity of one variant in an extra precision with the original network."""
 
     variant: str
     """Its name in the bundle."""
     mean_iou: float
     class_iou: tuple[float | None, ...]
-    """In the order of the class ids; null where neither saw the class."""
+    """In the order of the class ids; null where neither predicts the class."""
     worst_differing_share: float
     worst_picture: str
     limits: PrecisionLimits
-    miss: str
-    """What is beyond a limit, in words; empty if nothing is."""
+    violation: str
+    """Sentence about the limit that is violated, or empty."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return what parity.json holds of this precision."""
+        """Return the entry of parity.json."""
         return {
             "variant": self.variant,
             "mean_iou": self.mean_iou,
@@ -76,34 +78,34 @@ class PrecisionParity:
                 "min_class_iou": self.limits.min_class_iou,
                 "max_differing_share": self.limits.max_differing_share,
             },
-            "miss": self.miss,
+            "miss": self.violation,
         }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageParity:
-    """How one form of the model answers one picture, compared with the original network."""
+    """Parity of one float32 variant with the original network, on one image."""
 
     name: str
-    variant: Literal["plain", "fused"]
+    variant: Float32Variant
     batch: int
-    """How many pictures were given at once."""
+    """Images per model call."""
     height_px: int
     width_px: int
     agreeing_share: float
-    """Share of the class map's pixels with the same class."""
+    """Share of the class map's pixels with the same class, 0 to 1."""
     differing_px: int
     differing_margin: float | None
-    """Largest probability by which the original preferred its class where the two differ; null if none differ."""
+    """Largest probability by which the original prefers its class at a pixel that differs; null if none differs."""
     logit_difference: float | None
-    """Largest absolute difference; null for the fused form, which shows no logits, and where no number came."""
+    """Largest absolute difference; null for the fused variant, which outputs no logits, and if the model failed."""
     logit_absmax: float
     """Largest absolute logit of the original."""
-    miss: str
-    """What exceeds a limit, in words; empty if nothing does."""
+    violation: str
+    """Sentence about the limit that is violated, or empty."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return what parity.json holds of this picture."""
+        """Return the entry of parity.json."""
         return {
             "name": self.name,
             "variant": self.variant,
@@ -115,48 +117,48 @@ class ImageParity:
             "differing_margin": self.differing_margin,
             "logit_difference": self.logit_difference,
             "logit_absmax": self.logit_absmax,
-            "miss": self.miss,
+            "miss": self.violation,
         }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ParityReport:
-    """The verdict of the gate and its evidence."""
+    """Result of the parity check."""
 
     passed: bool
-    misses: tuple[str, ...]
-    """What exceeded a limit, one sentence each."""
+    violations: tuple[str, ...]
+    """One sentence per violated limit."""
     warnings: tuple[str, ...]
-    """Why the proof is weaker than it looks, if it is."""
+    """Reasons why a passed check proves little."""
     limits: ParityLimits
-    pictures: tuple[ImageParity, ...]
+    images: tuple[ImageParity, ...]
     precisions: tuple[PrecisionParity, ...] = ()
-    """How the smaller precisions agree, where they were asked for."""
+    """Parity of the extra precisions that were exported."""
 
     def to_json(self) -> str:
-        """Return parity.json. Its keys are names on disk: they stay, whatever the fields are called."""
+        """Return parity.json. Its keys are names on disk, and stay when fields are renamed."""
         content = {
             "passed": self.passed,
-            "misses": self.misses,
+            "misses": self.violations,
             "warnings": self.warnings,
             "limits": {
                 "max_differing_share": self.limits.max_differing_share,
                 "max_margin": self.limits.max_margin,
                 "max_logit_share": self.limits.max_logit_share,
             },
-            "pictures": [picture.to_json() for picture in self.pictures],
+            "pictures": [image.to_json() for image in self.images],
             "precisions": [precision.to_json() for precision in self.precisions],
         }
         return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-class ParityMissError(ParityError):
-    """The exported model does not equal the original; the evidence is in `report`."""
+class ParityLimitError(ParityError):
+    """The exported model violates a limit of parity; `report` holds the measurements."""
 
     def __init__(self, report: ParityReport) -> None:
-        more = f" (and {len(report.misses) - 1} more)" if len(report.misses) > 1 else ""
-        advice = "try another --exporter or --opset, and report the network if both miss"
-        if report.precisions:  # they are judged only when the float32 model has passed
-            advice = "give pictures of your own with --samples, or leave that precision out of --precisions"
-        super().__init__(f"the exported model does not answer as the original: {report.misses[0]}{more}; {advice}")
+        more = f" (and {len(report.violations) - 1} more)" if len(report.violations) > 1 else ""
+        advice = "try another --exporter or --opset, and report the network if both fail"
+        if report.precisions:  # compared only after the float32 model has passed
+            advice = "give images of your own with --samples, or leave that precision out of --precisions"
+        super().__init__(f"the exported model does not equal the original: {report.violations[0]}{more}; {advice}")
         self.report = report

@@ -1,6 +1,6 @@
-"""What is to be exported, and what makes two requests the same.
+"""What decides the content of a bundle: options, digests and versions, and what makes two requests the same.
 
-Knows options, digests and versions. Reads no weights and runs no exporter.
+Reads no weights and runs no exporter.
 """
 
 import hashlib
@@ -8,125 +8,91 @@ import importlib.metadata
 import importlib.util
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import fsf_core
+from fsf_core.config import Colours, ExportConfig, parse_colours
 from fsf_core.errors import ConfigError
-from fsf_core.model.preprocess import PROFILES
+from fsf_core.export.net_options import resolve_net_options
+from fsf_core.masks import voc_colours
+from fsf_core.model.preprocess import PROFILES, Profile
 from fsf_core.model.session import runtime_version
-from fsf_core.options import Exporter, PyramidKind, SmallPrecision
+from fsf_core.options import Exporter
 
 RECIPE_VERSION = 1
 """Version of the way from a request to a bundle. Raise it by one with every change after which the same request gives
-other model files or another proof; bundles of older recipes are then exported again. A test compares the files."""
+other model files or another parity report; bundles of older recipes are then exported again. A test compares the files.
+"""
 
 OPSETS: Mapping[Exporter, int] = {"dynamo": 20, "torchscript": 17}
-"""What each exporter writes well: dynamo below 20 takes Gelu apart (slower), 17 is torchscript's most widely read."""
+"""Default opset of each exporter: below 20 dynamo decomposes Gelu (slower), 17 is the most widely read of torchscript.
+"""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Request:
-    """What is to be exported."""
+def profile_of(config: ExportConfig) -> Profile:
+    """Return the preprocessing.
 
-    classes: tuple[str, ...]
-    """Names in the order of the class ids."""
-    palette: tuple[tuple[int, int, int], ...]
-    """RGB colour of each class; more than needed are left out."""
-    net: str | None = None
-    """Name of a network, or package.module:callable."""
-    checkpoint: str | None = None
-    """Path or URI of its weights; a network by import path may bring its own."""
-    onnx: str | None = None
-    """Path or URI of a model that exists already, instead of net and checkpoint."""
-    profile: str = "fastsegformer"
-    """Name of the preprocessing."""
-    pyramid: PyramidKind = "multiscale"
-    """Context module of a named network."""
-    cnn_branch: bool = True
-    """Whether a named network has its image branch."""
-    exporter: Exporter = "dynamo"
-    """Which of torch's exporters writes the graph."""
-    opset: int | None = None
-    """Version of the ONNX operators; None for what the exporter writes well. An ONNX file keeps its own."""
-    input_name: str = "input"
-    """Name of the graph's input; an ONNX file keeps its own."""
-    output_name: str = "output"
-    """Name of the graph's output; picks one where an ONNX file has several, and is ignored where it has one."""
-    samples: str | None = None
-    """Folder of pictures for the gate, beside the drawn ones, and for int8 to be calibrated on instead of them."""
-    precisions: tuple[SmallPrecision, ...] = ()
-    """What the bundle is to hold beside float32."""
-
-    def __post_init__(self) -> None:
-        self._require_one_model()
-        if self.profile not in PROFILES:
-            raise ConfigError(f"profile {self.profile!r} is unknown; choose one of {', '.join(PROFILES)}")
-        if len(self.classes) < 2 or not all(self.classes) or len(set(self.classes)) != len(self.classes):  # noqa: PLR2004 - argmax over one class says nothing
-            raise ConfigError(
-                f"classes are {list(self.classes)}, expected at least two names, none empty, no two equal; "
-                "pass --classes background,first,second"
-            )
-        if not set(self.precisions) <= set(get_args(SmallPrecision)):
-            raise ConfigError(
-                f"--precisions is {','.join(self.precisions)}, expected names out of "
-                f"{','.join(get_args(SmallPrecision))}; fp32 is always there"
-            )
-        if len(self.palette) < len(self.classes):
-            raise ConfigError(f"{len(self.palette)} colours for {len(self.classes)} classes; give one colour a class")
-
-    @property
-    def written_opset(self) -> int:
-        """The opset that an exported network is to have."""
-        return self.opset or OPSETS[self.exporter]
-
-    def _require_one_model(self) -> None:
-        if self.onnx is not None and (self.net is not None or self.checkpoint is not None):
-            raise ConfigError("--onnx comes with --net or --checkpoint; pass the file alone, or the other two")
-        if self.onnx is None and self.net is None:
-            raise ConfigError("no model is named; pass --net and --checkpoint, or --onnx")
-        if self.net is not None and ":" not in self.net and self.checkpoint is None:
-            raise ConfigError(f"network {self.net!r} comes without weights; pass --checkpoint")
+    Raises:
+        ConfigError: no profile has this name.
+    """
+    if config.profile not in PROFILES:
+        raise ConfigError(f"profile {config.profile!r} is unknown; choose one of {', '.join(PROFILES)}")
+    return PROFILES[config.profile]
 
 
-def identity_of(request: Request, *, weights_sha256: str, samples_sha256: Sequence[str]) -> dict[str, Any]:
-    """All that decides what the bundle holds and how it is proved, as JSON holds it.
+def palette_of(config: ExportConfig) -> Colours:
+    """Return one RGB colour per class: those given, extra ones left out, or PASCAL VOC's.
+
+    Raises:
+        ConfigError: there are fewer colours than classes, or one is not six hexadecimal digits.
+    """
+    colours = parse_colours(config.palette) or voc_colours(len(config.classes))
+    if len(colours) < len(config.classes):
+        raise ConfigError(f"{len(colours)} colours for {len(config.classes)} classes; give one colour per class")
+    return colours[: len(config.classes)]
+
+
+def opset_of_export(config: ExportConfig) -> int:
+    """Return the opset that an exported network is to have."""
+    return config.opset or OPSETS[config.exporter]
+
+
+def identity_of(config: ExportConfig, *, weights_sha256: str, samples_sha256: Sequence[str]) -> dict[str, Any]:
+    """Return everything that decides what the bundle holds and how it is checked, as JSON holds it.
 
     Args:
-        request: what is asked for.
-        weights_sha256: digest of the weights that it points at.
-        samples_sha256: digests of the pictures that it points at.
+        config: the request.
+        weights_sha256: digest of the weights.
+        samples_sha256: digests of the user's images.
     """
-    named = request.net is not None and ":" not in request.net
+    graph = [config.exporter, opset_of_export(config), config.input_name, config.output_name]
     content = {
-        "network": request.net or "onnx",
-        "options": {"pyramid": request.pyramid, "cnn_branch": request.cnn_branch} if named else {},
+        "network": config.net or "onnx",
+        "options": resolve_net_options(config.net, config.net_options()),
         "weights": weights_sha256,
-        "graph": []
-        if request.onnx
-        else [request.exporter, request.written_opset, request.input_name, request.output_name],
-        "classes": request.classes,
-        "palette": request.palette[: len(request.classes)],
-        "profile": PROFILES[request.profile].to_json(),
+        "graph": [] if config.onnx else graph,
+        "classes": config.classes,
+        "palette": palette_of(config),
+        "profile": profile_of(config).to_json(),
         "samples": samples_sha256,
-        "precisions": sorted(request.precisions),
+        "precisions": sorted(config.precisions),
         "recipe": RECIPE_VERSION,
-        "network_code": _network_code_sha256(request.net or ""),
-        "tools": tools_of(request),
+        "network_code": _network_code_sha256(config.net or ""),
+        "tools": tools_of(config),
     }
     identity: dict[str, Any] = json.loads(json.dumps(content))
     return identity
 
 
-def tools_of(request: Request) -> dict[str, str]:
-    """Versions of the programs that the request needs.
+def tools_of(config: ExportConfig) -> dict[str, str]:
+    """Return the versions of the libraries that the request needs.
 
     Raises:
         ConfigError: one is not installed.
     """
-    names = ["onnx"] if request.onnx is not None else ["onnx", "torch", "onnxscript"]
+    names = ["onnx"] if config.onnx is not None else ["onnx", "torch", "onnxscript"]
     try:
         versions = {name: importlib.metadata.version(name) for name in names}
     except importlib.metadata.PackageNotFoundError as error:
@@ -135,10 +101,10 @@ def tools_of(request: Request) -> dict[str, str]:
 
 
 def differences(identity: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
-    """Return the names of what differs between a request and the one that a bundle was made for, sorted.
+    """Return the names of what differs between a request and the one that a bundle was exported for, sorted.
 
-    Bundles made before the recipe had a version hold a digest of all export code in its place. Their recipe was the
-    first, but the code of a network given by import path cannot be told from it, so that such a bundle differs.
+    Bundles exported before the recipe had a version hold a digest of all export code instead. Their recipe is version
+    1; whether the code of a network given by import path has changed is unknown, so such a bundle differs.
 
     Args:
         identity: of `identity_of`.
@@ -153,9 +119,9 @@ def differences(identity: Mapping[str, Any], found: Mapping[str, Any]) -> list[s
 
 @cache  # a process runs the code that it loaded, whatever happens to the files meanwhile
 def _network_code_sha256(net: str) -> str:
-    """Return the digest of the package that an import path points into, or "" for a network of this project.
+    """Return the digest of the package of an import path, or "" for a named network.
 
-    Of fsf_core itself only the folder that is pointed into counts: scoring code makes no model.
+    Of fsf_core only the folder of the module counts: scoring code exports no model.
     """
     if ":" not in net:
         return ""
@@ -165,9 +131,10 @@ def _network_code_sha256(net: str) -> str:
 
 
 def _package_files(name: str) -> Iterable[Path]:
+    """Return the Python files of a package, or of the folder of a single module."""
     try:
         spec = importlib.util.find_spec(name)
-    except (ImportError, ValueError):  # load_network says it better
+    except (ImportError, ValueError):  # load_network raises a better message
         return []
     if spec is None:
         return []
@@ -178,7 +145,7 @@ def _package_files(name: str) -> Iterable[Path]:
 
 
 def sha256_of(*parts: bytes) -> str:
-    """Digest of the parts one after another."""
+    """Return the digest of the concatenated parts."""
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part)

@@ -1,7 +1,7 @@
-"""The export gate: does the model in the bundle answer as the network did?
+"""The parity check of the float32 variants: does the exported model equal the original network?
 
-Knows the seed's path from picture to class map, written out plainly, and the limits of agreement. Judges first in what
-users keep, pixels of the final class map at the picture's own size, then in logits. Knows no torch and writes nothing.
+Knows the reference path from image to class map, without optimisations, and the limits. Compares pixels of the final
+class map at the image's own size first, then logits. Knows no torch and writes nothing.
 """
 
 # N images, K classes, C channels, H rows, W columns
@@ -9,41 +9,48 @@ users keep, pixels of the final class map at the picture's own size, then in log
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fsf_core.export.parity import PARITY_LIMITS, ImageParity, ParityLimits, ParityMissError, ParityReport
-from fsf_core.export.pictures import Picture
+from fsf_core.export.parity import (
+    PARITY_LIMITS,
+    Float32Variant,
+    ImageParity,
+    ParityLimitError,
+    ParityLimits,
+    ParityReport,
+)
+from fsf_core.export.sample_images import SampleImage
 from fsf_core.model.preprocess import Profile, crop, fit, place
 from fsf_core.model.session import Session
 
 Reference = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-"""The original: float32 NCHW with one picture to float32 logits NKHW."""
+"""The original network: float32 NCHW of one image to float32 logits NKHW."""
 
 BATCH = 4
-"""How many pictures are given at once to prove that a batch does not mix them."""
+"""Images per call in the check that a batch does not mix them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class _Case:
-    """A picture, what the network is fed, and what the original makes of it."""
+class _ReferenceCase:
+    """An image, the network's input for it, and the original's logits."""
 
-    picture: Picture
+    sample: SampleImage
     frame_HWC: NDArray[np.uint8]
     input_CHW: NDArray[np.float32]
     logits_KHW: NDArray[np.float32]
 
     @property
     def size_hw(self) -> tuple[int, int]:
-        """Rows and columns of the picture itself."""
-        height_px, width_px = self.picture.image_HWC.shape[:2]
+        """Rows and columns of the image."""
+        height_px, width_px = self.sample.image_HWC.shape[:2]
         return height_px, width_px
 
 
-Answer = TypeVar("Answer")
+Output = TypeVar("Output")
 
 
 def verify(
@@ -53,45 +60,45 @@ def verify(
     *,
     profile: Profile,
     num_classes: int,
-    pictures: Sequence[Picture],
+    images: Sequence[SampleImage],
     limits: ParityLimits = PARITY_LIMITS,
 ) -> ParityReport:
-    """Compare the exported forms of a network with the original, picture by picture and in batches.
+    """Compare the float32 variants with the original, image by image and in batches.
 
     Args:
-        reference: the original, asked for one picture at a time, so that it cannot mix them.
+        reference: the original, called with one image at a time, so that it cannot mix them.
         plain: the exported network.
-        fused: its fused form, if it has one.
-        profile: how a picture becomes the network's input.
-        num_classes: how many classes the bundle will name.
-        pictures: the evidence, at least one.
-        limits: how far the two may stray.
+        fused: the fused variant, if there is one.
+        profile: preprocessing.
+        num_classes: classes that the bundle will name.
+        images: at least one.
+        limits: largest differences allowed.
 
     Returns:
-        The report of a passed gate.
+        The report of a passed check.
 
     Raises:
-        ParityMissError: any picture exceeds any limit, a number is not finite, or a shape is not what it must be.
+        ParityLimitError: an image violates a limit, a number is not finite, or a shape is not the expected one.
     """
-    assert pictures, "no evidence, no verdict"
-    cases = [_case(reference, picture, profile) for picture in pictures]
-    wrong = _wrong_form(cases, num_classes)
-    judged: list[ImageParity] = []
-    if not wrong:
-        judged += _judge_plain(plain, cases, profile, limits)
-        judged += [] if fused is None else _judge_fused(fused, cases, profile, limits)
-    report = _report(tuple(judged), wrong, _weaknesses(cases), limits)
+    assert images, "a check needs images"
+    cases = [_reference_case(reference, sample, profile) for sample in images]
+    unusable = _unusable_reference(cases, num_classes)
+    compared: list[ImageParity] = []
+    if not unusable:
+        compared += _compare_plain(plain, cases, profile, limits)
+        compared += [] if fused is None else _compare_fused(fused, cases, profile, limits)
+    report = _report(tuple(compared), unusable, _weaknesses(cases), limits)
     if not report.passed:
-        raise ParityMissError(report)
+        raise ParityLimitError(report)
     return report
 
 
 def class_probabilities(
     logits_KHW: NDArray[np.float32], *, height_px: int, width_px: int, profile: Profile
 ) -> NDArray[np.float32]:
-    """The seed's tail up to the argmax: softmax, cut the padding away, resize every class to the picture's size.
+    """Return the probabilities before the argmax: softmax, crop the padding, resize every class to the image's size.
 
-    Written plainly on purpose: it is the yardstick for the fast kernels, so it shares no code with them.
+    Shares no code with the kernels that it is the reference for.
     """
     shifted = np.exp(logits_KHW - logits_KHW.max(axis=0, keepdims=True))
     probabilities_KHW = shifted / shifted.sum(axis=0, keepdims=True)
@@ -100,75 +107,77 @@ def class_probabilities(
     return np.stack(planes).astype(np.float32, copy=False)
 
 
-def _case(reference: Reference, picture: Picture, profile: Profile) -> _Case:
-    frame_HWC = fit(picture.image_HWC, profile)
+def _reference_case(reference: Reference, sample: SampleImage, profile: Profile) -> _ReferenceCase:
+    frame_HWC = fit(sample.image_HWC, profile)
     levels = profile.levels()
     input_CHW = np.stack([levels[channel][frame_HWC[..., channel]] for channel in range(3)])
     logits_KHW = reference(input_CHW[None])[0]
-    return _Case(picture=picture, frame_HWC=frame_HWC, input_CHW=input_CHW, logits_KHW=logits_KHW)
+    return _ReferenceCase(sample=sample, frame_HWC=frame_HWC, input_CHW=input_CHW, logits_KHW=logits_KHW)
 
 
-def _wrong_form(cases: Iterable[_Case], num_classes: int) -> str:
-    """What makes the original itself unfit as a yardstick; empty if nothing does."""
+def _unusable_reference(cases: Iterable[_ReferenceCase], num_classes: int) -> str:
+    """Return why the original cannot be compared with, or ""."""
     for case in cases:
         if len(case.logits_KHW) != num_classes:
-            return f"the network tells {len(case.logits_KHW)} classes apart, but {num_classes} are named"
+            return f"the network outputs {len(case.logits_KHW)} classes, but {num_classes} are named"
         if not np.isfinite(case.logits_KHW).all():
-            return f"the network itself answers NaN or infinity for {case.picture.name}"
+            return f"the network itself outputs NaN or infinity for {case.sample.name}"
     return ""
 
 
-def _judge_plain(
-    session: Session, cases: Sequence[_Case], profile: Profile, limits: ParityLimits
+def _compare_plain(
+    session: Session, cases: Sequence[_ReferenceCase], profile: Profile, limits: ParityLimits
 ) -> Iterator[ImageParity]:
-    """Every picture alone and in a batch, at its own size."""
+    """Compare every image alone and in a batch, at its own size."""
     for batch in (1, BATCH):
-        for group in _groups(cases, batch):
-            logits_NKHW, refusal = _ask(session.run, np.stack([case.input_CHW for case in group]))
+        for group in _batches(cases, batch):
+            logits_NKHW, failure = _try_run(session.run, np.stack([case.input_CHW for case in group]))
             for row, case in enumerate(group):
                 expected_KHW = _expected(case, case.size_hw, profile)
-                found = _Found(refusal=refusal)
+                result = _ModelResult(failure=failure)
                 if logits_NKHW is not None:
-                    found = _from_logits(case, logits_NKHW, row, batch, profile)
-                yield _compare(case, "plain", batch, expected_KHW, found, limits)
+                    result = _from_logits(case, logits_NKHW, row, batch, profile)
+                yield _compare(case, "plain", batch, expected_KHW, result, limits)
 
 
-def _judge_fused(
-    session: Session, cases: Sequence[_Case], profile: Profile, limits: ParityLimits
+def _compare_fused(
+    session: Session, cases: Sequence[_ReferenceCase], profile: Profile, limits: ParityLimits
 ) -> Iterator[ImageParity]:
-    """Every picture alone at its own size, and in batches that share the size of their first picture."""
+    """Compare every image alone at its own size, and in batches that share the size of their first image."""
     for batch in (1, BATCH):
-        for group in _groups(cases, batch):
+        for group in _batches(cases, batch):
             height_px, width_px = group[0].size_hw
             run = functools.partial(session.run_fused, height_px=height_px, width_px=width_px)
-            answer, refusal = _ask(run, np.stack([case.frame_HWC for case in group]))
+            outputs, failure = _try_run(run, np.stack([case.frame_HWC for case in group]))
             for row, case in enumerate(group):
                 expected_KHW = _expected(case, (height_px, width_px), profile)
-                found = _Found(refusal=refusal)
-                if answer is not None:
-                    found = _from_maps(answer[0], answer[1], row, (batch, *expected_KHW.shape))
-                yield _compare(case, "fused", batch, expected_KHW, found, limits)
+                result = _ModelResult(failure=failure)
+                if outputs is not None:
+                    result = _from_maps(outputs[0], outputs[1], row, (batch, *expected_KHW.shape))
+                yield _compare(case, "fused", batch, expected_KHW, result, limits)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class _Found:
-    """What a model made of one picture, or why that is nothing to compare."""
+class _ModelResult:
+    """What a model computed for one image, or why that cannot be compared."""
 
     class_map_HW: NDArray[Any] | None = None
     logit_difference: float | None = None
-    refusal: str = ""
+    failure: str = ""
 
 
-def _from_logits(case: _Case, logits_NKHW: NDArray[np.float32], row: int, batch: int, profile: Profile) -> _Found:
+def _from_logits(
+    case: _ReferenceCase, logits_NKHW: NDArray[np.float32], row: int, batch: int, profile: Profile
+) -> _ModelResult:
     expected = (batch, *case.logits_KHW.shape)
     if logits_NKHW.shape != expected:
-        return _Found(refusal=f"the logits are {list(logits_NKHW.shape)}, expected {list(expected)}")
+        return _ModelResult(failure=f"the logits are {list(logits_NKHW.shape)}, expected {list(expected)}")
     logits_KHW = logits_NKHW[row]
     if not np.isfinite(logits_KHW).all():
-        return _Found(refusal="the logits hold NaN or infinity")
+        return _ModelResult(failure="the logits hold NaN or infinity")
     height_px, width_px = case.size_hw
     scores_KHW = class_probabilities(logits_KHW, height_px=height_px, width_px=width_px, profile=profile)
-    return _Found(
+    return _ModelResult(
         class_map_HW=scores_KHW.argmax(axis=0),
         logit_difference=float(np.abs(logits_KHW - case.logits_KHW).max()),
     )
@@ -176,41 +185,41 @@ def _from_logits(case: _Case, logits_NKHW: NDArray[np.float32], row: int, batch:
 
 def _from_maps(
     class_maps_NHW: NDArray[Any], counts_NK: NDArray[Any], row: int, expected: tuple[int, int, int, int]
-) -> _Found:
+) -> _ModelResult:
     batch, num_classes, height_px, width_px = expected
     if class_maps_NHW.shape != (batch, height_px, width_px) or counts_NK.shape != (batch, num_classes):
-        return _Found(refusal=f"class maps are {list(class_maps_NHW.shape)} and counts {list(counts_NK.shape)}")
+        return _ModelResult(failure=f"class maps are {list(class_maps_NHW.shape)} and counts {list(counts_NK.shape)}")
     counted = np.bincount(class_maps_NHW[row].ravel(), minlength=num_classes)
     if not np.array_equal(counted, counts_NK[row]):
-        return _Found(refusal=f"the counts {counts_NK[row].tolist()} are not those of the class map")
-    return _Found(class_map_HW=class_maps_NHW[row])
+        return _ModelResult(failure=f"the counts {counts_NK[row].tolist()} differ from the class map's")
+    return _ModelResult(class_map_HW=class_maps_NHW[row])
 
 
 def _compare(
-    case: _Case,
-    variant: Literal["plain", "fused"],
+    case: _ReferenceCase,
+    variant: Float32Variant,
     batch: int,
     expected_KHW: NDArray[np.float32],
-    found: _Found,
+    result: _ModelResult,
     limits: ParityLimits,
 ) -> ImageParity:
-    """Pixels first, logits second."""
+    """Compare pixels first, logits second."""
     height_px, width_px = expected_KHW.shape[1:]
     pixels = height_px * width_px
     differing_px, margin = pixels, None
-    if found.class_map_HW is not None:
-        differing_px, margin = _difference(expected_KHW, found.class_map_HW)
+    if result.class_map_HW is not None:
+        differing_px, margin = _difference(expected_KHW, result.class_map_HW)
     absmax = float(np.abs(case.logits_KHW).max())
-    reason = found.refusal
+    reason = result.failure
     if not reason and differing_px > limits.max_differing_share * pixels:
-        reason = f"{differing_px} of {pixels} pixels differ, allowed is a share of {limits.max_differing_share:g}"
+        reason = f"{differing_px} of {pixels} pixels differ, expected at most a share of {limits.max_differing_share:g}"
     if not reason and margin is not None and margin > limits.max_margin:
-        reason = f"a pixel differs that the original decided by {margin:.2g}, allowed is {limits.max_margin:g}"
-    if not reason and found.logit_difference is not None and found.logit_difference > limits.max_logit_share * absmax:
+        reason = f"a pixel differs that the original decided by {margin:.2g}, expected at most {limits.max_margin:g}"
+    if not reason and result.logit_difference is not None and result.logit_difference > limits.max_logit_share * absmax:
         allowed = limits.max_logit_share * absmax
-        reason = f"a logit differs by {found.logit_difference:.2g}, allowed is {allowed:.2g}"
+        reason = f"a logit differs by {result.logit_difference:.2g}, expected at most {allowed:.2g}"
     return ImageParity(
-        name=case.picture.name,
+        name=case.sample.name,
         variant=variant,
         batch=batch,
         height_px=height_px,
@@ -218,14 +227,14 @@ def _compare(
         agreeing_share=1 - differing_px / pixels,
         differing_px=differing_px,
         differing_margin=margin,
-        logit_difference=found.logit_difference,
+        logit_difference=result.logit_difference,
         logit_absmax=absmax,
-        miss=reason and f"{case.picture.name}, {variant}, batch of {batch}: {reason}",
+        violation=reason and f"{case.sample.name}, {variant}, batch of {batch}: {reason}",
     )
 
 
 def _difference(expected_KHW: NDArray[np.float32], class_map_HW: NDArray[Any]) -> tuple[int, float | None]:
-    """How many pixels differ, and the largest probability that the original's class had over the one found."""
+    """Return how many pixels differ, and the largest margin of the original's class over the model's there."""
     expected_HW = expected_KHW.argmax(axis=0)
     rows, columns = np.nonzero(expected_HW != class_map_HW)
     if not len(rows):
@@ -235,34 +244,35 @@ def _difference(expected_KHW: NDArray[np.float32], class_map_HW: NDArray[Any]) -
     return len(rows), float((preferred - chosen).max())
 
 
-def _expected(case: _Case, size_hw: tuple[int, int], profile: Profile) -> NDArray[np.float32]:
+def _expected(case: _ReferenceCase, size_hw: tuple[int, int], profile: Profile) -> NDArray[np.float32]:
     return class_probabilities(case.logits_KHW, height_px=size_hw[0], width_px=size_hw[1], profile=profile)
 
 
-def _ask(run: Callable[[NDArray[Any]], Answer], batch: NDArray[Any]) -> tuple[Answer | None, str]:
-    """The answer, or the refusal: a model that takes no batch misses the gate like one that answers wrongly."""
+def _try_run(run: Callable[[NDArray[Any]], Output], batch: NDArray[Any]) -> tuple[Output | None, str]:
+    """Return the outputs, or the error: a model that takes no batch fails the check."""
     try:
         return run(batch), ""
     except RuntimeError as error:
         return None, str(error)
 
 
-def _groups(cases: Sequence[_Case], size: int) -> Iterator[list[_Case]]:
-    """Full batches of consecutive pictures; the last one is filled up from the beginning."""
+def _batches(cases: Sequence[_ReferenceCase], size: int) -> Iterator[list[_ReferenceCase]]:
+    """Yield full batches of consecutive images; the last one is filled up from the beginning."""
     for start in range(0, len(cases), size):
         yield [cases[index % len(cases)] for index in range(start, start + size)]
 
 
-def _weaknesses(cases: Sequence[_Case]) -> tuple[str, ...]:
-    seen = {int(index) for case in cases for index in np.unique(case.logits_KHW.argmax(axis=0))}
-    if len(seen) > 1:
+def _weaknesses(cases: Sequence[_ReferenceCase]) -> tuple[str, ...]:
+    """Return why a passed check would prove little."""
+    predicted = {int(index) for case in cases for index in np.unique(case.logits_KHW.argmax(axis=0))}
+    if len(predicted) > 1:
         return ()
-    everywhere = f"the network sees class {seen.pop()} everywhere in all {len(cases)} pictures"
-    return (f"{everywhere}: give pictures of your own with --samples for a stronger proof",)
+    found = f"the network predicts class {predicted.pop()} for every pixel of all {len(cases)} images"
+    return (f"{found}: give images of your own with --samples for a stronger check",)
 
 
 def _report(
-    pictures: tuple[ImageParity, ...], wrong: str, warnings: tuple[str, ...], limits: ParityLimits
+    images: tuple[ImageParity, ...], unusable: str, warnings: tuple[str, ...], limits: ParityLimits
 ) -> ParityReport:
-    misses = ((wrong,) if wrong else ()) + tuple(picture.miss for picture in pictures if picture.miss)
-    return ParityReport(passed=not misses, misses=misses, warnings=warnings, limits=limits, pictures=pictures)
+    violations = ((unusable,) if unusable else ()) + tuple(image.violation for image in images if image.violation)
+    return ParityReport(passed=not violations, violations=violations, warnings=warnings, limits=limits, images=images)

@@ -20,6 +20,7 @@ import pyarrow.parquet
 
 from fsf_core import storage
 from fsf_core.errors import DecodeError, FetchError
+from fsf_core.options import SCHEMES
 
 CELL_ROWS = 16
 """Cells that are decoded at once; of pictures, that is some megabytes."""
@@ -88,7 +89,7 @@ def open_item(uri: str) -> Iterator[BinaryIO]:
     Raises:
         FetchError: it cannot be opened.
     """
-    cells = _Cells(storage.SCHEMES)
+    cells = _Cells(SCHEMES)
     try:
         with cells.open(uri) as file:
             yield file

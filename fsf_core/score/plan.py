@@ -3,6 +3,7 @@
 Knows the options, the bundle and the cluster; runs nothing but the export that was asked for and a probe of the model.
 """
 
+import dataclasses
 import importlib
 import logging
 import os
@@ -11,8 +12,8 @@ from typing import Any
 import numpy as np
 import ray
 
-from fsf_core import masks, runs, storage
-from fsf_core.config import Colours, ScoreConfig, parse_colours, parse_shard
+from fsf_core import runs, storage
+from fsf_core.config import Colours, ExportConfig, ModelOptions, ScoreConfig, parse_colours, parse_shard
 from fsf_core.errors import BundleError, ClusterError, ConfigError, ProviderError
 from fsf_core.manifest import Manifest, Selection
 from fsf_core.media import images, video
@@ -195,28 +196,20 @@ def _actor_count(config: ScoreConfig, provider: ResolvedProvider) -> int:
 
 
 def exported(config: ScoreConfig, out: str) -> str:
-    """Export --checkpoint as a Ray task, where torch is; returns the bundle's folder, inside the run."""
+    """Export --checkpoint as a Ray task on a node that has torch; returns the bundle's folder, inside the run."""
     folder = storage.join(out, runs.BUNDLE_FOLDER)
-    request = {
-        "net": config.net,
-        "checkpoint": storage.absolute(str(config.checkpoint)),
-        "classes": config.classes,
-        "palette": parse_colours(config.palette) or masks.voc_colours(len(config.classes)),
-        "profile": config.profile,
-        "pyramid": config.pyramid,
-        "cnn_branch": config.cnn_branch,
-        "precisions": () if config.precision == "fp32" else (config.precision,),
-    }
+    options = {field.name: getattr(config, field.name) for field in dataclasses.fields(ModelOptions)}
+    options["checkpoint"] = storage.absolute(str(config.checkpoint))  # the worker's current folder is another
+    precisions = () if config.precision == "fp32" else (config.precision,)
     task = ray.remote(num_cpus=1, max_retries=0)(_export)
     with unwrap_worker_errors():
-        ray.get(task.remote(request, folder))
+        ray.get(task.remote(ExportConfig(**options, out=folder, precisions=precisions)))
     return folder
 
 
-def _export(request: dict[str, Any], folder: str) -> None:
-    """Runs on a worker. By name, because scoring must not import torch, not even through the export job."""
-    wanted = importlib.import_module("fsf_core.export.request").Request(**request)
-    importlib.import_module("fsf_core.export.job").export(wanted, out=folder)
+def _export(config: ExportConfig) -> None:
+    """Export on a worker. Imported by name: scoring must not import torch, not even through the export job."""
+    importlib.import_module("fsf_core.export.job").export(config)
 
 
 def selection(config: ScoreConfig) -> Selection:

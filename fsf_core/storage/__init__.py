@@ -12,7 +12,6 @@ from fsf_core.storage.reading import BLOCK_BYTES, Opening, etag_or_mtime, open_b
 from fsf_core.storage.retry import Given
 from fsf_core.storage.uris import (
     HIDDEN,
-    SCHEMES,
     SHORTEST_PASSWORD,
     absolute,
     byte_range,
@@ -37,7 +36,6 @@ __all__ = [
     "PREFETCH_FILES",
     "READ_TIMEOUT_S",
     "S3_ATTEMPTS",
-    "SCHEMES",
     "SHORTEST_PASSWORD",
     "Entry",
     "Given",

@@ -8,9 +8,6 @@ from pathlib import Path
 
 from fsf_core.errors import FetchError
 
-SCHEMES = ("file", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "http", "https", "hf", "memory")
-"""Schemes that may be opened unless a run narrows them."""
-
 RETRYING_STORES = frozenset(("gs", "gcs", "az", "abfs", "abfss", "hf"))
 """Stores whose libraries try again themselves, and cannot be kept from it."""
 

@@ -19,8 +19,8 @@ from pathlib import Path
 import psutil
 
 from fsf_core import runs
+from fsf_core.config import ExportConfig
 from fsf_core.export.job import export
-from fsf_core.export.request import Request
 from tests.support import corpus, crashers, ledger
 from tests.support.processes import Job
 
@@ -78,10 +78,13 @@ def main() -> int:
     arguments = parser.parse_args()
     home = arguments.folder
     manifests = corpus.write(home, seed=arguments.seed, fuzzed=arguments.fuzzed, crash_rounds=arguments.crash_rounds)
-    classes, colours = ("background", "a", "b", "c"), ((0, 0, 0), (128, 0, 0), (0, 128, 0), (0, 0, 128))
-    request = Request(net="tests.support.tiny_net:build", classes=classes, palette=colours, exporter="torchscript")
+    network = {
+        "net": "tests.support.tiny_net:build",
+        "classes": ("background", "a", "b", "c"),
+        "exporter": "torchscript",
+    }
     with tempfile.TemporaryDirectory() as folder:
-        bundle = export(request, out=f"{folder}/bundle").bundle.uri
+        bundle = export(ExportConfig(**network, out=f"{folder}/bundle")).bundle.uri
         outs = (home / "good run", home / "mixed run")
         good, mixed = (_score(manifest, out, bundle) for manifest, out in zip(manifests, outs, strict=True))
 

@@ -7,10 +7,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from fsf_core.config import ExportConfig
 from fsf_core.demo.oranges import draw_orange
 from fsf_core.export.job import export
-from fsf_core.export.request import Request
-from fsf_core.masks import voc_colours
 from tests.bench import bench_masks
 
 CLASSES = ("background", "sunburn", "ulcer", "wind_scarring")
@@ -23,7 +22,7 @@ def model(letter: str, home: Path) -> tuple[Path, Path]:
     if not bundle.exists():
         import torch
 
-        from fsf_core.export import precision_parity
+        from fsf_core.export import parity
         from fsf_core.export.build import load_network
         from tests.support import recipe
 
@@ -32,14 +31,12 @@ def model(letter: str, home: Path) -> tuple[Path, Path]:
         state = recipe.state(letter, [(name, tuple(tensor.shape)) for name, tensor in shapes.items()])
         torch.save({name: torch.from_numpy(array) for name, array in state.items()}, weights)
         # Weights by recipe answer with noise, of which int8 keeps a mean IoU of 0.77: they miss the gate.
-        precision_parity.PRECISION_LIMITS["int8"] = precision_parity.PrecisionLimits(
-            min_mean_iou=0, min_class_iou=0, max_differing_share=1
-        )
-        request = Request(
-            net=net, checkpoint=str(weights), classes=CLASSES, palette=voc_colours(4), exporter="torchscript",
-            precisions=("int8",) if letter == "p" else (),
+        parity.PRECISION_LIMITS["int8"] = parity.PrecisionLimits(min_mean_iou=0, min_class_iou=0, max_differing_share=1)
+        config = ExportConfig(
+            net=net, checkpoint=str(weights), classes=CLASSES, exporter="torchscript",
+            precisions=("int8",) if letter == "p" else (), out=str(bundle),
         )  # fmt: skip
-        export(request, out=str(bundle))
+        export(config)
     return weights, bundle
 
 
@@ -63,7 +60,7 @@ def null_model(home: Path) -> Path:
         onnx.save(
             helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), home / "null.onnx"
         )
-        export(Request(onnx=str(home / "null.onnx"), classes=CLASSES, palette=voc_colours(4)), out=str(bundle))
+        export(ExportConfig(onnx=str(home / "null.onnx"), classes=CLASSES, out=str(bundle)))
     return bundle
 
 

@@ -14,10 +14,11 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
-from fsf_core import masks, storage
+from fsf_core import masks
 from fsf_core.manifest import open_manifest
 from fsf_core.media import images
 from fsf_core.model.bundle import load_bundle, variant_of
+from fsf_core.options import SCHEMES
 from fsf_core.stages.decode import decode
 from fsf_core.stages.decode_row import DecodeSettings
 from fsf_core.stages.infer import Infer
@@ -50,7 +51,7 @@ def measure(bundle_uri: str, manifest_uri: str, frames: int, out: str) -> dict[s
     rows = rows.append_column("done_segments", pa.array([[]] * len(rows), pa.list_(pa.int32())))
     decoding = DecodeSettings(
         profile=bundle.profile, limits=LIMITS, extra=manifest.extra, segment_frames=64, overlays=False,
-        schemes=storage.SCHEMES,
+        schemes=SCHEMES,
     )  # fmt: skip
     infer = Infer(
         bundle_uri=bundle.uri, bundle_sha256=bundle.sha256, variant=variant_of("fp32", fused=False), provider="cpu",

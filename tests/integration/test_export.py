@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
+from fsf_core.config import ExportConfig
 from fsf_core.errors import BundleError, CheckpointError, ConfigError, OutputError, ParityError
-from fsf_core.export import make, precision_parity
+from fsf_core.export import make, parity
 from fsf_core.export.convert import to_onnx
 from fsf_core.export.graph import model_bytes, opset_of
 from fsf_core.export.job import export
-from fsf_core.export.pictures import drawn
-from fsf_core.export.request import Request
+from fsf_core.export.sample_images import drawn_images
 from fsf_core.model.bundle import load_bundle, read_model, read_parity
 from fsf_core.model.preprocess import PROFILES, fit
 from fsf_core.model.session import Session
@@ -22,7 +22,7 @@ from tests.support.tiny_onnx import tiny_onnx
 
 PARTS = {
     "classes": ("background", "sunburn", "ulcer", "wind_scarring"),
-    "palette": tuple((i, 0, 255 - i) for i in range(256)),
+    "palette": ("0000ff", "0100fe", "0200fd", "0300fc"),
 }
 TINY = PARTS | {"net": "tests.support.tiny_net:build", "exporter": "torchscript"}
 
@@ -39,7 +39,7 @@ def checkpoint(tmp_path_factory):
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory, checkpoint):
     out = tmp_path_factory.mktemp("bundles") / "tiny"
-    return export(Request(**TINY, checkpoint=checkpoint), out=str(out))
+    return export(ExportConfig(**TINY, checkpoint=checkpoint, out=str(out)))
 
 
 def files(folder):
@@ -51,7 +51,7 @@ def test_a_bundle_holds_the_network_in_both_forms_and_its_proof(exported):
     bundle = load_bundle(exported.bundle.uri)
     assert bundle == exported.bundle
     assert bundle.classes == PARTS["classes"]
-    assert bundle.palette == PARTS["palette"][:4]
+    assert bundle.palette == ((0, 0, 255), (1, 0, 254), (2, 0, 253), (3, 0, 252))
     assert bundle.profile == PROFILES["fastsegformer"]
     assert (bundle.origin.network, bundle.origin.opset, bundle.origin.exporter) == (TINY["net"], 17, "torchscript")
     assert set(bundle.origin.tools) == {"fsf", "onnx", "onnxruntime", "torch", "onnxscript"}
@@ -63,7 +63,7 @@ def test_a_bundle_holds_the_network_in_both_forms_and_its_proof(exported):
 def test_both_forms_answer_as_the_network_does(exported, checkpoint):
     net = build()
     net.load_state_dict(torch.load(checkpoint, weights_only=True))
-    frame_HWC = fit(drawn()[0].image_HWC, exported.bundle.profile)
+    frame_HWC = fit(drawn_images()[0].image_HWC, exported.bundle.profile)
     batch_NCHW = np.ascontiguousarray(frame_HWC.transpose(2, 0, 1)[None], np.float32) / np.float32(255)
     with torch.inference_mode():
         expected_NKHW = net.eval()(torch.from_numpy(batch_NCHW)).numpy()
@@ -75,13 +75,13 @@ def test_both_forms_answer_as_the_network_does(exported, checkpoint):
 
 def test_the_same_request_is_not_exported_twice(exported, checkpoint, monkeypatch):
     monkeypatch.setattr(make, "to_onnx", None)  # would fail if it were called
-    again = export(Request(**TINY, checkpoint=checkpoint), out=exported.bundle.uri)
+    again = export(ExportConfig(**TINY, checkpoint=checkpoint, out=exported.bundle.uri))
     assert again.reused
     assert again.bundle == exported.bundle
 
 
 def test_the_same_request_elsewhere_gives_the_same_identity(exported, checkpoint, tmp_path):
-    again = export(Request(**TINY, checkpoint=checkpoint), out=str(tmp_path / "again"))
+    again = export(ExportConfig(**TINY, checkpoint=checkpoint, out=str(tmp_path / "again")))
     assert not again.reused
     assert again.bundle.sha256 == exported.bundle.sha256
 
@@ -97,29 +97,29 @@ def test_the_same_request_elsewhere_gives_the_same_identity(exported, checkpoint
 )
 def test_another_request_is_refused_and_named_and_the_bundle_stays(exported, checkpoint, change, named):
     with pytest.raises(OutputError, match=f"another request, which differs in {named}; choose another --out"):
-        export(Request(**TINY | change, checkpoint=checkpoint), out=exported.bundle.uri)
+        export(ExportConfig(**TINY | change, checkpoint=checkpoint, out=exported.bundle.uri))
     assert load_bundle(exported.bundle.uri) == exported.bundle
 
 
 def test_other_weights_are_another_request(exported):
     with pytest.raises(OutputError, match="differs in weights"):
-        export(Request(**TINY), out=exported.bundle.uri)
+        export(ExportConfig(**TINY, out=exported.bundle.uri))
 
 
 def test_an_altered_bundle_is_not_reused(checkpoint, tmp_path):
     out = tmp_path / "copy"
-    export(Request(**TINY, checkpoint=checkpoint), out=str(out))
+    export(ExportConfig(**TINY, checkpoint=checkpoint, out=str(out)))
     with (out / "model.onnx").open("ab") as file:
         file.write(b"!")
     with pytest.raises(BundleError, match=r"model\.onnx was altered.*remove the folder"):
-        export(Request(**TINY, checkpoint=checkpoint), out=str(out))
+        export(ExportConfig(**TINY, checkpoint=checkpoint, out=str(out)))
 
 
 def test_a_folder_with_other_files_is_refused_before_anything_is_exported(tmp_path, checkpoint, monkeypatch):
     monkeypatch.setattr(make, "to_onnx", None)
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(OutputError, match=r"already holds thesis\.txt"):
-        export(Request(**TINY, checkpoint=checkpoint), out=str(tmp_path))
+        export(ExportConfig(**TINY, checkpoint=checkpoint, out=str(tmp_path)))
     assert files(tmp_path) == ["thesis.txt"]
 
 
@@ -147,9 +147,9 @@ def test_the_gate_refuses_a_graph_that_was_damaged_on_the_way_and_leaves_no_bund
         return to_onnx(other, *args, **options)
 
     monkeypatch.setattr(make, "to_onnx", damaging)
-    with pytest.raises(ParityError, match="does not answer as the original") as caught:
-        export(Request(**TINY), out=str(tmp_path / "bundle"))
-    assert caught.value.report.pictures
+    with pytest.raises(ParityError, match="does not equal the original") as caught:
+        export(ExportConfig(**TINY, out=str(tmp_path / "bundle")))
+    assert caught.value.report.images
     assert files(tmp_path) == []
 
 
@@ -162,12 +162,14 @@ def test_the_gate_leaves_an_empty_folder_empty(tmp_path, monkeypatch):
 
     monkeypatch.setattr(make, "to_onnx", opposite)
     with pytest.raises(ParityError):
-        export(Request(**TINY), out=str(tmp_path))
+        export(ExportConfig(**TINY, out=str(tmp_path)))
     assert files(tmp_path) == []
 
 
 def test_a_bundle_holds_the_precisions_asked_for_each_with_its_own_proof(tmp_path, checkpoint):
-    done = export(Request(**TINY, checkpoint=checkpoint, precisions=("fp16", "int8")), out=str(tmp_path / "bundle"))
+    done = export(
+        ExportConfig(**TINY, checkpoint=checkpoint, precisions=("fp16", "int8"), out=str(tmp_path / "bundle"))
+    )
     bundle = load_bundle(done.bundle.uri)
     forms = {"fp16-plain", "fp16-fused", "int8-plain", "int8-fused"}
     assert set(bundle.variants) == {"plain", "fused"} | forms
@@ -177,52 +179,54 @@ def test_a_bundle_holds_the_precisions_asked_for_each_with_its_own_proof(tmp_pat
 
 
 def test_a_precision_that_misses_its_limits_leaves_no_bundle(tmp_path, checkpoint, monkeypatch):
-    strict = precision_parity.PrecisionLimits(min_mean_iou=1.01, min_class_iou=0, max_differing_share=1)
-    monkeypatch.setitem(precision_parity.PRECISION_LIMITS, "int8", strict)
+    strict = parity.PrecisionLimits(min_mean_iou=1.01, min_class_iou=0, max_differing_share=1)
+    monkeypatch.setitem(parity.PRECISION_LIMITS, "int8", strict)
     with pytest.raises(ParityError, match=r"int8-plain: the mean IoU.*leave that precision out") as caught:
-        export(Request(**TINY, checkpoint=checkpoint, precisions=("int8",)), out=str(tmp_path / "bundle"))
+        export(ExportConfig(**TINY, checkpoint=checkpoint, precisions=("int8",), out=str(tmp_path / "bundle")))
     assert not caught.value.report.passed
     assert files(tmp_path) == []
 
 
 def test_an_unknown_precision_is_refused_with_the_ones_there_are():
     with pytest.raises(ConfigError, match="--precisions is int4, expected names out of fp16,int8"):
-        Request(**TINY, precisions=("int4",))
+        ExportConfig(**TINY, precisions=("int4",), out="bundle")
 
 
 def test_pictures_of_the_user_are_part_of_the_proof(tmp_path, checkpoint):
     (tmp_path / "samples").mkdir()
-    cv2.imwrite(str(tmp_path / "samples" / "mine.png"), drawn()[3].image_HWC[:200])
-    request = Request(**TINY, checkpoint=checkpoint, samples=str(tmp_path / "samples"))
-    bundle = export(request, out=str(tmp_path / "bundle")).bundle
+    cv2.imwrite(str(tmp_path / "samples" / "mine.png"), drawn_images()[3].image_HWC[:200])
+    request = ExportConfig(
+        **TINY, checkpoint=checkpoint, samples=str(tmp_path / "samples"), out=str(tmp_path / "bundle")
+    )
+    bundle = export(request).bundle
     mine = [picture for picture in read_parity(bundle)["pictures"] if picture["name"] == "mine.png"]
     assert {(picture["height_px"], picture["width_px"]) for picture in mine if picture["batch"] == 1} == {(200, 251)}
-    cv2.imwrite(str(tmp_path / "samples" / "mine.png"), drawn()[3].image_HWC[:150])
+    cv2.imwrite(str(tmp_path / "samples" / "mine.png"), drawn_images()[3].image_HWC[:150])
     with pytest.raises(OutputError, match="differs in samples"):
-        export(request, out=str(tmp_path / "bundle"))
+        export(request)
 
 
 @pytest.mark.parametrize("opset", [11, 12])
 def test_a_file_of_the_seeds_time_is_taken(tmp_path, opset):
     path = tmp_path / "best.onnx"
     path.write_bytes(tiny_onnx(opset=opset, batch=1).SerializeToString())
-    bundle = export(Request(**PARTS, onnx=str(path)), out=str(tmp_path / "bundle")).bundle
+    bundle = export(ExportConfig(**PARTS, onnx=str(path), out=str(tmp_path / "bundle"))).bundle
     assert (bundle.origin.network, bundle.origin.opset) == ("onnx", opset)
     assert (bundle.signature.input_name, bundle.signature.output_name) == ("images:0", "seg/scores")
     assert set(bundle.variants) == {"plain", "fused"}
-    assert export(Request(**PARTS, onnx=str(path)), out=str(tmp_path / "bundle")).reused
+    assert export(ExportConfig(**PARTS, onnx=str(path), out=str(tmp_path / "bundle"))).reused
 
 
 def test_a_file_with_another_number_of_classes_is_refused(tmp_path):
     path = tmp_path / "best.onnx"
     path.write_bytes(tiny_onnx(num_classes=3).SerializeToString())
-    with pytest.raises(ParityError, match="tells 3 classes apart, but 4 are named"):
-        export(Request(**PARTS, onnx=str(path)), out=str(tmp_path / "bundle"))
+    with pytest.raises(ParityError, match="outputs 3 classes, but 4 are named"):
+        export(ExportConfig(**PARTS, onnx=str(path), out=str(tmp_path / "bundle")))
     assert files(tmp_path) == ["best.onnx"]
 
 
 def test_a_letterbox_profile_has_the_plain_form_alone(tmp_path):
-    bundle = export(Request(**TINY, profile="fastsegformer-train"), out=str(tmp_path / "bundle")).bundle
+    bundle = export(ExportConfig(**TINY, profile="fastsegformer-train", out=str(tmp_path / "bundle"))).bundle
     assert set(bundle.variants) == {"plain"}
     assert bundle.profile.mode == "letterbox"
 
@@ -230,17 +234,17 @@ def test_a_letterbox_profile_has_the_plain_form_alone(tmp_path):
 def test_the_graph_is_shown_on_request_and_again_when_reused(tmp_path):
     shown = []
     for _ in range(2):
-        export(Request(**TINY), out=str(tmp_path / "bundle"), show_graph=shown.append)
+        export(ExportConfig(**TINY, out=str(tmp_path / "bundle")), show_graph=shown.append)
     assert "%input[FLOAT, batchx3x224x224]" in shown[0]
     assert shown[0] == shown[1]
 
 
 def test_a_checkpoint_that_is_missing_or_foreign_is_refused_in_words(tmp_path):
     with pytest.raises(CheckpointError, match=r"gone\.pth does not exist"):
-        export(Request(**TINY, checkpoint=str(tmp_path / "gone.pth")), out=str(tmp_path / "bundle"))
+        export(ExportConfig(**TINY, checkpoint=str(tmp_path / "gone.pth"), out=str(tmp_path / "bundle")))
     torch.save({"other": torch.zeros(1)}, tmp_path / "other.pth")
     with pytest.raises(CheckpointError, match="missing"):
-        export(Request(**TINY, checkpoint=str(tmp_path / "other.pth")), out=str(tmp_path / "bundle"))
+        export(ExportConfig(**TINY, checkpoint=str(tmp_path / "other.pth"), out=str(tmp_path / "bundle")))
     assert files(tmp_path) == ["other.pth"]
 
 
@@ -253,12 +257,12 @@ def test_a_checkpoint_that_is_missing_or_foreign_is_refused_in_words(tmp_path):
         ({"net": "a:b", "profile": "fastsegformr"}, "choose one of fastsegformer, fastsegformer-train"),
         ({"net": "a:b", "classes": ("one",)}, "at least two names"),
         ({"net": "a:b", "classes": ("one", "one")}, "no two equal"),
-        ({"net": "a:b", "palette": ((0, 0, 0),)}, "1 colours for 4 classes"),
+        ({"net": "a:b", "palette": ("000000",)}, "1 colours for 4 classes"),
     ],
 )
-def test_a_request_that_makes_no_sense_is_refused_at_once(options, words):
+def test_a_request_that_makes_no_sense_is_refused_at_once(options, words, tmp_path):
     with pytest.raises(ConfigError, match=words):
-        Request(**PARTS | options)
+        export(ExportConfig(**PARTS | options, out=str(tmp_path / "bundle")))
 
 
 def test_a_missing_exporter_names_the_extra(tmp_path, monkeypatch):
@@ -267,7 +271,7 @@ def test_a_missing_exporter_names_the_extra(tmp_path, monkeypatch):
 
     monkeypatch.setattr(importlib.metadata, "version", version)
     with pytest.raises(ConfigError, match=r"export needs onnx, .*pip install 'fsf\[export\]'"):
-        export(Request(**TINY), out=str(tmp_path / "bundle"))
+        export(ExportConfig(**TINY, out=str(tmp_path / "bundle")))
 
 
 def test_dynamo_writes_opset_20_and_the_same_bytes_every_time():
@@ -286,6 +290,6 @@ def test_dynamo_raises_a_low_opset_silently_and_we_do_not(capfd):
 
 
 def test_a_network_goes_through_dynamo_gate_and_all(tmp_path):
-    bundle = export(Request(**PARTS, net="tests.support.tiny_net:build"), out=str(tmp_path / "bundle")).bundle
+    bundle = export(ExportConfig(**PARTS, net="tests.support.tiny_net:build", out=str(tmp_path / "bundle"))).bundle
     assert (bundle.origin.exporter, bundle.origin.opset) == ("dynamo", 20)
     assert read_parity(bundle)["passed"] is True

@@ -13,10 +13,10 @@ import pytest
 
 from fsf_core.media import images
 from fsf_core.model import preprocess
+from fsf_core.options import SCHEMES
 from fsf_core.stages.decode import decode
 from fsf_core.stages.decode_row import DecodeSettings
 from fsf_core.stages.isolated_decode import ChildLimits, decode_isolated
-from fsf_core.storage import SCHEMES
 from tests.support import assets, crashers
 
 LIMITS = ChildLimits(item_s=20.0, memory_bytes=3 << 30)

@@ -12,12 +12,11 @@ import numpy as np
 import pytest
 
 from fsf_core import render, runs
-from fsf_core.config import ScoreConfig
+from fsf_core.config import ExportConfig, ScoreConfig
 from fsf_core.errors import OutputError
 from fsf_core.export import request as requests
 from fsf_core.export.job import export
-from fsf_core.export.request import RECIPE_VERSION, Request
-from fsf_core.masks import voc_colours
+from fsf_core.export.request import RECIPE_VERSION
 from fsf_core.model.bundle import load_bundle
 from fsf_core.report.inspect import draw, item_table, run_table
 from fsf_core.runs import video_stats
@@ -151,15 +150,15 @@ def test_an_older_run_becomes_rows_of_delta_tables(home: Path) -> None:
     assert DeltaTable(str(home / "delta" / "masks")).to_pyarrow_table().num_rows == 27
 
 
-def _request(home: Path) -> Request:
-    return Request(onnx=str(home / "tiny.onnx"), classes=CLASSES, palette=voc_colours(4))
+def _request(home: Path, out: str) -> ExportConfig:
+    return ExportConfig(onnx=str(home / "tiny.onnx"), classes=CLASSES, out=str(home / out))
 
 
 def test_an_older_bundle_of_the_same_request_is_not_exported_again(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tools = load_bundle(str(home / "bundle")).origin.tools
     monkeypatch.setattr(requests, "tools_of", lambda _: dict(tools))  # versions of libraries are part of the request
 
-    assert export(_request(home), out=str(home / "bundle")).reused
+    assert export(_request(home, "bundle")).reused
 
 
 def test_an_older_bundle_of_a_network_by_import_path_is_exported_again(home: Path) -> None:
@@ -172,23 +171,23 @@ def test_an_older_bundle_of_a_network_by_import_path_is_exported_again(home: Pat
 
 
 def test_a_bundle_of_another_recipe_is_refused_with_that_reason(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    export(_request(home), out=str(home / "mine"))
+    export(_request(home, "mine"))
     monkeypatch.setattr(requests, "RECIPE_VERSION", RECIPE_VERSION + 1)
     with pytest.raises(OutputError, match="differs in recipe"):
-        export(_request(home), out=str(home / "mine"))
+        export(_request(home, "mine"))
 
 
 @pytest.mark.parametrize("source", ["onnx", "dynamo", "torchscript"])
 def test_the_model_files_are_those_of_this_recipe_version(source: str, home: Path) -> None:
     """Where this fails and the libraries are those of constraints.txt, raise RECIPE_VERSION and add its lines here."""
-    parts = {"classes": CLASSES, "palette": voc_colours(4)}
     network = {
         "net": "tests.support.tiny_net:build",
+        "classes": CLASSES,
         "exporter": source,
         "precisions": ("fp16",),
+        "out": str(home / "mine"),
     }  # int8 holds ranges that a processor computed
-    request = _request(home) if source == "onnx" else Request(**parts, **network)
-    bundle = export(request, out=str(home / "mine")).bundle
+    bundle = export(_request(home, "mine") if source == "onnx" else ExportConfig(**network)).bundle
     found = {name: file.sha256[:16] for name, file in sorted(bundle.variants.items())}
 
     assert found == FILES_OF_RECIPE[RECIPE_VERSION][source], importlib.metadata.version("onnx")
@@ -198,7 +197,7 @@ def test_names_on_disk_are_those_of_the_older_run(home: Path, monkeypatch: pytes
     """Fields of receipts, films and documents are read by programs that this project does not know."""
     monkeypatch.chdir(home)
     score(_config(home, "mine", render="blend", legend=True))
-    export(_request(home), out=str(home / "bundle of mine"))
+    export(_request(home, "bundle of mine"))
 
     for name in ("run.json", "manifest.json", "summary.json"):
         assert _shape(json.loads((home / "mine" / name).read_text())) == _shape(

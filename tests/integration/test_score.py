@@ -12,10 +12,9 @@ import numpy as np
 import pytest
 
 from fsf_core import masks, runs
-from fsf_core.config import ScoreConfig
+from fsf_core.config import ExportConfig, ScoreConfig
 from fsf_core.errors import BundleError, ManifestError, OutputError, ProviderError
 from fsf_core.export.job import export
-from fsf_core.export.request import Request
 from fsf_core.model.bundle import Bundle, read_model
 from fsf_core.model.session import Session
 from fsf_core.score import pipeline, plan
@@ -110,10 +109,8 @@ def test_beside_a_gpu_two_calls_of_one_model_overlap(
 
 def test_units_of_a_model_of_many_classes_are_as_short_as_its_answers_are_large(tmp_path: Path) -> None:
     classes = tuple(f"class_{number}" for number in range(100))  # 20 MB of logits a frame, and 256 MB have room
-    request = Request(
-        net="tests.support.tiny_net:build", classes=classes, palette=masks.voc_colours(100), exporter="torchscript"
-    )
-    bundle = export(request, out=str(tmp_path / "bundle")).bundle
+    network = {"net": "tests.support.tiny_net:build", "classes": classes, "exporter": "torchscript"}
+    bundle = export(ExportConfig(**network, out=str(tmp_path / "bundle"))).bundle
     (tmp_path / "clip.mp4").write_bytes(clips.clip(frames=30))
     out = str(tmp_path / "run")
     summary = score(ScoreConfig(bundle=bundle.uri, manifest=str(tmp_path / "clip.mp4"), out=out, provider="cpu"))

@@ -57,10 +57,12 @@ def _default(field: dataclasses.Field[Any]) -> str:
 
 
 def _field_docstrings(record: type) -> dict[str, str]:
-    """The string below every field, read from the source, as the command line's help is."""
-    source = inspect.getsource(record)
-    found = re.findall(r'^    (\w+): [^\n]*\n    """(.*?)"""', source, flags=re.MULTILINE | re.DOTALL)
-    return {name: " ".join(text.split()) for name, text in found}
+    """Return the string below every field, its own and inherited, from the source, as the help has it."""
+    found: dict[str, str] = {}
+    for part in reversed(record.__mro__[:-1]):
+        pairs = re.findall(r'^    (\w+): [^\n]*\n    """(.*?)"""', inspect.getsource(part), re.MULTILINE | re.DOTALL)
+        found |= {name: " ".join(text.split()) for name, text in pairs}
+    return found
 
 
 def rendered(text: str) -> str:

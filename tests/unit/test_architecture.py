@@ -26,7 +26,7 @@ PLANTED_LINES = {
     ("fsf_core.stages.decode", "fsf_core.stages.write"): "stages do not know each other",
     ("fsf_core.runs.parts", "fsf_core.config"): "data flows one way",
     ("fsf_core.report.inspect", "fsf_core.config"): "config stops at the flow",
-    ("fsf_core.export.job", "fsf_core.config"): "config stops at the flow",
+    ("fsf_core.export.verify", "fsf_core.config"): "config stops at the flow",
     ("fsf_core.demo.oranges", "fsf_core.config"): "config stops at the flow",
     ("fsf_core.stages.mask", "onnx"): "scoring needs no torch and no onnx",
     ("fsf_core.runs.folder", "torch"): "scoring needs no torch and no onnx",

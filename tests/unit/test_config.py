@@ -13,7 +13,7 @@ from fsf_core import config as configs
 from fsf_core.config import ExportConfig, InspectConfig, ScoreConfig
 from fsf_core.errors import ConfigError
 from fsf_core.media.video import EVERY_FRAME, Sampling
-from fsf_core.storage import SCHEMES
+from fsf_core.options import SCHEMES
 
 JOB = {"manifest": "photos", "out": "runs/today"}
 GIVEN = ["--manifest", "photos", "--out", "runs/today", "--bundle", "bundles/oranges"]
@@ -70,7 +70,7 @@ def test_names_are_separated_by_commas_or_by_repeating_the_flag():
 
     assert parsed([*model, "--classes", "a, b,c"]).classes == ("a", "b", "c")
     assert parsed([*model, "--classes", "a", "--classes", "b,c"]).classes == ("a", "b", "c")
-    assert parsed(["--out", "o", "--palette", "ff0000,00ff00"], ExportConfig).palette == ("ff0000", "00ff00")
+    assert parsed([*MODEL, "--palette", "ff0000,00ff00"], ExportConfig).palette == ("ff0000", "00ff00")
 
 
 @pytest.mark.parametrize("names", ["a,,b", "a,", "", " , "])
@@ -93,6 +93,37 @@ def test_yaml_and_the_environment_say_the_same_as_flags_and_flags_win(tmp_path, 
     assert config == ScoreConfig(
         manifest="photos", out="runs/environment", bundle="b", schemes=("s3", "file"), max_failed_share=0.2, threads=3
     )
+
+
+MODEL = ["--out", "o", "--net", "fastsegformer-p", "--checkpoint", "c.pth", "--classes", "a,b"]
+
+
+@pytest.mark.parametrize(
+    ("words", "options"),
+    [
+        ([], {}),
+        (["--net-option", "pyramid=pooling", "--net-option", "depth=2"], {"pyramid": "pooling", "depth": "2"}),
+        (["--pyramid", "pooling", "--no-cnn-branch"], {"pyramid": "pooling", "cnn_branch": "False"}),
+        (["--net-option", "kind=a=b"], {"kind": "a=b"}),
+    ],
+)
+def test_options_of_the_network_come_from_their_flags_and_from_net_option(words, options):
+    assert parsed([*MODEL, *words], ExportConfig).net_options() == options
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--net-option", "pooling"], "--net-option has 'pooling', expected key=value"),
+        (["--net-option", "=pooling"], "--net-option has 'pooling', expected key=value"),
+        (["--net-option", "pyramid="], "--net-option has 'pyramid', expected key=value"),
+        (["--net-option", "pyramid=a", "--pyramid", "pooling"], "'pyramid' is given twice"),
+        (["--net-option", "depth=1", "--net-option", "depth=2"], "'depth' is given twice"),
+    ],
+)
+def test_an_option_of_the_network_without_one_value_is_refused(words, message):
+    with pytest.raises(ConfigError, match=message):
+        parsed([*MODEL, *words], ExportConfig)
 
 
 def test_a_config_cannot_be_changed_afterwards():

@@ -6,7 +6,7 @@ import pytest
 
 from fsf_core.errors import ConfigError
 from fsf_core.export.from_onnx import from_onnx, read_onnx
-from fsf_core.export.fuse import fuse, why_not
+from fsf_core.export.fuse import fuse, why_not_fusible
 from fsf_core.export.graph import model_bytes, opset_of
 from fsf_core.export.verify import class_probabilities
 from fsf_core.model.preprocess import PROFILES
@@ -89,7 +89,7 @@ def test_more_than_255_classes_need_16_bits():
 
 def test_a_letterbox_has_no_fused_form_and_says_why():
     letterbox = PROFILES["fastsegformer-train"]
-    assert why_not(PROFILE) == ""
-    assert "cut away per picture" in why_not(letterbox)
+    assert why_not_fusible(PROFILE) == ""
+    assert "cut away per picture" in why_not_fusible(letterbox)
     with pytest.raises(ConfigError, match="no fused model"):
         fuse(plain_model(), letterbox)

@@ -140,7 +140,7 @@ def test_a_photograph_gives_the_authors_mask(network, letter, golden):
 @pytest.mark.parametrize("form", FORMS, ids=lambda f: f"{f['network']}-{f['pyramid']}-{f['cnn_branch']}")
 def test_every_form_has_the_authors_keys_and_parameters(form):
     options = {key: form[key] for key in ("pyramid", "cnn_branch")}
-    network = load_network(form["network"], num_classes=4, **options)
+    network = load_network(form["network"], num_classes=4, options=options)
     keys = [(name, list(tensor.shape)) for name, tensor in network.state_dict().items()]
     assert len(keys) == form["entries"]
     assert zlib.crc32(json.dumps(keys).encode()) == form["keys_crc32"]
@@ -167,7 +167,7 @@ def test_the_forms_cover_every_variant_pyramid_and_branch():
     ],
 )
 def test_other_forms_give_the_authors_logits(name, pyramid, cnn_branch):
-    network = load_network(name, num_classes=4, pyramid=pyramid, cnn_branch=cnn_branch)
+    network = load_network(name, num_classes=4, options={"pyramid": pyramid, "cnn_branch": cnn_branch})
     logits_KHW = logits_of(with_recipe_weights(network, name.removeprefix("fastsegformer-")), recipe.rings())
     (form,) = (f for f in FORMS if (f["network"], f["pyramid"], f["cnn_branch"]) == (name, pyramid, cnn_branch))
     samples = logits_KHW[:, 20::60, 20::60].reshape(4, -1)
@@ -213,7 +213,7 @@ def test_p_takes_any_sides_that_divide_by_32_and_answers_on_224():
 
 
 def test_without_the_image_branch_the_answer_has_the_size_of_the_image():
-    network = load_network("fastsegformer-p", num_classes=3, cnn_branch=False)
+    network = load_network("fastsegformer-p", num_classes=3, options={"cnn_branch": False})
     assert network(torch.zeros(2, 3, 96, 64)).shape == (2, 3, 96, 64)
 
 

@@ -8,9 +8,9 @@ from fsf_core.errors import ConfigError
 from fsf_core.export.fuse import fuse
 from fsf_core.export.graph import model_bytes
 from fsf_core.export.parity import PRECISION_LIMITS, PrecisionLimits
-from fsf_core.export.pictures import drawn
-from fsf_core.export.precision_parity import judge
+from fsf_core.export.precision_parity import compare_precision
 from fsf_core.export.precisions import to_fp16, to_int8
+from fsf_core.export.sample_images import drawn_images
 from fsf_core.model.preprocess import PROFILES, fit, normalise
 from fsf_core.model.session import Session
 from tests.support.tiny_onnx import tiny_onnx
@@ -20,7 +20,7 @@ PROFILE = PROFILES["fastsegformer"]
 
 @pytest.fixture(scope="module")
 def inputs():
-    return [normalise(fit(picture.image_HWC, PROFILE)[None], PROFILE.levels()) for picture in drawn()[:2]]
+    return [normalise(fit(picture.image_HWC, PROFILE)[None], PROFILE.levels()) for picture in drawn_images()[:2]]
 
 
 def three_convolutions(opset=17):
@@ -37,8 +37,14 @@ def three_convolutions(opset=17):
 
 def judged(session, limits, reference=None):
     original = reference or Session(model_bytes(three_convolutions()))
-    return judge(
-        original.run, session, variant="int8-plain", limits=limits, profile=PROFILE, num_classes=4, pictures=drawn()[:2]
+    return compare_precision(
+        original.run,
+        session,
+        variant="int8-plain",
+        limits=limits,
+        profile=PROFILE,
+        num_classes=4,
+        images=drawn_images()[:2],
     )
 
 
@@ -49,7 +55,7 @@ def test_fp16_keeps_float32_at_both_ends_and_the_classes(inputs):
         onnx.TensorProto.FLOAT16
     }
     assert session.run(inputs[0]).dtype == np.float32
-    assert judged(session, PRECISION_LIMITS["fp16"]).miss == ""
+    assert judged(session, PRECISION_LIMITS["fp16"]).violation == ""
 
 
 def test_int8_takes_the_convolutions_between_the_ends_by_channel(inputs):
@@ -59,7 +65,7 @@ def test_int8_takes_the_convolutions_between_the_ends_by_channel(inputs):
     scales = {t.name: t.dims for t in quantized.graph.initializer if "w3" in t.name and t.name.endswith("scale")}
     assert taken == {"middle"}
     assert [list(dims) for dims in scales.values()] == [[8]]
-    assert judged(Session(model_bytes(quantized)), PRECISION_LIMITS["int8"]).miss == ""
+    assert judged(Session(model_bytes(quantized)), PRECISION_LIMITS["int8"]).violation == ""
 
 
 def test_int8_is_the_same_bytes_every_time(inputs):
@@ -70,7 +76,7 @@ def test_int8_is_the_same_bytes_every_time(inputs):
 def test_every_precision_has_a_fused_form(convert):
     session = Session(model_bytes(fuse(convert(three_convolutions()), PROFILE)))
     assert session.fused
-    assert judged(session, PrecisionLimits(min_mean_iou=0, min_class_iou=0, max_differing_share=1)).miss == ""
+    assert judged(session, PrecisionLimits(min_mean_iou=0, min_class_iou=0, max_differing_share=1)).violation == ""
 
 
 def test_the_plain_model_is_left_as_it_was(inputs):
@@ -96,8 +102,8 @@ def test_a_precision_that_loses_a_class_is_named_however_few_its_pixels():
             weights[[1, 2]] = weights[[2, 1]]
             tensor.CopyFrom(onnx.numpy_helper.from_array(weights, "w2"))
     found = judged(Session(model_bytes(other)), PRECISION_LIMITS["int8"], session)
-    assert "int8-plain: the mean IoU with the original is" in found.miss
+    assert "int8-plain: the mean IoU with the original is" in found.violation
     generous = PrecisionLimits(min_mean_iou=0, min_class_iou=0.7, max_differing_share=1)
-    assert "keeps an IoU of" in judged(Session(model_bytes(other)), generous, session).miss
+    assert "keeps an IoU of" in judged(Session(model_bytes(other)), generous, session).violation
     shares = PrecisionLimits(min_mean_iou=0, min_class_iou=0, max_differing_share=0.05)
-    assert "of the pixels of drawn-" in judged(Session(model_bytes(other)), shares, session).miss
+    assert "of the pixels of drawn-" in judged(Session(model_bytes(other)), shares, session).violation

@@ -11,15 +11,15 @@ from fsf_core.errors import ParityError
 from fsf_core.export.from_onnx import from_onnx, read_onnx
 from fsf_core.export.fuse import fuse
 from fsf_core.export.graph import model_bytes
-from fsf_core.export.parity import PARITY_LIMITS, ParityMissError
-from fsf_core.export.pictures import Picture, drawn
+from fsf_core.export.parity import PARITY_LIMITS, ParityLimitError
+from fsf_core.export.sample_images import SampleImage, drawn_images
 from fsf_core.export.verify import BATCH, class_probabilities, verify
 from fsf_core.model.preprocess import PROFILES, fit
 from fsf_core.model.session import Session
 from tests.support.tiny_onnx import tiny_onnx
 
 PROFILE = PROFILES["fastsegformer"]
-SMALL = [Picture(name=p.name, image_HWC=np.ascontiguousarray(p.image_HWC[::3, ::3])) for p in drawn()[:3]]
+SMALL = [SampleImage(name=p.name, image_HWC=np.ascontiguousarray(p.image_HWC[::3, ::3])) for p in drawn_images()[:3]]
 
 
 @pytest.fixture(scope="module")
@@ -44,14 +44,14 @@ def reference(plain):
     return run
 
 
-def judge(reference, plain, fused=None, *, profile=PROFILE, pictures=SMALL, num_classes=4):
+def judge(reference, plain, fused=None, *, profile=PROFILE, images=SMALL, num_classes=4):
     return verify(
         reference,
         Session(model_bytes(plain)),
         None if fused is None else Session(model_bytes(fused)),
         profile=profile,
         num_classes=num_classes,
-        pictures=pictures,
+        images=images,
     )
 
 
@@ -89,14 +89,14 @@ def one_weight(value):
 def test_a_right_export_passes_with_its_evidence(reference, plain, fused):
     report = judge(reference, plain, fused)
     assert report.passed
-    assert report.misses == ()
+    assert report.violations == ()
     assert report.warnings == ()
-    asked = {(picture.name, picture.variant, picture.batch) for picture in report.pictures}
+    asked = {(image.name, image.variant, image.batch) for image in report.images}
     assert asked == {(p.name, v, b) for p in SMALL for v in ("plain", "fused") for b in (1, BATCH)}
-    own = [p for p in report.pictures if p.batch == 1]
+    own = [p for p in report.images if p.batch == 1]
     assert [(p.height_px, p.width_px) for p in own[:3]] == [p.image_HWC.shape[:2] for p in SMALL]
-    assert all(p.agreeing_share > 0.9999 for p in report.pictures)
-    assert all(p.logit_difference == 0 for p in report.pictures if p.variant == "plain")
+    assert all(p.agreeing_share > 0.9999 for p in report.images)
+    assert all(p.logit_difference == 0 for p in report.images if p.variant == "plain")
 
 
 def test_the_report_is_json_that_says_all(reference, plain):
@@ -123,11 +123,11 @@ def test_the_report_is_json_that_says_all(reference, plain):
     ids=["one weight", "a bias", "classes swapped", "half precision", "nearest", "corners", "asymmetric", "padding"],
 )
 def test_a_damaged_model_is_refused(reference, plain, damage):
-    with pytest.raises(ParityMissError, match="does not answer as the original") as caught:
+    with pytest.raises(ParityLimitError, match="does not equal the original") as caught:
         judge(reference, altered(plain, damage))
     assert isinstance(caught.value, ParityError)
     assert not caught.value.report.passed
-    assert caught.value.report.misses[0] in str(caught.value)
+    assert caught.value.report.violations[0] in str(caught.value)
     json.loads(caught.value.report.to_json())
 
 
@@ -143,7 +143,7 @@ def test_a_damaged_model_is_refused(reference, plain, damage):
     ids=["softmax axis", "corners", "256 levels", "a class counted twice", "classes swapped"],
 )
 def test_a_damaged_fused_model_is_refused(reference, plain, fused, damage):
-    with pytest.raises(ParityMissError, match="fused"):
+    with pytest.raises(ParityLimitError, match="fused"):
         judge(reference, plain, altered(fused, damage))
 
 
@@ -154,7 +154,7 @@ def test_logits_resized_instead_of_probabilities_are_refused(reference, plain, f
                 node.op_type = "Identity"
                 del node.attribute[:]
 
-    with pytest.raises(ParityMissError, match="pixel"):
+    with pytest.raises(ParityLimitError, match="pixel"):
         judge(reference, plain, altered(fused, skip_softmax))
 
 
@@ -164,7 +164,7 @@ def test_a_number_that_is_none_is_a_miss(reference, plain, value):
         weights[0] = value
         return weights
 
-    with pytest.raises(ParityMissError, match="NaN or infinity"):
+    with pytest.raises(ParityLimitError, match="NaN or infinity"):
         judge(reference, altered(plain, change_weight("w2", spoil)))
 
 
@@ -172,15 +172,15 @@ def test_a_network_that_answers_nan_itself_is_a_miss(plain):
     def nan(batch_NCHW):
         return np.full((len(batch_NCHW), 4, 224, 224), np.nan, np.float32)
 
-    with pytest.raises(ParityMissError, match="the network itself answers NaN"):
+    with pytest.raises(ParityLimitError, match="the network itself outputs NaN"):
         judge(nan, plain)
 
 
 def test_another_number_of_classes_is_a_miss_in_words(reference, plain):
-    with pytest.raises(ParityMissError, match="tells 4 classes apart, but 5 are named"):
+    with pytest.raises(ParityLimitError, match="outputs 4 classes, but 5 are named"):
         judge(reference, plain, num_classes=5)
     narrow = from_onnx(read_onnx(tiny_onnx(num_classes=3).SerializeToString()), PROFILE)
-    with pytest.raises(ParityMissError, match=r"logits are \[1, 3, 224, 224\], expected \[1, 4, 224, 224\]"):
+    with pytest.raises(ParityLimitError, match=r"logits are \[1, 3, 224, 224\], expected \[1, 4, 224, 224\]"):
         judge(reference, narrow)
 
 
@@ -210,13 +210,13 @@ def refuse(_):
     ids=["rows swapped", "first row repeated", "first row only", "refused"],
 )
 def test_a_model_that_does_not_keep_the_pictures_of_a_batch_apart_is_a_miss(reference, plain, mix, words):
-    with pytest.raises(ParityMissError, match=words):
+    with pytest.raises(ParityLimitError, match=words):
         verify(
             reference,
             Mixing(Session(model_bytes(plain)), mix),
             profile=PROFILE,
             num_classes=4,
-            pictures=SMALL,
+            images=SMALL,
         )
 
 
@@ -234,14 +234,14 @@ def test_near_ties_may_flip_but_decided_pixels_may_not(reference, plain):
 
         return run
 
-    square = [Picture(name="square", image_HWC=fit(SMALL[0].image_HWC, PROFILE))]
+    square = [SampleImage(name="square", image_HWC=fit(SMALL[0].image_HWC, PROFILE))]
     wide_limits = type(PARITY_LIMITS)(max_logit_share=1.0)  # judged here by pixels and margins alone
-    options = {"profile": PROFILE, "num_classes": 4, "pictures": square, "limits": wide_limits}
+    options = {"profile": PROFILE, "num_classes": 4, "images": square, "limits": wide_limits}
     session = Session(model_bytes(plain))
     report = verify(nudged(1e-6), session, **options)
-    assert report.pictures[0].differing_px == 1
-    assert report.pictures[0].differing_margin < 1e-3
-    with pytest.raises(ParityMissError, match="a pixel differs that the original decided by"):
+    assert report.images[0].differing_px == 1
+    assert report.images[0].differing_margin < 1e-3
+    with pytest.raises(ParityLimitError, match="a pixel differs that the original decided by"):
         verify(nudged(0.3), session, **options)
 
 
@@ -249,14 +249,14 @@ def test_one_class_everywhere_is_a_weak_proof_and_says_so(plain):
     lopsided = altered(plain, change_weight("w2", lambda value: value * 0))
     report = judge(Session(model_bytes(lopsided)).run, lopsided)
     assert report.passed
-    assert "sees class 0 everywhere in all 3 pictures" in report.warnings[0]
+    assert "predicts class 0 for every pixel of all 3 images" in report.warnings[0]
     assert "--samples" in report.warnings[0]
 
 
 def test_a_letterbox_is_judged_without_its_padding(reference, plain):
-    report = judge(reference, plain, profile=PROFILES["fastsegformer-train"], pictures=SMALL[1:])
+    report = judge(reference, plain, profile=PROFILES["fastsegformer-train"], images=SMALL[1:])
     assert report.passed
-    assert report.pictures[0].height_px != report.pictures[0].width_px
+    assert report.images[0].height_px != report.images[0].width_px
 
 
 def test_the_yardstick_is_softmax_then_resize_on_half_pixel_centres():

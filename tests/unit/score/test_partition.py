@@ -9,12 +9,12 @@ import pytest
 from fsf_core.media import images
 from fsf_core.media.video import Sampling, index_video, partition_segments, select_frames
 from fsf_core.model import preprocess
+from fsf_core.options import SCHEMES
 from fsf_core.score.partition import LAST_ITEMS, ROUNDS, block_sizes
 from fsf_core.stages import decode_video
 from fsf_core.stages.decode import decode
 from fsf_core.stages.decode_row import DecodeSettings, failures_for_rest
 from fsf_core.stages.decode_video import Plan, pack, plan_row
-from fsf_core.storage import SCHEMES
 from tests.support.clips import clip, overwritten
 
 FRAMES = 150

@@ -16,6 +16,7 @@ import pytest
 
 from fsf_core import storage
 from fsf_core.errors import FetchError, FSFError, LimitError, StorageError
+from fsf_core.options import SCHEMES
 from fsf_core.storage import error_translation, filesystems, prefetching
 
 ODD_NAMES = [
@@ -188,7 +189,7 @@ def test_schemes_that_are_not_allowed_are_refused():
         storage.require_scheme("/a.jpg", ("s3",))
     assert_says_what_to_do(caught.value)
     with pytest.raises(FetchError, match="scheme 'gopher'"):
-        storage.require_scheme("gopher://KEY:SECRET@host/a.jpg", storage.SCHEMES)
+        storage.require_scheme("gopher://KEY:SECRET@host/a.jpg", SCHEMES)
 
 
 def test_a_store_without_its_library_costs_one_item_and_not_the_run():

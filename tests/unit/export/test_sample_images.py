@@ -3,16 +3,16 @@ import numpy as np
 import pytest
 
 from fsf_core.errors import ConfigError
-from fsf_core.export.pictures import DRAWN_SIZES_HW, drawn, read_samples
+from fsf_core.export.sample_images import DRAWN_SIZES_HW, drawn_images, read_samples
 
 
 @pytest.fixture(scope="module")
 def pictures():
-    return drawn()
+    return drawn_images()
 
 
 def test_drawn_pictures_are_the_same_every_time_and_none_like_another(pictures):
-    first, second = pictures, drawn()
+    first, second = pictures, drawn_images()
     assert [picture.image_HWC.shape[:2] for picture in first] == list(DRAWN_SIZES_HW)
     assert all(np.array_equal(a.image_HWC, b.image_HWC) for a, b in zip(first, second, strict=True))
     assert len({picture.image_HWC.tobytes() for picture in first}) == len(first)
@@ -39,10 +39,10 @@ def test_samples_are_read_in_name_order(tmp_path):
 def test_a_sample_that_cannot_be_read_is_an_error_and_not_passed_over(tmp_path):
     cv2.imwrite(str(tmp_path / "good.png"), np.zeros((8, 9, 3), np.uint8))
     (tmp_path / "notes.txt").write_text("no picture")
-    with pytest.raises(ConfigError, match=r"notes\.txt is not a picture"):
+    with pytest.raises(ConfigError, match=r"notes\.txt is not an image"):
         read_samples(str(tmp_path))
     (tmp_path / "notes.txt").write_text("")
-    with pytest.raises(ConfigError, match=r"notes\.txt is not a picture"):
+    with pytest.raises(ConfigError, match=r"notes\.txt is not an image"):
         read_samples(str(tmp_path))
 
 

@@ -1,6 +1,6 @@
-"""Pictures for the export gate: drawn ones that look enough like photographs, and the user's own.
+"""Images for the parity check: drawn ones that resemble photographs, and the user's own.
 
-Knows sizes and pixels. Knows no model. Random noise proves little: a network answers it with noise, or with one class.
+Knows sizes and pixels, and no model. On random noise a network predicts noise or a single class, which proves little.
 """
 
 # H rows, W columns, C channels
@@ -15,40 +15,40 @@ from fsf_core import storage
 from fsf_core.errors import ConfigError, FSFError
 
 DRAWN_SIZES_HW = ((512, 512), (480, 640), (900, 1200), (333, 251), (512, 512), (224, 224))
-"""Orchard photographs are 512x512; video is 4:3; one larger, one odd and upright, one that needs no resize."""
+"""512x512 as orchard photographs, 4:3 as video, one larger, one odd and upright, one that needs no resize."""
 
 MAX_SAMPLES = 32
-"""More of the user's own pictures than this cost minutes and prove little more."""
+"""Most images of the user; more cost minutes and prove little more."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Picture:
-    """One picture that both forms of the network must answer alike."""
+class SampleImage:
+    """One image of the parity check."""
 
     name: str
     image_HWC: NDArray[np.uint8]
-    """uint8 BGR, as OpenCV decodes."""
+    """uint8 BGR."""
 
 
-def drawn() -> tuple[Picture, ...]:
-    """The same pictures every time: round things of several colours over soft backgrounds, with shade and grain."""
+def drawn_images() -> tuple[SampleImage, ...]:
+    """Draw the same images on every call: discs of several colours over soft backgrounds, with shade and grain."""
     rng = np.random.default_rng(2024)
     return tuple(
-        Picture(name=f"drawn-{index}-{width}x{height}", image_HWC=_draw(rng, height, width))
+        SampleImage(name=f"drawn-{index}-{width}x{height}", image_HWC=_draw(rng, height, width))
         for index, (height, width) in enumerate(DRAWN_SIZES_HW)
     )
 
 
-def read_samples(folder: str) -> tuple[Picture, ...]:
-    """The user's own pictures, in name order.
+def read_samples(folder: str) -> tuple[SampleImage, ...]:
+    """Read the images of a folder, in name order.
 
     Raises:
-        ConfigError: the folder has none, or one that cannot be read: a gate must not pass over its evidence.
+        ConfigError: the folder has none or too many files, or one cannot be read: none is skipped.
     """
     entries = list(storage.list_files(folder)) if storage.is_folder(folder) else []
     if not entries or len(entries) > MAX_SAMPLES:
-        raise ConfigError(f"{folder} holds {len(entries)} files, expected a folder of 1 to {MAX_SAMPLES} pictures")
-    return tuple(Picture(name=entry.relative, image_HWC=_read(entry.uri)) for entry in entries)
+        raise ConfigError(f"{folder} holds {len(entries)} files, expected a folder of 1 to {MAX_SAMPLES} images")
+    return tuple(SampleImage(name=entry.relative, image_HWC=_read(entry.uri)) for entry in entries)
 
 
 def _read(uri: str) -> NDArray[np.uint8]:
@@ -58,7 +58,7 @@ def _read(uri: str) -> NDArray[np.uint8]:
     except (FSFError, cv2.error) as error:
         raise ConfigError(f"sample {uri} cannot be read: {error}; leave it out of the folder") from error
     if image_HWC is None:
-        raise ConfigError(f"sample {uri} is not a picture that OpenCV reads; leave it out of the folder")
+        raise ConfigError(f"sample {uri} is not an image that OpenCV reads; leave it out of the folder")
     return np.asarray(image_HWC, np.uint8)
 
 
@@ -73,7 +73,7 @@ def _draw(rng: np.random.Generator, height_px: int, width_px: int) -> NDArray[np
 
 
 def _clouds(rng: np.random.Generator, height_px: int, width_px: int, *, cells: int) -> NDArray[np.float32]:
-    """Smooth values in about 0..1, one plane per channel: coarse noise, and finer noise at half the weight."""
+    """Return smooth values in about 0..1, one plane per channel: coarse noise, and finer noise at half the weight."""
     total = np.zeros((height_px, width_px, 3), np.float32)
     for octave in range(4):
         coarse = rng.random((cells << octave, cells << octave, 3), np.float32)
@@ -82,7 +82,7 @@ def _clouds(rng: np.random.Generator, height_px: int, width_px: int, *, cells: i
 
 
 def _add_fruit(rng: np.random.Generator, image_HWC: NDArray[np.float32], blemish_HW: NDArray[np.float32]) -> None:
-    """A shaded disc with blemishes, blended over the picture with a soft edge."""
+    """Draw a shaded disc with blemishes and a soft edge, in place."""
     height_px, width_px = image_HWC.shape[:2]
     radius_px = float(rng.uniform(0.08, 0.3)) * min(height_px, width_px)
     centre = rng.uniform((0, 0), (height_px, width_px))

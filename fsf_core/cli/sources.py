@@ -1,0 +1,130 @@
+"""Where options come from: flags, the environment, a YAML file.
+
+An unknown name is reported before any error that follows from it: of `--bundel X` the spelling, not the missing bundle.
+"""
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from cyclopts import App, ArgumentCollection
+from cyclopts.config import Dict, Env
+
+from fsf_core.errors import ConfigError, did_you_mean
+
+PREFIX = "FSF_"
+
+
+def configure(app: App, words: Iterable[str]) -> list[str]:
+    """Set the sources of an app; returns the words without --config.
+
+    Args:
+        app: the root command.
+        words: the command line, without the program.
+
+    Raises:
+        ConfigError: --config names no readable YAML mapping, or a flag, key or variable is no option of the command.
+    """
+    words, file = _take_config(words)
+    commands, _, rest = app.parse_commands(words)
+    special = {*app.help_flags, *app.version_flags}
+    sources: list[Any] = [Env(PREFIX)]
+    if commands and commands[0] not in special:
+        command, options = commands[0], _option_names(app[commands[0]].assemble_argument_collection())
+        _require_known_flags(rest, options, command, special)
+        _require_known_variables(options, command)
+        if file is not None:
+            # Below the command's name, because cyclopts skips keys of a flat document that are commands: `render`.
+            sources.append(Dict({command: _read_yaml(file, options)}, source=file))
+    app.config = sources
+    return words
+
+
+def _take_config(words: Iterable[str]) -> tuple[list[str], str | None]:
+    """Return the words without `--config FILE` or `--config=FILE`, and the file.
+
+    Raises:
+        ConfigError: it is given twice, or the file does not exist.
+    """
+    kept: list[str] = []
+    files: list[str] = []
+    remaining = iter(words)
+    for word in remaining:
+        name, given, value = word.partition("=")
+        if name == "--config":
+            files.append(value if given else next(remaining, ""))
+        else:
+            kept.append(word)
+    if len(files) > 1:
+        raise ConfigError(f"--config is given {len(files)} times, expected one YAML file; join them")
+    if files and not Path(files[0]).is_file():
+        raise ConfigError(f"--config names {files[0]!r}, expected a YAML file; check the path")
+    return kept, files[0] if files else None
+
+
+def _option_names(arguments: ArgumentCollection) -> list[str]:
+    return [name for argument in arguments for name in argument.names if name.startswith("--")]
+
+
+def _require_known_flags(words: Iterable[str], options: Iterable[str], command: str, special: set[str]) -> None:
+    """Refuse flags that the command does not have.
+
+    Raises:
+        ConfigError: there is one.
+    """
+    known = {name.replace("-", "_") for name in [*options, *special]}
+    for word in words:
+        if word == "--":
+            return
+        name = word.partition("=")[0]
+        if _is_flag(name) and name.replace("-", "_") not in known:
+            hint = did_you_mean(name, options) or "."
+            raise ConfigError(f"unknown option {name}{hint} See fsf {command} --help.")
+
+
+def _is_flag(word: str) -> bool:
+    """Return whether a word is a flag, and not a negative number."""
+    try:
+        float(word)
+    except ValueError:
+        return word.startswith("-") and word != "-"
+    return False
+
+
+def _require_known_variables(options: Iterable[str], command: str) -> None:
+    """Refuse variables FSF_<COMMAND>_… that are no option; others beginning with FSF_ belong to other programs.
+
+    Raises:
+        ConfigError: there is one.
+    """
+    prefix = f"{PREFIX}{command.upper()}_"
+    known = [prefix + name[2:].replace("-", "_").upper() for name in options if not name.startswith("--no-")]
+    for name in sorted(os.environ):
+        if name.startswith(prefix) and name not in known:
+            raise ConfigError(f"unknown variable {name} in the environment{did_you_mean(name, known)}")
+
+
+def _read_yaml(file: str, options: Iterable[str]) -> dict[str, Any]:
+    """Read a mapping of option to value.
+
+    Raises:
+        ConfigError: the file is no YAML mapping, or a key is no option.
+    """
+    try:
+        content = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise ConfigError(f"--config {file} cannot be read: {error}; expected a YAML mapping") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"--config {file} holds a {type(content).__name__}, expected a mapping of option to value")
+    known = [name[2:] for name in options]
+    for key in map(str, content):
+        if key.replace("_", "-") not in known:
+            raise ConfigError(f"unknown option {key} in {file}{did_you_mean(key.replace('_', '-'), known)}")
+    return {str(key): _pairs(value) if isinstance(value, Mapping) else value for key, value in content.items()}
+
+
+def _pairs(mapping: Mapping[str, Any]) -> list[str]:
+    """Return a mapping as the list of key=value that --net-option takes."""
+    return [f"{key}={str(value).lower() if isinstance(value, bool) else value}" for key, value in mapping.items()]
