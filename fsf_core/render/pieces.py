@@ -26,8 +26,6 @@ from fsf_core.render.draw import paint
 from fsf_core.render.plan import Piece, RenderPlan
 from fsf_core.render.receipts import FOLDER, RenderedVideo, receipt_to_json, receipt_uri
 
-STALL_S = 60.0
-
 
 def encode_pieces(wanted: RenderPlan, pieces: Sequence[Piece], *, tick: Callable[[], None]) -> None:
     """Decode, draw and encode consecutive pieces, each unless it is there.
@@ -46,11 +44,8 @@ def encode_pieces(wanted: RenderPlan, pieces: Sequence[Piece], *, tick: Callable
         return
     index: video.VideoIndex = pickle.loads(zlib.decompress(wanted.index))  # noqa: S301 - of this job
     first, stop = missing[0].frames[0], missing[-1].frames[-1] + 1
-    span = video.FrameRange(number=0, total=1, first_frame=first, last_frame=stop)
     with members.open_item(wanted.uri) as file:
-        frames = _until_broken(
-            video.decode_frames(storage.path_or_file(wanted.uri, file), index, span, stall_s=STALL_S)
-        )
+        frames = _until_broken(video.decode_frames(storage.path_or_file(wanted.uri, file), index, range(first, stop)))
         for piece in missing:
             storage.write_bytes(wanted.piece_uri(piece.number), _encoded(wanted, piece, index, frames, tick))
 

@@ -20,7 +20,6 @@ from fsf_core.stages.units import Frame, Unit
 
 VIDEO_PICTURE_QUALITY = 95
 
-STALL_S = 60.0
 """Longest time that a video may take for one more frame."""
 
 
@@ -57,7 +56,7 @@ def plan_row(row: Mapping[str, Any], settings: DecodeSettings) -> Plan | None:
     with storage.open_binary(row["uri"]) as file:
         if not is_video(file.read(HEAD_BYTES), row["kind"]):
             return None
-        likely = video.likely_frames(storage.path_or_file(row["uri"], file))
+        likely = video.estimate_frames(storage.path_or_file(row["uri"], file))
         if likely is not None and likely < settings.task_segments * settings.segment_frames:
             return None
         plan = _plan(file, row["uri"], settings)
@@ -111,10 +110,9 @@ def _decode_task(
     frames = video.decode_frames(
         source,
         index,
-        video.FrameRange(number=0, total=1, first_frame=starts[task.start], last_frame=starts[task.stop]),
+        range(starts[task.start], starts[task.stop]),
         sampling=settings.sampling,
         max_frame_px=settings.limits.max_pixels,
-        stall_s=STALL_S,
     )
     reader = _Reader(_prepared(frame, settings) for frame in frames)
     waiting: Unit | None = None

@@ -73,6 +73,11 @@ def clip(
     return file.getvalue()
 
 
+def segments(frames: int, segment_frames: int) -> list[range]:
+    """Cut a video into segments of equal length, wherever its keyframes are."""
+    return [range(start, min(start + segment_frames, frames)) for start in range(0, frames, segment_frames)]
+
+
 def audio_only(container="mp4") -> bytes:
     """Two seconds of silence and no picture."""
     file = io.BytesIO()

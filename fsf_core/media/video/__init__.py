@@ -1,20 +1,14 @@
-"""Exact frames from videos: what is in the file, how to cut it, and the pictures themselves.
+"""Exact frames from videos: index a file, choose frames, decode them, and encode new ones.
 
-Knows FFmpeg, through PyAV. Knows no image files, no stores (they hand over paths or file objects), no model.
+Knows FFmpeg, through PyAV. Knows no image files, no stores (callers pass paths or file objects) and no model.
 """
 
 from fsf_core.media.video.container import SNIFF_BYTES, Source, sniff_container
 from fsf_core.media.video.decode import BrokenVideoError, VideoFrame, decode_frames
-from fsf_core.media.video.encode import Joined, SegmentWriter, concatenate, timescale
-from fsf_core.media.video.index import MAX_FRAME_PX, MAX_FRAMES, VideoIndex, index_video, likely_frames
-from fsf_core.media.video.segments import (
-    EVERY_FRAME,
-    FrameRange,
-    Sampling,
-    partition_segments,
-    plan_segments,
-    select_frames,
-)
+from fsf_core.media.video.encode import JoinedVideo, SegmentWriter, concatenate, timescale
+from fsf_core.media.video.index import MAX_FRAME_PX, VideoIndex, estimate_frames, index_video
+from fsf_core.media.video.scan import MAX_FRAMES
+from fsf_core.media.video.segments import EVERY_FRAME, Sampling, partition_segments, select_frames
 
 __all__ = [
     "EVERY_FRAME",
@@ -22,8 +16,7 @@ __all__ = [
     "MAX_FRAME_PX",
     "SNIFF_BYTES",
     "BrokenVideoError",
-    "FrameRange",
-    "Joined",
+    "JoinedVideo",
     "Sampling",
     "SegmentWriter",
     "Source",
@@ -31,10 +24,9 @@ __all__ = [
     "VideoIndex",
     "concatenate",
     "decode_frames",
+    "estimate_frames",
     "index_video",
-    "likely_frames",
     "partition_segments",
-    "plan_segments",
     "select_frames",
     "sniff_container",
     "timescale",

@@ -1,4 +1,4 @@
-"""The few header bits of a packet that tell hidden pictures, and keyframes at which decoding may begin.
+"""The header bits of a packet that mark hidden frames, and keyframes at which decoding may begin.
 
 Knows H.264, H.265, VP8 and VP9. Decodes nothing.
 """
@@ -21,13 +21,13 @@ _H265_IRAP, _H265_SLICES = frozenset(range(16, 22)), frozenset(range(32))
 
 
 def is_hidden(packet: "Packet[Stream]", codec: str) -> bool:
-    """Whether a VP8 or VP9 packet holds only a reference picture that is never shown (RFC 6386 §9.1; VP9 §6.2)."""
+    """Return whether a VP8 or VP9 packet holds only a frame that is never shown (RFC 6386 §9.1; VP9 §6.2)."""
     if codec not in ("vp8", "vp9"):
         return False
     head, last = memoryview(packet)[0], memoryview(packet)[packet.size - 1]
     if codec == "vp8":
         return not head & 0x10
-    if last & 0xE0 == _SUPERFRAME:  # hidden pictures and one that is shown
+    if last & 0xE0 == _SUPERFRAME:  # hidden frames and one that is shown
         return False
     shift = 1 if head & _PROFILE_3 == _PROFILE_3 else 2  # that profile has a reserved bit
     show_existing, show = head >> (shift + 1) & 1, head >> (shift - 1) & 1
@@ -35,9 +35,9 @@ def is_hidden(packet: "Packet[Stream]", codec: str) -> bool:
 
 
 def is_clean(packet: "Packet[Stream]", codec: str, extradata: bytes | None) -> bool:
-    """Whether decoding may begin at a keyframe, for what is shown from it on.
+    """Return whether decoding may begin at a keyframe: every frame shown from it on is exact.
 
-    H.264 marks as keyframes also pictures at which decoding merely recovers; its one clean point is an IDR picture.
+    FFmpeg also marks H.264 recovery points as keyframes; only an IDR picture is clean.
     """
     if codec == "h264":
         return _first_slice(bytes(packet), extradata, _H264_SLICES, codec) in _H264_IDR
@@ -47,7 +47,7 @@ def is_clean(packet: "Packet[Stream]", codec: str, extradata: bytes | None) -> b
 
 
 def _first_slice(packet: bytes, extradata: bytes | None, slices: frozenset[int], codec: str) -> int | None:
-    """The type of the first NAL unit in a packet that carries picture data."""
+    """Return the type of the first NAL unit in a packet that is a slice; None if there is none."""
     for first_byte in _nal_heads(packet, _length_bytes(extradata, codec)):
         kind = first_byte & 0x1F if codec == "h264" else first_byte >> 1 & 0x3F
         if kind in slices:
@@ -56,7 +56,7 @@ def _first_slice(packet: bytes, extradata: bytes | None, slices: frozenset[int],
 
 
 def _length_bytes(extradata: bytes | None, codec: str) -> int:
-    """Bytes of the length before each NAL unit (ISO/IEC 14496-15); 0 where start codes separate them."""
+    """Return the size of the length field before each NAL unit (ISO/IEC 14496-15); 0 if start codes separate them."""
     position = 4 if codec == "h264" else 21
     if not extradata or extradata[0] != 1 or len(extradata) <= position:
         return 0
@@ -64,7 +64,7 @@ def _length_bytes(extradata: bytes | None, codec: str) -> int:
 
 
 def _nal_heads(packet: bytes, length_bytes: int) -> "Iterator[int]":
-    """The first byte of every NAL unit."""
+    """Yield the first byte of every NAL unit."""
     if length_bytes:
         at = 0
         while at + length_bytes < len(packet):

@@ -1,6 +1,7 @@
-"""Whether a file holds all that its container's structure promises: FFmpeg's demuxers skip over damage in silence.
+"""Whether a file is as long as its container declares, and whether the demuxer skipped part of it.
 
-Knows the outermost layer of a few containers and the lengths they declare. Knows nothing of what lies inside.
+FFmpeg's demuxers skip damaged bytes without an error. Knows the outermost layer of MP4, Matroska, MPEG-TS and ASF and
+the lengths that they declare; knows no packets' contents.
 """
 
 import os
@@ -13,48 +14,54 @@ _BOX_HEAD_BYTES = 8
 # ASF specification §3.2, the object that states the file's size.
 _ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _SEGMENT_ID = b"\x18\x53\x80\x67"  # RFC 8794 and RFC 9559: the element that holds all of a Matroska file
-# Between two Matroska blocks stand a few bytes of headers; more is explained by one of these elements (Cues, Tags,
-# SeekHead, Chapters, Attachments, BlockAdditions), or it is data that the demuxer could not read.
+# Between two Matroska blocks there are a few bytes of headers. A longer gap begins with one of these elements (Cues,
+# Tags, SeekHead, Chapters, Attachments, BlockAdditions), or it is data that the demuxer could not read.
 _USUAL_GAP_BYTES = 256
-_EXPLAINED_WITHIN_BYTES = 64
-_EXPLANATIONS = tuple(
+_ELEMENT_WITHIN_BYTES = 64
+_ELEMENTS = tuple(
     bytes.fromhex(element) for element in ("1c53bb6b", "1254c367", "114d9b74", "1043a770", "1941a469", "75a1")
 )
 
 
 class BlockGaps:
-    """Notes unusual distances between the packets of a Matroska file as they are read."""
+    """Unusual distances between the packets of a Matroska file, recorded as they are read."""
 
     def __init__(self) -> None:
         self._end = 0
         self._gaps: list[tuple[int, int]] = []
 
-    def see(self, position: int, size: int, frames: int) -> None:
-        """Take in where the next packet of any stream lies; frames is how many pictures came before it."""
+    def add(self, position: int, size: int, frames: int) -> None:
+        """Record the next packet of any stream.
+
+        Args:
+            position: offset in the file.
+            size: bytes.
+            frames: frames read before it.
+        """
         if self._end and position - self._end > _USUAL_GAP_BYTES:
             self._gaps.append((self._end, frames))
         self._end = max(self._end, position + size)
 
     def first_unexplained(self, source: Source) -> int | None:
-        """How many pictures come before the first stretch that the demuxer skipped; None where there is none."""
+        """Return the number of frames before the first bytes that the demuxer skipped; None if it skipped none."""
         with opened(source) as file:
             for begin, frames in self._gaps:
                 file.seek(begin)
-                head = file.read(_EXPLAINED_WITHIN_BYTES)
-                if not any(element in head for element in _EXPLANATIONS):
+                head = file.read(_ELEMENT_WITHIN_BYTES)
+                if not any(element in head for element in _ELEMENTS):
                     return frames
         return None
 
 
 def missing_bytes(source: Source, container: str) -> int:
-    """How many bytes the container promises beyond the end of the file.
+    """Return the number of bytes that the container declares beyond the end of the file.
 
-    A recording that was still running declares no lengths and misses nothing; neither does a file that was cut exactly
-    between two boxes or packets.
+    0 for a recording that was still running, which declares no lengths, and for a file cut exactly between two boxes
+    or packets.
 
     Args:
-        source: local path or seekable binary file object; a file object is left anywhere.
-        container: what sniff_container says.
+        source: local path or seekable binary file object; the position of a file object afterwards is undefined.
+        container: the container's name, from sniff_container.
     """
     with opened(source) as file:
         size = file.seek(0, os.SEEK_END)
@@ -71,7 +78,7 @@ def missing_bytes(source: Source, container: str) -> int:
 
 
 def _asf_end(file: BinaryIO) -> int:
-    """The file size that an ASF header states; 0 where it states none."""
+    """Return the file size that an ASF header declares; 0 if it declares none."""
     file.seek(0)
     head = file.read(65536)
     at = head.find(_ASF_PROPERTIES)
@@ -79,7 +86,7 @@ def _asf_end(file: BinaryIO) -> int:
 
 
 def _boxes_end(file: BinaryIO, size: int) -> int:
-    """Where the last box of an MP4 file ends (ISO/IEC 14496-12 §4.2), hopping from length to length."""
+    """Return the offset at which the last box of an MP4 file ends (ISO/IEC 14496-12 §4.2)."""
     at = 0
     while at + _BOX_HEAD_BYTES <= size:
         file.seek(at)
@@ -87,16 +94,15 @@ def _boxes_end(file: BinaryIO, size: int) -> int:
         length = int.from_bytes(head[:4], "big")
         if length == 1:
             length = int.from_bytes(head[8:16], "big")
-        if (
-            length < _BOX_HEAD_BYTES or not head[4:8].isalnum()
-        ):  # "to the end of the file", or padding behind the last box
+        # "To the end of the file", or padding behind the last box.
+        if length < _BOX_HEAD_BYTES or not head[4:8].isalnum():
             return at
         at += length
     return at
 
 
 def _segment_end(file: BinaryIO) -> int:
-    """Where the Matroska segment ends; 0 where it does not say."""
+    """Return the offset at which the Matroska segment ends; 0 if it declares no length."""
     file.seek(0)
     head = file.read(1024)
     header_bytes, width = _vint(head, 4)
@@ -109,6 +115,6 @@ def _segment_end(file: BinaryIO) -> int:
 
 
 def _vint(data: bytes, at: int) -> tuple[int, int]:
-    """An EBML variable-length number, and how many bytes it takes (RFC 8794 §4)."""
+    """Return an EBML variable-length number and its size in bytes (RFC 8794 §4)."""
     width = 9 - data[at].bit_length() if at < len(data) and data[at] else 8
     return int.from_bytes(data[at : at + width], "big") & ((1 << 7 * width) - 1), width

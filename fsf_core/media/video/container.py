@@ -1,6 +1,6 @@
-"""The way into a video file: which container it is, and opening it so that nothing else can be opened.
+"""Containers of video: recognised by content, and opened so that FFmpeg can open nothing else.
 
-Knows magic bytes and FFmpeg's demuxers. Knows no frames, no codecs, and never looks at a file's name.
+Knows magic bytes and FFmpeg's demuxers. Knows no frames and no codecs, and ignores file names.
 """
 
 import os
@@ -19,13 +19,25 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 Source: TypeAlias = str | os.PathLike[str] | BinaryIO
-"""A local path, or a seekable binary file object. A string is always a path, never an address."""
+"""A local path, or a seekable binary file object. A string is always a path, never a URL."""
 
 SNIFF_BYTES = 1024
-"""How many first bytes sniff_container wants to see: a transport stream is known by several sync bytes."""
+"""Bytes that sniff_container needs: a transport stream is recognised by several sync bytes."""
+
+SEEKABLE = frozenset({"mov", "matroska", "avi"})
+"""Containers in which seeking to a keyframe is exact."""
+
+DECLARE_DURATION = frozenset({"matroska", "flv", "asf"})
+"""Containers whose headers state a duration. For others FFmpeg guesses it from the last packets: no proof of length."""
+
+DECLARE_COUNT = frozenset({"mov", "avi"})
+"""Containers whose headers state the number of frames."""
+
+JOINED_MIDWAY = frozenset({"mpegts", "mpeg"})
+"""Containers of broadcasts, which may begin midway; frames before their first keyframe cannot be decoded."""
 
 _MOV_BOXES = frozenset({b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"})
-# The same box structure holds still pictures; those are images, whatever FFmpeg makes of them.
+# The same box structure holds still images, which FFmpeg would open as videos.
 _STILL_BRANDS = frozenset({b"avif", b"avis", b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1"})
 _MAGICS: tuple[tuple[bytes, str], ...] = (
     (b"\x1aE\xdf\xa3", "matroska"),
@@ -42,16 +54,16 @@ _TS_PACKETS = (
 
 
 def sniff_container(head: bytes) -> str | None:
-    """Name the container by the first bytes of a file.
+    """Recognise the container by the first bytes of a file.
 
-    Playlists and scripts (m3u8, ffconcat) have no magic here: they are text that names other files. GIF and
-    animated WebP are images.
+    Playlists and scripts (m3u8, ffconcat) are not recognised: they are text that names other files. GIF and animated
+    WebP are images.
 
     Args:
         head: the first SNIFF_BYTES bytes, or the whole file where it is shorter.
 
     Returns:
-        FFmpeg's name of the demuxer (mov, matroska, avi, mpegts, mpeg, flv, ogg, asf), or None: not a video.
+        FFmpeg's name of the demuxer (mov, matroska, avi, mpegts, mpeg, flv, ogg, asf), or None if it is no video.
     """
     box = head[4:8]
     if box == b"ftyp":
@@ -68,19 +80,19 @@ def sniff_container(head: bytes) -> str | None:
 
 @contextmanager
 def open_video(source: Source) -> "Iterator[tuple[InputContainer, VideoStream, str]]":
-    """Open a source as the container its first bytes say, and nothing else.
+    """Open a source as the container that its first bytes show.
 
     The demuxer is forced and the only protocol is the local file itself, so that no file named .mp4 can make FFmpeg
-    read a second file or an address.
+    read a second file or a URL.
 
     Yields:
         The open container, its first video stream that is not cover art, and the container's name.
 
     Raises:
         FetchError: the bytes could not be read.
-        DecodeError: it is no video, its headers are broken, or it holds no picture stream.
+        DecodeError: it is no video, its headers are broken, or it holds no video stream.
     """
-    name = _recognise(source)
+    name = _container_name(source)
     target, protocols = source, "none"
     if isinstance(source, str | os.PathLike):
         target, protocols = f"file:{Path(source).absolute()}", "file"
@@ -90,29 +102,29 @@ def open_video(source: Source) -> "Iterator[tuple[InputContainer, VideoStream, s
             mode="r",
             format=name,
             container_options={"protocol_whitelist": protocols},
-            metadata_errors="replace",  # a title in another alphabet is no reason to refuse the pictures
+            metadata_errors="replace",  # a title in an unknown encoding is no reason to refuse the frames
         )
     except av.FFmpegError as error:
-        raise DecodeError(f"it begins like {name}, but FFmpeg cannot open it: {said(error)}") from error
+        raise DecodeError(f"it begins like {name}, but FFmpeg cannot open it: {ffmpeg_message(error)}") from error
     with container:
-        yield container, _picture_stream(container, name), name
+        yield container, _video_stream(container, name), name
 
 
 def ignore_other_streams(container: "InputContainer", stream: "VideoStream") -> None:
-    """Let the demuxer skip sound and subtitles, where it can without reading them."""
+    """Make the demuxer discard all other streams, without reading them where the container allows it."""
     for other in container.streams:
         if other.index != stream.index:
             other.discard = Discard.all
 
 
-def said(error: Exception) -> str:
-    """FFmpeg's own word for an error, without Python's decoration."""
+def ffmpeg_message(error: Exception) -> str:
+    """Return FFmpeg's own message of an error, without the exception type and file name that PyAV adds."""
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 @contextmanager
 def opened(source: Source) -> Iterator[BinaryIO]:
-    """The source as a file object; only what was opened here is closed again."""
+    """Yield the source as a file object, and close it if it was opened here."""
     if isinstance(source, str | os.PathLike):
         with Path(source).open("rb") as file:
             yield file
@@ -120,8 +132,8 @@ def opened(source: Source) -> Iterator[BinaryIO]:
         yield source
 
 
-def _recognise(source: Source) -> str:
-    """The container's name by content.
+def _container_name(source: Source) -> str:
+    """Return the container's name by content.
 
     Raises:
         FetchError: the bytes could not be read.
@@ -146,7 +158,7 @@ def _recognise(source: Source) -> str:
 
 
 def _is_transport_stream(head: bytes) -> bool:
-    """Whether sync bytes stand at the distance of transport packets, at least twice."""
+    """Return whether at least two sync bytes are one transport packet apart."""
     for size, offset in _TS_PACKETS:
         syncs = head[offset::size]
         if len(syncs) > 1 and set(syncs) == {0x47}:
@@ -154,11 +166,16 @@ def _is_transport_stream(head: bytes) -> bool:
     return False
 
 
-def _picture_stream(container: "InputContainer", name: str) -> "VideoStream":
+def _video_stream(container: "InputContainer", name: str) -> "VideoStream":
+    """Return the first video stream that is not cover art.
+
+    Raises:
+        DecodeError: there is none, or FFmpeg has no decoder for it.
+    """
     for stream in container.streams.video:
         if not stream.disposition & Disposition.attached_pic:
             if stream.codec_context is None:
-                raise DecodeError(f"FFmpeg has no decoder for the pictures in this {name} file")
+                raise DecodeError(f"FFmpeg has no decoder for the video stream of this {name} file")
             return stream
     kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "none"
     raise DecodeError(f"the {name} file holds no video stream (streams found: {kinds})")

@@ -17,10 +17,10 @@ from fsf_core.media.video import (
     Sampling,
     decode_frames,
     index_video,
-    plan_segments,
     select_frames,
     sniff_container,
 )
+from tests.support import clips
 from tests.support.clips import audio_only, clip, joined, overwritten, packets_of, rotated, with_duration
 
 OPEN_GOP = {"x264-params": "open-gop=1"}
@@ -106,7 +106,7 @@ def digest(image):
 def decoded(video, *, segment_frames=None, **options):
     """All frames as (number, time, digest), and the error that ended them, if one did."""
     index = index_video(io.BytesIO(video))
-    segments = plan_segments(index, segment_frames) if segment_frames else [None]
+    segments = clips.segments(index.frames, segment_frames) if segment_frames else [None]
     frames, errors = [], [None]
     for segment in segments:
         try:
@@ -160,11 +160,6 @@ def test_keyframes_alone_are_the_same_pictures(name):
     keyframes, error = decoded(made(name), sampling=Sampling(keyframes_only=True))
     assert keyframes == [whole[frame] for frame in index.keyframes]
     assert error is None
-
-
-@pytest.mark.parametrize("name", ["h264 mp4", "h264 open gop mkv", "h265 mp4", "vp9 mp4", "av1 mp4", "mpeg2 ps"])
-def test_threads_do_not_change_a_pixel(name):
-    assert decoded(made(name), threads=3, segment_frames=11) == decoded(made(name))
 
 
 def test_av1_which_opencv_returns_nothing_for_is_read():
@@ -223,7 +218,7 @@ def test_a_late_segment_is_sought_not_decoded_from_the_start():
     video = clip("mjpeg", container="mov", pixel_format="yuvj420p", frames=75, width_px=320, height_px=240)
     index = index_video(io.BytesIO(video))
     source = Counting(video)
-    last = plan_segments(index, 5)[-1]
+    last = range(index.frames - 5, index.frames)
     assert len(list(decode_frames(source, index, last))) == 5
     assert source.read_bytes < len(video) / 3
 
@@ -238,23 +233,11 @@ def test_a_path_and_a_file_object_are_the_same_source(tmp_path):
     assert [f.frame_index for f in decode_frames(str(path), index)] == [0, 1, 2]
 
 
-def test_index_and_segments_travel_by_pickle():
+def test_an_index_can_be_pickled():
     index = index_video(io.BytesIO(clip()))
     copy = pickle.loads(pickle.dumps(index))  # noqa: S301  # our own bytes
-    assert plan_segments(copy, 10) == pickle.loads(pickle.dumps(plan_segments(index, 10)))  # noqa: S301  # the same
-    assert len(list(decode_frames(io.BytesIO(clip()), copy, plan_segments(copy, 10)[1]))) == 10
-
-
-def test_segments_are_consecutive_and_begin_at_keyframes():
-    index = index_video(io.BytesIO(long_h264()))
-    segments = plan_segments(index, 15)
-    assert [(s.number, s.total, s.first_frame, s.last_frame) for s in segments] == [
-        (0, 4, 0, 20),
-        (1, 4, 20, 40),
-        (2, 4, 40, 60),
-        (3, 4, 60, 75),
-    ]
-    assert len(plan_segments(index, 10_000)) == 1
+    frames = decode_frames(io.BytesIO(clip()), copy, range(10, 20))
+    assert [frame.frame_index for frame in frames] == [*range(10, 20)]
 
 
 @pytest.mark.parametrize(
@@ -394,7 +377,7 @@ def test_a_picture_that_grows_beyond_the_limit_on_the_way_is_not_decoded():
 
 def test_a_stalled_decoder_is_given_up():
     index = index_video(io.BytesIO(long_h264()))
-    with pytest.raises(LimitError, match="no picture for"):
+    with pytest.raises(LimitError, match="no frame for"):
         list(decode_frames(io.BytesIO(long_h264()), index, stall_s=0.0))
 
 

@@ -10,7 +10,8 @@ import pytest
 from av.video.reformatter import Interpolation
 
 from fsf_core.errors import DecodeError
-from fsf_core.media.video import BrokenVideoError, decode_frames, index_video, plan_segments
+from fsf_core.media.video import BrokenVideoError, decode_frames, index_video
+from tests.support import clips
 from tests.support.clips import clip, rotated, with_duration
 
 CODECS = {
@@ -83,7 +84,7 @@ def in_segments(data, segment_frames=4):
     index = index_video(io.BytesIO(data))
     return [
         (frame.frame_index, digest(frame.image_HWC))
-        for segment in plan_segments(index, segment_frames)
+        for segment in clips.segments(index.frames, segment_frames)
         for frame in decode_frames(io.BytesIO(data), index, segment)
     ]
 
