@@ -69,7 +69,7 @@ def cell_uris(uri: str, column: str, group: int, rows: int) -> pa.Array:
     return pa.array([f"cell://{group}.{row}/{quote(column, safe='')}/{uri}" for row in range(rows)], pa.string())
 
 
-def open_prefetched(uris: Sequence[str], *, schemes: tuple[str, ...]) -> Iterator[storage.Opening]:
+def open_prefetched(uris: Sequence[str], *, schemes: tuple[str, ...]) -> Iterator[storage.Opener]:
     """As storage.open_prefetched, for cells too."""
     if not any(map(_CELL.match, uris)):
         yield from storage.open_prefetched(uris, schemes=schemes)

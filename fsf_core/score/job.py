@@ -195,7 +195,7 @@ def _require_stores(manifest: Manifest) -> None:
         if not storage.is_local(storage.container_of(uri)):
             first.setdefault(storage.container_of(uri).split("/", 3)[2], storage.container_of(uri))
     for uri in first.values():
-        storage.require_known(uri)
+        storage.require_bucket(uri)
 
 
 def _pending_rows(manifest: Manifest, done: runs.Completed, tried: dict[bytes, int]) -> Iterator[pa.Table]:

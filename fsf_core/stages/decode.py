@@ -65,7 +65,7 @@ def decode(rows: pa.Table, settings: DecodeSettings, *, alarm: Callable[[bool], 
         yield units.to_table(held, extra=settings.extra)
 
 
-def _decode_item(row: Mapping[str, Any], opening: storage.Opening, settings: DecodeSettings) -> Iterator[Unit | None]:
+def _decode_item(row: Mapping[str, Any], opening: storage.Opener, settings: DecodeSettings) -> Iterator[Unit | None]:
     """All units of one item, whatever goes wrong in the last one; None where a segment was done in an earlier run."""
     blank = unit_of_row(row)
     given: set[int] = set()

@@ -1,18 +1,23 @@
-"""The only package that knows URIs: local paths and whatever fsspec opens.
+"""The only package that knows URIs: local paths, and what fsspec opens.
 
-Knows no formats. Errors leave as FetchError (one item cannot be read) or StorageError (a store refuses altogether);
-what passes by itself, throttling above all, was tried again before.
+Knows no formats. Raises FetchError (one item cannot be read) or StorageError (a store refuses altogether); transient
+errors are retried first.
 """
 
 from fsf_core.storage.digest import sha256_of
-from fsf_core.storage.filesystems import CONNECT_TIMEOUT_S, READ_TIMEOUT_S, S3_ATTEMPTS
-from fsf_core.storage.listing import Entry, exists, fixed_folder, glob, is_folder, list_files, list_names, require_known
-from fsf_core.storage.prefetching import PREFETCH_BYTES, PREFETCH_FILES, open_prefetched, read_prefetched
-from fsf_core.storage.reading import BLOCK_BYTES, Opening, etag_or_mtime, open_binary, path_or_file, read_bytes
-from fsf_core.storage.retry import Given
+from fsf_core.storage.listing import (
+    Entry,
+    exists,
+    fixed_folder,
+    glob,
+    is_folder,
+    list_files,
+    list_names,
+    require_bucket,
+)
+from fsf_core.storage.prefetching import open_prefetched, read_prefetched
+from fsf_core.storage.reading import Opener, etag_or_mtime, open_binary, path_or_file, read_bytes
 from fsf_core.storage.uris import (
-    HIDDEN,
-    SHORTEST_PASSWORD,
     absolute,
     byte_range,
     container_of,
@@ -29,17 +34,8 @@ from fsf_core.storage.uris import (
 from fsf_core.storage.writing import create, remove, remove_folder, require_writable, write_bytes, write_file
 
 __all__ = [
-    "BLOCK_BYTES",
-    "CONNECT_TIMEOUT_S",
-    "HIDDEN",
-    "PREFETCH_BYTES",
-    "PREFETCH_FILES",
-    "READ_TIMEOUT_S",
-    "S3_ATTEMPTS",
-    "SHORTEST_PASSWORD",
     "Entry",
-    "Given",
-    "Opening",
+    "Opener",
     "absolute",
     "byte_range",
     "container_of",
@@ -64,7 +60,7 @@ __all__ = [
     "redact",
     "remove",
     "remove_folder",
-    "require_known",
+    "require_bucket",
     "require_scheme",
     "require_writable",
     "scheme",

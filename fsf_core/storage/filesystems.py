@@ -1,4 +1,4 @@
-"""The fsspec filesystem of an address, with its timeouts, and calls to it that are tried again.
+"""The fsspec filesystem of a URI, with timeouts, and calls to it with retries.
 
 The only module that imports fsspec.
 """
@@ -6,34 +6,39 @@ The only module that imports fsspec.
 import logging
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import fsspec
 
 from fsf_core.errors import StorageError
 from fsf_core.storage import retry
 from fsf_core.storage.error_translation import message_of
-from fsf_core.storage.retry import Given
 from fsf_core.storage.uris import OBJECT_STORES, RETRYING_STORES, is_local, redact, scheme
 
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 5, 15
-"""Longest time for a connection, and between two bytes of an answer."""
+"""Longest time to connect, and between two bytes of a response."""
 
 S3_ATTEMPTS = 2
-"""Attempts of s3fs itself, which is all that one page of a listing gets; the rest is ours."""
+"""Attempts of s3fs itself, the only ones that one page of a listing gets; all other retries are in `retry`."""
+
+T = TypeVar("T")
 
 
-def with_retries_for(uri: str, call: Callable[[], Given]) -> Given:
-    """Call a store, again where that helps and its library does not do so itself."""
-    return retry.with_retries(call, tries=1 if scheme(uri) in RETRYING_STORES else retry.MAX_ATTEMPTS)
+def with_retries_for(uri: str, call: Callable[[], T]) -> T:
+    """Call a store with retries, unless its library retries by itself."""
+    return retry.with_retries(call, max_attempts=1 if scheme(uri) in RETRYING_STORES else retry.MAX_ATTEMPTS)
 
 
 def filesystem_of(uri: str) -> Any:
-    """The fsspec filesystem of a URI; fsspec itself keeps one instance per store and settings."""
+    """Return the fsspec filesystem of a URI; fsspec keeps one instance per store and settings.
+
+    Raises:
+        StorageError: the store's library is not installed, or its settings are invalid.
+    """
     if is_local(uri):
-        return fsspec.filesystem("file")  # url_to_fs would take :: in a file name for a chain of protocols
+        return fsspec.filesystem("file")  # url_to_fs reads :: in a file name as a chain of protocols
     try:
-        # Without the cache of listings, which hides what other processes wrote since.
+        # Without its cache of listings, which hides files that other processes wrote since.
         filesystem = fsspec.url_to_fs(uri, use_listings_cache=False, **_settings_of(scheme(uri)))[0]
     except (ImportError, ValueError) as error:
         extra = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}.get(scheme(uri), "azure")
@@ -45,16 +50,16 @@ def filesystem_of(uri: str) -> Any:
 
 
 def _settings_of(store: str) -> dict[str, Any]:
-    """Timeouts in the words of each store's library; FSSPEC_S3 and its like in the environment go first."""
+    """Return timeouts under the names of each store's library; FSSPEC_S3 and its like in the environment win."""
     chosen: dict[str, Any] = fsspec.config.conf.get("s3" if store == "s3a" else store, {})
     if store in {"s3", "s3a"}:
         retries = {"mode": "standard", "total_max_attempts": 1}
         timeouts = {"connect_timeout": CONNECT_TIMEOUT_S, "read_timeout": READ_TIMEOUT_S, "max_pool_connections": 64}
         return {"config_kwargs": {**timeouts, "retries": retries, **chosen.get("config_kwargs", {})}}
     if store in {"gs", "gcs"}:
-        # Its probe for a kind of bucket that is used in no way here takes up to a minute where it is not answered.
+        # gcsfs probes for a kind of bucket that is not used here, for up to a minute where no response comes.
         os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
-        logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # what it raises is told by us, once
+        logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # its errors are reported here, once
     if store in {"az", "abfs", "abfss"}:
         return {"connection_timeout": CONNECT_TIMEOUT_S, "read_timeout": READ_TIMEOUT_S} | chosen
     if store in {"http", "https"}:

@@ -1,4 +1,4 @@
-"""What is there: files below a folder, names, patterns, and whether a store knows us at all."""
+"""Listing: files below a folder, names, patterns, and whether a store grants access at all."""
 
 import contextlib
 import os
@@ -20,15 +20,15 @@ class Entry:
 
     uri: str
     relative: str
-    """Path below the folder that was listed, with forward slashes."""
+    """Path below the listed folder, with forward slashes."""
     size_bytes: int
 
 
-def require_known(uri: str) -> None:
-    """Refuse an object store that knows neither these credentials nor the bucket; a missing object is no matter here.
+def require_bucket(uri: str) -> None:
+    """Check the credentials and the bucket of a URI in an object store; the object itself may be missing.
 
     Raises:
-        StorageError: found / expected / do.
+        StorageError: the store rejects the credentials, or there is no such bucket.
     """
     if scheme(uri) not in OBJECT_STORES:
         return
@@ -43,35 +43,36 @@ def require_known(uri: str) -> None:
 
 
 def exists(uri: str) -> bool:
-    """Whether a file or folder is there.
+    """Return whether a file or folder exists.
 
     Raises:
-        StorageError: the store will not say.
+        StorageError: the store refuses.
     """
     with as_storage_error(uri, "looked up"):
         return local_path(uri).exists() if is_local(uri) else with_retries_for(uri, lambda: _exists(uri))
 
 
 def is_folder(uri: str) -> bool:
-    """Whether the URI names a folder, or a prefix that holds objects.
+    """Return whether the URI names a folder, or a prefix that holds objects.
 
     Raises:
-        StorageError: the store will not say.
+        StorageError: the store refuses.
     """
     with as_storage_error(uri, "looked up"):
         return local_path(uri).is_dir() if is_local(uri) else with_retries_for(uri, lambda: _is_prefix(uri))
 
 
 def list_files(folder: str, *, hidden: bool = False) -> Iterator[Entry]:
-    """Files below a folder, recursively, in name order folder by folder.
+    """Yield the files below a folder, recursively, in name order folder by folder.
+
+    A folder that does not exist is empty, as in an object store.
 
     Args:
         folder: local path or prefix.
-        hidden: whether names that start with a dot (and folders of such names) are included.
+        hidden: whether to include names that start with a dot, and the content of folders with such names.
 
     Raises:
-        StorageError: a folder below may not be listed, or vanishes meanwhile; nothing is left out silently. A folder
-            that is not there at all lists nothing, as in an object store.
+        StorageError: a folder below cannot be listed, or vanishes meanwhile; nothing is skipped silently.
     """
     if is_local(folder):
         yield from _walk_local(local_path(folder), hidden=hidden)
@@ -80,17 +81,17 @@ def list_files(folder: str, *, hidden: bool = False) -> Iterator[Entry]:
         filesystem = filesystem_of(folder)
         root = filesystem._strip_protocol(folder).rstrip("/")  # noqa: SLF001 - fsspec's documented hook for listings
         found = sorted(with_retries_for(folder, lambda: filesystem.find(folder, detail=True)).items())
-    for path, facts in found:
+    for path, info in found:
         relative = path[len(root) :].lstrip("/")
-        if not relative or facts["type"] != "file":
-            continue  # an object that stands for a folder
+        if not relative or info["type"] != "file":
+            continue  # a placeholder object of a folder
         if hidden or not any(name.startswith(".") for name in relative.split("/")):
-            # Joined to the folder as it was given: fsspec's own name of the file lacks the account of an abfs URI.
-            yield Entry(uri=join(folder, relative), relative=relative, size_bytes=int(facts.get("size") or 0))
+            # Joined to the folder as given: fsspec's own path lacks the account of an abfs URI.
+            yield Entry(uri=join(folder, relative), relative=relative, size_bytes=int(info.get("size") or 0))
 
 
 def list_names(folder: str, prefix: str) -> list[str]:
-    """Names directly in a folder that begin with the prefix, hidden ones too; none where it is not there.
+    """Return the names directly in a folder that start with a prefix, hidden ones too; none if it does not exist.
 
     Raises:
         StorageError: the store refuses.
@@ -103,7 +104,7 @@ def list_names(folder: str, prefix: str) -> list[str]:
 
 
 def glob(pattern: str) -> list[str]:
-    """Files that match a pattern with *, ** and ?, in name order; hidden ones only where the pattern names the dot.
+    """Return the files that match a pattern with *, ** and ?, in name order; hidden ones if the pattern has the dot.
 
     Raises:
         StorageError: the store refuses.
@@ -113,21 +114,21 @@ def glob(pattern: str) -> list[str]:
         filesystem = filesystem_of(pattern)
         below = filesystem._strip_protocol(root)  # noqa: SLF001 - fsspec's documented hook for listings
         found = sorted(with_retries_for(pattern, lambda: filesystem.glob(pattern, detail=True)).items())
-        # fsspec says `other` of a local link, whatever it points to.
-        files = [path for path, facts in found if facts["type"] == "file" or facts.get("islink")]
+        # For fsspec a local link is `other`, even if it points to a file.
+        files = [path for path, info in found if info["type"] == "file" or info.get("islink")]
         kept = [path for path in files if not (is_local(pattern) and local_path(path).is_dir())]
     uris = [join(root, path.removeprefix(below)) for path in kept]
     return [uri for uri in uris if uri.count("/.") <= pattern.count("/.")]
 
 
 def fixed_folder(pattern: str) -> str:
-    """The folder before the first wildcard of an absolute pattern."""
+    """Return the folder before the first wildcard of an absolute pattern."""
     wildcard = re.search(r"[*?\[]", pattern)
     return parent(pattern[: wildcard.start()] + "x") if wildcard else parent(pattern)
 
 
 def _exists(uri: str) -> bool:
-    """As fsspec's exists, which takes every error of an object store for an absence."""
+    """Do what fsspec's `exists` does, which hides every error of an object store."""
     if scheme(uri) not in OBJECT_STORES:
         return bool(filesystem_of(uri).exists(uri))
     try:
@@ -140,7 +141,7 @@ def _exists(uri: str) -> bool:
 
 
 def _is_prefix(uri: str) -> bool:
-    """As fsspec's isdir, which takes every error of an object store for an absence."""
+    """Do what fsspec's `isdir` does, which hides every error of an object store."""
     if scheme(uri) not in OBJECT_STORES:
         return bool(filesystem_of(uri).isdir(uri))
     try:
@@ -152,12 +153,12 @@ def _is_prefix(uri: str) -> bool:
 
 
 def _walk_local(root: Path, *, hidden: bool) -> Iterator[Entry]:
-    """Depth first; a link to a folder is not followed, so that a loop cannot trap the listing."""
+    """Yield files depth first; links to folders are not followed, so a cycle cannot trap the listing."""
 
     def refuse(error: OSError) -> None:
         raise StorageError(
-            f"{error.filename} cannot be listed: {describe(error, str(error.filename))}; grant access, or take it out "
-            "of the folder"
+            f"{error.filename} cannot be listed: {describe(error, str(error.filename))}; grant access, or move it "
+            "out of the folder"
         ) from error
 
     for folder, folders, names in os.walk(root, onerror=refuse) if root.exists() else ():
@@ -167,6 +168,6 @@ def _walk_local(root: Path, *, hidden: bool) -> Iterator[Entry]:
                 path = Path(folder) / name
                 try:
                     size = path.stat().st_size
-                except OSError:  # a dangling link is listed, and fails when it is read: nothing is lost
+                except OSError:  # a dangling link is listed, and fails when it is read
                     size = 0
                 yield Entry(uri=str(path.absolute()), relative=path.relative_to(root).as_posix(), size_bytes=size)

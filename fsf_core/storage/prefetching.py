@@ -1,4 +1,4 @@
-"""Reading many files in order, the next remote ones fetched meanwhile."""
+"""Reading many files in order, with the next remote ones prefetched."""
 
 import contextlib
 import itertools
@@ -7,46 +7,50 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from fsf_core.storage import retry
 from fsf_core.storage.error_translation import as_fetch_error
 from fsf_core.storage.filesystems import filesystem_of, with_retries_for
-from fsf_core.storage.reading import Fetched, Opening, open_binary, read_bytes
-from fsf_core.storage.retry import Given
+from fsf_core.storage.reading import FetchedFile, Opener, open_binary, read_bytes
 from fsf_core.storage.uris import OBJECT_STORES, SPAN, container_of, is_local, require_scheme, scheme
 
 PREFETCH_FILES, PREFETCH_BYTES = 16, 16 << 20
-"""Remote files in flight or waiting for their turn, and the size up to which one is fetched ahead."""
+"""Most remote files in flight or waiting for their turn, and the largest size that is prefetched."""
+
+T = TypeVar("T")
 
 
-def open_prefetched(uris: Sequence[str], *, schemes: tuple[str, ...]) -> Iterator[Opening]:
-    """For every URI in order, how to open it; the next remote files are fetched meanwhile.
+def open_prefetched(uris: Sequence[str], *, schemes: tuple[str, ...]) -> Iterator[Opener]:
+    """Yield an opener for every URI in order, while the next remote files are fetched.
 
     Args:
         uris: a file each.
-        schemes: what may be opened; another scheme is a FetchError when its turn comes.
+        schemes: the allowed ones; the opener of any other raises FetchError.
     """
-    if len(uris) < 2 or all(is_local(container_of(uri)) for uri in uris):  # noqa: PLR2004 - nothing is ahead of a single file
+    if len(uris) < 2 or all(is_local(container_of(uri)) for uri in uris):  # noqa: PLR2004 - a single file has no next
         yield from (partial(_open_allowed, uri, schemes) for uri in uris)
         return
-    for uri, fetched in _ahead(uris, partial(_whole_if_small, schemes=schemes)):
-        yield partial(_opened, uri, fetched, schemes)
+    for uri, fetched in _prefetch(uris, partial(_fetch_if_small, schemes=schemes)):
+        yield partial(_open_fetched, uri, fetched, schemes)
 
 
 def read_prefetched(uris: Sequence[str]) -> Iterator[tuple[str, Callable[[], bytes]]]:
-    """Every URI in order, and how to have all its bytes, as of read_bytes; the next remote ones come meanwhile."""
+    """Yield every URI in order with a call that returns all its bytes, while the next remote files are fetched.
+
+    The call raises what read_bytes raises.
+    """
     if all(map(is_local, uris)):
         yield from ((uri, partial(read_bytes, uri)) for uri in uris)
         return
-    for uri, fetched in _ahead(uris, read_bytes):
+    for uri, fetched in _prefetch(uris, read_bytes):
         yield uri, fetched.result
 
 
-def _ahead(uris: Sequence[str], fetch: Callable[[str], Given]) -> Iterator[tuple[str, Future[Given]]]:
+def _prefetch(uris: Sequence[str], fetch: Callable[[str], T]) -> Iterator[tuple[str, Future[T]]]:
     pool = ThreadPoolExecutor(PREFETCH_FILES)
     rest = iter(uris)
-    coming: deque[tuple[str, Future[Given]]] = deque()
+    coming: deque[tuple[str, Future[T]]] = deque()
     try:
         while True:
             for uri in itertools.islice(rest, PREFETCH_FILES - len(coming)):
@@ -63,8 +67,8 @@ def _open_allowed(uri: str, schemes: tuple[str, ...]) -> AbstractContextManager[
     return open_binary(uri)
 
 
-def _whole_if_small(uri: str, schemes: tuple[str, ...]) -> Fetched | None:
-    """The bytes of a remote file; None where it is local, or larger than what is fetched ahead."""
+def _fetch_if_small(uri: str, schemes: tuple[str, ...]) -> FetchedFile | None:
+    """Fetch a remote file; return None for a local one, or one larger than PREFETCH_BYTES."""
     require_scheme(uri, schemes)
     match = SPAN.fullmatch(uri)
     start, length, whole = (int(match[1]), int(match[2]), match[3]) if match else (0, PREFETCH_BYTES, uri)
@@ -72,8 +76,8 @@ def _whole_if_small(uri: str, schemes: tuple[str, ...]) -> Fetched | None:
         return None
     with as_fetch_error(uri):
         try:
-            # First what the store says of it: replaced in between, the bytes are newer than their version, not older.
-            facts = (
+            # The version first: if the file is replaced in between, its bytes are newer than the version, not older.
+            info = (
                 with_retries_for(whole, lambda: filesystem_of(whole).info(whole))
                 if scheme(whole) in OBJECT_STORES
                 else {}
@@ -82,14 +86,14 @@ def _whole_if_small(uri: str, schemes: tuple[str, ...]) -> Fetched | None:
                 with_retries_for(whole, lambda: filesystem_of(whole).cat_file(whole, start=start, end=start + length))
             )
         except Exception as error:
-            if retry.reason(error) == "range":  # of an empty file no range can be had
+            if retry.reason(error) == "range":  # an empty file has no valid range
                 return None
             raise
-    return Fetched(data, facts) if match or len(data) < PREFETCH_BYTES else None
+    return FetchedFile(data, info) if match or len(data) < PREFETCH_BYTES else None
 
 
 @contextlib.contextmanager
-def _opened(uri: str, fetched: Future[Fetched | None], schemes: tuple[str, ...]) -> Iterator[BinaryIO]:
+def _open_fetched(uri: str, fetched: Future[FetchedFile | None], schemes: tuple[str, ...]) -> Iterator[BinaryIO]:
     whole = fetched.result()
     with _open_allowed(uri, schemes) if whole is None else whole as file:
         yield file

@@ -1,4 +1,4 @@
-"""Reading one file: whole, or as a seekable file object whose errors say which file it is."""
+"""Reading one file: whole, or as a seekable file object whose errors name the file."""
 
 import contextlib
 import io
@@ -15,18 +15,18 @@ from fsf_core.storage.filesystems import filesystem_of, with_retries_for
 from fsf_core.storage.uris import OBJECT_STORES, SPAN, is_local, local_path, redact, scheme
 
 BLOCK_BYTES = 4 << 20
-"""What is fetched at once of a large remote file: a seek into a video costs no more."""
+"""Bytes of a large remote file that are fetched at once, for example after a seek in a video."""
 
 
 def read_bytes(uri: str, *, max_bytes: int | None = None) -> bytes:
-    """All bytes of a file.
+    """Return all bytes of a file.
 
     Raises:
-        FetchError: it does not exist, is a folder, or may not be read.
-        LimitError: it holds more than max_bytes.
+        FetchError: it does not exist, is a folder, or is not readable.
+        LimitError: it has more than max_bytes.
     """
     if scheme(uri) in OBJECT_STORES and max_bytes is None:
-        with as_fetch_error(uri):  # one request, which no other writer comes between
+        with as_fetch_error(uri):  # one request, so that all bytes are of one version
             return bytes(with_retries_for(uri, lambda: filesystem_of(uri).cat_file(uri)))
     with open_binary(uri) as file, as_fetch_error(uri):
         data = bytes(file.read() if max_bytes is None else file.read(max_bytes + 1))
@@ -37,17 +37,17 @@ def read_bytes(uri: str, *, max_bytes: int | None = None) -> bytes:
 
 @contextlib.contextmanager
 def open_binary(uri: str) -> Iterator[BinaryIO]:
-    """A seekable file to read from; remote stores are read in ranges.
+    """Open a seekable file for reading; remote files are read in ranges.
 
     Raises:
-        FetchError: it cannot be opened, or not read on. Errors of the caller's own block pass through as they are.
+        FetchError: it cannot be opened or read. Errors of the caller's block pass through unchanged.
     """
     with as_fetch_error(uri):
         if not uri:
             raise FetchError("the uri is empty, expected a path or an address; correct the manifest")
         if match := SPAN.fullmatch(uri):
             with open_binary(match[3]) as whole:
-                yield io.BufferedReader(_Window(whole, int(match[1]), int(match[2])))
+                yield io.BufferedReader(_ByteRange(whole, int(match[1]), int(match[2])))
             return
         if is_local(uri):
             path = local_path(uri)
@@ -57,7 +57,7 @@ def open_binary(uri: str) -> Iterator[BinaryIO]:
             file: BinaryIO = path.open("rb")
         else:
             file = io.BufferedReader(
-                _Remote(with_retries_for(uri, lambda: _open_remote(uri)), uri), buffer_size=1 << 18
+                _RemoteFile(with_retries_for(uri, lambda: _open_remote(uri)), uri), buffer_size=1 << 18
             )
     with file:
         yield file
@@ -74,46 +74,47 @@ def path_or_file(uri: str, file: BinaryIO) -> str | BinaryIO:
 
 
 def etag_or_mtime(file: BinaryIO) -> str | None:
-    """What tells these bytes from others under the same address, without reading them: an etag, or size and time.
+    """Return what identifies the version of an open file without reading it: its etag, or size and modification time.
 
     Args:
         file: from open_binary.
 
     Returns:
-        Some words; None where the store says nothing.
+        Any text, to be compared as a whole; None where the store gives neither.
     """
     raw = getattr(file, "raw", file)
-    if isinstance(raw, _Remote | Fetched):
-        facts = raw.facts()
-        tag = next((facts[name] for name in ("ETag", "etag", "md5Hash", "content_md5") if facts.get(name)), None)
-        times = (facts[name] for name in ("LastModified", "last_modified", "updated", "mtime") if facts.get(name))
-        moment = next(times, None)
-        return str(tag).strip('"') if tag else f"{facts.get('size')} {moment}" if moment else None
-    if isinstance(raw, _Window):
-        return etag_or_mtime(raw.holder)
+    if isinstance(raw, _RemoteFile | FetchedFile):
+        info = raw.info()
+        tag = next((info[name] for name in ("ETag", "etag", "md5Hash", "content_md5") if info.get(name)), None)
+        times = (info[name] for name in ("LastModified", "last_modified", "updated", "mtime") if info.get(name))
+        modified = next(times, None)
+        return str(tag).strip('"') if tag else f"{info.get('size')} {modified}" if modified else None
+    if isinstance(raw, _ByteRange):
+        return etag_or_mtime(raw.container)
     if isinstance(raw, io.BytesIO):
         return None
-    facts_of_disk = os.fstat(file.fileno())
-    return f"{facts_of_disk.st_size} {facts_of_disk.st_mtime_ns}"
+    status = os.fstat(file.fileno())
+    return f"{status.st_size} {status.st_mtime_ns}"
 
 
-Opening = Callable[[], AbstractContextManager[BinaryIO]]
+Opener = Callable[[], AbstractContextManager[BinaryIO]]
+"""Opens one file for reading; raises FetchError."""
 
 
-class Fetched(io.BytesIO):
-    """A file of a store that is here already."""
+class FetchedFile(io.BytesIO):
+    """A remote file in memory."""
 
-    def __init__(self, data: bytes, facts: dict[str, Any]) -> None:
+    def __init__(self, data: bytes, info: dict[str, Any]) -> None:
         super().__init__(data)
-        self._facts = facts
+        self._info = info
 
-    def facts(self) -> dict[str, Any]:
-        """What the store said of the file."""
-        return self._facts
+    def info(self) -> dict[str, Any]:
+        """Return the store's metadata of the file."""
+        return self._info
 
 
-class _Remote(io.RawIOBase):
-    """A file in a store, whose errors say which file it is; wrapped in a buffer it never reads short."""
+class _RemoteFile(io.RawIOBase):
+    """An open remote file whose errors name it; wrapped in a buffer it never reads short."""
 
     def __init__(self, file: Any, uri: str) -> None:
         self._file = file
@@ -121,8 +122,8 @@ class _Remote(io.RawIOBase):
         self._streamed = not file.seekable()
 
     def _read(self, count: int, at: int | None = None) -> bytes:
-        """Up to so many bytes; none only at the end."""
-        if at is not None and self._file.tell() != at:  # after an attempt that failed half-way
+        """Read up to `count` bytes; none only at the end."""
+        if at is not None and self._file.tell() != at:  # after an attempt that failed halfway
             self._file.seek(at)
         data = bytes(self._file.read(count))
         size = getattr(self._file, "size", None)
@@ -130,8 +131,8 @@ class _Remote(io.RawIOBase):
             raise retry.ShortReadError(f"found nothing at byte {at} of {size}")
         return data
 
-    def facts(self) -> dict[str, Any]:
-        """What the store said of the file when it was opened."""
+    def info(self) -> dict[str, Any]:
+        """Return the store's metadata of the file from when it was opened."""
         return dict(getattr(self._file, "details", None) or {})
 
     def readable(self) -> bool:
@@ -153,7 +154,7 @@ class _Remote(io.RawIOBase):
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         with as_fetch_error(self._uri):
-            return int(self._file.seek(offset, whence))  # asks nobody; the size is known
+            return int(self._file.seek(offset, whence))  # no request: the size is known
 
     def tell(self) -> int:
         return int(self._file.tell())
@@ -163,11 +164,11 @@ class _Remote(io.RawIOBase):
         super().close()
 
 
-class _Window(io.RawIOBase):
-    """Some bytes of an open file, as a file."""
+class _ByteRange(io.RawIOBase):
+    """A range of bytes of an open file, as a file."""
 
-    def __init__(self, holder: BinaryIO, start: int, length: int) -> None:
-        self.holder = holder
+    def __init__(self, container: BinaryIO, start: int, length: int) -> None:
+        self.container = container
         self._start, self._length, self._at = start, length, 0
 
     def readable(self) -> bool:
@@ -177,8 +178,8 @@ class _Window(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        self.holder.seek(self._start + self._at)
-        data = self.holder.read(max(0, min(len(buffer), self._length - self._at)))
+        self.container.seek(self._start + self._at)
+        data = self.container.read(max(0, min(len(buffer), self._length - self._at)))
         buffer[: len(data)] = data
         self._at += len(data)
         return len(data)

@@ -1,6 +1,6 @@
-"""What stores say when they fail: what passes is tried again, what stays gets a remedy in words.
+"""Why stores fail: transient errors are retried, permanent ones get a hint about what to do.
 
-Knows the errors of all stores by their names and codes, so that no store's library is imported. Opens nothing.
+Knows the errors of all stores by name and code, so that no store's library is imported. Opens nothing.
 """
 
 import random
@@ -9,19 +9,19 @@ from collections.abc import Callable, Iterator
 from typing import Any, Literal, TypeVar
 
 MAX_ATTEMPTS = 6
-"""Most attempts at what fails without a word of throttling."""
+"""Most attempts at a call that fails for another reason than throttling."""
 
 RETRY_TIMEOUT_S = 45.0
-"""No attempt begins later: with the store's own timeouts, an item is given up within its --item-seconds."""
+"""No attempt starts later: together with the store's own timeouts, an item fails within its --item-seconds."""
 
 INITIAL_BACKOFF_S = 0.2
 MAX_BACKOFF_S = 4.0
 
-Reason = Literal["throttled", "credentials", "bucket", "denied", "taken", "range", "passing", "other"]
-Given = TypeVar("Given")
+Reason = Literal["throttled", "credentials", "bucket", "denied", "conflict", "range", "transient", "other"]
+T = TypeVar("T")
 
 # fmt: off
-_WORDS: dict[Reason, frozenset[str]] = {
+_CODES: dict[Reason, frozenset[str]] = {
     "throttled": frozenset((
         "429", "503", "SlowDown", "ServiceUnavailable", "Throttling", "ThrottlingException", "RequestLimitExceeded",
         "TooManyRequests", "ServerBusy",
@@ -38,9 +38,9 @@ _WORDS: dict[Reason, frozenset[str]] = {
         "403", "AccessDenied", "AllAccessDisabled", "InsufficientAccountPermissions", "PermissionError",
         "AuthorizationPermissionMismatch",
     )),
-    "taken": frozenset(("412", "PreconditionFailed", "FileExistsError")),
+    "conflict": frozenset(("412", "PreconditionFailed", "FileExistsError")),
     "range": frozenset(("416", "InvalidRange")),
-    "passing": frozenset((
+    "transient": frozenset((
         "408", "425", "500", "502", "504", "RequestTimeout", "InternalError", "OperationTimedOut", "OperationAborted",
         "IncompleteBody", "TimeoutError", "ConnectionError", "HTTPClientError", "ResponseParserError",
         "ClientConnectionError", "ClientPayloadError", "IncompleteRead", "IncompleteReadError", "ServiceRequestError",
@@ -58,23 +58,23 @@ _FAMILIES = {"s3a": "s3", "gcs": "gs", "abfs": "az", "abfss": "az"}
 
 
 class ShortReadError(OSError):
-    """A store gave fewer bytes than it announced."""
+    """A store returned fewer bytes than it announced."""
 
 
 class RetriesExhaustedError(Exception):
-    """What should have passed did not; the last error is the cause."""
+    """A transient error did not go away; the last one is the cause."""
 
 
-def with_retries(call: Callable[[], Given], *, tries: int = MAX_ATTEMPTS) -> Given:
-    """What the call returns, once it does.
+def with_retries(call: Callable[[], T], *, max_attempts: int = MAX_ATTEMPTS) -> T:
+    """Return what a call returns; retry it with exponential backoff while its errors are transient.
 
     Args:
-        call: may be made again.
-        tries: most attempts, where the store does not ask for patience itself.
+        call: safe to repeat.
+        max_attempts: does not limit a store that throttles, only RETRY_TIMEOUT_S does; 1 means no retries at all.
 
     Raises:
-        RetriesExhaustedError: it failed again and again.
-        Exception: what does not pass, as it is.
+        RetriesExhaustedError: no attempt succeeded.
+        Exception: an error that is not transient, unchanged.
     """
     begun = time.monotonic()
     attempt = 0
@@ -84,78 +84,79 @@ def with_retries(call: Callable[[], Given], *, tries: int = MAX_ATTEMPTS) -> Giv
             return call()
         except Exception as error:
             why = reason(error)
-            if why not in {"throttled", "passing"} or tries == 1:
+            if why not in {"throttled", "transient"} or max_attempts == 1:
                 raise
-            pause_s = _pause_s(error, attempt)
+            backoff_s = _backoff_s(error, attempt)
             spent_s = time.monotonic() - begun
-            if spent_s + pause_s > RETRY_TIMEOUT_S or (why == "passing" and attempt >= tries):
-                said = "asked to slow down" if why == "throttled" else "failed"
+            if spent_s + backoff_s > RETRY_TIMEOUT_S or (why == "transient" and attempt >= max_attempts):
+                did = "asked to slow down" if why == "throttled" else "failed"
                 last = error.__cause__ or error
                 raise RetriesExhaustedError(
-                    f"the store {said} {attempt} times in {spent_s:.0f} s, at last with {type(last).__name__}: {last}"
+                    f"the store {did} {attempt} times in {spent_s:.0f} s, at last with {type(last).__name__}: {last}"
                 ) from error
-        time.sleep(pause_s)
+        time.sleep(backoff_s)
 
 
 def reason(error: BaseException) -> Reason:
-    """Why a store failed, by all that its chain of errors says."""
-    words = {word for each in _chain(error) for word in _words(each)}
-    return next((why for why, known in _WORDS.items() if words & known), "other")
+    """Return why a store failed, by the types and codes of the error and its causes."""
+    codes = {code for cause in _causes(error) for code in _codes_of(cause)}
+    return next((why for why, known in _CODES.items() if codes & known), "other")
 
 
 def hint(error: BaseException, scheme: str) -> str:
-    """What to do about an error that stays, or the empty string where nothing special is known."""
+    """Return what to do about a permanent error, or the empty string where nothing specific is known."""
     family = _FAMILIES.get(scheme, scheme)
-    names = _CREDENTIALS.get(family, "")
+    variables = _CREDENTIALS.get(family, "")
     return {
-        "credentials": f"give credentials that the store knows{names}",
+        "credentials": f"pass credentials that the store accepts{variables}",
         "bucket": "create the bucket, or correct its name",
-        "denied": f"grant this identity the right, or give another one{names}",
-        "throttled": "ask for less at once (fewer --actors), or have the limit of the store raised",
-        "passing": "check the network" + (" and AWS_ENDPOINT_URL" if family == "s3" else "") + ", then start again",
+        "denied": f"grant this identity access, or use another one{variables}",
+        "throttled": "send fewer requests at once (fewer --actors), or raise the store's rate limit",
+        "transient": "check the network" + (" and AWS_ENDPOINT_URL" if family == "s3" else "") + ", then start again",
     }.get(reason(error), "")
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield the error, its cause, the cause of that and so on; a cycle ends."""
     seen: set[int] = set()
-    at: BaseException | None = error
-    while at is not None and id(at) not in seen:
-        seen.add(id(at))
-        yield at
-        at = at.__cause__ or at.__context__
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        yield cause
+        cause = cause.__cause__ or cause.__context__
 
 
-def _words(error: BaseException) -> set[str]:
-    """The names of an error's types, and the codes that it carries in one of the ways of the stores' libraries."""
-    found = {kind.__name__ for kind in type(error).__mro__}
+def _codes_of(error: BaseException) -> set[str]:
+    """Return the names of an error's types and the codes that it carries, wherever the store's library puts them."""
+    codes = {kind.__name__ for kind in type(error).__mro__}
     if str(error).startswith("Forbidden: "):
-        found.add("403")  # gcsfs gives no code
+        codes.add("403")  # gcsfs sets no code
     names = (
         ("status", "status_code", "error_code") if hasattr(error, "status") else ("code", "status_code", "error_code")
     )
-    codes = [getattr(error, name, None) for name in names]
-    found.update(str(getattr(code, "value", code)) for code in codes)
+    values = [getattr(error, name, None) for name in names]
+    codes.update(str(getattr(value, "value", value)) for value in values)
     response = getattr(error, "response", None)
     if isinstance(response, dict):
-        found.add(str(response.get("Error", {}).get("Code")))
-        found.add(str(response.get("ResponseMetadata", {}).get("HTTPStatusCode")))
-    return found
+        codes.add(str(response.get("Error", {}).get("Code")))
+        codes.add(str(response.get("ResponseMetadata", {}).get("HTTPStatusCode")))
+    return codes
 
 
-def _pause_s(error: BaseException, attempt: int) -> float:
-    """Exponential with jitter, so that many workers do not come back at once; never less than the store asks for."""
-    longest = min(MAX_BACKOFF_S, INITIAL_BACKOFF_S * float(2**attempt))
+def _backoff_s(error: BaseException, attempt: int) -> float:
+    """Return an exponential backoff with jitter, so that workers spread out; never less than Retry-After."""
+    longest_s = min(MAX_BACKOFF_S, INITIAL_BACKOFF_S * float(2**attempt))
     jitter = random.uniform(0.5, 1.0)  # noqa: S311 - no secret
-    return max(_retry_after_s(error), jitter * longest)
+    return max(_retry_after_s(error), jitter * longest_s)
 
 
 def _retry_after_s(error: BaseException) -> float:
-    for each in _chain(error):
-        response = getattr(each, "response", None)
-        headers: Any = getattr(each, "headers", None) or getattr(response, "headers", None)
+    for cause in _causes(error):
+        response = getattr(cause, "response", None)
+        headers: Any = getattr(cause, "headers", None) or getattr(response, "headers", None)
         if isinstance(response, dict):
             headers = response.get("ResponseMetadata", {}).get("HTTPHeaders")
-        given = str(headers.get("retry-after") or "") if hasattr(headers, "get") else ""
-        if given.isdigit():
-            return float(given)
+        value = str(headers.get("retry-after") or "") if hasattr(headers, "get") else ""
+        if value.isdigit():
+            return float(value)
     return 0.0

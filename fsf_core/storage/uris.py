@@ -1,7 +1,4 @@
-"""Addresses of files: their schemes, joining and parting, and hiding the credentials in them.
-
-Knows text alone; opens nothing.
-"""
+"""URIs of files as text: schemes, joining and splitting, and redaction of credentials. Opens nothing."""
 
 import re
 from pathlib import Path
@@ -9,17 +6,17 @@ from pathlib import Path
 from fsf_core.errors import FetchError
 
 RETRYING_STORES = frozenset(("gs", "gcs", "az", "abfs", "abfss", "hf"))
-"""Stores whose libraries try again themselves, and cannot be kept from it."""
+"""Stores whose libraries retry by themselves; that cannot be switched off."""
 
 OBJECT_STORES = frozenset(("s3", "s3a", *RETRYING_STORES)) - {"hf"}
 
 SPAN = re.compile(r"span://(\d+)\+(\d+)/(.+)", re.DOTALL)
 
-_HELD = re.compile(r"(?:span://\d+\+\d+|cell://\d+\.\d+/[^/]+)/(.+)", re.DOTALL)
+_CONTAINED = re.compile(r"(?:span://\d+\+\d+|cell://\d+\.\d+/[^/]+)/(.+)", re.DOTALL)
 
 _SCHEME = re.compile(r"^([a-zA-Z][a-zA-Z0-9+.\-]+)://")
 
-# user:password@, the slashes and at signs that people leave unescaped in a password included; a numeric port is none.
+# user:password@, including slashes and at signs that people leave unescaped in a password; a numeric port is none.
 _PASSWORD = re.compile(r"(?<=://)[^/@:\s]+:(?!\d*/)[^@\s\"']*@(?:[^/@\s\"']*@)*")
 
 # http:// and https://; elsewhere a name before @ is no secret (abfss://container@account).
@@ -33,42 +30,42 @@ _SIGNED = re.compile(
 )
 
 HIDDEN = "***"
-"""What stands in the place of a credential."""
+"""Replaces a credential."""
 
 SHORTEST_PASSWORD = 4
-"""A shorter one is hidden in its place before the @ only, lest it be found inside every other word."""
+"""Characters; a shorter password is hidden only before the @, because it may occur inside other words."""
 
 
 def scheme(uri: str) -> str:
-    """The scheme of a URI in lower case; `file` for a plain path."""
+    """Return the scheme of a URI in lower case; `file` for a plain path."""
     match = _SCHEME.match(uri)
     return match.group(1).lower() if match else "file"
 
 
 def is_local(uri: str) -> bool:
-    """Whether the URI names a path on this machine."""
+    """Return whether the URI names a path on this machine."""
     return scheme(uri) == "file"
 
 
 def local_path(uri: str) -> Path:
-    """The path behind a local URI; percent signs are literal, as in fsspec."""
+    """Return the path of a local URI; percent signs are literal, as in fsspec."""
     return Path(uri[7:] if uri[:7].lower() == "file://" else uri)
 
 
 def redact(uri: str) -> str:
-    """The URI, or a text with URIs in it, without credentials: fit for logs, tables and errors."""
+    """Return a URI, or a text with URIs in it, without credentials, for logs, tables and errors."""
     if "://" not in uri or not ("@" in uri or "?" in uri):
         return uri
     return _SIGNED.sub(rf"\1{HIDDEN}", _TOKEN.sub(f"{HIDDEN}@", _PASSWORD.sub(f"{HIDDEN}@", uri)))
 
 
 def is_redacted(uri: str) -> bool:
-    """Whether `redact` took a credential out of it."""
+    """Return whether `redact` removed a credential from the URI."""
     return f"://{HIDDEN}@" in uri or f"={HIDDEN}" in uri
 
 
 def absolute(uri: str, base: str = "") -> str:
-    """The URI as every process understands it; relative paths count from `base`, or from the working directory."""
+    """Return the URI in absolute form; relative paths count from `base`, or from the working directory."""
     if _SCHEME.match(uri):
         return uri
     if uri == "~" or uri.startswith("~/"):
@@ -79,13 +76,13 @@ def absolute(uri: str, base: str = "") -> str:
 
 
 def join(base: str, *names: str) -> str:
-    """Names below a folder, whatever the store."""
+    """Append names to the URI of a folder."""
     stem = _TRAILING.sub("", base)
     return stem + ("" if stem.endswith("/") else "/") + "/".join(name.strip("/") for name in names)
 
 
 def parent(uri: str) -> str:
-    """The folder that holds the file; ends with :// where that is the root of a store."""
+    """Return the folder of a file; it ends with :// where it is the root of a store."""
     path = without_query(uri).rstrip("/")
     if path[: path.rfind("/") + 1].endswith("://"):
         return path[: path.rfind("/") + 1]
@@ -94,36 +91,36 @@ def parent(uri: str) -> str:
 
 
 def byte_range(uri: str, offset: int, length: int) -> str:
-    """The URI of some bytes of a file, which is opened as if it were a file of its own."""
+    """Return the URI of a range of bytes of a file; it can be opened like a file."""
     return f"span://{offset}+{length}/{uri}"
 
 
 def container_of(uri: str) -> str:
-    """The file that holds what a URI names: of a span or a cell, the file it is part of; else the file itself."""
-    match = _HELD.fullmatch(uri)
+    """Return the file that a span or a cell is part of; for any other URI, the URI itself."""
+    match = _CONTAINED.fullmatch(uri)
     return match[1] if match else uri
 
 
 def without_query(uri: str) -> str:
-    """The URI up to its path: on the web a question mark begins the query, elsewhere it is part of a name."""
+    """Return the URI without its query; only on the web does a question mark begin one."""
     return uri.split("?", 1)[0] if scheme(uri) in {"http", "https"} else uri
 
 
 def require_scheme(uri: str, allowed: tuple[str, ...]) -> None:
-    """Refuse a URI whose scheme is not on the list.
+    """Check that the scheme of a URI is allowed.
 
     Raises:
-        FetchError: found / expected / do.
+        FetchError: it is not.
     """
     found = scheme(container_of(uri))
     if found not in map(str.lower, allowed):
         raise FetchError(
-            f"{redact(uri)} has the scheme {found!r}, allowed are {', '.join(allowed)}; pass --schemes to allow it"
+            f"{redact(uri)} has the scheme {found!r}, expected one of {', '.join(allowed)}; pass --schemes to allow it"
         )
 
 
 def secrets_of(uri: str) -> list[str]:
-    """What `redact` hides in a URI, the longest first; a password alone where it cannot be part of a word."""
+    """Return what `redact` hides in a URI, longest first; also passwords alone, unless too short."""
     logins = [match[0].removesuffix("@") for match in (*_PASSWORD.finditer(uri), *_TOKEN.finditer(uri))]
     found = {*logins, *(match[0].removeprefix(match[1]) for match in _SIGNED.finditer(uri))}
     found |= {login.partition(":")[2] for login in logins if len(login.partition(":")[2]) >= SHORTEST_PASSWORD}

@@ -1,4 +1,4 @@
-"""Writing and deleting: files are replaced whole, and may be made to survive a power cut."""
+"""Writing and deleting: files are replaced as a whole, and on request survive a power cut."""
 
 import contextlib
 import os
@@ -14,12 +14,12 @@ from fsf_core.storage.uris import is_local, join, local_path
 
 
 def write_bytes(uri: str, data: bytes, *, durable: bool = False) -> None:
-    """Replace a file whole: readers see the old bytes or the new ones, never a part.
+    """Replace a file atomically: readers see the old bytes or the new ones.
 
     Args:
-        uri: the file; its folder is made.
-        data: all of it.
-        durable: whether the bytes must survive a power cut when this returns (local disks only; stores promise it).
+        uri: the file; its folder is created.
+        data: its content.
+        durable: whether the bytes must survive a power cut once this returns. Stores guarantee it in any case.
 
     Raises:
         StorageError: the store refuses, or the disk is full.
@@ -46,7 +46,7 @@ def write_bytes(uri: str, data: bytes, *, durable: bool = False) -> None:
 
 
 def write_file(uri: str, path: Path) -> None:
-    """Replace a file whole by a local one, which may be larger than the memory.
+    """Replace a file atomically by a copy of a local one, which may be larger than the memory.
 
     Raises:
         StorageError: the store refuses, or the disk is full.
@@ -67,29 +67,29 @@ def write_file(uri: str, path: Path) -> None:
 
 
 def create(uri: str, data: bytes) -> bool:
-    """Write a small file in a store unless it is there; of several who try at once, one succeeds.
+    """Write a small file to a store unless it exists; of several concurrent calls one succeeds.
 
     Returns:
-        Whether this call made it.
+        Whether this call wrote it.
 
     Raises:
-        StorageError: the store refuses, or knows no conditional writes.
+        StorageError: the store refuses, or has no conditional writes.
     """
     with as_storage_error(uri, "created"):
         try:
             with_retries_for(uri, lambda: filesystem_of(uri).pipe_file(uri, data, mode="create"))
         except Exception as error:
-            if retry.reason(error) == "taken":
+            if retry.reason(error) == "conflict":
                 return False
             raise
     return True
 
 
 def require_writable(folder: str) -> None:
-    """Prove that a store takes files, before work is done whose result could not be kept.
+    """Check that a folder is writable, before work is done whose result could not be kept.
 
     Raises:
-        StorageError: it does not.
+        StorageError: it is not.
     """
     probe = join(folder, f".write-check-{secrets.token_hex(4)}")
     write_bytes(probe, b"")
@@ -97,7 +97,7 @@ def require_writable(folder: str) -> None:
 
 
 def remove(uri: str) -> None:
-    """Delete one file; a file that is gone already is no error.
+    """Delete a file; a missing one is not an error.
 
     Raises:
         StorageError: the store refuses.
@@ -110,7 +110,7 @@ def remove(uri: str) -> None:
 
 
 def remove_folder(uri: str) -> None:
-    """Delete a folder and what is in it; a folder that is gone already is no error.
+    """Delete a folder and its content; a missing one is not an error.
 
     Raises:
         StorageError: the store refuses.
@@ -120,7 +120,7 @@ def remove_folder(uri: str) -> None:
             if local_path(uri).exists():
                 shutil.rmtree(local_path(uri))
             return
-        # File by file: fsspec's own rm takes [ and * in the name of a folder for a pattern.
+        # File by file: fsspec's own rm reads [ and * in the name of a folder as a pattern.
         filesystem = filesystem_of(uri)
         for path in with_retries_for(uri, lambda: filesystem.find(uri)):
             with contextlib.suppress(FileNotFoundError):
@@ -128,7 +128,7 @@ def remove_folder(uri: str) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """A file that was renamed survives a power cut once its folder is on the disk too."""
+    """Flush a folder to the disk, which makes a rename in it survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""Unit tests wait for nobody."""
+"""Unit tests retry without waiting."""
 
 import pytest
 
@@ -6,5 +6,5 @@ from fsf_core.storage import retry
 
 
 @pytest.fixture(autouse=True)
-def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retry, "INITIAL_BACKOFF_S", 0.001)

@@ -19,7 +19,7 @@ from fsf_core.errors import FetchError, FSFError, LimitError, StorageError
 from fsf_core.options import SCHEMES
 from fsf_core.storage import error_translation, filesystems, prefetching
 
-ODD_NAMES = [
+UNUSUAL_NAMES = [
     "a b.jpg",
     "100%.jpg",
     "a%20b.jpg",
@@ -36,7 +36,7 @@ ODD_NAMES = [
 
 @pytest.fixture
 def bucket():
-    """A store behind fsspec that is no disk."""
+    """A store behind fsspec that is not a disk."""
     filesystem = fsspec.filesystem("memory")
     filesystem.store.clear()
     filesystem.pseudo_dirs[:] = [""]
@@ -49,8 +49,8 @@ def names_in(folder):
     return sorted(entry.relative for entry in storage.list_files(str(folder), hidden=True))
 
 
-def assert_says_what_to_do(error: BaseException):
-    """Found and expected before the semicolon, what to do after it."""
+def assert_actionable(error: BaseException):
+    """Check for what was found before a semicolon, and what to do after it."""
     assert re.search(r".+; .+", str(error)), str(error)
 
 
@@ -89,7 +89,7 @@ def test_the_scheme_of_a_uri(uri, expected):
     ],
 )
 def test_join_never_loses_the_scheme(base, expected):
-    """`memory://` once lost a slash and became a folder on the disk."""
+    """Regression: `memory://` lost a slash and became a folder on the disk."""
     assert storage.join(base, "x", "/y/") == expected
 
 
@@ -105,12 +105,12 @@ def test_join_never_loses_the_scheme(base, expected):
         ("https://host/lists/today.csv?token=a/b", "https://host/lists"),
     ],
 )
-def test_the_parent_of_a_file_is_the_folder_that_its_neighbours_are_joined_to(uri, expected):
+def test_names_joined_to_the_parent_of_a_file_are_its_siblings(uri, expected):
     assert storage.parent(uri) == expected
     assert storage.join(storage.parent(uri), "x.jpg").endswith("/x.jpg")
 
 
-def test_relative_paths_count_from_their_base_and_others_stay(monkeypatch, tmp_path):
+def test_relative_paths_count_from_the_base_and_absolute_ones_stay(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", "/home/me")
 
@@ -122,12 +122,12 @@ def test_relative_paths_count_from_their_base_and_others_stay(monkeypatch, tmp_p
     assert storage.absolute("~/a.jpg", "/lists") == "/home/me/a.jpg"
 
 
-def test_a_name_that_begins_with_a_tilde_is_a_name():
-    """It once ended the run: no such user has a home."""
+def test_a_name_that_starts_with_a_tilde_is_not_a_home_folder():
+    """Regression: it ended the run, because no such user has a home."""
     assert storage.absolute("~backup.jpg", "/lists") == "/lists/~backup.jpg"
 
 
-def test_a_question_mark_begins_a_query_on_the_web_only():
+def test_a_question_mark_begins_a_query_only_on_the_web():
     assert storage.without_query("https://host/a.jpg?sig=1") == "https://host/a.jpg"
     assert storage.without_query("/photos/what?.jpg") == "/photos/what?.jpg"
 
@@ -166,7 +166,7 @@ def test_credentials_are_redacted(uri, expected):
         "s3://bucket/three***stars@home.jpg",
     ],
 )
-def test_what_is_no_secret_is_left_alone(uri):
+def test_text_without_credentials_is_not_redacted(uri):
     assert storage.redact(uri) == uri
     assert not storage.is_redacted(uri)
 
@@ -182,17 +182,17 @@ def test_errors_never_show_credentials(bucket):
 # --- schemes ---
 
 
-def test_schemes_that_are_not_allowed_are_refused():
+def test_a_scheme_that_is_not_allowed_is_refused():
     storage.require_scheme("/a.jpg", ("file",))
     storage.require_scheme("s3://bucket/a.jpg", ("S3",))
-    with pytest.raises(FetchError, match=r"scheme 'file', allowed are s3; pass --schemes") as caught:
+    with pytest.raises(FetchError, match=r"scheme 'file', expected one of s3; pass --schemes") as caught:
         storage.require_scheme("/a.jpg", ("s3",))
-    assert_says_what_to_do(caught.value)
+    assert_actionable(caught.value)
     with pytest.raises(FetchError, match="scheme 'gopher'"):
         storage.require_scheme("gopher://KEY:SECRET@host/a.jpg", SCHEMES)
 
 
-def test_a_store_without_its_library_costs_one_item_and_not_the_run():
+def test_a_store_whose_library_is_missing_fails_the_item_and_not_the_run():
     with pytest.raises(FetchError, match="install the library"):
         storage.read_bytes("gopher://host/a.jpg")
 
@@ -200,8 +200,8 @@ def test_a_store_without_its_library_costs_one_item_and_not_the_run():
 # --- reading ---
 
 
-@pytest.mark.parametrize("name", ODD_NAMES)
-def test_odd_names_are_written_listed_found_and_read(name, tmp_path):
+@pytest.mark.parametrize("name", UNUSUAL_NAMES)
+def test_unusual_names_are_written_listed_globbed_and_read(name, tmp_path):
     uri = str(tmp_path / "odd [x]" / name)
 
     storage.write_bytes(uri, b"data")
@@ -214,8 +214,8 @@ def test_odd_names_are_written_listed_found_and_read(name, tmp_path):
     assert not storage.exists(uri)
 
 
-@pytest.mark.parametrize("name", [name for name in ODD_NAMES if "::" not in name])  # fsspec's memory store refuses it
-def test_odd_names_in_a_store_are_no_patterns_and_no_chains(name, bucket):
+@pytest.mark.parametrize("name", [name for name in UNUSUAL_NAMES if "::" not in name])  # fsspec refuses it
+def test_unusual_names_in_a_store_are_neither_patterns_nor_chains(name, bucket):
     uri = storage.join(bucket, "odd", name)
 
     storage.write_bytes(uri, b"data")
@@ -231,50 +231,50 @@ def test_percent_signs_are_literal_in_file_uris(tmp_path):
 
 
 @pytest.mark.parametrize("uri", ["/no/such/file.jpg", "memory://no/such/file.jpg", "file:///no/such.jpg"])
-def test_a_missing_file_is_an_error_of_the_item(uri):
+def test_a_missing_file_is_a_fetch_error(uri):
     with pytest.raises(FetchError, match="does not exist") as caught:
         storage.read_bytes(uri)
-    assert_says_what_to_do(caught.value)
+    assert_actionable(caught.value)
 
 
-def test_an_empty_uri_is_said_to_be_empty():
+def test_an_empty_uri_is_a_fetch_error():
     with pytest.raises(FetchError, match="uri is empty") as caught:
         storage.read_bytes("")
-    assert_says_what_to_do(caught.value)
+    assert_actionable(caught.value)
 
 
-def test_a_folder_is_no_file(tmp_path):
+def test_reading_a_folder_is_a_fetch_error(tmp_path):
     with pytest.raises(FetchError, match="is a folder, expected a file") as caught:
         storage.read_bytes(str(tmp_path))
-    assert_says_what_to_do(caught.value)
+    assert_actionable(caught.value)
 
 
-def test_pipes_and_devices_are_refused_before_they_can_hang(tmp_path):
+def test_pipes_and_devices_are_refused_before_they_block(tmp_path):
     os.mkfifo(tmp_path / "pipe.jpg")
     started = time.monotonic()
 
     for uri in (str(tmp_path / "pipe.jpg"), "/dev/zero", "/dev/null"):
         with pytest.raises(FetchError, match="not a regular file") as caught:
             storage.read_bytes(uri)
-        assert_says_what_to_do(caught.value)
+        assert_actionable(caught.value)
     assert time.monotonic() - started < 5
 
 
 @pytest.mark.parametrize("name", ["\x00", "x" * 5000], ids=["zero byte", "too long"])
-def test_a_name_that_no_disk_takes_is_an_error_of_the_item(name, tmp_path):
+def test_a_name_that_no_disk_accepts_is_a_fetch_error(name, tmp_path):
     with pytest.raises(FetchError) as caught:
         storage.read_bytes(str(tmp_path / name))
-    assert_says_what_to_do(caught.value)
+    assert_actionable(caught.value)
 
 
-def test_a_link_in_a_circle_and_one_that_dangles_are_errors_of_the_item(tmp_path):
+def test_cyclic_and_dangling_links_are_fetch_errors(tmp_path):
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     (tmp_path / "dangling").symlink_to(tmp_path / "none")
 
     for name in ("loop", "dangling"):
         with pytest.raises(FetchError) as caught:
             storage.read_bytes(str(tmp_path / name))
-        assert_says_what_to_do(caught.value)
+        assert_actionable(caught.value)
 
 
 @pytest.mark.parametrize("where", ["disk", "store"])
@@ -285,10 +285,10 @@ def test_a_file_over_the_limit_is_refused_and_one_at_the_limit_is_read(where, tm
     assert storage.read_bytes(uri, max_bytes=100) == b"x" * 100
     with pytest.raises(LimitError, match="more than 99 bytes") as caught:
         storage.read_bytes(uri, max_bytes=99)
-    assert_says_what_to_do(caught.value)
+    assert_actionable(caught.value)
 
 
-def test_errors_of_the_callers_own_block_pass_through(tmp_path, bucket):
+def test_errors_of_the_callers_block_pass_through(tmp_path, bucket):
     for folder in (str(tmp_path), bucket):
         uri = storage.join(folder, "a.jpg")
         storage.write_bytes(uri, b"data")
@@ -296,7 +296,7 @@ def test_errors_of_the_callers_own_block_pass_through(tmp_path, bucket):
             raise ZeroDivisionError(file.read())
 
 
-def test_a_file_in_a_store_can_be_sought_and_read_in_pieces(bucket):
+def test_a_file_in_a_store_is_seekable_and_read_in_pieces(bucket):
     uri = storage.join(bucket, "a.bin")
     storage.write_bytes(uri, bytes(range(256)) * 100)
 
@@ -309,7 +309,7 @@ def test_a_file_in_a_store_can_be_sought_and_read_in_pieces(bucket):
         assert file.tell() == 259
 
 
-def test_a_library_gets_the_path_of_a_local_file_and_the_open_file_otherwise(tmp_path, bucket):
+def test_path_or_file_gives_the_path_of_a_local_file_and_otherwise_the_open_file(tmp_path, bucket):
     storage.write_bytes(str(tmp_path / "a#b.mp4"), b"0123")
     storage.write_bytes(storage.join(bucket, "a.mp4"), b"0123")
 
@@ -322,7 +322,7 @@ def test_a_library_gets_the_path_of_a_local_file_and_the_open_file_otherwise(tmp
 
 
 class Site(http.server.BaseHTTPRequestHandler):
-    """A web server with the manners of real ones; the name of the file says which."""
+    """A web server that behaves as the name of the requested file demands."""
 
     protocol_version = "HTTP/1.1"
     body = os.urandom(200_000)
@@ -359,7 +359,7 @@ class Site(http.server.BaseHTTPRequestHandler):
 
 class QuietServer(http.server.ThreadingHTTPServer):
     def handle_error(self, *_):
-        """A reader that hangs up is part of the tests."""
+        """Ignore readers that hang up."""
 
 
 @pytest.fixture(scope="module")
@@ -373,11 +373,11 @@ def site():
 @pytest.mark.parametrize("kind", ["whole", "streamed"])
 @pytest.mark.parametrize("max_bytes", [None, 1 << 20])
 def test_a_file_on_the_web_is_read_to_its_end(kind, max_bytes, site):
-    """A streamed answer once came back as its first thousand bytes when a limit was given."""
+    """Regression: with a limit, only the first thousand bytes of a streamed response came back."""
     assert storage.read_bytes(f"{site}/{kind}", max_bytes=max_bytes) == Site.body
 
 
-def test_a_streamed_answer_over_the_limit_is_refused(site):
+def test_a_streamed_response_over_the_limit_is_refused(site):
     with pytest.raises(LimitError):
         storage.read_bytes(f"{site}/streamed", max_bytes=100_000)
 
@@ -385,22 +385,22 @@ def test_a_streamed_answer_over_the_limit_is_refused(site):
 @pytest.mark.parametrize(
     ("kind", "reason"), [("404", "404"), ("403", "403"), ("500", "500"), ("broken", "Not enough data")]
 )
-def test_what_a_web_server_answers_instead_is_the_reason(kind, reason, site):
-    """A connection that broke once ended the whole task: aiohttp's errors are no OSErrors."""
+def test_the_status_of_a_failed_web_request_is_the_reason(kind, reason, site):
+    """Regression: a broken connection ended the whole task, because aiohttp's errors are not OSErrors."""
     with pytest.raises(FetchError, match=reason) as caught:
         storage.read_bytes(f"{site}/{kind}?sig=SECRET")
-    assert_says_what_to_do(caught.value)
+    assert_actionable(caught.value)
     assert "SECRET" not in str(caught.value)
 
 
-def test_a_server_that_is_not_there_is_the_reason():
+def test_an_unreachable_server_is_the_reason():
     with pytest.raises(FetchError, match="Cannot connect") as caught:
         storage.read_bytes("http://127.0.0.1:9/a.jpg")
-    assert_says_what_to_do(caught.value)
+    assert_actionable(caught.value)
 
 
 @pytest.mark.parametrize("where", ["disk", "store"])
-def test_many_files_come_in_order_and_a_missing_one_is_an_error_at_its_turn(where, tmp_path, bucket):
+def test_prefetched_files_come_in_order_and_a_missing_one_fails_at_its_turn(where, tmp_path, bucket):
     folder = str(tmp_path) if where == "disk" else bucket
     uris = [storage.join(folder, f"{number}.bin") for number in range(40)]
     for number, uri in enumerate(uris):
@@ -416,8 +416,8 @@ def test_many_files_come_in_order_and_a_missing_one_is_an_error_at_its_turn(wher
     assert found == [bytes([number]) for number in range(40) if number != 30]
 
 
-def test_of_many_files_in_a_store_the_next_come_while_one_is_used(bucket, monkeypatch):
-    uris = [storage.join(bucket, f"{number}.bin") for number in range(storage.PREFETCH_FILES)]
+def test_the_next_files_in_a_store_are_fetched_while_one_is_used(bucket, monkeypatch):
+    uris = [storage.join(bucket, f"{number}.bin") for number in range(prefetching.PREFETCH_FILES)]
     for uri in uris:
         storage.write_bytes(uri, b"x")
     all_at_once = threading.Barrier(len(uris))
@@ -433,7 +433,7 @@ def test_of_many_files_in_a_store_the_next_come_while_one_is_used(bucket, monkey
 # --- writing ---
 
 
-def test_a_file_is_replaced_whole_and_nothing_else_is_left(tmp_path):
+def test_a_file_is_replaced_whole_and_leaves_no_draft(tmp_path):
     uri = str(tmp_path / "new" / "folder" / "a.bin")
 
     storage.write_bytes(uri, b"old")
@@ -446,27 +446,27 @@ def test_a_file_is_replaced_whole_and_nothing_else_is_left(tmp_path):
 @pytest.mark.parametrize(
     ("step", "durable"), [("open", False), ("write", False), ("replace", False), ("replace", True), ("fsync", True)]
 )
-def test_a_write_that_fails_leaves_the_old_bytes_and_no_draft(step, durable, tmp_path, monkeypatch):
+def test_a_failed_write_keeps_the_old_bytes_and_leaves_no_draft(step, durable, tmp_path, monkeypatch):
     uri = str(tmp_path / "a.bin")
     storage.write_bytes(uri, b"old")
 
     with full_disk(monkeypatch, step), pytest.raises(StorageError, match="No space left") as caught:
         storage.write_bytes(uri, b"new" * 1000, durable=durable)
 
-    assert_says_what_to_do(caught.value)
+    assert_actionable(caught.value)
     assert storage.read_bytes(uri) == b"old"
     assert names_in(tmp_path) == ["a.bin"]
 
 
 @contextlib.contextmanager
 def full_disk(monkeypatch, step):
-    """The disk is full at this step of a write."""
+    """Let a write fail at this step because the disk is full."""
 
     def refuse(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     class Full:
-        """A file that was opened and takes no bytes."""
+        """An open file that accepts no bytes."""
 
         def __init__(self, file):
             self._file = file
@@ -503,8 +503,8 @@ def test_an_interrupt_while_writing_leaves_no_draft(tmp_path, monkeypatch):
     assert names_in(tmp_path) == []
 
 
-def test_a_durable_write_syncs_the_file_and_then_the_folder_that_names_it(tmp_path, monkeypatch):
-    """The name of a synced file can be lost in a power cut as long as its folder is not synced."""
+def test_a_durable_write_syncs_the_file_and_then_its_folder(tmp_path, monkeypatch):
+    """The name of a synced file can be lost in a power cut until its folder is synced."""
     synced, really = [], os.fsync
 
     def note(descriptor):
@@ -523,7 +523,7 @@ def test_a_folder_cannot_be_overwritten_by_a_file(tmp_path):
 
     with pytest.raises(StorageError) as caught:
         storage.write_bytes(str(tmp_path / "a"), b"new")
-    assert_says_what_to_do(caught.value)
+    assert_actionable(caught.value)
 
 
 def test_a_file_cannot_be_the_folder_of_another(tmp_path):
@@ -533,7 +533,7 @@ def test_a_file_cannot_be_the_folder_of_another(tmp_path):
         storage.write_bytes(str(tmp_path / "a" / "b"), b"new")
 
 
-def test_removing_twice_is_no_error(tmp_path, bucket):
+def test_removing_a_file_twice_is_not_an_error(tmp_path, bucket):
     for folder in (str(tmp_path), bucket):
         uri = storage.join(folder, "a.bin")
         storage.write_bytes(uri, b"x")
@@ -542,14 +542,14 @@ def test_removing_twice_is_no_error(tmp_path, bucket):
         assert not storage.exists(uri)
 
 
-def test_what_cannot_be_removed_is_an_error_of_the_store(tmp_path):
+def test_a_file_that_cannot_be_removed_is_a_storage_error(tmp_path):
     with pytest.raises(StorageError, match="cannot be deleted") as caught:
         storage.remove(str(tmp_path))
-    assert_says_what_to_do(caught.value)
+    assert_actionable(caught.value)
 
 
-def test_a_folder_is_removed_with_all_that_is_in_it_and_its_neighbours_stay(tmp_path, bucket):
-    """fsspec takes `run[1]` for a pattern, and would remove `run1`."""
+def test_a_folder_is_removed_with_its_content_and_its_siblings_stay(tmp_path, bucket):
+    """fsspec reads `run[1]` as a pattern, and would remove `run1`."""
     for base in (str(tmp_path), bucket):
         for name in ("run[1]/sub/a", "run[1]/b", "run1/a"):
             storage.write_bytes(storage.join(base, name), b"x")
@@ -563,7 +563,7 @@ def test_a_folder_is_removed_with_all_that_is_in_it_and_its_neighbours_stay(tmp_
 # --- listing ---
 
 
-def test_a_listing_is_recursive_sorted_and_leaves_hidden_names_out(tmp_path, bucket):
+def test_a_listing_is_recursive_sorted_and_without_hidden_names(tmp_path, bucket):
     for base in (str(tmp_path), bucket):
         for name in ("b/2", "b/1", "a/x", "z", ".hidden/x", "b/.x"):
             storage.write_bytes(storage.join(base, name), b"123")
@@ -577,9 +577,9 @@ def test_a_listing_is_recursive_sorted_and_leaves_hidden_names_out(tmp_path, buc
         assert found == list(storage.list_files(base))
 
 
-def test_a_circle_of_links_does_not_trap_a_listing_and_a_dangling_link_is_listed(tmp_path):
+def test_a_cycle_of_links_does_not_trap_a_listing_and_a_dangling_link_is_listed(tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"x")
-    (tmp_path / "circle").symlink_to(tmp_path)
+    (tmp_path / "cycle").symlink_to(tmp_path)
     (tmp_path / "dangling.jpg").symlink_to(tmp_path / "none")
 
     found = {entry.relative: entry.size_bytes for entry in storage.list_files(str(tmp_path))}
@@ -588,7 +588,7 @@ def test_a_circle_of_links_does_not_trap_a_listing_and_a_dangling_link_is_listed
 
 
 def test_a_folder_that_vanishes_is_an_error_and_not_an_empty_listing(tmp_path):
-    """os.walk says nothing of what it cannot read: a folder without rights was once left out silently."""
+    """Regression: os.walk ignores unreadable folders, so one without permissions was left out silently."""
     for name in ("a", "b"):
         storage.write_bytes(str(tmp_path / name / "x.jpg"), b"x")
     listing = storage.list_files(str(tmp_path))
@@ -598,15 +598,15 @@ def test_a_folder_that_vanishes_is_an_error_and_not_an_empty_listing(tmp_path):
 
     with pytest.raises(StorageError, match="b cannot be listed") as caught:
         list(listing)
-    assert_says_what_to_do(caught.value)
+    assert_actionable(caught.value)
 
 
-def test_a_folder_that_is_not_there_lists_nothing(tmp_path, bucket):
+def test_a_missing_folder_has_an_empty_listing(tmp_path, bucket):
     for base in (str(tmp_path), bucket):
         assert list(storage.list_files(storage.join(base, "none"))) == []
 
 
-def test_folders_are_told_from_files(tmp_path, bucket):
+def test_folders_are_distinguished_from_files(tmp_path, bucket):
     for base in (str(tmp_path), bucket):
         storage.write_bytes(storage.join(base, "sub", "a"), b"x")
 
@@ -616,8 +616,8 @@ def test_folders_are_told_from_files(tmp_path, bucket):
         assert storage.exists(storage.join(base, "sub"))
 
 
-def test_a_glob_finds_links_and_leaves_folders_and_hidden_names_out(tmp_path, bucket):
-    """Links were once left out silently: fsspec calls them neither file nor folder."""
+def test_a_glob_matches_links_but_no_folders_or_hidden_names(tmp_path, bucket):
+    """Regression: links were left out silently, because fsspec calls them neither file nor folder."""
     for base in (str(tmp_path), bucket):
         for name in ("b.jpg", "a.jpg", "sub/c.jpg", ".d.jpg", ".hidden/e.jpg", "folder.jpg/f.txt"):
             storage.write_bytes(storage.join(base, name), b"x")
@@ -638,13 +638,13 @@ def test_a_glob_finds_links_and_leaves_folders_and_hidden_names_out(tmp_path, bu
         assert found(base, "*.tiff") == []
 
 
-def test_listings_are_never_remembered():
-    """Other processes write to the run; on a store with a cache of listings their receipts would stay unseen."""
+def test_listings_are_never_cached():
+    """Other processes write to the run; a cached listing would hide their receipts."""
     assert not filesystems.filesystem_of("memory://bucket").storage_options["use_listings_cache"]
 
 
 @pytest.mark.parametrize(
-    ("uri", "said"),
+    ("uri", "message"),
     [
         ("s3://KEY:s3cr3tKey@bucket/a", 'Invalid bucket name "KEY:s3cr3tKey@bucket"'),
         ("s3://KEY:s3cr3tKey@bucket/a", "no such thing as s3cr3tKey"),
@@ -652,14 +652,14 @@ def test_listings_are_never_remembered():
         ("https://s3cr3tKey@x/a", "host s3cr3tKey@x"),
     ],
 )
-def test_pieces_of_a_uri_in_a_librarys_words_show_no_secret(uri, said):
-    """Botocore quotes the bucket's name, login and all, without the scheme by which a URI is known."""
+def test_errors_of_libraries_that_quote_parts_of_a_uri_show_no_secret(uri, message):
+    """Botocore quotes the name of the bucket including the login, without the scheme of the URI."""
     with pytest.raises(FetchError) as caught, error_translation.as_fetch_error(uri):
-        raise ValueError(said)
+        raise ValueError(message)
     assert "s3cr3tKey" not in str(caught.value)
     assert "***" in str(caught.value)
 
 
-def test_a_short_password_does_not_garble_the_reason():
+def test_a_short_password_does_not_garble_the_message():
     with pytest.raises(FetchError, match="a bad parameter"), error_translation.as_fetch_error("s3://user:a@bucket/key"):
         raise ValueError("a bad parameter")

@@ -1,12 +1,11 @@
-"""What the workers of a joined cluster get from the driver: how stores are reached, and nothing else."""
+"""Workers of a joined cluster get the store settings of the driver, and nothing else."""
 
 import os
 
 import pytest
+from ray import cloudpickle
 
-from fsf_core.score import cluster  # before ray
-
-from ray import cloudpickle  # isort: skip
+from fsf_core.score import cluster
 
 
 @pytest.fixture
@@ -21,12 +20,12 @@ def driver(monkeypatch):
     return monkeypatch
 
 
-def test_settings_of_stores_are_lent_and_those_of_the_machine_are_not(driver):
-    assert cluster._lent() == {"AWS_PROFILE": "night", "FSSPEC_S3": '{"anon": true}'}
+def test_store_settings_are_passed_on_and_machine_settings_are_not(driver):
+    assert cluster._store_settings() == {"AWS_PROFILE": "night", "FSSPEC_S3": '{"anon": true}'}
 
 
-def test_a_worker_borrows_them_before_anything_else(driver):
-    sent = cloudpickle.dumps(cluster._lending())
+def test_a_worker_applies_the_settings_before_anything_else(driver):
+    sent = cloudpickle.dumps(cluster._store_settings_hook())
     driver.delenv("AWS_PROFILE")
 
     cloudpickle.loads(sent)()
