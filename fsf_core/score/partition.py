@@ -17,9 +17,9 @@ import ray
 
 from fsf_core.errors import FSFError
 from fsf_core.manifest import kind_by_name
-from fsf_core.stages.decode_row import DecodeSettings
-from fsf_core.stages.decode_video import pack, plan_row
+from fsf_core.stages.decode_settings import DecodeSettings
 from fsf_core.stages.isolated_decode import watchdog
+from fsf_core.stages.video_plan import pack_plan, plan_video
 
 LAST_ITEMS = 8
 """Images of the last decode tasks; each task costs some 20 ms whatever is in it."""
@@ -136,8 +136,8 @@ def _plan(rows: Sequence[dict[str, Any]], settings: DecodeSettings, limit_s: flo
     for row in rows:
         watchdog(limit_s, running=True)
         try:
-            plan = plan_row(row, settings)
-            found.append((plan.tasks, pack(plan)) if plan else None)
+            plan = plan_video(row, settings)
+            found.append((plan.tasks, pack_plan(plan)) if plan else None)
         except (FSFError, OSError):
             found.append(None)
         finally:

@@ -21,7 +21,7 @@ from fsf_core.model.bundle import Bundle, variant_of
 from fsf_core.options import Provider, ResolvedProvider
 from fsf_core.score.cluster import describe_resources, joins_cluster, largest_node_cpus, resources, unwrap_worker_errors
 from fsf_core.score.spec import GPU_PROVIDERS, PipelineSpec, cpus_of_other_stages
-from fsf_core.stages.decode_row import TASK_SEGMENTS, DecodeSettings
+from fsf_core.stages.decode_settings import TASK_SEGMENTS, DecodeSettings
 from fsf_core.stages.infer import MAX_OUTPUT_BYTES, probe
 from fsf_core.stages.isolated_decode import ChildLimits
 from fsf_core.stages.mask import MaskSettings

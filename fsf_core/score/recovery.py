@@ -16,7 +16,7 @@ from fsf_core.errors import FSFError, GateError
 from fsf_core.keys import part_name, unit_key
 from fsf_core.stages import units
 from fsf_core.stages.decode import decode
-from fsf_core.stages.decode_row import DecodeSettings
+from fsf_core.stages.decode_settings import DecodeSettings
 from fsf_core.stages.isolated_decode import ChildLimits, decode_isolated, failures_for_block, watchdog
 from fsf_core.stages.write import WriteSettings, write
 
@@ -40,7 +40,7 @@ def recovering_decode(rows: pa.Table, settings: DecodeSettings, limits: ChildLim
     careful = begun > 1
     if not careful:
         try:
-            for table in decode(rows, settings, alarm=partial(watchdog, limits.item_s)):
+            for table in decode(rows, settings, watchdog=partial(watchdog, limits.item_s)):
                 given.update(_names(table))
                 yield table
         except FSFError:

@@ -9,7 +9,7 @@ from typing import Any
 
 from fsf_core.model.bundle import Bundle
 from fsf_core.options import ResolvedProvider
-from fsf_core.stages.decode_row import DecodeSettings
+from fsf_core.stages.decode_settings import DecodeSettings
 from fsf_core.stages.isolated_decode import ChildLimits
 from fsf_core.stages.mask import MaskSettings
 from fsf_core.stages.write import WriteSettings

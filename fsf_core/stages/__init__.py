@@ -1,4 +1,4 @@
-"""What Ray runs: decode, infer, mask, write; the alphabet is the order of flow.
+"""The pipeline's stages, decode, infer, mask and write: callables over Arrow tables, tested without Ray.
 
-A stage is an ordinary callable over Arrow tables, tested without Ray. How many run, and where, stands in score.py.
+`score` decides how many of each run, and where.
 """

@@ -1,6 +1,7 @@
-"""First stage: manifest rows to the network's inputs. A bad item becomes a unit with a reason.
+"""First stage: manifest rows to the network's inputs. A bad item becomes a unit with a failure.
 
-What an item is (image or video) is read from its bytes, never from its name. Knows no model beyond its input profile.
+Whether an item is an image or a video is read from its bytes, never from its name. Of the model it knows only the
+preprocessing profile.
 """
 
 import contextlib
@@ -18,89 +19,102 @@ from fsf_core.manifest import members
 from fsf_core.media import images
 from fsf_core.model import preprocess
 from fsf_core.stages import units
-from fsf_core.stages.decode_row import HEAD_BYTES, DecodeSettings, failures_for_rest, is_video, unit_of_row
+from fsf_core.stages.decode_row import HEAD_BYTES, failures_for_rest, is_video, unit_of_row
+from fsf_core.stages.decode_settings import DecodeSettings
 from fsf_core.stages.decode_video import decode_video
 from fsf_core.stages.units import Frame, Unit
 
-HELD_ITEMS = 64
-"""Images that leave together; at 224×224 they are 10 MB."""
+TABLE_UNITS = 64
+"""Images and one-segment videos per output table; at 224×224, 64 images are 10 MB."""
 
 
-def no_alarm(running: bool) -> None:  # noqa: FBT001 - a switch
-    """Let every item take its time."""
+def no_watchdog(running: bool) -> None:  # noqa: FBT001 - a switch
+    """Set no time limit."""
 
 
-def decode(rows: pa.Table, settings: DecodeSettings, *, alarm: Callable[[bool], None] = no_alarm) -> Iterator[pa.Table]:
+def decode(
+    rows: pa.Table, settings: DecodeSettings, *, watchdog: Callable[[bool], None] = no_watchdog
+) -> Iterator[pa.Table]:
     """Decode manifest rows into units.
 
     Args:
         rows: item_id, uri, kind, attempt, done_segments (list or null), `extra` where the manifest has columns, and
-            where a task gets some segments of a video `share` (first, stop and total) and `plan` (of `pack`).
-        settings: as it says.
-        alarm: called with True when an item, or the next segment of one, begins, and with False when it is there.
-            Segments that were done in an earlier run are decoded past, and count as any other.
+            for a task's share of a video `share` (first, stop, total) and `plan` (of `pack_plan`).
+        settings: settings of the stage.
+        watchdog: called with True when an item or its next segment begins, and with False when it is done. Segments
+            that were done in an earlier run are decoded past, and count like any other.
 
     Yields:
-        Tables of units (see units.to_table): one for some of the images, one for every segment of a long video.
+        Tables of units (see units.to_table): one per `TABLE_UNITS` images, one per segment of a long video.
     """
     held: list[Unit] = []
-    every = rows.to_pylist()
-    openings = members.open_prefetched([row["uri"] for row in every], schemes=settings.schemes)
-    for row, opening in zip(every, openings, strict=True):
-        alarm(True)
-        for unit in _decode_item(row, opening, settings):
+    items = rows.to_pylist()
+    openers = members.open_prefetched([row["uri"] for row in items], schemes=settings.schemes)
+    for row, opener in zip(items, openers, strict=True):
+        watchdog(True)
+        for unit in _decode_item(row, opener, settings):
             if unit is None:
-                alarm(True)
+                watchdog(True)
             elif unit.segments > 1:
-                alarm(False)  # who takes the segment may take long
+                watchdog(False)  # the consumer's time does not count
                 yield units.to_table([unit], extra=settings.extra)
-                alarm(True)
+                watchdog(True)
             else:
                 held.append(unit)
-        alarm(False)
-        if len(held) >= HELD_ITEMS:
+        watchdog(False)
+        if len(held) >= TABLE_UNITS:
             yield units.to_table(held, extra=settings.extra)
             held = []
     if held:
         yield units.to_table(held, extra=settings.extra)
 
 
-def _decode_item(row: Mapping[str, Any], opening: storage.Opener, settings: DecodeSettings) -> Iterator[Unit | None]:
-    """All units of one item, whatever goes wrong in the last one; None where a segment was done in an earlier run."""
+def _decode_item(row: Mapping[str, Any], opener: storage.Opener, settings: DecodeSettings) -> Iterator[Unit | None]:
+    """Decode one item; an error becomes the failure of its remaining units.
+
+    Yields:
+        The units of the item; None for a segment that was done in an earlier run.
+    """
     blank = unit_of_row(row)
-    given: set[int] = set()
+    yielded: set[int] = set()
     try:
-        with opening() as file:
+        with opener() as file:
             blank = replace(blank, item_version=storage.etag_or_mtime(file))
             head = file.read(HEAD_BYTES)
             if is_video(head, row["kind"]):
                 for unit in decode_video(file, blank, row, settings):
-                    given.update(() if unit is None else (unit.segment,))
+                    yielded.update(() if unit is None else (unit.segment,))
                     yield unit
             else:
-                yield _decode_image(head + _rest(file, head, settings.limits), blank, settings)
+                yield _decode_image(head + _read_rest(file, head, settings.limits), blank, settings)
     except (ItemError, OSError) as error:
-        for unit in failures_for_rest(row, given, None, error):
+        for unit in failures_for_rest(row, yielded, None, error):
             yield replace(unit, item_version=blank.item_version)
 
 
-def _rest(file: BinaryIO, head: bytes, limits: images.ImageLimits) -> bytes:
-    """What follows the head.
+def _read_rest(file: BinaryIO, head: bytes, limits: images.ImageLimits) -> bytes:
+    """Read what follows the head.
 
     Raises:
-        LimitError: the file is larger than the limit, and is not read for that.
+        LimitError: the file is larger than the limit; it is not read.
     """
-    most = limits.max_bytes + 1 - len(head)
-    with contextlib.suppress(FetchError, OSError):  # a web server that does not tell the size cannot seek either
+    max_bytes = limits.max_bytes + 1 - len(head)
+    with contextlib.suppress(FetchError, OSError):  # a web server that does not send the size cannot seek either
         size = file.seek(0, os.SEEK_END)
         file.seek(len(head))
         if size > limits.max_bytes:
             raise LimitError(f"found {size} bytes, the limit is {limits.max_bytes}; raise --max-bytes")
-        most = size - len(head)  # a read of a gigabyte takes a gigabyte, however short the file
-    return file.read(most)
+        max_bytes = size - len(head)  # read(n) allocates n bytes, however short the file
+    return file.read(max_bytes)
 
 
 def _decode_image(data: bytes, blank: Unit, settings: DecodeSettings) -> Unit:
+    """Decode an image and fit it into the network's input.
+
+    Raises:
+        LimitError: the image exceeds a limit.
+        DecodeError: the image cannot be decoded.
+    """
     if len(data) > settings.limits.max_bytes:
         raise LimitError(f"found more than {settings.limits.max_bytes} bytes, which is the limit; raise --max-bytes")
     image_HWC = images.decode_bgr(data, honour_exif=settings.profile.honour_exif, limits=settings.limits)

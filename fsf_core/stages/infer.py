@@ -1,4 +1,4 @@
-"""Second stage: the network's inputs to its answers, one session per actor.
+"""Second stage: the network's inputs to its outputs, one session per actor.
 
 Knows batches and the session; knows no files and no masks.
 """
@@ -21,28 +21,28 @@ from fsf_core.stages import units
 # N frames, C channels, K classes, H×W pixels
 
 GROUP_FRAMES = 64
-"""Frames enough to leave together: each group costs Ray a block."""
+"""Default maximum frames per output table; each table costs Ray a block."""
 
 MAX_OUTPUT_BYTES = 256 << 20
-"""Most bytes of answers that leave together."""
+"""Maximum bytes of outputs per table, unless one unit has more."""
 
 
 def probe(bundle_uri: str, bundle_sha256: str, *, variant: str, provider: Provider) -> tuple[ResolvedProvider, str]:
-    """Load the model as an actor would, and let it go.
+    """Load the model as an actor would, and release it.
 
     Returns:
-        The provider that runs it, and why `auto` took it.
+        The provider that runs it, and the reason for the choice of `auto`.
 
     Raises:
-        BundleError: the bundle is another one than the job was started with.
-        ProviderError: the provider is not the one asked for.
+        BundleError: the bundle is not the one that the job was started with.
+        ProviderError: the provider is not available.
     """
-    loaded = Session(read_model(_the_bundle(bundle_uri, bundle_sha256), variant), provider=provider)
+    loaded = Session(read_model(_load_bundle_of_job(bundle_uri, bundle_sha256), variant), provider=provider)
     return loaded.provider, loaded.provider_note
 
 
 class Infer:
-    """Runs a bundle's model over units, batches filled across items."""
+    """Runs a bundle's model over units; batches are filled across items."""
 
     def __init__(
         self,
@@ -56,25 +56,25 @@ class Infer:
         engine_cache: str | None = None,
         group_frames: int = GROUP_FRAMES,
     ) -> None:
-        """Load the model and prove that it runs where it should.
+        """Load the model and verify its provider.
 
         Args:
-            bundle_uri: where the bundle lies, reachable from this process.
+            bundle_uri: the bundle's folder, reachable from this process.
             bundle_sha256: identity of the bundle that the job was started with.
-            variant: which model of the bundle: plain answers logits, fused answers class maps.
+            variant: model of the bundle; plain ones return logits, fused ones class maps.
             provider: execution provider; verified.
             threads: CPU threads of the session.
-            batch_frames: frames given to the model at once.
-            engine_cache: folder on this node where TensorRT keeps its engines.
-            group_frames: most frames whose answers leave together, where neither a unit nor a batch is larger.
+            batch_frames: frames per call of the model.
+            engine_cache: folder on this node for TensorRT's engines.
+            group_frames: maximum frames per output table, unless a unit or a batch is larger.
 
         Raises:
-            BundleError: the bundle is another one than the job was started with.
-            ProviderError: the provider is not the one asked for.
+            BundleError: the bundle is not the one that the job was started with.
+            ProviderError: the provider is not available.
         """
-        bundle = _the_bundle(bundle_uri, bundle_sha256)
+        bundle = _load_bundle_of_job(bundle_uri, bundle_sha256)
         self._batch_frames = batch_frames
-        self._most_frames = max(batch_frames, group_frames)
+        self._max_frames = max(batch_frames, group_frames)
         self._profile = bundle.profile
         self._levels_C256 = bundle.profile.levels()
         self._logits_KHW = bundle.signature.output_shape[1:]
@@ -83,54 +83,54 @@ class Infer:
         self._session = Session(model, provider=provider, threads=threads, trt_cache_dir=engine_cache)
 
     def __call__(self, table: pa.Table) -> Iterator[pa.Table]:
-        """Score units.
+        """Run the model over units.
 
         Args:
             table: units with `inputs`.
 
         Yields:
-            The same units in order, some at a time: `inputs` replaced by `outputs`, the bytes of float32 logits_NKHW
-            (plain) or of one class map a frame at its original size (fused). Units without frames pass through.
+            The same units in order, in chunks, with `outputs` instead of `inputs`: the bytes of float32 logits_NKHW
+            (plain), or of one class map per frame at its original size (fused). Units without frames pass through.
         """
         counts = units.frame_counts(table)
         shape = (self._profile.height_px, self._profile.width_px, 3)
-        frames_NHWC = units.view(table.column("inputs"), np.uint8, shape)
+        frames_NHWC = units.as_array(table.column("inputs"), np.uint8, shape)
         rest = table.drop_columns(["inputs"])
         ends = np.concatenate([[0], np.cumsum(counts)]).astype(int)
-        for group in units.chunks(counts, self._group_frames(table)):
+        for group in units.chunks(counts, self._chunk_frames(table)):
             chosen = frames_NHWC[ends[group.start] : ends[group.stop]]
             part = rest.slice(group.start, group.stop - group.start)
-            outputs = self._fused(chosen, part) if self._session.fused else self._plain(chosen, counts[group])
+            outputs = self._run_fused(chosen, part) if self._session.fused else self._run_plain(chosen, counts[group])
             yield part.append_column("outputs", outputs)
 
-    def _group_frames(self, table: pa.Table) -> int:
-        """Frames whose answers leave together: full batches that fit the room, or as much of one batch as does.
+    def _chunk_frames(self, table: pa.Table) -> int:
+        """Return the frames per output table: full batches within MAX_OUTPUT_BYTES, or as much of one batch.
 
-        The room is what bounds the memory: a frame of 1,000 classes on a grid of 224×224 has 200 MB of logits.
+        This bounds the memory: a frame of 1,000 classes on a grid of 224×224 has 200 MB of logits.
         """
-        each = self._logit_bytes
+        frame_bytes = self._logit_bytes
         if self._session.fused:
             sizes = pc.list_flatten(table.column("frames"))
             pixels = pc.multiply(pc.struct_field(sizes, "height_px"), pc.struct_field(sizes, "width_px"))
-            each = 2 * (pc.max(pixels).as_py() or 1)  # a class map has one byte a pixel, or two
-        fitting = max(1, MAX_OUTPUT_BYTES // each)
-        most = min(fitting, self._most_frames)
-        return most // self._batch_frames * self._batch_frames or most
+            frame_bytes = 2 * (pc.max(pixels).as_py() or 1)  # a class map has 1 or 2 bytes per pixel
+        frames = min(max(1, MAX_OUTPUT_BYTES // frame_bytes), self._max_frames)
+        return frames // self._batch_frames * self._batch_frames or frames
 
-    def _plain(self, frames_NHWC: NDArray[np.uint8], counts: list[int]) -> pa.LargeBinaryArray:
-        each = self._logit_bytes
-        outputs = units.allocate(each * len(frames_NHWC))
+    def _run_plain(self, frames_NHWC: NDArray[np.uint8], counts: list[int]) -> pa.LargeBinaryArray:
+        """Run a plain model; the logits of units with `counts` frames each."""
+        outputs = units.allocate(self._logit_bytes * len(frames_NHWC))
         logits_NKHW = outputs.view(np.float32).reshape(-1, *self._logits_KHW)
         for start in range(0, len(frames_NHWC), self._batch_frames):
             chosen = slice(start, start + self._batch_frames)
             batch_NCHW = preprocess.normalise(frames_NHWC[chosen], self._levels_C256)
             self._session.run_into(batch_NCHW, logits_NKHW[chosen])
-        return units.from_bytes(outputs, [count * each for count in counts])
+        return units.from_bytes(outputs, [count * self._logit_bytes for count in counts])
 
-    def _fused(self, frames_NHWC: NDArray[np.uint8], part: pa.Table) -> pa.LargeBinaryArray:
-        """Class maps of frames of one size are asked for together."""
-        facts = [frame for frames in part.column("frames").to_pylist() for frame in frames]
-        sizes = [(frame["height_px"], frame["width_px"]) for frame in facts]
+    def _run_fused(self, frames_NHWC: NDArray[np.uint8], part: pa.Table) -> pa.LargeBinaryArray:
+        """Run a fused model; a batch has frames of one original size."""
+        sizes = [
+            (frame["height_px"], frame["width_px"]) for frames in part.column("frames").to_pylist() for frame in frames
+        ]
         maps: list[NDArray[np.uint8]] = [np.empty(0, np.uint8)] * len(sizes)
         for (height_px, width_px), members in groupby(
             sorted(range(len(sizes)), key=sizes.__getitem__), sizes.__getitem__
@@ -138,22 +138,26 @@ class Infer:
             chosen = list(members)
             for start in range(0, len(chosen), self._batch_frames):
                 batch = chosen[start : start + self._batch_frames]
-                found, _ = self._session.run_fused(frames_NHWC[batch], height_px=height_px, width_px=width_px)
-                for at, class_map_HW in zip(batch, found, strict=True):
+                class_maps_NHW, _ = self._session.run_fused(frames_NHWC[batch], height_px=height_px, width_px=width_px)
+                for at, class_map_HW in zip(batch, class_maps_NHW, strict=True):
                     maps[at] = class_map_HW.reshape(-1).view(np.uint8)
         lengths, at = [], 0
         for count in units.frame_counts(part):
-            lengths.append(sum(len(one) for one in maps[at : at + count]))
+            lengths.append(sum(len(class_map) for class_map in maps[at : at + count]))
             at += count
         return units.from_bytes(np.concatenate([np.empty(0, np.uint8), *maps]), lengths)
 
 
-def _the_bundle(uri: str, expected_sha256: str) -> Bundle:
-    """The bundle of the job; one that was replaced meanwhile would mix two models in one run."""
+def _load_bundle_of_job(uri: str, expected_sha256: str) -> Bundle:
+    """Load the bundle that the job was started with; a replaced one would mix two models in one run.
+
+    Raises:
+        BundleError: the bundle is another, or invalid.
+    """
     bundle = load_bundle(uri)
     if bundle.sha256 != expected_sha256:
         raise BundleError(
-            f"{uri} holds bundle {bundle.sha256[:12]}, the job was started with {expected_sha256[:12]}; do not replace "
-            "a bundle while a job runs"
+            f"{uri} holds bundle {bundle.sha256[:12]}, the job was started with {expected_sha256[:12]}; restore that "
+            "bundle, or start a new run"
         )
     return bundle

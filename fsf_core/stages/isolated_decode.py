@@ -1,7 +1,7 @@
-"""Decoding in child processes: what kills, hangs or bloats a child costs one failure, not the job.
+"""Decoding in child processes: an item that crashes, hangs or bloats its child costs one failure, not the job.
 
-The careful, slow way, for blocks that took their process down once. A child decodes one item after another until one
-of them ends it; then there is a new child. Knows processes and the decode stage; knows no Ray.
+Slower than `decode`; for blocks that have ended their process before. A child decodes item after item until one of
+them ends it, then a new child is started. Knows processes and the decode stage; knows no Ray.
 """
 
 import os
@@ -25,24 +25,26 @@ import pyarrow as pa
 from fsf_core.errors import LimitError
 from fsf_core.stages import units
 from fsf_core.stages.decode import decode
-from fsf_core.stages.decode_row import DecodeSettings, failures_for_rest
+from fsf_core.stages.decode_row import failures_for_rest
+from fsf_core.stages.decode_settings import DecodeSettings
 
 _LENGTH = struct.Struct("<Q")
-SAID_CHARACTERS = 300
+STDERR_CHARACTERS = 300
+"""Characters of a child's stderr that its failure quotes, counted from the end."""
 
-_FRUGAL = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "1"}
-"""The limit is one of address space, the only one that every system keeps; these keep libraries from reserving
+_CHILD_ENV = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "1"}
+"""The memory limit is on address space, the only one that every system enforces; these keep libraries from reserving
 gigabytes of it that they never use."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChildLimits:
-    """What one item may cost."""
+    """Limits of one item."""
 
     item_s: float
-    """Seconds without another unit of the item."""
+    """Maximum seconds until the item's next unit."""
     memory_bytes: int
-    """Memory that the child may take beside what the program itself takes."""
+    """Memory that the child may allocate in addition to what it holds when it is ready."""
 
 
 class CrashError(LimitError):
@@ -50,9 +52,9 @@ class CrashError(LimitError):
 
 
 def watchdog(item_s: float, running: bool) -> None:  # noqa: FBT001 - a switch
-    """Start or stop the clock of an item.
+    """Start or stop the timer of an item.
 
-    The alarm's default action ends the process, even inside a C library, and even if whoever started it was killed.
+    SIGALRM's default action ends the process, even inside a C library, and even if its parent was killed.
     """
     signal.setitimer(signal.ITIMER_REAL, item_s if running else 0)
 
@@ -61,49 +63,48 @@ def decode_isolated(rows: pa.Table, settings: DecodeSettings, limits: ChildLimit
     """Decode manifest rows one by one in child processes.
 
     Yields:
-        The same units as decode in the same order, segments of videos first, for Ray drops from the output of a task
-        that is done again what it had from the first time, by position. An item that ends its child is a unit with
-        the reason.
+        The tables of units that `decode` yields, in the same order: of a retried task Ray drops, by position, the
+        outputs that it has already. An item that ends its child becomes a unit with the failure.
     """
     held: list[pa.Table] = []
     with _Child(settings, limits) as child:
-        for at in range(rows.num_rows):
-            row = rows.slice(at, 1)
-            given: set[int] = set()
+        for index in range(rows.num_rows):
+            row = rows.slice(index, 1)
+            yielded: set[int] = set()
             segments: int | None = None
             try:
                 for table in child.decode(row):
-                    given.update(table.column("segment").to_pylist())
+                    yielded.update(table.column("segment").to_pylist())
                     segments = table.column("segments")[0].as_py()
                     if segments != 1:
                         yield table
                     else:
                         held.append(table)
             except LimitError as error:
-                lost = failures_for_rest(row.to_pylist()[0], given, segments, error)
+                lost = failures_for_rest(row.to_pylist()[0], yielded, segments, error)
                 held.append(units.to_table(lost, extra=settings.extra))
     if held:
         yield pa.concat_tables(held)
 
 
 def failures_for_block(rows: pa.Table, settings: DecodeSettings, *, times: int) -> pa.Table:
-    """A failure for every item of a block that ended its process again and again, careful as it was."""
-    why = CrashError(
-        f"the block of {rows.num_rows} items that holds this one ended its process {times} times; look at the node's "
+    """Return a failure for every item of a block that ended its process repeatedly, isolated children included."""
+    error = CrashError(
+        f"the block of {rows.num_rows} items that holds this one ended its process {times} times; check the node's "
         "memory, or score the items in smaller manifests"
     )
-    lost = [unit for row in rows.to_pylist() for unit in failures_for_rest(row, set(), None, why)]
+    lost = [unit for row in rows.to_pylist() for unit in failures_for_rest(row, set(), None, error)]
     return units.to_table(lost, extra=settings.extra)
 
 
 class _Child:
-    """A process that decodes, replaced when it dies."""
+    """A process that decodes items, replaced when it dies."""
 
     def __init__(self, settings: DecodeSettings, limits: ChildLimits) -> None:
         self._settings = settings
         self._limits = limits
         self._process: subprocess.Popen[bytes] | None = None
-        self._said: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as this object
+        self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in __exit__
 
     def __enter__(self) -> Self:
         return self
@@ -112,49 +113,52 @@ class _Child:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop()
-        self._said.close()
+        self._stderr.close()
 
     def decode(self, row: pa.Table) -> Iterator[pa.Table]:
-        """Have one row decoded.
+        """Decode one row in the child.
+
+        Yields:
+            Tables of units, as `decode` does.
 
         Raises:
-            LimitError: it took too long.
-            CrashError: the child died of it.
+            LimitError: the item exceeded its time.
+            CrashError: the child died.
         """
         try:
-            words, answers = self._running()
-            self._said.seek(0)
-            self._said.truncate()  # what was said of other items
-            _send(words, _packed(row))
-            while message := _receive(answers):
+            requests, responses = self._pipes()
+            self._stderr.seek(0)
+            self._stderr.truncate()  # drop the output of earlier items
+            _send(requests, _to_ipc(row))
+            while message := _receive(responses):
                 yield pa.ipc.open_stream(message).read_all()
         except (EOFError, BrokenPipeError) as error:
-            raise self._death() from error
+            raise self._exit_error() from error
 
-    def _running(self) -> tuple[IO[bytes], IO[bytes]]:
-        """Where to tell a living child what to do, and where it answers.
+    def _pipes(self) -> tuple[IO[bytes], IO[bytes]]:
+        """Return the pipes of requests to and responses from a live child; start one if there is none.
 
         Raises:
             EOFError, BrokenPipeError: a new child died before it was ready.
         """
-        started = self._process is None or self._process.poll() is not None
-        if started:
+        is_new = self._process is None or self._process.poll() is not None
+        if is_new:
             self._stop()
             self._process = subprocess.Popen(
                 [sys.executable, "-m", __name__],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said, env={**os.environ, **_FRUGAL},
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr, env={**os.environ, **_CHILD_ENV},
             )  # fmt: skip
         assert self._process is not None
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        if started:
-            # Downward only: the child trusts its parent, and the parent reads Arrow, which runs no code.
+        if is_new:
+            # Pickle from parent to child only: the child trusts its parent. Back comes Arrow, which runs no code.
             _send(self._process.stdin, pickle.dumps((self._settings, self._limits)))
             _receive(self._process.stdout)
         return self._process.stdin, self._process.stdout
 
-    def _death(self) -> LimitError:
-        """How the child ended."""
+    def _exit_error(self) -> LimitError:
+        """Return the error that describes how the child ended."""
         assert self._process is not None
         code = self._process.wait()
         if code == -signal.SIGALRM:
@@ -162,13 +166,12 @@ class _Child:
                 f"found no result after {self._limits.item_s:g} s, which is the limit for one item; "
                 "raise --item-seconds or leave the item out"
             )
-        self._said.seek(max(0, self._said.seek(0, os.SEEK_END) - SAID_CHARACTERS))
-        said = " ".join(self._said.read().decode(errors="replace").split())[-SAID_CHARACTERS:]
-        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        memory = self._limits.memory_bytes >> 20
+        self._stderr.seek(max(0, self._stderr.seek(0, os.SEEK_END) - STDERR_CHARACTERS))
+        stderr = " ".join(self._stderr.read().decode(errors="replace").split())[-STDERR_CHARACTERS:]
+        status = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         return CrashError(
-            f"the process that decoded this item ended with {how} ({said or 'no words'}), of {memory} MiB allowed: "
-            "repair the file, raise --item-memory-mb or leave the item out"
+            f"the process that decoded this item ended with {status} within its {self._limits.memory_bytes >> 20} MiB "
+            f"(stderr: {stderr or 'empty'}); repair the file, raise --item-memory-mb or leave the item out"
         )
 
     def _stop(self) -> None:
@@ -179,7 +182,8 @@ class _Child:
         self._process = None
 
 
-def _packed(table: pa.Table) -> bytes:
+def _to_ipc(table: pa.Table) -> bytes:
+    """Serialise a table as an Arrow IPC stream."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
@@ -187,46 +191,51 @@ def _packed(table: pa.Table) -> bytes:
 
 
 def _send(pipe: IO[bytes], message: bytes) -> None:
+    """Write one message; an empty one ends an item."""
     pipe.write(_LENGTH.pack(len(message)) + message)
     pipe.flush()
 
 
 def _receive(pipe: IO[bytes]) -> bytes:
-    """One message, or b"" at the end of an item.
+    """Read one message; b"" at the end of an item.
 
     Raises:
-        EOFError: the other side is gone.
+        EOFError: the other side has closed the pipe.
     """
-    (length,) = _LENGTH.unpack(_read(pipe, _LENGTH.size))
-    return _read(pipe, length)
+    (length,) = _LENGTH.unpack(_read_exactly(pipe, _LENGTH.size))
+    return _read_exactly(pipe, length)
 
 
-def _read(pipe: IO[bytes], count: int) -> bytes:
-    data = pipe.read(count)
-    if len(data) < count:
+def _read_exactly(pipe: IO[bytes], size_bytes: int) -> bytes:
+    """Read this many bytes.
+
+    Raises:
+        EOFError: the pipe ends before.
+    """
+    data = pipe.read(size_bytes)
+    if len(data) < size_bytes:
         raise EOFError
     return data
 
 
-def _serve() -> None:
-    """The child's life: settings once, then rows, until the pipe closes."""
-    words, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever a decoder prints must not reach the answers
-    (length,) = _LENGTH.unpack(words.read(_LENGTH.size))
-    settings, limits = pickle.loads(words.read(length))  # noqa: S301 - from the parent
+def _child_main() -> None:
+    """Run the child: read settings once, then decode rows until the pipe closes."""
+    requests, responses = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a decoder prints to stdout must not reach the responses
+    settings, limits = pickle.loads(_receive(requests))  # noqa: S301 - from the parent
     cv2.setNumThreads(1)  # each thread would reserve a stack
     units.to_table([units.Unit(item_id="", uri="")], extra=settings.extra)  # Arrow imports pandas now, not on an item
-    most = psutil.Process().memory_info().vms + limits.memory_bytes
-    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    limit_bytes = psutil.Process().memory_info().vms + limits.memory_bytes
+    resource.setrlimit(resource.RLIMIT_AS, (limit_bytes, limit_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    _send(answers, b"")
-    while head := words.read(_LENGTH.size):
+    _send(responses, b"")
+    while head := requests.read(_LENGTH.size):
         (length,) = _LENGTH.unpack(head)
-        row: Any = pa.ipc.open_stream(words.read(length)).read_all()
-        for table in decode(row, settings, alarm=partial(watchdog, limits.item_s)):
-            _send(answers, _packed(table))
-        _send(answers, b"")
+        row: Any = pa.ipc.open_stream(requests.read(length)).read_all()
+        for table in decode(row, settings, watchdog=partial(watchdog, limits.item_s)):
+            _send(responses, _to_ipc(table))
+        _send(responses, b"")
 
 
 if __name__ == "__main__":
-    _serve()
+    _child_main()

@@ -1,6 +1,6 @@
-"""Third stage: the network's answers to encoded masks and their statistics.
+"""Third stage: the network's outputs to encoded masks and their statistics.
 
-Softmax, then the resize, then the argmax: the order is the model's contract. Knows no model and no files.
+Softmax, then resize, then argmax: the order is part of the model's contract. Knows no model and no files.
 """
 
 # N frames, K classes, H×W pixels
@@ -27,42 +27,42 @@ STATISTICS = ("pixels", "components", "largest_component_px", "mean_probability"
 
 @dataclass(frozen=True, kw_only=True)
 class MaskSettings:
-    """What a mask task needs to know."""
+    """Settings of a mask task."""
 
     profile: preprocess.Profile
     num_classes: int
     palette_K3: NDArray[np.uint8]
     grid_hw: tuple[int, int] | None
-    """Rows and columns of the logits; None where the model answers class maps."""
+    """Rows and columns of the logits; None where the model returns class maps."""
     mask_size: MaskSize
-    """original is the source picture's size; model is the network's grid without its padding."""
+    """original is the source image's size; model is the network's grid without padding."""
     limits: images.ImageLimits
-    """Of the source pictures, which are decoded once more for overlays."""
+    """Limits of the source images, which are decoded again for overlays."""
     clear_background: bool
-    """Whether class 0 is left clear in overlays."""
+    """Whether overlays leave class 0 unblended."""
 
 
 def mask(table: pa.Table, settings: MaskSettings) -> pa.Table:
-    """Turn answers into masks.
+    """Turn outputs into masks and statistics.
 
     Args:
         table: units with `outputs` (float32 logits of settings.grid_hw, or class maps).
-        settings: as it says.
+        settings: settings of the stage.
 
     Returns:
         The units without outputs and source images, with `masks` (list of PNG), `overlays` (list of JPEG, where there
         were source images), and one list of N·K numbers for each of pixels, components, largest_component_px and
-        mean_probability. A frame that cannot be masked ends its unit, with the reason.
+        mean_probability. A frame that cannot be masked ends its unit, with the failure.
     """
-    rows = [_mask_unit(row, table.column("outputs")[at], settings) for at, row in enumerate(_facts(table))]
+    rows = [_mask_unit(row, table.column("outputs")[at], settings) for at, row in enumerate(_small_columns(table))]
     kept = table.drop_columns(["outputs", "source_images", *_FAILURE])
     frames = pa.array([row["frames"] for row in rows], pa.list_(units.FRAME))
     kept = kept.set_column(kept.column_names.index("frames"), "frames", frames)
     for name in ("masks", "overlays"):
         kept = kept.append_column(name, pa.array([row[name] for row in rows], pa.list_(pa.large_binary())))
     for name in STATISTICS:
-        kind = pa.float64() if name == "mean_probability" else pa.int64()
-        kept = kept.append_column(name, pa.array([row[name] for row in rows], pa.list_(kind)))
+        number = pa.float64() if name == "mean_probability" else pa.int64()
+        kept = kept.append_column(name, pa.array([row[name] for row in rows], pa.list_(number)))
     for name in _FAILURE:
         kept = kept.append_column(name, pa.array([row[name] for row in rows], table.schema.field(name).type))
     return kept
@@ -71,50 +71,51 @@ def mask(table: pa.Table, settings: MaskSettings) -> pa.Table:
 _FAILURE = ("failed_stage", "error_type", "error_message", "failed_frame")
 
 
-def _facts(table: pa.Table) -> Iterator[dict[str, Any]]:
-    """What a unit says about itself, without its large bytes."""
+def _small_columns(table: pa.Table) -> Iterator[dict[str, Any]]:
+    """Yield the columns of each unit that this stage reads, without `outputs`."""
     yield from table.select(["frames", "source_images", *_FAILURE]).to_pylist()
 
 
 def _mask_unit(row: dict[str, Any], outputs: pa.LargeBinaryScalar, settings: MaskSettings) -> dict[str, Any]:
-    """The columns that this stage adds, for one unit."""
+    """Compute the columns that this stage adds, for one unit."""
     done: dict[str, Any] = {name: [] for name in ("frames", "masks", "overlays", *STATISTICS)}
     done |= {name: row[name] for name in _FAILURE}
     for at, (frame, output) in enumerate(
         zip(row["frames"], _frame_outputs(outputs, row["frames"], settings), strict=True)
     ):
         try:
-            found = _frame_mask(output, frame, settings)
+            result = _frame_mask(output, frame, settings)
             if row["source_images"]:
-                done["overlays"].append(_overlay(row["source_images"][at], found.class_map_HW, settings))
+                done["overlays"].append(_overlay(row["source_images"][at], result.class_map_HW, settings))
         except (ItemError, ValueError, cv2.error, MemoryError) as error:
             done |= _failure_columns(units.failure("mask", error, frame_index=frame["frame_index"]))
             break
         done["frames"].append(frame)
-        done["masks"].append(masks.encode_png(found.class_map_HW, settings.palette_K3))
+        done["masks"].append(masks.encode_png(result.class_map_HW, settings.palette_K3))
         for name in STATISTICS:
-            done[name].extend(getattr(found, f"{name}_K").tolist())
+            done[name].extend(getattr(result, f"{name}_K").tolist())
     return done
 
 
 def _frame_outputs(
     outputs: pa.LargeBinaryScalar, frames: list[dict[str, Any]], settings: MaskSettings
 ) -> Iterator[NDArray[Any]]:
-    """The output of every frame: logits_KHW, or a class map, cut from the unit's bytes without a copy."""
+    """Yield the output of every frame, logits_KHW or a class map, as views of the unit's bytes."""
     data = np.frombuffer(outputs.as_buffer(), np.uint8) if frames else np.empty(0, np.uint8)
     if settings.grid_hw is not None:
         yield from data.view(np.float32).reshape(len(frames), settings.num_classes, *settings.grid_hw)
         return
-    kind = masks.class_map_dtype(settings.num_classes)
+    dtype = masks.class_map_dtype(settings.num_classes)
     start = 0
     for frame in frames:
         shape = (frame["height_px"], frame["width_px"])
-        size = shape[0] * shape[1] * np.dtype(kind).itemsize
-        yield data[start : start + size].view(kind).reshape(shape)
+        size = shape[0] * shape[1] * dtype.itemsize
+        yield data[start : start + size].view(dtype).reshape(shape)
         start += size
 
 
 def _frame_mask(output: NDArray[Any], frame: dict[str, Any], settings: MaskSettings) -> masks.FrameMask:
+    """Compute the mask of one frame."""
     if settings.grid_hw is None:
         return masks.measure(output, num_classes=settings.num_classes)
     box = preprocess.place(frame["height_px"], frame["width_px"], settings.profile)
@@ -125,9 +126,9 @@ def _frame_mask(output: NDArray[Any], frame: dict[str, Any], settings: MaskSetti
     return masks.make_mask(probabilities_KHW, height_px=height_px, width_px=width_px)
 
 
-def _overlay(picture: bytes, class_map_HW: NDArray[Any], settings: MaskSettings) -> bytes:
-    """The class colours over the source picture, as JPEG at the source's size."""
-    image_HWC = images.decode_bgr(picture, honour_exif=settings.profile.honour_exif, limits=settings.limits)
+def _overlay(source_image: bytes, class_map_HW: NDArray[Any], settings: MaskSettings) -> bytes:
+    """Blend the class colours over the source image; a JPEG at its size."""
+    image_HWC = images.decode_bgr(source_image, honour_exif=settings.profile.honour_exif, limits=settings.limits)
     height_px, width_px = image_HWC.shape[:2]
     if class_map_HW.shape != (height_px, width_px):
         class_map_HW = cv2.resize(class_map_HW, (width_px, height_px), interpolation=cv2.INTER_NEAREST)
@@ -136,6 +137,7 @@ def _overlay(picture: bytes, class_map_HW: NDArray[Any], settings: MaskSettings)
 
 
 def _failure_columns(why: Failure) -> dict[str, Any]:
+    """Return the failure as columns of a unit."""
     return {
         "failed_stage": why.stage,
         "error_type": why.error_type,

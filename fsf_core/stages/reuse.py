@@ -1,6 +1,6 @@
-"""Before the four stages: what an earlier run found of items that have not changed becomes parts of this run.
+"""Reuse of an earlier run: its rows of unchanged items are committed as parts of this run, before the four stages.
 
-Knows the rows of a run and how a source is told to be the same. Decodes nothing and calls no model.
+Knows the rows of a run and how to recognise an unchanged source. Decodes nothing and calls no model.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,91 +20,97 @@ from fsf_core.stages.write import WriteSettings, Written
 
 @dataclass(frozen=True, kw_only=True)
 class ReuseSettings:
-    """What a carry task needs to know."""
+    """Settings of a reuse task."""
 
     earlier_uri: str
-    """The run that is carried from; it has the bundle and the options of this one."""
+    """The earlier run; scored with the bundle and options of this one."""
     same_by: SameBy
-    """sha256 reads every source whole; version asks its store for size and time, or its etag."""
+    """sha256 reads every source whole; version asks its store for size and time, or the etag."""
     schemes: tuple[str, ...]
     """URI schemes that may be opened."""
     write: WriteSettings
 
 
 def reuse_items(rows: pa.Table, parts: Sequence[str], settings: ReuseSettings) -> tuple[int, Written]:
-    """Commit the rows of items that have not changed, one part for each part of the earlier run.
+    """Commit the rows of unchanged items, one part per part of the earlier run.
 
     Args:
-        rows: item_id, uri, and `extra` where the manifest has columns: items of which every unit lies in the parts.
+        rows: item_id, uri, and `extra` where the manifest has columns; all units of these items are in `parts`.
         parts: names of parts of the earlier run.
-        settings: as it says.
+        settings: settings of the task.
 
     Returns:
-        How many items were carried, and what was committed. The others are left to be scored: they have changed, cannot
-        be read, or the earlier run does not say what it read.
+        The number of items reused, and what was committed. The other items are to be scored: they have changed, cannot
+        be read, or the earlier run has no record of their source.
 
     Raises:
         OutputError: the earlier run cannot be read.
         StorageError: this run cannot be written.
     """
     receipts = [runs.read_receipt(settings.earlier_uri, part) for part in parts]
-    known = _known(receipts, rows.column("item_id"), settings)
-    same = {row["item_id"]: row for row in rows.to_pylist() if _is_same(row, known.get(row["item_id"]), settings)}
-    if not same:
+    recorded = _recorded_sources(receipts, rows.column("item_id"), settings)
+    unchanged = {
+        row["item_id"]: row for row in rows.to_pylist() if _is_unchanged(row, recorded.get(row["item_id"]), settings)
+    }
+    if not unchanged:
         return 0, Written(frames=0, units=0, failed_units=0)
-    committed = [_carry_part(receipt, same, settings) for receipt in receipts]
+    committed = [_reuse_part(receipt, unchanged, settings) for receipt in receipts]
     frames, units = (sum(getattr(one, name) for one in committed) for name in ("frames", "units"))
-    return len(same), Written(frames=frames, units=units, failed_units=0)
+    return len(unchanged), Written(frames=frames, units=units, failed_units=0)
 
 
-def _known(receipts: Sequence[runs.Receipt], item_ids: pa.ChunkedArray, settings: ReuseSettings) -> dict[str, Any]:
-    """What the earlier run says of the sources of these items: item id to sha256 or version."""
+def _recorded_sources(
+    receipts: Sequence[runs.Receipt], item_ids: pa.ChunkedArray, settings: ReuseSettings
+) -> dict[str, Any]:
+    """Return the sha256 or version that the earlier run recorded, by item id."""
     column = f"item_{settings.same_by}"
-    found: dict[str, Any] = {}
+    recorded: dict[str, Any] = {}
     for receipt in receipts:
         part = runs.read_part(settings.earlier_uri, receipt, "masks", ["item_id", column])
         chosen = part.filter(pc.is_in(part.column("item_id"), item_ids.combine_chunks()))
-        found |= dict(zip(*(chosen.column(name).to_pylist() for name in ("item_id", column)), strict=True))
-    return found
+        recorded |= dict(zip(*(chosen.column(name).to_pylist() for name in ("item_id", column)), strict=True))
+    return recorded
 
 
-def _is_same(row: Mapping[str, Any], known: str | None, settings: ReuseSettings) -> bool:
-    """Whether the source is what it was; one that cannot be read is not, and its stage will say why."""
-    if known is None:
+def _is_unchanged(row: Mapping[str, Any], recorded: str | None, settings: ReuseSettings) -> bool:
+    """Return whether the source is as recorded; False if it cannot be read, which the decode stage will report."""
+    if recorded is None:
         return False
     try:
         storage.require_scheme(row["uri"], settings.schemes)
         with members.open_item(row["uri"]) as file:
             if settings.same_by == "version":
-                return storage.etag_or_mtime(file) == known
-            return storage.sha256_of(file) == known
+                return storage.etag_or_mtime(file) == recorded
+            return storage.sha256_of(file) == recorded
     except (ItemError, OSError):
         return False
 
 
-def _carry_part(receipt: runs.Receipt, same: Mapping[str, Mapping[str, Any]], settings: ReuseSettings) -> Written:
-    wanted = pa.array([*same], pa.string())
-    units = _chosen(receipt.units, wanted)
+def _reuse_part(receipt: runs.Receipt, unchanged: Mapping[str, Mapping[str, Any]], settings: ReuseSettings) -> Written:
+    """Commit the rows of unchanged items of one part."""
+    item_ids = pa.array([*unchanged], pa.string())
+    units = _of_items(receipt.units, item_ids)
     if not units.num_rows:
         return Written(frames=0, units=0, failed_units=0)
     tables = {name: schema.empty_table() for name, schema in TABLES.items()}
     for name in receipt.files:
-        tables[name] = _chosen(runs.read_part(settings.earlier_uri, receipt, name), wanted)
+        tables[name] = _of_items(runs.read_part(settings.earlier_uri, receipt, name), item_ids)
     for path in filter(None, tables["masks"].column("overlay").to_pylist()):
-        _carry_overlay(path, settings)
-    tables["masks"] = _of_this_run(tables["masks"], same, settings.write)
+        _copy_overlay(path, settings)
+    tables["masks"] = _relabelled(tables["masks"], unchanged, settings.write)
     runs.commit(settings.write.run_uri, tables, units)
     return Written(frames=tables["masks"].num_rows, units=units.num_rows, failed_units=0)
 
 
-def _chosen(table: pa.Table, item_ids: pa.Array) -> pa.Table:
+def _of_items(table: pa.Table, item_ids: pa.Array) -> pa.Table:
+    """Return the rows of these items."""
     return table.filter(pc.is_in(table.column("item_id"), item_ids))
 
 
-def _of_this_run(masks: pa.Table, same: Mapping[str, Mapping[str, Any]], settings: WriteSettings) -> pa.Table:
-    """The rows with what this run's manifest says of their items: where they lie, and its own columns."""
+def _relabelled(masks: pa.Table, unchanged: Mapping[str, Mapping[str, Any]], settings: WriteSettings) -> pa.Table:
+    """Return the rows with this run's id, and the uri and pass-through columns of its manifest."""
     schema = with_columns(MASKS, settings.extra)
-    rows = [same[item_id] for item_id in masks.column("item_id").to_pylist()]
+    rows = [unchanged[item_id] for item_id in masks.column("item_id").to_pylist()]
     fresh: dict[str, pa.Array] = {
         "uri": pa.array([storage.redact(row["uri"]) for row in rows], pa.string()),
         "run_id": pa.array([settings.run_id] * len(rows), pa.string()),
@@ -117,7 +123,12 @@ def _of_this_run(masks: pa.Table, same: Mapping[str, Mapping[str, Any]], setting
     return conform(kept, schema)
 
 
-def _carry_overlay(path: str, settings: ReuseSettings) -> None:
+def _copy_overlay(path: str, settings: ReuseSettings) -> None:
+    """Copy an overlay from the earlier run.
+
+    Raises:
+        OutputError: the earlier run lacks it.
+    """
     try:
         data = storage.read_bytes(storage.join(settings.earlier_uri, path))
     except FetchError as error:

@@ -1,7 +1,7 @@
-"""Work units on their way through the stages: one Arrow row each, a row a whole image or a run of video frames.
+"""Work units between the stages: one Arrow row each, a whole image or consecutive frames of a video.
 
-A row carries its frames with it, so however a table is cut into blocks, a unit stays whole and its part stays complete.
-Knows the columns between stages; knows no files and no model.
+A row carries its frames, so however Ray splits a table into blocks, a unit stays whole and its part complete. Knows the
+columns between stages; knows no files and no model.
 """
 
 # N frames, H×W pixels, C channels, K classes
@@ -22,15 +22,17 @@ FRAME = pa.struct(
     [("frame_index", pa.int64()), ("pts_s", pa.float64()), ("height_px", pa.int32()), ("width_px", pa.int32())]
 )
 MESSAGE_CHARACTERS = 2_000
+"""Maximum length of a failure's message."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Frame:
-    """Where one frame comes from."""
+    """Identity and size of one frame."""
 
     frame_index: int
+    """Position in the video, from 0; 0 for an image."""
     pts_s: float | None
-    """Seconds; None for an image."""
+    """Presentation time in seconds; None for an image."""
     height_px: int
     width_px: int
 
@@ -40,54 +42,57 @@ class Failure:
     """Why a unit, or the rest of it, has no result."""
 
     stage: str
-    """Stage that gave up."""
+    """Stage that failed."""
     error_type: str
     error_message: str
     frame_index: int | None = None
-    """First frame that is missing; None where the whole unit is."""
+    """First missing frame; None if the whole unit is missing."""
 
 
 def failure(stage: str, error: Exception, *, frame_index: int | None = None) -> Failure:
-    """The row that an error becomes; one that is not ours shows its type, lest a defect be taken for data."""
+    """Return an error as a failure; unless an ItemError, its message starts with its type, since it may be a defect."""
     name = type(error).__name__
     message = str(error) if isinstance(error, ItemError) else f"{name}: {error}"
-    # A lone surrogate, from a file name that is no UTF-8, cannot be written as Arrow text.
-    shown = redact(message)[:MESSAGE_CHARACTERS].encode(errors="backslashreplace").decode()
-    return Failure(stage=stage, error_type=name, error_message=shown, frame_index=frame_index)
+    # A lone surrogate, from a file name that is not UTF-8, cannot be written as Arrow text.
+    safe = redact(message)[:MESSAGE_CHARACTERS].encode(errors="backslashreplace").decode()
+    return Failure(stage=stage, error_type=name, error_message=safe, frame_index=frame_index)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Unit:
-    """One image, or some consecutive frames of one video, as decoded."""
+    """One image, or consecutive frames of one video."""
 
     item_id: str
     uri: str
     segment: int = 0
+    """Position in the item, from 0."""
     segments: int = 1
+    """Segments of the whole item."""
     attempt: int = 1
-    """How often this job has tried the item, counting this time."""
+    """How often the item has been tried, this time included."""
     item_sha256: str | None = None
+    """Digest of the source; None for a video in a store."""
     item_version: str | None = None
-    """See storage.version."""
+    """See storage.etag_or_mtime."""
     frames: Sequence[Frame] = ()
     inputs_HWC: Sequence[NDArray[np.uint8]] = ()
-    """The network's input of every frame, uint8."""
+    """Input of the network for every frame, uint8."""
     source_images: Sequence[bytes] = ()
-    """Encoded source picture of every frame, where an overlay is wanted."""
+    """Encoded source image of every frame; empty without overlays."""
     failure: Failure | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Pass-through columns of the manifest."""
 
     def failed(self, why: Failure) -> "Unit":
-        """The same unit with what it has, and the reason why there is no more."""
+        """Return the unit with its frames and this failure."""
         return replace(self, failure=why)
 
 
 def to_table(units: Sequence[Unit], *, extra: pa.Schema) -> pa.Table:
-    """Units as the table that leaves the decode stage.
+    """Return units as the table that the decode stage outputs.
 
     Args:
-        units: at least none; the columns are the same.
+        units: any number, including none.
         extra: types of the pass-through columns.
 
     Returns:
@@ -104,8 +109,8 @@ def to_table(units: Sequence[Unit], *, extra: pa.Schema) -> pa.Table:
         "attempt": pa.array([unit.attempt for unit in units], pa.int32()),
         "item_sha256": pa.array([unit.item_sha256 for unit in units], pa.string()),
         "item_version": pa.array([unit.item_version for unit in units], pa.string()),
-        "frames": pa.array([[_plain(frame) for frame in unit.frames] for unit in units], pa.list_(FRAME)),
-        "inputs": stacked([array for unit in units for array in unit.inputs_HWC], [len(u.inputs_HWC) for u in units]),
+        "frames": pa.array([[_frame_to_dict(frame) for frame in unit.frames] for unit in units], pa.list_(FRAME)),
+        "inputs": stack([array for unit in units for array in unit.inputs_HWC], [len(u.inputs_HWC) for u in units]),
         "source_images": pa.array([list(unit.source_images) for unit in units], pa.list_(pa.large_binary())),
         "failed_stage": pa.array([why and why.stage for why in failures], pa.string()),
         "error_type": pa.array([why and why.error_type for why in failures], pa.string()),
@@ -117,26 +122,28 @@ def to_table(units: Sequence[Unit], *, extra: pa.Schema) -> pa.Table:
     return pa.table(columns)
 
 
-def stacked(arrays: Sequence[NDArray[Any]], counts: Sequence[int]) -> pa.LargeBinaryArray:
-    """Equal-shaped arrays as one binary value a unit: `counts` of them each, back to back, without a copy per value."""
-    each = arrays[0].nbytes if arrays else 0
-    buffer = allocate(each * len(arrays))
-    for at, array in enumerate(arrays):
-        buffer[at * each : (at + 1) * each] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-    return from_bytes(buffer, [count * each for count in counts])
+def stack(arrays: Sequence[NDArray[Any]], counts: Sequence[int]) -> pa.LargeBinaryArray:
+    """Concatenate equal-shaped arrays into one binary value per unit, of `counts` arrays each, with one copy in all."""
+    array_bytes = arrays[0].nbytes if arrays else 0
+    buffer = allocate(array_bytes * len(arrays))
+    for number, array in enumerate(arrays):
+        buffer[number * array_bytes : (number + 1) * array_bytes] = (
+            np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+        )
+    return from_bytes(buffer, [count * array_bytes for count in counts])
 
 
 def allocate(size_bytes: int) -> NDArray[np.uint8]:
-    """Bytes to be written over, from Arrow's pool: it keeps its pages, where NumPy has large arrays mapped anew.
+    """Allocate uninitialised bytes from Arrow's pool, which keeps its pages; NumPy maps large arrays anew each time.
 
-    Logits of 64 frames, written by the model into such a room: 0.07 ms a frame; into np.empty: 0.14; returned, then
+    Logits of 64 frames, written by the model into this buffer: 0.07 ms per frame; into np.empty: 0.14; returned, then
     stacked: 0.20 (2-core EPYC, 2026-11-24).
     """
     return np.frombuffer(pa.allocate_buffer(size_bytes), np.uint8)
 
 
 def from_bytes(data: NDArray[np.uint8], lengths: Sequence[int]) -> pa.LargeBinaryArray:
-    """One binary column over a buffer that holds its values back to back; no copy."""
+    """Return a binary column over a buffer of consecutive values of these lengths in bytes; no copy."""
     offsets = np.zeros(len(lengths) + 1, np.int64)
     np.cumsum(lengths, out=offsets[1:])
     return pa.LargeBinaryArray.from_buffers(
@@ -144,8 +151,8 @@ def from_bytes(data: NDArray[np.uint8], lengths: Sequence[int]) -> pa.LargeBinar
     )
 
 
-def view(column: pa.ChunkedArray, dtype: type[np.generic], shape: tuple[int, ...]) -> NDArray[Any]:
-    """All values of a binary column as one read-only array of items of the given shape; no copy for a single chunk."""
+def as_array(column: pa.ChunkedArray, dtype: type[np.generic], shape: tuple[int, ...]) -> NDArray[Any]:
+    """Return all values of a binary column as one read-only array [N, *shape]; no copy for a single chunk."""
     whole = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
     if isinstance(whole, pa.ChunkedArray):  # combine_chunks of an empty column
         return np.empty((0, *shape), dtype)
@@ -153,29 +160,30 @@ def view(column: pa.ChunkedArray, dtype: type[np.generic], shape: tuple[int, ...
     if not len(whole) or offsets[0] == offsets[-1]:
         return np.empty((0, *shape), dtype)
     data = np.frombuffer(whole.buffers()[2], np.uint8)[offsets[0] : offsets[-1]]
-    data.flags.writeable = False  # what came through Ray is read-only anyway; a table made here must not differ
+    data.flags.writeable = False  # as is what comes through Ray
     return data.view(dtype).reshape(-1, *shape)
 
 
 def frame_counts(table: pa.Table) -> list[int]:
-    """Frames of every unit in order."""
+    """Return the number of frames of every unit, in order."""
     return [int(count) for count in pc.list_value_length(table.column("frames")).to_pylist()]
 
 
-def chunks(counts: Sequence[int], most: int) -> list[slice]:
-    """Cut consecutive units into runs of at most `most` frames; a longer unit stands alone."""
-    cuts, start, held = [], 0, 0
-    for at, count in enumerate(counts):
-        if held and held + count > most:
-            cuts.append(slice(start, at))
-            start, held = at, 0
-        held += count
+def chunks(counts: Sequence[int], max_frames: int) -> list[slice]:
+    """Split consecutive units into chunks of at most `max_frames` frames; a longer unit is a chunk of its own."""
+    found, start, frames = [], 0, 0
+    for index, count in enumerate(counts):
+        if frames and frames + count > max_frames:
+            found.append(slice(start, index))
+            start, frames = index, 0
+        frames += count
     if start < len(counts):
-        cuts.append(slice(start, len(counts)))
-    return cuts
+        found.append(slice(start, len(counts)))
+    return found
 
 
-def _plain(frame: Frame) -> dict[str, Any]:
+def _frame_to_dict(frame: Frame) -> dict[str, Any]:
+    """Return a frame as a value of FRAME."""
     return {
         "frame_index": frame.frame_index,
         "pts_s": frame.pts_s,

@@ -1,6 +1,6 @@
 """Last stage: masked units to committed parts of the run.
 
-Good units and failed ones are committed apart, so that failures can be taken back and tried again alone.
+Complete and failed units are committed as separate parts, so that failures alone can be retracted and retried.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ from fsf_core.schema import CLASS_STATS, FAILURES, MASKS, UNITS, conform, with_c
 
 @dataclass(frozen=True, kw_only=True)
 class WriteSettings:
-    """What a write task needs to know."""
+    """Settings of a write task."""
 
     run_uri: str
     run_id: str
@@ -30,7 +30,7 @@ class WriteSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Written:
-    """What one write task committed; all that the driver hears of it."""
+    """Counts of what one write task committed."""
 
     frames: int
     units: int
@@ -38,14 +38,14 @@ class Written:
 
 
 def write(table: pa.Table, settings: WriteSettings) -> Written:
-    """Commit units as parts: one of the good ones, one of the failed ones.
+    """Commit units as parts: one of the complete ones, one of the failed ones.
 
     Args:
-        table: units as the mask stage leaves them.
-        settings: as it says.
+        table: units as the mask stage returns them.
+        settings: settings of the stage.
 
     Raises:
-        StorageError: the run folder cannot be written; what has no receipt is done again.
+        StorageError: the run folder cannot be written; units without a receipt are scored again.
     """
     failed = pc.is_valid(table.column("error_type"))
     for chosen in (table.filter(pc.invert(failed)), table.filter(failed)):
@@ -59,17 +59,21 @@ def write(table: pa.Table, settings: WriteSettings) -> Written:
 
 
 def _commit(table: pa.Table, settings: WriteSettings) -> None:
+    """Write the overlays of units, then commit their rows as one part."""
     rows = table.to_pylist()
     overlays = [_write_overlays(row, settings.run_uri) for row in rows]
     tables = {
-        "masks": _masks(rows, overlays, settings),
-        "class_stats": _class_stats(rows, settings),
-        "failures": _failures(rows),
+        "masks": _masks_table(rows, overlays, settings),
+        "class_stats": _class_stats_table(rows, settings),
+        "failures": _failures_table(rows),
     }
-    runs.commit(settings.run_uri, tables, _units(rows))
+    runs.commit(settings.run_uri, tables, _units_table(rows))
 
 
-def _masks(rows: Sequence[Mapping[str, Any]], overlays: list[list[str | None]], settings: WriteSettings) -> pa.Table:
+def _masks_table(
+    rows: Sequence[Mapping[str, Any]], overlays: list[list[str | None]], settings: WriteSettings
+) -> pa.Table:
+    """Return one row per frame."""
     schema = with_columns(MASKS, settings.extra)
     found = [
         {
@@ -84,14 +88,14 @@ def _masks(rows: Sequence[Mapping[str, Any]], overlays: list[list[str | None]], 
             "run_id": settings.run_id,
             "bundle_sha256": settings.bundle_sha256,
         }
-        for row, drawn in zip(rows, overlays, strict=True)
-        for frame, png, overlay in zip(row["frames"], row["masks"], drawn, strict=True)
+        for row, paths in zip(rows, overlays, strict=True)
+        for frame, png, overlay in zip(row["frames"], row["masks"], paths, strict=True)
     ]
     return conform(pa.Table.from_pylist(found, schema=schema), schema)
 
 
-def _class_stats(rows: Sequence[Mapping[str, Any]], settings: WriteSettings) -> pa.Table:
-    """Long form: K rows for every frame, classes in order."""
+def _class_stats_table(rows: Sequence[Mapping[str, Any]], settings: WriteSettings) -> pa.Table:
+    """Return K rows per frame, classes in order."""
     classes = len(settings.class_names)
     item_ids = [row["item_id"] for row in rows for _ in row["frames"]]
     indices = [frame["frame_index"] for row in rows for frame in row["frames"]]
@@ -118,7 +122,8 @@ def _class_stats(rows: Sequence[Mapping[str, Any]], settings: WriteSettings) -> 
     return conform(found, CLASS_STATS)
 
 
-def _failures(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+def _failures_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """Return one row per failed unit."""
     found = [
         {
             "item_id": row["item_id"],
@@ -135,7 +140,8 @@ def _failures(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     return conform(pa.Table.from_pylist(found, schema=FAILURES), FAILURES)
 
 
-def _units(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+def _units_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """Return the units of the part's receipt."""
     found = [
         {
             "unit_key": unit_key(row["item_id"], row["segment"]),
@@ -154,7 +160,7 @@ def _units(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
 
 
 def _write_overlays(row: Mapping[str, Any], run_uri: str) -> list[str | None]:
-    """Paths of the overlays inside the run, one a frame; None where none was drawn."""
+    """Write overlays; return their paths inside the run, one per frame, None where none was drawn."""
     if not row["overlays"]:
         return [None] * len(row["frames"])
     paths: list[str | None] = []

@@ -22,7 +22,7 @@ from fsf_core.media import images
 from fsf_core.model import preprocess
 from fsf_core.score import job
 from fsf_core.score.partition import plan_decode_tasks
-from fsf_core.stages.decode_row import DecodeSettings
+from fsf_core.stages.decode_settings import DecodeSettings
 
 DAYS = 15
 BATCH = 200_000

@@ -20,7 +20,7 @@ from fsf_core.media import images
 from fsf_core.model.bundle import load_bundle, variant_of
 from fsf_core.options import SCHEMES
 from fsf_core.stages.decode import decode
-from fsf_core.stages.decode_row import DecodeSettings
+from fsf_core.stages.decode_settings import DecodeSettings
 from fsf_core.stages.infer import Infer
 from fsf_core.stages.mask import MaskSettings, mask
 from fsf_core.stages.write import WriteSettings, write

@@ -1,4 +1,4 @@
-"""The infer stage on a real bundle: however its answers are grouped, they are the same bytes."""
+"""The infer stage on a real bundle."""
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +12,7 @@ from fsf_core.stages.units import Frame, Unit
 
 @pytest.fixture(scope="module")
 def table() -> pa.Table:
-    """A picture, a segment of five frames, a failure, four pictures."""
+    """An image, a segment of five frames, a failure, four images."""
     rng = np.random.default_rng(0)
 
     def unit(name: str, frames: int) -> Unit:
@@ -28,7 +28,7 @@ def table() -> pa.Table:
     return units.to_table(rows, extra=pa.schema([]))
 
 
-def answers(bundle: Bundle, table: pa.Table, variant: str, batch_frames: int) -> list[pa.Table]:
+def outputs(bundle: Bundle, table: pa.Table, variant: str, batch_frames: int) -> list[pa.Table]:
     stage = Infer(
         bundle_uri=bundle.uri,
         bundle_sha256=bundle.sha256,
@@ -41,12 +41,12 @@ def answers(bundle: Bundle, table: pa.Table, variant: str, batch_frames: int) ->
 
 
 @pytest.mark.parametrize("variant", ["plain", "fused"])
-def test_answers_are_the_same_bytes_in_any_batch_and_in_as_little_room_as_one_frame_needs(
+def test_logits_do_not_depend_on_batch_or_buffer_size(
     tiny_bundle: Bundle, table: pa.Table, variant: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = answers(tiny_bundle, table, variant, 8)
+    whole = outputs(tiny_bundle, table, variant, 8)
     monkeypatch.setattr(infer, "MAX_OUTPUT_BYTES", 1)
-    cut = answers(tiny_bundle, table, variant, 3)
+    cut = outputs(tiny_bundle, table, variant, 3)
 
     assert [part.num_rows for part in whole] == [7]
     assert max(sum(units.frame_counts(part)) for part in cut) == 5  # a unit stays whole

@@ -1,4 +1,4 @@
-"""Decoding in children: what ends a child costs one failure, its neighbours nothing. Real processes, no Ray."""
+"""Decoding in child processes: an item that ends its child is one failure. Real processes, no Ray."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ from fsf_core.media import images
 from fsf_core.model import preprocess
 from fsf_core.options import SCHEMES
 from fsf_core.stages.decode import decode
-from fsf_core.stages.decode_row import DecodeSettings
+from fsf_core.stages.decode_settings import DecodeSettings
 from fsf_core.stages.isolated_decode import ChildLimits, decode_isolated
 from tests.support import assets, crashers
 
@@ -61,10 +61,12 @@ def _good(count: int) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize(
-    ("deed", "says"),
+    ("deed", "reason"),
     [("abort", "SIGABRT"), ("kill", "SIGKILL"), ("segfault", "SIGSEGV"), ("hang", "no result after 3 s")],
 )
-def test_an_item_that_ends_its_child_is_one_failure_among_good_neighbours(deed: str, says: str, tmp_path: Path) -> None:
+def test_an_item_that_ends_its_child_is_one_failure_and_its_neighbours_succeed(
+    deed: str, reason: str, tmp_path: Path
+) -> None:
     good = _good(3)
     first, *others = good
     files = {first: good[first], "bad.png": crashers.picture(deed), **{name: good[name] for name in others}}
@@ -75,29 +77,29 @@ def test_an_item_that_ends_its_child_is_one_failure_among_good_neighbours(deed: 
 
     (bad,) = found.filter(pa.compute.equal(found["item_id"], "bad.png")).to_pylist()
     assert bad["failed_stage"] == "decode"
-    assert says in bad["error_message"]
+    assert reason in bad["error_message"]
     assert bad["frames"] == []
     neighbours = found.filter(pa.compute.not_equal(found["item_id"], "bad.png"))
     assert neighbours.to_pylist() == plain.sort_by("item_id").to_pylist()
 
 
-def test_an_item_that_wants_more_memory_than_allowed_is_told_so(tmp_path: Path) -> None:
+def test_an_item_beyond_the_memory_limit_fails_with_the_limit(tmp_path: Path) -> None:
     rows = _rows({"bad.png": crashers.picture("devour"), **_good(1)}, tmp_path)
     bad, good = _isolated(rows, ChildLimits(item_s=20.0, memory_bytes=768 << 20)).to_pylist()
 
     assert "MemoryError" in bad["error_message"], "it wants a gigabyte"
-    assert "768 MiB allowed" in bad["error_message"]
+    assert "within its 768 MiB" in bad["error_message"]
     assert len(good["frames"]) == 1
 
 
-def test_what_a_decoder_prints_does_not_reach_the_answers(tmp_path: Path) -> None:
+def test_what_a_decoder_prints_does_not_reach_the_responses(tmp_path: Path) -> None:
     found = _isolated(_rows({"loud.png": crashers.picture("chatter"), **_good(1)}, tmp_path)).to_pylist()
 
     assert [len(row["frames"]) for row in found] == [1, 1]
     assert {row["error_type"] for row in found} == {None}
 
 
-def test_the_reason_holds_the_last_words_of_this_item_only(tmp_path: Path) -> None:
+def test_a_failure_quotes_stderr_of_its_own_item_only(tmp_path: Path) -> None:
     files = {
         "1.png": crashers.picture("devour"),
         "2.png": crashers.picture("chatter"),
@@ -106,10 +108,10 @@ def test_the_reason_holds_the_last_words_of_this_item_only(tmp_path: Path) -> No
     hungry, _, killed = _isolated(_rows(files, tmp_path), ChildLimits(item_s=20.0, memory_bytes=768 << 20)).to_pylist()
 
     assert "MemoryError" in hungry["error_message"]
-    assert "no words" in killed["error_message"]
+    assert "stderr: empty" in killed["error_message"]
 
 
-def test_a_video_that_dies_half_way_keeps_the_segments_before(tmp_path: Path) -> None:
+def test_a_video_that_crashes_its_child_keeps_the_segments_before(tmp_path: Path) -> None:
     rows = _rows({"clip.mkv": crashers.video("abort", frames=30, at_frame=18), **_good(1)}, tmp_path)
     *segments, good = _isolated(rows).to_pylist()
 
@@ -121,7 +123,7 @@ def test_a_video_that_dies_half_way_keeps_the_segments_before(tmp_path: Path) ->
     assert good["error_type"] is None
 
 
-def test_a_video_that_was_partly_done_fails_for_the_rest_only(tmp_path: Path) -> None:
+def test_a_video_done_in_part_fails_for_the_remaining_segments_only(tmp_path: Path) -> None:
     files = {"clip.mkv": crashers.video("abort", frames=30, at_frame=18)}
     found = _isolated(_rows(files, tmp_path, done={"clip.mkv": [0, 3]})).to_pylist()
 
@@ -129,7 +131,7 @@ def test_a_video_that_was_partly_done_fails_for_the_rest_only(tmp_path: Path) ->
     assert [row["error_type"] for row in found] == [None, "CrashError"]
 
 
-def test_every_item_of_a_block_full_of_crashers_has_one_row(tmp_path: Path) -> None:
+def test_every_item_of_a_block_with_crashing_items_has_one_row(tmp_path: Path) -> None:
     files = {f"{number} {deed}.png": crashers.picture(deed) for number, deed in enumerate(("abort", "kill"))}
     found = _isolated(_rows({**files, **_good(2)}, tmp_path)).to_pylist()
 
@@ -137,14 +139,14 @@ def test_every_item_of_a_block_full_of_crashers_has_one_row(tmp_path: Path) -> N
     assert [row["error_type"] for row in found] == ["CrashError"] * 2 + [None] * 2
 
 
-def test_time_is_counted_from_when_the_child_is_ready(tmp_path: Path) -> None:
-    """A limit shorter than the start of a child must not fail the good ones."""
+def test_the_time_limit_starts_when_the_child_is_ready(tmp_path: Path) -> None:
+    """A limit shorter than the start of a child must not fail good items."""
     found = _isolated(_rows(_good(2), tmp_path), ChildLimits(item_s=0.5, memory_bytes=3 << 30)).to_pylist()
 
     assert {row["error_type"] for row in found} == {None}
 
 
-def test_a_picture_that_does_not_fit_into_the_memory_allowed_is_a_failure(tmp_path: Path) -> None:
+def test_an_image_larger_than_the_memory_limit_is_a_failure(tmp_path: Path) -> None:
     large = assets.pillow(assets.picture(2000, 3000), "PNG")
     large, good = _isolated(
         _rows({"a large one.png": large, **_good(1)}, tmp_path), ChildLimits(item_s=20.0, memory_bytes=8 << 20)
@@ -155,8 +157,8 @@ def test_a_picture_that_does_not_fit_into_the_memory_allowed_is_a_failure(tmp_pa
     assert good["error_type"] is None
 
 
-def test_units_come_in_the_order_of_the_fast_way(tmp_path: Path) -> None:
-    """Ray goes by the position of an output when it does a task again."""
+def test_tables_are_in_the_order_of_decode(tmp_path: Path) -> None:
+    """Of a retried task, Ray drops by position the outputs that it has already."""
     files = {"a.jpg": _good(1)["good 0.jpg"], "b.mkv": crashers.video("chatter", frames=20, at_frame=3), **_good(1)}
     rows = _rows(files, tmp_path)
     names = [table.column("item_id").to_pylist() for table in decode_isolated(rows, SETTINGS, LIMITS)]
@@ -181,8 +183,8 @@ def test_a_hanging_child_does_not_outlive_a_killed_parent(tmp_path: Path) -> Non
 _PARENT = """
 import sys
 from pathlib import Path
-from tests.integration.test_isolation import SETTINGS, _rows
-from fsf_core.isolation import ChildLimits, decode_isolated
+from tests.integration.test_isolated_decode import SETTINGS, _rows
+from fsf_core.stages.isolated_decode import ChildLimits, decode_isolated
 folder = Path(sys.argv[1])
 rows = _rows({"hang.png": (folder / "hang.png").read_bytes()}, folder)
 list(decode_isolated(rows, SETTINGS, ChildLimits(item_s=5.0, memory_bytes=3 << 30)))

@@ -12,7 +12,7 @@ from fsf_core.manifest import Manifest, open_manifest
 from fsf_core.media import images
 from fsf_core.model import preprocess
 from fsf_core.stages.decode import decode
-from fsf_core.stages.decode_row import DecodeSettings
+from fsf_core.stages.decode_settings import DecodeSettings
 from fsf_core.stages.isolated_decode import ChildLimits, decode_isolated
 from tests.support import assets, clips
 

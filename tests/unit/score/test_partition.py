@@ -13,8 +13,9 @@ from fsf_core.options import SCHEMES
 from fsf_core.score.partition import LAST_ITEMS, ROUNDS, block_sizes
 from fsf_core.stages import decode_video
 from fsf_core.stages.decode import decode
-from fsf_core.stages.decode_row import DecodeSettings, failures_for_rest
-from fsf_core.stages.decode_video import Plan, pack, plan_row
+from fsf_core.stages.decode_row import failures_for_rest
+from fsf_core.stages.decode_settings import DecodeSettings
+from fsf_core.stages.video_plan import VideoPlan, pack_plan, plan_video
 from tests.support.clips import clip, overwritten
 
 FRAMES = 150
@@ -44,13 +45,13 @@ def _schema(more):
 
 def shared(path, chosen, *, done=None):
     """All units, decoded share by share as separate tasks would."""
-    plan = plan_row(rows(path).to_pylist()[0], chosen)
-    assert isinstance(plan, Plan)
+    plan = plan_video(rows(path).to_pylist()[0], chosen)
+    assert isinstance(plan, VideoPlan)
     assert len(plan.tasks) > 1
     tables = []
     for task in plan.tasks:
         facts = {"first": task.start, "stop": task.stop, "total": plan.segments}
-        tables += decode(rows(path, done=done, share=facts, plan=pack(plan)), chosen)
+        tables += decode(rows(path, done=done, share=facts, plan=pack_plan(plan)), chosen)
     return pa.concat_tables(tables)
 
 
@@ -145,7 +146,7 @@ def test_short_videos_and_those_that_cannot_seek_stay_with_one_task(tmp_path):
     for name, data in made.items():
         (tmp_path / name).write_bytes(data)
 
-    plans = {name: plan_row(rows(tmp_path / name).to_pylist()[0], settings()) for name in made}
+    plans = {name: plan_video(rows(tmp_path / name).to_pylist()[0], settings()) for name in made}
 
     assert plans["short"] is None
     assert plans["stream"] is None

@@ -1,4 +1,4 @@
-"""Units survive the way through Arrow whole, however their table is cut and put together again."""
+"""Units survive Arrow whole, however their table is sliced and concatenated."""
 
 import datetime as dt
 import decimal
@@ -17,13 +17,13 @@ from fsf_core.stages.units import (
     MESSAGE_CHARACTERS,
     Frame,
     Unit,
+    as_array,
     chunks,
     failure,
     frame_counts,
     from_bytes,
-    stacked,
+    stack,
     to_table,
-    view,
 )
 
 NO_EXTRA = pa.schema([])
@@ -46,14 +46,14 @@ def unit(name, frames, **changes):
 
 
 def inputs_of(table):
-    return view(table.column("inputs"), np.uint8, SHAPE)
+    return as_array(table.column("inputs"), np.uint8, SHAPE)
 
 
 def expected_inputs(*units):
     return np.stack([array for one in units for array in one.inputs_HWC])
 
 
-def test_a_unit_is_one_row_with_all_that_it_knows():
+def test_a_unit_is_one_row_with_all_its_fields():
     bad = unit("clip", 2, segment=3, segments=9, attempt=2, item_sha256="ab" * 32, source_images=[b"p", b"q"])
     bad = bad.failed(failure("decode", DecodeError("found noise"), frame_index=194))
 
@@ -73,13 +73,13 @@ def test_a_unit_is_one_row_with_all_that_it_knows():
     assert row["item_sha256"] == "ab" * 32
 
 
-def test_a_table_of_no_units_has_the_same_columns():
+def test_a_table_without_units_has_the_same_columns():
     assert to_table([], extra=NO_EXTRA).schema == to_table([unit("a", 2)], extra=NO_EXTRA).schema
     assert frame_counts(to_table([], extra=NO_EXTRA)) == []
     assert inputs_of(to_table([], extra=NO_EXTRA)).shape == (0, *SHAPE)
 
 
-def test_inputs_come_back_in_order_and_without_a_copy():
+def test_inputs_are_read_in_order_without_a_copy():
     units = [unit("a", 2), unit("b", 0), unit("c", 3)]
     table = to_table(units, extra=NO_EXTRA)
 
@@ -91,7 +91,7 @@ def test_inputs_come_back_in_order_and_without_a_copy():
     assert not found.flags.writeable
 
 
-def test_a_slice_holds_the_frames_of_its_own_units():
+def test_a_slice_holds_only_the_frames_of_its_units():
     units = [unit("a", 2), unit("b", 1), unit("c", 0), unit("d", 3)]
     part = to_table(units, extra=NO_EXTRA).slice(1, 2)
 
@@ -100,7 +100,7 @@ def test_a_slice_holds_the_frames_of_its_own_units():
     assert inputs_of(part.slice(1)).shape == (0, *SHAPE)
 
 
-def test_tables_put_together_hold_all_frames_in_order():
+def test_concatenated_tables_hold_all_frames_in_order():
     units = [unit(name, count) for name, count in (("a", 1), ("b", 0), ("c", 2), ("d", 3))]
     table = pa.concat_tables([to_table(units[:2], extra=NO_EXTRA), to_table(units[2:], extra=NO_EXTRA)])
 
@@ -110,7 +110,7 @@ def test_tables_put_together_hold_all_frames_in_order():
     assert inputs_of(table.slice(0, 0)).shape == (0, *SHAPE)
 
 
-def test_units_that_failed_before_they_had_frames_have_no_inputs():
+def test_units_that_failed_before_decoding_have_no_inputs():
     table = to_table([unit("a", 0), unit("b", 0)], extra=NO_EXTRA)
 
     assert inputs_of(table).shape == (0, *SHAPE)
@@ -118,13 +118,13 @@ def test_units_that_failed_before_they_had_frames_have_no_inputs():
 
 
 @given(st.lists(st.integers(0, 4), max_size=8), st.data())
-def test_any_cut_of_stacked_arrays_gives_back_its_values(counts, data):
+def test_any_slice_of_stacked_arrays_holds_its_values(counts, data):
     arrays = [np.float32([[at, -at]]) for at in range(sum(counts))]
-    column = pa.chunked_array([stacked(arrays, counts)])
+    column = pa.chunked_array([stack(arrays, counts)])
     start = data.draw(st.integers(0, len(counts)))
     stop = data.draw(st.integers(start, len(counts)))
 
-    found = view(column.slice(start, stop - start), np.float32, (1, 2))
+    found = as_array(column.slice(start, stop - start), np.float32, (1, 2))
 
     assert found[:, 0, 0].tolist() == list(range(sum(counts[:start]), sum(counts[:stop])))
 
@@ -132,7 +132,7 @@ def test_any_cut_of_stacked_arrays_gives_back_its_values(counts, data):
 def test_arrays_that_are_not_contiguous_are_stacked_by_value():
     array = np.arange(12, dtype=np.int16).reshape(3, 4)
 
-    found = view(pa.chunked_array([stacked([array.T], [1])]), np.int16, (4, 3))
+    found = as_array(pa.chunked_array([stack([array.T], [1])]), np.int16, (4, 3))
 
     np.testing.assert_array_equal(found[0], array.T)
 
@@ -144,22 +144,22 @@ def test_values_of_different_lengths_share_one_buffer():
 
 
 @given(st.lists(st.integers(0, 20), max_size=30), st.integers(1, 20))
-def test_groups_are_consecutive_and_complete_and_only_a_single_unit_exceeds_the_most(counts, most):
-    cuts = chunks(counts, most)
+def test_chunks_are_consecutive_and_complete_and_only_a_single_unit_exceeds_the_maximum(counts, maximum):
+    cuts = chunks(counts, maximum)
 
     assert [count for cut in cuts for count in counts[cut]] == counts
     assert all(cut.stop > cut.start for cut in cuts)
     for cut in cuts:
         with_frames = [count for count in counts[cut] if count]
-        assert sum(with_frames) <= most or len(with_frames) == 1
+        assert sum(with_frames) <= maximum or len(with_frames) == 1
 
 
 @given(st.lists(st.integers(1, 20), min_size=1, max_size=30), st.integers(1, 20))
-def test_groups_are_as_full_as_they_can_be(counts, most):
-    cuts = chunks(counts, most)
+def test_chunks_are_as_full_as_possible(counts, maximum):
+    cuts = chunks(counts, maximum)
 
     for cut, following in itertools.pairwise(cuts):
-        assert sum(counts[cut]) + counts[following.start] > most
+        assert sum(counts[cut]) + counts[following.start] > maximum
 
 
 EXTRA = {
@@ -190,7 +190,7 @@ def test_pass_through_columns_keep_their_types_and_values():
     assert column.to_pylist() == [values, dict.fromkeys(values)]
 
 
-def test_nanoseconds_are_not_lost():
+def test_nanoseconds_are_kept():
     kind = pa.timestamp("ns")
     value = pa.scalar(1_700_000_000_123_456_789, kind)
 
@@ -201,26 +201,26 @@ def test_nanoseconds_are_not_lost():
     ]
 
 
-def test_an_error_of_ours_shows_its_message_and_another_its_type_too():
+def test_a_failure_shows_an_item_errors_message_and_any_others_type():
     assert failure("decode", DecodeError("found noise")).error_message == "found noise"
     assert failure("mask", KeyError("x")).error_message == "KeyError: 'x'"
     assert failure("mask", KeyError("x")).error_type == "KeyError"
 
 
-def test_a_failure_carries_no_credentials_and_no_endless_message():
+def test_a_failure_is_redacted_and_truncated():
     found = failure("decode", DecodeError("s3://KEY:SECRET@bucket/a.jpg " + "x" * 10_000))
 
     assert "SECRET" not in found.error_message
     assert len(found.error_message) == MESSAGE_CHARACTERS
 
 
-def test_a_message_with_a_name_that_is_no_utf8_can_still_be_written():
+def test_a_failure_with_a_name_that_is_not_utf8_can_be_written():
     bad = unit("a", 0).failed(failure("decode", DecodeError("cannot read \udcff.jpg")))
 
     assert to_table([bad], extra=NO_EXTRA).column("error_message").to_pylist() == ["cannot read \\udcff.jpg"]
 
 
-def test_the_module_works_when_nothing_else_was_imported():
+def test_the_module_imports_what_it_uses():
     """frame_counts once relied on another module to import pyarrow.compute."""
     code = (
         "import pyarrow as pa; from fsf_core.stages.units import frame_counts, to_table, Unit;"
@@ -233,7 +233,7 @@ def test_the_module_works_when_nothing_else_was_imported():
 
 
 @pytest.mark.parametrize("name", ["a", "clip"])
-def test_failing_keeps_the_rest_of_the_unit(name):
+def test_a_failed_unit_keeps_its_frames(name):
     whole = unit(name, 2)
 
     assert whole.failed(failure("mask", DecodeError("no"))).frames == whole.frames

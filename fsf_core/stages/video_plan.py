@@ -1,0 +1,84 @@
+"""The plan that lets several tasks decode one video: its index, and the segments of each task."""
+
+import pickle
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+from fsf_core import storage
+from fsf_core.media import video
+from fsf_core.stages.decode_row import HEAD_BYTES, is_video
+from fsf_core.stages.decode_settings import DecodeSettings
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class VideoPlan:
+    """All that a task needs to decode its share of a video's segments; made from the video's packets."""
+
+    index: video.VideoIndex
+    item_sha256: str | None
+    tasks: tuple[range, ...]
+    """Segments of each task."""
+
+    @property
+    def segments(self) -> int:
+        """Segments of the whole video."""
+        return self.tasks[-1].stop
+
+
+def plan_video(row: Mapping[str, Any], settings: DecodeSettings) -> VideoPlan | None:
+    """Plan the decoding of a manifest row by several tasks; reads the packets of the video.
+
+    Returns:
+        None for what one task should decode whole: short videos, containers that cannot seek, and images.
+
+    Raises:
+        ItemError, OSError: the item cannot be decoded; the decode stage will report it.
+    """
+    storage.require_scheme(row["uri"], settings.schemes)
+    with storage.open_binary(row["uri"]) as file:
+        if not is_video(file.read(HEAD_BYTES), row["kind"]):
+            return None
+        estimate = video.estimate_frames(storage.path_or_file(row["uri"], file))
+        if estimate is not None and estimate < settings.task_segments * settings.segment_frames:
+            return None
+        plan = plan_open_video(file, row["uri"], settings)
+        return plan if len(plan.tasks) > 1 else None
+
+
+def plan_open_video(file: BinaryIO, uri: str, settings: DecodeSettings) -> VideoPlan:
+    """Index a video and partition its segments among tasks, of which there may be one."""
+    index = video.index_video(
+        storage.path_or_file(uri, file), max_frame_px=settings.limits.max_pixels, max_frames=settings.max_frames
+    )
+    wanted = video.select_frames(index, settings.sampling)
+    tasks: tuple[range, ...] = (range(1),)  # without a wanted frame, one task has to report that
+    if len(wanted):
+        tasks = video.partition_segments(
+            index,
+            wanted,
+            segment_frames=settings.segment_frames,
+            span_segments=settings.task_segments,
+            dense=not settings.sampling.keyframes_only,
+        )
+    return VideoPlan(index=index, item_sha256=_local_sha256(uri), tasks=tasks)
+
+
+def pack_plan(plan: VideoPlan) -> bytes:
+    """Serialise a plan to be sent along with a manifest row: 3 bytes per frame at a constant frame rate."""
+    return zlib.compress(pickle.dumps(plan), 1)
+
+
+def unpack_plan(packed: bytes) -> VideoPlan:
+    """Deserialise a plan that another task of this job packed."""
+    plan: VideoPlan = pickle.loads(zlib.decompress(packed))  # noqa: S301 - from another task of this job
+    return plan
+
+
+def _local_sha256(uri: str) -> str | None:
+    """Return the digest of a local video; None for one in a store, which is read in ranges and never whole."""
+    if not storage.is_local(uri):
+        return None
+    with storage.open_binary(uri) as file:
+        return storage.sha256_of(file)
