@@ -1,10 +1,10 @@
 """Rendered videos of a finished run: the source with its masks drawn in, as MP4 that browsers play.
 
-`draw` paints one frame, `film` cuts a video into pieces, encodes and joins them, and keeps the books of RUN/videos.
-Knows no Ray and no model: the pieces may be made anywhere.
+`draw` draws one frame, `plan` decides which frames go into which piece, `pieces` encodes and joins them, `receipts`
+records what was made, `reconcile` finds what no longer matches the run. Knows no Ray and no model.
 """
 
-from fsf_core.render.draw import RenderStyle
+from fsf_core.render.draw import RenderStyle, draw_legend
 from fsf_core.render.pieces import assemble, encode_pieces
 from fsf_core.render.plan import Piece, RenderPlan, ScoredSpan, locate_frames, plan_render, video_item_ids
 from fsf_core.render.receipts import RenderedVideo, manifest_entries, rendered_videos
@@ -17,6 +17,7 @@ __all__ = [
     "RenderedVideo",
     "ScoredSpan",
     "assemble",
+    "draw_legend",
     "encode_pieces",
     "locate_frames",
     "manifest_entries",

@@ -1,11 +1,11 @@
-"""A film: a video of a run with its masks drawn in, made in pieces that separate tasks encode, and its receipt.
+"""Pieces of a rendered video, encoded by separate tasks, then joined.
 
-    videos/<stem>.mp4          what is shown
+    videos/<stem>.mp4          the rendered video
     videos/<stem>.json         its receipt, written after it: sha256, frames, and what it was made from
-    videos/.<digest>/NNNNN.mp4 pieces of a film that is being made; a piece is whole or not there
+    videos/.<digest>/NNNNN.mp4 pieces of a video in progress; a piece is complete or does not exist
 
-The digest stands for all that a film is made from. So a job that was killed goes on with the next piece, and a film of
-frames that were scored anew since is made again.
+The digest covers all that a video is made from. So a job that was killed continues with the next piece, and a video is
+made again when its frames were scored again.
 """
 
 import contextlib
@@ -27,46 +27,50 @@ from fsf_core.render.plan import Piece, RenderPlan
 from fsf_core.render.receipts import FOLDER, RenderedVideo, receipt_to_json, receipt_uri
 
 
-def encode_pieces(wanted: RenderPlan, pieces: Sequence[Piece], *, tick: Callable[[], None]) -> None:
-    """Decode, draw and encode consecutive pieces, each unless it is there.
+def encode_pieces(plan: RenderPlan, pieces: Sequence[Piece], *, tick: Callable[[], None]) -> None:
+    """Decode, draw and encode consecutive pieces, except those that exist already.
 
     Args:
-        wanted: the film.
-        pieces: of it; one alone, or all of a source that can be read from its start only.
-        tick: called before every frame, so that a caller sees that it goes on.
+        plan: of the rendered video.
+        pieces: one piece, or all pieces of a source that can only be decoded from its start.
+        tick: called before every frame, as a heartbeat.
 
     Raises:
-        FetchError, DecodeError: the source is no longer there, or not what it was.
+        FetchError, DecodeError: the source is missing, or is not the one that was scored.
         OutputError: masks are missing.
     """
-    missing = [piece for piece in pieces if not storage.exists(wanted.piece_uri(piece.number))]
+    missing = [piece for piece in pieces if not storage.exists(plan.piece_uri(piece.number))]
     if not missing:
         return
-    index: video.VideoIndex = pickle.loads(zlib.decompress(wanted.index))  # noqa: S301 - of this job
+    index: video.VideoIndex = pickle.loads(zlib.decompress(plan.index))  # noqa: S301 - from plan_render
     first, stop = missing[0].frames[0], missing[-1].frames[-1] + 1
-    with members.open_item(wanted.uri) as file:
-        frames = _until_broken(video.decode_frames(storage.path_or_file(wanted.uri, file), index, range(first, stop)))
+    with members.open_item(plan.uri) as file:
+        frames = _until_damage(video.decode_frames(storage.path_or_file(plan.uri, file), index, range(first, stop)))
         for piece in missing:
-            storage.write_bytes(wanted.piece_uri(piece.number), _encoded(wanted, piece, index, frames, tick))
+            storage.write_bytes(plan.piece_uri(piece.number), _encode_piece(plan, piece, index, frames, tick))
 
 
-def _until_broken(frames: Iterator[video.VideoFrame]) -> Iterator[video.VideoFrame]:
-    """Frames that are lost were not scored either, so nobody misses them here."""
+def _until_damage(frames: Iterator[video.VideoFrame]) -> Iterator[video.VideoFrame]:
+    """Yield frames without raising the loss at the end: frames that are lost were not scored either."""
     with contextlib.suppress(video.BrokenVideoError):
         yield from frames
 
 
-def _encoded(
-    wanted: RenderPlan,
+def _encode_piece(
+    plan: RenderPlan,
     piece: Piece,
     index: video.VideoIndex,
     frames: Iterator[video.VideoFrame],
     tick: Callable[[], None],
 ) -> bytes:
-    """One piece as a file; takes as many frames as it needs."""
+    """Encode one piece as an MP4 file, taking frames up to its last one.
+
+    Raises:
+        DecodeError: a scored frame is missing in the source.
+    """
     first, last = piece.frames[0], piece.frames[-1]
     rows = runs.read_frames(
-        wanted.run_uri, piece.paths, item_id=wanted.item_id, first=first, last=last, columns=["mask.bytes"]
+        plan.run_uri, piece.paths, item_id=plan.item_id, first=first, last=last, columns=["mask.bytes"]
     )
     pngs = {row["frame_index"]: row["mask"]["bytes"] for row in rows}
     times = _times(index, piece.frames)
@@ -77,54 +81,56 @@ def _encoded(
             tick()
             if frame.frame_index in pngs:
                 class_map_HW = masks.decode_png(pngs[frame.frame_index])
-                writer.add(paint(frame.image_HWC, class_map_HW, wanted.look), times[drawn])
+                writer.add(paint(frame.image_HWC, class_map_HW, plan.look), times[drawn])
                 drawn += 1
             if frame.frame_index >= last:
                 break
         if drawn != len(piece.frames):
-            raise DecodeError(f"drew {drawn} of {len(piece.frames)} frames; was {storage.redact(wanted.uri)} replaced?")
+            raise DecodeError(
+                f"found {drawn} of {len(piece.frames)} scored frames in {storage.redact(plan.uri)}; was it replaced?"
+            )
         return writer.finish()
 
 
-def assemble(wanted: RenderPlan) -> RenderedVideo:
-    """Join the pieces and the sound, and write the receipt; the pieces are deleted.
+def assemble(plan: RenderPlan) -> RenderedVideo:
+    """Join the pieces with the source's sound, write video and receipt, and delete the pieces.
 
     Raises:
-        FetchError, DecodeError: the source is no longer there.
+        FetchError, DecodeError: the source is missing.
         StorageError: the run folder cannot be written.
     """
-    index: video.VideoIndex = pickle.loads(zlib.decompress(wanted.index))  # noqa: S301 - of this job
-    frames = [number for piece in wanted.pieces for number in piece.frames]
+    index: video.VideoIndex = pickle.loads(zlib.decompress(plan.index))  # noqa: S301 - from plan_render
+    frames = [number for piece in plan.pieces for number in piece.frames]
     times = _times(index, frames)
     end = _end(index, frames)
-    openers = [partial(storage.open_binary, wanted.piece_uri(piece.number)) for piece in wanted.pieces]
-    stem = file_stem(wanted.item_id)
-    with tempfile.TemporaryDirectory(prefix="fsf-film-") as folder, members.open_item(wanted.uri) as file:
-        made = Path(folder) / "film.mp4"
-        source = storage.path_or_file(wanted.uri, file)
-        joined = video.concatenate(openers, times, source, made, end=end, zero_s=index.time_s(frames[0]))
-        with made.open("rb") as finished:
+    openers = [partial(storage.open_binary, plan.piece_uri(piece.number)) for piece in plan.pieces]
+    stem = file_stem(plan.item_id)
+    with tempfile.TemporaryDirectory(prefix="fsf-render-") as folder, members.open_item(plan.uri) as file:
+        local_path = Path(folder) / "rendered.mp4"
+        source = storage.path_or_file(plan.uri, file)
+        joined = video.concatenate(openers, times, source, local_path, end=end, zero_s=index.time_s(frames[0]))
+        with local_path.open("rb") as finished:
             sha256 = storage.sha256_of(finished)
         path = f"{FOLDER}/{stem}.mp4"
-        film = RenderedVideo(
-            item_id=wanted.item_id,
+        rendered = RenderedVideo(
+            item_id=plan.item_id,
             path=path,
-            digest=wanted.digest,
+            digest=plan.digest,
             sha256=sha256,
-            bytes=made.stat().st_size,
+            bytes=local_path.stat().st_size,
             frames=len(frames),
             sound=joined.sound,
         )
-        storage.remove(receipt_uri(wanted.run_uri, wanted.item_id))  # no receipt ever describes other bytes
-        storage.write_file(storage.join(wanted.run_uri, path), made)
-    text = json.dumps(receipt_to_json(film, wanted.look), indent=2, ensure_ascii=False)
-    storage.write_bytes(receipt_uri(wanted.run_uri, wanted.item_id), f"{text}\n".encode(), durable=True)
-    storage.remove_folder(storage.join(wanted.run_uri, FOLDER, f".{wanted.digest}"))
-    return film
+        storage.remove(receipt_uri(plan.run_uri, plan.item_id))  # no receipt ever describes other bytes
+        storage.write_file(storage.join(plan.run_uri, path), local_path)
+    text = json.dumps(receipt_to_json(rendered, plan.look), indent=2, ensure_ascii=False)
+    storage.write_bytes(receipt_uri(plan.run_uri, plan.item_id), f"{text}\n".encode(), durable=True)
+    storage.remove_folder(storage.join(plan.run_uri, FOLDER, f".{plan.digest}"))
+    return rendered
 
 
 def _times(index: video.VideoIndex, frames: Sequence[int]) -> list[int]:
-    """The film's tick of every frame, counted from the first of them; no two have the same."""
+    """Return the tick of every frame in the rendered video, from 0 and strictly ascending."""
     factor = index.time_base * video.timescale(index.time_base)
     first = int(index.pts[frames[0]])
     times = [round((int(index.pts[number]) - first) * factor) for number in frames]
@@ -134,7 +140,7 @@ def _times(index: video.VideoIndex, frames: Sequence[int]) -> list[int]:
 
 
 def _end(index: video.VideoIndex, frames: Sequence[int]) -> int:
-    """The tick at which the film's last frame leaves the screen: when the source's next frame comes."""
+    """Return the tick at which the last frame leaves the screen: when the source's next frame is shown."""
     following = frames[-1] + 1
     until = int(index.pts[following]) if following < index.frames else index.end
     return max(1, round((until - int(index.pts[frames[0]])) * index.time_base * video.timescale(index.time_base)))

@@ -1,4 +1,4 @@
-"""What a rendered video is made from: which frames, where their masks lie, and how the work is cut."""
+"""What a rendered video is made from: which frames, which files hold their masks, and which piece each belongs to."""
 
 import hashlib
 import json
@@ -18,20 +18,24 @@ from fsf_core.render.draw import RenderStyle
 from fsf_core.render.receipts import FOLDER, look_to_json
 
 LAYOUT = 1
-"""Another number makes every film anew."""
+"""Part of the digest: raising it makes every rendered video stale."""
 
 PIECE_FRAMES = 512
+"""Frames per piece, and so per task."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, order=True)
 class ScoredSpan:
-    """Where the masks of some frames of a video lie."""
+    """Scored frames of a video whose masks are in one file."""
 
     first: int
+    """Number of the first frame."""
     last: int
+    """Number of the last frame, inclusive."""
     frames: int
+    """How many of them were scored."""
     path: str
-    """Of a masks table, inside the run."""
+    """Of the part of the masks table, relative to the run folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,37 +44,39 @@ class Piece:
 
     number: int
     frames: tuple[int, ...]
-    """Numbers of the source's frames, ascending."""
+    """Frame numbers in the source, ascending."""
     paths: tuple[str, ...]
-    """Where in the run their masks lie."""
+    """Parts of the masks table that hold their masks, relative to the run folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RenderPlan:
-    """All that it takes to make a film; small enough to travel to every task."""
+    """All that tasks need to make one rendered video; small enough to send to each of them."""
 
     run_uri: str
     item_id: str
     uri: str
+    """Of the source."""
     digest: str
+    """Of all that the video is made from."""
     look: RenderStyle
     pieces: tuple[Piece, ...]
     index: bytes
-    """Packed index of the source."""
+    """Pickled and compressed index of the source."""
     separable: bool
-    """Whether pieces can be encoded apart; otherwise each would read the source from its start."""
+    """Whether pieces can be encoded by separate tasks; otherwise each would decode the source from its start."""
 
     def shares(self) -> list[tuple[Piece, ...]]:
-        """The pieces of each task."""
+        """Return the pieces of each task."""
         return [(piece,) for piece in self.pieces] if self.separable else [self.pieces]
 
     def piece_uri(self, number: int) -> str:
-        """Where a finished piece lies."""
+        """Return the URI of a finished piece."""
         return storage.join(self.run_uri, FOLDER, f".{self.digest}", f"{number:05d}.mp4")
 
 
 def video_item_ids(run_uri: str) -> list[str]:
-    """Ids of the videos that have scored frames, in name order."""
+    """Return the ids of the videos that have scored frames, sorted."""
     found: set[str] = set()
     for receipt in runs.video_parts(run_uri):
         table = runs.read_part(run_uri, receipt, "masks", ["item_id", "pts_s"])
@@ -79,7 +85,10 @@ def video_item_ids(run_uri: str) -> list[str]:
 
 
 def locate_frames(run_uri: str, items: Collection[str]) -> dict[str, tuple[ScoredSpan, ...]]:
-    """Where the frames of these videos lie, in order; nothing of those that have none. Reads every receipt once."""
+    """Return the spans of these videos by item id, in order; items without frames are left out.
+
+    Reads every receipt once.
+    """
     wanted = pa.array(sorted(items), pa.string())
     found: dict[str, list[ScoredSpan]] = {}
     for receipt in runs.receipts(run_uri) if items else ():
@@ -88,33 +97,33 @@ def locate_frames(run_uri: str, items: Collection[str]) -> dict[str, tuple[Score
         )
         path = str(receipt.files.get("masks", {}).get("path"))
         for row in receipt.units.filter(inside).to_pylist():
-            unit = ScoredSpan(first=row["first_frame"], last=row["last_frame"], frames=row["frames"], path=path)
-            found.setdefault(row["item_id"], []).append(unit)
-    return {item: tuple(sorted(units)) for item, units in found.items()}
+            span = ScoredSpan(first=row["first_frame"], last=row["last_frame"], frames=row["frames"], path=path)
+            found.setdefault(row["item_id"], []).append(span)
+    return {item: tuple(sorted(spans)) for item, spans in found.items()}
 
 
 def plan_render(
-    run_uri: str, item_id: str, units: Sequence[ScoredSpan], look: RenderStyle, *, source: str | None = None
+    run_uri: str, item_id: str, spans: Sequence[ScoredSpan], look: RenderStyle, *, source: str | None = None
 ) -> RenderPlan:
-    """Read a source's packets and say what is to be drawn on which frame.
+    """Index the source of a video and assign its scored frames to pieces.
 
     Args:
-        run_uri: a run without units that are in two parts.
+        run_uri: a run without duplicate units.
         item_id: the video.
-        units: of the video, of `catalogue`.
-        look: how it is drawn.
-        source: the video's address, where the tables do not hold it whole.
+        spans: its spans, from locate_frames.
+        look: how frames are drawn.
+        source: the video's full URI, if the tables hold it without its credentials.
 
     Raises:
         OutputError: the run has no frames of this video.
-        FetchError, DecodeError: the source is no longer there, or not what it was.
+        FetchError, DecodeError: the source is missing, or is not the one that was scored.
     """
-    if not units:
+    if not spans:
         raise OutputError(f"the run has no frames of {item_id!r}; see its failures with `fsf inspect`")
-    first, last = units[0].first, max(unit.last for unit in units)
-    lying = dict.fromkeys(unit.path for unit in units)
+    first, last = spans[0].first, max(span.last for span in spans)
+    paths = dict.fromkeys(span.path for span in spans)
     uri, scored = "", list[int]()
-    for row in runs.read_frames(run_uri, lying, item_id=item_id, first=first, last=last, columns=["uri"]):
+    for row in runs.read_frames(run_uri, paths, item_id=item_id, first=first, last=last, columns=["uri"]):
         uri = row["uri"]
         scored.append(row["frame_index"])
     scored.sort()
@@ -122,33 +131,39 @@ def plan_render(
         uri = source
     elif storage.is_redacted(uri):
         raise FetchError(
-            f"{uri} hides a password or a signature, which no table of a run holds; name the list that has the whole "
-            "address with --manifest"
+            f"{uri} lacks its password or signature, which a run does not store; pass the manifest that has the full "
+            "URI with --manifest"
         )
     with members.open_item(uri) as file:
         index = video.index_video(storage.path_or_file(uri, file))
     if scored[-1] >= index.frames:
-        raise DecodeError(f"{storage.redact(uri)} has {index.frames} frames, scored was {scored[-1]}; was it replaced?")
-    pieces: list[Piece] = []
-    for start in range(0, len(scored), PIECE_FRAMES):
-        chosen = tuple(scored[start : start + PIECE_FRAMES])
-        within = [unit for unit in units if unit.first <= chosen[-1] and unit.last >= chosen[0]]
-        paths = tuple(dict.fromkeys(unit.path for unit in within))
-        pieces.append(Piece(number=len(pieces), frames=chosen, paths=paths))
+        raise DecodeError(
+            f"{storage.redact(uri)} has {index.frames} frames, but frame {scored[-1]} was scored; was it replaced?"
+        )
     return RenderPlan(
         run_uri=run_uri,
         item_id=item_id,
         uri=uri,
-        digest=digest(runs.read_document(run_uri, "run.json")["run_id"], item_id, units, look),
+        digest=digest(runs.read_document(run_uri, "run.json")["run_id"], item_id, spans, look),
         look=look,
-        pieces=tuple(pieces),
+        pieces=_pieces(scored, spans),
         index=zlib.compress(pickle.dumps(index), 1),
         separable=index.seekable,
     )
 
 
-def digest(run_id: str, item_id: str, units: Sequence[ScoredSpan], look: RenderStyle) -> str:
-    """What stands for all that a film is made from."""
-    held = [(unit.first, unit.last, unit.frames) for unit in units]
+def _pieces(scored: Sequence[int], spans: Sequence[ScoredSpan]) -> tuple[Piece, ...]:
+    """Cut ascending frame numbers into pieces of PIECE_FRAMES."""
+    pieces: list[Piece] = []
+    for start in range(0, len(scored), PIECE_FRAMES):
+        frames = tuple(scored[start : start + PIECE_FRAMES])
+        paths = dict.fromkeys(span.path for span in spans if span.first <= frames[-1] and span.last >= frames[0])
+        pieces.append(Piece(number=len(pieces), frames=frames, paths=tuple(paths)))
+    return tuple(pieces)
+
+
+def digest(run_id: str, item_id: str, spans: Sequence[ScoredSpan], look: RenderStyle) -> str:
+    """Return a digest of all that a rendered video is made from."""
+    held = [(span.first, span.last, span.frames) for span in spans]
     facts = [LAYOUT, run_id, item_id, held, look_to_json(look)]
     return hashlib.blake2b(json.dumps(facts).encode(), digest_size=16).hexdigest()

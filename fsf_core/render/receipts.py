@@ -1,4 +1,4 @@
-"""The receipts of rendered videos, written after them."""
+"""Receipts of rendered videos: what a file under RUN/videos shows, written after it."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -15,21 +15,23 @@ FOLDER = "videos"
 
 @dataclass(frozen=True, kw_only=True)
 class RenderedVideo:
-    """The receipt of a film."""
+    """The receipt of a rendered video."""
 
     item_id: str
     path: str
-    """Inside the run."""
+    """Of the MP4 file, relative to the run folder."""
     digest: str
+    """Of all that the video was made from; see plan.digest."""
     sha256: str
+    """Of the MP4 file."""
     bytes: int
     frames: int
     sound: str
-    """none, copied, aac, or until where it could be read."""
+    """none, copied or aac, with the second at which it could no longer be read, if that happened."""
 
 
 def rendered_videos(run_uri: str) -> Iterator[tuple[RenderedVideo, RenderStyle]]:
-    """The receipts of all films in name order.
+    """Read the receipts of all rendered videos, in name order.
 
     Raises:
         OutputError: a receipt cannot be read.
@@ -41,27 +43,27 @@ def rendered_videos(run_uri: str) -> Iterator[tuple[RenderedVideo, RenderStyle]]
 
 
 def manifest_entries(run_uri: str) -> list[dict[str, Any]]:
-    """All films as the run's list of files names them."""
+    """Return the rendered videos as entries of the run's manifest.json."""
     return [
         {
             "part": None,
             "table": FOLDER,
-            "path": film.path,
-            "rows": film.frames,
-            "bytes": film.bytes,
-            "sha256": film.sha256,
+            "path": rendered.path,
+            "rows": rendered.frames,
+            "bytes": rendered.bytes,
+            "sha256": rendered.sha256,
         }
-        for film, _ in rendered_videos(run_uri)
+        for rendered, _ in rendered_videos(run_uri)
     ]
 
 
 def receipt_uri(run_uri: str, item_id: str) -> str:
-    """Return where the receipt of an item's rendered video lies."""
+    """Return the URI of the receipt of an item's rendered video."""
     return storage.join(run_uri, FOLDER, f"{file_stem(item_id)}.json")
 
 
 def look_to_json(look: RenderStyle) -> dict[str, Any]:
-    """Return what a receipt holds of a look, and what its digest is made of: neither keys nor order may change."""
+    """Return the style as receipts store it and the digest includes it: neither keys nor their order may change."""
     return {
         "style": look.style,
         "legend": look.legend,
@@ -71,22 +73,23 @@ def look_to_json(look: RenderStyle) -> dict[str, Any]:
     }
 
 
-def receipt_to_json(film: RenderedVideo, look: RenderStyle) -> dict[str, Any]:
-    """Return the receipt of a film. The keys are names on disk: they stay, whatever the fields are called."""
+def receipt_to_json(rendered: RenderedVideo, look: RenderStyle) -> dict[str, Any]:
+    """Return the receipt as JSON. The keys are names on disk and never change, whatever the fields are called."""
     return {
-        "item_id": film.item_id,
-        "path": film.path,
-        "digest": film.digest,
-        "sha256": film.sha256,
-        "bytes": film.bytes,
-        "frames": film.frames,
-        "sound": film.sound,
+        "item_id": rendered.item_id,
+        "path": rendered.path,
+        "digest": rendered.digest,
+        "sha256": rendered.sha256,
+        "bytes": rendered.bytes,
+        "frames": rendered.frames,
+        "sound": rendered.sound,
         "look": look_to_json(look),
     }
 
 
 def _receipt_from_json(facts: Mapping[str, Any]) -> tuple[RenderedVideo, RenderStyle]:
-    film = RenderedVideo(
+    """Return the video and its style from a receipt's JSON."""
+    rendered = RenderedVideo(
         item_id=facts["item_id"],
         path=facts["path"],
         digest=facts["digest"],
@@ -95,19 +98,26 @@ def _receipt_from_json(facts: Mapping[str, Any]) -> tuple[RenderedVideo, RenderS
         frames=facts["frames"],
         sound=facts["sound"],
     )
-    drawn = facts["look"]
+    style = facts["look"]
     look = RenderStyle(
-        style=drawn["style"],
-        legend=drawn["legend"],
-        clear_background=drawn["clear_background"],
-        names=tuple(drawn["names"]),
-        palette=tuple((int(r), int(g), int(b)) for r, g, b in drawn["palette"]),
+        style=style["style"],
+        legend=style["legend"],
+        clear_background=style["clear_background"],
+        names=tuple(style["names"]),
+        palette=tuple((int(r), int(g), int(b)) for r, g, b in style["palette"]),
     )
-    return film, look
+    return rendered, look
 
 
 def _read_receipt(uri: str) -> tuple[RenderedVideo, RenderStyle]:
+    """Read one receipt.
+
+    Raises:
+        OutputError: it cannot be read.
+    """
     try:
         return _receipt_from_json(json.loads(storage.read_bytes(uri)))
     except (FetchError, TypeError, ValueError, KeyError) as error:
-        raise OutputError(f"{storage.redact(uri)} is not the receipt of a film: {error}; delete it") from error
+        raise OutputError(
+            f"{storage.redact(uri)} is not the receipt of a rendered video: {error}; delete it"
+        ) from error

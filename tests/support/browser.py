@@ -1,4 +1,4 @@
-"""Headless Chromium by its driver's protocol (W3C WebDriver), which is plain HTTP; skips where it is not installed."""
+"""Headless Chromium, driven over W3C WebDriver, which is plain HTTP; skips the test if it is not installed."""
 
 import base64
 import json
@@ -22,26 +22,28 @@ _FLAGS = (
 
 
 class Page:
-    """One window."""
+    """One browser window."""
 
     def __init__(self, session: str) -> None:
         self._session = session
 
     def open(self, path: Path) -> None:
+        """Load a local page."""
         _call(f"{self._session}/url", {"url": path.as_uri()})
 
     def run(self, script: str) -> Any:
-        """The value that the script gives to `done`."""
+        """Run a script and return the value that it passes to `done`."""
         body = f"const done = arguments[arguments.length - 1]; {script}"
         return _call(f"{self._session}/execute/async", {"script": body, "args": []})
 
     def screenshot(self, path: Path) -> None:
+        """Save the window as PNG."""
         path.write_bytes(base64.b64decode(_call(f"{self._session}/screenshot")))
 
 
 @contextmanager
 def chromium(profile: Path) -> Iterator[Page]:
-    """A browser for as long as the block lasts."""
+    """Start a browser, and end it with the block."""
     program, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if program is None or driver is None:
         pytest.skip("chromium or chromedriver is not installed: apt-get install chromium chromium-driver")
@@ -62,13 +64,15 @@ def chromium(profile: Path) -> Iterator[Page]:
 
 
 def _call(url: str, body: Any = None, *, method: str | None = None) -> Any:
+    """Send one command to the driver and return its value."""
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"}, method=method)  # noqa: S310 - our own
-    with urllib.request.urlopen(request, timeout=90) as answer:  # noqa: S310 - as above
-        return json.load(answer)["value"]
+    with urllib.request.urlopen(request, timeout=90) as response:  # noqa: S310 - as above
+        return json.load(response)["value"]
 
 
 def _wait(base: str) -> None:
+    """Wait until the driver accepts commands."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         try:
@@ -76,4 +80,4 @@ def _wait(base: str) -> None:
                 return
         except OSError:
             time.sleep(0.1)
-    raise AssertionError("chromedriver did not answer")
+    raise AssertionError("chromedriver was not ready after 60 s")

@@ -1,4 +1,4 @@
-"""A finished run over one video, made up without a model: in every frame's mask a square wanders to the right.
+"""A finished run over one video, built without a model: in every frame's mask a square moves to the right.
 
 Knows the tables of a run and how to commit them. Knows no Ray.
 """
@@ -20,7 +20,7 @@ UNIT_FRAMES = 8
 
 
 def class_map(number, height_px, width_px):
-    """Class 2 in a square, class 1 below the middle, class 0 elsewhere."""
+    """Return a class map: class 2 in a square, class 1 below the middle, class 0 elsewhere."""
     drawn_HW = np.zeros((height_px, width_px), np.uint8)
     drawn_HW[height_px // 2 :] = 1
     left = number * 2 % max(1, width_px - 16)
@@ -46,32 +46,34 @@ def finished(out: Path, source: Path, *, frames=None, item_id="clip", begin=0) -
     return str(out)
 
 
-def ordered(run_uri: str, look: render.RenderStyle, *, item_id="clip") -> render.RenderPlan:
-    """What a film is made by."""
+def plan_for(run_uri: str, look: render.RenderStyle, *, item_id="clip") -> render.RenderPlan:
+    """Return the plan of an item's rendered video."""
     return render.plan_render(run_uri, item_id, render.locate_frames(run_uri, [item_id]).get(item_id, ()), look)
 
 
-def film_of(run_uri: str, look: render.RenderStyle, *, item_id="clip") -> tuple[Path, render.RenderedVideo]:
-    """Make a film in this process, the last piece first."""
-    wanted = ordered(run_uri, look, item_id=item_id)
-    for share in reversed(wanted.shares()):
-        render.encode_pieces(wanted, share, tick=lambda: None)
-    film = render.assemble(wanted)
-    return Path(run_uri) / film.path, film
+def render_item(run_uri: str, look: render.RenderStyle, *, item_id="clip") -> tuple[Path, render.RenderedVideo]:
+    """Render an item in this process, the last piece first."""
+    plan = plan_for(run_uri, look, item_id=item_id)
+    for share in reversed(plan.shares()):
+        render.encode_pieces(plan, share, tick=lambda: None)
+    rendered = render.assemble(plan)
+    return Path(run_uri) / rendered.path, rendered
 
 
 def look(**changes) -> render.RenderStyle:
+    """Return a style: masks alone, without a legend, unless changed."""
     plain = {"style": "mask", "legend": False, "clear_background": False, "names": NAMES, "palette": PALETTE}
     return render.RenderStyle(**{**plain, **changes})
 
 
-def pictures(path, index=None):
-    """Every picture of a video, uint8 BGR."""
+def images_of(path, index=None):
+    """Return every frame of a video, uint8 BGR."""
     index = index or index_video(path)
     return [frame.image_HWC for frame in decode_frames(path, index)]
 
 
 def _commit(opened, source, index, chosen, item_id, segment, segments):
+    """Commit one segment of the video as a part."""
     shape = (index.height_px, index.width_px)
     maps = {number: class_map(number, *shape) for number in chosen}
     rows = [

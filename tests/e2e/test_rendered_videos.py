@@ -1,4 +1,4 @@
-"""Films in a real browser, made by the commands as they are typed."""
+"""Rendered videos, made by the commands, in a real browser."""
 
 import json
 import os
@@ -14,21 +14,21 @@ from tests.support.browser import chromium
 from tests.support.processes import fsf
 
 PLAY = """
-const film = document.querySelector("video");
-film.onerror = () => done({error: film.error.message});
-film.onended = () => {
+const video = document.querySelector("video");
+video.onerror = () => done({error: video.error.message});
+video.onended = () => {
   done({
-    duration_s: film.duration, width_px: film.videoWidth, height_px: film.videoHeight,
-    frames: film.getVideoPlaybackQuality().totalVideoFrames, sound_bytes: film.webkitAudioDecodedByteCount,
-    ended_s: film.currentTime,
+    duration_s: video.duration, width_px: video.videoWidth, height_px: video.videoHeight,
+    frames: video.getVideoPlaybackQuality().totalVideoFrames, sound_bytes: video.webkitAudioDecodedByteCount,
+    ended_s: video.currentTime,
   });
 };
-film.play();
+video.play();
 """
 SHOW = """
-const film = document.querySelector("video");
-film.onseeked = () => setTimeout(() => done(film.currentTime), 300);
-film.currentTime = %s;
+const video = document.querySelector("video");
+video.onseeked = () => setTimeout(() => done(video.currentTime), 300);
+video.currentTime = %s;
 """
 
 
@@ -39,16 +39,16 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_chromium_plays_a_film_with_all_its_frames_and_its_sound(clip: Path, tmp_path: Path) -> None:
+def test_chromium_plays_every_frame_and_the_sound(clip: Path, tmp_path: Path) -> None:
     home = rendered_runs.finished(tmp_path / "run", clip)
-    path, _ = rendered_runs.film_of(home, rendered_runs.look(style="blend", legend=True))
+    path, _ = rendered_runs.render_item(home, rendered_runs.look(style="blend", legend=True))
     page = tmp_path / "page.html"
     page.write_text(f'<body style="margin:0"><video src="{path.as_uri()}" width="480"></video>')
     with chromium(tmp_path / "profile") as window:
         window.open(page)
         seen = window.run(PLAY)
         window.run(SHOW % 1.0)
-        window.screenshot(Path(os.environ.get("FSF_SCREENSHOTS", tmp_path)) / "film.png")
+        window.screenshot(Path(os.environ.get("FSF_SCREENSHOTS", tmp_path)) / "rendered.png")
 
     assert "error" not in seen, seen
     assert (seen["height_px"], seen["width_px"]) == (320, 240)
@@ -58,9 +58,7 @@ def test_chromium_plays_a_film_with_all_its_frames_and_its_sound(clip: Path, tmp
     assert seen["sound_bytes"] > 0
 
 
-def test_score_makes_films_and_render_makes_others_of_the_same_run(
-    clip: Path, tiny_bundle: Bundle, tmp_path: Path
-) -> None:
+def test_score_and_render_produce_videos_of_the_same_run(clip: Path, tiny_bundle: Bundle, tmp_path: Path) -> None:
     out = tmp_path / "run"
     words = ["score", "--bundle", tiny_bundle.uri, "--manifest", str(clip), "--out", str(out), "--provider", "cpu"]
     code, said = fsf(*words, "--render", "blend", "--legend")
@@ -79,7 +77,7 @@ def test_score_makes_films_and_render_makes_others_of_the_same_run(
     ] == [f"videos/{first.name}"]
 
 
-def test_an_unfinished_run_is_not_rendered(tmp_path: Path) -> None:
+def test_an_unfinished_run_cannot_be_rendered(tmp_path: Path) -> None:
     code, said = fsf("render", str(tmp_path))
 
     assert code == 2
