@@ -1,6 +1,6 @@
-"""Items that lie inside other files: members of tar archives, and pictures in the cells of Parquet tables.
+"""Items inside other files: members of tar archives, and images in the cells of Parquet tables.
 
-Gives each a URI of its own, which any worker can open: `span://OFFSET+LENGTH/FILE` is read by storage, and
+Gives each a URI that every worker can open: `span://OFFSET+LENGTH/FILE` is read by storage, and
 `cell://GROUP.ROW/COLUMN/FILE` here. Knows the two formats; knows no manifest.
 """
 
@@ -23,7 +23,7 @@ from fsf_core.errors import DecodeError, FetchError
 from fsf_core.options import SCHEMES
 
 CELL_ROWS = 16
-"""Cells that are decoded at once; of pictures, that is some megabytes."""
+"""Cells that are decoded at once: some megabytes of images."""
 
 _CELL = re.compile(r"cell://(\d+)\.(\d+)/([^/]+)/(.+)", re.DOTALL)
 
@@ -37,17 +37,17 @@ class Member:
 
     @property
     def key(self) -> str:
-        """What the files of one sample have in common: the path up to the first dot of the name (WebDataset)."""
+        """The path up to the first dot of the name, which the files of one sample share (WebDataset)."""
         path = PurePosixPath(self.name)
         return str(path.with_name(path.name.split(".", 1)[0] or path.name))
 
 
 def tar_members(uri: str) -> Iterator[Member]:
-    """The files of an uncompressed archive in their order; only headers are read.
+    """Yield the files of an uncompressed archive in order; only headers are read.
 
     Raises:
         FetchError: it cannot be opened.
-        OSError: it is no tar archive, or cut short.
+        OSError: it is not a tar archive, or is truncated.
     """
     with storage.open_binary(uri) as file:
         try:
@@ -56,25 +56,25 @@ def tar_members(uri: str) -> Iterator[Member]:
                     if member.isreg() and not member.issparse():
                         yield Member(name=member.name, uri=storage.byte_range(uri, member.offset_data, member.size))
         except tarfile.TarError as error:
-            raise OSError(f"no tar archive: {error}") from error
+            raise OSError(f"not an uncompressed tar archive: {error}") from error
 
 
 def image_columns(schema: pa.Schema) -> list[str]:
-    """Columns that hold files: binary, or Hugging Face's struct of bytes and path."""
+    """Return the columns that hold files: binary, or Hugging Face's struct of bytes and path."""
     return [field.name for field in schema if _holds_bytes(field.type)]
 
 
 def cell_uris(uri: str, column: str, group: int, rows: int) -> pa.Array:
-    """The URIs of the cells of one row group."""
+    """Return the URIs of the cells of one row group."""
     return pa.array([f"cell://{group}.{row}/{quote(column, safe='')}/{uri}" for row in range(rows)], pa.string())
 
 
 def open_prefetched(uris: Sequence[str], *, schemes: tuple[str, ...]) -> Iterator[storage.Opener]:
-    """As storage.open_prefetched, for cells too."""
+    """Do what storage.open_prefetched does, for cells too."""
     if not any(map(_CELL.match, uris)):
         yield from storage.open_prefetched(uris, schemes=schemes)
         return
-    cells = _Cells(schemes)
+    cells = _CellReader(schemes)
     try:
         for uri in uris:
             yield partial(cells.open, uri)
@@ -84,12 +84,13 @@ def open_prefetched(uris: Sequence[str], *, schemes: tuple[str, ...]) -> Iterato
 
 @contextmanager
 def open_item(uri: str) -> Iterator[BinaryIO]:
-    """One item as a file, wherever it lies.
+    """Open one item for reading: a file, or a part of one.
 
     Raises:
         FetchError: it cannot be opened.
+        DecodeError: its cell is empty.
     """
-    cells = _Cells(SCHEMES)
+    cells = _CellReader(SCHEMES)
     try:
         with cells.open(uri) as file:
             yield file
@@ -97,8 +98,8 @@ def open_item(uri: str) -> Iterator[BinaryIO]:
         cells.close()
 
 
-class _Cells:
-    """Cells in the order of their rows; a row group is read on and on, and held nowhere whole."""
+class _CellReader:
+    """Reads cells in the order of their rows, so that a row group is streamed and never in memory whole."""
 
     def __init__(self, schemes: tuple[str, ...]) -> None:
         self._schemes = schemes
@@ -108,10 +109,11 @@ class _Cells:
         self._next = 0
 
     def open(self, uri: str) -> AbstractContextManager[BinaryIO]:
-        """The bytes of one cell as a file.
+        """Open one cell, or any other URI, for reading.
 
         Raises:
-            FetchError: the table cannot be read, or the cell is empty.
+            FetchError: the file cannot be read, or its scheme is not allowed.
+            DecodeError: the cell is empty.
         """
         match = _CELL.fullmatch(uri)
         if match is None:
@@ -123,24 +125,23 @@ class _Cells:
             if self._group != (inner, column, group) or row < self._next:
                 self._begin(inner, column, group)
             while self._next <= row:
-                found = next(self._rest)
+                cell = next(self._rest)
                 self._next += 1
         except (pa.ArrowException, OSError, KeyError, IndexError, StopIteration) as error:
             self.close()
             raise FetchError(
                 f"row {row} of row group {group} of {storage.redact(inner)} cannot be read: {error}; "
-                "the table is another than the manifest's: start a new run"
+                "the table has changed since the manifest was read: start a new run"
             ) from error
-        if isinstance(found, dict):
-            found = found["bytes"]
-        if not found:
+        data = cell["bytes"] if isinstance(cell, dict) else cell
+        if not data:
             raise DecodeError(
-                f"the cell of {column!r} is empty, expected the bytes of a picture; fill it or leave it out"
+                f"the cell of {column!r} is empty, expected the bytes of an image; fill it or leave it out"
             )
-        return nullcontext(io.BytesIO(found))
+        return nullcontext(io.BytesIO(data))
 
     def close(self) -> None:
-        """Let the table go."""
+        """Close the table."""
         self._rest = iter(())
         self._file.__exit__(None, None, None)
         self._file, self._group = nullcontext(io.BytesIO()), None

@@ -1,10 +1,12 @@
-"""Row filters in words: `split == 'test' and day >= '2026-11-01'`, parsed by hand and never evaluated as code.
+"""Row filters as text: `split == 'test' and day >= '2026-11-01'`, parsed by hand and never evaluated as code.
 
 Knows names, literals and comparisons: == != < <= > >=, in, not in, is null, and, or, not, brackets. Knows no files.
 """
 
+import functools
+import operator
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -14,64 +16,68 @@ from fsf_core.errors import ConfigError
 
 _TOKEN = re.compile(
     r"""\s*(?:(?P<text>'(?:[^']|'')*'|"(?:[^"]|"")*")|(?P<number>-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?\b)"""
-    r"""|(?P<sign>==|!=|<>|<=|>=|[=<>(),])|`(?P<quoted>[^`]+)`|(?P<word>[^\W\d][\w.]*))"""
+    r"""|(?P<symbol>==|!=|<>|<=|>=|[=<>(),])|`(?P<quoted>[^`]+)`|(?P<word>[^\W\d][\w.]*))"""
 )
-_WORDS = frozenset(("and", "or", "not", "in", "is", "null", "true", "false"))
-_SIGNS = {"==": "==", "=": "==", "!=": "!=", "<>": "!=", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
+_KEYWORDS = frozenset(("and", "or", "not", "in", "is", "null", "true", "false"))
+_OPERATORS = {"==": "==", "=": "==", "!=": "!=", "<>": "!=", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
+
+_COMPARE = {
+    "==": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
+}  # fmt: skip
 
 Literal = str | int | float | bool
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Comparison:
-    """One column against literals."""
+    """A comparison of one column with literals."""
 
     column: str
-    sign: str
+    operator: str
     """One of == != < <= > >= in null."""
     values: tuple[Literal, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Joined:
+class Compound:
     """Conditions under `and`, `or` or `not`."""
 
-    how: str
+    operator: str
     parts: "tuple[Condition, ...]"
 
 
-Condition = Comparison | Joined
+Condition = Comparison | Compound
 
 
 def parse(text: str) -> Condition:
-    """The condition that a text says.
+    """Parse a condition.
 
     Raises:
-        ConfigError: it says none; shows where.
+        ConfigError: the syntax is wrong, with the position.
     """
     tokens = _Tokens(text)
-    found = _either(tokens)
+    condition = _parse_or(tokens)
     if tokens.kind:
         raise tokens.unexpected("`and`, `or`, or the end")
-    return found
+    return condition
 
 
 def columns(condition: Condition) -> set[str]:
-    """The names that a condition asks for."""
+    """Return the names of the columns in a condition."""
     if isinstance(condition, Comparison):
         return {condition.column}
     return {name for part in condition.parts for name in columns(part)}
 
 
 def conjuncts(condition: Condition) -> tuple[Condition, ...]:
-    """Conditions that must all hold; together they are the condition."""
-    if isinstance(condition, Joined) and condition.how == "and":
-        return tuple(each for part in condition.parts for each in conjuncts(part))
+    """Split a condition into the conditions that must all hold."""
+    if isinstance(condition, Compound) and condition.operator == "and":
+        return tuple(conjunct for part in condition.parts for conjunct in conjuncts(part))
     return (condition,)
 
 
 def expression(condition: Condition, schema: pa.Schema) -> pc.Expression:
-    """The condition for Arrow, with every literal in the type of its column; null compares as in SQL.
+    """Convert a condition to Arrow, with every literal in the type of its column; null compares as in SQL.
 
     Raises:
         ConfigError: a column is missing, or a literal does not fit its type.
@@ -79,42 +85,37 @@ def expression(condition: Condition, schema: pa.Schema) -> pc.Expression:
     if isinstance(condition, Comparison):
         return _comparison(condition, schema)
     parts = [expression(part, schema) for part in condition.parts]
-    if condition.how == "not":
+    if condition.operator == "not":
         return ~parts[0]
-    whole = parts[0]
-    for part in parts[1:]:
-        whole = whole & part if condition.how == "and" else whole | part
-    return whole
+    return functools.reduce(operator.and_ if condition.operator == "and" else operator.or_, parts)
 
 
 def _comparison(condition: Comparison, schema: pa.Schema) -> pc.Expression:
     if condition.column not in schema.names:
         raise ConfigError(
-            f"--where asks for the column {condition.column!r}, the manifest has {schema.names}; correct the name"
+            f"--where names the column {condition.column!r}, the manifest has {schema.names}; correct the name"
         )
     kind = schema.field(condition.column).type
     field = pc.field(condition.column)
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
         field = field.cast(kind)
-    if condition.sign == "null":
+    if condition.operator == "null":
         return field.is_null()
-    values = [_as(value, kind, condition.column) for value in condition.values]
-    if condition.sign == "in":
+    values = [_scalar(value, kind, condition.column) for value in condition.values]
+    if condition.operator == "in":
         return field.isin(pa.array([value.as_py() for value in values], kind))
-    compare = {"==": pc.Expression.__eq__, "!=": pc.Expression.__ne__, "<": pc.Expression.__lt__}
-    compare |= {"<=": pc.Expression.__le__, ">": pc.Expression.__gt__, ">=": pc.Expression.__ge__}
-    return compare[condition.sign](field, values[0])
+    return _COMPARE[condition.operator](field, values[0])
 
 
-def _as(value: Literal, kind: pa.DataType, column: str) -> pa.Scalar:
+def _scalar(value: Literal, kind: pa.DataType, column: str) -> pa.Scalar:
     try:
         if pa.types.is_boolean(kind) != isinstance(value, bool):
-            raise pa.ArrowInvalid("only true and false compare with each other")
+            raise pa.ArrowInvalid("true and false compare only with each other")
         if pa.types.is_string(kind) != isinstance(value, str) and not pa.types.is_temporal(kind):
             raise pa.ArrowInvalid("text and numbers do not compare")
-        whole = pa.types.is_integer(kind) and isinstance(value, float)
-        return pa.scalar(value) if whole else pa.scalar(value).cast(kind)
+        fraction = pa.types.is_integer(kind) and isinstance(value, float)
+        return pa.scalar(value) if fraction else pa.scalar(value).cast(kind)
     except (pa.ArrowException, TypeError, ValueError) as error:
         raise ConfigError(
             f"--where compares the column {column!r} of type {kind} with {value!r}: {error}; write a value of that type"
@@ -122,112 +123,116 @@ def _as(value: Literal, kind: pa.DataType, column: str) -> pa.Scalar:
 
 
 class _Tokens:
-    """A text in pieces, of which one is looked at."""
+    """The tokens of a text, with the current one."""
 
     def __init__(self, text: str) -> None:
         self._text = text
-        self._rest = self._pieces()
+        self._rest = self._scan()
         self.at = 0
-        self.kind = self.piece = ""
+        self.kind = self.token = ""
         self.advance()
 
     def advance(self) -> str:
-        """Go on to the next piece; returns the one before."""
-        before = self.piece
-        self.at, self.kind, self.piece = next(self._rest, (len(self._text), "", ""))
+        """Go on to the next token; return the previous one."""
+        before = self.token
+        self.at, self.kind, self.token = next(self._rest, (len(self._text), "", ""))
         return before
 
-    def takes(self, *words: str) -> bool:
-        """Whether the piece is one of these words or signs, which are then done with."""
-        found = self.kind in {"word", "sign"} and self.piece.lower() in words
-        if found:
+    def accept(self, *tokens: str) -> bool:
+        """Return whether the current token is one of these, and if so, go on to the next."""
+        accepted = self.kind in {"word", "symbol"} and self.token.lower() in tokens
+        if accepted:
             self.advance()
-        return found
+        return accepted
 
     def unexpected(self, expected: str) -> ConfigError:
-        found = repr(self.piece) if self.kind else "the end"
+        """Return the error of the current token."""
+        found = repr(self.token) if self.kind else "the end"
         return ConfigError(
             f"--where {self._text!r} has {found} at character {self.at}, expected {expected}; write it like "
             "\"split == 'test' and size > 3\""
         )
 
-    def _pieces(self) -> Iterator[tuple[int, str, str]]:
+    def _scan(self) -> Iterator[tuple[int, str, str]]:
         at = 0
         while self._text[at:].strip():
             match = _TOKEN.match(self._text, at)
             if match is None:
-                self.at, self.kind, self.piece = at, "?", self._text[at:].strip()[:10]
+                self.at, self.kind, self.token = at, "?", self._text[at:].strip()[:10]
                 raise self.unexpected("a name, a value in quotes, a number or a comparison")
             kind = str(match.lastgroup)
             yield match.start(kind), kind, match.group(kind)
             at = match.end()
 
 
-def _either(tokens: _Tokens) -> Condition:
-    return _several(tokens, "or")
+def _parse_or(tokens: _Tokens) -> Condition:
+    return _parse_sequence(tokens, "or", _parse_and)
 
 
-def _several(tokens: _Tokens, how: str) -> Condition:
-    part = _negated if how == "and" else lambda tokens: _several(tokens, "and")
-    parts = [part(tokens)]
-    while tokens.takes(how):
-        parts.append(part(tokens))
-    return parts[0] if len(parts) == 1 else Joined(how=how, parts=tuple(parts))
+def _parse_and(tokens: _Tokens) -> Condition:
+    return _parse_sequence(tokens, "and", _parse_not)
 
 
-def _negated(tokens: _Tokens) -> Condition:
-    if tokens.takes("not"):
-        return Joined(how="not", parts=(_negated(tokens),))
-    if tokens.takes("("):
-        found = _either(tokens)
-        if not tokens.takes(")"):
+def _parse_sequence(tokens: _Tokens, keyword: str, parse_part: Callable[[_Tokens], Condition]) -> Condition:
+    parts = [parse_part(tokens)]
+    while tokens.accept(keyword):
+        parts.append(parse_part(tokens))
+    return parts[0] if len(parts) == 1 else Compound(operator=keyword, parts=tuple(parts))
+
+
+def _parse_not(tokens: _Tokens) -> Condition:
+    if tokens.accept("not"):
+        return Compound(operator="not", parts=(_parse_not(tokens),))
+    if tokens.accept("("):
+        condition = _parse_or(tokens)
+        if not tokens.accept(")"):
             raise tokens.unexpected("`)`")
-        return found
-    return _compared(tokens)
+        return condition
+    return _parse_comparison(tokens)
 
 
-def _compared(tokens: _Tokens) -> Condition:
-    if tokens.kind not in {"word", "quoted"} or (tokens.kind == "word" and tokens.piece.lower() in _WORDS):
+def _parse_comparison(tokens: _Tokens) -> Condition:
+    if tokens.kind not in {"word", "quoted"} or (tokens.kind == "word" and tokens.token.lower() in _KEYWORDS):
         raise tokens.unexpected("the name of a column")
     column = tokens.advance()
-    if tokens.takes("is"):
-        negative = tokens.takes("not")
-        if not tokens.takes("null"):
+    if tokens.accept("is"):
+        negated = tokens.accept("not")
+        if not tokens.accept("null"):
             raise tokens.unexpected("`null`")
-        return _maybe_not(Comparison(column=column, sign="null"), negative=negative)
-    negative = tokens.takes("not")
-    if tokens.takes("in"):
-        return _maybe_not(Comparison(column=column, sign="in", values=_values(tokens)), negative=negative)
-    if negative or tokens.kind != "sign" or tokens.piece not in _SIGNS:
+        return _negate_if(Comparison(column=column, operator="null"), negated=negated)
+    negated = tokens.accept("not")
+    if tokens.accept("in"):
+        return _negate_if(Comparison(column=column, operator="in", values=_parse_values(tokens)), negated=negated)
+    if negated or tokens.kind != "symbol" or tokens.token not in _OPERATORS:
         raise tokens.unexpected("a comparison")
-    sign = _SIGNS[tokens.advance()]
-    return Comparison(column=column, sign=sign, values=(_value(tokens),))
+    comparison = _OPERATORS[tokens.advance()]
+    return Comparison(column=column, operator=comparison, values=(_parse_value(tokens),))
 
 
-def _maybe_not(condition: Condition, *, negative: bool) -> Condition:
-    return Joined(how="not", parts=(condition,)) if negative else condition
+def _negate_if(condition: Condition, *, negated: bool) -> Condition:
+    return Compound(operator="not", parts=(condition,)) if negated else condition
 
 
-def _values(tokens: _Tokens) -> tuple[Literal, ...]:
-    if not tokens.takes("("):
+def _parse_values(tokens: _Tokens) -> tuple[Literal, ...]:
+    if not tokens.accept("("):
         raise tokens.unexpected("`(`")
-    values = [_value(tokens)]
-    while tokens.takes(","):
-        values.append(_value(tokens))
-    if not tokens.takes(")"):
+    values = [_parse_value(tokens)]
+    while tokens.accept(","):
+        values.append(_parse_value(tokens))
+    if not tokens.accept(")"):
         raise tokens.unexpected("`,` or `)`")
     return tuple(values)
 
 
-def _value(tokens: _Tokens) -> Literal:
+def _parse_value(tokens: _Tokens) -> Literal:
     if tokens.kind == "text":
-        quote = tokens.piece[0]
+        quote = tokens.token[0]
         return tokens.advance()[1:-1].replace(quote * 2, quote)
     if tokens.kind == "number":
         digits = tokens.advance()
         return int(digits) if re.fullmatch(r"-?\d+", digits) else float(digits)
-    if tokens.takes("true"):
+    if tokens.accept("true"):
         return True
-    if tokens.takes("false"):
+    if tokens.accept("false"):
         return False
     raise tokens.unexpected("a value")

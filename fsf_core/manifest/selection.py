@@ -1,4 +1,4 @@
-"""Which items of a list are meant: a condition, a shard, a sample, the first ones."""
+"""The items of a list to score: those that match a condition, of a shard, of a sample, the first ones."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,21 +13,21 @@ from fsf_core.manifest.rows import ReadBatches
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """Which items of a list are meant; in this order."""
+    """The items of a list to score; its fields apply in this order."""
 
     where: str | None = None
-    """A condition on the columns."""
+    """Condition on the columns."""
     shard: tuple[int, int] | None = None
-    """Number i of n, from 1: the items fall to the shards by a hash of their ids."""
+    """Shard i of n, counted from 1; a hash of its id assigns an item to a shard."""
     sample: float | None = None
     """Share of the items, 0 to 1, chosen by a hash of their ids."""
     sample_seed: int = 0
-    """Another seed, another sample."""
+    """Seed of the sample."""
     limit: int | None = None
-    """The first so many."""
+    """Most items; the first ones of the list are kept."""
 
     def facts(self) -> dict[str, Any]:
-        """What is chosen, without what is left open."""
+        """Return the fields that restrict the items, for records and messages."""
         chosen = {"where": self.where, "shard": self.shard and list(self.shard), "sample": self.sample}
         chosen |= {"sample_seed": self.sample_seed if self.sample is not None else None, "limit": self.limit}
         return {name: value for name, value in chosen.items() if value is not None}
@@ -44,39 +44,39 @@ def select_items(read: ReadBatches, selection: Selection) -> ReadBatches:
     def chosen() -> Iterator[pa.Table]:
         left = selection.limit
         for table in read():
-            some = table
+            kept = table
             if selection.shard is not None or selection.sample is not None:
-                some = table.filter(pa.array(_by_hash(item_keys(_some_ids(table)), selection)))
+                kept = table.filter(pa.array(_hash_mask(item_keys(_ids_to_hash(table)), selection)))
             if left is not None:
-                some = some.slice(0, left)
-                left -= some.num_rows
-            yield some
+                kept = kept.slice(0, left)
+                left -= kept.num_rows
+            yield kept
             if left == 0:
                 return
 
     return chosen
 
 
-def _by_hash(keys: Keys, selection: Selection) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Which items fall to the shard and to the sample; the two go by different halves of the key."""
+def _hash_mask(keys: Keys, selection: Selection) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Return which items are of the shard and of the sample; the two use different halves of the key."""
     halves = keys.view(">u8").reshape(-1, 2)
     chosen = np.ones(len(keys), bool)
     if selection.shard is not None:
         number, count = selection.shard
         chosen &= halves[:, 0] % np.uint64(count) == np.uint64(number - 1)
     if selection.sample is not None:
-        mixed = _mixed(halves[:, 1].astype(np.uint64) ^ _mixed(np.asarray([selection.sample_seed], np.uint64)))
+        mixed = _mix64(halves[:, 1].astype(np.uint64) ^ _mix64(np.asarray([selection.sample_seed], np.uint64)))
         chosen &= (mixed >> np.uint64(11)) < np.uint64(int(selection.sample * 2**53))
     return chosen
 
 
-def _mixed(numbers: np.ndarray[Any, np.dtype[np.uint64]]) -> np.ndarray[Any, np.dtype[np.uint64]]:
-    """The finalizer of SplitMix64: every bit of the input moves every bit of the output."""
+def _mix64(numbers: np.ndarray[Any, np.dtype[np.uint64]]) -> np.ndarray[Any, np.dtype[np.uint64]]:
+    """Apply the finalizer of SplitMix64: every bit of the input affects every bit of the output."""
     numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return numbers ^ (numbers >> np.uint64(31))
 
 
-def _some_ids(table: pa.Table) -> list[str]:
-    """Ids to hash; one that is missing counts as empty here, and is refused later where it was chosen."""
+def _ids_to_hash(table: pa.Table) -> list[str]:
+    """Return the ids of a table; a missing one is empty here, and refused later if it was chosen."""
     return [text or "" for text in table.column("item_id").to_pylist()]

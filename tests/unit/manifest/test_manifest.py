@@ -1,4 +1,4 @@
-"""Whatever form the list has, every item is found once, with its address and columns, or the reason is said."""
+"""A list in any format gives every item once, with its URI and columns, or an error with the reason."""
 
 import datetime as dt
 import decimal
@@ -37,7 +37,7 @@ def extra(manifest, name):
 
 @pytest.fixture
 def listed(tmp_path):
-    """Write a list under this name and open it."""
+    """Return a function that writes a list under a name and opens it."""
 
     def write(name, content):
         path = tmp_path / name
@@ -52,18 +52,18 @@ def listed(tmp_path):
 
 @pytest.fixture
 def refused(listed):
-    """Write a list that is refused; returns what is said."""
+    """Return a function that writes a list that is refused, and returns the message."""
 
     def write(name, content):
         with pytest.raises(ManifestError) as caught:
             listed(name, content)
-        return said(caught.value)
+        return actionable(caught.value)
 
     return write
 
 
-def said(error):
-    """The message: what was found and expected, and behind a semicolon what to do."""
+def actionable(error):
+    """Check that a message has what was found, a semicolon, and what to do; return it."""
     assert re.search(r".+; .+", str(error)), str(error)
     return str(error)
 
@@ -72,7 +72,7 @@ def json_lines(*rows):
     return "\n".join(map(json.dumps, rows)) + "\n"
 
 
-# --- forms ---
+# --- formats ---
 
 THREE = [("a", "/x/a.jpg"), ("b", "s3://bucket/b.png"), ("c", "sub/c.mp4")]
 
@@ -80,7 +80,7 @@ THREE = [("a", "/x/a.jpg"), ("b", "s3://bucket/b.png"), ("c", "sub/c.mp4")]
 @pytest.mark.parametrize(
     "name", ["list.parquet", "list.pq", "list.csv", "list.CSV", "list.tsv", "list.jsonl", "list.ndjson"]
 )
-def test_every_form_of_table_gives_the_same_items(name, listed, tmp_path):
+def test_every_table_format_gives_the_same_items(name, listed, tmp_path):
     ids, uris = zip(*THREE, strict=True)
     tab = "\t" if name.endswith("tsv") else ","
     content = {
@@ -101,7 +101,7 @@ def test_every_form_of_table_gives_the_same_items(name, listed, tmp_path):
     assert not len(manifest.extra)
 
 
-def test_a_text_file_holds_one_path_a_line(listed, tmp_path):
+def test_a_text_file_has_one_path_per_line(listed, tmp_path):
     lines = "﻿# a comment\r\n\r\n  a b.jpg \r\nsub/ü.png\n/abs/c.jpg\ns3://bucket/d.jpg"
 
     manifest = listed("list.txt", lines)
@@ -115,7 +115,7 @@ def test_a_text_file_holds_one_path_a_line(listed, tmp_path):
     ]
 
 
-def test_a_folder_gives_its_media_by_their_names_below_it(tmp_path):
+def test_the_media_of_a_folder_are_items_named_by_their_paths_below_it(tmp_path):
     for name in ("b.JPG", "a.png", "sub/ü.mp4", "notes.txt", "sub/list.csv", ".hidden.jpg", ".trash/x.jpg"):
         storage.write_bytes(str(tmp_path / name), b"x")
 
@@ -127,7 +127,7 @@ def test_a_folder_gives_its_media_by_their_names_below_it(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["photos [1]", "what? *", "{a,b}", "~tilde", "a::b", "100%", "zoë"])
-def test_a_folder_with_the_signs_of_a_glob_in_its_name_is_a_folder(name, tmp_path):
+def test_a_folder_with_wildcards_in_its_name_is_a_folder(name, tmp_path):
     folder = tmp_path / name
     storage.write_bytes(str(folder / "what?.jpg"), b"x")
     storage.write_bytes(str(folder / "list.csv"), b"uri\nwhat?.jpg\n")
@@ -138,7 +138,7 @@ def test_a_folder_with_the_signs_of_a_glob_in_its_name_is_a_folder(name, tmp_pat
     assert column(open_manifest(str(folder / "list.csv")), "uri") == [f"{folder}/what?.jpg"]
 
 
-def test_a_glob_gives_paths_below_the_folder_before_the_first_wildcard(tmp_path):
+def test_ids_of_a_glob_are_paths_below_the_folder_before_the_first_wildcard(tmp_path):
     for name in ("a/1.jpg", "a/2.jpg", "b/1.jpg", "b/1.png", "b/.1.jpg"):
         storage.write_bytes(str(tmp_path / name), b"x")
 
@@ -164,10 +164,10 @@ def test_one_media_file_is_a_list_of_one(tmp_path):
     assert rows_of(open_manifest(str(path))) == [{"item_id": "a b.jpg", "uri": str(path), "kind": None}]
 
 
-def test_a_media_file_that_is_not_there_is_a_mistake_in_the_command(tmp_path):
+def test_a_missing_media_file_is_a_manifest_error(tmp_path):
     with pytest.raises(ManifestError, match="does not exist") as caught:
         open_manifest(str(tmp_path / "typo.jpg"))
-    said(caught.value)
+    actionable(caught.value)
 
 
 @pytest.fixture
@@ -178,7 +178,7 @@ def bucket():
     filesystem.store.clear()
 
 
-def test_lists_folders_and_globs_in_a_store_are_read_like_those_on_a_disk(bucket):
+def test_lists_folders_and_globs_in_a_store_are_read_like_local_ones(bucket):
     for name in ("photos/a.jpg", "photos/sub/b.jpg", "photos/n.txt"):
         storage.write_bytes(storage.join(bucket, name), b"x")
     storage.write_bytes(storage.join(bucket, "list.csv"), b"uri\nphotos/a.jpg\n")
@@ -196,7 +196,7 @@ def test_lists_folders_and_globs_in_a_store_are_read_like_those_on_a_disk(bucket
     assert [storage.read_bytes(uri) for uri in column(folder, "uri")] == [b"x", b"x"]
 
 
-def test_a_manifest_can_be_read_again_and_again_and_gives_the_same(listed):
+def test_a_manifest_can_be_read_repeatedly_with_the_same_result(listed):
     for manifest in (listed("list.csv", "uri,n\na,1\nb,2\n"), listed("list.txt", "a\nb\n")):
         assert rows_of(manifest) == rows_of(manifest)
 
@@ -214,11 +214,11 @@ def test_long_lists_come_in_batches(listed):
 # --- ids ---
 
 
-def test_without_ids_the_uri_as_written_is_the_id(listed):
+def test_the_uri_as_written_is_the_default_id(listed):
     assert column(listed("list.csv", "uri\nsub/a.jpg\n../b.jpg\n"), "item_id") == ["sub/a.jpg", "../b.jpg"]
 
 
-def test_an_id_that_comes_from_a_uri_carries_no_secret(listed):
+def test_a_default_id_has_no_credentials(listed):
     uris = ["https://h/a.jpg?v=1&X-Amz-Signature=SECRET", "s3://KEY:SECRET@bucket/b.jpg"]
 
     for manifest in (listed("l.txt", "\n".join(uris)), listed("l.csv", "\n".join(["uri", *uris]))):
@@ -226,7 +226,7 @@ def test_an_id_that_comes_from_a_uri_carries_no_secret(listed):
         assert column(manifest, "uri") == uris
 
 
-def test_ids_that_look_like_numbers_dates_or_nothing_are_text(listed):
+def test_ids_that_look_like_numbers_dates_or_null_are_text(listed):
     ids = ["007", "7", "7.0", "1e3", "NA", "null", "NaN", "true", "2024-01-01", "0x1F", "-", "N/A", "None", "#N/A"]
 
     as_csv = listed("l.csv", "id,uri\n" + "".join(f"{item},{n}.jpg\n" for n, item in enumerate(ids)))
@@ -236,12 +236,12 @@ def test_ids_that_look_like_numbers_dates_or_nothing_are_text(listed):
     assert column(as_json, "item_id") == ids
 
 
-def test_uris_that_look_like_nothing_are_uris_too(listed, tmp_path):
+def test_uris_that_look_like_null_or_numbers_are_text(listed, tmp_path):
     assert column(listed("l.csv", "uri\nNA\n007\n"), "uri") == [f"{tmp_path}/NA", f"{tmp_path}/007"]
 
 
-def test_dates_as_ids_in_json_lines_stay_as_they_were_written(listed):
-    """Arrow took them for times, and wrote 2024-01-01 00:00:00."""
+def test_dates_as_ids_in_json_lines_stay_as_written(listed):
+    """Regression: Arrow parsed them as times, and wrote 2024-01-01 00:00:00."""
     manifest = listed("l.jsonl", json_lines({"id": "2024-01-01", "uri": "2024-01-01T10:00:00Z"}))
 
     assert column(manifest, "item_id") == ["2024-01-01"]
@@ -253,7 +253,7 @@ def test_numbers_as_ids_become_text(listed):
     assert column(listed("l.jsonl", json_lines({"id": 7, "uri": "a"})), "item_id") == ["7"]
 
 
-def test_ids_that_are_there_more_than_once_are_named(refused):
+def test_repeated_ids_are_named(refused):
     rows = "".join(f"{name},x.jpg\n" for name in ["a", "b", "a", "c", "b", "b"])
 
     message = refused("l.csv", "id,uri\n" + rows)
@@ -262,25 +262,25 @@ def test_ids_that_are_there_more_than_once_are_named(refused):
     assert "`id` column" in message
 
 
-def test_of_many_repeated_ids_some_are_named(refused):
+def test_only_some_of_many_repeated_ids_are_named(refused):
     message = refused("l.txt", "\n".join(f"{number}.jpg" for number in list(range(5000)) * 2))
 
     assert "5000 ids more than once" in message
     assert message.count(".jpg'") == 5
 
 
-def test_repeated_ids_that_carry_a_secret_are_named_without_it(refused):
+def test_repeated_ids_are_named_without_credentials(refused):
     assert "SECRET" not in refused("l.txt", "s3://KEY:SECRET@b/a.jpg\n" * 2)
 
 
 @pytest.mark.parametrize("nothing", [None, ""])
-def test_a_row_without_an_id_is_refused_with_its_number(nothing, refused):
+def test_a_row_without_an_id_is_refused_with_its_row_number(nothing, refused):
     message = refused("l.parquet", pa.table({"id": ["a", nothing], "uri": ["a", "b"]}))
 
     assert "no id in row 1" in message
 
 
-def test_a_row_without_an_id_is_counted_over_batches(refused):
+def test_row_numbers_in_messages_count_over_batches(refused):
     ids = [str(number) for number in range(BATCH_ROWS + 5)]
     ids[-1] = ""
 
@@ -291,7 +291,7 @@ def test_a_row_without_a_uri_and_without_an_id_is_refused(refused):
     assert "no id in row 1" in refused("l.jsonl", json_lines({"uri": "a"}, {"other": 1}))
 
 
-def test_a_row_with_an_id_and_no_uri_stays_an_item_so_that_it_is_accounted_for(listed):
+def test_a_row_with_an_id_but_no_uri_is_an_item(listed):
     manifest = listed("l.parquet", pa.table({"id": ["a", "b"], "uri": ["a", None]}))
 
     assert column(manifest, "item_id") == ["a", "b"]
@@ -301,7 +301,7 @@ def test_a_row_with_an_id_and_no_uri_stays_an_item_so_that_it_is_accounted_for(l
 # --- kinds ---
 
 
-def test_kinds_are_image_video_or_nothing(listed):
+def test_kinds_are_image_video_or_null(listed):
     manifest = listed("l.csv", "uri,kind\na,image\nb,video\nc,\n")
 
     assert column(manifest, "kind") == ["image", "video", None]
@@ -325,7 +325,7 @@ def test_an_unknown_kind_is_named(refused):
         ("a.jpg/b", None),
     ],
 )
-def test_a_name_hints_at_a_kind(uri, kind):
+def test_the_suffix_suggests_a_kind(uri, kind):
     assert kind_by_name(uri) == kind
 
 
@@ -359,7 +359,7 @@ def test_pass_through_columns_keep_types_values_and_nulls(listed):
     assert [row["extra"] for row in rows_of(manifest)] == table.drop_columns(["uri"]).to_pylist()
 
 
-def test_pass_through_columns_survive_the_way_through_the_stages(listed):
+def test_pass_through_columns_survive_the_table_of_units(listed):
     table = pa.table(
         {"uri": ["a"], "camera": pa.array(["l"]).dictionary_encode(), "seen": pa.array([1], pa.timestamp("ns"))}
     )
@@ -379,7 +379,7 @@ def test_an_extension_type_passes_through_as_its_storage(listed):
     assert extra(manifest, "key") == [b"x" * 16]
 
 
-def test_csv_columns_have_the_types_that_they_look_like(listed):
+def test_csv_columns_have_the_types_of_their_values(listed):
     manifest = listed("l.csv", "uri,n,share,good,day,text,nothing\na,7,0.5,true,2026-11-22,x,\nb,,,,,,\n")
 
     assert [str(field.type) for field in manifest.extra] == [
@@ -411,7 +411,7 @@ LONG = "x" * 180
         ("0.5", "half", "string"),
     ],
 )
-def test_a_csv_column_whose_later_rows_do_not_fit_is_widened_and_not_refused(first, last, kind, listed):
+def test_a_csv_column_whose_later_rows_do_not_fit_is_widened(first, last, kind, listed):
     rows = "".join(f"{number}{LONG}.jpg,{first},7\n" for number in range(MANY))
 
     manifest = listed("l.csv", f"uri,note,n\n{rows}last.jpg,{last},7\n")
@@ -437,7 +437,7 @@ def test_numbers_in_json_lines_are_widened_over_the_whole_file(listed, monkeypat
 
 @given(size=st.integers(1, 200))
 @settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_json_lines_are_read_alike_in_pieces_of_any_size(size, tmp_path):
+def test_json_lines_do_not_depend_on_the_size_of_the_pieces(size, tmp_path):
     lines = [{"id": f"ü{n}", "uri": f"{n}.jpg", "tags": ["a"] * (n % 3), "at": "2024-01-01"} for n in range(9)]
     path = tmp_path / "l.jsonl"
     path.write_text("\n" + json_lines(*lines[:4]) + "\n\n" + json_lines(*lines[4:]).rstrip("\n"))
@@ -452,19 +452,19 @@ def test_json_lines_are_read_alike_in_pieces_of_any_size(size, tmp_path):
 
 
 @pytest.mark.parametrize("name", sorted({*MASKS.names} - {"uri"}))
-def test_a_column_that_the_masks_table_has_too_is_refused(name, refused):
+def test_a_column_of_the_masks_table_is_refused(name, refused):
     message = refused("l.parquet", pa.table({"uri": ["a"], name: ["x"]}))
 
     assert f"['{name}'], which the masks table has too; rename" in message
 
 
-def test_a_column_that_is_there_twice_is_refused(refused):
-    """It once ended in a KeyError of Arrow's."""
+def test_a_repeated_column_is_refused(refused):
+    """Regression: it ended in a KeyError of Arrow's."""
     assert "columns ['n'] more than once; rename" in refused("l.csv", "uri,n,n\na,1,2\n")
     assert "columns ['uri'] more than once; rename" in refused("l.csv", "uri,uri\na,1\n")
 
 
-# --- text in all its forms ---
+# --- text and encodings ---
 
 
 @pytest.mark.parametrize(
@@ -477,7 +477,7 @@ def test_a_column_that_is_there_twice_is_refused(refused):
     ],
     ids=["byte order mark", "CRLF", "no last newline", "empty lines"],
 )
-def test_csv_files_of_all_editors_are_read(content, listed):
+def test_csv_files_of_any_editor_are_read(content, listed):
     manifest = listed("l.csv", content)
 
     assert column(manifest, "item_id") == ["a.jpg", "b.jpg"]
@@ -494,11 +494,11 @@ def test_quoted_commas_quotes_and_newlines_are_part_of_a_value(listed):
     assert set(extra(manifest, "note")) == {f"two\n{LONG}"}
 
 
-def test_a_byte_order_mark_before_json_lines_is_no_part_of_them(listed):
+def test_a_byte_order_mark_before_json_lines_is_skipped(listed):
     assert column(listed("l.jsonl", "﻿" + json_lines({"uri": "a"})), "item_id") == ["a"]
 
 
-def test_names_in_any_script_stay_as_they_are(tmp_path):
+def test_names_in_any_script_are_unchanged(tmp_path):
     names = ["柿.jpg", "zoë.png", "🍊.jpg", "e\u0301.jpg"]
     for name in names:
         (tmp_path / name).write_bytes(b"x")
@@ -506,13 +506,13 @@ def test_names_in_any_script_stay_as_they_are(tmp_path):
     assert sorted(column(open_manifest(str(tmp_path)), "item_id")) == sorted(names)
 
 
-def test_a_file_name_that_is_no_utf8_is_named_in_the_error(tmp_path):
-    """Arrow text is UTF-8: it once ended in a UnicodeEncodeError."""
+def test_a_file_name_that_is_not_utf8_is_named_in_the_message(tmp_path):
+    """Regression: it ended in a UnicodeEncodeError, because Arrow text is UTF-8."""
     (tmp_path / os.fsdecode(b"sub\xff.jpg")).write_bytes(b"x")
 
     with pytest.raises(ManifestError, match=r"sub\\udcff.jpg', expected names in UTF-8; rename") as caught:
         open_manifest(str(tmp_path))
-    said(caught.value)
+    actionable(caught.value)
 
 
 # --- refusals ---
@@ -533,7 +533,7 @@ def test_a_list_without_items_is_refused(name, content, refused):
     assert "lists no items, expected at least one; check" in refused(name, content)
 
 
-def test_a_folder_without_media_is_refused_and_says_how_many_files_it_has(tmp_path):
+def test_a_folder_without_media_is_refused_with_the_number_of_its_files(tmp_path):
     folder = tmp_path / "empty"
     folder.mkdir()
     with pytest.raises(ManifestError, match="empty lists no items, expected"):
@@ -551,7 +551,7 @@ def test_a_glob_that_matches_nothing_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["l.parquet", "l.csv", "l.jsonl"])
-def test_a_table_without_uris_is_refused_with_the_columns_that_it_has(name, refused):
+def test_a_table_without_uris_is_refused_with_its_columns(name, refused):
     content = {"l.csv": "id,path\na,b\n", "l.jsonl": json_lines({"id": "a", "path": "b"})}
     message = refused(name, content.get(name, pa.table({"id": ["a"], "path": ["b"]})))
 
@@ -576,7 +576,7 @@ def test_a_table_without_uris_is_refused_with_the_columns_that_it_has(name, refu
         ("l.txt", "\xfc.jpg\n".encode("latin-1")),
     ],
 )
-def test_what_is_no_list_is_refused_with_the_reason(name, content, refused):
+def test_a_file_that_is_not_a_list_is_refused_with_the_reason(name, content, refused):
     assert "is not a readable" in refused(name, content)
 
 
@@ -589,32 +589,32 @@ def test_a_damaged_parquet_file_is_refused_wherever_it_is_damaged(tmp_path):
         path.write_bytes(whole[:length])
         with pytest.raises(ManifestError, match=r"is not a readable \.parquet list") as caught:
             open_manifest(str(path))
-        said(caught.value)
+        actionable(caught.value)
     path.write_bytes(whole[:200] + b"\xff" * 2000 + whole[2200:])
     with pytest.raises(ManifestError) as caught:
         open_manifest(str(path))
-    said(caught.value)
+    actionable(caught.value)
 
 
-def test_a_csv_file_that_breaks_late_is_refused_before_the_run(refused):
+def test_a_csv_file_that_is_damaged_at_its_end_is_refused(refused):
     rows = "".join(f"{number}{LONG}.jpg,7\n" for number in range(MANY))
 
     assert "is not a readable .csv list" in refused("l.csv", f"uri,n\n{rows}last.jpg,7,8\n")
 
 
 @pytest.mark.parametrize("name", ["list.xlsx", "list.gz", "list"])
-def test_a_file_of_an_unknown_kind_is_refused(name, refused):
+def test_a_file_with_an_unknown_suffix_is_refused(name, refused):
     assert "expected .parquet, .csv" in refused(name, b"x")
 
 
-def test_lists_that_cannot_be_reached_are_refused(tmp_path):
+def test_unreachable_lists_are_refused(tmp_path):
     for uri in (str(tmp_path / "none.csv"), str(tmp_path / "none"), "gopher://host/list.csv", "memory://none/list.csv"):
         with pytest.raises(ManifestError) as caught:
             open_manifest(uri)
-        said(caught.value)
+        actionable(caught.value)
 
 
-def test_no_error_shows_a_secret():
+def test_errors_never_show_credentials():
     with pytest.raises(ManifestError) as caught:
         open_manifest("https://me:SECRET@127.0.0.1:9/list.csv?sig=SECRET")
-    assert "SECRET" not in said(caught.value)
+    assert "SECRET" not in actionable(caught.value)

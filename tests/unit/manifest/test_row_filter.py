@@ -1,4 +1,4 @@
-"""Row filters: what people write means what SQL means, and nothing is ever run as code."""
+"""Row filters mean what SQL means, and are never run as code."""
 
 import contextlib
 import datetime as dt
@@ -51,7 +51,7 @@ def rows(text: str) -> list[int]:
         ("(size == 1 or size == 2) and split == 'train'", [1]),
     ],
 )
-def test_a_condition_chooses_the_rows_that_it_says(text, expected):
+def test_a_condition_chooses_the_matching_rows(text, expected):
     assert rows(text) == expected
 
 
@@ -75,7 +75,7 @@ def test_a_condition_chooses_the_rows_that_it_says(text, expected):
         "size == 1; drop table",
     ],
 )
-def test_what_is_no_condition_is_refused_with_the_place(text):
+def test_a_syntax_error_is_refused_with_its_position(text):
     with pytest.raises(ConfigError, match=r"at character \d+, expected .+; write it like"):
         parse(text)
 
@@ -86,7 +86,7 @@ def test_a_condition_that_does_not_fit_the_columns_is_refused(text):
         rows(text)
 
 
-def test_the_columns_and_the_parts_that_must_all_hold_are_known():
+def test_a_condition_gives_its_columns_and_conjuncts():
     condition = parse("a = 1 and (b = 2 or c = 3) and d is null")
 
     assert columns(condition) == {"a", "b", "c", "d"}

@@ -1,4 +1,4 @@
-"""Which items of a list are meant: conditions, folders of tables, shards, samples, limits."""
+"""Selecting items of a list: conditions, folders of tables, shards, samples, limits."""
 
 import datetime as dt
 import io
@@ -34,7 +34,7 @@ def tar_of(path: Path, *members: str) -> bytes:
 
 @pytest.fixture
 def table(tmp_path):
-    """A list of 2,000 items in two splits."""
+    """Write a list of 2,000 items in two splits."""
     path = tmp_path / "list.parquet"
     rows = range(2000)
     pyarrow.parquet.write_table(
@@ -48,7 +48,7 @@ def table(tmp_path):
 
 @pytest.fixture
 def lake(tmp_path):
-    """A folder of tables by split and day, as Spark and DuckDB leave it."""
+    """Write a folder of tables by split and day, as Spark and DuckDB do."""
     for split in ("test", "train"):
         for day in DAYS:
             folder = tmp_path / "lake" / f"split={split}" / f"day={day}" / "hour=7"
@@ -63,7 +63,7 @@ def test_rows_are_chosen_by_a_condition(table):
     assert names(open_manifest(table, Selection(where="test == true and id in ('i2', 'i3', 'i4')"))) == ["i2", "i4"]
 
 
-def test_a_folder_of_tables_is_one_list_and_its_folders_are_columns(lake):
+def test_a_folder_of_tables_is_one_list_with_its_folders_as_columns(lake):
     manifest = open_manifest(str(lake))
 
     assert manifest.items == 12
@@ -87,12 +87,12 @@ def test_folders_that_a_condition_rules_out_are_not_opened(lake):
     assert names(manifest) == [f"test-{DAYS[1]}-1", f"test-{DAYS[1]}-2"]
 
 
-def test_a_condition_that_rules_every_folder_out_leaves_no_items(lake):
+def test_a_condition_that_rules_out_every_folder_is_refused(lake):
     with pytest.raises(ManifestError, match=r"lists no items under \{'where': .+ the selection"):
         open_manifest(str(lake), Selection(where="split == 'nothing'"))
 
 
-def test_tables_of_a_folder_share_the_columns_of_the_first(lake):
+def test_tables_of_a_folder_have_the_columns_of_the_first(lake):
     rows = pa.table({"id": ["late"], "uri": ["x"], "size": pa.array([9], pa.int16())})
     pyarrow.parquet.write_table(rows, lake / "split=train" / "late.parquet")
     assert "late" in names(open_manifest(str(lake)))
@@ -186,7 +186,7 @@ def test_skipping_row_groups_never_changes_which_rows_are_chosen(rows, where, si
 
 
 def test_row_groups_of_a_file_with_another_type_are_read_whole(tmp_path):
-    """The condition is on the type of the list, which is that of its first file."""
+    """A condition compares in the type of the list, which is that of its first file."""
     for name, kind in (("a", pa.string()), ("b", pa.int64())):
         table = pa.table({"id": [f"{name}{n}" for n in range(3)], "uri": ["x"] * 3, "n": pa.array(range(3)).cast(kind)})
         pyarrow.parquet.write_table(table, tmp_path / f"{name}.parquet", row_group_size=1)
@@ -224,7 +224,7 @@ def test_a_folder_of_any_kind_in_a_store_is_listed_once(kind, table, tmp_path, m
     assert len(listings) == 1
 
 
-def test_a_condition_on_a_folder_of_pictures_asks_for_id_uri_and_kind(tmp_path):
+def test_a_condition_on_a_folder_of_media_may_name_id_uri_and_kind(tmp_path):
     for name in ("a.jpg", "b.jpg"):
         (tmp_path / name).write_bytes(b"x")
 
@@ -233,14 +233,14 @@ def test_a_condition_on_a_folder_of_pictures_asks_for_id_uri_and_kind(tmp_path):
         open_manifest(str(tmp_path), Selection(where="size > 3"))
 
 
-def test_shards_hold_every_item_once(table):
+def test_every_item_is_in_exactly_one_shard(table):
     shards = [names(open_manifest(table, Selection(shard=(number, 3)))) for number in (1, 2, 3)]
 
     assert sorted(name for shard in shards for name in shard) == sorted(names(open_manifest(table)))
     assert all(500 < len(shard) < 830 for shard in shards)
 
 
-def test_a_sample_goes_by_the_ids_alone(table, tmp_path):
+def test_a_sample_depends_on_the_ids_alone(table, tmp_path):
     chosen = names(open_manifest(table, Selection(sample=0.1)))
     fewer = pyarrow.parquet.read_table(table).slice(0, 1000)
     pyarrow.parquet.write_table(fewer, tmp_path / "fewer.parquet")
@@ -253,17 +253,17 @@ def test_a_sample_goes_by_the_ids_alone(table, tmp_path):
     assert len(names(open_manifest(table, Selection(sample=1.0)))) == 2000
 
 
-def test_a_sample_of_a_shard_is_a_sample(table):
+def test_sampling_is_independent_of_sharding(table):
     chosen = names(open_manifest(table, Selection(sample=0.3, shard=(1, 2))))
 
     assert 200 < len(chosen) < 400
 
 
-def test_the_limit_counts_what_was_chosen(table):
+def test_the_limit_counts_the_chosen_items(table):
     assert names(open_manifest(table, Selection(where="test == false", limit=3))) == ["i1", "i3", "i5"]
 
 
-def test_only_what_is_chosen_is_checked(tmp_path):
+def test_only_chosen_items_are_checked(tmp_path):
     (tmp_path / "list.csv").write_text("id,uri,n\na,a.jpg,1\na,b.jpg,2\n")
 
     assert names(open_manifest(f"{tmp_path}/list.csv", Selection(where="n == 2"))) == ["a"]
