@@ -30,9 +30,9 @@ def run(run_folder: str, item: str | None, config: RenderConfig) -> int:
         address=config.ray_address,
         listed=open_manifest(config.manifest) if config.manifest else None,
     )
-    for film in drawn.films:
+    for film in drawn.videos:
         print(f"{storage.join(run_folder, film.path)}: {film.frames} frames, sound: {film.sound}")
     for name, reason in drawn.failed.items():
         print(f"no film of {name}: {reason}", file=sys.stderr)
-    print_json({"run": run_folder, "films": len(drawn.films), "failed": drawn.failed})
+    print_json({"run": run_folder, "films": len(drawn.videos), "failed": drawn.failed})
     return EXIT_GATE if drawn.failed else 0

@@ -8,24 +8,16 @@ from fsf_core.config import ScoreConfig
 def run(config: ScoreConfig) -> int:
     """Score and report; returns the exit code."""
     from fsf_core.cli.app import EXIT_GATE, print_json
+    from fsf_core.score.gates import failed_gates
     from fsf_core.score.job import score
 
     summary = score(config)
-    items = summary["items"]
     print(_table(summary))
     print_json(summary)
-    share = items["failed"] / items["total"]
-    if share > config.max_failed_share or items["failed"] == items["total"]:
-        print(
-            f"gate: {items['failed']} of {items['total']} items failed, more than --max-failed-share "
-            f"{config.max_failed_share:g} allows; see the failures table in {summary['out']}",
-            file=sys.stderr,
-        )
-        return EXIT_GATE
-    unmade = summary.get("videos", {}).get("failed", {})
-    for name, reason in unmade.items():
-        print(f"gate: no film of {name}: {reason}", file=sys.stderr)
-    return EXIT_GATE if unmade else 0
+    gates = failed_gates(summary, max_failed_share=config.max_failed_share)
+    for sentence in gates:
+        print(f"gate: {sentence}", file=sys.stderr)
+    return EXIT_GATE if gates else 0
 
 
 def _table(summary: dict[str, object]) -> str:

@@ -1,7 +1,7 @@
-"""All four stages in one actor, for models on CPUs.
+"""The scoring actor: all four stages in one process, for models on CPUs.
 
-Decoded pictures, answers and masks never leave the process: a frame saves 1 MB through the object store (4 classes on a
-grid of 224×224), and a job saves the workers that would decode and write, whose imports take seconds on few cores.
+Decoded images, logits and masks never leave the process. That saves 1 MB per frame through the object store (4 classes,
+224×224 grid), and the workers that would decode and write, whose imports take seconds on few cores.
 """
 
 import time
@@ -10,53 +10,54 @@ from typing import Any
 
 import pyarrow as pa
 
-from fsf_core.score.recovery import counting_write, recovering_decode
+from fsf_core.score.recovery import recovering_decode, tracked_write
 from fsf_core.score.spec import PipelineSpec
 from fsf_core.stages.infer import Infer
 from fsf_core.stages.mask import mask
 
 MAX_HELD_FRAMES = 16
-"""Frames whose answers are held before their masks are drawn: 13 MB of logits of 4 classes, 224×224."""
+"""Frames whose logits are held until their masks are made: 13 MB for 4 classes on a 224×224 grid."""
 
-PART_S, PART_BYTES = 30.0, 64 << 20
-"""After so long, or so much, what is there is committed, full part or not: a killed job has no more to do again."""
+MAX_PART_S, MAX_PART_BYTES = 30.0, 64 << 20
+"""A part is committed after this time or this size even if it is not full; it bounds the loss of a killed job."""
 
 
 class ScoringActor:
-    """Takes blocks of the manifest, and commits parts of the run."""
+    """Scores blocks of the manifest and commits parts of the run."""
 
-    def __init__(self, *, spec: PipelineSpec, watch: Any) -> None:
-        """Load the model, for answers that are used up at once."""
+    def __init__(self, *, spec: PipelineSpec, tracker: Any) -> None:
+        """Load the model."""
         self._infer = Infer(**spec.model, group_frames=MAX_HELD_FRAMES)
         self._spec = spec
-        self._watch = watch
+        self._tracker = tracker
 
     def __call__(self, rows: pa.Table) -> pa.Table:
-        """Score the items of a block.
+        """Score the items of a block and commit all of their units.
 
         Returns:
-            One row, with how many units are committed: all of them.
+            One row with the number of units.
 
         Raises:
-            GateError: so many items failed so early that the job should not go on.
+            GateError: almost all of the first items failed.
         """
         held: list[pa.Table] = []
-        units, since = 0, time.monotonic()
-        for table in recovering_decode(rows, self._spec.decode, self._spec.child, self._watch):
-            for masked in self.masks(table):
+        units, part_started = 0, time.monotonic()
+        for table in recovering_decode(rows, self._spec.decode, self._spec.child, self._tracker):
+            for masked in self.infer_and_mask(table):
                 held.append(masked)
                 units += masked.num_rows
-                if self._is_part(held) or time.monotonic() - since >= PART_S:
-                    counting_write(held, self._spec.write, self._watch)
-                    held, since = [], time.monotonic()
-        counting_write(held, self._spec.write, self._watch)
+                if self._is_full(held) or time.monotonic() - part_started >= MAX_PART_S:
+                    tracked_write(held, self._spec.write, self._tracker)
+                    held, part_started = [], time.monotonic()
+        tracked_write(held, self._spec.write, self._tracker)
         return pa.table({"units": pa.array([units], pa.int64())})
 
-    def masks(self, table: pa.Table) -> Iterator[pa.Table]:
-        """Decoded units to masked ones, some frames at a time."""
-        for answered in self._infer(table):
-            yield mask(answered, self._spec.mask)
+    def infer_and_mask(self, decoded: pa.Table) -> Iterator[pa.Table]:
+        """Infer and mask decoded units, a few frames at a time."""
+        for inferred in self._infer(decoded):
+            yield mask(inferred, self._spec.mask)
 
-    def _is_part(self, held: list[pa.Table]) -> bool:
+    def _is_full(self, held: list[pa.Table]) -> bool:
+        """Return whether the held units make a full part."""
         units, size_bytes = (sum(getattr(table, name) for table in held) for name in ("num_rows", "nbytes"))
-        return bool(units >= self._spec.part_units or size_bytes >= PART_BYTES)
+        return bool(units >= self._spec.part_units or size_bytes >= MAX_PART_BYTES)

@@ -1,12 +1,13 @@
-"""What a job's options come to, here and now: which items, which bundle, which provider, how many actors.
+"""Planning: which items, bundle, provider and number of actors the options mean on this cluster.
 
-Knows the options, the bundle and the cluster; runs nothing but the export that was asked for and a probe of the model.
+Runs nothing but the export that --checkpoint asks for and a probe of the model.
 """
 
 import dataclasses
 import importlib
 import logging
 import os
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -30,17 +31,44 @@ from fsf_core.stages.write import WriteSettings
 log = logging.getLogger("fsf")
 
 
-def plan_pipeline(
-    config: ScoreConfig, *, bundle: Bundle, manifest: Manifest, opened: runs.Run, pending: int
-) -> PipelineSpec:
-    """Decide how the stages run here.
+@dataclass(frozen=True, kw_only=True)
+class Placement:
+    """Where the model runs."""
 
-    Raises:
-        ClusterError: the cluster cannot hold the job.
-        ProviderError: the provider cannot be had.
+    provider: ResolvedProvider
+    actors: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassAppearance:
+    """Names and colours of the classes in this run, in the order of their ids."""
+
+    names: tuple[str, ...]
+    palette: Colours
+
+
+def plan_pipeline(
+    config: ScoreConfig,
+    *,
+    bundle: Bundle,
+    manifest: Manifest,
+    appearance: ClassAppearance,
+    placement: Placement,
+    opened: runs.Run,
+    pending: int,
+) -> PipelineSpec:
+    """Return the specification of the pipeline.
+
+    Args:
+        config: options of the job.
+        bundle: its model.
+        manifest: its items.
+        appearance: names and colours of the classes.
+        placement: where the model runs.
+        opened: the run that is written.
+        pending: number of items that are not finished.
     """
-    provider = _provider(config, bundle)
-    gpu = provider in GPU_PROVIDERS
+    gpu = placement.provider in GPU_PROVIDERS
     fused = gpu and config.mask_size == "original" and variant_of(config.precision, fused=True) in bundle.variants
     rows_columns = bundle.signature.output_shape[2:]
     segment_frames = _segment_frames(config, bundle)
@@ -50,8 +78,8 @@ def plan_pipeline(
     return PipelineSpec(
         bundle=bundle,
         variant=variant_of(config.precision, fused=fused),
-        provider=provider,
-        actors=_actor_count(config, provider),
+        provider=placement.provider,
+        actors=placement.actors,
         separate_stages=gpu,
         owns_cluster=not joins_cluster(config.ray_address),
         batch_frames=config.batch_frames or (32 if gpu else 4),
@@ -73,7 +101,7 @@ def plan_pipeline(
         mask=MaskSettings(
             profile=bundle.profile,
             num_classes=bundle.num_classes,
-            palette_K3=np.asarray(appearance(config, bundle)[1], np.uint8),
+            palette_K3=np.asarray(appearance.palette, np.uint8),
             grid_hw=None if fused else (rows_columns[0], rows_columns[1]),
             mask_size=config.mask_size,
             limits=limits,
@@ -83,17 +111,28 @@ def plan_pipeline(
             run_uri=opened.uri,
             run_id=opened.run_id,
             bundle_sha256=bundle.sha256,
-            class_names=appearance(config, bundle)[0],
+            class_names=appearance.names,
             extra=manifest.extra,
         ),
     )
 
 
-def appearance(config: ScoreConfig, bundle: Bundle) -> tuple[tuple[str, ...], Colours]:
-    """Names and colours of the classes: the bundle's, or those that were given.
+def place(config: ScoreConfig, bundle: Bundle) -> Placement:
+    """Choose the provider and the number of actors.
 
     Raises:
-        ConfigError: not one for every class.
+        ClusterError: the cluster has too few CPUs.
+        ProviderError: the provider that was asked for does not work here.
+    """
+    provider = _provider(config, bundle)
+    return Placement(provider=provider, actors=_actor_count(config, provider))
+
+
+def class_appearance(config: ScoreConfig, bundle: Bundle) -> ClassAppearance:
+    """Return names and colours of the classes: those of the options, or else the bundle's.
+
+    Raises:
+        ConfigError: there is not exactly one for each class.
     """
     names, colours = config.classes or bundle.classes, parse_colours(config.palette) or bundle.palette
     for option, given in (("--classes", names), ("--palette", colours)):
@@ -102,18 +141,18 @@ def appearance(config: ScoreConfig, bundle: Bundle) -> tuple[tuple[str, ...], Co
                 f"{option} has {len({*given})} different entries, expected one for each of the bundle's "
                 f"{bundle.num_classes} classes ({', '.join(bundle.classes)})"
             )
-    return names, colours
+    return ClassAppearance(names=names, palette=colours)
 
 
-def fingerprint(config: ScoreConfig, bundle: Bundle, manifest: Manifest) -> dict[str, Any]:
-    """All that defines the result. Workers, batches and providers are left out: they must not change it."""
+def fingerprint(config: ScoreConfig, bundle: Bundle, manifest: Manifest, appearance: ClassAppearance) -> dict[str, Any]:
+    """Return everything that defines the result; actors, batches and providers must not change it."""
     chosen, sampling = selection(config).facts(), config.sampling()
     return {
         "bundle_sha256": bundle.sha256,
         "precision": config.precision,
         "manifest": storage.redact(config.manifest.rstrip("/")),
-        "classes": list(appearance(config, bundle)[0]),
-        "palette": [list(colour) for colour in appearance(config, bundle)[1]],
+        "classes": list(appearance.names),
+        "palette": [list(colour) for colour in appearance.palette],
         "columns": {field.name: str(field.type) for field in manifest.extra},
         "mask_size": config.mask_size,
         "overlays": config.overlays,
@@ -125,16 +164,16 @@ def fingerprint(config: ScoreConfig, bundle: Bundle, manifest: Manifest) -> dict
 
 
 def _segment_frames(config: ScoreConfig, bundle: Bundle) -> int:
-    """Frames of one unit: as asked, or as many as have room with all their answers, which stay together."""
+    """Return the frames of one unit: as asked, or as many as have their logits within MAX_OUTPUT_BYTES."""
     frame_bytes = int(np.prod(bundle.signature.output_shape[1:])) * np.dtype(np.float32).itemsize
     return max(1, min(config.segment_frames, MAX_OUTPUT_BYTES // frame_bytes))
 
 
 def require_precision(config: ScoreConfig, bundle: Bundle) -> None:
-    """A precision is a promise, as a provider is.
+    """Check that the bundle holds the precision that was asked for.
 
     Raises:
-        BundleError: the bundle lacks it.
+        BundleError: it does not.
     """
     if variant_of(config.precision, fused=False) not in bundle.variants:
         raise BundleError(
@@ -143,26 +182,42 @@ def require_precision(config: ScoreConfig, bundle: Bundle) -> None:
         )
 
 
-def _provider(config: ScoreConfig, bundle: Bundle) -> ResolvedProvider:
-    """Load the model once where an actor would, so that a promise that cannot be kept ends the job before it begins."""
-    wants_gpu = config.provider in GPU_PROVIDERS
-    has_gpu = resources()["GPU"] >= 1
-    if wants_gpu and not has_gpu:
+def require_gpu(config: ScoreConfig) -> None:
+    """Check that the cluster has a GPU if the provider needs one.
+
+    Raises:
+        ProviderError: it has none.
+    """
+    if config.provider in GPU_PROVIDERS and not _has_gpu():
         raise ProviderError(
             f"asked for {config.provider}, found no GPU in the cluster ({describe_resources()}); add a GPU node or "
             "pass --provider cpu"
         )
+
+
+def _has_gpu() -> bool:
+    """Return whether the cluster has a GPU."""
+    return resources()["GPU"] >= 1
+
+
+def _provider(config: ScoreConfig, bundle: Bundle) -> ResolvedProvider:
+    """Return the provider that works, after loading the model once where an actor would.
+
+    Raises:
+        ProviderError: the provider that was asked for does not work.
+    """
+    require_gpu(config)
     asked = (bundle.uri, bundle.sha256, variant_of(config.precision, fused=False), config.provider)
-    with_gpu = has_gpu and config.provider != "cpu"
+    with_gpu = _has_gpu() and config.provider != "cpu"
     if with_gpu or joins_cluster(config.ray_address):
         remote: Any = ray.remote(num_cpus=1, num_gpus=int(with_gpu), max_retries=0)(_probe)
         with unwrap_worker_errors():
             found: tuple[ResolvedProvider, str] = ray.get(remote.remote(*asked))
     else:
-        found = _probe(*asked)  # here is where the actors will be
+        found = _probe(*asked)  # the actors will run on this machine
     provider, note = found
     if config.provider == "auto":
-        log.info("event=provider asked=auto took=%s note=%r", provider, note)
+        log.info("event=provider_chosen provider=%s reason=%r", provider, note)
     return provider
 
 
@@ -171,18 +226,18 @@ def _probe(uri: str, sha256: str, variant: str, provider: Provider) -> tuple[Res
 
 
 def _actor_count(config: ScoreConfig, provider: ResolvedProvider) -> int:
-    """How many actors fit beside the other stages; a pool that left those no CPU would wait for itself for ever.
+    """Return the number of actors; a pool that left the other stages no CPU would deadlock.
 
     Raises:
-        ClusterError: they do not fit.
+        ClusterError: there are too few CPUs for them.
     """
     others = cpus_of_other_stages(provider)
     room = int(resources()["CPU"] - others)
     if provider in GPU_PROVIDERS:
         wanted = config.actors or min(room, int(resources()["GPU"]))
     elif joins_cluster(config.ray_address):
-        # Actors of a lost node start again elsewhere, and would wait for ever where there is no room. So by default the
-        # largest node is left out.
+        # Actors of a lost node are restarted on the others, and would wait without end if those had no free CPU. So by
+        # default the CPUs of the largest node are not counted.
         wanted = config.actors or min(room, max(1, int(room - largest_node_cpus())))
     else:
         wanted = config.actors or min(room, os.cpu_count() or 1)
@@ -213,7 +268,7 @@ def _export(config: ExportConfig) -> None:
 
 
 def selection(config: ScoreConfig) -> Selection:
-    """Which items of the manifest are meant."""
+    """Return the selection of manifest items."""
     return Selection(
         where=config.where,
         shard=parse_shard(config.shard),

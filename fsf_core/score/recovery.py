@@ -1,7 +1,6 @@
-"""Decoding and writing under the eye of the watch, on workers, in tasks and in actors.
+"""Decoding and committing on workers, with recovery from blocks that end their process.
 
-A block that takes its process down comes again, and is decoded carefully then. What decoding and writing mean stands in
-stages/.
+A block that ended its process is decoded again item by item in child processes.
 """
 
 import logging
@@ -14,72 +13,77 @@ import ray
 
 from fsf_core.errors import FSFError, GateError
 from fsf_core.keys import part_name, unit_key
+from fsf_core.score.tracker import summarize_commit
 from fsf_core.stages import units
 from fsf_core.stages.decode import decode
 from fsf_core.stages.decode_settings import DecodeSettings
 from fsf_core.stages.isolated_decode import ChildLimits, decode_isolated, failures_for_block, watchdog
 from fsf_core.stages.write import WriteSettings, write
 
-LAST_TRY = 4
-"""A block that took its process down in the fast way, and twice in the careful one, is given up."""
+MAX_STARTS = 4
+"""A block is decoded once in this process, twice in child processes, and at its fourth start its items fail."""
 
 log = logging.getLogger("fsf")
 
 
-def recovering_decode(rows: pa.Table, settings: DecodeSettings, limits: ChildLimits, watch: Any) -> Iterator[pa.Table]:
-    """Decode a block fast; carefully, if it took a process down before.
+def recovering_decode(
+    rows: pa.Table, settings: DecodeSettings, limits: ChildLimits, tracker: Any
+) -> Iterator[pa.Table]:
+    """Decode a block; in child processes if it ended its process before, or raised an unexpected error.
 
-    Ray tries a task for ever whose process dies. So a block announces itself; when it comes again without having come
-    to its end, its items are decoded one by one in child processes, and what ends a child becomes a failure. The same
-    serves against hangs: an alarm that nobody stops ends the process. And against errors that nobody foresaw, out of
-    memory among them: they would end the job.
+    Ray repeats a task without end if its process dies. So the tracker counts the starts of each block; one that was
+    started before without reaching its end is decoded item by item in child processes, and what ends a child becomes a
+    failure. Hangs end the same way, because the watchdog ends the process, and so do unexpected errors, out of memory
+    among them, which would otherwise end the job.
     """
     block = _block_name(rows)
-    begun = ray.get(watch.begin.remote(block))
-    given: set[tuple[str, int]] = set()
-    careful = begun > 1
-    if not careful:
+    starts = ray.get(tracker.begin_block.remote(block))
+    emitted: set[tuple[str, int]] = set()
+    isolated = starts > 1
+    if not isolated:
         try:
             for table in decode(rows, settings, watchdog=partial(watchdog, limits.item_s)):
-                given.update(_names(table))
+                emitted.update(_unit_ids(table))
                 yield table
         except FSFError:
             raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, it must cost no more than the item it came from
-            why = units.failure("decode", error)  # without credentials
-            log.warning("event=decode_again items=%d error=%r", rows.num_rows, why.error_message)
-            careful = True
+        except Exception as error:  # noqa: BLE001 - an unexpected error must only cost the item that raised it
+            reason = units.failure("decode", error).error_message  # without credentials
+            log.warning("event=decode_isolated items=%d error=%r", rows.num_rows, reason)
+            isolated = True
         finally:
             watchdog(limits.item_s, running=False)
-    if careful and begun < LAST_TRY:
+    if isolated and starts < MAX_STARTS:
         for table in decode_isolated(rows, settings, limits):
-            yield table.filter(pa.array([name not in given for name in _names(table)], pa.bool_())) if given else table
-    elif careful:
-        yield failures_for_block(rows, settings, times=begun - 1)
-    watch.end.remote(block)
+            is_new = pa.array([unit not in emitted for unit in _unit_ids(table)], pa.bool_())
+            yield table.filter(is_new) if emitted else table
+    elif isolated:
+        yield failures_for_block(rows, settings, times=starts - 1)
+    tracker.end_block.remote(block)
 
 
-def counting_write(tables: Sequence[pa.Table], settings: WriteSettings, watch: Any) -> None:
-    """Commit masked units as one part of the run; nothing where there are none.
+def tracked_write(tables: Sequence[pa.Table], settings: WriteSettings, tracker: Any) -> None:
+    """Commit masked units as one part of the run, and report them; does nothing without units.
 
     Raises:
-        GateError: so many items failed so early that the job should not go on.
+        GateError: almost all of the first items failed.
     """
-    rows = [table for table in tables if table.num_rows]
-    if rows:
-        done = write(pa.concat_tables(rows), settings)
-        verdict = ray.get(watch.committed.remote(frames=done.frames, units=done.units, failed=done.failed_units))
+    filled = [table for table in tables if table.num_rows]
+    if filled:
+        table = pa.concat_tables(filled)
+        write(table, settings)
+        verdict = ray.get(tracker.add.remote(summarize_commit(table)))
         if verdict:
             raise GateError(f"{verdict}; look at the failures table, correct the input, start the same command again")
 
 
 def _block_name(rows: pa.Table) -> str:
-    """The same for the same rows, and another for another share of a video."""
+    """Return a name that is the same for the same rows, and different for another share of a video."""
     shares = rows.column("share").to_pylist() if "share" in rows.column_names else [None] * rows.num_rows
     named = zip(rows.column("item_id").to_pylist(), shares, strict=True)
     return part_name(unit_key(item, share["first"] if share else 0) for item, share in named)
 
 
-def _names(table: pa.Table) -> list[tuple[str, int]]:
-    """Item id and segment of every unit."""
+def _unit_ids(table: pa.Table) -> list[tuple[str, int]]:
+    """Return item id and segment of every unit."""
     return [*zip(table.column("item_id").to_pylist(), table.column("segment").to_pylist(), strict=True)]

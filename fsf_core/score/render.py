@@ -1,4 +1,4 @@
-"""Films of a run as Ray tasks: one that orders and joins, and as many as there are pieces."""
+"""Rendering the videos of a run as Ray tasks: one per video that plans and joins, and one per share of its pieces."""
 
 import logging
 from collections.abc import Iterator, Mapping
@@ -15,25 +15,25 @@ from fsf_core.runs import video_stats
 from fsf_core.score.cluster import connected_cluster
 from fsf_core.stages.isolated_decode import watchdog
 
-ORDER_CPUS, PIECE_CPUS = 0.25, 1
-FILMS_IN_FLIGHT = 32
-RETRIES = 2
-"""A node may be lost; what ends its process every time is a failure of its film."""
+VIDEO_CPUS, PIECE_CPUS = 0.25, 1
+VIDEOS_IN_FLIGHT = 32
+MAX_RETRIES = 2
+"""Of a task whose process died: a node may be lost. A video that ends its process every time is a failure."""
+
+FRAME_TIMEOUT_S = 120.0
+"""Maximum time for one frame where no job sets another limit."""
 
 log = logging.getLogger("fsf")
 
 
 @dataclass(frozen=True, kw_only=True)
 class RenderOutcome:
-    """What came of the films that were asked for."""
+    """The result of a request to render videos."""
 
-    films: tuple[render.RenderedVideo, ...]
+    videos: tuple[render.RenderedVideo, ...]
+    """Rendered now or before, and up to date."""
     failed: dict[str, str]
     """Item id to the reason."""
-
-
-FRAME_S = 120.0
-"""Longest time for one frame where a job has no limit of its own."""
 
 
 def render_run(
@@ -46,24 +46,24 @@ def render_run(
     address: str | None,
     listed: Manifest | None = None,
 ) -> RenderOutcome:
-    """Make the films of a finished run, or of one item of it, and list them with its files.
+    """Render the videos of a finished run, or one of them, and list them with the run's files.
 
     Args:
         run_uri: the run.
         item: id of a video; None for all.
-        style: as in Look, and so are the next two.
-        legend: whether there is one.
-        clear: whether class 0 is left clear.
-        address: a running cluster.
-        listed: a list with the addresses of the videos, where those hold credentials.
+        style: how a frame is drawn.
+        legend: whether class names and shares are written into the frames.
+        clear: whether class 0 is left undrawn.
+        address: a running cluster; None for a local one.
+        listed: a manifest with the full URIs of the videos, where those hold credentials.
 
     Raises:
-        OutputError: the run has not finished, or a job is at it.
-        ClusterError: there is no such cluster.
+        OutputError: the run has not finished, or a job is using it.
+        ClusterError: the cluster cannot be reached.
     """
     with runs.locked_finished_run(run_uri), connected_cluster(address):
         facts = runs.read_document(run_uri, "run.json")["fingerprint"]
-        look = render.RenderStyle(
+        render_style = render.RenderStyle(
             style=style,
             legend=legend,
             clear_background=clear,
@@ -72,80 +72,86 @@ def render_run(
         )
         items = [item] if item is not None else render.video_item_ids(run_uri)
         sources = unredacted_uris(listed, items) if listed else {}
-        drawn = render_videos(run_uri, items, look, frame_s=FRAME_S, sources=sources)
+        outcome = render_videos(run_uri, items, render_style, frame_s=FRAME_TIMEOUT_S, sources=sources)
         render.remove_stale(run_uri)
         others = [*video_stats.manifest_entries(run_uri), *render.manifest_entries(run_uri)]
         runs.publish(run_uri, runs.read_document(run_uri, "summary.json"), others=others)
-    return drawn
+    return outcome
 
 
 def render_videos(
-    run_uri: str, items: list[str], look: render.RenderStyle, *, frame_s: float, sources: Mapping[str, str]
+    run_uri: str, items: list[str], style: render.RenderStyle, *, frame_s: float, sources: Mapping[str, str]
 ) -> RenderOutcome:
-    """Make the films of some videos of a run; those that are there and still right are left alone.
+    """Render videos of a run, except those that are up to date.
 
     Args:
-        run_uri: a run without units that are in two parts.
+        run_uri: a reconciled run.
         items: ids of videos that have frames.
-        look: how they are drawn.
-        frame_s: longest time for one frame.
-        sources: addresses of those that the tables do not hold whole, by item id.
+        style: how they are drawn.
+        frame_s: maximum time for one frame.
+        sources: by item id, full URIs of the videos whose URIs in the tables are redacted.
     """
-    right = {film.item_id: film for film in render.up_to_date(run_uri, look=look)}
-    wanted = [item for item in items if item not in right]
-    made: list[render.RenderedVideo] = [right[item] for item in items if item in right]
+    up_to_date = {video.item_id: video for video in render.up_to_date(run_uri, look=style)}
+    videos = [up_to_date[item] for item in items if item in up_to_date]
     failed: dict[str, str] = {}
-    for item, outcome in _outcomes(run_uri, wanted, look, frame_s, sources):
+    for item, outcome in _outcomes(
+        run_uri, [item for item in items if item not in up_to_date], style, frame_s, sources
+    ):
         if isinstance(outcome, str):
             failed[item] = outcome
-            log.warning("event=no_film item=%r error=%r", item, outcome)
+            log.warning("event=render_failed item=%r error=%r", item, outcome)
         else:
-            made.append(outcome)
-            log.info("event=film item=%r path=%s frames=%d sound=%r", item, outcome.path, outcome.frames, outcome.sound)
-    return RenderOutcome(films=tuple(made), failed=failed)
+            videos.append(outcome)
+            log.info(
+                "event=video_rendered item=%r path=%s frames=%d sound=%r",
+                item, outcome.path, outcome.frames, outcome.sound,
+            )  # fmt: skip
+    return RenderOutcome(videos=tuple(videos), failed=failed)
 
 
 def _outcomes(
-    run_uri: str, items: list[str], look: render.RenderStyle, frame_s: float, sources: Mapping[str, str]
+    run_uri: str, items: list[str], style: render.RenderStyle, frame_s: float, sources: Mapping[str, str]
 ) -> Iterator[tuple[str, render.RenderedVideo | str]]:
-    """Each item with its film, or with the reason why there is none."""
-    task: Any = ray.remote(num_cpus=ORDER_CPUS, max_retries=RETRIES)(_film)
+    """Yield each item with its rendered video, or with the reason why there is none."""
+    task: Any = ray.remote(num_cpus=VIDEO_CPUS, max_retries=MAX_RETRIES)(_render_video)
     units = render.locate_frames(run_uri, items)
     refs: list[Any] = []
-    for at, item in enumerate(items):
-        ahead = items[len(refs) : at + FILMS_IN_FLIGHT]
-        refs += [task.remote(run_uri, each, units.get(each, ()), look, frame_s, sources.get(each)) for each in ahead]
+    for number, item in enumerate(items):
+        started = items[len(refs) : number + VIDEOS_IN_FLIGHT]
+        refs += [task.remote(run_uri, each, units.get(each, ()), style, frame_s, sources.get(each)) for each in started]
         try:
-            yield item, ray.get(refs[at])
+            yield item, ray.get(refs[number])
         except ray.exceptions.RayError as error:
-            yield item, f"{type(error).__name__}: a task of this film ended its process {RETRIES + 1} times"
+            yield item, f"{type(error).__name__}: a task of this video ended its process {MAX_RETRIES + 1} times"
 
 
-def _film(
+def _render_video(
     run_uri: str,
     item_id: str,
     units: tuple[render.ScoredSpan, ...],
-    look: render.RenderStyle,
+    style: render.RenderStyle,
     frame_s: float,
     source: str | None,
 ) -> render.RenderedVideo | str:
-    """Runs on a worker, waiting for the pieces most of its time, without a CPU then."""
+    """Plan a video, wait for its pieces and join them, on a worker; returns the reason if it fails.
+
+    While it waits for pieces it gives its CPU back.
+    """
     try:
-        wanted = render.plan_render(run_uri, item_id, units, look, source=source)
-        task: Any = ray.remote(num_cpus=PIECE_CPUS, max_retries=RETRIES)(_pieces)
-        shared = ray.put(wanted)
-        reasons = [
-            reason for reason in ray.get([task.remote(shared, share, frame_s) for share in wanted.shares()]) if reason
-        ]
-        return reasons[0] if reasons else render.assemble(wanted)
+        plan = render.plan_render(run_uri, item_id, units, style, source=source)
+        task: Any = ray.remote(num_cpus=PIECE_CPUS, max_retries=MAX_RETRIES)(_encode_share)
+        plan_ref = ray.put(plan)
+        results = ray.get([task.remote(plan_ref, share, frame_s) for share in plan.shares()])
+        reasons = [reason for reason in results if reason]
+        return reasons[0] if reasons else render.assemble(plan)
     except (FSFError, OSError) as error:
         return f"{type(error).__name__}: {error}"
 
 
-def _pieces(wanted: render.RenderPlan, share: tuple[render.Piece, ...], frame_s: float) -> str | None:
-    """Runs on a worker; returns the reason why they could not be made, if so."""
+def _encode_share(plan: render.RenderPlan, share: tuple[render.Piece, ...], frame_s: float) -> str | None:
+    """Encode pieces of a video on a worker; returns the reason if it fails."""
     try:
-        render.encode_pieces(wanted, share, tick=lambda: watchdog(frame_s, running=True))
+        render.encode_pieces(plan, share, tick=lambda: watchdog(frame_s, running=True))
     except (FSFError, OSError) as error:
         return f"{type(error).__name__}: {error}"
     finally:

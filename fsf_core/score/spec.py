@@ -1,7 +1,7 @@
-"""What a pipeline is made from: the settings of its stages, and what each of them gets to run on.
+"""The specification of a pipeline: the settings of its stages, and the resources of each.
 
-Plain values. Beside GPUs every stage has tasks of its own, so that the model need not wait for any of them. Where all
-take the same cores nothing waits, and one actor does everything from bytes to committed masks.
+Plain values. Beside GPUs every stage has tasks of its own, so that the model need not wait for any of them. On CPUs all
+stages compete for the same cores, so one actor does everything from bytes to committed masks.
 """
 
 from dataclasses import dataclass
@@ -15,32 +15,32 @@ from fsf_core.stages.mask import MaskSettings
 from fsf_core.stages.write import WriteSettings
 
 DECODE_CPUS, MASK_CPUS, WRITE_CPUS = 0.75, 0.6, 0.65
-"""Shares of a logical CPU of the tasks beside the actors. They differ so that Ray Data does not fuse one stage into
-another: a decode fused into the actors would run in turn with the model, and masks fused into writes would wait for a
-whole part."""
+"""Logical CPUs of one task of each stage beside the actors. Equal shares would let Ray Data fuse two stages into one
+operator: a decode fused into the actors would alternate with the model, and masks fused into writes would wait for a
+full part."""
 
 BLOCK_ITEMS = 64
-"""Most images of one decode task: 0.1 s of work at 512×512, 4 s at 12 megapixels."""
+"""Maximum number of images of one decode task: 0.1 s of work at 512×512, 4 s at 12 megapixels."""
 
-BLOCK_ITEMS_WHOLE = 256
-"""Most images that an actor takes at once where it does all with them: some seconds of work, and a part of the run."""
+BLOCK_ITEMS_CPU = 256
+"""Maximum number of images of one block where one actor does everything: a few seconds of work, and one part."""
 
 GPU_PROVIDERS = ("cuda", "tensorrt")
 
 
 @dataclass(frozen=True, kw_only=True)
 class PipelineSpec:
-    """All that the pipeline is made from."""
+    """Everything that the pipeline is built from."""
 
     bundle: Bundle
     variant: str
-    """Which form of the model, by its name in the bundle."""
+    """Variant of the model, by its name in the bundle."""
     provider: ResolvedProvider
     actors: int
     separate_stages: bool
-    """Whether decode, mask and write are tasks beside the actors; else the actors do all."""
+    """Whether decode, mask and write are operators of their own; otherwise the actors do everything."""
     owns_cluster: bool
-    """Whether the cluster is this job's own, on this machine."""
+    """Whether this job started the cluster, on this machine."""
     batch_frames: int
     threads: int
     engine_cache: str | None
@@ -52,7 +52,7 @@ class PipelineSpec:
 
     @property
     def model(self) -> dict[str, Any]:
-        """What Infer loads its model by."""
+        """Arguments of Infer."""
         return {
             "bundle_uri": self.bundle.uri,
             "bundle_sha256": self.bundle.sha256,
@@ -65,10 +65,10 @@ class PipelineSpec:
 
     @property
     def block_items(self) -> int:
-        """Most images of one block of the manifest."""
-        return BLOCK_ITEMS if self.separate_stages else max(BLOCK_ITEMS, min(BLOCK_ITEMS_WHOLE, self.part_units))
+        """Maximum number of images of one block of the manifest."""
+        return BLOCK_ITEMS if self.separate_stages else max(BLOCK_ITEMS, min(BLOCK_ITEMS_CPU, self.part_units))
 
 
 def cpus_of_other_stages(provider: ResolvedProvider) -> float:
-    """Logical CPUs that the tasks of the other stages take, one of each."""
+    """Return the logical CPUs of one task of each stage other than inference."""
     return DECODE_CPUS + MASK_CPUS + WRITE_CPUS if provider in GPU_PROVIDERS else 0.0

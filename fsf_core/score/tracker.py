@@ -1,100 +1,169 @@
-"""Counting and guarding: what was committed, which block took its process down, whether to go on at all.
+"""The tracker: what a job has committed, which blocks ended their process, and whether to stop early.
 
-One small actor, asked once a block by decoding and once a part by writing. Knows no pictures.
+Runs as one small actor. Decoding calls it once per block, writing once per part. An image is finished when it is
+committed, a video when all of its segments are; an item failed if one of its units did.
 """
 
-import contextlib
-import logging
-import sys
-import threading
-import time
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-import ray
+import pyarrow as pa
+import pyarrow.compute as pc
 
-LIVE_EVERY_S, LOG_EVERY_S = 1.0, 10.0
-"""How often people are told, on a terminal and elsewhere."""
-ANSWER_S = 1.0
-
-log = logging.getLogger("fsf")
+from fsf_core.keys import item_key
 
 
-@ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)
+@dataclass(frozen=True, kw_only=True)
+class CommittedSegments:
+    """Segments of one video that were committed together."""
+
+    item_key: bytes
+    segments: frozenset[int]
+    total: int
+    """Segments of the whole video."""
+    failed: bool
+    """Whether one of them failed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Commit:
+    """One committed part, as the tracker counts it."""
+
+    frames: int
+    whole_items: int
+    """Images, and videos of one segment."""
+    failed_whole_items: int
+    segments: tuple[CommittedSegments, ...]
+    """Of longer videos."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """What a job has committed so far."""
+
+    items: int = 0
+    """Finished items."""
+    failed_items: int = 0
+    """Items with a failure, finished or not."""
+    segments: int = 0
+    """Segments of videos that have several."""
+    frames: int = 0
+    item_shares: float = 0.0
+    """Finished items, plus the share of each unfinished video that this job has done of what it had to do."""
+
+
+def summarize_commit(table: pa.Table) -> Commit:
+    """Count committed units as the tracker does.
+
+    Args:
+        table: units with item_id, segment, segments, error_type and frames.
+    """
+    failed, whole = pc.is_valid(table.column("error_type")), pc.equal(table.column("segments"), 1)
+    names = ("item_id", "segment", "segments", "error_type")
+    videos: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in table.select(names).filter(pc.invert(whole)).to_pylist():
+        videos[row["item_id"]].append(row)
+    return Commit(
+        frames=pc.sum(pc.list_value_length(table.column("frames"))).as_py() or 0,
+        whole_items=pc.sum(whole).as_py() or 0,
+        failed_whole_items=pc.sum(pc.and_(whole, failed)).as_py() or 0,
+        segments=tuple(
+            CommittedSegments(
+                item_key=item_key(item_id),
+                segments=frozenset(row["segment"] for row in rows),
+                total=rows[-1]["segments"],
+                failed=any(row["error_type"] is not None for row in rows),
+            )
+            for item_id, rows in videos.items()
+        ),
+    )
+
+
+@dataclass(kw_only=True)
+class _Video:
+    """A video of which some segments are not committed yet."""
+
+    earlier: frozenset[int]
+    """Segments that were committed before this job."""
+    committed: set[int] = field(default_factory=set)
+    failed: bool = False
+    total: int = 0
+
+    def add(self, part: CommittedSegments) -> int:
+        """Add segments; returns how many of them are new."""
+        before = len(self.committed)
+        self.committed |= part.segments
+        self.failed |= part.failed
+        self.total = part.total
+        return len(self.committed) - before
+
+    @property
+    def finished(self) -> bool:
+        return len(self.committed | self.earlier) >= self.total
+
+    @property
+    def share(self) -> float:
+        """The share of its pending segments that is committed."""
+        return min(1.0, len(self.committed) / max(1, self.total - len(self.earlier)))
+
+
 class JobTracker:
-    """The one place that every task of a job reports to."""
+    """The counts that every task of a job reports to."""
 
-    def __init__(self, *, early_units: int, early_share: float) -> None:
+    def __init__(
+        self, *, early_items: int | None, early_failed_share: float, earlier_segments: Mapping[bytes, frozenset[int]]
+    ) -> None:
+        """Start at nothing.
+
+        Args:
+            early_items: finished items after which the early gate decides; None for never.
+            early_failed_share: share of failed ones among them, above which the job stops.
+            earlier_segments: by item key, the segments of unfinished videos that are committed already.
+        """
         self._totals = Counter[str]()
-        self._begun = Counter[str]()
-        self._early_units = early_units
-        self._early_share = early_share
-        self._judged = False
+        self._videos: dict[bytes, _Video] = {}
+        self._earlier = earlier_segments
+        self._starts = Counter[str]()
+        self._early_items = early_items
+        self._early_failed_share = early_failed_share
         self._verdict: str | None = None
 
-    def begin(self, block: str) -> int:
-        """Announce a block; returns how often it was begun without coming to its end, this time included."""
-        self._begun[block] += 1
-        return self._begun[block]
+    def begin_block(self, block: str) -> int:
+        """Count a start of a block; returns how often it was started without reaching its end, this start included."""
+        self._starts[block] += 1
+        return self._starts[block]
 
-    def end(self, block: str) -> None:
-        """A block came to its end; were it ever needed again, it is harmless."""
-        self._begun.pop(block, None)
+    def end_block(self, block: str) -> None:
+        """Forget the starts of a block that reached its end."""
+        self._starts.pop(block, None)
 
-    def committed(self, *, frames: int, units: int, failed: int) -> str | None:
-        """Add one part, all of its units and the failed ones; returns why the job should stop, if it should."""
-        self._totals.update(frames=frames, units=units, failed=failed)
-        units, failed = self._totals["units"], self._totals["failed"]
-        if units >= self._early_units and not self._judged:
-            self._judged = True
-            self._verdict = (
-                f"{failed} of the first {units} items failed" if failed > self._early_share * units else None
+    def add(self, commit: Commit) -> str | None:
+        """Add one part; returns why the job should stop, or None."""
+        self._totals.update(frames=commit.frames, items=commit.whole_items, failed=commit.failed_whole_items)
+        for part in commit.segments:
+            video = self._videos.setdefault(
+                part.item_key, _Video(earlier=self._earlier.get(part.item_key, frozenset()))
             )
+            self._totals["segments"] += video.add(part)
+            if video.finished:
+                del self._videos[part.item_key]
+                self._totals.update(items=1, failed=int(video.failed))
+        items, failed = self._totals["items"], self._totals["failed"]
+        if self._early_items is not None and items >= self._early_items:
+            self._early_items = None  # it decides once
+            if failed > self._early_failed_share * items:
+                self._verdict = f"{failed} of the first {items} items failed"
         return self._verdict
 
-    def totals(self) -> dict[str, int]:
-        """Frames, units and failed units so far."""
-        return dict(self._totals)
-
-
-@contextlib.contextmanager
-def show_progress(watch: Any, pending: int) -> Iterator[None]:
-    """Tell people how it goes: one living line on a terminal, key=value lines elsewhere."""
-    stopped = threading.Event()
-    thread = threading.Thread(target=_tell, args=(watch, pending, stopped), daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stopped.set()
-        thread.join(timeout=5)
-
-
-def _tell(watch: Any, pending: int, stopped: threading.Event) -> None:
-    terminal = sys.stderr.isatty()
-    started = time.monotonic()
-    totals: Counter[str] = Counter()
-    ended = False
-    while not ended:
-        ended = stopped.wait(LIVE_EVERY_S if terminal else LOG_EVERY_S)
-        with contextlib.suppress(Exception):  # a display must never end a run; it tells what it last heard
-            totals = Counter(ray.get(watch.totals.remote(), timeout=ANSWER_S))
-        spent = time.monotonic() - started
-        if terminal:
-            sys.stderr.write("\r\x1b[K" + _living_line(totals, pending, spent) + ("\n" if ended else ""))
-            sys.stderr.flush()
-        else:
-            log.info(
-                "event=progress units=%d items=%d frames=%d failed=%d frames_per_s=%.1f seconds=%.0f",
-                totals["units"], pending, totals["frames"], totals["failed"], totals["frames"] / spent, spent,
-            )  # fmt: skip
-
-
-def _living_line(totals: Counter[str], pending: int, spent_s: float) -> str:
-    share = min(1.0, totals["units"] / max(1, pending))
-    left = f"{spent_s / share - spent_s:.0f} s left" if 0 < share < 1 else ""
-    return (
-        f"{totals['units']:,} of {pending:,} items · {totals['frames']:,} frames · "
-        f"{totals['frames'] / spent_s:.1f} frames/s · {totals['failed']} failed · {left}"
-    )
+    def progress(self) -> Progress:
+        """Return what is committed so far."""
+        begun = self._videos.values()
+        return Progress(
+            items=self._totals["items"],
+            failed_items=self._totals["failed"] + sum(video.failed for video in begun),
+            segments=self._totals["segments"],
+            frames=self._totals["frames"],
+            item_shares=self._totals["items"] + sum(video.share for video in begun),
+        )

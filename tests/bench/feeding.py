@@ -57,7 +57,7 @@ def main() -> None:
 def busy(bundle_uri: Path, home: Path, *, calls: int, frames_per_s: float) -> float:
     """Share of the time from the first answers to the last in which the simulated GPU worked."""
     bundle = load_bundle(str(bundle_uri))
-    pipeline.CALLS_AT_ONCE = calls
+    pipeline.CONCURRENT_CALLS = calls
     block = decoded()
     count = FRAMES // BATCH_FRAMES
     times = home / f"times-{calls}-{frames_per_s:g}"
@@ -68,7 +68,7 @@ def busy(bundle_uri: Path, home: Path, *, calls: int, frames_per_s: float) -> fl
     }  # fmt: skip
     blocks = ray.data.from_arrow_refs([ray.put(block) for _ in range(count)])
     answered = blocks.map_batches(
-        sleeping_model.SleepyInfer, batch_size=None, batch_format="pyarrow", compute=pipeline.overlapping(1),
+        sleeping_model.SleepyInfer, batch_size=None, batch_format="pyarrow", compute=pipeline.overlapping_pool(1),
         num_cpus=1, fn_constructor_kwargs=model,
     )  # fmt: skip
     for _ in answered.iter_internal_ref_bundles():

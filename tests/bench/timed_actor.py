@@ -24,9 +24,9 @@ class NotedBlocks(ScoringActor):
         super().__init__(**settings)
         self._times = Path(times)
 
-    def masks(self, table: pa.Table) -> Iterator[pa.Table]:
+    def infer_and_mask(self, table: pa.Table) -> Iterator[pa.Table]:
         """As its parent does."""
-        for masked in super().masks(table):
+        for masked in super().infer_and_mask(table):
             peers.tick(self._times, sum(map(len, masked.column("frames").to_pylist())))
             yield masked
 

@@ -96,10 +96,10 @@ def test_a_rendered_video_of_an_older_run_is_kept_and_another_style_renders_it_a
     film = next((home / "run" / "videos").glob("*.mp4"))
     before = film.stat().st_mtime_ns
     kept = render_run(str(home / "run"), None, address=None, **LOOK)
-    assert (len(kept.films), kept.failed, film.stat().st_mtime_ns) == (1, {}, before)
+    assert (len(kept.videos), kept.failed, film.stat().st_mtime_ns) == (1, {}, before)
     again = render_run(str(home / "run"), None, address=None, **LOOK | {"style": "mask"})
 
-    assert (again.films[0].frames, again.failed) == (24, {})
+    assert (again.videos[0].frames, again.failed) == (24, {})
     assert film.stat().st_mtime_ns != before
     assert render.verify(str(home / "run")) == []
 

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,10 @@ import pytest
 
 from fsf_core import masks, runs
 from fsf_core.config import ExportConfig, ScoreConfig
-from fsf_core.errors import BundleError, ManifestError, OutputError, ProviderError
+from fsf_core.errors import BundleError, ClusterError, ManifestError, OutputError, ProviderError
 from fsf_core.export.job import export
 from fsf_core.model.bundle import Bundle, read_model
-from fsf_core.model.session import Session
+from fsf_core.model.session import Session, cuda_devices
 from fsf_core.score import pipeline, plan
 from fsf_core.score.job import score
 from fsf_core.stages.infer import Infer
@@ -104,7 +105,7 @@ def test_beside_a_gpu_two_calls_of_one_model_overlap(
     calls = [[float(word) for word in line.split()] for line in notes.read_text().splitlines()]
     at_once = [sum(began <= moment < ended for began, ended in calls) for moment, _ in calls]
     assert len(calls) >= 8
-    assert max(at_once) == pipeline.CALLS_AT_ONCE == 2
+    assert max(at_once) == pipeline.CONCURRENT_CALLS == 2
 
 
 def test_units_of_a_model_of_many_classes_are_as_short_as_its_answers_are_large(tmp_path: Path) -> None:
@@ -259,14 +260,58 @@ def test_an_empty_folder_stops_before_ray_starts(tiny_bundle: Bundle, tmp_path: 
         score(ScoreConfig(bundle=tiny_bundle.uri, manifest=str(tmp_path / "empty"), out=str(tmp_path / "run")))
 
 
-@pytest.mark.parametrize("provider", ["cuda", "tensorrt"])
-def test_a_gpu_that_is_not_there_is_an_error(provider: str, tiny_bundle: Bundle, folder: Path, tmp_path: Path) -> None:
-    from fsf_core.model.session import cuda_devices
-
-    if cuda_devices()[0]:
+def _without_gpu(options: dict[str, Any]) -> None:
+    """Skip where the machine has the GPU whose absence is tested."""
+    if options.get("provider") in {"cuda", "tensorrt"} and cuda_devices()[0]:
         pytest.skip("this machine has a GPU")
-    with pytest.raises(ProviderError, match="found no GPU"):
-        score(ScoreConfig(bundle=tiny_bundle.uri, manifest=str(folder), out=str(tmp_path / "run"), provider=provider))
+
+
+REFUSED = [
+    ({"provider": "cuda"}, ProviderError, "found no GPU"),
+    ({"provider": "tensorrt"}, ProviderError, "found no GPU"),
+    ({"actors": 10_000}, ClusterError, "found room for"),
+    ({"reuse": "never"}, OutputError, "holds no run"),
+]
+
+
+@pytest.mark.parametrize(("options", "error", "reason"), REFUSED)
+def test_a_refused_job_leaves_no_folder_behind(
+    options: dict[str, Any], error: type[Exception], reason: str, tiny_bundle: Bundle, folder: Path, tmp_path: Path
+) -> None:
+    """run.json stayed, and made the next attempt another run."""
+    _without_gpu(options)
+    with pytest.raises(error, match=reason):
+        score(ScoreConfig(bundle=tiny_bundle.uri, manifest=str(folder), out=str(tmp_path / "run"), **options))
+
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("options", "error", "reason"), REFUSED)
+def test_a_refused_job_changes_nothing_in_a_finished_run_with_failures(
+    options: dict[str, Any],
+    error: type[Exception],
+    reason: str,
+    finished: tuple[Path, dict],
+    tiny_bundle: Bundle,
+    folder: Path,
+    tmp_path: Path,
+) -> None:
+    """An attempt was added to run.json, and the failures and _SUCCESS were gone."""
+    _without_gpu(options)
+    out = tmp_path / "run"
+    shutil.copytree(finished[0], out)
+    before = _files(out)
+    assert {"_SUCCESS", "run.json"} <= {*before}
+    with pytest.raises(error, match=reason):
+        score(ScoreConfig(bundle=tiny_bundle.uri, manifest=str(folder), out=str(out), segment_frames=8, **options))
+
+    assert _files(out) == before
+
+
+def _files(out: Path) -> dict[str, bytes]:
+    """Content of all files of a run, without its lock."""
+    files = (path for path in out.rglob("*") if path.is_file() and path.name != ".lock")
+    return {path.relative_to(out).as_posix(): path.read_bytes() for path in files}
 
 
 def test_a_precision_that_the_bundle_lacks_is_an_error(tiny_bundle: Bundle, folder: Path, tmp_path: Path) -> None:

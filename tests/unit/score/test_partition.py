@@ -10,7 +10,7 @@ from fsf_core.media import images
 from fsf_core.media.video import Sampling, index_video, partition_segments, select_frames
 from fsf_core.model import preprocess
 from fsf_core.options import SCHEMES
-from fsf_core.score.partition import LAST_ITEMS, ROUNDS, block_sizes
+from fsf_core.score.partition import BLOCKS_PER_CONSUMER, LAST_BLOCK_ITEMS, block_sizes
 from fsf_core.stages import decode_video
 from fsf_core.stages.decode import decode
 from fsf_core.stages.decode_row import failures_for_rest
@@ -184,14 +184,14 @@ def test_every_segment_has_exactly_one_task_and_the_cut_decodes_little_twice(seg
 @pytest.mark.parametrize("consumers", [1, 2, 16])
 @pytest.mark.parametrize("items", [0, 1, 5, 40, 400, 100_000])
 def test_every_image_is_in_one_block_and_the_last_blocks_are_small(items, consumers, most):
-    sizes = block_sizes(items, consumers, most=most)
+    sizes = block_sizes(items, consumers, max_items=most)
 
     assert sum(sizes) == items
     assert sizes == sorted(sizes, reverse=True)
     assert all(0 < size <= most for size in sizes)
-    assert max(sizes[-consumers:], default=0) <= LAST_ITEMS
-    assert len(sizes) <= 8 * consumers * ROUNDS + items / most
-    assert len(sizes) >= min(items, consumers * ROUNDS // 2), "every consumer has something to do until the end"
+    assert max(sizes[-consumers:], default=0) <= LAST_BLOCK_ITEMS
+    assert len(sizes) <= 8 * consumers * BLOCKS_PER_CONSUMER + items / most
+    assert len(sizes) >= min(items, consumers * BLOCKS_PER_CONSUMER // 2), "every consumer has work until the end"
 
 
 def test_a_hole_over_several_segments_of_a_task_is_told_once_and_is_of_one_kind(tmp_path):
