@@ -410,3 +410,5 @@ class InspectConfig:
     """Number of the frame of a video (default: the first one scored)."""
     clear_background: bool = False
     """Leave class 0 undrawn."""
+    legend: bool = False
+    """Add the class names with their colours and shares; an image too small for them becomes wider."""

@@ -1,7 +1,7 @@
-"""Look at a run: the count table of an item or of all, and the picture with its classes drawn over it.
+"""Print the count table of a run or of one item, and draw an item's classes over its image.
 
 fsf inspect runs/today
-fsf inspect runs/today img236.jpg --png look.png
+fsf inspect runs/today img236.jpg --png look.png --legend
 """
 
 from fsf_core.config import InspectConfig
@@ -9,7 +9,11 @@ from fsf_core.errors import ConfigError
 
 
 def run(run_folder: str, item: str | None, config: InspectConfig) -> int:
-    """Print and draw; returns the exit code."""
+    """Print and draw; returns the exit code.
+
+    Raises:
+        ConfigError: no such item, or --png has another suffix.
+    """
     from fsf_core import storage
     from fsf_core.report.inspect import draw, find_item, item_table, run_table
 
@@ -22,7 +26,13 @@ def run(run_folder: str, item: str | None, config: InspectConfig) -> int:
     if config.png is not None:
         if not config.png.lower().endswith(".png"):
             raise ConfigError(f"--png is {config.png!r}, expected a name that ends in .png")
-        drawn = draw(folder, item_id, frame_index=config.frame, clear_background=config.clear_background)
+        drawn = draw(
+            folder,
+            item_id,
+            frame_index=config.frame,
+            clear_background=config.clear_background,
+            legend=config.legend,
+        )
         storage.write_bytes(storage.absolute(config.png), drawn.png)
         print(f"wrote {config.png} ({drawn.width_px}×{drawn.height_px}, frame {drawn.frame_index})")
     return 0

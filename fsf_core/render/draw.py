@@ -14,8 +14,12 @@ from fsf_core import masks
 from fsf_core.options import Style
 
 _TEXT_LINES_PER_IMAGE = 28
-"""Height of the image over height of the legend's text."""
+"""Height of the image over height of the legend's text; the text is smaller where the legend would not fit."""
 _MIN_TEXT_PX = 9
+_READABLE_TEXT_PX = 14
+_LINE_HEIGHT = 1.4
+"""Distance between two lines over height of the text."""
+_WIDEST_SHARE = "100.00 %"
 _WHITE = (255, 255, 255)
 _LEGEND_BACKGROUND = 0.35
 """Factor by which the image is darkened behind the legend."""
@@ -50,7 +54,7 @@ def paint(image_HWC: NDArray[np.uint8], class_map_HW: masks.ClassMap, look: Rend
     """
     palette_K3 = np.asarray(look.palette, np.uint8)
     height_px, width_px = image_HWC.shape[:2]
-    pixels_K = np.bincount(class_map_HW.reshape(-1), minlength=len(palette_K3))
+    shares = class_shares(class_map_HW, len(palette_K3))
     if class_map_HW.shape != (height_px, width_px):
         class_map_HW = cv2.resize(class_map_HW, (width_px, height_px), interpolation=cv2.INTER_NEAREST)  # type: ignore[assignment] # of the same kind
     if look.style == "mask":
@@ -59,8 +63,14 @@ def paint(image_HWC: NDArray[np.uint8], class_map_HW: masks.ClassMap, look: Rend
         drawn_HWC = masks.overlay(image_HWC, class_map_HW, palette_K3, clear_background=look.clear_background)
     if not look.legend:
         return drawn_HWC
-    shares_K = pixels_K / max(1, int(pixels_K.sum()))
-    return draw_legend(drawn_HWC, names=look.names, palette=look.palette, shares=shares_K.tolist())
+    return draw_legend(drawn_HWC, names=look.names, palette=look.palette, shares=shares)
+
+
+def class_shares(class_map_HW: masks.ClassMap, num_classes: int) -> list[float]:
+    """Return the share of every class, 0 to 1."""
+    pixels_K = np.bincount(class_map_HW.reshape(-1), minlength=num_classes)
+    shares: list[float] = (pixels_K / max(1, int(pixels_K.sum()))).tolist()
+    return shares
 
 
 def draw_legend(
@@ -79,25 +89,81 @@ def draw_legend(
         shares: share of every class in the image, 0 to 1.
 
     Returns:
-        A copy of the image with the legend; lines that do not fit are cut off.
+        A copy of the image with the legend; lines that do not fit with the smallest text are cut off.
     """
+    height_px, width_px = image_HWC.shape[:2]
+    text_px = max(_MIN_TEXT_PX, _fitting_text_px(height_px, width_px, names, height_px // _TEXT_LINES_PER_IMAGE))
     drawn_HWC = np.array(image_HWC)
-    text_px = max(_MIN_TEXT_PX, drawn_HWC.shape[0] // _TEXT_LINES_PER_IMAGE)
-    line_px, edge_px = round(text_px * 1.4), text_px // 2
-    names_left = 2 * edge_px + text_px
-    names_right = names_left + max(_width_px(name, text_px) for name in names)
-    width_px = names_right + 2 * edge_px + _width_px("100.00 %", text_px)
-    corner_HWC = drawn_HWC[: line_px * len(names) + edge_px, :width_px]
+    _draw_lines(drawn_HWC, text_px, [*zip(names, palette, shares, strict=True)])
+    return drawn_HWC
+
+
+def add_legend(
+    image_HWC: NDArray[np.uint8],
+    *,
+    names: Sequence[str],
+    palette: Sequence[tuple[int, int, int]],
+    shares: Sequence[float],
+) -> NDArray[np.uint8]:
+    """Return the image with a readable legend, enlarged to the right if the image is too small for it.
+
+    Args:
+        image_HWC: uint8 BGR; not changed.
+        names: name of every class. Of more than 28 classes, only those that occur are listed.
+        palette: RGB of every class.
+        shares: share of every class in the image, 0 to 1.
+
+    Returns:
+        uint8 BGR: the legend in the upper left corner if it covers at most half of each side, else beside the image.
+    """
+    lines = [*zip(names, palette, shares, strict=True)]
+    if len(lines) > _TEXT_LINES_PER_IMAGE:
+        lines = [line for line in lines if line[2] > 0]
+    listed = [name for name, _, _ in lines]
+    height_px, width_px = image_HWC.shape[:2]
+    text_px = _fitting_text_px(height_px // 2, width_px // 2, listed, height_px // _TEXT_LINES_PER_IMAGE)
+    if text_px >= _READABLE_TEXT_PX:
+        drawn_HWC = np.array(image_HWC)
+        _draw_lines(drawn_HWC, text_px, lines)
+        return drawn_HWC
+    rows, columns = _legend_size(listed, _READABLE_TEXT_PX)
+    drawn_HWC = np.zeros((max(height_px, rows), width_px + columns, 3), np.uint8)
+    drawn_HWC[:height_px, :width_px] = image_HWC
+    _draw_lines(drawn_HWC[:, width_px:], _READABLE_TEXT_PX, lines)
+    return drawn_HWC
+
+
+def _fitting_text_px(height_px: int, width_px: int, names: Sequence[str], max_px: int) -> int:
+    """Return the height of the text, up to max_px, with which a legend fits into an area."""
+    rows, columns = _legend_size(names, 100)
+    return min(max_px, int(100 * min(height_px / rows, width_px / columns)))
+
+
+def _legend_size(names: Sequence[str], text_px: int) -> tuple[int, int]:
+    """Return rows and columns of a legend."""
+    edge_px = text_px // 2
+    names_px = max(_width_px(name, text_px) for name in names)
+    rows = round(text_px * _LINE_HEIGHT) * len(names) + edge_px
+    return rows, 4 * edge_px + text_px + names_px + _width_px(_WIDEST_SHARE, text_px)
+
+
+def _draw_lines(
+    drawn_HWC: NDArray[np.uint8], text_px: int, lines: Sequence[tuple[str, tuple[int, int, int], float]]
+) -> None:
+    """Draw name, colour and share of every class into the upper left corner, in place."""
+    line_px, edge_px = round(text_px * _LINE_HEIGHT), text_px // 2
+    rows, columns = _legend_size([name for name, _, _ in lines], text_px)
+    corner_HWC = drawn_HWC[:rows, :columns]
     corner_HWC[:] = corner_HWC * _LEGEND_BACKGROUND
-    for k, (name, colour) in enumerate(zip(names, palette, strict=True)):
-        top = edge_px + k * line_px
+    for number, (name, colour, ratio) in enumerate(lines):
+        top = edge_px + number * line_px
         box = ((edge_px, top), (edge_px + text_px, top + text_px))
         cv2.rectangle(drawn_HWC, *box, colour[::-1], cv2.FILLED)
         cv2.rectangle(drawn_HWC, *box, _WHITE)
-        share = f"{100 * shares[k]:.2f} %"
-        for text, left in ((name, names_left), (share, width_px - edge_px - _width_px(share, text_px))):
+        share = f"{100 * ratio:.2f} %"
+        right = columns - edge_px - _width_px(share, text_px)
+        for text, left in ((name, 2 * edge_px + text_px), (share, right)):
             cv2.putText(drawn_HWC, text, (left, top + round(0.85 * text_px)), _WHITE, _font(), text_px)
-    return drawn_HWC
 
 
 def _width_px(text: str, text_px: int) -> int:

@@ -1,1 +1,1 @@
-"""What a run found, for people."""
+"""Reports of a run for people."""

@@ -1,6 +1,6 @@
-"""Looking at a run: count tables as the seed printed them, and pictures with their classes drawn over them.
+"""A finished or running run for people: count tables as text, and one image with its classes drawn over it.
 
-Reads committed rows only, and the source picture where one is to be drawn upon.
+Reads committed rows only, and the source of an image that is drawn upon.
 """
 
 from dataclasses import dataclass
@@ -9,18 +9,20 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from fsf_core import masks, runs, storage
-from fsf_core.errors import ConfigError, FSFError, OutputError
+from fsf_core.errors import ConfigError, DecodeError, OutputError
 from fsf_core.manifest import members
 from fsf_core.media import images, video
+from fsf_core.render.draw import RenderStyle, add_legend, class_shares, paint
 
 
 @dataclass(frozen=True, kw_only=True)
 class Drawing:
-    """A picture with its classes drawn over it."""
+    """An image with its classes drawn over it."""
 
     png: bytes
     frame_index: int
@@ -29,42 +31,44 @@ class Drawing:
 
 
 def find_item(run_uri: str, wanted: str | None) -> str:
-    """The id that is meant: exactly, or by the end or the stem of a file name where one fits; by default the first.
+    """Return the id that is meant: exactly this one, or the only one that ends with it or has it as its stem.
+
+    Args:
+        run_uri: the run.
+        wanted: id of an item, or the end of one; None for the first item.
 
     Raises:
-        ConfigError: none fits, or several do.
-        OutputError: no run is there.
+        ConfigError: no id fits, or several do.
+        OutputError: there is no run.
     """
-    scored = runs.read_table(run_uri, "masks", columns=["item_id"]).column("item_id")
-    failed = runs.read_table(run_uri, "failures", columns=["item_id"]).column("item_id")
-    known = sorted({*pc.unique(scored).to_pylist(), *pc.unique(failed).to_pylist()})
+    tables = [runs.read_table(run_uri, name, columns=["item_id"]) for name in ("masks", "failures")]
+    known = sorted({str(item_id) for table in tables for item_id in pc.unique(table.column("item_id")).to_pylist()})
     if wanted is None and known:
-        return str(known[0])
-    if wanted in known:
-        return str(wanted)
-    near = [i for i in known if wanted and (i.endswith(f"/{wanted}") or PurePosixPath(i).stem == wanted)]
-    if len(near) == 1:
-        return str(near[0])
-    found = f"{len(near)} such ids ({', '.join(near[:5])})" if near else f"no such id among {len(known)}"
-    shown = ", ".join(known[:5])
-    raise ConfigError(f"asked for item {wanted!r}, found {found}; ids are like {shown}")
+        return known[0]
+    if wanted is not None and wanted in known:
+        return wanted
+    fitting = [name for name in known if wanted and (name.endswith(f"/{wanted}") or PurePosixPath(name).stem == wanted)]
+    if len(fitting) == 1:
+        return fitting[0]
+    found = f"{len(fitting)} such ids ({', '.join(fitting[:5])})" if fitting else f"no such id among {len(known)}"
+    raise ConfigError(f"asked for item {wanted!r}, found {found}; ids look like {', '.join(known[:5])}")
 
 
 def run_table(run_uri: str) -> str:
-    """Count table, items and failures of the whole run."""
+    """Return the count table, the items and the failures of the whole run, as text."""
     stats = runs.read_table(run_uri, "class_stats", columns=["class_id", "class_name", "pixels"])
     frames = runs.read_table(run_uri, "masks", columns=["item_id"])
     failures = runs.read_table(run_uri, "failures", columns=["item_id", "stage", "error_type", "error_message"])
     scored, failed = (len(pc.unique(table.column("item_id"))) for table in (frames, failures))
     lines = [_counts(stats), f"{scored} items with {frames.num_rows} frames, {failed} items with failures"]
     lines += [_failure_line(row) for row in failures.slice(0, 20).to_pylist()]
-    if failures.num_rows > 20:  # noqa: PLR2004 - as many as fit a screen
+    if failures.num_rows > 20:  # noqa: PLR2004 - a screen
         lines.append(f"… and {failures.num_rows - 20} more in {storage.join(run_uri, 'failures')}")
     return "\n".join(lines)
 
 
 def item_table(run_uri: str, item_id: str, *, frame_index: int | None = None) -> str:
-    """Count table of one item, or of one of its frames, and its failures."""
+    """Return the count table of an item, or of one of its frames, and its failures, as text."""
     stats = runs.read_table(run_uri, "class_stats", item_id=item_id)
     if frame_index is not None:
         stats = stats.filter(pc.equal(stats.column("frame_index"), frame_index))
@@ -76,12 +80,43 @@ def item_table(run_uri: str, item_id: str, *, frame_index: int | None = None) ->
     return "\n".join([*lines, *map(_failure_line, failures)])
 
 
-def draw(run_uri: str, item_id: str, *, frame_index: int | None, clear_background: bool) -> Drawing:
-    """The source picture with the classes of its mask over it.
+def draw(
+    run_uri: str, item_id: str, *, frame_index: int | None, clear_background: bool, legend: bool = False
+) -> Drawing:
+    """Draw the classes of an item's mask over its source image.
+
+    Args:
+        run_uri: the run.
+        item_id: the item.
+        frame_index: a frame of a video; None for the first one scored.
+        clear_background: leave class 0 undrawn.
+        legend: add names, colours and shares of the classes; an image too small for them becomes wider.
 
     Raises:
         ConfigError: the item has no such frame.
-        FetchError, DecodeError: the source is no longer there, or not what it was.
+        FetchError, DecodeError: the source is gone, or has changed.
+    """
+    run = runs.open_run(run_uri)
+    row = _mask_row(run_uri, item_id, frame_index)
+    image_HWC = _read_source(run_uri, row)
+    class_map_HW = masks.decode_png(row["mask"]["bytes"])
+    look = RenderStyle(
+        style="blend", legend=False, clear_background=clear_background, names=run.classes, palette=run.palette
+    )
+    drawn_HWC = paint(image_HWC, class_map_HW, look)
+    if legend:
+        shares = class_shares(class_map_HW, len(run.classes))
+        drawn_HWC = add_legend(drawn_HWC, names=run.classes, palette=run.palette, shares=shares)
+    height_px, width_px = drawn_HWC.shape[:2]
+    _, png = cv2.imencode(".png", drawn_HWC)
+    return Drawing(png=png.tobytes(), frame_index=row["frame_index"], height_px=height_px, width_px=width_px)
+
+
+def _mask_row(run_uri: str, item_id: str, frame_index: int | None) -> dict[str, Any]:
+    """Return the row of a frame, or of the item's first one.
+
+    Raises:
+        ConfigError: there is none.
     """
     rows = runs.read_table(run_uri, "masks", item_id=item_id).sort_by("frame_index")
     if frame_index is not None:
@@ -89,39 +124,33 @@ def draw(run_uri: str, item_id: str, *, frame_index: int | None, clear_backgroun
     if not rows.num_rows:
         which = "no frame" if frame_index is None else f"no frame {frame_index}"
         raise ConfigError(f"item {item_id!r} has {which} in this run; see its failures with `fsf inspect`")
-    row = rows.slice(0, 1).to_pylist()[0]
-    image_HWC = _source(row, honour_exif=_honours_exif(run_uri))
-    class_map_HW: NDArray[Any] = masks.decode_png(row["mask"]["bytes"])
-    height_px, width_px = image_HWC.shape[:2]
-    if class_map_HW.shape != (height_px, width_px):
-        class_map_HW = np.asarray(cv2.resize(class_map_HW, (width_px, height_px), interpolation=cv2.INTER_NEAREST))
-    palette_K3 = _palette(run_uri)
-    drawn = masks.overlay(image_HWC, class_map_HW, palette_K3, clear_background=clear_background)
-    _, png = cv2.imencode(".png", drawn)
-    return Drawing(png=png.tobytes(), frame_index=row["frame_index"], height_px=height_px, width_px=width_px)
+    row: dict[str, Any] = rows.slice(0, 1).to_pylist()[0]
+    return row
 
 
-def _source(row: dict[str, Any], *, honour_exif: bool) -> NDArray[np.uint8]:
-    """The picture or video frame that a row of masks was made from."""
+def _read_source(run_uri: str, row: dict[str, Any]) -> NDArray[np.uint8]:
+    """Decode the image or video frame that a row of masks was made from: uint8 BGR.
+
+    Raises:
+        FetchError, DecodeError: it is gone, or has changed.
+    """
     with members.open_item(row["uri"]) as file:
         if row["pts_s"] is None:
+            honour_exif = bool(runs.read_document(run_uri, "run.json")["attempts"][-1]["honour_exif"])
             return images.decode_bgr(file.read(), honour_exif=honour_exif, limits=images.ImageLimits())
-        index = video.index_video(file)
-        for frame in video.decode_frames(file, index):
-            if frame.frame_index == row["frame_index"]:
-                return frame.image_HWC
-    raise FSFError(f"{row['uri']} no longer has frame {row['frame_index']}; was it replaced?")
+        source = storage.path_or_file(row["uri"], file)
+        wanted = range(row["frame_index"], row["frame_index"] + 1)
+        for frame in video.decode_frames(source, video.index_video(source), wanted):
+            return frame.image_HWC
+    raise DecodeError(f"{row['uri']} has no frame {row['frame_index']} any more; was it replaced?")
 
 
-def _honours_exif(run_uri: str) -> bool:
-    return bool(runs.read_document(run_uri, "run.json")["attempts"][-1]["honour_exif"])
+def _counts(stats: pa.Table) -> str:
+    """Return the pixels per class as a table.
 
-
-def _palette(run_uri: str) -> NDArray[np.uint8]:
-    return np.asarray(runs.read_document(run_uri, "run.json")["fingerprint"]["palette"], np.uint8)
-
-
-def _counts(stats: Any) -> str:
+    Raises:
+        OutputError: there are none.
+    """
     totals = stats.group_by(["class_id", "class_name"]).aggregate([("pixels", "sum")]).sort_by("class_id").to_pylist()
     if not totals:
         raise OutputError("the run has no scored frames; see its failures")
