@@ -1,1 +1,1 @@
-"""Bytes to pixels: pictures and videos. Knows no stores and no model."""
+"""Bytes to pixels: images and videos. Knows no stores and no model."""

@@ -1,9 +1,9 @@
-"""A gallery of pictures, good and broken, every byte of it generated.
+"""Test images, good and broken, all of them generated.
 
 `python -m tests.support.assets FOLDER [--damaged]` writes it.
 
-Good pictures come in all formats, sizes, colour models and names that users have; broken ones in all the ways that
-files break, each with the error it must end in. A seeded fuzzer damages good pictures in ways nobody thought of.
+Good images cover the formats, sizes, colour models and file names that users have; broken ones the ways in which files
+break, each with its expected error. A seeded fuzzer damages good images at random.
 """
 
 # H×W pixels, C channels (red, green, blue)
@@ -31,11 +31,11 @@ from fsf_core.errors import DecodeError, FetchError, ItemError, LimitError
 HEIGHT_PX, WIDTH_PX = 90, 120
 
 
-# --- one picture, and the encoders -----------------------------------------------------------------------------------
+# --- one image, and the encoders -------------------------------------------------------------------------------------
 
 
 def picture(height_px: int = HEIGHT_PX, width_px: int = WIDTH_PX) -> NDArray[np.uint8]:
-    """An orange on leaves, uint8 RGB; different from each of its eight sides."""
+    """Draw an orange on leaves, uint8 RGB H×W×3, that differs in each of the eight orientations."""
     y, x = np.mgrid[0:height_px, 0:width_px].astype(np.float32)
     noise_HW = np.random.default_rng(0).normal(0, 6, (height_px, width_px)).astype(np.float32)
     leaf_HWC = np.stack([40 + 40 * x / width_px, 90 + 60 * y / height_px, 40 + 0 * x], -1)
@@ -59,19 +59,20 @@ def opencv(image_HWC: NDArray[Any], ending: str, *options: int) -> bytes:
 
 
 def png_chunk(kind: bytes, payload: bytes, *, checksum_error: int = 0) -> bytes:
+    """Return one PNG chunk; checksum_error is XORed into its checksum."""
     checksum = zlib.crc32(kind + payload) ^ checksum_error
     return struct.pack(">I", len(payload)) + kind + payload + struct.pack(">I", checksum)
 
 
 def png_by_hand(width_px: int, height_px: int, bits: int, colour: int, rows: bytes, *, interlaced: int = 0) -> bytes:
-    """A PNG from filtered rows; what no encoder here writes, and what none should."""
+    """Return a PNG from filtered rows, for what no encoder writes."""
     header = struct.pack(">IIBBBBB", width_px, height_px, bits, colour, 0, 0, interlaced)
     data = png_chunk(b"IDAT", zlib.compress(rows, 9))
     return b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + data + png_chunk(b"IEND", b"")
 
 
 def interlaced_png(image_HWC: NDArray[np.uint8]) -> bytes:
-    """PNG in the seven passes of Adam7."""
+    """Encode as PNG in the seven passes of Adam7."""
     passes = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
     rows = b"".join(
         b"\0" + row.tobytes()
@@ -83,7 +84,7 @@ def interlaced_png(image_HWC: NDArray[np.uint8]) -> bytes:
 
 
 def exif(orientation: int, *, order: str = "<", make_at: int | None = None) -> bytes:
-    """An EXIF block with an orientation, and before it a Make whose text lies at `make_at` (perhaps nowhere)."""
+    """Return an EXIF block with an orientation, after a Make tag whose text is at `make_at` (may be out of range)."""
     entries = [] if make_at is None else [struct.pack(order + "HHII", 0x10F, 2, 40, make_at)]
     entries.append(struct.pack(order + "HHIHH", 0x112, 3, 1, orientation, 0))
     directory = struct.pack(order + "H", len(entries)) + b"".join(entries) + bytes(4)
@@ -91,16 +92,17 @@ def exif(orientation: int, *, order: str = "<", make_at: int | None = None) -> b
 
 
 def jpeg_segment(marker: int, payload: bytes) -> bytes:
+    """Return one segment of a JPEG header."""
     return struct.pack(">BBH", 0xFF, marker, len(payload) + 2) + payload
 
 
 def jpeg_with(jpeg: bytes, *segments: bytes) -> bytes:
-    """Put segments behind a JPEG's first marker."""
+    """Insert segments after a JPEG's first marker."""
     return jpeg[:2] + b"".join(segments) + jpeg[2:]
 
 
 def before(data: bytes, mark: bytes, extra: bytes) -> bytes:
-    """Put bytes before the first occurrence of others."""
+    """Insert bytes before the first occurrence of a mark."""
     at = data.index(mark)
     return data[:at] + extra + data[at:]
 
@@ -112,12 +114,12 @@ def patched(data: bytes, at: int, form: str, *values: int) -> bytes:
 
 
 def jpeg_sized(jpeg: bytes, width_px: int, height_px: int) -> bytes:
-    """Make a JPEG announce another size."""
+    """Make a JPEG's header declare another size."""
     return patched(jpeg, jpeg.index(b"\xff\xc0") + 5, ">HH", height_px, width_px)
 
 
 def tiff_tagged(tiff: bytes, tag: int, value: int, *, new_tag: int | None = None) -> bytes:
-    """Give one entry of a little-endian TIFF's first directory another value, and perhaps another name."""
+    """Change the value, and optionally the tag, of one entry in a little-endian TIFF's first directory."""
     directory = struct.unpack_from("<I", tiff, 4)[0]
     for entry in range(directory + 2, directory + 2 + 12 * struct.unpack_from("<H", tiff, directory)[0], 12):
         if struct.unpack_from("<H", tiff, entry)[0] == tag:
@@ -125,12 +127,12 @@ def tiff_tagged(tiff: bytes, tag: int, value: int, *, new_tag: int | None = None
     raise ValueError(f"no tag {tag} in this TIFF")
 
 
-# --- good pictures ---------------------------------------------------------------------------------------------------
+# --- good images -----------------------------------------------------------------------------------------------------
 
 
 @cache
-def good_pictures() -> dict[str, bytes]:
-    """Relative path to bytes; every one must be decoded to exactly the pixels of cv2.imdecode."""
+def good_images() -> dict[str, bytes]:
+    """Return images by relative path; each must be decoded to exactly the pixels of cv2.imdecode."""
     makers = (_good_jpegs, _good_exif, _good_pngs, _good_tiffs, _good_others, _good_sizes, _good_names)
     return {name: data for maker in makers for name, data in maker()}
 
@@ -299,22 +301,22 @@ def _good_names() -> Iterator[tuple[str, bytes]]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Broken:
-    """A file that must end in an error."""
+    """A file that must be refused."""
 
     data: bytes
     error: type[ItemError]
-    says: str
-    """Words that the message must contain, for a person to know what happened."""
+    message: str
+    """Text that the error message must contain."""
 
 
 @cache
 def broken_files() -> dict[str, Broken]:
-    """Name to bytes and the error that they must end in."""
-    makers = (_broken_jpegs, _broken_pngs, _broken_tiffs, _broken_others, _not_pictures, _unread_pictures, _bombs)
+    """Return broken files by name, with their expected errors."""
+    makers = (_broken_jpegs, _broken_pngs, _broken_tiffs, _broken_others, _not_images, _unsupported_images, _bombs)
     return {
-        name: Broken(data=data, error=LimitError if maker is _bombs else DecodeError, says=says)
+        name: Broken(data=data, error=LimitError if maker is _bombs else DecodeError, message=message)
         for maker in makers
-        for name, data, says in maker()
+        for name, data, message in maker()
     }
 
 
@@ -330,9 +332,9 @@ def _broken_jpegs() -> Iterator[tuple[str, bytes, str]]:
     yield "jpeg cmyk cut.jpg", cmyk[: len(cmyk) * 2 // 3], "Premature end"
     yield "jpeg of three bytes.jpg", plain[:3], "cut off inside its header"
     yield "jpeg cut in its header.jpg", plain[:150], "cut off inside its header"
-    yield "jpeg end before picture.jpg", plain[:scan] + b"\xff\xd9", "ends before its picture data"
+    yield "jpeg end before picture.jpg", plain[:scan] + b"\xff\xd9", "ends before its image data"
     yield "jpeg without a frame header.jpg", plain[:2] + plain[scan:], "no frame header"
-    yield "jpeg of no height.jpg", jpeg_sized(plain, WIDTH_PX, 0), "announces 120x0 pixels"
+    yield "jpeg of no height.jpg", jpeg_sized(plain, WIDTH_PX, 0), "declares 120x0 pixels"
     yield "jpeg taller than its data.jpg", jpeg_sized(plain, WIDTH_PX, 4000), "premature end"
     yield "jpeg damaged scan.jpg", plain[: scan + 900] + b"\xff\xd3" + plain[scan + 902 :], "damaged"
     stray = before(plain, b"\xff\xda", b"\0\0\0")
@@ -358,7 +360,7 @@ def _broken_pngs() -> Iterator[tuple[str, bytes, str]]:
     yield "png half its rows.png", png_by_hand(WIDTH_PX, HEIGHT_PX, 8, 2, rows), "cannot be decoded"
     bad_row = png_by_hand(4, 1, 8, 2, b"\x09" + bytes(12))  # a filter that does not exist
     yield "png unknown filter.png", bad_row, "cannot be decoded"
-    yield "png of no width.png", png_by_hand(0, 5, 8, 2, b""), "announces 0x5 pixels"
+    yield "png of no width.png", png_by_hand(0, 5, 8, 2, b""), "declares 0x5 pixels"
     yield "png wrong first chunk.png", plain.replace(b"IHDR", b"JUNK"), "damaged"
 
 
@@ -371,7 +373,11 @@ def _broken_tiffs() -> Iterator[tuple[str, bytes, str]]:
     yield "tiff without its directory.tif", opencv_tiff[: len(opencv_tiff) // 2], "cut off inside its header"
     yield "tiff of five bytes.tif", plain[:5], "cut off inside its header"
     middle = len(deflate) // 2
-    yield "tiff deflate damaged.tif", deflate[:middle] + bytes(8) + deflate[middle + 8 :], "compressed data fail"
+    yield (
+        "tiff deflate damaged.tif",
+        deflate[:middle] + bytes(8) + deflate[middle + 8 :],
+        "compressed data cannot be inflated",
+    )
     yield "tiff deflate cut.tif", deflate[:-1000], "cut off"
     yield "tiff floating point.tif", pillow(image.convert("F"), "TIFF"), "floating-point"
     yield "tiff floating point rgb.tif", opencv(rgb.astype(np.float32), ".tiff"), "floating-point"
@@ -397,11 +403,11 @@ def _broken_others() -> Iterator[tuple[str, bytes, str]]:
             kind, ending = name.split("/")[0], name.rpartition(".")[2]
             yield f"{kind} cut.{ending}", data[: len(data) * 2 // 3], f"the {kind} cannot be decoded"
     yield "bmp header only.bmp", pillow(rgb, "BMP")[:20], "cut off inside its header"
-    yield "pnm without a size.ppm", b"P6\nhello there\n255\n", "announces 0x0 pixels"
-    yield "hdr without a size.hdr", b"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n\n", "announces 0x0 pixels"
+    yield "pnm without a size.ppm", b"P6\nhello there\n255\n", "declares 0x0 pixels"
+    yield "hdr without a size.hdr", b"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n\n", "declares 0x0 pixels"
 
 
-def _not_pictures() -> Iterator[tuple[str, bytes, str]]:
+def _not_images() -> Iterator[tuple[str, bytes, str]]:
     yield "empty.jpg", b"", "empty (0 bytes)"
     yield "one byte.jpg", b"\xff", "unknown bytes"
     yield "text.jpg", b"these are notes about oranges\n", "text (it begins with 'these are notes"
@@ -413,19 +419,19 @@ def _not_pictures() -> Iterator[tuple[str, bytes, str]]:
     yield "archive.jpg", b"PK\x03\x04" + bytes(60), "ZIP archive"
     yield "document.jpg", b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n", "PDF document"
     yield "compressed.jpg", b"\x1f\x8b\x08\0\0\0\0\0", "gzip"
-    yield "film.jpg", b"\0\0\0\x20ftypisom\0\0\x02\0isomiso2avc1mp41" + bytes(64), "MP4 or QuickTime video"
-    yield "film.png", b"\x1aE\xdf\xa3" + bytes(60), "Matroska or WebM video"
-    yield "film.avi", b"RIFF\0\0\0\0AVI LIST" + bytes(60), "AVI video"
+    yield "clip.jpg", b"\0\0\0\x20ftypisom\0\0\x02\0isomiso2avc1mp41" + bytes(64), "MP4 or QuickTime video"
+    yield "clip.png", b"\x1aE\xdf\xa3" + bytes(60), "Matroska or WebM video"
+    yield "clip.avi", b"RIFF\0\0\0\0AVI LIST" + bytes(60), "AVI video"
     yield "zeros.jpg", bytes(5000), "nothing but zero bytes"
     yield "noise.jpg", b"\x8d" + np.random.default_rng(1).bytes(3000), "unknown bytes"
     yield "table.jpg", b"PAR1" + bytes(60), "Parquet table"
 
 
-def _unread_pictures() -> Iterator[tuple[str, bytes, str]]:
+def _unsupported_images() -> Iterator[tuple[str, bytes, str]]:
     yield (
         "phone.heic",
         b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(60),
-        "HEIC (a phone's photo), which is not decoded",
+        "HEIC (a phone's photo), which is not supported",
     )
     yield "phone.jpg", b"\0\0\0\x1cftypmif1\0\0\0\0mif1heicmiaf" + bytes(60), "HEIC"
     yield "new.jxl", b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(60), "JPEG XL"
@@ -440,7 +446,7 @@ def _unread_pictures() -> Iterator[tuple[str, bytes, str]]:
 
 
 def _bombs() -> Iterator[tuple[str, bytes, str]]:
-    """Small files that decode to gigabytes, or say so."""
+    """Yield small files that decode to gigabytes, or declare it."""
     tiny = pillow(picture(8, 8), "JPEG")
     yield "bomb.jpg", jpeg_sized(tiny, 20_000, 20_000), "20000x20000 pixels, 400,000,000 in all"
     yield "bomb of the largest jpeg.jpg", jpeg_sized(tiny, 65_500, 65_500), "65500x65500"
@@ -464,7 +470,7 @@ def _bombs() -> Iterator[tuple[str, bytes, str]]:
 
 
 def _animation() -> Image.Image:
-    """A WebP with alpha has the extended header."""
+    """Return an image with alpha, which gives WebP its extended header."""
     return _with_alpha(Image.fromarray(picture()).convert("RGBA"))
 
 
@@ -505,7 +511,7 @@ def _zero_run(data: bytes, rng: np.random.Generator) -> bytes:
 
 
 def _splice(data: bytes, rng: np.random.Generator) -> bytes:
-    other = list(good_pictures().values())[int(rng.integers(len(good_pictures())))]
+    other = list(good_images().values())[int(rng.integers(len(good_images())))]
     return data[: int(rng.integers(len(data)))] + other[int(rng.integers(len(other))) :]
 
 
@@ -519,30 +525,30 @@ DAMAGES: dict[str, Callable[[bytes, np.random.Generator], bytes]] = {
     "splice": _splice,
     "wrong extension": lambda data, _rng: data,
 }
-"""What the fuzzer does. Not all of it breaks the picture: a flipped bit may leave it as it was."""
+"""Kinds of damage. Not every one breaks the image: a flipped bit may change nothing."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Damaged:
-    """One file of the fuzzer's."""
+    """One file that the fuzzer made."""
 
     name: str
     source: str
-    """Name of the good picture that it was."""
+    """Name of the good image it was made from."""
     damage: str
     """Key of DAMAGES."""
     data: bytes
 
 
 def damaged_files(*, seed: int, count: int) -> Iterator[Damaged]:
-    """Good pictures, each damaged one way; the same seed gives the same files."""
+    """Yield good images, each damaged in one way; the same seed gives the same files."""
     rng = np.random.default_rng(seed)
-    sources = sorted(name for name, data in good_pictures().items() if 0 < len(data) < 100_000)
+    sources = sorted(name for name, data in good_images().items() if 0 < len(data) < 100_000)
     for number in range(count):
         source = sources[int(rng.integers(len(sources)))]
         damage = list(DAMAGES)[int(rng.integers(len(DAMAGES)))]
         ending = ".dat" if damage == "wrong extension" else Path(source).suffix
-        data = DAMAGES[damage](good_pictures()[source], rng)
+        data = DAMAGES[damage](good_images()[source], rng)
         yield Damaged(name=f"{number:05d} {damage}{ending}", source=source, damage=damage, data=data)
 
 
@@ -550,19 +556,19 @@ def damaged_files(*, seed: int, count: int) -> Iterator[Damaged]:
 
 
 def write_good(folder: Path) -> list[Path]:
-    """Write every good picture; returns the paths in the order of their names."""
-    return [_write(folder / name, data) for name, data in sorted(good_pictures().items())]
+    """Write every good image; return the paths sorted by name."""
+    return [_write(folder / name, data) for name, data in sorted(good_images().items())]
 
 
 def write_broken(folder: Path) -> list[Path]:
-    """Write every broken file, and those that are broken on the disk rather than inside."""
+    """Write every broken file, and paths that cannot be read."""
     return [_write(folder / name, broken.data) for name, broken in sorted(broken_files().items())] + [
         path for path, _ in write_unreadable(folder)
     ]
 
 
 def write_unreadable(folder: Path) -> list[tuple[Path, type[ItemError]]]:
-    """Paths that look like pictures and cannot be read, each with the error that it must end in."""
+    """Create paths that look like images and cannot be read, each with its expected error."""
     folder.mkdir(parents=True, exist_ok=True)
     directory, dangling, huge = folder / "folder.jpg", folder / "dangling.jpg", folder / "huge.jpg"
     directory.mkdir(exist_ok=True)
@@ -579,7 +585,7 @@ def write_unreadable(folder: Path) -> list[tuple[Path, type[ItemError]]]:
 
 
 def write_damaged(folder: Path, *, seed: int, count: int) -> list[Path]:
-    """Write the fuzzer's files, and beside them `damage.jsonl`, which says what was done to which picture."""
+    """Write the fuzzer's files, and `damage.jsonl`, which records the damage and source of each."""
     files = list(damaged_files(seed=seed, count=count))
     record = [json.dumps({"name": f.name, "source": f.source, "damage": f.damage, "seed": seed}) + "\n" for f in files]
     paths = [_write(folder / file.name, file.data) for file in files]
@@ -594,11 +600,11 @@ def _write(path: Path, data: bytes) -> Path:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Write a gallery of test pictures.")
+    parser = argparse.ArgumentParser(description="Write the test images.")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--damaged", action="store_true", help="also write broken and damaged files")
-    parser.add_argument("--seed", type=int, default=0, help="of the damage")
-    parser.add_argument("--count", type=int, default=100, help="how many damaged files")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the damage")
+    parser.add_argument("--count", type=int, default=100, help="number of damaged files")
     arguments = parser.parse_args()
     paths = write_good(arguments.folder / "good")
     if arguments.damaged:

@@ -35,7 +35,7 @@ def write(folder: Path, *, seed: int, fuzzed: int, crash_rounds: int = 1) -> tup
 
 def _good(folder: Path) -> Iterator[Path]:
     """The gallery over and over, and now and then a video."""
-    pictures = [data for data in assets.good_pictures().values() if len(data) < 100_000]
+    pictures = [data for data in assets.good_images().values() if len(data) < 100_000]
     video = clips.clip(frames=20)
     for number in itertools.count():
         last = number % 40 == 39

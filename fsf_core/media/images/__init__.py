@@ -1,4 +1,4 @@
-"""Bytes to pixels: what a picture's bytes are, how large it says it is, and its 8-bit BGR pixels.
+"""Images: the format of encoded bytes, the size that the header declares, and 8-bit BGR pixels.
 
 Knows formats and how they break. Knows no files, no URIs, no network, no model.
 """

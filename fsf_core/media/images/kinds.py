@@ -1,16 +1,16 @@
-"""What bytes are, told from their first few. Knows signatures; knows no sizes and no pixels, and trusts no name."""
+"""File types, recognised by their first bytes. Knows signatures; knows no sizes, no pixels and no file names."""
 
 import codecs
 import re
 from types import MappingProxyType
 
-# OpenCV gives None for these, and for PFM it gives zeros and ones where light from 0 to 1 was meant.
+# OpenCV returns None for these, and for PFM zeros and ones where radiance from 0 to 1 was meant.
 NOT_DECODED = MappingProxyType(
     {
         "heic": "HEIC (a phone's photo)",
         "jxl": "JPEG XL",
-        "exr": "OpenEXR (floating-point light)",
-        "pfm": "PFM (floating-point light)",
+        "exr": "OpenEXR (floating-point radiance)",
+        "pfm": "PFM (floating-point radiance)",
         "psd": "a Photoshop document",
         "qoi": "QOI",
         "ico": "an icon",
@@ -18,7 +18,7 @@ NOT_DECODED = MappingProxyType(
         "svg": "SVG (a drawing)",
     }
 )
-"""Image formats that are known and refused: name to what a person calls it."""
+"""Image formats that are recognised but not supported: name to description."""
 
 _IMAGE_MAGIC = (
     (b"\xff\xd8\xff", "jpeg"),
@@ -72,14 +72,14 @@ _NO_TEXT = re.compile(r"[\x00-\x08\x0e-\x1f]")
 
 
 def sniff(head: bytes) -> str | None:
-    """Name the image format by content, never by name.
+    """Return the image format by content.
 
     Args:
         head: the first 64 bytes or more.
 
     Returns:
-        jpeg, png, webp, bmp, tiff, gif, jp2, avif, pnm or hdr, which are decoded; a key of NOT_DECODED for pictures
-        that are not; None for what is no picture.
+        jpeg, png, webp, bmp, tiff, gif, jp2, avif, pnm or hdr, which are supported; a key of NOT_DECODED for other
+        images; None if it is no image.
     """
     for magic, name in _IMAGE_MAGIC:
         if head.startswith(magic):
@@ -93,7 +93,7 @@ def sniff(head: bytes) -> str | None:
 
 
 def _sniff_iso_media(head: bytes) -> str | None:
-    """AVIF, HEIC, Canon's raw and MP4 share one container; the brands tell them apart."""
+    """Tell AVIF, HEIC and Canon's raw from MP4, which shares their container, by the brands."""
     end = min(int.from_bytes(head[:4], "big"), len(head))
     brands = {head[8:12], *(head[at : at + 4] for at in range(16, end - 3, 4))}
     if brands & {b"avif", b"avis"}:
@@ -104,7 +104,7 @@ def _sniff_iso_media(head: bytes) -> str | None:
 
 
 def describe(head: bytes) -> str:
-    """Say in a few words what bytes are that are no picture."""
+    """Describe bytes that are no image, for a message."""
     for magic, name in _OTHER_MAGIC:
         if head.startswith(magic):
             return name
@@ -118,9 +118,9 @@ def describe(head: bytes) -> str:
 
 
 def _describe_text(head: bytes) -> str | None:
-    """Tell web pages and error documents from other text; None if the bytes are no text."""
+    """Describe a web page, an error document or other text; None if the bytes are no text."""
     try:
-        # An incremental decoder waits where the head cuts a character in two.
+        # An incremental decoder accepts a last character that is cut in two.
         text = codecs.getincrementaldecoder("utf-8-sig")().decode(head).lstrip()
     except UnicodeDecodeError:
         return None

@@ -1,4 +1,4 @@
-"""cv2.imdecode with a reason when it gives none. Knows no formats."""
+"""cv2.imdecode, with an error and a reason where OpenCV only returns None. Knows no formats."""
 
 import os
 from typing import Any
@@ -10,22 +10,22 @@ from numpy.typing import NDArray
 from fsf_core.errors import DecodeError, LimitError
 
 if "OPENCV_LOG_LEVEL" not in os.environ:
-    # Each refusal is raised with its reason; OpenCV would print a second, unnamed one to stderr.
+    # Every failure is raised with its reason; OpenCV would also print it to stderr, without the file's name.
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
 def decode(data: bytes, name: str, *, honour_exif: bool, reason: str | None = None) -> NDArray[np.uint8]:
-    """Decode to uint8, H×W×3, blue green red.
+    """Decode to uint8 H×W×3, BGR.
 
     Args:
-        data: the whole encoded picture.
+        data: the whole encoded image.
         name: its format, for the message.
-        honour_exif: turn the picture as its EXIF orientation says, in the formats where OpenCV reads it.
-        reason: what is already known to be wrong with the picture, should OpenCV refuse it.
+        honour_exif: apply the EXIF orientation, in the formats where OpenCV reads it.
+        reason: known reason why OpenCV may refuse the image, for the message.
 
     Raises:
-        DecodeError: OpenCV refuses it.
-        LimitError: it exceeds OpenCV's own limit or the memory.
+        DecodeError: OpenCV refuses the image.
+        LimitError: the image exceeds OpenCV's own limit or the memory.
     """
     flags = cv2.IMREAD_COLOR if honour_exif else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     image_HWC: Any = None
@@ -37,9 +37,11 @@ def decode(data: bytes, name: str, *, honour_exif: bool, reason: str | None = No
                 f"the {name} exceeds OpenCV's own limit; unset OPENCV_IO_MAX_IMAGE_PIXELS, _WIDTH and _HEIGHT"
             ) from error
         if error.code == cv2.Error.StsNoMem:
-            raise LimitError(f"the {name} does not fit into memory; give the task more or lower max_pixels") from error
+            raise LimitError(
+                f"the {name} does not fit into memory; give the task more memory or lower max_pixels"
+            ) from error
         reason = reason or " ".join(str(error.err).split())
     if image_HWC is None:
         reason = reason or "it is cut off, damaged, or of a kind that OpenCV does not read"
-        raise DecodeError(f"the {name} cannot be decoded: {reason}; copy it again, or save it anew as JPEG or PNG")
+        raise DecodeError(f"the {name} cannot be decoded: {reason}; copy it again, or save it again as JPEG or PNG")
     return np.asarray(image_HWC, np.uint8)

@@ -1,16 +1,16 @@
-"""PNG's own checksums, read before libpng does, which prints to stderr and gives no reason. Knows no pixels."""
+"""PNG's own checksums, verified before libpng decodes, which prints to stderr and gives no reason. Knows no pixels."""
 
 from isal import isal_zlib  # CRC-32 several times as fast as zlib's
 
 from fsf_core.errors import DecodeError
 
-_DISPENSABLE = 0x20  # in the first letter of a chunk's name: the picture can be drawn without it
+_ANCILLARY = 0x20  # bit in the first letter of a chunk's name: not needed to decode the image (PNG §5.4)
 
 
 def check(data: bytes) -> None:
     """Refuse a PNG that is cut off or damaged.
 
-    Damage to a chunk that the picture can be drawn without (text, time, colour profile) is forgiven, as OpenCV does.
+    Damage to an ancillary chunk (text, time, colour profile) is ignored, as OpenCV ignores it.
 
     Raises:
         DecodeError: the file ends early, or a chunk fails its checksum.
@@ -23,7 +23,7 @@ def check(data: bytes) -> None:
             raise DecodeError(
                 f"the png is cut off: {len(data)} bytes found, at least {max(end, at + 8) + 4} expected; copy it again"
             )
-        needed = not kind[0] & _DISPENSABLE or kind == b"eXIf"
+        needed = not kind[0] & _ANCILLARY or kind == b"eXIf"
         if needed and isal_zlib.crc32(view[at + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
             name = kind.decode("latin-1")
             raise DecodeError(f"the png is damaged: its chunk {name!r} at byte {at} fails its checksum; copy it again")

@@ -16,7 +16,7 @@ _SUPERFRAME, _PROFILE_3 = 0xC0, 0x30
 
 _H264_IDR, _H264_SLICES = frozenset({5}), frozenset(range(1, 6))
 
-# IDR, BLA and CRA: at a CRA picture decoding may begin too, what follows it in both orders refers to nothing before it.
+# IDR, BLA and CRA. CRA is clean too: frames after it in both orders refer to nothing before it.
 _H265_IRAP, _H265_SLICES = frozenset(range(16, 22)), frozenset(range(32))
 
 

@@ -1,4 +1,4 @@
-"""Bytes to pixels: exactly OpenCV's where a picture is whole, an error with a reason where it is not."""
+"""Images: exactly OpenCV's pixels if a file is intact, an error with a reason if it is not."""
 
 import subprocess
 import sys
@@ -13,7 +13,7 @@ from fsf_core.errors import DecodeError, ItemError, LimitError
 from fsf_core.media import images
 from tests.support import assets
 
-GOOD = assets.good_pictures()
+GOOD = assets.good_images()
 BROKEN = assets.broken_files()
 REPOSITORY = Path(__file__).parents[3]
 
@@ -23,9 +23,9 @@ def opencv_pixels(data: bytes, *, honour_exif: bool = True):
     return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
 
 
-@pytest.mark.parametrize("honour_exif", [True, False], ids=["turned by EXIF", "as stored"])
+@pytest.mark.parametrize("honour_exif", [True, False], ids=["EXIF orientation applied", "as stored"])
 @pytest.mark.parametrize("name", GOOD)
-def test_a_good_picture_has_the_pixels_of_opencv(name, honour_exif):
+def test_good_images_have_the_pixels_of_opencv(name, honour_exif):
     image_HWC = images.decode_bgr(GOOD[name], honour_exif=honour_exif)
 
     expected_HWC = opencv_pixels(GOOD[name], honour_exif=honour_exif)
@@ -35,7 +35,7 @@ def test_a_good_picture_has_the_pixels_of_opencv(name, honour_exif):
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_the_header_announces_the_stored_size_and_the_true_format(name):
+def test_the_header_gives_format_and_stored_size(name):
     header = images.read_header(GOOD[name])
 
     seen_px = opencv_pixels(GOOD[name], honour_exif=False).shape[:2]
@@ -45,17 +45,17 @@ def test_the_header_announces_the_stored_size_and_the_true_format(name):
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_broken_file_ends_in_an_error_that_says_what_was_found(name):
+def test_broken_files_raise_an_error_with_the_reason(name):
     broken = BROKEN[name]
 
     with pytest.raises(ItemError) as caught:
         images.decode_bgr(broken.data, honour_exif=True)
 
     assert type(caught.value) is broken.error
-    assert broken.says in str(caught.value)
+    assert broken.message in str(caught.value)
 
 
-def test_the_eight_orientations_give_eight_pictures_of_the_right_shape():
+def test_all_eight_exif_orientations_are_applied():
     seen = [images.decode_bgr(GOOD[f"exif/orientation {n}.jpg"], honour_exif=True) for n in range(1, 9)]
 
     stored = (assets.HEIGHT_PX, assets.WIDTH_PX, 3)
@@ -63,7 +63,7 @@ def test_the_eight_orientations_give_eight_pictures_of_the_right_shape():
     assert len({image.tobytes() for image in seen}) == 8
 
 
-def test_sixteen_bits_become_eight_by_dropping_the_lower_byte():
+def test_16_bit_images_lose_their_low_byte():
     deep_HW = np.array([[0x12FF, 0xFF00], [0x00FF, 0x8000]], np.uint16)
 
     image_HWC = images.decode_bgr(assets.opencv(deep_HW, ".png"), honour_exif=True)
@@ -71,19 +71,19 @@ def test_sixteen_bits_become_eight_by_dropping_the_lower_byte():
     assert image_HWC[..., 0].tolist() == [[0x12, 0xFF], [0x00, 0x80]]
 
 
-def test_a_picture_is_known_by_its_content_and_not_by_its_name():
+def test_the_format_is_detected_by_content_not_by_name():
     assert images.sniff(GOOD["names/png inside.jpg"]) == "png"
     assert images.sniff(GOOD["names/jpeg inside.png"]) == "jpeg"
     assert images.sniff(BROKEN["text.jpg"].data) is None
 
 
 @pytest.mark.parametrize("name", [name for name in GOOD if not name.startswith(("names/", "sizes/3 mega"))])
-def test_64_bytes_are_enough_to_know_a_picture(name):
+def test_64_bytes_are_enough_to_detect_the_format(name):
     assert images.sniff(GOOD[name][:64]) == images.sniff(GOOD[name])
 
 
 @pytest.mark.parametrize("name", ["jpeg/420.jpg", "jpeg/progressive.jpg", "jpeg/cmyk.jpg", "jpeg/restart markers.jpg"])
-def test_a_jpeg_cut_anywhere_is_never_a_picture(name):
+def test_a_jpeg_truncated_anywhere_is_an_error(name):
     # A decoder fills what is missing with grey; half an orange would be counted as a small one.
     data = GOOD[name]
 
@@ -93,7 +93,7 @@ def test_a_jpeg_cut_anywhere_is_never_a_picture(name):
 
 
 @pytest.mark.parametrize("name", ["png/rgb.png", "png/interlaced.png", "png/palette.png"])
-def test_a_png_cut_anywhere_is_never_a_picture(name):
+def test_a_png_truncated_anywhere_is_an_error(name):
     data = GOOD[name]
 
     for end in [*range(0, len(data), 211), len(data) - 1]:
@@ -101,7 +101,7 @@ def test_a_png_cut_anywhere_is_never_a_picture(name):
             images.decode_bgr(data[:end], honour_exif=True)
 
 
-def test_a_png_with_any_bit_of_its_picture_flipped_is_refused():
+def test_a_png_with_a_flipped_bit_is_an_error():
     data = GOOD["png/rgb.png"]
 
     for at in range(8, len(data), 173):
@@ -109,14 +109,14 @@ def test_a_png_with_any_bit_of_its_picture_flipped_is_refused():
             images.decode_bgr(data[:at] + bytes([data[at] ^ 4]) + data[at + 1 :], honour_exif=True)
 
 
-def test_opencv_alone_would_accept_the_damaged_jpeg_and_tiff():
-    # The reason why they are looked at before OpenCV is asked; when this fails, a check may go.
+def test_opencv_alone_accepts_damaged_jpeg_and_tiff():
+    # The reason for our own checks before OpenCV decodes; when this fails, one of them can be removed.
     for name in ("jpeg damaged scan.jpg", "tiff deflate damaged.tif"):
         assert opencv_pixels(BROKEN[name].data) is not None
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the size of the process from /proc")
-def test_bombs_are_refused_without_the_memory_they_ask_for():
+def test_decompression_bombs_are_refused_without_allocating_memory():
     # A process that may grow by 100 MB; decoding any of these takes 400 MB or more.
     program = f"""
 import os, resource
@@ -143,31 +143,31 @@ print(len(bombs))
 
 
 @pytest.mark.parametrize(
-    ("limits", "says"),
+    ("limits", "message"),
     [
-        (images.ImageLimits(max_pixels=90 * 120 - 1), "10,800 in all, the limit is 10,799"),
+        (images.ImageLimits(max_pixels=90 * 120 - 1), "10,800 in all; the limit is 10,799"),
         (images.ImageLimits(max_side_px=119), "the limit of a side is 119"),
         (images.ImageLimits(max_bytes=100), "the limit is 100"),
     ],
 )
-def test_limits_are_held_and_named(limits, says):
-    with pytest.raises(LimitError, match=says):
+def test_limits_are_enforced_and_named(limits, message):
+    with pytest.raises(LimitError, match=message):
         images.decode_bgr(GOOD["png/rgb.png"], honour_exif=True, limits=limits)
 
 
-def test_a_picture_exactly_at_its_limits_is_decoded():
+def test_an_image_exactly_at_the_limits_is_decoded():
     data = GOOD["png/rgb.png"]
     limits = images.ImageLimits(max_pixels=90 * 120, max_side_px=120, max_bytes=len(data))
 
     assert images.decode_bgr(data, honour_exif=True, limits=limits).shape == (90, 120, 3)
 
 
-def test_a_limit_of_zero_is_a_mistake():
+def test_a_limit_below_one_is_refused():
     with pytest.raises(ValueError, match="at least 1"):
         images.ImageLimits(max_pixels=0)
 
 
-def test_a_lower_limit_in_opencvs_environment_is_named_as_the_culprit():
+def test_a_limit_set_in_opencvs_environment_is_named():
     program = """
 import numpy as np
 from fsf_core.media import images
@@ -191,8 +191,8 @@ except LimitError as error:
     assert "unset OPENCV_IO_MAX_IMAGE_PIXELS" in done.stdout, done.stderr
 
 
-def test_nothing_is_printed_where_an_error_says_it(capfd):
-    # The two PNGs have correct checksums, so that libpng is the first to notice; it cannot be told to be quiet.
+def test_errors_are_not_also_printed(capfd):
+    # These two PNGs have correct checksums, so libpng is the first to notice, and it always prints.
     loud = {"png half its rows.png", "png unknown filter.png"}
 
     for name, broken in BROKEN.items():
@@ -203,7 +203,7 @@ def test_nothing_is_printed_where_an_error_says_it(capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_whatever_the_fuzzer_does_ends_in_pixels_or_in_an_item_error():
+def test_fuzzed_files_give_opencvs_pixels_or_an_item_error():
     outcomes = {"pixels": 0, "error": 0}
 
     for damaged in assets.damaged_files(seed=1, count=400):
@@ -218,8 +218,8 @@ def test_whatever_the_fuzzer_does_ends_in_pixels_or_in_an_item_error():
     assert min(outcomes.values()) > 50, outcomes
 
 
-def test_threads_decode_side_by_side_and_keep_their_reasons():
-    # A cut and a whole picture alternate: a reason or a pixel that crossed threads would show.
+def test_decoding_is_thread_safe():
+    # A truncated and an intact image alternate: a message or a pixel from another thread would show.
     cut, whole = BROKEN["jpeg cut in half.jpg"].data, GOOD["jpeg/420.jpg"]
     expected_HWC = opencv_pixels(whole)
 
@@ -232,7 +232,7 @@ def test_threads_decode_side_by_side_and_keep_their_reasons():
         assert all(pool.map(decode_both, range(200)))
 
 
-def test_the_gallery_is_the_same_every_time(tmp_path):
+def test_fuzzed_files_are_reproducible(tmp_path):
     first = assets.write_damaged(tmp_path / "a", seed=3, count=30)
     second = assets.write_damaged(tmp_path / "b", seed=3, count=30)
 
@@ -240,7 +240,7 @@ def test_the_gallery_is_the_same_every_time(tmp_path):
     assert (tmp_path / "a" / "damage.jsonl").read_text() == (tmp_path / "b" / "damage.jsonl").read_text()
 
 
-def test_the_gallery_is_written_with_all_its_names(tmp_path):
+def test_all_files_can_be_written_under_their_names(tmp_path):
     good, broken = assets.write_good(tmp_path / "good"), assets.write_broken(tmp_path / "broken")
 
     assert [path.relative_to(tmp_path / "good").as_posix() for path in good] == sorted(GOOD)
