@@ -20,7 +20,8 @@ from fsf_core import runs, storage
 from fsf_core.config import BenchConfig, ScoreConfig
 from fsf_core.errors import ConfigError
 from fsf_core.manifest import open_manifest
-from fsf_core.model.bundle import Bundle, load_bundle, read_model, variant_of
+from fsf_core.model.bundle import Bundle, variant_of
+from fsf_core.model.bundle_files import load_bundle, read_model
 from fsf_core.model.session import Session
 from fsf_core.options import ResolvedProvider
 from fsf_core.score.job import score

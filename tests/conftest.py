@@ -36,7 +36,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip GPU tests without a GPU, or fail them where FSF_REQUIRE_CUDA=1 promises one."""
     if item.get_closest_marker("gpu") is None:
         return
-    from fsf_core.model.session import cuda_devices
+    from fsf_core.model.cuda_driver import cuda_devices
 
     count, why = cuda_devices()
     if not count and os.environ.get("FSF_REQUIRE_CUDA") == "1":

@@ -9,7 +9,7 @@ def run(config: ExportConfig) -> int:
     """Export and report; returns the exit code."""
     from fsf_core.cli.app import print_json
     from fsf_core.export.job import export
-    from fsf_core.model.bundle import read_parity
+    from fsf_core.model.bundle_files import read_parity
 
     done = export(config, show_graph=print if config.print_graph else None)
     report = read_parity(done.bundle)

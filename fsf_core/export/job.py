@@ -14,7 +14,8 @@ from fsf_core.errors import OutputError
 from fsf_core.export.material import read_material
 from fsf_core.export.net_options import resolve_net_options
 from fsf_core.export.request import differences, identity_of, palette_of, profile_of, sha256_of, tools_of
-from fsf_core.model.bundle import DOCUMENT, Bundle, load_bundle, read_model, require_free, save_bundle
+from fsf_core.model.bundle import DOCUMENT, Bundle
+from fsf_core.model.bundle_files import load_bundle, read_model, require_free, save_bundle
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

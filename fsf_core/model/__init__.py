@@ -1,1 +1,1 @@
-"""What is run and on what: bundles, sessions, preprocessing."""
+"""Bundles, sessions and preprocessing: which model runs, where, and on what input."""

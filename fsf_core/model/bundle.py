@@ -1,59 +1,57 @@
-"""What export hands to score: a folder with the model, what it expects and answers, and the proof that it is right.
+"""A bundle as records, its identity, and their form in bundle.json. Reads and writes no file: see bundle_files.
 
-Knows the files of a bundle and their digests. Knows no torch, no onnx, no onnxruntime; the model is bytes here.
-Every file is covered by a sha256 in bundle.json, and bundle.json by its own: an altered bundle is refused.
+bundle.json has the sha256 of every other file and of itself, so an altered bundle is refused.
 """
 
-import contextlib
 import hashlib
 import json
 import re
-import secrets
-import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
-from fsf_core import storage
-from fsf_core.errors import BundleError, FetchError, OutputError
+from fsf_core.errors import BundleError
 from fsf_core.model.preprocess import Profile
 from fsf_core.options import Precision
 
 FORMAT_VERSION = 1
-"""Version of bundle.json. A reader refuses what it does not know."""
+"""Version of bundle.json; a reader refuses any other."""
 
 DOCUMENT = "bundle.json"
 PARITY = "parity.json"
 PLAIN = "plain"
+"""Variant from float32 images to logits."""
 FUSED = "fused"
+"""Variant from uint8 frames to class maps and pixel counts."""
 
-# A file of a bundle lies in the bundle: no separators, no drive letters, no leading dot.
+REPAIR = "restore it, or remove the folder and export the bundle again"
+
+# No separators, drive letters or leading dot: a name cannot lead out of the bundle.
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BundleFile:
-    """One file beside bundle.json."""
+    """A file of the bundle other than bundle.json."""
 
     name: str
     """File name; never a path."""
     size_bytes: int
     sha256: str
-    """Hexadecimal digest of the content."""
+    """Hexadecimal."""
 
     def __post_init__(self) -> None:
         if not _SAFE_NAME.fullmatch(self.name) or self.name == DOCUMENT:
-            raise ValueError(f"file name {self.name!r} is not a plain name of a file inside the bundle")
+            raise ValueError(f"found file name {self.name!r}; expected a plain name of a file inside the bundle")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Signature:
-    """What goes into the plain network and what comes out."""
+    """Input and output of the plain variant."""
 
     input_name: str
     input_shape: tuple[int | None, int, int, int]
-    """N, C, H, W of float32 pictures; None where any number goes."""
+    """N, C, H, W of float32 images; None where any size is accepted."""
     output_name: str
     output_shape: tuple[int | None, int, int, int]
     """N, K, H, W of float32 logits."""
@@ -61,67 +59,69 @@ class Signature:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Origin:
-    """How the model came to be. Scoring does not need it; people who ask do."""
+    """Provenance of the model; not needed for scoring."""
 
     network: str
-    """Name or import path of the network, or `onnx` for a file that existed already."""
+    """Name or import path of the network, or `onnx` for an imported ONNX file."""
     network_options: Mapping[str, Any]
     weights_sha256: str
-    """Digest of the checkpoint file; of the weights themselves, or of the ONNX model, where there is no such file."""
+    """Digest of the checkpoint file; without one, of the weights or of the ONNX model."""
     exporter: str
-    """Which exporter wrote the graph."""
+    """Exporter that wrote the graph."""
     opset: int
     ir_version: int
     tools: Mapping[str, str]
-    """Versions of the programs that took part."""
+    """Versions of the libraries used, by name."""
     request: Mapping[str, Any]
-    """All that decided the result; an equal request is not exported again."""
+    """All that determined the result; an equal request is not exported again."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Bundle:
-    """A bundle as it lies in its folder, digests verified."""
+    """A verified bundle."""
 
     uri: str
     """The folder."""
     classes: tuple[str, ...]
     """Names in the order of the class ids."""
     palette: tuple[tuple[int, int, int], ...]
-    """RGB colour of each class."""
+    """RGB of each class, 0..255."""
     profile: Profile
-    """How a picture becomes the network's input."""
+    """Preprocessing of an image into the network's input."""
     signature: Signature
     variants: Mapping[str, BundleFile]
-    """The model's forms: `plain` always, `fused` where the profile allows it, and both in each precision asked for."""
+    """Models by variant: `plain` always, `fused` where the profile allows it, and both in each exported precision."""
     parity: BundleFile
-    """The report of the export gate."""
+    """Report of the parity checks of export."""
     origin: Origin
     created_at: str = field(compare=False)
-    """UTC, ISO 8601; no part of the identity."""
+    """UTC, ISO 8601; not part of the identity."""
 
     def __post_init__(self) -> None:
         if not self.classes or not all(self.classes) or len(set(self.classes)) != len(self.classes):
-            raise ValueError(f"class names are {list(self.classes)}; expected at least one, none empty, no two equal")
+            raise ValueError(f"found class names {list(self.classes)}; expected at least one, none empty, no two equal")
         if self.signature.output_shape[1] != len(self.classes):
-            raise ValueError(f"{len(self.classes)} class names for {self.signature.output_shape[1]} classes")
+            raise ValueError(
+                f"found {len(self.classes)} class names for {self.signature.output_shape[1]} classes; expected one each"
+            )
         if len(self.palette) != len(self.classes) or any(
             len(colour) != 3 or min(colour) < 0 or max(colour) > 255  # noqa: PLR2004 - RGB, 8 bits each
             for colour in self.palette
         ):
-            raise ValueError(f"the palette is {list(self.palette)}; expected one RGB colour of 0..255 per class")
+            raise ValueError(f"found palette {list(self.palette)}; expected one RGB colour of 0..255 per class")
         if PLAIN not in self.variants:
-            raise ValueError(f"variants are {sorted(self.variants)}; expected {PLAIN!r} among them")
+            raise ValueError(f"found variants {sorted(self.variants)}; expected {PLAIN!r} among them")
 
     @property
     def num_classes(self) -> int:
-        """Classes told apart."""
+        """Number of classes."""
         return len(self.classes)
 
     @property
     def sha256(self) -> str:
-        """The identity: a digest of all that decides the result, and of nothing else.
+        """Identity of the bundle: a digest of all that determines the result of scoring, and of nothing else.
 
-        Export date, tool versions and the parity report are left out: the bytes of the models speak for themselves.
+        Export date, tool versions and parity report are left out; the digests of the models are in it.
         """
         content = {
             "classes": self.classes,
@@ -130,152 +130,22 @@ class Bundle:
             "signature": _signature_to_json(self.signature),
             "variants": {name: file.sha256 for name, file in self.variants.items()},
         }
-        return hashlib.sha256(_canonical(content)).hexdigest()
+        return hashlib.sha256(canonical_json(content)).hexdigest()
 
 
 def variant_of(precision: Precision, *, fused: bool) -> str:
-    """Name of one form of the model in one precision."""
-    form = FUSED if fused else PLAIN
-    return form if precision == "fp32" else f"{precision}-{form}"
+    """Return the name of the plain or fused variant in one precision."""
+    variant = FUSED if fused else PLAIN
+    return variant if precision == "fp32" else f"{precision}-{variant}"
 
 
-def load_bundle(uri: str) -> Bundle:
-    """Open a bundle and verify every file in it.
-
-    Raises:
-        BundleError: it is not there, incomplete, altered, malformed or of an unknown version.
-    """
-    bundle = _parse(uri, _read(uri, DOCUMENT))
-    for file in [*bundle.variants.values(), bundle.parity]:
-        _verified(uri, file)
-    return bundle
-
-
-def read_model(bundle: Bundle, variant: str = PLAIN) -> bytes:
-    """The bytes of one form of the model, verified again: a session must never see others than those proved.
-
-    Raises:
-        BundleError: the bundle has no such form, or the file was altered since.
-    """
-    if variant not in bundle.variants:
-        raise BundleError(
-            f"{bundle.uri} holds the variants {', '.join(sorted(bundle.variants))}, asked for {variant!r}; "
-            "export the bundle again, or choose one that it holds"
-        )
-    return _verified(bundle.uri, bundle.variants[variant])
-
-
-def read_parity(bundle: Bundle) -> dict[str, Any]:
-    """The report of the export gate.
-
-    Raises:
-        BundleError: the file was altered.
-    """
-    report: dict[str, Any] = json.loads(_verified(bundle.uri, bundle.parity))
-    return report
-
-
-def save_bundle(
-    uri: str,
-    *,
-    classes: tuple[str, ...],
-    palette: tuple[tuple[int, int, int], ...],
-    profile: Profile,
-    signature: Signature,
-    origin: Origin,
-    models: Mapping[str, bytes],
-    parity: str,
-) -> Bundle:
-    """Write a bundle whole, or leave nothing behind.
-
-    Args:
-        uri: the folder; it must not exist or be empty.
-        classes: names in the order of the class ids.
-        palette: RGB colour of each class.
-        profile: how a picture becomes the network's input.
-        signature: names and shapes of the plain network.
-        origin: how the model came to be.
-        models: variant to the bytes of an ONNX file.
-        parity: the gate's report, JSON.
-
-    Raises:
-        OutputError: the folder is taken.
-        StorageError: the store refuses, or the disk is full.
-        ValueError: classes, palette and signature do not fit together.
-    """
-    contents = {("model.onnx" if name == PLAIN else f"model.{name}.onnx"): data for name, data in models.items()}
-    variants = dict(zip(models, (_describe(name, data) for name, data in contents.items()), strict=True))
-    contents[PARITY] = parity.encode()
-    bundle = Bundle(
-        uri=uri,
-        classes=classes,
-        palette=palette,
-        profile=profile,
-        signature=signature,
-        variants=variants,
-        parity=_describe(PARITY, contents[PARITY]),
-        origin=origin,
-        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
-    # bundle.json goes last: on stores that cannot rename a folder, what lacks it is no bundle.
-    contents[DOCUMENT] = _render(bundle)
-    require_free(uri)
-    with _appearing_whole(uri) as draft:
-        for name, data in contents.items():
-            storage.write_bytes(storage.join(draft, name), data, durable=True)
-    return bundle
-
-
-def require_free(uri: str) -> None:
-    """Refuse a folder that a bundle cannot be written to.
-
-    Raises:
-        OutputError: it is a file, or holds files already.
-    """
-    if not storage.exists(uri):
-        return
-    if not storage.is_folder(uri):
-        raise OutputError(f"{uri} is a file, expected the name of a new folder; choose another --out")
-    first = next(iter(storage.list_files(uri, hidden=True)), None)
-    if first is not None:
-        raise OutputError(
-            f"{uri} already holds {first.relative}, expected an empty or new folder; choose another --out or empty it"
-        )
-
-
-@contextlib.contextmanager
-def _appearing_whole(uri: str) -> Iterator[str]:
-    """A folder to write to that becomes `uri` at the end, or vanishes."""
-    if not storage.is_local(uri):
-        try:
-            yield uri
-        except BaseException:
-            storage.remove_folder(uri)
-            raise
-        return
-    target = storage.local_path(storage.absolute(uri))
-    draft = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        yield str(draft)
-        if target.is_dir():
-            target.rmdir()  # empty, or this fails; Windows does not rename onto a folder
-        draft.rename(target)
-    except OSError as error:
-        raise OutputError(f"{uri} cannot become a bundle: {error}; choose another --out") from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-
-
-def _describe(name: str, data: bytes) -> BundleFile:
-    return BundleFile(name=name, size_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
-
-
-def _canonical(content: object) -> bytes:
-    """One spelling for equal content, so that digests compare."""
+def canonical_json(content: object) -> bytes:
+    """Serialise to canonical JSON: equal content gives equal bytes, and so equal digests."""
     return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
 def _signature_to_json(signature: Signature) -> dict[str, Any]:
+    """Return a signature as in bundle.json."""
     return {
         "input_name": signature.input_name,
         "input_shape": signature.input_shape,
@@ -285,10 +155,12 @@ def _signature_to_json(signature: Signature) -> dict[str, Any]:
 
 
 def _file_to_json(file: BundleFile) -> dict[str, Any]:
+    """Return a file as in bundle.json."""
     return {"name": file.name, "size_bytes": file.size_bytes, "sha256": file.sha256}
 
 
 def _origin_to_json(origin: Origin) -> dict[str, Any]:
+    """Return an origin as in bundle.json."""
     return {
         "network": origin.network,
         "network_options": origin.network_options,
@@ -301,8 +173,8 @@ def _origin_to_json(origin: Origin) -> dict[str, Any]:
     }
 
 
-def _render(bundle: Bundle) -> bytes:
-    """Return bundle.json. Its keys are names on disk: they stay, whatever the fields are called."""
+def to_document(bundle: Bundle) -> bytes:
+    """Return the content of bundle.json. Its keys are names on disk; they never change."""
     content: dict[str, Any] = {
         "classes": bundle.classes,
         "palette": bundle.palette,
@@ -314,46 +186,52 @@ def _render(bundle: Bundle) -> bytes:
         "created_at": bundle.created_at,
     }
     content |= {"format_version": FORMAT_VERSION, "sha256": bundle.sha256}
-    content["document_sha256"] = hashlib.sha256(_canonical(content)).hexdigest()
+    content["document_sha256"] = hashlib.sha256(canonical_json(content)).hexdigest()
     return json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n"
 
 
-def _parse(uri: str, data: bytes) -> Bundle:
+def from_document(uri: str, data: bytes) -> Bundle:
+    """Read the content of bundle.json; uri is the folder.
+
+    Raises:
+        BundleError: it is not the description of a bundle, was altered, is malformed or of an unknown version.
+    """
     try:
         content = json.loads(data)
-        stated = content.pop("document_sha256")
-        found = hashlib.sha256(_canonical(content)).hexdigest()
+        recorded = content.pop("document_sha256")
+        actual = hashlib.sha256(canonical_json(content)).hexdigest()
         version = content.pop("format_version")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BundleError(f"{uri}/{DOCUMENT} is not the description of a bundle; export the bundle again") from error
     if version != FORMAT_VERSION:
         raise BundleError(
-            f"{uri} has format version {version!r}, this program reads {FORMAT_VERSION}; "
-            "export the bundle again, or use the version of fsf that wrote it"
+            f"{uri} has format version {version!r}, this version of fsf reads {FORMAT_VERSION}; "
+            "export the bundle again, or use the version that wrote it"
         )
-    if found != stated:
-        raise BundleError(f"{uri}/{DOCUMENT} was altered (its digest is {found[:12]}, it states {stated!s:.12}); {_DO}")
+    if actual != recorded:
+        raise BundleError(
+            f"{uri}/{DOCUMENT} was altered: its sha256 is {actual[:12]}, expected {recorded!s:.12}; {REPAIR}"
+        )
     identity = content.pop("sha256", None)
     try:
-        bundle = _assemble(uri, content)
+        bundle = _to_bundle(uri, content)
     except (TypeError, ValueError, KeyError, AttributeError) as error:
-        raise BundleError(f"{uri}/{DOCUMENT} is malformed: {error}; {_DO}") from error
+        raise BundleError(f"{uri}/{DOCUMENT} is malformed: {error}; {REPAIR}") from error
     if bundle.sha256 != identity:
-        raise BundleError(f"{uri}/{DOCUMENT} states the identity {identity!s:.12}, it is {bundle.sha256[:12]}; {_DO}")
+        raise BundleError(
+            f"{uri}/{DOCUMENT} names the identity {identity!s:.12}, its content has {bundle.sha256[:12]}; {REPAIR}"
+        )
     return bundle
 
 
-_DO = "restore it, or remove the folder and export the bundle again"
-
-
-def _assemble(uri: str, content: dict[str, Any]) -> Bundle:
-    """Turn JSON back into records; lists become tuples again."""
+def _to_bundle(uri: str, content: dict[str, Any]) -> Bundle:
+    """Turn parsed JSON into records; lists become tuples."""
     return Bundle(
         uri=uri,
         classes=tuple(content.pop("classes")),
         palette=tuple(tuple(colour) for colour in content.pop("palette")),
         profile=Profile.from_json(content.pop("profile")),
-        signature=Signature(**_tuples(content.pop("signature"))),
+        signature=Signature(**_with_tuples(content.pop("signature"))),
         variants={name: BundleFile(**file) for name, file in content.pop("variants").items()},
         parity=BundleFile(**content.pop("parity")),
         origin=Origin(**content.pop("origin")),
@@ -361,27 +239,6 @@ def _assemble(uri: str, content: dict[str, Any]) -> Bundle:
     )
 
 
-def _tuples(record: dict[str, Any]) -> dict[str, Any]:
+def _with_tuples(record: dict[str, Any]) -> dict[str, Any]:
+    """Return the record with tuples for lists."""
     return {name: tuple(value) if isinstance(value, list) else value for name, value in record.items()}
-
-
-def _read(uri: str, name: str) -> bytes:
-    path = storage.join(uri, name)
-    try:
-        return storage.read_bytes(path)
-    except FetchError as error:
-        reason = error if storage.exists(path) else f"{name} does not exist"
-        raise BundleError(
-            f"{uri} is not a whole bundle: {reason}; expected the folder that fsf export writes, check --bundle"
-        ) from error
-
-
-def _verified(uri: str, file: BundleFile) -> bytes:
-    data = _read(uri, file.name)
-    found = hashlib.sha256(data).hexdigest()
-    if found != file.sha256:
-        raise BundleError(
-            f"{uri}/{file.name} was altered: {len(data)} bytes with sha256 {found[:12]}, "
-            f"expected {file.size_bytes} bytes with {file.sha256[:12]}; {_DO}"
-        )
-    return data

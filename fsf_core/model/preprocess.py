@@ -1,4 +1,4 @@
-"""Where an image lies inside the network's input, and how to get there and back.
+"""Images to the network's input, and scores back to the image's part of the grid.
 
 Knows the preprocessing profiles and the resize. Knows no files, no models, no meaning of pixels.
 """
@@ -22,7 +22,7 @@ _PIL_FILTERS = {"pil-bicubic": Image.Resampling.BICUBIC, "pil-bilinear": Image.R
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Profile:
-    """How a decoded image becomes the network's input. It is part of the model's contract and travels in the bundle."""
+    """How a decoded image becomes the network's input; part of the model's contract, and stored in the bundle."""
 
     name: str
     height_px: int
@@ -45,9 +45,9 @@ class Profile:
 
     def __post_init__(self) -> None:
         if self.height_px < 1 or self.width_px < 1:
-            raise ValueError(f"input size is {self.height_px}x{self.width_px}; both sides must be at least 1")
+            raise ValueError(f"found input size {self.height_px}x{self.width_px}; expected at least 1 on both sides")
         if self.scale <= 0 or min(self.std) <= 0:
-            raise ValueError(f"scale is {self.scale}, std is {self.std}; all must be above 0")
+            raise ValueError(f"found scale {self.scale} and std {self.std}; expected values above 0")
 
     def to_json(self) -> dict[str, Any]:
         """Return what bundle.json holds of a profile. The keys are names on disk."""
@@ -67,7 +67,7 @@ class Profile:
 
     @classmethod
     def from_json(cls, facts: Mapping[str, Any]) -> "Profile":
-        """Read a profile out of bundle.json.
+        """Read a profile from bundle.json.
 
         Raises:
             KeyError, TypeError, ValueError: it is not what `to_json` writes.
@@ -86,13 +86,13 @@ class Profile:
             padding=tuple(facts["padding"]),
         )
         if unknown := sorted({*facts} - {*known.to_json()}):
-            raise ValueError(f"unknown preprocessing {unknown}")
+            raise ValueError(f"found unknown preprocessing fields {unknown}")
         return known
 
     def levels(self) -> NDArray[np.float32]:
-        """What each of the 256 grey levels becomes: float32 [3, 256], channels in the network's order.
+        """Return the normalised value of each of the 256 levels: float32 [3, 256], channels in the network's order.
 
-        Normalisation depends on nothing but the level, so the table gives the floats of the formula exactly.
+        Normalisation depends on the level alone, so the table has exactly the floats of the formula.
         """
         grey = np.arange(256, dtype=np.float32) / np.float32(self.scale)
         mean = np.asarray(self.mean, np.float32)[:, None]
@@ -135,11 +135,11 @@ class Box:
 
 
 def place(height_px: int, width_px: int, profile: Profile) -> Box:
-    """Where an image of this size lies inside the network's input."""
+    """Return the rectangle of an image of this size inside the network's input."""
     if profile.mode == "stretch":
         return Box(top_px=0, left_px=0, height_px=profile.height_px, width_px=profile.width_px)
     scale = min(profile.width_px / width_px, profile.height_px / height_px)
-    # Truncation, as upstream; a sliver keeps one pixel, where upstream would fail.
+    # Truncated, as upstream; a sliver keeps one pixel, where upstream would fail.
     inner_w, inner_h = max(1, int(width_px * scale)), max(1, int(height_px * scale))
     return Box(
         top_px=(profile.height_px - inner_h) // 2,
@@ -171,14 +171,14 @@ def fit(image_HWC: NDArray[np.uint8], profile: Profile) -> NDArray[np.uint8]:
 
 
 def normalise(frames_NHWC: NDArray[np.uint8], levels_C256: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Scale, normalise and transpose by table: out[n, c, y, x] = levels[c, frames[n, y, x, c]], the same floats.
+    """Scale, normalise and transpose by table: out[n, c, y, x] = levels[c, frames[n, y, x, c]].
 
-    By OpenCV and not by a compiled kernel: 0.1 ms a frame of 224×224 instead of 0.05, but an actor that only infers
-    starts without numba, which takes 2 s of CPU (2-core EPYC, 2026-11-24).
+    With OpenCV rather than a compiled kernel: 0.1 ms per frame of 224×224 instead of 0.05, but an actor that only
+    infers starts without numba, which takes 2 s of CPU (2-core EPYC, 2026-11-24).
 
     Args:
-        frames_NHWC: uint8 pixels as `fit` leaves them.
-        levels_C256: of `Profile.levels`.
+        frames_NHWC: uint8 pixels as returned by `fit`.
+        levels_C256: the table from `Profile.levels`.
 
     Returns:
         float32 NCHW, the network's input.
@@ -193,27 +193,27 @@ def normalise(frames_NHWC: NDArray[np.uint8], levels_C256: NDArray[np.float32]) 
 
 
 def crop(scores_KHW: NDArray[np.float32], box: Box, profile: Profile) -> NDArray[np.float32]:
-    """Cut the padding away from scores on the network's output grid, which may be coarser than its input.
+    """Crop the padding off scores on the network's output grid.
 
     Raises:
-        ValueError: the padding does not fall on whole cells of the output grid.
+        ValueError: there is padding, and the grid is coarser than the input.
     """
     if (box.height_px, box.width_px) == (profile.height_px, profile.width_px):
         return scores_KHW
     grid_h, grid_w = scores_KHW.shape[1:]
     if (grid_h, grid_w) != (profile.height_px, profile.width_px):
         raise ValueError(
-            f"the network answers on a {grid_h}x{grid_w} grid for an input of "
-            f"{profile.height_px}x{profile.width_px}; a letterbox can be undone only on the same grid"
+            f"found scores on a {grid_h}x{grid_w} grid for an input of {profile.height_px}x{profile.width_px}; "
+            "a letterbox can be undone only on a grid of the input's size"
         )
     return scores_KHW[:, box.top_px : box.top_px + box.height_px, box.left_px : box.left_px + box.width_px]
 
 
 def _resize(image_HWC: NDArray[np.uint8], height_px: int, width_px: int, interpolation: str) -> NDArray[np.uint8]:
-    """Resize with the named filter; the filter is part of the model's contract."""
+    """Resize with the named filter."""
     if image_HWC.shape[:2] == (height_px, width_px):
         return image_HWC
     if interpolation == "linear":
         return np.asarray(cv2.resize(image_HWC, (width_px, height_px), interpolation=cv2.INTER_LINEAR), np.uint8)
-    picture = Image.fromarray(image_HWC)  # filters act per channel, so the order of the channels does not matter
-    return np.asarray(picture.resize((width_px, height_px), _PIL_FILTERS[interpolation]))
+    image = Image.fromarray(image_HWC)  # filters act per channel, so the order of the channels does not matter
+    return np.asarray(image.resize((width_px, height_px), _PIL_FILTERS[interpolation]))

@@ -19,7 +19,8 @@ from fsf_core.config import ScoreConfig, expand_template
 from fsf_core.errors import ConfigError, FSFError
 from fsf_core.keys import KEY_BYTES, Keys, item_keys
 from fsf_core.manifest import Manifest, open_manifest, unredacted_uris
-from fsf_core.model.bundle import Bundle, load_bundle
+from fsf_core.model.bundle import Bundle
+from fsf_core.model.bundle_files import load_bundle
 from fsf_core.runs import delta, video_stats
 from fsf_core.runs.compaction import compact
 from fsf_core.score import plan

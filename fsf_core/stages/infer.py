@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from fsf_core.errors import BundleError
 from fsf_core.model import preprocess
-from fsf_core.model.bundle import Bundle, load_bundle, read_model
+from fsf_core.model.bundle import Bundle
+from fsf_core.model.bundle_files import load_bundle, read_model
 from fsf_core.model.session import Session
 from fsf_core.options import Provider, ResolvedProvider
 from fsf_core.stages import units

@@ -19,7 +19,8 @@ import numpy as np
 import pyarrow as pa
 import ray
 
-from fsf_core.model.bundle import load_bundle, variant_of
+from fsf_core.model.bundle import variant_of
+from fsf_core.model.bundle_files import load_bundle
 from fsf_core.score import pipeline
 from fsf_core.stages import units
 from tests.bench import meter, sleeping_model

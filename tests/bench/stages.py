@@ -17,7 +17,8 @@ import pyarrow as pa
 from fsf_core import masks
 from fsf_core.manifest import open_manifest
 from fsf_core.media import images
-from fsf_core.model.bundle import load_bundle, variant_of
+from fsf_core.model.bundle import variant_of
+from fsf_core.model.bundle_files import load_bundle
 from fsf_core.options import SCHEMES
 from fsf_core.stages.decode import decode
 from fsf_core.stages.decode_settings import DecodeSettings

@@ -14,7 +14,7 @@ from fsf_core.export.convert import to_onnx
 from fsf_core.export.graph import model_bytes, opset_of
 from fsf_core.export.job import export
 from fsf_core.export.sample_images import drawn_images
-from fsf_core.model.bundle import load_bundle, read_model, read_parity
+from fsf_core.model.bundle_files import load_bundle, read_model, read_parity
 from fsf_core.model.preprocess import PROFILES, fit
 from fsf_core.model.session import Session
 from tests.support.tiny_net import build

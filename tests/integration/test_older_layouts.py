@@ -17,7 +17,7 @@ from fsf_core.errors import OutputError
 from fsf_core.export import request as requests
 from fsf_core.export.job import export
 from fsf_core.export.request import RECIPE_VERSION
-from fsf_core.model.bundle import load_bundle
+from fsf_core.model.bundle_files import load_bundle
 from fsf_core.report.inspect import draw, item_table, run_table
 from fsf_core.runs import video_stats
 from fsf_core.runs.compaction import compact

@@ -16,8 +16,10 @@ from fsf_core import masks, runs
 from fsf_core.config import ExportConfig, ScoreConfig
 from fsf_core.errors import BundleError, ClusterError, ManifestError, OutputError, ProviderError
 from fsf_core.export.job import export
-from fsf_core.model.bundle import Bundle, read_model
-from fsf_core.model.session import Session, cuda_devices
+from fsf_core.model.bundle import Bundle
+from fsf_core.model.bundle_files import read_model
+from fsf_core.model.cuda_driver import cuda_devices
+from fsf_core.model.session import Session
 from fsf_core.score import pipeline, plan
 from fsf_core.score.job import score
 from fsf_core.stages.infer import Infer

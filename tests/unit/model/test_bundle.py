@@ -7,8 +7,8 @@ import pytest
 
 from fsf_core import storage
 from fsf_core.errors import BundleError, OutputError, StorageError
-from fsf_core.model import bundle as bundles
-from fsf_core.model.bundle import Bundle, Origin, Signature, load_bundle, read_model, read_parity, save_bundle
+from fsf_core.model.bundle import Bundle, Origin, Signature, canonical_json
+from fsf_core.model.bundle_files import load_bundle, read_model, read_parity, save_bundle
 from fsf_core.model.preprocess import PROFILES
 
 ORIGIN = Origin(
@@ -48,16 +48,16 @@ def saved(folder) -> Bundle:
 
 
 def rewrite(folder, change):
-    """Alter bundle.json as somebody would who also corrects its own digest."""
+    """Change bundle.json and its own digest."""
     path = storage.local_path(folder) / "bundle.json"
     content = json.loads(path.read_bytes())
     change(content)
     del content["document_sha256"]
-    content["document_sha256"] = hashlib.sha256(bundles._canonical(content)).hexdigest()
+    content["document_sha256"] = hashlib.sha256(canonical_json(content)).hexdigest()
     path.write_text(json.dumps(content))
 
 
-def test_a_bundle_comes_back_as_it_was_saved(saved, folder):
+def test_a_loaded_bundle_equals_the_saved_one(saved, folder):
     loaded = load_bundle(folder)
     assert loaded == saved
     assert loaded.sha256 == saved.sha256
@@ -76,11 +76,11 @@ def test_a_bundle_comes_back_as_it_was_saved(saved, folder):
     }
 
 
-def test_a_bundle_travels_between_processes(saved):
-    assert pickle.loads(pickle.dumps(saved)) == saved  # noqa: S301 - our own bytes
+def test_a_bundle_survives_pickle(saved):
+    assert pickle.loads(pickle.dumps(saved)) == saved  # noqa: S301 - pickled here
 
 
-def test_the_identity_holds_what_decides_the_result_and_nothing_else(saved, tmp_path):
+def test_the_identity_depends_on_what_determines_the_result_and_nothing_else(saved, tmp_path):
     again = save_bundle(
         str(tmp_path / "again"),
         **PARTS | {"parity": "{}", "origin": dataclasses.replace(ORIGIN, tools={"torch": "2.14.0"})},
@@ -99,7 +99,7 @@ def test_the_identity_holds_what_decides_the_result_and_nothing_else(saved, tmp_
 
 @pytest.mark.parametrize("name", ["model.onnx", "model.fused.onnx", "parity.json"])
 @pytest.mark.usefixtures("saved")
-def test_a_file_with_one_changed_byte_is_refused(folder, name):
+def test_a_file_with_one_changed_byte_is_rejected(folder, name):
     path = storage.local_path(folder) / name
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
@@ -110,14 +110,14 @@ def test_a_file_with_one_changed_byte_is_refused(folder, name):
 
 @pytest.mark.parametrize("name", ["bundle.json", "model.onnx", "model.fused.onnx", "parity.json"])
 @pytest.mark.usefixtures("saved")
-def test_a_missing_file_is_refused(folder, name):
+def test_a_missing_file_is_rejected(folder, name):
     (storage.local_path(folder) / name).unlink()
     with pytest.raises(BundleError, match=rf"{name} does not exist"):
         load_bundle(folder)
 
 
 @pytest.mark.usefixtures("saved")
-def test_a_model_altered_after_loading_is_refused_when_it_is_read(folder):
+def test_a_model_altered_after_loading_is_rejected_when_it_is_read(folder):
     loaded = load_bundle(folder)
     (storage.local_path(folder) / "model.onnx").write_bytes(b"A model")
     with pytest.raises(BundleError, match=r"model\.onnx was altered"):
@@ -134,7 +134,7 @@ def test_a_model_altered_after_loading_is_refused_when_it_is_read(folder):
     ],
 )
 @pytest.mark.usefixtures("saved")
-def test_an_altered_description_is_refused(folder, change):
+def test_an_altered_bundle_json_is_rejected(folder, change):
     path = storage.local_path(folder) / "bundle.json"
     content = json.loads(path.read_bytes())
     change(content)
@@ -147,29 +147,29 @@ def test_an_altered_description_is_refused(folder, change):
     "name", ["../model.onnx", "/etc/passwd", "a/b.onnx", "..", ".hidden", "C:model", "a\\b", "bundle.json", ""]
 )
 @pytest.mark.usefixtures("saved")
-def test_a_file_name_that_leads_out_of_the_bundle_is_refused(folder, name):
+def test_a_file_name_that_leads_out_of_the_bundle_is_rejected(folder, name):
     rewrite(folder, lambda content: content["variants"]["plain"].update(name=name))
-    with pytest.raises(BundleError, match="not a plain name"):
+    with pytest.raises(BundleError, match="expected a plain name"):
         load_bundle(folder)
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "message"),
     [
-        (lambda content: content.update(format_version=2), "format version 2, this program reads 1"),
+        (lambda content: content.update(format_version=2), "format version 2, this version of fsf reads 1"),
         (lambda content: content.pop("classes"), "malformed"),
         (lambda content: content.update(surprise=1), "malformed"),
         (lambda content: content["profile"].update(scale=0), "malformed"),
         (lambda content: content["profile"].update(surprise=0), "malformed"),
         (lambda content: content["palette"].pop(), "malformed"),
         (lambda content: content["variants"].pop("plain"), "malformed"),
-        (lambda content: content.update(classes=["background", "other"]), "states the identity"),
+        (lambda content: content.update(classes=["background", "other"]), "names the identity"),
     ],
 )
 @pytest.mark.usefixtures("saved")
-def test_a_description_that_makes_no_sense_is_refused(folder, change, words):
+def test_an_invalid_bundle_json_is_rejected(folder, change, message):
     rewrite(folder, change)
-    with pytest.raises(BundleError, match=words):
+    with pytest.raises(BundleError, match=message):
         load_bundle(folder)
 
 
@@ -177,18 +177,18 @@ def test_a_description_that_makes_no_sense_is_refused(folder, change, words):
     "data", [b"", b"\xff\xfe", b"[]", b"{}", b"null", b'{"format_version": 1}', b"[" * 100000, b'{"a": NaN}']
 )
 @pytest.mark.usefixtures("saved")
-def test_a_file_that_is_no_description_is_refused(folder, data):
+def test_a_file_that_is_not_a_bundle_json_is_rejected(folder, data):
     (storage.local_path(folder) / "bundle.json").write_bytes(data)
     with pytest.raises(BundleError):
         load_bundle(folder)
 
 
-def test_an_unknown_variant_names_those_that_there_are(saved):
-    with pytest.raises(BundleError, match="holds the variants fused, plain, asked for 'int8'"):
+def test_an_unknown_variant_raises_an_error_with_the_available_ones(saved):
+    with pytest.raises(BundleError, match="has the variants fused, plain, expected 'int8' among them"):
         read_model(saved, "int8")
 
 
-def test_a_folder_that_is_taken_is_left_alone(tmp_path):
+def test_a_folder_with_files_is_rejected_and_left_unchanged(tmp_path):
     taken = tmp_path / "taken"
     taken.mkdir()
     (taken / ".notes").write_text("mine")
@@ -198,7 +198,7 @@ def test_a_folder_that_is_taken_is_left_alone(tmp_path):
     assert (taken / ".notes").read_text() == "mine"
 
 
-def test_an_empty_folder_is_free_and_a_file_is_not(tmp_path):
+def test_a_bundle_is_saved_to_an_empty_folder_but_not_to_a_file(tmp_path):
     (tmp_path / "empty").mkdir()
     assert load_bundle(save_bundle(str(tmp_path / "empty"), **PARTS).uri)
     (tmp_path / "file").write_text("")
@@ -206,21 +206,21 @@ def test_an_empty_folder_is_free_and_a_file_is_not(tmp_path):
         save_bundle(str(tmp_path / "file"), **PARTS)
 
 
-def test_a_write_that_breaks_half_way_leaves_nothing_behind(tmp_path, monkeypatch):
+def test_a_failed_write_leaves_nothing_behind(tmp_path, monkeypatch):
     whole = storage.write_bytes
 
-    def disk_full_at_the_report(uri, data, **options):
+    def disk_full_at_parity_json(uri, data, **options):
         if uri.endswith("parity.json"):
             raise StorageError("disk full")
         whole(uri, data, **options)
 
-    monkeypatch.setattr(storage, "write_bytes", disk_full_at_the_report)
+    monkeypatch.setattr(storage, "write_bytes", disk_full_at_parity_json)
     with pytest.raises(StorageError):
         save_bundle(str(tmp_path / "out"), **PARTS)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_bundle_lives_in_an_object_store_too():
+def test_a_bundle_is_saved_to_an_object_store():
     uri = "memory://store/bundles/one"
     saved = save_bundle(uri, **PARTS)
     assert load_bundle(uri) == saved
@@ -229,7 +229,7 @@ def test_a_bundle_lives_in_an_object_store_too():
     storage.remove_folder("memory://store")
 
 
-def test_classes_and_colours_must_fit_the_model(folder):
+def test_class_names_must_match_the_model_and_be_distinct(folder):
     with pytest.raises(ValueError, match="3 class names for 2 classes"):
         save_bundle(folder, **PARTS | {"classes": ("a", "b", "c")})
     with pytest.raises(ValueError, match="no two equal"):

@@ -1,4 +1,4 @@
-"""The resize is part of the model's contract: the same pixels as the published code, and a way back."""
+"""Preprocessing gives the pixels of the published code, and scores are mapped back to the image."""
 
 from dataclasses import replace
 
@@ -22,7 +22,7 @@ def noise(height_px, width_px):
 
 
 def published_letterbox(image_BGR):
-    """FastSegFormer unet.py::detect_image, written out: resize_image of utils/utils.py on an RGB picture."""
+    """Letterbox as FastSegFormer unet.py::detect_image does: resize_image of utils/utils.py on an RGB image."""
     image = Image.fromarray(np.ascontiguousarray(image_BGR[..., ::-1]))
     iw, ih = image.size
     scale = min(224 / iw, 224 / ih)
@@ -48,7 +48,7 @@ def test_stretch_equals_the_deployed_tools(height_px, width_px):
     np.testing.assert_array_equal(fit(image, STRETCH), expected)
 
 
-def test_the_channels_are_in_the_order_that_the_network_wants():
+def test_channels_are_in_the_networks_order():
     blue = np.zeros((10, 20, 3), np.uint8)
     blue[..., 0] = 255
 
@@ -56,7 +56,7 @@ def test_the_channels_are_in_the_order_that_the_network_wants():
     assert fit(blue, replace(STRETCH, channel_order="bgr"))[0, 0].tolist() == [255, 0, 0]
 
 
-def test_the_padding_is_in_the_order_of_the_network_too():
+def test_padding_is_in_the_networks_channel_order():
     profile = replace(LETTERBOX, padding=(1, 2, 3))
 
     assert fit(noise(10, 1000), profile)[0, 0].tolist() == [1, 2, 3]
@@ -65,7 +65,7 @@ def test_the_padding_is_in_the_order_of_the_network_too():
 
 @given(sides, sides)
 @settings(deadline=None)
-def test_the_box_lies_inside_the_input_and_keeps_the_aspect_ratio(height_px, width_px):
+def test_the_box_is_inside_the_input_and_keeps_the_aspect_ratio(height_px, width_px):
     box = place(height_px, width_px, LETTERBOX)
 
     assert 0 <= box.top_px <= box.top_px + box.height_px <= 224
@@ -77,7 +77,7 @@ def test_the_box_lies_inside_the_input_and_keeps_the_aspect_ratio(height_px, wid
 
 @given(st.integers(1, 300), st.integers(1, 300))
 @settings(deadline=None, max_examples=50)
-def test_crop_gives_back_what_fit_put_into_the_box(height_px, width_px):
+def test_crop_returns_exactly_the_box_that_fit_filled(height_px, width_px):
     grey = np.full((height_px, width_px, 3), 7, np.uint8)
     scores_KHW = fit(grey, LETTERBOX).transpose(2, 0, 1).astype(np.float32)
 
@@ -87,21 +87,21 @@ def test_crop_gives_back_what_fit_put_into_the_box(height_px, width_px):
     assert (scores_KHW == 7).sum() == inner.size
 
 
-def test_without_padding_there_is_nothing_to_crop_on_any_grid():
+def test_without_padding_crop_returns_the_scores_of_any_grid():
     scores_KHW = np.zeros((4, 56, 56), np.float32)
 
     assert crop(scores_KHW, place(480, 640, STRETCH), STRETCH) is scores_KHW
     assert crop(scores_KHW, place(300, 300, LETTERBOX), LETTERBOX) is scores_KHW
 
 
-def test_padding_on_a_coarser_grid_is_refused():
+def test_padding_on_a_coarser_grid_raises_value_error():
     with pytest.raises(ValueError, match="56x56 grid"):
         crop(np.zeros((4, 56, 56), np.float32), place(480, 640, LETTERBOX), LETTERBOX)
 
 
 @pytest.mark.parametrize("profile", PROFILES.values(), ids=PROFILES)
 @pytest.mark.parametrize(("height_px", "width_px"), [(1, 10_000), (10_000, 1), (2, 65_000), (1, 1)])
-def test_slivers_are_fitted_as_well(profile, height_px, width_px):
+def test_slivers_keep_at_least_one_pixel(profile, height_px, width_px):
     fitted = fit(noise(height_px, width_px), profile)
 
     assert fitted.shape == (224, 224, 3)
@@ -109,7 +109,7 @@ def test_slivers_are_fitted_as_well(profile, height_px, width_px):
     assert place(height_px, width_px, profile).height_px >= 1
 
 
-def test_a_view_of_an_image_is_fitted_like_its_copy():
+def test_fit_of_a_view_equals_fit_of_its_copy():
     image = noise(300, 500)[::2, ::-1]
 
     for profile in PROFILES.values():
@@ -121,7 +121,7 @@ def test_a_view_of_an_image_is_fitted_like_its_copy():
     [STRETCH, replace(STRETCH, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)), replace(STRETCH, scale=1.0)],
     ids=["plain", "imagenet", "unscaled"],
 )
-def test_levels_are_the_formula_bit_for_bit(profile):
+def test_levels_equal_the_formula_bit_for_bit(profile):
     image_HW3 = noise(64, 64)
     mean, std = np.float32(profile.mean), np.float32(profile.std)
 
@@ -133,7 +133,7 @@ def test_levels_are_the_formula_bit_for_bit(profile):
         np.testing.assert_array_equal(levels_C256[channel][image_HW3[..., channel]], formula[..., channel])
 
 
-def test_the_published_network_sees_values_from_0_to_1():
+def test_levels_of_the_published_profile_are_0_to_1():
     assert STRETCH.levels().min() == 0
     assert STRETCH.levels().max() == 1
 
@@ -143,12 +143,12 @@ def test_the_published_network_sees_values_from_0_to_1():
     [{"height_px": 0}, {"width_px": -1}, {"scale": 0.0}, {"std": (1.0, 0.0, 1.0)}],
     ids=lambda wrong: next(iter(wrong)),
 )
-def test_a_profile_that_makes_no_sense_is_never_born(wrong):
+def test_an_invalid_profile_raises_value_error(wrong):
     with pytest.raises(ValueError, match=r"at least 1|above 0"):
         replace(STRETCH, **wrong)
 
 
-def test_profiles_cannot_be_changed_by_accident():
+def test_profiles_are_immutable():
     with pytest.raises(AttributeError):
         STRETCH.scale = 1.0
     with pytest.raises(TypeError):
@@ -156,7 +156,7 @@ def test_profiles_cannot_be_changed_by_accident():
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])
-def test_network_input_is_the_table_bit_for_bit(count):
+def test_normalise_equals_the_table_bit_for_bit(count):
     frames = np.random.default_rng(0).integers(0, 256, (count, 17, 19, 3)).astype(np.uint8)
     levels = np.random.default_rng(1).standard_normal((3, 256)).astype(np.float32)
     expected = np.moveaxis(np.stack([levels[c][frames[..., c]] for c in range(3)]), 0, 1)
@@ -165,13 +165,13 @@ def test_network_input_is_the_table_bit_for_bit(count):
     assert got.tobytes() == expected.tobytes()
 
 
-def test_network_input_of_the_default_profile_is_the_pixel_over_255():
+def test_normalise_with_the_default_profile_divides_by_255():
     frames = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1).repeat(3, 3)
     got = normalise(frames, STRETCH.levels())
     assert np.array_equal(got[0, 2].ravel(), np.arange(256, dtype=np.float32) / np.float32(255))
 
 
-def test_network_input_is_read_from_views_and_from_memory_that_may_not_be_written():
+def test_normalise_accepts_views_and_read_only_memory():
     frames = np.random.default_rng(0).integers(0, 256, (2, 10, 12, 3)).astype(np.uint8)
     frames.flags.writeable = False
     view = frames[:, 1:8, ::-1]

@@ -4,7 +4,8 @@ import pytest
 
 from fsf_core.errors import BundleError, ProviderError
 from fsf_core.model import session
-from fsf_core.model.session import Session, cuda_devices
+from fsf_core.model.cuda_driver import cuda_devices
+from fsf_core.model.session import Session
 from tests.support.tiny_onnx import tiny_onnx
 
 without_gpu = pytest.mark.skipif(cuda_devices()[0] > 0, reason="this machine has a GPU")
@@ -20,14 +21,14 @@ def noise():
     return np.random.default_rng(0).random((5, 3, 224, 224), np.float32)
 
 
-def test_a_plain_model_says_what_it_takes_and_gives(model):
+def test_a_plain_model_has_the_names_and_shapes_of_its_graph(model):
     found = Session(model)
     assert (found.provider, found.provider_note, found.fused) == ("cpu", "", False)
     assert (found.input_name, found.input_shape) == ("images:0", (None, 3, 224, 224))
     assert (found.output_name, found.num_classes, found.grid_hw) == ("seg/scores", 4, (224, 224))
 
 
-def test_the_same_picture_gives_the_same_bits_in_any_batch_and_with_any_threads(model, batch_NCHW):
+def test_logits_do_not_depend_on_batch_or_threads(model, batch_NCHW):
     one, two = Session(model), Session(model, threads=2)
     whole = one.run(batch_NCHW)
     assert whole.dtype == np.float32
@@ -36,7 +37,7 @@ def test_the_same_picture_gives_the_same_bits_in_any_batch_and_with_any_threads(
     assert np.array_equal(two.run(batch_NCHW), whole)
 
 
-def test_logits_are_written_where_they_are_wanted_with_the_same_bits(model, batch_NCHW):
+def test_run_into_writes_the_bits_of_run_into_the_given_array(model, batch_NCHW):
     found = Session(model)
     wanted = np.full((7, 4, 224, 224), -1, np.float32)
     found.run_into(batch_NCHW, wanted[1:6])
@@ -44,20 +45,19 @@ def test_logits_are_written_where_they_are_wanted_with_the_same_bits(model, batc
     assert (wanted[[0, 6]] == -1).all()
 
 
-def test_room_of_another_shape_is_refused_and_not_written_past(model, batch_NCHW):
+def test_logits_of_another_shape_are_rejected_and_not_written(model, batch_NCHW):
     wanted = np.full((6, 4, 224, 224), -1, np.float32)
-    with pytest.raises(RuntimeError, match="onnxruntime on cpu refused images:0"):
+    with pytest.raises(RuntimeError, match="onnxruntime on cpu rejected images:0"):
         Session(model).run_into(batch_NCHW, wanted)
     assert (wanted == -1).all()
 
 
-def test_engines_are_kept_where_the_user_wants_and_only_there():
-    gpu = {"device_id": 1, "mem_limit_bytes": None, "cache": "/engines"}
-    (name, kept), (_, cuda), cpu = session._gpu_providers("tensorrt", gpu)
+def test_tensorrt_engines_are_cached_in_the_given_folder_only():
+    (name, kept), (_, cuda), cpu = session._gpu_providers("tensorrt", "/engines")
     assert (name, cpu) == ("TensorrtExecutionProvider", "CPUExecutionProvider")
     assert (kept["trt_engine_cache_path"], kept["trt_engine_cache_enable"]) == ("/engines", "1")
-    assert cuda["device_id"] == kept["device_id"] == "1"
-    assert "trt_engine_cache_path" not in session._gpu_providers("tensorrt", gpu | {"cache": None})[0][1]
+    assert not {key for key in cuda if key.startswith("trt_")}
+    assert "trt_engine_cache_path" not in session._gpu_providers("tensorrt", None)[0][1]
 
 
 def test_a_model_is_read_from_a_path(tmp_path, model):
@@ -69,31 +69,31 @@ def test_a_model_is_read_from_a_path(tmp_path, model):
 
 @without_gpu
 @pytest.mark.parametrize("provider", ["cuda", "tensorrt"])
-def test_an_absent_gpu_breaks_the_promise_in_words(model, provider, capfd):
-    with pytest.raises(ProviderError, match=rf"asked for {provider}.*pass --provider cpu"):
+def test_a_missing_gpu_raises_provider_error(model, provider, capfd):
+    with pytest.raises(ProviderError, match=rf"requested {provider}.*pass --provider cpu"):
         Session(model, provider=provider)
     assert capfd.readouterr() == ("", "")
 
 
 @without_gpu
 @pytest.mark.parametrize("provider", ["cuda", "tensorrt"])
-def test_a_silent_fall_back_to_the_cpu_is_an_error(model, provider, monkeypatch, capfd):
-    monkeypatch.setattr(session, "cuda_devices", lambda: (1, ""))  # a driver that answers, libraries that are missing
+def test_a_fallback_to_the_cpu_raises_provider_error(model, provider, monkeypatch, capfd):
+    monkeypatch.setattr(session, "cuda_devices", lambda: (1, ""))  # a driver without the CUDA libraries
     with pytest.raises(ProviderError, match="pass --provider cpu"):
         Session(model, provider=provider)
     assert capfd.readouterr() == ("", "")
 
 
 @without_gpu
-def test_auto_takes_the_cpu_and_says_why_without_noise(model, capfd):
+def test_auto_chooses_the_cpu_with_a_reason_and_without_output(model, capfd):
     found = Session(model, provider="auto")
     assert found.provider == "cpu"
-    assert found.provider_note.startswith("auto took cpu: ")
+    assert found.provider_note.startswith("auto chose cpu: ")
     assert capfd.readouterr() == ("", "")
 
 
 @without_gpu
-def test_auto_survives_a_gpu_that_does_not_work(model, monkeypatch, capfd):
+def test_auto_chooses_the_cpu_if_the_gpu_does_not_work(model, monkeypatch, capfd):
     monkeypatch.setattr(session, "cuda_devices", lambda: (1, ""))
     found = Session(model, provider="auto")
     assert found.provider == "cpu"
@@ -102,14 +102,14 @@ def test_auto_survives_a_gpu_that_does_not_work(model, monkeypatch, capfd):
 
 
 @pytest.mark.gpu
-def test_cuda_answers_as_the_cpu_does(model, batch_NCHW):
+def test_cuda_logits_equal_the_cpus(model, batch_NCHW):
     found = Session(model, provider="cuda")
     expected = Session(model).run(batch_NCHW)
     assert found.provider == "cuda"
     assert np.abs(found.run(batch_NCHW) - expected).max() <= 1e-4 * np.abs(expected).max()
 
 
-def test_compute_that_lands_on_the_cpu_breaks_the_promise():
+def test_an_operator_placed_on_the_cpu_raises_provider_error():
     class Node:
         op_type = "Conv"
 
@@ -127,10 +127,10 @@ def test_compute_that_lands_on_the_cpu_breaks_the_promise():
             return [Part()]
 
     with pytest.raises(ProviderError, match="Conv would run on the CPU"):
-        session._require(HalfOnTheGpu(), "cuda", "")
+        session._verify_placement(HalfOnTheGpu(), "cuda", "")
 
 
-def test_weights_beside_the_model_are_refused_even_in_the_working_directory(tmp_path, monkeypatch):
+def test_external_weights_are_rejected_even_in_the_working_directory(tmp_path, monkeypatch):
     onnx.save_model(tiny_onnx(), tmp_path / "m.onnx", save_as_external_data=True, location="m.data", size_threshold=0)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(BundleError, match="weights inside"):
@@ -138,24 +138,24 @@ def test_weights_beside_the_model_are_refused_even_in_the_working_directory(tmp_
 
 
 @pytest.mark.parametrize("damage", [b"", b"no model", tiny_onnx().SerializeToString()[:500]])
-def test_bytes_that_are_no_model_are_refused_in_words(damage, capfd):
+def test_bytes_that_are_not_a_model_raise_bundle_error(damage, capfd):
     with pytest.raises(BundleError, match="cannot load the model"):
         Session(damage)
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_missing_file_is_a_bundle_error(tmp_path):
+def test_a_missing_model_raises_bundle_error(tmp_path):
     with pytest.raises(BundleError, match=r"gone\.onnx does not exist"):
         Session(tmp_path / "gone.onnx")
 
 
-def test_a_batch_of_another_shape_is_named(model, capfd):
-    with pytest.raises(RuntimeError, match=r"refused images:0 float32 \[1, 3, 8, 8\]"):
+def test_a_batch_of_another_shape_raises_an_error_with_its_shape(model, capfd):
+    with pytest.raises(RuntimeError, match=r"rejected images:0 float32 \[1, 3, 8, 8\]"):
         Session(model).run(np.zeros((1, 3, 8, 8), np.float32))
     assert capfd.readouterr() == ("", "")
 
 
-def test_threads_are_what_was_asked_for(model):
+def test_the_session_has_the_given_number_of_threads(model):
     options = Session(model, threads=3)._session.get_session_options()
     assert (options.intra_op_num_threads, options.inter_op_num_threads) == (3, 1)
     assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
