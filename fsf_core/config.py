@@ -89,10 +89,11 @@ def parse_shard(text: str | None) -> tuple[int, int] | None:
 
 
 _MODEL = Group("Model", sort_key=1)
-_ITEMS = Group("Items to score; a resumed run must choose the same", sort_key=2)
-_VIDEO = Group("Videos", sort_key=3)
-_SCALE = Group("Speed and size", sort_key=4)
-_LIMITS = Group("Limits; an item beyond one is a failure", sort_key=5)
+_CHECKPOINT = Group("Checkpoint to export", sort_key=2)
+_ITEMS = Group("Items to score; a resumed run must choose the same", sort_key=3)
+_VIDEO = Group("Videos", sort_key=4)
+_SCALE = Group("Speed and size", sort_key=5)
+_LIMITS = Group("Limits; an item beyond one is a failure", sort_key=6)
 
 
 @Parameter(name="*")
@@ -100,22 +101,21 @@ _LIMITS = Group("Limits; an item beyond one is a failure", sort_key=5)
 class ModelOptions:
     """The network and its weights, as `fsf export` and `fsf score --checkpoint` take them."""
 
-    net: Annotated[str | None, Parameter(group=_MODEL)] = None
+    net: Annotated[str | None, Parameter(group=_CHECKPOINT)] = None
     """Network of the checkpoint: fastsegformer-p, -e, -s24 or -s36, or package.module:callable."""
-    checkpoint: Annotated[str | None, Parameter(group=_MODEL)] = None
-    """Trained weights to export: .pth, .pt or .safetensors."""
-    classes: Annotated[Names, Parameter(group=_MODEL)] = ()
+    checkpoint: Annotated[str | None, Parameter(group=_CHECKPOINT)] = None
+    """Trained weights to export: .pth, .pt or .safetensors. `fsf export` of a callable may do without."""
+    classes: Annotated[Names, Parameter(group=_CHECKPOINT)] = ()
     """Class names in the order of the class ids, separated by commas."""
-    palette: Annotated[Names, Parameter(group=_MODEL)] = ()
-    """One colour per class as rrggbb, separated by commas (default: the bundle's, or PASCAL VOC's for a new one)."""
-    profile: Annotated[str, Parameter(group=_MODEL)] = "fastsegformer"
+    palette: Annotated[Names, Parameter(group=_CHECKPOINT)] = ()
+    """One colour per class as rrggbb, separated by commas (default: the bundle's, or PASCAL VOC's)."""
+    profile: Annotated[str, Parameter(group=_CHECKPOINT)] = "fastsegformer"
     """Preprocessing: fastsegformer (the authors' tools) or fastsegformer-train (letterbox of their training code)."""
-    net_option: Annotated[Names, Parameter(group=_MODEL)] = ()
-    """key=value for an option that only this network has; repeat it for more. FastSegFormer has pyramid and cnn_branch,
-    package.module:callable the parameters of the callable."""
-    pyramid: Annotated[PyramidKind | None, Parameter(group=_MODEL)] = None
+    net_option: Annotated[Names, Parameter(group=_CHECKPOINT)] = ()
+    """key=value, repeatable, for what only this network takes: pyramid, cnn_branch, or a keyword of the callable."""
+    pyramid: Annotated[PyramidKind | None, Parameter(group=_CHECKPOINT)] = None
     """Context module of FastSegFormer (default: multiscale). Short for --net-option pyramid=…"""
-    cnn_branch: Annotated[bool | None, Parameter(group=_MODEL)] = None
+    cnn_branch: Annotated[bool | None, Parameter(group=_CHECKPOINT)] = None
     """Whether FastSegFormer has its image branch (default: true). Short for --net-option cnn_branch=…"""
 
     def net_options(self) -> dict[str, str]:
@@ -143,7 +143,7 @@ class ExportConfig(ModelOptions):
 
     out: str
     """Folder of the bundle: new, empty, or holding the bundle of the same request."""
-    onnx: Annotated[str | None, Parameter(group=_MODEL)] = None
+    onnx: Annotated[str | None, Parameter(group=_CHECKPOINT)] = None
     """An existing ONNX file, instead of --net and --checkpoint."""
     exporter: Exporter = "dynamo"
     """torch exporter that writes the graph."""
@@ -191,11 +191,9 @@ class ScoreConfig(ModelOptions):
     """Options of `fsf score`."""
 
     manifest: str
-    """What to score: a table (Parquet, CSV, JSON Lines), a .txt of paths, a tar archive, a glob, one media file, or a
-    folder of media, of Parquet files or of tar archives."""
+    """A table (Parquet, CSV, JSON Lines), .txt of paths, tar, glob, media file, or folder of media, Parquet or tars."""
     out: str
-    """Folder of the run; the same command again resumes it. {date} becomes the day in UTC, {date:%Y/%m/%d} is strftime.
-    """
+    """Folder of the run; the same command resumes it. {date} becomes the day in UTC, {date:FORMAT} as in strftime."""
 
     bundle: Annotated[str | None, Parameter(group=_MODEL)] = None
     """A bundle that `fsf export` wrote. Give this or --checkpoint with --net and --classes."""
@@ -228,8 +226,7 @@ class ScoreConfig(ModelOptions):
     reuse_by: SameBy = "sha256"
     """How --reuse compares sources: sha256 reads them whole, version compares size and time, or the etag."""
     delta: str | None = None
-    """Also write the finished run to the Delta tables masks, class_stats and failures in this folder, one atomic commit
-    each. Rows of the same run are replaced."""
+    """Also write the finished run to Delta tables in this folder, replacing its earlier rows; one commit per table."""
     max_failed_share: float = 1.0
     """Exit with code 3 if a larger share of the items failed, 0 to 1."""
     early_items: int = 200

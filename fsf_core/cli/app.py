@@ -1,10 +1,11 @@
 """The command `fsf`: every job as a subcommand, one way of reading options, one meaning of exit codes.
 
-    fsf export   checkpoint -> bundle, proved            jobs/export.py
-    fsf score    bundle + manifest -> run                jobs/score.py
-    fsf inspect  the count table and the picture of one item
-    fsf render   videos of a run with their masks drawn in  jobs/render.py
+    fsf export   checkpoint to bundle, with its parity report    jobs/export.py
+    fsf score    bundle and manifest to run                      jobs/score.py
+    fsf render   videos of a run with their masks                jobs/render.py
+    fsf inspect  count tables, and the image of one item
     fsf verify   every file of a run against its receipt
+    fsf bench    the job beside the bare ONNX Runtime session
     fsf demo     all of it on drawn oranges
 
 Options come from flags, then from FSF_<COMMAND>_<OPTION> in the environment, then from --config FILE.yaml.
@@ -29,14 +30,16 @@ EXIT_UNEXPECTED, EXIT_USAGE, EXIT_GATE = 1, 2, 3
 app = App(
     name="fsf",
     version=__version__,
-    help="Offline batch semantic segmentation. Options may also come from --config FILE.yaml and from FSF_* variables.",
+    help="Offline batch semantic segmentation.",
+    help_epilogue="Options may also come from FSF_<COMMAND>_<OPTION> in the environment, then from --config FILE.yaml.",
+    help_format="plaintext",  # rich markdown costs a fifth of --help
     result_action="return_value",
 )
 
 
 @app.command
 def export(config: ExportConfig) -> int:
-    """Build the ONNX model from a checkpoint and prove that it equals the original, or refuse."""
+    """Export a checkpoint or an ONNX file to a bundle, and check that it equals the original."""
     from fsf_core.cli.export import run
 
     return run(config)
@@ -44,7 +47,7 @@ def export(config: ExportConfig) -> int:
 
 @app.command
 def score(config: ScoreConfig) -> int:
-    """Score images and videos; write masks and per-class statistics to Parquet."""
+    """Score images and videos; write masks and statistics per class to Parquet."""
     from fsf_core.cli.score import run
 
     return run(config)
@@ -52,7 +55,7 @@ def score(config: ScoreConfig) -> int:
 
 @app.command
 def bench(config: BenchConfig) -> int:
-    """Compare the job with the bare model, on this machine and on pictures of your own."""
+    """Measure the job against the bare ONNX Runtime session, on this machine and your own images."""
     from fsf_core.cli.bench import run
 
     return run(config)
@@ -60,11 +63,11 @@ def bench(config: BenchConfig) -> int:
 
 @app.command
 def inspect(run_folder: str, item: str | None = None, /, *, config: InspectConfig | None = None) -> int:
-    """Print the count table of an item, or of the whole run, and draw its picture.
+    """Print the count table of a run or of one item, and draw an item's classes over its image.
 
     Args:
         run_folder: The --out of a score job.
-        item: Id of an item, or the end of one. Without it: the whole run.
+        item: Id of an item, or the end of one (default: the whole run).
         config: What to draw.
     """
     from fsf_core.cli.inspect import run
@@ -74,12 +77,12 @@ def inspect(run_folder: str, item: str | None = None, /, *, config: InspectConfi
 
 @app.command
 def render(run_folder: str, item: str | None = None, /, *, config: RenderConfig | None = None) -> int:
-    """Draw the masks of a finished run into its videos, as MP4 that browsers play.
+    """Render the videos of a finished run with their masks, as MP4 that browsers play.
 
     Args:
         run_folder: The --out of a score job.
-        item: Id of a video, or the end of one. Without it: all videos of the run.
-        config: How they are drawn.
+        item: Id of a video, or the end of one (default: every video of the run).
+        config: How to draw them.
     """
     from fsf_core.cli.render import run
 
@@ -88,7 +91,7 @@ def render(run_folder: str, item: str | None = None, /, *, config: RenderConfig 
 
 @app.command
 def verify(run_folder: str, /) -> int:
-    """Check every file of a run against its receipt, and the books against the manifest.
+    """Check every file of a run against its receipt, and that every item has one result or failure.
 
     Args:
         run_folder: The --out of a score job.
@@ -100,11 +103,11 @@ def verify(run_folder: str, /) -> int:
 
 @app.command
 def demo(folder: str = "demo", /, *, steps: int = 220) -> int:
-    """Draw oranges, train a small model, export, score, and show what came out.
+    """Draw oranges, train a small model, export it, score, and draw a result; needs no download and no GPU.
 
     Args:
-        folder: Where everything goes.
-        steps: How long the demo model is trained.
+        folder: Folder for the data, the model and the results.
+        steps: Training steps of the model.
     """
     from fsf_core.cli.demo import run
 

@@ -30,7 +30,7 @@ def configure(app: App, words: Iterable[str]) -> list[str]:
     words, file = _take_config(words)
     commands, _, rest = app.parse_commands(words)
     special = {*app.help_flags, *app.version_flags}
-    sources: list[Any] = [Env(PREFIX)]
+    sources: list[Any] = [Env(PREFIX, show=False)]  # one line in the epilogue instead of one per option
     if commands and commands[0] not in special:
         command, options = commands[0], _option_names(app[commands[0]].assemble_argument_collection())
         _require_known_flags(rest, options, command, special)

@@ -44,16 +44,19 @@ def flag(name):
     return f"--{name.replace('_', '-')}"
 
 
-def test_every_option_of_every_job_is_explained():
+def test_every_option_of_every_job_is_explained_in_one_line_of_one_or_two_sentences():
     tree = ast.parse(inspect.getsource(configs))
     jobs = [node for node in tree.body if isinstance(node, ast.ClassDef)]
-    assert {job.name for job in jobs} >= {"ExportConfig", "ScoreConfig", "InspectConfig"}
+    assert {job.name for job in jobs} >= {"ModelOptions", "ExportConfig", "ScoreConfig", "InspectConfig"}
 
     for job in jobs:
         for field, following in zip(job.body, [*job.body[1:], None], strict=True):
             if isinstance(field, ast.AnnAssign):
                 explained = isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)
                 assert explained, f"{job.name}.{field.target.id}"
+                text = following.value.value
+                assert "\n" not in text, f"{job.name}.{field.target.id}: help shows every line apart"
+                assert len(re.findall(r"[.] [A-Z]", text)) <= 1, f"{job.name}.{field.target.id}"
 
 
 def test_the_least_that_must_be_said():
