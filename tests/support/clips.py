@@ -1,4 +1,4 @@
-"""Small videos made to measure: any codec in any container, and the oddities that real files have.
+"""Small test videos: any codec in any container, with the irregularities of real files.
 
 Knows how to write and how to damage a video. Knows nothing of the code that reads it.
 """
@@ -16,7 +16,7 @@ RATE = 25
 
 
 def picture(number, *, width_px=96, height_px=64, seed=0):
-    """A smooth random field that wanders, so that every frame differs and prediction has something to do.
+    """Return a smooth random field that moves, so that every frame differs and is predicted from others.
 
     Returns:
         uint8 BGR, height_px × width_px × 3.
@@ -46,12 +46,12 @@ def clip(
     Args:
         codec: FFmpeg's name of the encoder.
         container: FFmpeg's name of the muxer.
-        pts: time of each frame in 25ths of a second; consecutive where it is left out.
-        start: added to every time, without encoding it again: below 0, MP4 cuts the beginning away by an edit list.
+        pts: time of each frame in 25ths of a second; consecutive by default.
+        start: added to every packet's time; below 0, MP4 cuts the first frames by an edit list.
     """
     file = io.BytesIO()
     with av.open(file, "w", format=container, container_options=container_options or {}) as output:
-        stream = output.add_stream(codec, rate=RATE, options=_quiet(codec) | (options or {}))
+        stream = output.add_stream(codec, rate=RATE, options=_defaults(codec) | (options or {}))
         stream.width, stream.height, stream.pix_fmt = width_px, height_px, pixel_format
         stream.codec_context.gop_size = gop
         stream.codec_context.thread_count = 1
@@ -79,7 +79,7 @@ def segments(frames: int, segment_frames: int) -> list[range]:
 
 
 def audio_only(container="mp4") -> bytes:
-    """Two seconds of silence and no picture."""
+    """Encode two seconds of silence without video."""
     file = io.BytesIO()
     with av.open(file, "w", format=container) as output:
         sound = output.add_stream("aac", rate=48000)
@@ -89,7 +89,7 @@ def audio_only(container="mp4") -> bytes:
 
 
 def joined(first: bytes, second: bytes) -> bytes:
-    """Two transport streams as one, the second continuing the first's clock: the picture may change its size."""
+    """Join two transport streams, the second continuing the first's clock; frames may change their size."""
     file = io.BytesIO()
     offset = 0
     with av.open(file, "w", format="mpegts", container_options={"mpegts_flags": "resend_headers"}) as output:
@@ -111,7 +111,7 @@ def joined(first: bytes, second: bytes) -> bytes:
 
 
 def rotated(mp4: bytes, clockwise_deg: int) -> bytes:
-    """Write the display matrix that phones write (ISO/IEC 14496-12, tkhd), pictures untouched."""
+    """Set the display matrix as phones do (ISO/IEC 14496-12, tkhd), without changing the frames."""
     a, b, c, d = {90: (0, 1, -1, 0), 180: (-1, 0, 0, -1), 270: (0, -1, 1, 0)}[clockwise_deg]
     matrix = struct.pack(">9i", a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30)
     begin = mp4.index(b"tkhd") + 44  # version 0: type 4, flags 4, five times 4, reserved 8, layer to volume 8
@@ -119,24 +119,25 @@ def rotated(mp4: bytes, clockwise_deg: int) -> bytes:
 
 
 def with_duration(matroska: bytes, seconds: float) -> bytes:
-    """Let a Matroska header declare another duration."""
+    """Make a Matroska header declare another duration."""
     begin = matroska.index(b"\x44\x89\x88") + 3  # Duration, eight bytes
     return matroska[:begin] + struct.pack(">d", 1000 * seconds) + matroska[begin + 8 :]
 
 
 def packets_of(video: bytes) -> list[tuple[int, int, int, bool]]:
-    """Position and size in the file, pts in ticks and keyframe flag of every stored packet, in decoding order."""
+    """Return offset and size in bytes, pts in ticks and keyframe flag of every packet, in decoding order."""
     with av.open(io.BytesIO(video)) as source:
         return [(p.pos, p.size, p.pts, p.is_keyframe) for p in source.demux(video=0) if p.size]
 
 
 def overwritten(video: bytes, packet: int, filler: bytes = b"\x00") -> bytes:
-    """Replace the data of one packet by a repeated byte."""
+    """Replace the data of one packet with a repeated byte."""
     position, size, _, _ = packets_of(video)[packet]
     return video[:position] + filler * size + video[position + size :]
 
 
-def _quiet(codec: str) -> dict[str, str]:
+def _defaults(codec: str) -> dict[str, str]:
+    """Return options that make an encoder fast, silent and reproducible."""
     return {
         # x264's AVX-512 rate control reads uninitialised memory: without this every twelfth clip has other bytes.
         "libx264": {"x264-params": "cpu-independent=1"},
@@ -147,6 +148,7 @@ def _quiet(codec: str) -> dict[str, str]:
 
 
 def _silence(sound, frames: int) -> list[av.Packet]:
+    """Encode silence as long as some frames."""
     samples = sound.codec_context.frame_size or 1152
     packets = []
     for begin in range(0, frames * sound.rate // RATE, samples):

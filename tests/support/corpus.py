@@ -1,6 +1,6 @@
-"""A folder of good files and as many bad ones: fuzzed, broken, bombs, endless and torn videos, and what kills decoders.
+"""A folder of good files and as many bad ones: fuzzed, broken, bombs, damaged videos, and files that crash decoders.
 
-Knows how to write it and its manifests. Knows nothing of the job that reads it; the same seed gives the same files.
+The same seed gives the same files.
 """
 
 import csv
@@ -16,15 +16,18 @@ KINDS_OF_CRASHER = len(crashers.DEADLY) + 1
 
 
 def write(folder: Path, *, seed: int, fuzzed: int, crash_rounds: int = 1) -> tuple[Path, Path]:
-    """Write everything; returns the manifest of the good files alone, and the one of good and bad in turn.
+    """Write all files and two manifests.
 
     Args:
         folder: new or empty.
         seed: of the damage.
-        fuzzed: how many files the fuzzer makes; what is broken by hand comes on top.
-        crash_rounds: how many files of each way to kill a decoder.
+        fuzzed: number of fuzzed files, in addition to those broken by hand.
+        crash_rounds: number of files of each kind that crashes decoders.
+
+    Returns:
+        The manifest of the good files, and the one of good and bad files alternating.
     """
-    bad = [*_bad_pictures(folder / "bad", seed=seed, fuzzed=fuzzed)]
+    bad = [*_bad_images(folder / "bad", seed=seed, fuzzed=fuzzed)]
     for name, data in [*_bad_videos(seed), *_crashers(crash_rounds)]:
         bad.append(_write(folder / "bad" / name, data))
     good = [*itertools.islice(_good(folder / "good"), len(bad))]
@@ -34,17 +37,17 @@ def write(folder: Path, *, seed: int, fuzzed: int, crash_rounds: int = 1) -> tup
 
 
 def _good(folder: Path) -> Iterator[Path]:
-    """The gallery over and over, and now and then a video."""
-    pictures = [data for data in assets.good_images().values() if len(data) < 100_000]
+    """Write the good images repeatedly, and a video as every 40th file."""
+    images = [data for data in assets.good_images().values() if len(data) < 100_000]
     video = clips.clip(frames=20)
     for number in itertools.count():
         last = number % 40 == 39
         yield _write(
-            folder / f"{number:05d}.{'mp4' if last else 'img'}", video if last else pictures[number % len(pictures)]
+            folder / f"{number:05d}.{'mp4' if last else 'img'}", video if last else images[number % len(images)]
         )
 
 
-def _bad_pictures(folder: Path, *, seed: int, fuzzed: int) -> list[Path]:
+def _bad_images(folder: Path, *, seed: int, fuzzed: int) -> list[Path]:
     return assets.write_broken(folder / "broken") + assets.write_damaged(folder / "fuzzed", seed=seed, count=fuzzed)
 
 

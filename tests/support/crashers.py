@@ -1,6 +1,6 @@
-"""Pictures and videos that end the process that decodes them, where tests/poison is on PYTHONPATH.
+"""Images and videos that crash the process that decodes them, if tests/support/poison is on PYTHONPATH.
 
-Knows how to make them. The deeds and their colours stand in tests/poison/sitecustomize.py.
+The kinds of crash and their colours are defined in poison/sitecustomize.py.
 """
 
 import io
@@ -14,20 +14,20 @@ from tests.support import assets, clips
 from tests.support.poison.sitecustomize import DEEDS
 
 POISON = str(Path(__file__).parent / "poison")
-"""Put this first on PYTHONPATH."""
+"""To be put first on PYTHONPATH."""
 
 DEADLY = ("abort", "kill", "segfault", "hang", "devour")
-"""Deeds that no process survives; what chatters is a good picture."""
+"""Deeds that no process survives; chatter decodes well."""
 
 
 def picture(deed, *, height_px=60, width_px=80):
-    """A PNG that is decoded as well as any, and then does its deed."""
+    """Return a valid PNG that triggers a deed when it is decoded."""
     flat_HWC = np.full((height_px, width_px, 3), DEEDS[deed][0][::-1], np.uint8)
     return assets.pillow(flat_HWC, "PNG")
 
 
 def video(deed, *, frames, at_frame):
-    """A lossless clip with one flat frame that does its deed."""
+    """Return a lossless clip with one flat frame that triggers a deed."""
     file = io.BytesIO()
     with av.open(file, "w", format="matroska") as output:
         stream = output.add_stream("ffv1", rate=clips.RATE)

@@ -1,11 +1,11 @@
-"""A decoder that dies of certain pictures: first on PYTHONPATH, this file makes every Python process have it.
+"""A decoder that crashes on certain images, in every Python process that has this folder first on PYTHONPATH.
 
-Real decoders crash, hang and eat memory on files that somebody finds next year; these tests cannot wait. So in every
-process that inherits PYTHONPATH (drivers, Ray's workers, children) `cv2.resize`, which each picture and each frame of
-a video passes on its way to the network, looks whether the picture is flat and of one of the colours below, and then
-does for real what is written beside it. Every other picture is resized as ever. The product knows nothing of it.
+It reproduces decoders that crash, hang or exhaust memory on some file. In every process that inherits PYTHONPATH
+(drivers, Ray workers, children) `cv2.resize`, which every image and every video frame passes before inference, checks
+whether the image is flat and has one of the colours below, and then performs the deed of that colour. All other images
+are resized normally. The product contains nothing of this.
 
-Imported by tests under its full name it does nothing: it offers the colours.
+Imported by tests under its full name, it changes nothing and only provides the colours.
 """
 
 import ctypes
@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import Any
 
 GREEDY_BYTES = 1 << 30
-"""Where no limit stops it, the hungry one ends as the kernel would end it, before it harms the machine."""
+"""Without a limit, devour ends itself here as the kernel would, before it harms the machine."""
 
 
 def _abort() -> None:
@@ -34,7 +34,7 @@ def _segfault() -> None:
 
 
 def _hang() -> None:
-    """As a loop inside C: without letting go of the interpreter, so that no Python signal handler ever runs."""
+    """Block as a loop in C does: with the interpreter lock held, so that no Python signal handler runs."""
     ctypes.PyDLL(None).sleep(3600)
 
 
@@ -46,7 +46,7 @@ def _devour() -> None:
 
 
 def _chatter() -> None:
-    """Garbage on stdout, and then a good picture."""
+    """Write garbage to stdout, then let the image be decoded."""
     os.write(1, b"libfoo: warning: \x00\xff\n" * 1000)
 
 
@@ -58,13 +58,14 @@ DEEDS: dict[str, tuple[tuple[int, int, int], Callable[[], None]]] = {
     "devour": ((2, 254, 2), _devour),
     "chatter": ((2, 2, 254), _chatter),
 }
-"""Name to colour (blue, green, red) and deed."""
+"""By name: colour (BGR) and what happens."""
 
 TOLERANCE = 12
-"""Levels by which a lossy codec may miss a colour."""
+"""Levels by which a lossy codec may change a colour."""
 
 
 def _deed_of(image_HWC: Any) -> Callable[[], None] | None:
+    """Return the deed of a flat image's colour; None for any other image."""
     if getattr(image_HWC, "ndim", 0) != 3 or image_HWC.shape[2] != 3 or str(image_HWC.dtype) != "uint8":
         return None
     height_px, width_px = image_HWC.shape[:2]
@@ -77,6 +78,7 @@ def _deed_of(image_HWC: Any) -> Callable[[], None] | None:
 
 
 def _poison(cv2: ModuleType) -> None:
+    """Patch cv2.resize, once."""
     plain = cv2.resize
     if getattr(plain, "poisoned", False):
         return
@@ -92,7 +94,7 @@ def _poison(cv2: ModuleType) -> None:
 
 
 class _Cv2Finder:
-    """Lets cv2 be imported as ever, when somebody wants it, and poisons it then."""
+    """Import hook that patches cv2 after its normal import."""
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         spec = PathFinder.find_spec(name, path, target) if name == "cv2" else None

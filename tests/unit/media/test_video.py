@@ -1,4 +1,4 @@
-"""Exactness is judged against two others: a plain pass of FFmpeg from the start, and OpenCV's VideoCapture."""
+"""Video decoding, compared with a sequential decode and with OpenCV's VideoCapture."""
 
 import hashlib
 import io
@@ -90,13 +90,13 @@ each_healthy = pytest.mark.parametrize("name", HEALTHY)
 
 
 @cache
-def made(name):
+def encoded(name):
     return clip(**HEALTHY[name])
 
 
 @cache
 def long_h264():
-    return clip(frames=75, container_options={"moov_size": "8192"})  # header first, as cameras and web servers do
+    return clip(frames=75, container_options={"moov_size": "8192"})  # header first, as for streaming
 
 
 def digest(image):
@@ -104,7 +104,7 @@ def digest(image):
 
 
 def decoded(video, *, segment_frames=None, **options):
-    """All frames as (number, time, digest), and the error that ended them, if one did."""
+    """Return all frames as (number, time, digest), and the first BrokenVideoError, if any."""
     index = index_video(io.BytesIO(video))
     segments = clips.segments(index.frames, segment_frames) if segment_frames else [None]
     frames, errors = [], [None]
@@ -121,32 +121,32 @@ def decoded(video, *, segment_frames=None, **options):
 
 def opencv(video, path):
     path.write_bytes(video)
-    capture, pictures = cv2.VideoCapture(str(path)), []
-    while (answer := capture.read())[0]:
-        pictures.append(digest(answer[1]))
-    return pictures
+    capture, images = cv2.VideoCapture(str(path)), []
+    while (result := capture.read())[0]:
+        images.append(digest(result[1]))
+    return images
 
 
 @each_healthy
-def test_segments_together_are_the_sequential_decode_bit_for_bit(name):
-    whole, error = decoded(made(name))
+def test_segments_together_equal_a_sequential_decode(name):
+    whole, error = decoded(encoded(name))
     assert error is None
-    assert decoded(made(name), segment_frames=7) == (whole, None)
+    assert decoded(encoded(name), segment_frames=7) == (whole, None)
     assert [frame for frame, _, _ in whole] == list(range(len(whole)))
 
 
 @each_healthy
-def test_frames_are_those_of_opencv(name, tmp_path):
+def test_frames_equal_opencvs(name, tmp_path):
     if name.startswith("av1"):
         pytest.skip("OpenCV's wheel opens AV1 and returns nothing")
-    whole, _ = decoded(made(name))
-    assert [picture for _, _, picture in whole] == opencv(made(name), tmp_path / "clip")
+    whole, _ = decoded(encoded(name))
+    assert [image for _, _, image in whole] == opencv(encoded(name), tmp_path / "clip")
 
 
 @each_healthy
-def test_the_index_knows_every_frame_without_decoding(name):
-    index = index_video(io.BytesIO(made(name)))
-    whole, _ = decoded(made(name))
+def test_the_index_has_every_frame_and_its_time(name):
+    index = index_video(io.BytesIO(encoded(name)))
+    whole, _ = decoded(encoded(name))
     assert index.frames == len(whole) == HEALTHY[name].get("frames", 30) + HEALTHY[name].get("start", 0)
     assert [index.time_s(frame) for frame in range(index.frames)] == [time_s for _, time_s, _ in whole]
     assert whole[0][2][0] == (index.height_px, index.width_px, 3)
@@ -154,39 +154,39 @@ def test_the_index_knows_every_frame_without_decoding(name):
 
 
 @each_healthy
-def test_keyframes_alone_are_the_same_pictures(name):
-    index = index_video(io.BytesIO(made(name)))
-    whole, _ = decoded(made(name))
-    keyframes, error = decoded(made(name), sampling=Sampling(keyframes_only=True))
+def test_keyframes_only_sampling_returns_the_same_images(name):
+    index = index_video(io.BytesIO(encoded(name)))
+    whole, _ = decoded(encoded(name))
+    keyframes, error = decoded(encoded(name), sampling=Sampling(keyframes_only=True))
     assert keyframes == [whole[frame] for frame in index.keyframes]
     assert error is None
 
 
-def test_av1_which_opencv_returns_nothing_for_is_read():
-    frames, _ = decoded(made("av1 mp4"))
+def test_av1_is_decoded_although_opencv_returns_nothing():
+    frames, _ = decoded(encoded("av1 mp4"))
     assert len(frames) == 30
 
 
 def test_an_avi_with_b_frames_keeps_its_frame_rate():
-    frames, _ = decoded(made("h264 avi, B-frames without timestamps"))
+    frames, _ = decoded(encoded("h264 avi, B-frames without timestamps"))
     assert np.diff([time_s for _, time_s, _ in frames]) == pytest.approx(1 / 25)
 
 
-def test_times_are_the_sources_own_and_need_not_begin_at_zero():
+def test_times_are_the_sources_and_may_start_above_zero():
     ticks = HEALTHY["h264 variable frame rate"]["pts"]
-    frames, _ = decoded(made("h264 variable frame rate"))
+    frames, _ = decoded(encoded("h264 variable frame rate"))
     assert [time_s for _, time_s, _ in frames] == pytest.approx([tick / 25 for tick in ticks])
-    assert decoded(made("h264 ts"))[0][0][1] > 0
+    assert decoded(encoded("h264 ts"))[0][0][1] > 0
 
 
-def test_an_edit_list_cuts_frames_away_and_the_rest_is_counted_from_zero():
+def test_frames_cut_by_an_edit_list_are_not_counted():
     whole, _ = decoded(clip())
-    cut, _ = decoded(made("h264 edit list"))
-    assert [picture for _, _, picture in cut] == [picture for _, _, picture in whole[5:]]
+    cut, _ = decoded(encoded("h264 edit list"))
+    assert [image for _, _, image in cut] == [image for _, _, image in whole[5:]]
 
 
 @pytest.mark.parametrize(("clockwise_deg", "turns"), [(90, 3), (180, 2), (270, 1)])
-def test_a_phone_video_is_turned_upright_as_opencv_does(clockwise_deg, turns, tmp_path):
+def test_rotation_metadata_is_applied_as_opencv_does(clockwise_deg, turns, tmp_path):
     video = rotated(clip(frames=4), clockwise_deg)
     index = index_video(io.BytesIO(video))
     upright = [np.rot90(f.image_HWC, turns) for f in decode_frames(io.BytesIO(clip(frames=4)), index)]
@@ -198,14 +198,14 @@ def test_a_phone_video_is_turned_upright_as_opencv_does(clockwise_deg, turns, tm
     assert opencv(video, tmp_path / "clip.mp4") == [digest(frame.image_HWC) for frame in turned]
 
 
-def test_a_change_of_size_on_the_way_gives_frames_in_their_true_sizes():
+def test_a_video_that_changes_size_returns_frames_in_their_own_sizes():
     both = joined(clip(container="mpegts", frames=12), clip(container="mpegts", frames=12, width_px=128, height_px=80))
     frames, error = decoded(both, segment_frames=6)
-    assert [picture[0] for _, _, picture in frames] == [(64, 96, 3)] * 12 + [(80, 128, 3)] * 12
+    assert [image[0] for _, _, image in frames] == [(64, 96, 3)] * 12 + [(80, 128, 3)] * 12
     assert error is None
 
 
-class Counting(io.BytesIO):
+class CountingFile(io.BytesIO):
     read_bytes = 0
 
     def read(self, size=-1):
@@ -214,16 +214,16 @@ class Counting(io.BytesIO):
         return data
 
 
-def test_a_late_segment_is_sought_not_decoded_from_the_start():
+def test_decoding_a_late_segment_seeks_to_it():
     video = clip("mjpeg", container="mov", pixel_format="yuvj420p", frames=75, width_px=320, height_px=240)
     index = index_video(io.BytesIO(video))
-    source = Counting(video)
+    source = CountingFile(video)
     last = range(index.frames - 5, index.frames)
     assert len(list(decode_frames(source, index, last))) == 5
     assert source.read_bytes < len(video) / 3
 
 
-def test_a_path_and_a_file_object_are_the_same_source(tmp_path):
+def test_a_path_and_a_file_object_give_the_same_frames(tmp_path):
     path = tmp_path / "odd %03d name:#?.txt"
     path.write_bytes(clip(frames=3))
     index = index_video(path)
@@ -256,7 +256,7 @@ def test_an_index_can_be_pickled():
         (Sampling(start_s=99), []),
     ],
 )
-def test_sampling_picks_the_frames_that_arithmetic_says(sampling, expected):
+def test_sampling_selects_the_expected_frames(sampling, expected):
     index = index_video(io.BytesIO(clip()))
     whole, _ = decoded(clip())
     assert select_frames(index, sampling).tolist() == list(expected)
@@ -264,13 +264,13 @@ def test_sampling_picks_the_frames_that_arithmetic_says(sampling, expected):
     assert decoded(clip(), sampling=sampling, segment_frames=10)[0] == [whole[frame] for frame in expected]
 
 
-def test_a_rate_on_a_variable_clock_takes_what_is_on_screen():
-    index = index_video(io.BytesIO(made("h264 variable frame rate")))  # frame 10 is on screen until 2 s
+def test_fps_sampling_of_a_variable_frame_rate_selects_what_is_on_screen():
+    index = index_video(io.BytesIO(encoded("h264 variable frame rate")))  # frame 10 is on screen until 2 s
     assert select_frames(index, Sampling(fps=2)).tolist() == [0, 6, 10, 11, 15, 18]
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    "arguments",
     [
         {"every_nth": 0},
         {"fps": 0.0},
@@ -281,9 +281,9 @@ def test_a_rate_on_a_variable_clock_takes_what_is_on_screen():
         {"keyframes_only": True, "fps": 1.0},
     ],
 )
-def test_a_sampling_that_makes_no_sense_is_refused_at_birth(wrong):
+def test_invalid_sampling_is_refused(arguments):
     with pytest.raises(ValueError, match=r"every_nth|fps|time range"):
-        Sampling(**wrong)
+        Sampling(**arguments)
 
 
 CONTAINERS = {
@@ -298,12 +298,12 @@ CONTAINERS = {
 
 
 @pytest.mark.parametrize("name", CONTAINERS)
-def test_containers_are_known_by_content(name):
+def test_containers_are_detected_by_content(name):
     assert sniff_container(CONTAINERS[name][:1024]) == name
     assert index_video(io.BytesIO(CONTAINERS[name])).container == name
 
 
-def test_old_quicktime_and_blu_ray_streams_are_known_too():
+def test_old_quicktime_and_blu_ray_streams_are_detected():
     assert sniff_container(b"\x00\x00\x00\x08wide\x00\x00\x10\x00mdat") == "mov"
     blu_ray = b"".join(b"\x00\x01\x02\x03" + b"\x47" * 1 + bytes(187) for _ in range(3))
     assert sniff_container(blu_ray) == "mpegts"
@@ -324,11 +324,11 @@ def test_old_quicktime_and_blu_ray_streams_are_known_too():
         b"G" + bytes(500),
     ],
 )
-def test_pictures_playlists_and_sounds_are_no_videos(head):
+def test_images_playlists_and_audio_are_not_videos(head):
     assert sniff_container(head) is None
 
 
-def test_a_script_named_mp4_opens_no_other_file(tmp_path):
+def test_a_playlist_named_mp4_cannot_open_another_file(tmp_path):
     (tmp_path / "secret.mp4").write_bytes(clip(frames=3))
     script = tmp_path / "clip.mp4"
     for text in ("ffconcat version 1.0\nfile secret.mp4\n", "#EXTM3U\n#EXTINF:1,\nsecret.mp4\n#EXT-X-ENDLIST\n"):
@@ -351,7 +351,7 @@ def test_a_script_named_mp4_opens_no_other_file(tmp_path):
         (clip()[:2000], "cannot open"),
     ],
 )
-def test_what_is_no_video_says_why(data, reason):
+def test_a_file_that_is_no_video_is_an_error_with_the_reason(data, reason):
     with pytest.raises(DecodeError, match=reason):
         index_video(io.BytesIO(data))
 
@@ -361,21 +361,21 @@ def test_a_missing_file_is_a_fetch_error(tmp_path):
         index_video(tmp_path / "nowhere.mp4")
 
 
-def test_limits_are_kept():
+def test_limits_are_enforced():
     with pytest.raises(LimitError, match="96x64"):
         index_video(io.BytesIO(clip()), max_frame_px=1000)
     with pytest.raises(LimitError, match="more than 10 frames"):
         index_video(io.BytesIO(clip()), max_frames=10)
 
 
-def test_a_picture_that_grows_beyond_the_limit_on_the_way_is_not_decoded():
+def test_a_frame_that_grows_beyond_the_limit_is_not_decoded():
     both = joined(clip(container="mpegts", frames=12), clip(container="mpegts", frames=12, width_px=320, height_px=240))
     frames, error = decoded(both, max_frame_px=128 * 80)
     assert len(frames) == 12
     assert error.frame_index == 12
 
 
-def test_a_stalled_decoder_is_given_up():
+def test_a_stalled_decoder_is_an_error():
     index = index_video(io.BytesIO(long_h264()))
     with pytest.raises(LimitError, match="no frame for"):
         list(decode_frames(io.BytesIO(long_h264()), index, stall_s=0.0))
@@ -396,25 +396,25 @@ TRUNCATED = {
 
 @pytest.mark.parametrize("share", [0.5, 0.7])
 @pytest.mark.parametrize("name", TRUNCATED)
-def test_a_truncated_video_gives_its_exact_frames_and_then_an_error(name, share):
+def test_a_truncated_video_returns_its_frames_and_then_an_error(name, share):
     video = clip(frames=75, **TRUNCATED[name])
     whole, _ = decoded(video)
     cut = video[: int(share * len(video)) - 1]
     frames, error = decoded(cut)
-    assert frames or name.startswith("avi")  # AVI's headers and index are half of so small a file
+    assert frames or name.startswith("avi")  # AVI's headers and index are half of a file this small
     assert frames == whole[: len(frames)]
     assert error.frame_index == len(frames)
     assert decoded(cut, segment_frames=10)[0] == frames
 
 
-def test_what_lies_before_a_truncation_can_be_asked_for_without_an_error():
+def test_frames_before_a_truncation_can_be_decoded_without_an_error():
     cut = clip(frames=75, container="matroska")[:-9000]
     assert len(decoded(cut, sampling=Sampling(end_s=0.2))[0]) == 5
     assert decoded(cut, sampling=Sampling(end_s=0.2))[1] is None
     assert "declares 3.000 s" in str(decoded(cut)[1])
 
 
-def test_a_duration_in_the_header_that_is_too_long_is_an_error_and_one_too_short_is_not():
+def test_a_declared_duration_that_is_too_long_is_an_error():
     video = clip(container="matroska")
     frames, error = decoded(with_duration(video, 60.0))
     assert len(frames) >= 27
@@ -423,14 +423,14 @@ def test_a_duration_in_the_header_that_is_too_long_is_an_error_and_one_too_short
     assert decoded(with_duration(video, 0.2))[1] is None
 
 
-def test_frames_that_depend_on_a_damaged_one_are_lost_and_the_others_are_exact():
+def test_only_frames_that_depend_on_a_damaged_one_are_lost():
     video = long_h264()
     whole, _ = decoded(video)
     position = next(n for n, (_, _, pts, key) in enumerate(packets_of(video)) if key and pts > 0) + 10
     assert packets_of(video)[position][3]  # frame 20, a keyframe
     frames, error = decoded(overwritten(video, position))
     numbers = [frame for frame, _, _ in frames]
-    # Without the new beginning, what the decoder still held of the old group may come out of order: up to three frames.
+    # When a keyframe is lost, up to three frames still in the decoder may come out of order.
     assert set(range(20, 30)) <= set(range(75)) - set(numbers) <= set(range(17, 30))
     assert frames == [whole[number] for number in numbers]
     first = min(set(range(75)) - set(numbers))
@@ -440,7 +440,7 @@ def test_frames_that_depend_on_a_damaged_one_are_lost_and_the_others_are_exact()
     assert pickle.loads(pickle.dumps(error)).frame_index == first  # noqa: S301  # our own bytes
 
 
-def test_damage_between_the_wanted_frames_is_nobodys_loss():
+def test_damage_outside_the_wanted_frames_is_not_an_error():
     video = long_h264()
     damaged = overwritten(video, 20)
     assert decoded(damaged)[1] is not None
@@ -448,7 +448,7 @@ def test_damage_between_the_wanted_frames_is_nobodys_loss():
 
 
 @pytest.mark.parametrize(
-    "made_of",
+    "options",
     [
         {},
         {"options": OPEN_GOP},
@@ -459,8 +459,8 @@ def test_damage_between_the_wanted_frames_is_nobodys_loss():
     ],
 )
 @pytest.mark.parametrize("packet", [3, 11, 24])
-def test_damage_costs_the_same_frames_in_segments_as_in_one_pass(made_of, packet):
-    video = clip(frames=40, **made_of)
+def test_damage_loses_the_same_frames_in_segments_as_in_one_pass(options, packet):
+    video = clip(frames=40, **options)
     whole, _ = decoded(video)
     damaged = overwritten(video, packet, b"\xff")
     frames, error = decoded(damaged)
@@ -475,7 +475,7 @@ def test_damage_costs_the_same_frames_in_segments_as_in_one_pass(made_of, packet
     [("matroska", {}), ("matroska", {"cluster_time_limit": "400"})],
     ids=["one cluster", "many clusters"],
 )
-def test_a_part_that_the_demuxer_skips_without_an_error_is_reported(container, options):
+def test_bytes_that_the_demuxer_skips_silently_are_reported(container, options):
     video = clip(frames=60, container=container, container_options=options)
     whole, _ = decoded(video)
     at = packets_of(video)[20][0]
@@ -489,8 +489,8 @@ def test_a_part_that_the_demuxer_skips_without_an_error_is_reported(container, o
 
 
 @pytest.mark.parametrize("name", ["h264 mp4", "h264 mkv", "h264 ts", "mpeg4 avi", "h264 flv", "mpeg2 ps", "wmv asf"])
-def test_random_damage_never_shortens_a_video_silently_nor_escapes_our_errors(name):
-    video = made(name)
+def test_random_damage_never_loses_frames_silently(name):
+    video = encoded(name)
     rng = np.random.default_rng(7)
     for _ in range(12):
         data = bytearray(video)
@@ -504,7 +504,7 @@ def test_random_damage_never_shortens_a_video_silently_nor_escapes_our_errors(na
         assert frames == list(range(index.frames))
 
 
-def test_memory_stays_flat_however_long_the_video():
+def test_memory_does_not_grow_with_the_length_of_a_video():
     video = clip("mpeg4", frames=75, width_px=320, height_px=240)
     index = index_video(io.BytesIO(video))
     tracemalloc.start()
@@ -515,7 +515,7 @@ def test_memory_stays_flat_however_long_the_video():
     assert peak < 10 * 320 * 240 * 3
 
 
-def test_a_generator_left_early_closes_its_file(tmp_path):
+def test_closing_the_generator_closes_the_file(tmp_path):
     path = Path(tmp_path / "clip.mp4")
     path.write_bytes(clip())
     frames = decode_frames(path, index_video(path))

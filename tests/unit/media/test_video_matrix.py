@@ -1,4 +1,4 @@
-"""Codec by container by oddity: what segments give is what a plain pass of FFmpeg from the start gives, by hash."""
+"""Codec by container by variation: segments give the frames of a sequential FFmpeg decode, by hash."""
 
 import hashlib
 import io
@@ -23,7 +23,7 @@ CODECS = {
     "mjpeg": {"codec": "mjpeg", "pixel_format": "yuvj420p"},
 }
 CONTAINERS = ("mp4", "matroska", "webm", "mov", "avi")
-ODDITIES = {
+VARIATIONS = {
     "plain": {},
     "variable frame rate": {"pts": [*range(8), 20, 21, 22, 40, 41, 44, 45, 60, 61, 62, 80, 99]},
     "B-frames": {"options": {"bf": "2"}},
@@ -34,7 +34,7 @@ FRAMES = 20
 
 
 def holds(container, codec):
-    """What muxers accept, and players expect."""
+    """Return whether muxers accept the codec and players expect it."""
     if container == "webm":
         return codec in {"vp9", "av1"}
     if container == "avi":
@@ -42,37 +42,39 @@ def holds(container, codec):
     return container != "mov" or codec not in {"vp9", "av1"}
 
 
-def has(codec, container, oddity):
-    """4:2:0 has no odd sides with these encoders; AVI has one clock; only these two have B-frames as an option.
+def applies(codec, container, variation):
+    """Return whether a variation exists for a codec and container.
 
-    One frame of H.265 is left out, because the encoder of PyAV 18 refuses it every other time.
+    These encoders refuse odd sides in 4:2:0; AVI has a fixed frame rate; only two encoders have B-frames as an option.
+
+    A single frame of H.265 is left out, because PyAV 18's encoder refuses it every other time.
     """
-    if oddity == "odd size":
+    if variation == "odd size":
         return codec in {"vp9", "mpeg4", "mjpeg"}
-    if oddity == "variable frame rate":
+    if variation == "variable frame rate":
         return container != "avi"
-    if oddity == "one frame":
+    if variation == "one frame":
         return codec != "h265"
-    return oddity != "B-frames" or codec in {"h264", "mpeg4"}
+    return variation != "B-frames" or codec in {"h264", "mpeg4"}
 
 
 MATRIX = [
-    (codec, container, oddity)
-    for codec, container, oddity in itertools.product(CODECS, CONTAINERS, ODDITIES)
-    if holds(container, codec) and has(codec, container, oddity)
+    (codec, container, variation)
+    for codec, container, variation in itertools.product(CODECS, CONTAINERS, VARIATIONS)
+    if holds(container, codec) and applies(codec, container, variation)
 ]
 
 
-def made(codec, container, oddity):
-    return clip(container=container, gop=5, **{"frames": FRAMES, **CODECS[codec], **ODDITIES[oddity]})
+def encoded(codec, container, variation):
+    return clip(container=container, gop=5, **{"frames": FRAMES, **CODECS[codec], **VARIATIONS[variation]})
 
 
 def digest(image_HWC):
     return image_HWC.shape, hashlib.blake2b(np.ascontiguousarray(image_HWC).tobytes()).digest()
 
 
-def plain_pass(data):
-    """All pictures as FFmpeg gives them."""
+def sequential(data):
+    """Return all frames as FFmpeg decodes them from the start."""
     with av.open(io.BytesIO(data)) as source:
         return [
             digest(frame.to_ndarray(format="bgr24", interpolation=Interpolation.BICUBIC))
@@ -89,31 +91,31 @@ def in_segments(data, segment_frames=4):
     ]
 
 
-@pytest.mark.parametrize(("codec", "container", "oddity"), MATRIX)
-def test_segments_are_a_plain_pass_of_ffmpeg(codec, container, oddity):
-    data = made(codec, container, oddity)
+@pytest.mark.parametrize(("codec", "container", "variation"), MATRIX)
+def test_segments_equal_a_sequential_ffmpeg_decode(codec, container, variation):
+    data = encoded(codec, container, variation)
 
-    assert in_segments(data) == [*enumerate(plain_pass(data))]
-    assert len(in_segments(data)) == ODDITIES[oddity].get("frames", FRAMES)
+    assert in_segments(data) == [*enumerate(sequential(data))]
+    assert len(in_segments(data)) == VARIATIONS[variation].get("frames", FRAMES)
 
 
 @pytest.mark.parametrize("clockwise_deg", [90, 180, 270])
 @pytest.mark.parametrize("codec", ["h264", "h265", "av1", "mpeg4"])
-def test_segments_of_turned_videos_are_those_of_one_pass(codec, clockwise_deg):
-    data = rotated(made(codec, "mp4", "plain"), clockwise_deg)
+def test_segments_of_rotated_videos_equal_one_pass(codec, clockwise_deg):
+    data = rotated(encoded(codec, "mp4", "plain"), clockwise_deg)
 
     assert in_segments(data) == in_segments(data, 1000)
     assert in_segments(data)[0][1][0] == ((64, 96, 3) if clockwise_deg == 180 else (96, 64, 3))
 
 
 @pytest.mark.parametrize(("codec", "container"), sorted({(codec, container) for codec, container, _ in MATRIX}))
-def test_a_file_that_is_cut_off_gives_its_first_frames_exactly_and_then_says_so(codec, container):
+def test_a_truncated_file_returns_its_first_frames_and_then_an_error(codec, container):
     whole = clip(container=container, gop=5, frames=60, **CODECS[codec])
     expected = in_segments(whole, 1000)
     cut = whole[: len(whole) * 3 // 5]
     try:
         index = index_video(io.BytesIO(cut))
-    except DecodeError as error:  # the index stands at the end of an MP4 that was not made to be streamed
+    except DecodeError as error:  # the index is at the end of an MP4 unless it was made for streaming
         assert container in {"mp4", "mov"} or "no frames" in str(error)  # noqa: PT017 - some can be opened
         return
     found = []
@@ -125,8 +127,8 @@ def test_a_file_that_is_cut_off_gives_its_first_frames_exactly_and_then_says_so(
 
 
 @pytest.mark.parametrize("codec", ["h264", "h265", "vp9", "av1"])
-def test_a_header_that_lies_about_the_duration_does_not_decide_how_many_frames_there_are(codec):
-    data = made(codec, "matroska", "plain")
+def test_a_wrong_declared_duration_does_not_change_the_number_of_frames(codec):
+    data = encoded(codec, "matroska", "plain")
 
     assert len(in_segments(with_duration(data, 0.04))) == FRAMES
     with pytest.raises(BrokenVideoError, match=r"declares 60\.000 s"):
@@ -134,7 +136,7 @@ def test_a_header_that_lies_about_the_duration_does_not_decide_how_many_frames_t
 
 
 @pytest.mark.parametrize("container", CONTAINERS)
-def test_a_video_without_frames_says_so(container):
+def test_a_video_without_frames_is_an_error(container):
     codec = "vp9" if container == "webm" else "mpeg4"
     data = clip(frames=0, container=container, **CODECS[codec])
 
