@@ -1,10 +1,10 @@
-"""One navel orange: its shape, its peel, its three defects, and the light on it.
+"""One navel orange: shape, peel, three kinds of defect, and lighting.
 
 Paints into arrays and labels what it paints. Knows no scene, no files and no network.
 """
 
-# H×W pixels; p_3HW the point of the unit sphere that a pixel shows, in the orange's own axes; angles in radians.
-# Colours are BGR from 0 to 255. In view axes x points right, y down, z at the camera.
+# H×W pixels; p_3HW is the point of the unit sphere that a pixel shows, in the orange's own axes; angles in radians.
+# Colours are BGR from 0 to 255. In view axes x points right, y down, z to the camera.
 # The shares and widths below were tuned by eye.
 
 import math
@@ -21,8 +21,8 @@ BACKGROUND, SUNBURN, ULCER, WIND_SCARRING = range(4)
 
 LAMP = (-0.32, -0.48, 0.82)
 PORES_PER_RAD = 27.0
-HALF = 0.5  # a pixel belongs to what covers half of it
-HORIZON = 0.15  # cosine between a spot's centre and the furthest peel it may reach
+HALF = 0.5  # a pixel belongs to the shape that covers half of it
+HORIZON = 0.15  # cosine of the angle between a spot's centre and the farthest peel it may reach
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,7 +33,7 @@ class Blemish:
     towards: Floats
     """Unit vector from the centre of the orange to the defect, in the orange's own axes."""
     size_rad: float
-    """Half the extent of the defect; for ulcers, of one spot."""
+    """Half the extent of the defect; of one spot for ulcers."""
     spin_rad: float
     """Direction of the longer axis."""
     seed: int
@@ -41,38 +41,38 @@ class Blemish:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Orange:
-    """One fruit: where it lies, how it is turned, what its peel is like."""
+    """One fruit: position, orientation and appearance of its peel."""
 
     x: float
-    """Centre as a share of the picture's width; outside 0 to 1 while it rolls in or out."""
+    """Centre as a share of the image's width; outside 0 to 1 while it rolls in or out."""
     y: float
-    """Centre as a share of the picture's height."""
+    """Centre as a share of the image's height."""
     radius: float
-    """As a share of the picture's shorter side."""
+    """As a share of the image's shorter side."""
     squash: float
     """Shorter over longer axis of the outline."""
     tilt_rad: float
     """Direction of the longer axis."""
     turn_33: Floats
-    """A view direction (row vector) times this is the direction in the orange's own axes."""
+    """Rotation: a view direction (row vector) times this is the direction in the orange's own axes."""
     ripeness: float
-    """0 is yellow, 1 is deep orange."""
+    """0 (yellow) to 1 (deep orange)."""
     greenness: float
-    """How much of the peel is still green, 0 to 1."""
+    """Share of the peel that is still green, 0 to 1."""
     blemishes: tuple[Blemish, ...]
     seed: int
 
 
 @dataclass(kw_only=True, slots=True)  # not frozen: `spot.relief_HW += …` paints in place
 class _Peel:
-    """The visible side of one orange while it is painted: arrays over its bounding box."""
+    """The visible side of one orange while it is drawn: arrays over its bounding box."""
 
     p_3HW: Floats
     radius_px: float
     albedo_HWC: Floats
-    """Colour before light falls on it."""
+    """Colour without lighting."""
     relief_HW: Floats
-    """Height in radii; only its slope matters."""
+    """Height in radii; only the slope matters."""
     gloss_HW: Floats
     label_HW: NDArray[np.uint8]
 
@@ -82,9 +82,9 @@ class _Spot:
     """The part of a peel around one direction: views into it, with flat coordinates."""
 
     s_HW: Floats
-    """Along the spot's own axis, about radians near its centre."""
+    """Coordinate along the spot's own axis, about radians near its centre."""
     t_HW: Floats
-    """Across it."""
+    """Coordinate across that axis."""
     albedo_HWC: Floats
     relief_HW: Floats
     gloss_HW: Floats
@@ -104,7 +104,7 @@ def cast_shadow(image_HWC: Floats, orange: Orange) -> None:
 
 
 def paint_orange(image_HWC: Floats, label_HW: NDArray[np.uint8], orange: Orange) -> None:
-    """Paint one orange over the picture and its defects into the label, in place."""
+    """Draw one orange into the image and its defects into the label, in place."""
     height_px, width_px = label_HW.shape
     radius_px = orange.radius * min(height_px, width_px)
     centre_x, centre_y = orange.x * width_px, orange.y * height_px
@@ -132,7 +132,7 @@ def paint_orange(image_HWC: Floats, label_HW: NDArray[np.uint8], orange: Orange)
 
 
 def _sphere(x_HW: Floats, y_HW: Floats, orange: Orange, rng: np.random.Generator) -> tuple[Floats, Floats]:
-    """Unit normals in view axes, 3×H×W, and the distance inside the outline in radii (negative outside)."""
+    """Return unit normals in view axes, 3×H×W, and the distance inside the outline in radii (negative outside)."""
     cos, sin = math.cos(orange.tilt_rad), math.sin(orange.tilt_rad)
     longer, shorter = x_HW * cos + y_HW * sin, (y_HW * cos - x_HW * sin) / orange.squash
     x_HW, y_HW = longer * cos - shorter * sin, longer * sin + shorter * cos
@@ -148,22 +148,22 @@ def _sphere(x_HW: Floats, y_HW: Floats, orange: Orange, rng: np.random.Generator
 
 
 def _healthy_peel(p_3HW: Floats, radius_px: float, orange: Orange, rng: np.random.Generator) -> _Peel:
-    """Peel without defects: uneven ripeness, green shoulders, pores."""
-    wrapping = noise.Wrapping(p_3HW)
-    blotch = wrapping.noise(1.3, rng) + 0.5 * wrapping.noise(3.1, rng)
-    fine = wrapping.noise(14, rng)
+    """Return peel without defects: uneven ripeness, green shoulders, pores."""
+    texture = noise.TriplanarTexture(p_3HW)
+    blotch = texture.noise(1.3, rng) + 0.5 * texture.noise(3.1, rng)
+    fine = texture.noise(14, rng)
     albedo_HWC = np.empty((*fine.shape, 3), np.float32)
     albedo_HWC[:] = (28, 178, 242)
     noise.mix(albedo_HWC, (6, 118, 240), np.clip(orange.ripeness + 0.28 * blotch + 0.05 * fine, 0, 1))
-    shoulder = wrapping.noise(0.9, rng) + 0.12 * fine
+    shoulder = texture.noise(0.9, rng) + 0.12 * fine
     green = noise.smooth(shoulder, 0.75 - 0.75 * orange.greenness, 1.35 - 0.6 * orange.greenness)
     noise.mix(albedo_HWC, (38, 140, 146), 0.8 * green)
 
-    # Pores finer than two pixels would only alias.
+    # Pores smaller than two pixels would alias.
     visible = min(1.0, max(0.0, radius_px / PORES_PER_RAD / 3.2 - 0.35))
-    pores = visible * wrapping.over(noise.pore_tile(), PORES_PER_RAD * noise.PORE_PX, rng)
+    pores = visible * texture.project(noise.pore_tile(), PORES_PER_RAD * noise.PORE_PX, rng)
     albedo_HWC *= 1 - pores[..., None] * np.array([0.30, 0.17, 0.07], np.float32)
-    dents = wrapping.noise(5, rng)
+    dents = texture.noise(5, rng)
     return _Peel(
         p_3HW=p_3HW,
         radius_px=radius_px,
@@ -175,7 +175,7 @@ def _healthy_peel(p_3HW: Floats, radius_px: float, orange: Orange, rng: np.rando
 
 
 def _lit(peel: _Peel, normal_3HW: Floats) -> Floats:
-    """The painted peel under a lamp: diffuse light, darker rim, a highlight that the pores break up."""
+    """Return the peel under a lamp: diffuse light, a darker rim, and a highlight broken up by the pores."""
     slope_x = cv2.Sobel(peel.relief_HW, cv2.CV_32F, 1, 0, scale=peel.radius_px / 8)
     slope_y = cv2.Sobel(peel.relief_HW, cv2.CV_32F, 0, 1, scale=peel.radius_px / 8)
     bumpy = normal_3HW - np.stack([slope_x, slope_y, np.zeros_like(slope_x)])
@@ -187,7 +187,7 @@ def _lit(peel: _Peel, normal_3HW: Floats) -> Floats:
     diffuse = np.clip((towards_lamp + 0.35) / 1.35, 0, 1)
     light = 0.46 + 0.62 * diffuse
     light *= 0.72 + 0.28 * noise.smooth(normal_3HW[2], 0.0, 0.6)
-    # Light that went through peel comes back redder: shade takes blue first, red last.
+    # Light scattered in the peel is redder: shade removes blue first, red last.
     lit_HWC = np.asarray(peel.albedo_HWC * np.stack([light**1.35, light**1.12, light**0.85], axis=-1), np.float32)
     mirrored = np.clip(np.einsum("ihw,i->hw", bumpy, halfway), 0, 1)
     shine = peel.gloss_HW * (0.20 * mirrored**14 + 0.55 * mirrored**90)
@@ -196,7 +196,7 @@ def _lit(peel: _Peel, normal_3HW: Floats) -> Floats:
 
 
 def _spot(peel: _Peel, towards: Floats, spin_rad: float, reach_rad: float) -> _Spot | None:
-    """The part of the peel within reach of a direction; None where it faces away."""
+    """Return the part of the peel within an angle of a direction; None if it faces away."""
     ahead = np.einsum("khw,k->hw", peel.p_3HW, towards)
     left, top, width, height = cv2.boundingRect((ahead > math.cos(min(reach_rad, 1.4))).astype(np.uint8))
     if width == 0 or height == 0:
@@ -208,7 +208,7 @@ def _spot(peel: _Peel, towards: Floats, spin_rad: float, reach_rad: float) -> _S
     axis_s = beside * math.cos(spin_rad) + third * math.sin(spin_rad)
     axis_t = np.cross(towards, axis_s)
     p_3HW = peel.p_3HW[:, top : top + height, left : left + width]
-    # Behind the horizon of the spot the flat coordinates fold back; sending them far away leaves that side alone.
+    # Beyond the spot's horizon the flat coordinates fold back; they are moved far away so that nothing is drawn there.
     behind = np.where(ahead[window] > HORIZON, 1, 50).astype(np.float32)
     return _Spot(
         s_HW=np.asarray(np.einsum("khw,k->hw", p_3HW, axis_s.astype(np.float32)) * behind, np.float32),
@@ -222,12 +222,12 @@ def _spot(peel: _Peel, towards: Floats, spin_rad: float, reach_rad: float) -> _S
 
 
 def _cover(spot: _Spot, inside_HW: Floats) -> Floats:
-    """How much of each pixel a shape covers, from the distance inside its edge in radians; soft over one pixel."""
+    # Beyond the spot's horizon the flat coordinates fold back; they are moved far away, so nothing is drawn there.
     return np.asarray(np.clip(inside_HW * spot.radius_px + 0.5, 0, 1), np.float32)
 
 
 def _paint_stem(peel: _Peel, rng: np.random.Generator) -> None:
-    """The green star where the fruit hung, in a puckered dimple. Healthy: no class."""
+    """Draw the stem end: a green star in a puckered dimple. Healthy, so without a class."""
     spin, size = rng.uniform(0, 2 * math.pi), rng.uniform(0.065, 0.09)
     spot = _spot(peel, np.array([0, 0, 1], np.float32), spin, 0.6)
     if spot is None:
@@ -245,7 +245,7 @@ def _paint_stem(peel: _Peel, rng: np.random.Generator) -> None:
 
 
 def _paint_specks(peel: _Peel, rng: np.random.Generator) -> None:
-    """A few dark points of dirt and scale, too small to count as a defect."""
+    """Draw a few dark specks of dirt and scale, too small to count as a defect."""
     for towards in rng.normal(size=(9, 3)):
         size = rng.uniform(0.004, 0.01)
         spot = _spot(peel, np.asarray(towards / np.linalg.norm(towards), np.float32), 0.0, 0.05)
@@ -254,7 +254,7 @@ def _paint_specks(peel: _Peel, rng: np.random.Generator) -> None:
 
 
 def _paint_sunburn(peel: _Peel, blemish: Blemish) -> None:
-    """A scorched patch: ragged, yellow-brown to bleached, dark-rimmed and pitted, the peel around it off colour."""
+    """Draw a scorched patch: ragged, yellow-brown to bleached, dark-rimmed and pitted, in discoloured peel."""
     spot = _spot(peel, blemish.towards, blemish.spin_rad, 2.2 * blemish.size_rad)
     if spot is None:
         return
@@ -285,7 +285,7 @@ def _paint_sunburn(peel: _Peel, blemish: Blemish) -> None:
 
 
 def _paint_ulcer(peel: _Peel, blemish: Blemish) -> None:
-    """A cluster of canker spots: round, dark brown, ringed like craters, some grown together, in a green halo."""
+    """Draw a cluster of canker spots: round, dark brown, ringed like craters, partly merged, in a green halo."""
     rng = np.random.default_rng(blemish.seed)
     count = int(rng.integers(4, 10))
     spread = blemish.size_rad * 2.6
@@ -318,7 +318,7 @@ def _paint_ulcer(peel: _Peel, blemish: Blemish) -> None:
 
 
 def _paint_wind_scarring(peel: _Peel, blemish: Blemish) -> None:
-    """Where leaves rubbed the young fruit: a grey-brown net of streaks along one direction, grown together inside."""
+    """Draw scars from leaves rubbing the young fruit: grey-brown streaks along one direction, merged inside."""
     spot = _spot(peel, blemish.towards, blemish.spin_rad, 1.6 * blemish.size_rad)
     if spot is None:
         return

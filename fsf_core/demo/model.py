@@ -1,6 +1,6 @@
-"""A small network for the drawn oranges and its training: what makes the demo run without a download.
+"""A small network for the drawn oranges, and its training, so that the demo needs no download.
 
-Knows torch and the pictures of this package. Knows nothing of export and scoring, which treat it as any other model.
+Knows torch and the images of this package. Knows nothing of export and scoring, which treat it like any other model.
 """
 
 # N images, C channels, K classes, H×W pixels
@@ -27,7 +27,7 @@ FIRST_TRAINING_SEED = 1_000_000
 
 
 class TinySegmenter(nn.Module):
-    """Three scales down, two up, logits at half the input's resolution, enlarged: about 55,000 parameters."""
+    """An encoder to 1/8 of the input's resolution and a decoder back to 1/2, about 55,000 parameters."""
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class TinySegmenter(nn.Module):
         self.head = nn.Conv2d(16, num_classes, 1)
 
     def forward(self, images_NCHW: Tensor) -> Tensor:
-        """Images, float32 [N, 3, 224, 224], RGB from 0 to 1, to logits [N, K, 224, 224]; any sides that divide by 8."""
+        """Return logits [N, K, H, W] for images, float32 RGB [N, 3, H, W] from 0 to 1; H and W are multiples of 8."""
         half = self.at_half(images_NCHW)
         quarter = self.at_quarter(half)
         eighth = self.at_eighth(quarter)
@@ -50,7 +50,7 @@ class TinySegmenter(nn.Module):
 
 
 def build(num_classes: int = len(CLASS_NAMES)) -> nn.Module:
-    """The untrained network."""
+    """Return the untrained network."""
     return TinySegmenter(num_classes)
 
 
@@ -59,15 +59,15 @@ def train(
 ) -> list[float]:
     """Fit the network to drawn oranges and save its state dict.
 
-    The result follows from the arguments: on one machine, the same arguments give the same weights. Torch gets one
-    thread, because several add in an order that depends on their number, and stall each other on a busy machine.
+    On one machine, the same arguments give the same weights. Torch uses one thread, because the order of additions
+    depends on the number of threads, and several stall each other on a busy machine.
 
     Args:
-        checkpoint_path: `.pth` file, overwritten; plain tensors, so that `weights_only` loading reads it.
-        steps: batches to learn from.
-        crops: windows in a batch.
-        pictures: different pictures to draw; at least six, so that every class occurs.
-        seed: of the pictures, the windows and the first weights.
+        checkpoint_path: `.pth` file, overwritten; contains only tensors, for `weights_only` loading.
+        steps: number of batches.
+        crops: crops per batch.
+        pictures: number of different images; at least six, so that every class occurs.
+        seed: of the images, the crops and the initial weights.
 
     Returns:
         The loss of every step.
@@ -88,6 +88,7 @@ def train(
 
 
 def _block(inputs: int, outputs: int, *, kernel: int = 3, stride: int = 1, dilation: int = 1) -> nn.Sequential:
+    """Return convolution, batch normalisation and ReLU."""
     padding = dilation * (kernel // 2)
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=padding, dilation=dilation, bias=False),
@@ -97,23 +98,23 @@ def _block(inputs: int, outputs: int, *, kernel: int = 3, stride: int = 1, dilat
 
 
 def _enlarge(features_NCHW: Tensor) -> Tensor:
-    """Twice the size, bilinear."""
+    """Upsample by two, bilinear."""
     return functional.interpolate(features_NCHW, scale_factor=2.0, mode="bilinear", align_corners=False)
 
 
 def _draw_examples(pictures: int, *, seed: int) -> tuple[Tensor, Tensor]:
-    """Pictures as the network sees them, uint8 RGB [N, 3, 224, 224], and labels, int64 [N, 224, 224]."""
-    with ThreadPoolExecutor(2) as pool:  # OpenCV and NumPy release the interpreter's lock
+    """Draw images at the network's input size, uint8 RGB [N, 3, 224, 224], and labels, int64 [N, 224, 224]."""
+    with ThreadPoolExecutor(2) as pool:  # OpenCV and NumPy release the GIL
         images, labels = zip(*pool.map(partial(_example, seed=seed), range(pictures)), strict=True)
     return torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(labels).astype(np.int64))
 
 
 def _example(index: int, *, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """One picture, uint8 RGB 3×224×224, and its label, 224×224.
+    """Draw one image, uint8 RGB 3×224×224, and its label, 224×224.
 
-    It is drawn larger and shrunk as in scoring, because that resize does not smooth and so leaves its own grain.
+    It is drawn at full size and resized as in scoring, because that resize is not smoothed and leaves its own grain.
     """
-    # Kinds of picture go by the seed modulo six, so sizes change every six: all pairs occur.
+    # Defects depend on the seed modulo six, so sizes change every six images: all pairs occur.
     height_px, width_px = TRAINING_SIZES_HW[index // 6 % len(TRAINING_SIZES_HW)]
     drawn_seed = FIRST_TRAINING_SEED * (seed + 1) + index
     image_HWC, label_HW = draw_orange(drawn_seed, height_px=height_px, width_px=width_px)
@@ -123,10 +124,10 @@ def _example(index: int, *, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.ui
 
 
 def _batches(examples: tuple[Tensor, Tensor], *, steps: int, crops: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Random windows of the pictures, float32 0 to 1 [N, 3, 112, 112], and their labels, int64 [N, 112, 112].
+    """Yield random crops, float32 0 to 1 [N, 3, 112, 112], and their labels, int64 [N, 112, 112].
 
-    Three in four hold a defect, each class as often as the others: on whole pictures, where defects cover two pixels
-    in a hundred, the same time teaches far less.
+    Three in four contain a defect, every class equally often: defects cover 2 % of whole images, which train far more
+    slowly.
     """
     images, labels = examples
     rng = np.random.default_rng(seed)
@@ -134,16 +135,14 @@ def _batches(examples: tuple[Tensor, Tensor], *, steps: int, crops: int, seed: i
     anywhere = np.indices((len(images), 8, 8)).reshape(3, -1).T * (1, INPUT_PX // 8, INPUT_PX // 8)
     places = [*(found for found in places if len(found)), anywhere]
     for _ in range(steps):
-        windows = [_window(images, labels, rng.choice(places[rng.integers(len(places))]), rng) for _ in range(crops)]
-        batch = torch.stack([image for image, _ in windows]).float() / 255
+        batch_crops = [_crop(images, labels, rng.choice(places[rng.integers(len(places))]), rng) for _ in range(crops)]
+        batch = torch.stack([image for image, _ in batch_crops]).float() / 255
         light = torch.from_numpy(rng.uniform(0.9, 1.1, (crops, 3, 1, 1)).astype(np.float32))
-        yield (batch * light).clamp(0, 1), torch.stack([label for _, label in windows])
+        yield (batch * light).clamp(0, 1), torch.stack([label for _, label in batch_crops])
 
 
-def _window(
-    images: Tensor, labels: Tensor, place: NDArray[np.int64], rng: np.random.Generator
-) -> tuple[Tensor, Tensor]:
-    """A window that holds a place (picture, row, column), flipped and turned at random."""
+def _crop(images: Tensor, labels: Tensor, place: NDArray[np.int64], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """Return a random crop that contains a place (image, row, column), randomly flipped and rotated."""
     top, left = np.clip(place[1:] - rng.integers(0, CROP_PX, 2), 0, INPUT_PX - CROP_PX).tolist()
     image = images[place[0], :, top : top + CROP_PX, left : left + CROP_PX]
     label = labels[place[0], top : top + CROP_PX, left : left + CROP_PX]
@@ -154,7 +153,7 @@ def _window(
 
 
 def _fit(network: nn.Module, batches: Iterator[tuple[Tensor, Tensor]], steps: int) -> list[float]:
-    """One pass of AdamW with a rate that rises and falls."""
+    """Train with AdamW and a one-cycle learning rate; return the loss of every step."""
     optimizer = torch.optim.AdamW(network.parameters(), lr=5e-3, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=5e-3, total_steps=steps, pct_start=0.2)
     network.train()
@@ -171,7 +170,7 @@ def _fit(network: nn.Module, batches: Iterator[tuple[Tensor, Tensor]], steps: in
 
 
 def _loss(logits_NKHW: Tensor, truth_NHW: Tensor) -> Tensor:
-    """Cross entropy, plus one minus the Dice overlap of the defects: they cover few pixels and would be ignored."""
+    """Return cross entropy plus half the Dice loss of the defects, which cover few pixels and would be ignored."""
     entropy = functional.cross_entropy(logits_NKHW, truth_NHW)
     scores = logits_NKHW.softmax(dim=1)[:, 1:]
     wanted = functional.one_hot(truth_NHW, logits_NKHW.shape[1]).permute(0, 3, 1, 2)[:, 1:].float()

@@ -1,4 +1,4 @@
-"""Seamless noise and the pattern of pores: what makes drawn things look grown.
+"""Seamless noise and pore textures, which make drawn surfaces look natural.
 
 Knows tiles, how to sample them flat or over a sphere, and how to blend. Knows no fruit.
 """
@@ -22,7 +22,7 @@ PORE_PX = 16  # tile pixels from one pore to the next
 
 @cache
 def noise_tile() -> Floats:
-    """Smooth noise that repeats seamlessly: 64 × 64 cells, about -1 to 1."""
+    """Return smooth noise that tiles seamlessly: 64 × 64 cells, about -1 to 1."""
     cells = np.random.default_rng(1).uniform(-1, 1, (64, 64)).astype(np.float32)
     wrapped = np.pad(cells, 2, mode="wrap")
     grown = cv2.resize(wrapped, None, fx=CELL_PX, fy=CELL_PX, interpolation=cv2.INTER_CUBIC)
@@ -31,7 +31,7 @@ def noise_tile() -> Floats:
 
 @cache
 def pore_tile() -> Floats:
-    """Oil glands of the peel, seamless: 32 × 32 pits of uneven size, 0 between them and up to 1 inside."""
+    """Return the oil glands of the peel as a seamless tile: 32 × 32 pits of varying size, 0 outside, up to 1 inside."""
     rng = np.random.default_rng(2)
     dots = np.zeros((TILE_PX, TILE_PX), np.float32)
     rows, columns = np.mgrid[0:32, 0:32].reshape(2, -1) * PORE_PX
@@ -43,12 +43,12 @@ def pore_tile() -> Floats:
 
 
 def sample(tile: Floats, x_HW: Floats, y_HW: Floats) -> Floats:
-    """The tile at these tile pixels, wrapped."""
+    """Sample a tile at these tile pixels, wrapping around, bilinear."""
     return np.asarray(cv2.remap(tile, x_HW, y_HW, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP), np.float32)
 
 
 def fractal(x_HW: Floats, y_HW: Floats, rng: np.random.Generator, *, octaves: int) -> Floats:
-    """Fractal noise at these coordinates, one cell a unit; about -1 to 1, from a random place of the tile."""
+    """Return fractal noise, about -1 to 1: one cell per unit in the first octave, at a random offset of the tile."""
     total = np.zeros_like(x_HW)
     for octave in range(octaves):
         scale = np.float32(CELL_PX * 2**octave)
@@ -57,8 +57,8 @@ def fractal(x_HW: Floats, y_HW: Floats, rng: np.random.Generator, *, octaves: in
     return total
 
 
-class Wrapping:
-    """Lays tiles over the sphere from three sides, each where it is least stretched."""
+class TriplanarTexture:
+    """Tiles projected onto the unit sphere along three axes, each weighted where it is least stretched."""
 
     def __init__(self, p_3HW: Floats) -> None:
         squares = p_3HW * p_3HW
@@ -66,8 +66,8 @@ class Wrapping:
         self._weights_3HW = weights / weights.sum(axis=0)
         self._angles_3HW = np.arcsin(p_3HW)  # equal angles, equal distances
 
-    def over(self, tile: Floats, per_rad: float, rng: np.random.Generator) -> Floats:
-        """The tile at so many of its pixels per radian, from a random place: H×W."""
+    def project(self, tile: Floats, per_rad: float, rng: np.random.Generator) -> Floats:
+        """Project a tile at per_rad tile pixels per radian, at a random offset: H×W."""
         offset = np.float32(rng.uniform(0, TILE_PX))
         x_3HW, y_3HW = self._angles_3HW[[1, 2, 0]], self._angles_3HW[[2, 0, 1]]
         sides = [
@@ -77,12 +77,12 @@ class Wrapping:
         return np.asarray(sides[0] + sides[1] + sides[2], np.float32)
 
     def noise(self, per_rad: float, rng: np.random.Generator) -> Floats:
-        """One octave of noise, so many cells per radian: H×W, about -1 to 1."""
-        return self.over(noise_tile(), per_rad * CELL_PX, rng)
+        """Return one octave of noise with per_rad cells per radian: H×W, about -1 to 1."""
+        return self.project(noise_tile(), per_rad * CELL_PX, rng)
 
 
 def smooth(x_HW: Floats, low: float, high: float) -> Floats:
-    """0 below low, 1 above high, smooth between."""
+    """Return 0 below low, 1 above high, and a smooth transition between (smoothstep)."""
     share = np.clip((x_HW - np.float32(low)) / np.float32(high - low), 0, 1)
     return np.asarray(share * share * (3 - 2 * share), np.float32)
 

@@ -1,7 +1,7 @@
-"""Navel oranges on a sorting line, drawn by rule, with the label of every pixel known because it was painted.
+"""Procedural images and videos of navel oranges on a sorting line, with exact pixel labels.
 
-Knows what a picture, a video and a demo folder hold. Knows no network and no scoring. Nothing is read or downloaded:
-everything follows from a seed.
+Knows what the demo folder contains. Knows no network and no scoring. Nothing is read or downloaded: everything follows
+from a seed.
 """
 
 # H×W pixels. Colours are BGR from 0 to 255.
@@ -25,37 +25,37 @@ from fsf_core.demo.noise import Floats
 
 CLASS_NAMES = ("background", "sunburn", "ulcer", "wind_scarring")
 CLASS_COLOURS_RGB = ((0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0))
-"""PASCAL VOC's first four, in which labels of this kind are published."""
+"""The first four colours of PASCAL VOC."""
 
 RECIPES = ((SUNBURN,), (ULCER,), (WIND_SCARRING,), (), (ULCER, WIND_SCARRING), (SUNBURN, ULCER, WIND_SCARRING))
-"""The defects of a picture, by its seed modulo six: any six seeds in a row hold every class and a healthy picture."""
+"""Defects of an image by seed modulo six: any six consecutive seeds contain every class and a healthy orange."""
 
 PICTURE_SIZES_HW = ((512, 512), (480, 640), (512, 512), (960, 1280))
-"""write_pictures goes round these sizes."""
+"""Sizes that write_pictures cycles through."""
 VIDEO_SIZE_HW = (320, 480)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Backdrop:
-    """What the fruit lies on."""
+    """Background and camera of a scene."""
 
     kind: Literal["table", "belt"]
     bgr: tuple[float, float, float]
     horizon: float
-    """Table only: where wall and table meet, as a share of the height."""
+    """For table: where wall and table meet, as a share of the height."""
     travel: float
-    """Belt only: how far it has moved, in picture heights."""
+    """For belt: how far it has moved, in image heights."""
     exposure: float
-    """Brightness of the photograph, about 1."""
+    """Brightness factor, about 1."""
     grain: float
     """Standard deviation of the camera's noise, in grey levels."""
 
 
 def draw_orange(seed: int, *, height_px: int = 512, width_px: int = 512) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Draw one picture and its label. The scene depends on the seed alone, its detail on the size.
+    """Draw one image and its label. The scene depends only on the seed, its detail on the size.
 
     Returns:
-        The picture, uint8 BGR H×W×3, and the class of every pixel, uint8 H×W. Healthy peel is background.
+        The image, uint8 BGR H×W×3, and the class of every pixel, uint8 H×W. Healthy peel is background.
     """
     rng = np.random.default_rng(seed)
     backdrop = _random_backdrop(rng)
@@ -64,7 +64,7 @@ def draw_orange(seed: int, *, height_px: int = 512, width_px: int = 512) -> tupl
 
 
 def draw_frames(frames: int, *, seed: int, height_px: int, width_px: int) -> Iterator[NDArray[np.uint8]]:
-    """Draw a conveyor on which oranges roll from left to right, frame by frame, uint8 BGR H×W×3."""
+    """Yield the frames, uint8 BGR H×W×3, of a conveyor on which oranges roll from left to right."""
     rng = np.random.default_rng(seed)
     backdrop = replace(_random_backdrop(rng), kind="belt")
     lane = [
@@ -72,16 +72,16 @@ def draw_frames(frames: int, *, seed: int, height_px: int, width_px: int) -> Ite
         for classes in ((SUNBURN, ULCER), (WIND_SCARRING,), (), (ULCER, WIND_SCARRING))
     ]
     for index in range(frames):
-        travel = 0.03 * index  # picture heights: the fruit crosses the picture in about 50 frames
+        travel = 0.03 * index  # image heights: the fruit crosses the image in about 50 frames
         fruit = [_rolled(orange, place, travel, width_px / height_px) for place, orange in enumerate(lane)]
         yield _draw(fruit, replace(backdrop, travel=travel), rng, height_px=height_px, width_px=width_px)[0]
 
 
 def _rolled(orange: Orange, place: int, travel: float, aspect: float) -> Orange:
-    """The orange after the belt has moved by `travel`, in a lane of four that begins again when it ends."""
+    """Return the orange after the belt has moved by `travel`, in a repeating lane of four."""
     spacing = 0.88
     x_heights = (place * spacing + travel + 0.5) % (4 * spacing) - 0.9
-    # It slips, and shows the side with its defects in the middle of the picture.
+    # It slips, so that the side with its defects faces the camera in the middle of the image.
     angle = 0.5 * (x_heights - aspect / 2) / orange.radius
     cos, sin = math.cos(angle), math.sin(angle)
     roll_33 = np.array([[cos, 0, sin], [0, 1, 0], [-sin, 0, cos]], np.float32)
@@ -89,7 +89,7 @@ def _rolled(orange: Orange, place: int, travel: float, aspect: float) -> Orange:
 
 
 def _random_backdrop(rng: np.random.Generator) -> Backdrop:
-    """A pale table as in a laboratory, or a belt of one of four colours."""
+    """Choose a pale laboratory table, or a belt in one of four colours."""
     belts = ((70.0, 74.0, 76.0), (86.0, 98.0, 66.0), (138.0, 104.0, 62.0), (196.0, 200.0, 202.0))
     on_table = bool(rng.choice([True, False], p=[0.4, 0.6]))
     grey = rng.uniform(192, 222)
@@ -105,7 +105,7 @@ def _random_backdrop(rng: np.random.Generator) -> Backdrop:
 
 
 def _random_oranges(rng: np.random.Generator, classes: Sequence[int]) -> list[Orange]:
-    """One large orange, or two or three in a row; the first carries every defect, the others at most one each."""
+    """Choose one large orange, or two or three in a row; the first has every defect, the others at most one each."""
     count = int(rng.choice([1, 1, 1, 1, 2, 2, 3]))
     oranges = []
     for place in range(count):
@@ -129,7 +129,7 @@ def _random_oranges(rng: np.random.Generator, classes: Sequence[int]) -> list[Or
 def _random_orange(
     rng: np.random.Generator, *, x: float = 0.5, y: float, radius: float, classes: Sequence[int]
 ) -> Orange:
-    """An orange whose defects face the camera, well apart from each other."""
+    """Choose an orange whose defects face the camera, well apart from each other."""
     turn_33 = _random_turn(rng)
     sizes = {SUNBURN: (0.2, 0.38), ULCER: (0.06, 0.1), WIND_SCARRING: (0.45, 0.75)}
     start = rng.uniform(0, 2 * math.pi)
@@ -162,7 +162,7 @@ def _random_orange(
 
 
 def _random_turn(rng: np.random.Generator) -> Floats:
-    """A rotation, uniform over all of them."""
+    """Return a uniformly random rotation."""
     q, r = np.linalg.qr(rng.normal(size=(3, 3)))
     q = q * np.sign(np.diag(r))
     if np.linalg.det(q) < 0:
@@ -173,8 +173,8 @@ def _random_turn(rng: np.random.Generator) -> Floats:
 def _draw(
     oranges: Sequence[Orange], backdrop: Backdrop, rng: np.random.Generator, *, height_px: int, width_px: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Paint the scene and photograph it: a little blur, a little noise."""
-    image_HWC = _painted_backdrop(backdrop, height_px, width_px)
+    """Draw the scene, then add slight blur and camera noise."""
+    image_HWC = _draw_backdrop(backdrop, height_px, width_px)
     label_HW = np.zeros((height_px, width_px), np.uint8)
     for orange in oranges:
         cast_shadow(image_HWC, orange)
@@ -186,12 +186,12 @@ def _draw(
     return photograph_HWC.astype(np.uint8), label_HW
 
 
-def _painted_backdrop(backdrop: Backdrop, height_px: int, width_px: int) -> Floats:
-    """What the fruit lies on, float32 BGR H×W×3."""
+def _draw_backdrop(backdrop: Backdrop, height_px: int, width_px: int) -> Floats:
+    """Draw the background, float32 BGR H×W×3."""
     y_HW, x_HW = np.mgrid[0:height_px, 0:width_px].astype(np.float32) / np.float32(height_px)
     image_HWC = np.empty((height_px, width_px, 3), np.float32)
     image_HWC[:] = backdrop.bgr
-    rng = np.random.default_rng(3)  # the place stays the same, the fruit changes
+    rng = np.random.default_rng(3)  # the same place in every image
     if backdrop.kind == "table":
         image_HWC *= _table_light(x_HW, y_HW, backdrop.horizon, rng)[..., None]
         return image_HWC
@@ -205,7 +205,7 @@ def _painted_backdrop(backdrop: Backdrop, height_px: int, width_px: int) -> Floa
 
 
 def _table_light(x_HW: Floats, y_HW: Floats, horizon: float, rng: np.random.Generator) -> Floats:
-    """A wall, a brighter table, and the crease between them, as factors of brightness."""
+    """Return brightness factors of a wall, a brighter table, and the crease between them."""
     table = noise.smooth(y_HW, horizon - 0.006, horizon + 0.006)
     uneven = 0.05 * noise.fractal(x_HW * 1.5, y_HW * 1.5, rng, octaves=3)
     crease = 0.12 * np.exp(-(((y_HW - horizon) / 0.012) ** 2))
@@ -213,7 +213,7 @@ def _table_light(x_HW: Floats, y_HW: Floats, horizon: float, rng: np.random.Gene
 
 
 def _belt_light(along_HW: Floats, across_HW: Floats, rng: np.random.Generator) -> Floats:
-    """A worn, woven belt with a cleat every half picture height, as factors of brightness."""
+    """Return brightness factors of a worn, woven belt with a cleat every half image height."""
     weave = 0.025 * np.sin(along_HW * 420) * np.sin(across_HW * 420)
     worn = 0.07 * noise.fractal(along_HW * 2, across_HW * 9, rng, octaves=4)
     from_cleat = np.mod(along_HW, 0.5) - 0.25
@@ -223,16 +223,16 @@ def _belt_light(along_HW: Floats, across_HW: Floats, rng: np.random.Generator) -
 
 
 def write_demo(folder: Path, *, count: int = 12, frames: int = 48, seed: int = 0) -> Path:
-    """Write a small data set to try the jobs on: pictures with labels, a video, and one file that cannot be decoded.
+    """Write a small data set: images with labels, a video, and one file that cannot be decoded.
 
     Args:
-        folder: made where it does not exist; files of the same names are overwritten.
-        count: sound pictures; twelve hold every defect twice.
+        folder: created if it does not exist; files of the same names are overwritten.
+        count: number of intact images; twelve contain every defect twice.
         frames: length of the video.
-        seed: of the first picture, the next have the next seeds.
+        seed: of the first image; the others use the following seeds.
 
     Returns:
-        The manifest, `manifest.csv` in the folder; its URIs and labels are relative to the folder.
+        The path of `manifest.csv` in the folder; its URIs and labels are relative to the folder.
     """
     pictures = write_pictures(folder / "pictures", count=count, seed=seed)
     broken = folder / "pictures" / "interrupted_copy.jpg"
@@ -253,7 +253,7 @@ def write_demo(folder: Path, *, count: int = 12, frames: int = 48, seed: int = 0
 
 
 def write_pictures(folder: Path, *, count: int, seed: int) -> list[Path]:
-    """Write JPEG pictures, and their labels as palette PNG of the same name in the folder `labels` beside this one."""
+    """Write JPEG images, and their labels as palette PNGs of the same name into the sibling folder `labels`."""
     labels = folder.parent / "labels"
     folder.mkdir(parents=True, exist_ok=True)
     labels.mkdir(parents=True, exist_ok=True)

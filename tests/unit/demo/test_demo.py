@@ -31,7 +31,7 @@ def files_of(folder):
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_one_seed_gives_one_picture_and_another_seed_another():
+def test_an_image_depends_only_on_its_seed():
     image_HWC, label_HW = draw_orange(4, **SMALL)
     again_HWC, again_HW = draw_orange(4, **SMALL)
     assert np.array_equal(image_HWC, again_HWC)
@@ -39,27 +39,27 @@ def test_one_seed_gives_one_picture_and_another_seed_another():
     assert not np.array_equal(image_HWC, draw_orange(10, **SMALL)[0])
 
 
-def test_a_picture_and_its_label_have_the_size_asked_for():
+def test_image_and_label_have_the_requested_size():
     image_HWC, label_HW = draw_orange(0, height_px=97, width_px=131)
     assert (image_HWC.shape, image_HWC.dtype) == ((97, 131, 3), np.uint8)
     assert (label_HW.shape, label_HW.dtype) == ((97, 131), np.uint8)
 
 
 @pytest.mark.parametrize("seed", range(24))
-def test_a_picture_holds_exactly_the_defects_of_its_recipe(seed):
+def test_an_image_contains_exactly_the_defects_of_its_recipe(seed):
     _, label_HW = draw_orange(seed, **SMALL)
     assert set(np.unique(label_HW)) == {0, *RECIPES[seed % len(RECIPES)]}
     assert (label_HW > 0).mean() < 0.2
 
 
-def test_twelve_pictures_hold_every_class_and_a_healthy_one():
+def test_twelve_images_contain_every_class_and_a_healthy_orange():
     labels = [draw_orange(seed, **SMALL)[1] for seed in range(1000, 1012)]
     assert set().union(*(np.unique(label_HW).tolist() for label_HW in labels)) == {0, 1, 2, 3}
     assert any(not label_HW.any() for label_HW in labels)
 
 
-def test_a_label_lies_where_the_defect_was_painted():
-    # The same orange without its defects is not at hand, but dark brown spots are darker than the peel beside them.
+def test_labels_are_where_defects_were_drawn():
+    # Dark brown spots are darker than the peel around them.
     image_HWC, label_HW = draw_orange(RECIPES.index((ULCER,)), height_px=384, width_px=384)
     spots = (label_HW == ULCER).astype(np.uint8)
     beside = cv2.dilate(spots, np.ones((25, 25))) - cv2.dilate(spots, np.ones((9, 9)))
@@ -67,21 +67,21 @@ def test_a_label_lies_where_the_defect_was_painted():
     assert red_HW[spots > 0].mean() < 0.6 * red_HW[beside > 0].mean()
 
 
-def test_the_scene_is_the_same_at_every_size():
+def test_the_scene_does_not_depend_on_the_size():
     _, small_HW = draw_orange(5, height_px=200, width_px=200)
     _, large_HW = draw_orange(5, height_px=400, width_px=400)
     for class_id in (SUNBURN, ULCER, WIND_SCARRING):
         assert (small_HW == class_id).mean() == pytest.approx((large_HW == class_id).mean(), rel=0.25)
 
 
-def test_healthy_peel_is_background_and_still_orange():
+def test_healthy_peel_is_orange_and_labelled_background():
     image_HWC, label_HW = draw_orange(HEALTHY_SEED, **SMALL)
     assert not label_HW.any()
     blue_HW, red_HW = image_HWC[..., 0].astype(int), image_HWC[..., 2].astype(int)
     assert (red_HW - blue_HW > 100).mean() > 0.1
 
 
-def test_labels_are_palette_pictures_of_class_ids_beside_the_pictures(tmp_path):
+def test_labels_are_palette_pngs_of_class_ids(tmp_path):
     [path] = write_pictures(tmp_path / "pictures", count=1, seed=2)
     label = Image.open(tmp_path / "labels" / f"{path.stem}.png")
     assert label.mode == "P"
@@ -90,7 +90,7 @@ def test_labels_are_palette_pictures_of_class_ids_beside_the_pictures(tmp_path):
     assert cv2.imread(str(path)).shape == (512, 512, 3)
 
 
-def test_a_video_has_the_frames_size_and_codec_that_were_stated(tmp_path):
+def test_a_video_has_the_documented_frames_size_and_codec(tmp_path):
     with av.open(str(write_video(tmp_path / "clip.mp4", frames=7, fps=12, seed=1))) as container:
         stream = container.streams.video[0]
         assert (stream.codec_context.name, stream.average_rate) == ("h264", 12)
@@ -98,7 +98,7 @@ def test_a_video_has_the_frames_size_and_codec_that_were_stated(tmp_path):
     assert [frame.shape[:2] for frame in frames] == [VIDEO_SIZE_HW] * 7
 
 
-def test_oranges_move_along_the_conveyor_in_a_video():
+def test_oranges_move_in_a_video():
     first, *_, last = draw_frames(5, seed=0, height_px=96, width_px=144)
     assert np.abs(first.astype(int) - last).mean() > 5
 
@@ -110,7 +110,7 @@ def demo(tmp_path_factory):
     return folder
 
 
-def test_a_demo_lists_everything_it_made_relative_to_its_manifest(demo):
+def test_the_demo_manifest_lists_every_file_by_relative_path(demo):
     with (demo / "manifest.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["kind"] for row in rows] == ["image", "image", "image", "video"]
@@ -120,24 +120,24 @@ def test_a_demo_lists_everything_it_made_relative_to_its_manifest(demo):
     assert media == {row["uri"] for row in rows}
 
 
-def test_a_demo_manifest_is_read_and_passes_its_columns_through(demo):
+def test_the_demo_manifest_can_be_opened_with_its_extra_columns(demo):
     manifest = open_manifest(str(demo / "manifest.csv"))
     assert manifest.items == 4
     assert manifest.extra.names == ["label", "line", "batch"]
 
 
-def test_one_file_of_a_demo_is_broken_and_the_others_are_not(demo):
+def test_exactly_one_file_of_the_demo_is_broken(demo):
     Image.open(demo / "pictures" / "orange_000.jpg").load()
     with pytest.raises(OSError, match="truncated"):
         Image.open(demo / "pictures" / "interrupted_copy.jpg").load()
 
 
-def test_a_demo_made_twice_is_the_same_to_the_byte(demo, tmp_path):
+def test_the_demo_is_byte_for_byte_reproducible(demo, tmp_path):
     write_demo(tmp_path, count=2, frames=3)
     assert files_of(tmp_path) == files_of(demo)
 
 
-def test_drawing_oranges_needs_no_torch():
+def test_drawing_oranges_does_not_import_torch():
     script = "import sys, fsf_core.demo.oranges; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
@@ -154,7 +154,7 @@ def model(torch):
 
 @pytest.fixture(scope="module")
 def trained(torch, model, tmp_path_factory):
-    """A network after a few seconds of training, and its losses."""
+    """Return a network after a few seconds of training, and its losses."""
     path = tmp_path_factory.mktemp("trained") / "demo.pth"
     losses = model.train(path, steps=24, crops=8, pictures=12)
     network = model.build()
@@ -162,19 +162,19 @@ def trained(torch, model, tmp_path_factory):
     return network.eval(), losses
 
 
-def test_the_demo_network_is_small_and_answers_on_its_inputs_grid(torch, model):
+def test_the_demo_network_is_small_and_returns_logits_at_input_size(torch, model):
     network = model.build(num_classes=7).eval()
     assert 20_000 < sum(weight.numel() for weight in network.parameters()) < 60_000
     assert network(torch.zeros(2, 3, 224, 224)).shape == (2, 7, 224, 224)
 
 
-def test_a_short_training_lowers_the_loss_and_leaves_a_plain_checkpoint(trained):
+def test_a_short_training_lowers_the_loss(trained):
     _, losses = trained
     assert len(losses) == 24
     assert np.mean(losses[-4:]) < 0.8 * np.mean(losses[:4])
 
 
-def test_the_same_training_gives_the_same_weights_and_leaves_torch_as_it_was(torch, model, tmp_path):
+def test_training_is_reproducible_and_does_not_change_torchs_global_state(torch, model, tmp_path):
     torch.manual_seed(123)
     before = torch.random.get_rng_state(), torch.get_num_threads()
     first, second = tmp_path / "a.pth", tmp_path / "b.pth"
@@ -187,8 +187,8 @@ def test_the_same_training_gives_the_same_weights_and_leaves_torch_as_it_was(tor
 
 
 @pytest.mark.parametrize("dynamo", [False, True], ids=["torchscript", "dynamo"])
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # both are torch's, about itself
-def test_the_demo_network_exports_and_onnx_runtime_agrees_at_any_batch(torch, trained, tmp_path, dynamo):
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # raised by torch itself
+def test_onnx_runtime_matches_the_demo_network_at_any_batch_size(torch, trained, tmp_path, dynamo):
     network, _ = trained
     path = str(tmp_path / "demo.onnx")
     batch = {"dynamic_shapes": ({0: torch.export.Dim("batch")},)} if dynamo else {"dynamic_axes": {"images": {0: "n"}}}
