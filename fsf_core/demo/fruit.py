@@ -222,7 +222,7 @@ def _spot(peel: _Peel, towards: Floats, spin_rad: float, reach_rad: float) -> _S
 
 
 def _cover(spot: _Spot, inside_HW: Floats) -> Floats:
-    # Beyond the spot's horizon the flat coordinates fold back; they are moved far away, so nothing is drawn there.
+    """Return how much of each pixel a shape covers, from the distance inside its edge in radians; soft over a pixel."""
     return np.asarray(np.clip(inside_HW * spot.radius_px + 0.5, 0, 1), np.float32)
 
 

@@ -19,7 +19,7 @@ from fsf_core.manifest import members
 from fsf_core.media import images
 from fsf_core.model import preprocess
 from fsf_core.stages import units
-from fsf_core.stages.decode_row import HEAD_BYTES, failures_for_rest, is_video, unit_of_row
+from fsf_core.stages.decode_row import failures_for_rest, is_video, unit_of_row
 from fsf_core.stages.decode_settings import DecodeSettings
 from fsf_core.stages.decode_video import decode_video
 from fsf_core.stages.units import Frame, Unit
@@ -80,7 +80,7 @@ def _decode_item(row: Mapping[str, Any], opener: storage.Opener, settings: Decod
     try:
         with opener() as file:
             blank = replace(blank, item_version=storage.etag_or_mtime(file))
-            head = file.read(HEAD_BYTES)
+            head = file.read(images.HEAD_BYTES)
             if is_video(head, row["kind"]):
                 for unit in decode_video(file, blank, row, settings):
                     yielded.update(() if unit is None else (unit.segment,))

@@ -10,9 +10,6 @@ from fsf_core.media import images, video
 from fsf_core.stages import units
 from fsf_core.stages.units import Failure, Unit
 
-HEAD_BYTES = 4096
-"""Bytes from the start of a file that tell its kind."""
-
 SEE_FIRST_FAILURE = Failure(
     stage="decode", error_type=video.BrokenVideoError.__name__, error_message="see the first failure of this video"
 )

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from fsf_core import storage
-from fsf_core.media import video
-from fsf_core.stages.decode_row import HEAD_BYTES, is_video
+from fsf_core.media import images, video
+from fsf_core.stages.decode_row import is_video
 from fsf_core.stages.decode_settings import DecodeSettings
 
 
@@ -38,7 +38,7 @@ def plan_video(row: Mapping[str, Any], settings: DecodeSettings) -> VideoPlan | 
     """
     storage.require_scheme(row["uri"], settings.schemes)
     with storage.open_binary(row["uri"]) as file:
-        if not is_video(file.read(HEAD_BYTES), row["kind"]):
+        if not is_video(file.read(images.HEAD_BYTES), row["kind"]):
             return None
         estimate = video.estimate_frames(storage.path_or_file(row["uri"], file))
         if estimate is not None and estimate < settings.task_segments * settings.segment_frames:

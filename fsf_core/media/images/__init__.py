@@ -4,7 +4,7 @@ Knows formats and how they break. Knows no files, no URIs, no network, no model.
 """
 
 from fsf_core.media.images.decode import ImageLimits, decode_bgr
-from fsf_core.media.images.headers import ImageHeader, read_header
+from fsf_core.media.images.headers import HEAD_BYTES, ImageHeader, read_header
 from fsf_core.media.images.kinds import sniff
 
-__all__ = ["ImageHeader", "ImageLimits", "decode_bgr", "read_header", "sniff"]
+__all__ = ["HEAD_BYTES", "ImageHeader", "ImageLimits", "decode_bgr", "read_header", "sniff"]
