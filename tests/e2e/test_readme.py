@@ -1,57 +1,199 @@
-"""README.md keeps its word: its commands run as written, its generated parts are current, its tests exist."""
+"""The READMEs keep their word: commands run, shown output is real, links resolve, generated parts are current."""
 
+import ast
+import contextlib
+import io
 import re
 import shlex
 import subprocess
 import sys
+import tomllib
+from importlib.util import find_spec
 from pathlib import Path
 
+import duckdb
 import pytest
 
+from fsf_core.cli.app import app
 from fsf_core.demo import model, oranges
 from tests.support import docs
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text()
+README = ROOT / "README.md"
+READMES = [
+    ROOT / name for name in subprocess.check_output(["git", "ls-files", "*README.md"], cwd=ROOT, text=True).split()
+]
+IMAGES = ROOT / ".github" / "images"
+EXECUTED = ("fsf export --net fsf_core.demo.model:build", "fsf score --bundle bundles/oranges --manifest demo/",
+            "fsf inspect runs/first", "duckdb -c")  # fmt: skip
+"""Commands of README.md that a test runs, by their beginnings; all others are parsed as their program would."""
 
 
-def test_tables_and_options_are_those_of_the_code() -> None:
-    assert docs.rendered(README) == README, "run `python -m tests.support.docs`"
+def blocks(path: Path, language: str) -> list[str]:
+    """Return the fenced code blocks of one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", path.read_text(), flags=re.MULTILINE | re.DOTALL)
 
 
-def test_every_promise_names_a_test_that_exists() -> None:
-    named = re.findall(r"`(test_\w+)`", README)
-    written = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+def commands(path: Path) -> list[tuple[str, list[str]]]:
+    """Return every command of the console blocks with the lines of output below it."""
+    found: list[tuple[str, list[str]]] = []
+    for line in "\n".join(block.rstrip() for block in blocks(path, "console")).splitlines():
+        if line.startswith("$ "):
+            found.append((line[2:], []))
+        else:
+            found[-1][1].append(line)
+    return found
 
-    assert named
-    assert [name for name in named if f"def {name}(" not in written] == []
+
+def has_shape_of(shown: list[str], real: list[str]) -> bool:
+    """Whether real output equals the shown one but for numbers, the widths that follow from them, and what … hides."""
+    return len(shown) == len(real) and all(
+        re.fullmatch(_shape(line), other) for line, other in zip(shown, real, strict=True)
+    )
+
+
+def _shape(line: str) -> str:
+    """Return the pattern of a shown line: any digest, number or width of a gap or rule for one, anything for …."""
+    patterns = {r"\d{8}T\d{6}Z-[0-9a-f]{8}": None, r"[0-9a-f]{12,}": r"[0-9a-f]+", r"\d[\d.,]*": None, r"\s+": None,
+                "─+": None, "…": ".*"}  # fmt: skip
+    pattern, at = "", 0
+    for match in re.finditer("|".join(patterns), line):
+        kind = next(kind for kind in patterns if re.fullmatch(kind, match[0]))
+        pattern, at = pattern + re.escape(line[at : match.start()]) + (patterns[kind] or kind), match.end()
+    return pattern + re.escape(line[at:])
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a demo like `make demo` leaves, its model trained for a moment only."""
+    """A folder as `make demo` leaves it, but with half of the images and a model that is trained for seconds."""
     folder = tmp_path_factory.mktemp("home")
     oranges.write_demo(folder / "demo" / "data", count=6, frames=12)
-    model.train(folder / "demo" / "model.pth", steps=8, pictures=12)
+    model.train(folder / "demo" / "model.pth", steps=80, pictures=12)
+    for command, shown in commands(README):
+        if command.startswith(EXECUTED) and command.startswith("fsf"):
+            done = subprocess.run(
+                [sys.executable, "-m", "fsf_core.cli", *shlex.split(command)[1:]], cwd=folder, capture_output=True,
+                text=True, timeout=300, check=False, env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+            )  # fmt: skip
+            assert done.returncode == 0, command + done.stdout + done.stderr
+            assert has_shape_of(shown, done.stdout.splitlines()), f"README.md shows other output than\n{done.stdout}"
     return folder
 
 
-def test_the_quick_start_runs_by_hand_as_written(home: Path) -> None:
-    block = README.split("The same by hand:")[1].split("```console")[1].split("```")[0]
-    commands = [line.removeprefix("$ ") for line in block.strip().splitlines()]
-    assert [command.split()[1] for command in commands] == ["export", "score", "inspect", "verify"]
-    program = Path(sys.executable).parent / "fsf"
-    for command in commands:
-        words = [str(program), *shlex.split(command)[1:]]
-        done = subprocess.run(words, cwd=home, capture_output=True, text=True, timeout=300, check=False)
-        assert done.returncode == 0, command + done.stdout + done.stderr
-    assert (home / "demo" / "overlay.png").stat().st_size > 10_000
+def test_the_three_commands_run_and_print_what_is_shown(home: Path) -> None:
+    assert (home / "overlay.png").stat().st_size > 10_000
+    assert [command for command, _ in commands(README) if command.startswith(EXECUTED)][3:], "all of them were run"
 
 
-def test_the_sql_of_the_quick_start_runs(home: Path) -> None:
-    import duckdb
+def test_the_sql_runs_and_prints_what_is_shown(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(home)
+    [(command, shown)] = [(command, shown) for command, shown in commands(README) if command.startswith("duckdb")]
+    result = duckdb.sql(shlex.split(command)[2])
 
-    query = re.search(r'duckdb -c "(.*)"', README)
-    assert query is not None
-    rows = duckdb.sql(query[1].replace("'demo/", f"'{home}/demo/")).fetchall()
-    assert {name for name, _ in rows} == {"background", "sunburn", "ulcer", "wind_scarring"}
+    assert has_shape_of(shown, str(result).splitlines()), f"README.md shows other output than\n{result}"
+
+
+@pytest.mark.parametrize("path", [path for path in READMES if blocks(path, "python")], ids=lambda p: p.parent.name)
+def test_the_python_runs_and_prints_what_is_shown(path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(home)
+    for block in blocks(path, "python"):
+        names: dict[str, object] = {}
+        for example in re.split(r"^>>> ", block, flags=re.MULTILINE)[1:]:
+            statement, *shown = example.strip().splitlines()
+            printed = io.StringIO()
+            with contextlib.redirect_stdout(printed):
+                exec(compile(ast.Interactive(ast.parse(statement).body), path.name, "single"), names)  # noqa: S102 - our own README
+            assert has_shape_of(shown, printed.getvalue().splitlines()), f"{statement} printed\n{printed.getvalue()}"
+
+
+@pytest.mark.parametrize("path", READMES, ids=lambda path: str(path.parent.relative_to(ROOT)))
+def test_every_command_is_one_that_its_program_takes(path: Path) -> None:
+    for command, _ in commands(path):
+        words = shlex.split(command)
+        while "=" in words[0]:
+            words.pop(0)
+        assert takes(words), f"{path}: {command}"
+
+
+def takes(words: list[str]) -> bool:
+    """Whether a program understands the command, as far as that is known without running it."""
+    known = False
+    match words:
+        case ["fsf", *arguments]:
+            app.parse_args(arguments, exit_on_error=False, print_error=False)  # raises what it does not understand
+            known = True
+        case ["ray", "job", "submit", "--address", _, "--working-dir", ".", "--", "python", "-m", job, *arguments]:
+            known = find_spec(job) is not None and takes(["fsf", job.removeprefix("jobs."), *arguments])
+        case ["python", "-m", "pytest", path]:
+            known = (ROOT / path).exists()
+        case ["python", "-m", module, *_]:
+            known = find_spec(module) is not None
+        case ["python", path]:
+            known = (ROOT / path).is_file()
+        case ["make", target]:
+            known = re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), flags=re.MULTILINE) is not None
+        case ["duckdb", "-c", _]:
+            known = True
+    return known
+
+
+def test_commands_within_sentences_exist() -> None:
+    for path in READMES:
+        prose = re.sub(r"^```.*?^```", "", path.read_text(), flags=re.MULTILINE | re.DOTALL).replace("\n", " ")
+        for code in re.findall(r"`((?:FSF_\w+=\S+ )*(?:python|make|fsf) [^`…]*)`", prose):
+            words = [word for word in shlex.split(code) if not word.startswith("FSF_")]
+            assert words[0] == "fsf" or takes(words), f"{path}: {code}"
+            assert words[0] != "fsf" or words[1] in app, f"{path}: {code}"
+
+
+def test_extras_that_are_named_exist() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    named = {name for path in READMES for name in re.findall(r"'?\.\[(\w+)\]'?", path.read_text())}
+
+    assert named
+    assert named <= set(extras)
+
+
+@pytest.mark.parametrize("path", docs.PARTS, ids=lambda path: path.parent.name)
+def test_generated_parts_are_current(path: Path) -> None:
+    assert docs.rendered(path) == path.read_text(), "run `python -m tests.support.docs`"
+
+
+def test_every_promise_names_a_test_that_exists() -> None:
+    table = README.read_text().split("| promise | test |")[1].split("\n\n")[0]
+    rows = re.findall(r"^\| [^|]+ \| `([\w/.]+)` \|$", table, flags=re.MULTILINE)
+    written = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+
+    assert len(rows) == table.count("\n") - 1
+    assert [name for name in rows if not (ROOT / name).is_file() and f"def {name}(" not in written] == []
+
+
+@pytest.mark.parametrize("path", READMES, ids=lambda path: str(path.parent.relative_to(ROOT)))
+def test_every_link_leads_somewhere(path: Path) -> None:
+    text = path.read_text()
+    for target in re.findall(r'\]\(([^)\s]+)\)|(?:src|href)="([^"]+)"', text):
+        name, _, anchor = "".join(target).partition("#")
+        if name.startswith("https://"):
+            continue
+        there = path.parent / name if name else path
+        assert there.exists(), f"{path}: {name}"
+        assert not anchor or anchor in anchors(there), f"{path}: {name}#{anchor}"
+
+
+def anchors(path: Path) -> set[str]:
+    """Return the anchors of the headings of a Markdown file, as GitHub makes them."""
+    titles = re.findall(r"^#+ (.*)$", path.read_text(), flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_the_images_are_shown_and_small() -> None:
+    text = README.read_text()
+    files = list(IMAGES.iterdir())
+
+    assert files
+    assert [file.name for file in files if f"images/{file.name}" not in text] == []
+    assert sum(file.stat().st_size for file in files) < 1_500_000
+
+
+def test_readme_is_read_in_minutes() -> None:
+    assert 1_300 <= len(README.read_text().split()) <= 1_600  # as `wc -w` counts

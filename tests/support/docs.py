@@ -1,82 +1,142 @@
-"""The generated parts of README.md: `python -m tests.support.docs` writes them, and a test compares."""
+"""The generated parts of the READMEs: `python -m tests.support.docs` writes them, and a test compares.
 
+A part stands between `<!-- name: begin -->` and `<!-- name: end -->`.
+"""
+
+import ast
 import dataclasses
 import inspect
+import itertools
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
+from cyclopts.argument import Argument
 
 from fsf_core import config, schema
+from fsf_core.cli.app import app
+from tests.support import speed_chart
 
+ROOT = Path(__file__).parents[2]
 COMMANDS = (
     ("export", config.ExportConfig),
     ("score", config.ScoreConfig),
+    ("inspect", config.InspectConfig),
     ("render", config.RenderConfig),
     ("bench", config.BenchConfig),
 )
-README = Path(__file__).parents[2] / "README.md"
+BENCHES = ("bench", "bench_masks", "bench_video", "bench_scaling", "bench_manifest", "bench_ledger", "feeding", "chaos",
+           "compare_versions")  # fmt: skip
 
 
 def tables() -> str:
-    """Every column of every table."""
+    """Return every column of every table, from the schemas."""
     lines = []
     for name, table in {**schema.TABLES, **schema.DERIVED}.items():
-        lines += [f"`{name}/`", "", "| column | type | unit | what it is |", "|---|---|---|---|"]
+        lines += [f"### `{name}/`", "", "| column | type | unit | meaning |", "|---|---|---|---|"]
         lines += [_column(field) for field in table]
         lines.append("")
     return "\n".join(lines).rstrip()
 
 
 def _column(field: pa.Field) -> str:
-    words = {key.decode(): value.decode() for key, value in field.metadata.items()}
+    metadata = {key.decode(): value.decode() for key, value in field.metadata.items()}
     kind = "struct{bytes, path}" if pa.types.is_struct(field.type) else str(field.type)
-    return f"| `{field.name}` | {kind} | {words.get('unit', '')} | {words['description']} |"
+    return f"| `{field.name}` | {kind} | {metadata.get('unit', '')} | {metadata['description']} |"
 
 
 def options() -> str:
-    """Every option of every job, from the docstrings of its fields."""
+    """Return every option of every command, as the command line knows them."""
     lines = []
     for command, record in COMMANDS:
-        lines += [f"`fsf {command}`", "", "| option | default | what it does |", "|---|---|---|"]
-        said = _field_docstrings(record)
-        for field in dataclasses.fields(record):
-            lines.append(f"| `--{field.name.replace('_', '-')}` | {_default(field)} | {said[field.name]} |")
+        lines += [f"### `fsf {command}`", "", "| option | default | meaning |", "|---|---|---|"]
+        meanings = field_docstrings(record)
+        for argument in app[command].assemble_argument_collection():
+            if argument.show and argument.name.startswith("--"):
+                meaning = meanings[argument.field_info.name].replace("|", r"\|")
+                lines.append(f"| `{argument.name}` | {_default(argument)} | {meaning} |")
         lines.append("")
     return "\n".join(lines).rstrip()
 
 
-def _default(field: dataclasses.Field[Any]) -> str:
-    if field.default is dataclasses.MISSING:
+def _default(argument: Argument) -> str:
+    if argument.required:
         return "required"
-    if field.default in (None, ()):
+    default = argument.field_info.default
+    if default in (None, ()):
         return ""
-    return f"`{','.join(field.default) if isinstance(field.default, tuple) else field.default}`".lower()
+    return f"`{','.join(default) if isinstance(default, tuple) else default}`".lower()
 
 
-def _field_docstrings(record: type) -> dict[str, str]:
-    """Return the string below every field, its own and inherited, from the source, as the help has it."""
+def field_docstrings(record: type) -> dict[str, str]:
+    """Return the string below every field of a dataclass and of its bases; it is also the help of the option."""
     found: dict[str, str] = {}
-    for part in reversed(record.__mro__[:-1]):
-        pairs = re.findall(r'^    (\w+): [^\n]*\n    """(.*?)"""', inspect.getsource(part), re.MULTILINE | re.DOTALL)
-        found |= {name: " ".join(text.split()) for name, text in pairs}
+    for base in reversed([base for base in record.__mro__ if dataclasses.is_dataclass(base)]):
+        [definition] = ast.parse(inspect.getsource(base)).body
+        assert isinstance(definition, ast.ClassDef)
+        for field, text in itertools.pairwise(definition.body):
+            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(text, ast.Expr):
+                found[field.target.id] = " ".join(ast.literal_eval(text.value).split())
     return found
 
 
-def rendered(text: str) -> str:
-    """The README with its generated parts as they should be."""
-    for name, content in (("tables", tables()), ("options", options())):
-        text = re.sub(
-            rf"(<!-- {name}: begin -->\n).*?(<!-- {name}: end -->)",
-            lambda m, c=content: f"{m[1]}\n{c}\n\n{m[2]}",
-            text,
-            flags=re.DOTALL,
-        )
+def benches() -> str:
+    """Return the command and the subject of every bench, from the docstrings of the modules."""
+    lines = ["| command | measures |", "|---|---|"]
+    for name in BENCHES:
+        module = ast.parse((ROOT / "tests" / "bench" / f"{name}.py").read_text())
+        subject = " ".join((ast.get_docstring(module) or "").split("\n\n")[0].split())
+        lines.append(f"| `python -m tests.bench.{name}` | {subject} |")
+    return "\n".join(lines)
+
+
+def speed() -> str:
+    """Return the table of tests/bench/figures.json: the rates on both machines."""
+    figures = speed_chart.read_figures()
+    cases, machines = figures["cases"], figures["machines"]
+    rates = figures["frames_per_s"]
+    lines = [
+        f"{figures['unit'].capitalize()} (`{figures['command']}`; "
+        + "; ".join(f"{name}: {machine['cpu']}, {machine['date']}" for name, machine in machines.items())
+        + "):",
+        "",
+        f"| {' / '.join(machines)} | {' | '.join(cases.values())} |",
+        "|---" * (1 + len(cases)) + "|",
+    ]
+    for contender, title in figures["contenders"].items():
+        cells = [" / ".join(f"{rates[machine][case][contender]}" for machine in machines) for case in cases]
+        lines.append(f"| {title} | {' | '.join(cells)} |")
+        if contender == "fsf":
+            shares = [[rates[machine][case] for machine in machines] for case in cases]
+            cells = [" / ".join(f"{rate['fsf'] / rate['bare']:.2f}" for rate in case) for case in shares]
+            lines.append(f"| fsf, as a share of the bare session | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+PARTS: dict[Path, dict[str, Callable[[], str]]] = {
+    ROOT / "jobs" / "README.md": {"options": options},
+    ROOT / "fsf_core" / "runs" / "README.md": {"tables": tables},
+    ROOT / "tests" / "bench" / "README.md": {"benches": benches, "speed": speed},
+}
+
+
+def rendered(path: Path) -> str:
+    """Return a README with its generated parts as they should be."""
+    text = path.read_text()
+    for name, content in PARTS[path].items():
+        pattern = rf"(<!-- {name}: begin -->\n).*?(<!-- {name}: end -->)"
+        text, count = re.subn(pattern, rf"\1\n{_escaped(content())}\n\n\2", text, flags=re.DOTALL)
+        assert count == 1, f"{path} has {count} parts {name!r}, expected one"
     return text
 
 
+def _escaped(content: str) -> str:
+    return content.replace("\\", r"\\")
+
+
 if __name__ == "__main__":
-    README.write_text(rendered(README.read_text()))
-    sys.stdout.write(f"wrote {README}\n")
+    for readme in PARTS:
+        readme.write_text(rendered(readme))
+        sys.stdout.write(f"wrote {readme.relative_to(ROOT)}\n")
