@@ -1,4 +1,4 @@
-"""Pictures and videos inside other files go through the decode stage as any others, in children too. No Ray."""
+"""The decode stage, in child processes too, reads images and videos inside other files. No Ray."""
 
 import io
 import tarfile
@@ -19,9 +19,9 @@ from tests.support import assets, clips
 
 @pytest.fixture
 def files() -> dict[str, bytes]:
-    """Two pictures, a broken one and a video of 20 frames."""
+    """Return two images, a broken one and a video of 20 frames."""
     good = {f"{number}.jpg": assets.opencv(clips.picture(number), ".jpg") for number in range(2)}
-    return {**good, "broken.jpg": b"no picture", "clip.mp4": clips.clip(frames=20)}
+    return {**good, "broken.jpg": b"not an image", "clip.mp4": clips.clip(frames=20)}
 
 
 def _settings(manifest: Manifest) -> DecodeSettings:
@@ -42,7 +42,7 @@ def _rows(manifest: Manifest) -> pa.Table:
 
 
 def _frames(tables: list[pa.Table]) -> dict[str, int]:
-    """Frames of every item; -1 for a failure."""
+    """Return the number of frames of every item; -1 for a failure."""
     found: dict[str, int] = {}
     for unit in pa.concat_tables(tables).to_pylist():
         frames = -1 if unit["error_type"] else len(unit["frames"])
@@ -50,7 +50,7 @@ def _frames(tables: list[pa.Table]) -> dict[str, int]:
     return found
 
 
-def test_members_of_an_archive_are_decoded_where_they_lie(files: dict[str, bytes], tmp_path: Path) -> None:
+def test_members_of_an_archive_are_decoded_in_place(files: dict[str, bytes], tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "a.tar", "w") as archive:
         for name, data in files.items():
             facts = tarfile.TarInfo(name)
@@ -64,7 +64,7 @@ def test_members_of_an_archive_are_decoded_where_they_lie(files: dict[str, bytes
     assert _frames([*decode_isolated(_rows(manifest), _settings(manifest), limits)]) == expected
 
 
-def test_cells_of_a_table_are_decoded_where_they_lie(files: dict[str, bytes], tmp_path: Path) -> None:
+def test_cells_of_a_table_are_decoded_in_place(files: dict[str, bytes], tmp_path: Path) -> None:
     cells = [{"bytes": data, "path": name} for name, data in files.items()]
     table = pa.table({"id": [*files], "image": cells, "label": range(4)})
     pyarrow.parquet.write_table(table, tmp_path / "t.parquet", row_group_size=3)

