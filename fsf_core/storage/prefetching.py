@@ -13,7 +13,7 @@ from fsf_core.storage import retry
 from fsf_core.storage.error_translation import as_fetch_error
 from fsf_core.storage.filesystems import filesystem_of, with_retries_for
 from fsf_core.storage.reading import FetchedFile, Opener, open_binary, read_bytes
-from fsf_core.storage.uris import OBJECT_STORES, SPAN, container_of, is_local, require_scheme, scheme
+from fsf_core.storage.uris import OBJECT_STORES, SPAN_PATTERN, container_of, is_local, require_scheme, scheme
 
 PREFETCH_FILES, PREFETCH_BYTES = 16, 16 << 20
 """Most remote files in flight or waiting for their turn, and the largest size that is prefetched."""
@@ -50,14 +50,14 @@ def read_prefetched(uris: Sequence[str]) -> Iterator[tuple[str, Callable[[], byt
 def _prefetch(uris: Sequence[str], fetch: Callable[[str], T]) -> Iterator[tuple[str, Future[T]]]:
     pool = ThreadPoolExecutor(PREFETCH_FILES)
     rest = iter(uris)
-    coming: deque[tuple[str, Future[T]]] = deque()
+    waiting: deque[tuple[str, Future[T]]] = deque()
     try:
         while True:
-            for uri in itertools.islice(rest, PREFETCH_FILES - len(coming)):
-                coming.append((uri, pool.submit(fetch, uri)))
-            if not coming:
+            for uri in itertools.islice(rest, PREFETCH_FILES - len(waiting)):
+                waiting.append((uri, pool.submit(fetch, uri)))
+            if not waiting:
                 return
-            yield coming.popleft()
+            yield waiting.popleft()
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 
@@ -70,7 +70,7 @@ def _open_allowed(uri: str, schemes: tuple[str, ...]) -> AbstractContextManager[
 def _fetch_if_small(uri: str, schemes: tuple[str, ...]) -> FetchedFile | None:
     """Fetch a remote file; return None for a local one, or one larger than PREFETCH_BYTES."""
     require_scheme(uri, schemes)
-    match = SPAN.fullmatch(uri)
+    match = SPAN_PATTERN.fullmatch(uri)
     start, length, whole = (int(match[1]), int(match[2]), match[3]) if match else (0, PREFETCH_BYTES, uri)
     if not uri or is_local(whole) or not 0 < length <= PREFETCH_BYTES:
         return None

@@ -12,7 +12,7 @@ from fsf_core.errors import FetchError, LimitError
 from fsf_core.storage import retry
 from fsf_core.storage.error_translation import as_fetch_error
 from fsf_core.storage.filesystems import filesystem_of, with_retries_for
-from fsf_core.storage.uris import OBJECT_STORES, SPAN, is_local, local_path, redact, scheme
+from fsf_core.storage.uris import OBJECT_STORES, SPAN_PATTERN, is_local, local_path, redact, scheme
 
 BLOCK_BYTES = 4 << 20
 """Bytes of a large remote file that are fetched at once, for example after a seek in a video."""
@@ -45,7 +45,7 @@ def open_binary(uri: str) -> Iterator[BinaryIO]:
     with as_fetch_error(uri):
         if not uri:
             raise FetchError("the uri is empty, expected a path or an address; correct the manifest")
-        if match := SPAN.fullmatch(uri):
+        if match := SPAN_PATTERN.fullmatch(uri):
             with open_binary(match[3]) as whole:
                 yield io.BufferedReader(_ByteRange(whole, int(match[1]), int(match[2])))
             return

@@ -10,7 +10,7 @@ RETRYING_STORES = frozenset(("gs", "gcs", "az", "abfs", "abfss", "hf"))
 
 OBJECT_STORES = frozenset(("s3", "s3a", *RETRYING_STORES)) - {"hf"}
 
-SPAN = re.compile(r"span://(\d+)\+(\d+)/(.+)", re.DOTALL)
+SPAN_PATTERN = re.compile(r"span://(\d+)\+(\d+)/(.+)", re.DOTALL)
 
 _CONTAINED = re.compile(r"(?:span://\d+\+\d+|cell://\d+\.\d+/[^/]+)/(.+)", re.DOTALL)
 
@@ -112,10 +112,10 @@ def require_scheme(uri: str, allowed: tuple[str, ...]) -> None:
     Raises:
         FetchError: it is not.
     """
-    found = scheme(container_of(uri))
-    if found not in map(str.lower, allowed):
+    used = scheme(container_of(uri))
+    if used not in map(str.lower, allowed):
         raise FetchError(
-            f"{redact(uri)} has the scheme {found!r}, expected one of {', '.join(allowed)}; pass --schemes to allow it"
+            f"{redact(uri)} has the scheme {used!r}, expected one of {', '.join(allowed)}; pass --schemes to allow it"
         )
 
 

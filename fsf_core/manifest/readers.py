@@ -1,0 +1,105 @@
+"""Which reader a list needs: a folder, a glob, a table or a file without columns, by its URI and its content."""
+
+import pyarrow as pa
+
+from fsf_core import storage
+from fsf_core.errors import ManifestError
+from fsf_core.manifest import row_filter
+from fsf_core.manifest.columns import normalize_batches, pass_through_schema
+from fsf_core.manifest.csv_table import csv_types, read_csv
+from fsf_core.manifest.files import (
+    glob_files,
+    list_folder,
+    named_files,
+    read_path_list,
+    single_file,
+    tar_archives,
+)
+from fsf_core.manifest.json_table import json_schema, read_json_lines
+from fsf_core.manifest.parquet_table import read_parquet
+from fsf_core.manifest.partitions import read_table_files, table_file
+from fsf_core.manifest.rows import ITEM_SCHEMA, OWN_COLUMNS, ItemReader, ReadBatches
+from fsf_core.manifest.suffixes import TABLE_SUFFIXES, kind_by_name, suffix_of
+
+
+def item_reader(uri: str, condition: row_filter.Condition | None) -> ItemReader:
+    """Find out what kind of list the URI names, and return how to read it."""
+    if _is_pattern(uri) and not storage.exists(uri):
+        return ItemReader(read=_filter_items(glob_files(uri), condition))
+    if storage.is_folder(uri):
+        return _folder_reader(uri, condition)
+    read = _file_without_columns(uri)
+    if read is not None:
+        return ItemReader(read=_filter_items(read, condition))
+    return _table_reader(uri, storage.parent(uri), _read_table(uri, condition), condition)
+
+
+def _is_pattern(uri: str) -> bool:
+    return any(sign in storage.without_query(uri) for sign in "*?[")
+
+
+def _folder_reader(uri: str, condition: row_filter.Condition | None) -> ItemReader:
+    """Return a reader of the media of a folder, or of its Parquet files, or of its tar archives: of the first found."""
+    found = list_folder(uri)
+    if found.media:
+        read = named_files(found.prefix, found.media)
+        left_out = found.others + len(found.tables) + len(found.archives)
+        return ItemReader(read=_filter_items(read, condition), left_out=left_out)
+    base = storage.join(uri, "")
+    if found.tables:
+        return _table_reader(uri, base, read_table_files([*map(table_file, found.tables)], condition), condition)
+    return ItemReader(read=_filter_items(tar_archives(base, found.archives), condition), left_out=found.others)
+
+
+def _file_without_columns(uri: str) -> ReadBatches | None:
+    """Return how to read a file that has no columns of its own; None for a table."""
+    suffix = suffix_of(uri)
+    if suffix in {".txt", ".lst", ".list"}:
+        return lambda: read_path_list(uri)
+    if suffix == ".tar":
+        return tar_archives(uri, [""])
+    return single_file(uri) if kind_by_name(uri) else None
+
+
+def _read_table(uri: str, condition: row_filter.Condition | None) -> ReadBatches:
+    """Return how to read a table file, whose first batch is empty and has its columns.
+
+    Raises:
+        ManifestError: its suffix is unknown.
+        FetchError: it does not exist.
+    """
+    suffix = suffix_of(uri)
+    if suffix in TABLE_SUFFIXES:
+        return lambda: read_parquet(uri, condition=condition)
+    if suffix in {".csv", ".tsv"}:
+        delimiter = "\t" if suffix == ".tsv" else ","
+        types = csv_types(uri, delimiter)
+        return lambda: read_csv(uri, delimiter, types)
+    if suffix in {".jsonl", ".ndjson", ".json"}:
+        schema = json_schema(uri)
+        return lambda: read_json_lines(uri, schema)
+    with storage.open_binary(uri):  # a file that does not exist is reported as missing
+        raise ManifestError(
+            f"{storage.redact(uri)} has the suffix {suffix!r}, expected .parquet, .csv, .tsv, .jsonl, a .txt of paths, "
+            "a folder, a glob or a media file; convert it, or rename it to what it is"
+        )
+
+
+def _table_reader(uri: str, base: str, read: ReadBatches, condition: row_filter.Condition | None) -> ItemReader:
+    """Return a reader of the matching rows of a table as items; relative URIs count from the base."""
+    schema = next(read()).schema
+    extra = pass_through_schema(uri, schema)
+    chosen = None if condition is None else row_filter.expression(condition, schema)
+    rows = read if chosen is None else lambda: (table.filter(chosen) for table in read())
+    return ItemReader(read=lambda: normalize_batches(uri, base, rows, extra), extra=extra)
+
+
+def _filter_items(read: ReadBatches, condition: row_filter.Condition | None) -> ReadBatches:
+    """Return a reader of the matching items of a list without columns: the condition may name id, uri and kind."""
+    if condition is None:
+        return read
+    schema = pa.schema([field.with_name(name) for field, name in zip(ITEM_SCHEMA, OWN_COLUMNS, strict=True)])
+    chosen = row_filter.expression(condition, schema)
+    return lambda: (
+        table.rename_columns([*OWN_COLUMNS]).filter(chosen).rename_columns(ITEM_SCHEMA.names) for table in read()
+    )
