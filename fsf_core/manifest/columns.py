@@ -102,7 +102,7 @@ def _checked_kinds(uri: str, kinds: pa.ChunkedArray) -> pa.ChunkedArray:
     unknown = sorted(set(pc.unique(kinds).to_pylist()) - {*KINDS, None})
     if unknown:
         raise ManifestError(
-            f"{storage.redact(uri)} has the kinds {unknown[:NAMES_SHOWN]}, expected image, video or nothing; correct "
-            "the column, or rename it"
+            f"{storage.redact(uri)} has the kinds {unknown[:NAMES_SHOWN]}, expected image, video or an empty cell; "
+            "correct the column, or rename it"
         )
     return kinds

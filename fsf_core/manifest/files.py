@@ -38,14 +38,19 @@ def list_folder(uri: str) -> FolderContents:
     """
     prefix, media, tables, archives, others = uri, [], [], [], 0
     for entries in batched(storage.list_files(uri)):
-        found = [entry for entry in entries if kind_by_name(entry.relative)]
-        if found:
-            prefix = found[0].uri.removesuffix(found[0].relative)
-            media.append(ids_from_names(uri, [entry.relative for entry in found]))
-        rest = [(entry, suffix_of(entry.relative)) for entry in entries if not kind_by_name(entry.relative)]
-        tables += [entry for entry, suffix in rest if suffix in TABLE_SUFFIXES]
-        archives += [entry.relative for entry, suffix in rest if suffix == ".tar"]
-        others += sum(suffix not in {*TABLE_SUFFIXES, ".tar"} for _, suffix in rest)
+        names = []
+        for entry in entries:
+            if kind_by_name(entry.relative):
+                names.append(entry.relative)
+                prefix = entry.uri.removesuffix(entry.relative)
+            elif (suffix := suffix_of(entry.relative)) in TABLE_SUFFIXES:
+                tables.append(entry)
+            elif suffix == ".tar":
+                archives.append(entry.relative)
+            else:
+                others += 1
+        if names:
+            media.append(ids_from_names(uri, names))
     return FolderContents(prefix=prefix, media=media, tables=tables, archives=archives, others=others)
 
 

@@ -36,7 +36,7 @@ def read_parquet(
         images = [] if "uri" in schema.names else members.image_columns(schema)
         column = images[0] if len(images) == 1 else None
         yield (schema if column is None else _cells_schema(schema, column)).empty_table()
-        # After the columns were shown: whoever asked has checked that the condition fits them.
+        # By now the caller has checked that the condition fits the columns.
         groups = [*range(table.num_row_groups)]
         if condition is not None:
             groups = _matching_groups(fragment, condition, schema, list_schema or schema)

@@ -1,4 +1,4 @@
-"""The check that every item has an id of its own."""
+"""The check that every item has a unique id."""
 
 from typing import Any
 
@@ -35,8 +35,8 @@ def check_ids(uri: str, read: ReadBatches) -> int:
     if len(repeated):
         names = _ids_with_keys(repeated[:NAMES_SHOWN], read)
         raise ManifestError(
-            f"{storage.redact(uri)} has {len(repeated)} ids more than once, e.g. {names}; ids must be unique: "
-            "give an `id` column that tells the rows apart"
+            f"{storage.redact(uri)} has {len(repeated)} ids more than once, e.g. {names}, expected unique ids; correct "
+            "the `id` column, or add one"
         )
     return rows
 

@@ -273,9 +273,9 @@ def test_repeated_ids_are_named_without_credentials(refused):
     assert "SECRET" not in refused("l.txt", "s3://KEY:SECRET@b/a.jpg\n" * 2)
 
 
-@pytest.mark.parametrize("nothing", [None, ""])
-def test_a_row_without_an_id_is_refused_with_its_row_number(nothing, refused):
-    message = refused("l.parquet", pa.table({"id": ["a", nothing], "uri": ["a", "b"]}))
+@pytest.mark.parametrize("missing", [None, ""])
+def test_a_row_without_an_id_is_refused_with_its_row_number(missing, refused):
+    message = refused("l.parquet", pa.table({"id": ["a", missing], "uri": ["a", "b"]}))
 
     assert "no id in row 1" in message
 
@@ -310,7 +310,7 @@ def test_kinds_are_image_video_or_null(listed):
 def test_an_unknown_kind_is_named(refused):
     message = refused("l.csv", "uri,kind\n" + "".join(f"{n},kind{n:02d}\n" for n in range(50)))
 
-    assert "kinds ['kind00', 'kind01', 'kind02', 'kind03', 'kind04'], expected image, video or nothing" in message
+    assert "kinds ['kind00', 'kind01', 'kind02', 'kind03', 'kind04'], expected image, video or an empty cell" in message
 
 
 @pytest.mark.parametrize(
