@@ -344,7 +344,7 @@ def test_videos_at_signed_addresses_are_rendered_from_the_manifest_that_holds_th
     before = rendered.read_bytes()
     code, refusal = processes.fsf("render", str(out), "--style", "mask", **bare)
     assert code == 3
-    assert "name the list that has the whole address with --manifest" in refusal
+    assert "pass the manifest that has the full URI with --manifest" in refusal
     assert rendered.read_bytes() == before
     code, drawn = processes.fsf("render", str(out), "--style", "mask", "--manifest", str(listed), **bare)
 
