@@ -1,1 +1,1 @@
-"""What you submit: each job is one screen under a page of how-to."""
+"""Entry points for `ray job submit` from a checkout: one runbook each, and the command `fsf` behind it."""

@@ -1,8 +1,8 @@
 """The command `fsf`: every job as a subcommand, one way of reading options, one meaning of exit codes.
 
-    fsf export   checkpoint to bundle, with its parity report    jobs/export.py
-    fsf score    bundle and manifest to run                      jobs/score.py
-    fsf render   videos of a run with their masks                jobs/render.py
+    fsf export   checkpoint to bundle, with its parity report
+    fsf score    bundle and manifest to run
+    fsf render   videos of a run with their masks
     fsf inspect  count tables, and the image of one item
     fsf verify   every file of a run against its receipt
     fsf bench    the job beside the bare ONNX Runtime session

@@ -1,9 +1,7 @@
-"""The job beside its own model: how much of the bare session's speed is left, here and on your pictures.
+"""`fsf bench`: measure how much of the bare ONNX Runtime session's speed the job keeps, on your machine and images.
 
-fsf bench --bundle bundles/oranges --manifest photos/ --frames 1000
-
-Scores the first items of the manifest into a folder that is thrown away, then runs the bare ONNX Runtime session with
-the same model, batch, threads and number of processes on inputs that lie ready. Runs on this machine only.
+Scores the first items of the manifest into a temporary folder, then runs the bare session with the same model, batch,
+threads and number of processes on inputs in memory. Runs on this machine only.
 The last line on stdout is the comparison as one JSON document.
 """
 

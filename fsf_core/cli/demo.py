@@ -1,9 +1,7 @@
-"""All of it in one command: draw oranges, train a small model, export, score, look.
+"""`fsf demo`: draw oranges, train a small model, export it, score, and draw one result.
 
-    fsf demo demo
-
-Needs no download and no GPU. Writes data/ (pictures, labels, a video, one broken file), model.pth, bundle/, run/ and
-overlay.png into the folder. What is there already is used again; the run is resumed.
+Needs no download and no GPU. Writes data/ (images, labels, a video, one broken file), model.pth, bundle/, run/ and
+overlay.png to the folder. Existing files are used again, and the run is resumed.
 """
 
 import shutil
@@ -16,7 +14,12 @@ CLASSES = ("background", "sunburn", "ulcer", "wind_scarring")
 
 
 def run(folder: str, *, steps: int) -> int:
-    """Run every job in turn; returns the first exit code that is not 0."""
+    """Run every job in turn; returns the first exit code that is not 0.
+
+    Args:
+        folder: for the data, the model and the results.
+        steps: training steps of the model.
+    """
     from fsf_core.cli import export, inspect, score
     from fsf_core.demo.model import train
     from fsf_core.demo.oranges import write_demo
@@ -25,27 +28,27 @@ def run(folder: str, *, steps: int) -> int:
     data, weights, bundle, out = home / "data", home / "model.pth", home / "bundle", home / "run"
     manifest = data / "manifest.csv"
     if not manifest.exists():
-        _say("drawing oranges", manifest)
+        _announce("drawing oranges", manifest)
         write_demo(data)
     if not weights.exists():
-        _say("training a small model", weights)
+        _announce("training a small model", weights)
         train(weights, steps=steps)
-    _say("exporting it, with proof", bundle)
+    _announce("exporting it, with its parity report", bundle)
     request = ExportConfig(net="fsf_core.demo.model:build", checkpoint=str(weights), classes=CLASSES, out=str(bundle))
     try:
         export.run(request)
-    except OutputError:  # the bundle of an earlier version of this program; the folder is the demo's own
+    except OutputError:  # a bundle of an earlier version of this program; the folder belongs to the demo
         shutil.rmtree(bundle)
         shutil.rmtree(out, ignore_errors=True)
         export.run(request)
-    _say("scoring pictures and video", out)
+    _announce("scoring images and a video", out)
     code = score.run(ScoreConfig(bundle=str(bundle), manifest=str(manifest), out=str(out), provider="cpu"))
     if code:
         return code
-    _say("looking at one picture", home / "overlay.png")
+    _announce("drawing one result", home / "overlay.png")
     first = next(iter(sorted((data / "pictures").glob("orange_*.jpg")))).stem
     return inspect.run(str(out), first, InspectConfig(png=str(home / "overlay.png")))
 
 
-def _say(what: str, where: Path) -> None:
+def _announce(what: str, where: Path) -> None:
     print(f"\n== {what}: {where}", flush=True)

@@ -1,10 +1,7 @@
-"""Films of a finished run: every video with its masks drawn in, as H.264 that browsers play, with the source's sound.
+"""`fsf render`: render the videos of a finished run with their masks, as H.264 that browsers play, with sound.
 
-    fsf render runs/today
-    fsf render runs/today clip.mp4 --style mask --legend
-
-Writes RUN/videos/<name>.mp4 and its receipt. Started again it makes what is missing, or was made of other frames.
-Exit codes: 0 done · 2 no finished run is there · 3 a film could not be made · 130/143 interrupted, resumable.
+Writes RUN/videos/<name>.mp4 and its receipt. Started again, it renders what is missing or was drawn otherwise.
+Exit codes: 0 done · 2 there is no finished run · 3 a video could not be rendered · 130/143 interrupted, resumable.
 """
 
 import sys
@@ -21,7 +18,7 @@ def run(run_folder: str, item: str | None, config: RenderConfig) -> int:
     from fsf_core.score.render import render_run
 
     folder = storage.absolute(run_folder)
-    drawn = render_run(
+    outcome = render_run(
         folder,
         None if item is None else find_item(folder, item),
         style=config.style,
@@ -30,9 +27,9 @@ def run(run_folder: str, item: str | None, config: RenderConfig) -> int:
         address=config.ray_address,
         listed=open_manifest(config.manifest) if config.manifest else None,
     )
-    for film in drawn.videos:
-        print(f"{storage.join(run_folder, film.path)}: {film.frames} frames, sound: {film.sound}")
-    for name, reason in drawn.failed.items():
-        print(f"no film of {name}: {reason}", file=sys.stderr)
-    print_json({"run": run_folder, "films": len(drawn.videos), "failed": drawn.failed})
-    return EXIT_GATE if drawn.failed else 0
+    for rendered in outcome.videos:
+        print(f"{storage.join(run_folder, rendered.path)}: {rendered.frames} frames, sound: {rendered.sound}")
+    for name, reason in outcome.failed.items():
+        print(f"no rendered video of {name}: {reason}", file=sys.stderr)
+    print_json({"run": run_folder, "films": len(outcome.videos), "failed": outcome.failed})
+    return EXIT_GATE if outcome.failed else 0

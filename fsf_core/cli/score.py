@@ -1,4 +1,4 @@
-"""`fsf score`: run the job, print what it found, and end with the exit code that the gates decide."""
+"""`fsf score`: run the job, print its totals, and exit with the code that the gates decide."""
 
 import sys
 
@@ -21,7 +21,7 @@ def run(config: ScoreConfig) -> int:
 
 
 def _table(summary: dict[str, object]) -> str:
-    """What people look for first."""
+    """Return pixels per class and totals of items, as text."""
     import numpy as np
 
     from fsf_core.masks import count_table

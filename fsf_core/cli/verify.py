@@ -1,21 +1,18 @@
-"""Check a run: every committed file against its receipt, every unit once, every item accounted for.
+"""`fsf verify`: check every committed file against its receipt, every unit once, every item with one outcome.
 
-    fsf verify runs/today
-
-Exit codes: 0 whole · 2 no run is there · 3 something is torn, duplicate or missing, or the run has not finished.
+Exit codes: 0 whole · 2 there is no run · 3 something is damaged, duplicate or missing, or the run has not finished.
 """
 
 
 def run(run_folder: str) -> int:
-    """Print what is wrong, if anything; returns the exit code."""
-    from fsf_core import render, storage
-    from fsf_core import runs as ledger
+    """Print one line per problem; returns the exit code."""
+    from fsf_core import render, runs, storage
     from fsf_core.cli.app import EXIT_GATE, print_json
     from fsf_core.runs import video_stats
 
     folder = storage.absolute(run_folder)
-    wrong = ledger.verify(folder) + video_stats.verify(folder) + render.verify(folder)
-    for line in wrong:
-        print(line)
-    print_json({"run": run_folder, "problems": len(wrong)})
-    return EXIT_GATE if wrong else 0
+    problems = runs.verify(folder) + video_stats.verify(folder) + render.verify(folder)
+    for problem in problems:
+        print(problem)
+    print_json({"run": run_folder, "problems": len(problems)})
+    return EXIT_GATE if problems else 0

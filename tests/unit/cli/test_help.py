@@ -1,5 +1,7 @@
 """Help and start: short texts, and nothing loaded that a command line does not need."""
 
+import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -41,3 +43,19 @@ def test_help_of_every_command_says_where_options_come_from(command, capsys):
     assert words.startswith(f"Usage: fsf {command}")
     assert "FSF_<COMMAND>_<OPTION> in the environment, then from --config FILE.yaml" in words
     assert "env var" not in words
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "jobs").glob("[!_]*.py")), ids=lambda path: path.stem)
+def test_a_runbook_runs_its_command_and_names_only_options_that_exist(path, capsys):
+    module = runpy.run_path(str(path))
+    assert app.main([path.stem, "--help"]) == 0
+    known = {*re.findall(r"--[a-z-]+", capsys.readouterr().out), "--address", "--working-dir"}  # Ray's own
+    named = set(re.findall(r"--[a-z][a-z-]+", module["__doc__"]))
+
+    assert named - known == set()
+    assert f"python -m jobs.{path.stem} " in module["__doc__"]
+    assert len(module["__doc__"].splitlines()) <= 24
+    done = subprocess.run(
+        [sys.executable, "-m", f"jobs.{path.stem}", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith(f"Usage: fsf {path.stem}")
