@@ -27,7 +27,7 @@ class ScoringActor:
 
     def __init__(self, *, spec: PipelineSpec, tracker: Any) -> None:
         """Load the model."""
-        self._infer = Infer(**spec.model, group_frames=MAX_HELD_FRAMES)
+        self._infer = Infer(**spec.model, chunk_frames=MAX_HELD_FRAMES)
         self._spec = spec
         self._tracker = tracker
 

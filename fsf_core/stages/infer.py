@@ -21,7 +21,7 @@ from fsf_core.stages import units
 
 # N frames, C channels, K classes, H×W pixels
 
-GROUP_FRAMES = 64
+CHUNK_FRAMES = 64
 """Default maximum frames per output table; each table costs Ray a block."""
 
 MAX_OUTPUT_BYTES = 256 << 20
@@ -55,7 +55,7 @@ class Infer:
         threads: int,
         batch_frames: int,
         engine_cache: str | None = None,
-        group_frames: int = GROUP_FRAMES,
+        chunk_frames: int = CHUNK_FRAMES,
     ) -> None:
         """Load the model and verify its provider.
 
@@ -67,7 +67,7 @@ class Infer:
             threads: CPU threads of the session.
             batch_frames: frames per call of the model.
             engine_cache: folder on this node for TensorRT's engines.
-            group_frames: maximum frames per output table, unless a unit or a batch is larger.
+            chunk_frames: maximum frames per output table, unless a unit or a batch is larger.
 
         Raises:
             BundleError: the bundle is not the one that the job was started with.
@@ -75,7 +75,7 @@ class Infer:
         """
         bundle = _load_bundle_of_job(bundle_uri, bundle_sha256)
         self._batch_frames = batch_frames
-        self._max_frames = max(batch_frames, group_frames)
+        self._max_frames = max(batch_frames, chunk_frames)
         self._profile = bundle.profile
         self._levels_C256 = bundle.profile.levels()
         self._logits_KHW = bundle.signature.output_shape[1:]
@@ -97,14 +97,14 @@ class Infer:
         shape = (self._profile.height_px, self._profile.width_px, 3)
         frames_NHWC = units.as_array(table.column("inputs"), np.uint8, shape)
         rest = table.drop_columns(["inputs"])
-        ends = np.concatenate([[0], np.cumsum(counts)]).astype(int)
-        for group in units.chunks(counts, self._chunk_frames(table)):
-            chosen = frames_NHWC[ends[group.start] : ends[group.stop]]
-            part = rest.slice(group.start, group.stop - group.start)
-            outputs = self._run_fused(chosen, part) if self._session.fused else self._run_plain(chosen, counts[group])
+        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(int)
+        for chunk in units.chunks(counts, self._frames_per_chunk(table)):
+            chosen = frames_NHWC[offsets[chunk.start] : offsets[chunk.stop]]
+            part = rest.slice(chunk.start, chunk.stop - chunk.start)
+            outputs = self._run_fused(chosen, part) if self._session.fused else self._run_plain(chosen, counts[chunk])
             yield part.append_column("outputs", outputs)
 
-    def _chunk_frames(self, table: pa.Table) -> int:
+    def _frames_per_chunk(self, table: pa.Table) -> int:
         """Return the frames per output table: full batches within MAX_OUTPUT_BYTES, or as much of one batch.
 
         This bounds the memory: a frame of 1,000 classes on a grid of 224×224 has 200 MB of logits.
@@ -118,7 +118,7 @@ class Infer:
         return frames // self._batch_frames * self._batch_frames or frames
 
     def _run_plain(self, frames_NHWC: NDArray[np.uint8], counts: list[int]) -> pa.LargeBinaryArray:
-        """Run a plain model; the logits of units with `counts` frames each."""
+        """Return the logits of units with `counts` frames each, from a plain model."""
         outputs = units.allocate(self._logit_bytes * len(frames_NHWC))
         logits_NKHW = outputs.view(np.float32).reshape(-1, *self._logits_KHW)
         for start in range(0, len(frames_NHWC), self._batch_frames):
@@ -128,7 +128,7 @@ class Infer:
         return units.from_bytes(outputs, [count * self._logit_bytes for count in counts])
 
     def _run_fused(self, frames_NHWC: NDArray[np.uint8], part: pa.Table) -> pa.LargeBinaryArray:
-        """Run a fused model; a batch has frames of one original size."""
+        """Return the class maps of units, from a fused model; a batch has frames of one original size."""
         sizes = [
             (frame["height_px"], frame["width_px"]) for frames in part.column("frames").to_pylist() for frame in frames
         ]
