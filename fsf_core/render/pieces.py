@@ -27,13 +27,13 @@ from fsf_core.render.plan import Piece, RenderPlan
 from fsf_core.render.receipts import FOLDER, RenderedVideo, receipt_to_json, receipt_uri
 
 
-def encode_pieces(plan: RenderPlan, pieces: Sequence[Piece], *, tick: Callable[[], None]) -> None:
+def encode_pieces(plan: RenderPlan, pieces: Sequence[Piece], *, heartbeat: Callable[[], None]) -> None:
     """Decode, draw and encode consecutive pieces, except those that exist already.
 
     Args:
         plan: of the rendered video.
         pieces: one piece, or all pieces of a source that can only be decoded from its start.
-        tick: called before every frame, as a heartbeat.
+        heartbeat: called before every frame.
 
     Raises:
         FetchError, DecodeError: the source is missing, or is not the one that was scored.
@@ -47,7 +47,7 @@ def encode_pieces(plan: RenderPlan, pieces: Sequence[Piece], *, tick: Callable[[
     with members.open_item(plan.uri) as file:
         frames = _until_damage(video.decode_frames(storage.path_or_file(plan.uri, file), index, range(first, stop)))
         for piece in missing:
-            storage.write_bytes(plan.piece_uri(piece.number), _encode_piece(plan, piece, index, frames, tick))
+            storage.write_bytes(plan.piece_uri(piece.number), _encode_piece(plan, piece, index, frames, heartbeat))
 
 
 def _until_damage(frames: Iterator[video.VideoFrame]) -> Iterator[video.VideoFrame]:
@@ -61,7 +61,7 @@ def _encode_piece(
     piece: Piece,
     index: video.VideoIndex,
     frames: Iterator[video.VideoFrame],
-    tick: Callable[[], None],
+    heartbeat: Callable[[], None],
 ) -> bytes:
     """Encode one piece as an MP4 file, taking frames up to its last one.
 
@@ -78,7 +78,7 @@ def _encode_piece(
     with video.SegmentWriter(**size, ticks_per_s=video.timescale(index.time_base)) as writer:
         drawn = 0
         for frame in frames:
-            tick()
+            heartbeat()
             if frame.frame_index in pngs:
                 class_map_HW = masks.decode_png(pngs[frame.frame_index])
                 writer.add(paint(frame.image_HWC, class_map_HW, plan.look), times[drawn])

@@ -66,7 +66,7 @@ class RenderPlan:
     separable: bool
     """Whether pieces can be encoded by separate tasks; otherwise each would decode the source from its start."""
 
-    def shares(self) -> list[tuple[Piece, ...]]:
+    def tasks(self) -> list[tuple[Piece, ...]]:
         """Return the pieces of each task."""
         return [(piece,) for piece in self.pieces] if self.separable else [self.pieces]
 

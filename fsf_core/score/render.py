@@ -139,19 +139,19 @@ def _render_video(
     """
     try:
         plan = render.plan_render(run_uri, item_id, units, style, source=source)
-        task: Any = ray.remote(num_cpus=PIECE_CPUS, max_retries=MAX_RETRIES)(_encode_share)
+        task: Any = ray.remote(num_cpus=PIECE_CPUS, max_retries=MAX_RETRIES)(_encode_pieces)
         plan_ref = ray.put(plan)
-        results = ray.get([task.remote(plan_ref, share, frame_s) for share in plan.shares()])
+        results = ray.get([task.remote(plan_ref, pieces, frame_s) for pieces in plan.tasks()])
         reasons = [reason for reason in results if reason]
         return reasons[0] if reasons else render.assemble(plan)
     except (FSFError, OSError) as error:
         return f"{type(error).__name__}: {error}"
 
 
-def _encode_share(plan: render.RenderPlan, share: tuple[render.Piece, ...], frame_s: float) -> str | None:
+def _encode_pieces(plan: render.RenderPlan, pieces: tuple[render.Piece, ...], frame_s: float) -> str | None:
     """Encode pieces of a video on a worker; returns the reason if it fails."""
     try:
-        render.encode_pieces(plan, share, tick=lambda: watchdog(frame_s, running=True))
+        render.encode_pieces(plan, pieces, heartbeat=lambda: watchdog(frame_s, running=True))
     except (FSFError, OSError) as error:
         return f"{type(error).__name__}: {error}"
     finally:

@@ -54,8 +54,8 @@ def plan_for(run_uri: str, look: render.RenderStyle, *, item_id="clip") -> rende
 def render_item(run_uri: str, look: render.RenderStyle, *, item_id="clip") -> tuple[Path, render.RenderedVideo]:
     """Render an item in this process, the last piece first."""
     plan = plan_for(run_uri, look, item_id=item_id)
-    for share in reversed(plan.shares()):
-        render.encode_pieces(plan, share, tick=lambda: None)
+    for pieces in reversed(plan.tasks()):
+        render.encode_pieces(plan, pieces, heartbeat=lambda: None)
     rendered = render.assemble(plan)
     return Path(run_uri) / rendered.path, rendered
 

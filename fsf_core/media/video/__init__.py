@@ -3,7 +3,7 @@
 Knows FFmpeg, through PyAV. Knows no image files, no stores (callers pass paths or file objects) and no model.
 """
 
-from fsf_core.media.video.container import SNIFF_BYTES, Source, sniff_container
+from fsf_core.media.video.container import Source, sniff_container
 from fsf_core.media.video.decode import BrokenVideoError, VideoFrame, decode_frames
 from fsf_core.media.video.encode import JoinedVideo, SegmentWriter, concatenate, timescale
 from fsf_core.media.video.index import MAX_FRAME_PX, VideoIndex, estimate_frames, index_video
@@ -14,7 +14,6 @@ __all__ = [
     "EVERY_FRAME",
     "MAX_FRAMES",
     "MAX_FRAME_PX",
-    "SNIFF_BYTES",
     "BrokenVideoError",
     "JoinedVideo",
     "Sampling",

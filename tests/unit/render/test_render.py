@@ -146,7 +146,7 @@ def test_rendering_resumes_with_the_missing_piece(tmp_path, monkeypatch):
     home, _ = run_over(tmp_path, clip(frames=FRAMES))
     render_plan = rendered_runs.plan_for(home, rendered_runs.look())
     for piece in render_plan.pieces[:-1]:
-        render.encode_pieces(render_plan, [piece], tick=lambda: None)
+        render.encode_pieces(render_plan, [piece], heartbeat=lambda: None)
     opened = []
     real = pieces.video.decode_frames
     monkeypatch.setattr(
@@ -238,7 +238,7 @@ def test_memory_holds_only_a_few_frames_of_a_piece(tmp_path):
     render_plan = rendered_runs.plan_for(home, rendered_runs.look(style="blend", legend=True))
     for piece in render_plan.pieces:
         tracemalloc.start()
-        render.encode_pieces(render_plan, [piece], tick=lambda: None)
+        render.encode_pieces(render_plan, [piece], heartbeat=lambda: None)
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         assert peak < 16 * 320 * 240 * 3
