@@ -66,7 +66,8 @@ def _rows(out: Path) -> dict[str, list[dict]]:
     return {
         "masks": ledger.sorted_rows(str(out), "masks", but=("run_id", "item_version")),
         "class_stats": ledger.sorted_rows(str(out), "class_stats"),
-        "failures": ledger.sorted_rows(str(out), "failures", but=("attempts",)),
+        # A message is text for people and may be reworded; type and stage are compared.
+        "failures": ledger.sorted_rows(str(out), "failures", but=("attempts", "error_message")),
     }
 
 
