@@ -1,4 +1,4 @@
-"""Runs and bundles that an earlier version left on disk are read, resumed, reused and published as our own."""
+"""Runs and bundles of an earlier version are read, resumed, reused and published like those of this version."""
 
 import importlib.metadata
 import json
@@ -49,12 +49,12 @@ FILES_OF_RECIPE = {
         },
     }
 }
-"""How the sha256 of the model files begin that each version of the recipe makes of tiny.onnx and tests/tiny_net.py."""
+"""First 16 digits of the SHA-256 of the model files that each recipe version makes of tiny.onnx and tiny_net.py."""
 
 
 @pytest.fixture
 def home() -> Iterator[Path]:
-    """The folder as b57449c left it; see tests/golden/README.md."""
+    """The folder as version b57449c wrote it; see tests/golden/README.md."""
     shutil.rmtree(HOME, ignore_errors=True)
     with tarfile.open(Path(__file__).parents[1] / "golden" / "layout_1.tar.gz") as archive:
         archive.extractall(HOME.parent, filter="data")
@@ -94,14 +94,14 @@ def test_an_older_run_is_inspected(home: Path) -> None:
 
 
 def test_a_rendered_video_of_an_older_run_is_kept_and_another_style_renders_it_again(home: Path) -> None:
-    film = next((home / "run" / "videos").glob("*.mp4"))
-    before = film.stat().st_mtime_ns
+    rendered = next((home / "run" / "videos").glob("*.mp4"))
+    before = rendered.stat().st_mtime_ns
     kept = render_run(str(home / "run"), None, address=None, **LOOK)
-    assert (len(kept.videos), kept.failed, film.stat().st_mtime_ns) == (1, {}, before)
+    assert (len(kept.videos), kept.failed, rendered.stat().st_mtime_ns) == (1, {}, before)
     again = render_run(str(home / "run"), None, address=None, **LOOK | {"style": "mask"})
 
     assert (again.videos[0].frames, again.failed) == (24, {})
-    assert film.stat().st_mtime_ns != before
+    assert rendered.stat().st_mtime_ns != before
     assert render.verify(str(home / "run")) == []
 
 
@@ -163,7 +163,7 @@ def test_an_older_bundle_of_the_same_request_is_not_exported_again(home: Path, m
 
 
 def test_an_older_bundle_of_a_network_by_import_path_is_exported_again(home: Path) -> None:
-    """Its code was hashed together with ours, so nobody can tell whether it changed."""
+    """Its code was hashed together with that of this project, so it is unknown whether it changed."""
     identity = {"network": "tests.support.tiny_net:build", "recipe": RECIPE_VERSION, "network_code": "abc"}
 
     assert requests.differences(identity, {"network": "tests.support.tiny_net:build", "code": "def"}) == [
@@ -195,7 +195,7 @@ def test_the_model_files_are_those_of_this_recipe_version(source: str, home: Pat
 
 
 def test_names_on_disk_are_those_of_the_older_run(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fields of receipts, films and documents are read by programs that this project does not know."""
+    """Programs outside this project read the fields of receipts, rendered videos' receipts and documents."""
     monkeypatch.chdir(home)
     score(_config(home, "mine", render="blend", legend=True))
     export(_request(home, "bundle of mine"))
@@ -210,14 +210,14 @@ def test_names_on_disk_are_those_of_the_older_run(home: Path, monkeypatch: pytes
         for added in ("recipe", "network_code"):
             mine.get("origin", {}).get("request", {}).pop(added, None)
         assert mine == theirs, name
-    films = [json.loads(next((home / each / "videos").glob("*.json")).read_text()) for each in ("mine", "run")]
-    assert _shape(films[0]) == _shape(films[1])
+    rendered = [json.loads(next((home / each / "videos").glob("*.json")).read_text()) for each in ("mine", "run")]
+    assert _shape(rendered[0]) == _shape(rendered[1])
     receipts = [_receipt_keys(home / each) for each in ("mine", "run")]
     assert receipts[0] == receipts[1]
 
 
 def _shape(document: object) -> object:
-    """Names and kinds of a document, without its values."""
+    """Return names and types of a document, without its values."""
     if isinstance(document, dict):
         return {name: _shape(value) for name, value in document.items()}
     return [_shape(value) for value in document[:1]] if isinstance(document, list) else type(document).__name__

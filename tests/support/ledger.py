@@ -1,6 +1,6 @@
-"""Work units and their rows, made up, for tests of the run ledger: what a unit holds follows from its name alone.
+"""Work units with made-up rows, for tests of the run ledger: the rows of a unit follow from its name alone.
 
-Knows the tables of a run. Knows no pictures and no stages.
+Knows the tables of a run. Knows no images and no stages.
 """
 
 import hashlib
@@ -25,11 +25,11 @@ class Made:
     segment: int = 0
     segments: int = 1
     frames: int = 1
-    """Frames scored."""
+    """Number of scored frames."""
     first_frame: int = 0
     failed: bool = False
     timed: bool = True
-    """Whether its frames have times, as a video's have."""
+    """Whether its frames have times, as those of a video do."""
 
     @property
     def key(self):
@@ -41,7 +41,7 @@ def image(name, *, failed=False):
 
 
 def video(name, *frames):
-    """Segments with so many frames each, one after the other."""
+    """Return consecutive segments of a video with these numbers of frames."""
     starts = [sum(frames[:number]) for number in range(len(frames))]
     return [
         Made(item_id=name, segment=number, segments=len(frames), frames=count, first_frame=start)
@@ -50,12 +50,12 @@ def video(name, *frames):
 
 
 def broken(unit, *, frames=0):
-    """The same unit, failed after so many frames."""
+    """Return the same unit, failed after some frames."""
     return replace(unit, frames=frames, failed=True)
 
 
 def tables_of(units: Sequence[Made], *, attempt=1):
-    """The rows of these units in every table, in their order."""
+    """Return the rows of these units in every table, in their order."""
     frames = [(unit, unit.first_frame + at) for unit in units for at in range(unit.frames)]
     masks = [_mask(unit, frame) for unit, frame in frames]
     stats = [row for unit, frame in frames for row in _stats(unit.item_id, frame)]
@@ -68,7 +68,7 @@ def tables_of(units: Sequence[Made], *, attempt=1):
 
 
 def rows_of(units: Sequence[Made]):
-    """The units as a receipt lists them."""
+    """Return the units as a receipt lists them."""
     found = [
         {
             "unit_key": unit.key,
@@ -87,12 +87,12 @@ def rows_of(units: Sequence[Made]):
 
 
 def commit(run_uri, *units: Made, attempt=1):
-    """One part of these units."""
+    """Commit these units as one part."""
     return runs.commit(run_uri, tables_of(units, attempt=attempt), rows_of(units))
 
 
 def sorted_rows(run_uri, name, *, but=()):
-    """All committed rows of a table, in an order that does not depend on the parts."""
+    """Return all committed rows of a table, in an order that does not depend on the parts."""
     table = runs.read_table(run_uri, name).drop_columns([*but])
     order = [column for column in ("item_id", "frame_index", "class_id") if column in table.column_names]
     return table.sort_by([(column, "ascending") for column in order]).to_pylist()

@@ -1,4 +1,4 @@
-"""Keys follow from ids alone, and an id from a stranger's manifest never becomes a path."""
+"""Keys follow from ids alone, and no id is used as a path."""
 
 import pytest
 from hypothesis import given
@@ -26,7 +26,7 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=50)
 
 
 def test_the_key_of_an_id_is_the_same_on_every_machine():
-    # By coreutils: printf %s ID | b2sum -l 128; the segment follows the key as 8 bytes, big end first.
+    # By coreutils: printf %s ID | b2sum -l 128; the segment follows the key as 8 bytes, big-endian.
     assert item_key("orchard/img236.jpg").hex() == "6cb0a83358e14cf7c7d1c66c74347c76"
     assert unit_key("orchard/clip.mp4", 3).hex() == "6423602c08419634d535c066ecd10081"
 

@@ -1,4 +1,4 @@
-"""Tables explain themselves: every column has a description, and a table that does not fit is refused."""
+"""Every column has a description, and a table that does not fit its schema is refused."""
 
 import json
 
@@ -60,7 +60,7 @@ def test_conform_orders_casts_and_drops_columns():
 
 
 def test_a_missing_column_is_named():
-    with pytest.raises(ValueError, match=r"lacks \['stage', 'attempts'\]"):
+    with pytest.raises(ValueError, match=r"expected \['stage', 'attempts'\]"):
         conform(failures().drop_columns(["stage", "attempts"]), FAILURES)
 
 

@@ -1,4 +1,4 @@
-"""Joined parts hold what the small ones held, and a job that dies meanwhile loses and doubles nothing."""
+"""Merged parts hold the rows of the small ones; a job that dies in between loses and duplicates nothing."""
 
 import pytest
 
@@ -10,7 +10,7 @@ from tests.support import ledger
 
 @pytest.fixture
 def folder(tmp_path):
-    """A run of twelve good parts of two pictures each, and two failed ones."""
+    """A run of twelve good parts of two images each, and two failed parts."""
     uri = str(tmp_path / "run")
     with runs.claim_run(uri, fingerprint={}, details={}):
         for number in range(12):

@@ -1,4 +1,4 @@
-"""However often a run is written to, dies, is tried again and resumed, it ends in the tables of an unbroken one."""
+"""A run that crashes, retries and resumes any number of times ends in the tables of an unbroken one."""
 
 import contextlib
 import itertools
@@ -18,12 +18,12 @@ from fsf_core.keys import item_key, item_keys
 from fsf_core.schema import TABLES
 from tests.support.ledger import Made, broken, commit, image, sorted_rows, video
 
-PRINT = {"bundle": "ab" * 32}
+FINGERPRINT = {"bundle": "ab" * 32}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Planned:
-    """A unit of the corpus, and how it fares."""
+    """A unit of the corpus, and whether it fails."""
 
     unit: Made
     fate: str
@@ -32,11 +32,11 @@ class Planned:
 
 
 class KilledError(BaseException):
-    """The process died here: nothing after this line was run, and nothing was tidied up."""
+    """The process died here: nothing after this line ran, and nothing was cleaned up."""
 
 
 class Faults:
-    """Lets a number of changes to files happen, and then dies before one, after one, or amid a write."""
+    """Allows a number of changes to files, then dies before one, after one, or in the middle of a write."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self._write, self._remove = storage.write_bytes, storage.remove
@@ -49,7 +49,7 @@ class Faults:
 
     @contextlib.contextmanager
     def dying(self, death: tuple[int, str] | None):
-        """Changes to survive, and how the next one ends; None for none that dies."""
+        """Die at a change: how many changes come before it, and how it ends; None never dies."""
         self._left, self._how = death or (None, "")
         try:
             yield
@@ -87,7 +87,7 @@ class Faults:
 
 @st.composite
 def corpora(draw):
-    """A few items: pictures, and videos of some segments, of which some hold no frame."""
+    """A few items: images, and videos of several segments, some of them without frames."""
     planned = []
     salt = draw(st.integers(0, 999))  # names of parts follow from names of items, and their order decides much
     for number in range(draw(st.integers(1, 3))):
@@ -104,12 +104,12 @@ deaths = st.none() | st.tuples(st.integers(0, 8), st.sampled_from(["before", "af
 
 
 def overlapping(size):
-    """Bundles of units, by number."""
+    """Groups of units, by number."""
     return st.lists(st.sets(st.integers(0, size - 1), min_size=1, max_size=3), min_size=1, max_size=6)
 
 
 @st.composite
-def doubled(draw):
+def duplicated(draw):
     """A corpus, and parts of it that hold some units more than once."""
     corpus = draw(corpora())
     return corpus, draw(overlapping(len(corpus)))
@@ -119,11 +119,11 @@ def doubled(draw):
 def histories(draw):
     """A corpus, and starts of the job: which tasks they run, what dies when, and how far they get.
 
-    Tasks are drawn from few bundles of units that overlap, so that the same part is written again and units double.
+    Tasks are drawn from a few overlapping groups of units, so that parts are written again and units are duplicated.
     """
     corpus = draw(corpora())
-    bundles = draw(overlapping(len(corpus)))
-    tasks = st.tuples(st.sampled_from(bundles), st.booleans(), deaths)
+    groups = draw(overlapping(len(corpus)))
+    tasks = st.tuples(st.sampled_from(groups), st.booleans(), deaths)
     session = st.fixed_dictionaries(
         {
             "opening": deaths,
@@ -137,13 +137,13 @@ def histories(draw):
 
 
 def scored(planned: Planned, *, fails: bool) -> Made:
-    """What a task makes of a unit this time."""
+    """Return a unit as a task scores it this time."""
     failed = planned.fate == "bad" or (planned.fate == "flaky" and fails)
     return broken(planned.unit, frames=planned.frames_before_failure) if failed else planned.unit
 
 
 def run_task(uri: str, units: list[Made], *, attempt: int) -> None:
-    """As the write stage does: good units and failed ones are committed apart, each in order."""
+    """Commit as the write stage does: good and failed units in separate parts, each in order."""
     for failed in (False, True):
         chosen = sorted(
             (unit for unit in units if unit.failed is failed), key=lambda unit: (unit.item_id, unit.segment)
@@ -153,7 +153,7 @@ def run_task(uri: str, units: list[Made], *, attempt: int) -> None:
 
 
 def pending(uri: str, corpus: list[Planned]) -> list[Planned]:
-    """What a resumed job still does."""
+    """Return the units that a resumed job still scores."""
     done = runs.find_completed(uri)
     over = set(itertools.compress(corpus, done.holds(item_keys(one.unit.item_id for one in corpus))))
     begun = done.segments
@@ -165,14 +165,14 @@ def pending(uri: str, corpus: list[Planned]) -> list[Planned]:
 
 
 def broken_session(uri: str, corpus: list[Planned], session: dict, faults: Faults, attempt: int) -> None:
-    """A start of the job in which tasks, or the driver, may die anywhere."""
-    with faults.dying(session["opening"]), runs.claim_run(uri, fingerprint=PRINT, details={}):
+    """Run a start of the job in which tasks, or the driver, may die anywhere."""
+    with faults.dying(session["opening"]), runs.claim_run(uri, fingerprint=FINGERPRINT, details={}):
         if not session["keeps_failures"]:
             runs.retract_failed_parts(uri)
         runs.unpublish(uri)
-    with runs.claim_run(uri, fingerprint=PRINT, details={}):
+    with runs.claim_run(uri, fingerprint=FINGERPRINT, details={}):
         for numbers, fails, death in session["tasks"]:
-            # Any units, done or not: tasks of an earlier start may still run, and a retried one is cut in another way.
+            # Any units, done or not: tasks of an earlier start may still run, and a retried one has other units.
             units = [scored(corpus[number], fails=fails) for number in numbers]
             try:
                 with faults.dying(death):
@@ -187,8 +187,8 @@ def broken_session(uri: str, corpus: list[Planned], session: dict, faults: Fault
 
 
 def last_session(uri: str, corpus: list[Planned], attempt: int) -> None:
-    """A start of the job in which nothing goes wrong but what is bad."""
-    with runs.claim_run(uri, fingerprint=PRINT, details={}):
+    """Run a start of the job in which only bad units fail."""
+    with runs.claim_run(uri, fingerprint=FINGERPRINT, details={}):
         runs.retract_failed_parts(uri)
         left = [scored(one, fails=False) for one in pending(uri, corpus)]
         for at in range(0, len(left), 3):
@@ -202,7 +202,7 @@ def summary(corpus: list[Planned]) -> dict:
 
 
 def assert_readable(uri: str) -> None:
-    """At any moment, whatever has a receipt is whole."""
+    """At any moment every part with a receipt is complete."""
     if storage.exists(storage.join(uri, "run.json")):
         assert [line for line in runs.verify(uri) if "torn" in line or "has a receipt" in line] == []
         for name in TABLES:
@@ -219,7 +219,7 @@ def assert_equal_runs(uri: str, unbroken: str, corpus: list[Planned]) -> None:
 
 
 def assert_same_rows(uri: str, unbroken: str, corpus: list[Planned]) -> None:
-    """Every unit once, the same rows and masks byte for byte, and no file that no receipt lists."""
+    """Every unit once, the same rows and masks byte for byte, and no file without a receipt."""
     keys = Counter(key for receipt in runs.receipts(uri) for key in receipt.units.column("unit_key").to_pylist())
     assert keys == Counter(one.unit.key for one in corpus)
     for name in ("masks", "class_stats"):
@@ -251,16 +251,16 @@ def test_any_history_of_crashes_ends_in_the_tables_of_an_unbroken_run(history):
         assert_equal_runs(uri, unbroken, corpus)
 
 
-@given(doubled(), deaths)
+@given(duplicated(), deaths)
 @settings(deadline=None, max_examples=100)
 def test_reconciling_any_overlap_of_parts_keeps_every_unit_once_with_its_own_rows(parts, death):
-    corpus, bundles = parts
+    corpus, groups = parts
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         uri, unbroken = f"{folder}/run", f"{folder}/unbroken"
         faults = Faults(patch)
-        for numbers in bundles:
+        for numbers in groups:
             run_task(uri, [scored(corpus[number], fails=False) for number in numbers], attempt=1)
-        chosen = [corpus[number] for number in sorted(set().union(*bundles))]
+        chosen = [corpus[number] for number in sorted(set().union(*groups))]
         run_task(unbroken, [scored(one, fails=False) for one in chosen], attempt=1)
 
         with contextlib.suppress(KilledError, StorageError), faults.dying(death):

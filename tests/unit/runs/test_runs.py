@@ -1,4 +1,4 @@
-"""The ledger: what has a receipt exists, once and whole; what has none does not; nobody works in another's folder."""
+"""The ledger: a part with a receipt exists, complete and once; one without does not; one job at a time per folder."""
 
 import contextlib
 import hashlib
@@ -24,33 +24,33 @@ from fsf_core.runs import lease
 from fsf_core.schema import FAILURES, MASKS, TABLES, UNITS
 from tests.support.ledger import Made, broken, commit, image, rows_of, sorted_rows, tables_of, video
 
-PRINT = {"bundle": "ab" * 32, "mask_size": "original", "classes": ["a", "b"], "columns": {"n": "int64"}}
+FINGERPRINT = {"bundle": "ab" * 32, "mask_size": "original", "classes": ["a", "b"], "columns": {"n": "int64"}}
 SUMMARY = {"items": {"total": 2, "scored": 2, "failed": 0, "not_in_manifest": 0}}
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """A run that was begun."""
+    """A run that was started."""
     uri = str(tmp_path / "run")
-    with runs.claim_run(uri, fingerprint=PRINT, details={}):
+    with runs.claim_run(uri, fingerprint=FINGERPRINT, details={}):
         pass
     return uri
 
 
 @pytest.fixture
 def bucket():
-    """A run that was begun in a store that is no disk."""
+    """A run that was started in a store."""
     filesystem = fsspec.filesystem("memory")
     filesystem.store.clear()
     uri = "memory://bucket/run"
-    with runs.claim_run(uri, fingerprint=PRINT, details={}):
+    with runs.claim_run(uri, fingerprint=FINGERPRINT, details={}):
         pass
     yield uri
     filesystem.store.clear()
 
 
-def said(error: BaseException):
-    """The message: what was found and expected, and behind a semicolon what to do."""
+def message_of(error: BaseException):
+    """Return the message: what was found and expected, and after a semicolon what to do."""
     assert re.search(r".+; .+", str(error)), str(error)
     return str(error)
 
@@ -112,7 +112,7 @@ def test_a_receipt_describes_its_part(folder):
 
 
 def test_video_parts_are_those_with_frames_of_videos(folder):
-    """A run of nothing but pictures once read all its parts at its end to find that out."""
+    """A run of images only need not read all its parts to find that there are no videos."""
     for unit in (image("a.jpg"), broken(image("b.jpg")), *video("v.mp4", 1)):
         commit(folder, unit)
     assert [set(each.units.column("item_id").to_pylist()) for each in runs.video_parts(folder)] == [{"v.mp4"}]
@@ -196,7 +196,7 @@ def test_a_failed_part_is_replaced_by_a_good_one_but_not_vice_versa(folder):
 
 @pytest.mark.parametrize("name", ["masks", "class_stats", "failures", "receipts"])
 def test_a_crash_while_a_part_is_replaced_leaves_no_receipt_of_other_bytes(name, folder, monkeypatch):
-    """The receipt once outlived its files: a retried task that died between the two left a torn part."""
+    """A receipt that outlives its files leaves a torn part when a retried task dies between the two."""
     failing = broken(video("v.mp4", 4)[0], frames=2)
     commit(folder, failing)
     really = storage.write_bytes
@@ -235,7 +235,7 @@ def test_a_missing_or_damaged_file_of_a_receipt_is_reported(folder):
     path.unlink()
     with pytest.raises(OutputError, match="does not exist") as caught:
         runs.read_table(folder, "masks")
-    said(caught.value)
+    message_of(caught.value)
 
 
 @pytest.mark.parametrize("content", [b"", b"noise", "valid arrow"])
@@ -256,10 +256,10 @@ def test_a_folder_that_is_not_a_run_cannot_be_read(tmp_path):
     for read in (runs.verify, lambda uri: runs.read_table(uri, "masks")):
         with pytest.raises(OutputError, match="holds no run") as caught:
             read(str(tmp_path))
-        said(caught.value)
+        message_of(caught.value)
 
 
-# --- what is done ---
+# --- completed work ---
 
 
 def test_an_item_is_completed_when_every_segment_is_committed(folder):
@@ -300,7 +300,7 @@ def test_duplicate_units_count_once(folder):
 
 
 def test_a_video_that_failed_as_a_whole_after_some_segments_is_completed(folder):
-    """The source went away between two starts: nobody knows any longer how many segments there were."""
+    """The source vanished between two starts, so the number of its segments is no longer known."""
     commit(folder, *video("v.mp4", 2, 2, 2)[:1])
     commit(folder, Made(item_id="v.mp4", segment=1, frames=0, failed=True))
 
@@ -343,7 +343,7 @@ def test_an_item_with_two_failed_segments_is_one_failed_item(folder):
     assert runs.failure_kinds(folder) == Counter(DecodeError=2)
 
 
-# --- doubled units ---
+# --- duplicate units ---
 
 
 def parts_in_name_order(*parts):
@@ -379,7 +379,7 @@ def test_a_part_whose_units_are_all_in_earlier_parts_is_removed(folder):
 
 
 def test_the_rest_of_a_part_may_have_the_name_of_a_later_part(folder):
-    """{a,b} < {b,c} < {c}: {b,c} became {c}, and then {c} was removed as the double of {b,c}: c was lost."""
+    """{a,b} < {b,c} < {c}: in name order {b,c} becomes {c}, {c} is then removed as its duplicate, and c is lost."""
     for number in range(1000):
         a, b, c = (image(f"{letter}{number}") for letter in "abc")
         if parts_in_name_order([c], [b, c], [a, b]) == [[a, b], [b, c], [c]]:
@@ -408,7 +408,7 @@ def test_segments_of_one_video_are_kept_once_each_with_their_own_frames(folder):
 
 
 def test_failed_segments_keep_their_frames_and_failures_once_each(folder):
-    """The reason names the first frame that is missing, which is no frame of its segment: such rows were once lost."""
+    """A failure names the first missing frame, which is not a frame of its segment, and yet must be kept."""
     one, two, three, four = video("v", 3, 3, 3, 3)
     failed = [broken(one, frames=2), broken(two), broken(three, frames=1), broken(four)]
     for part in (failed[:3], failed[1:], [failed[0], failed[3]]):
@@ -565,7 +565,7 @@ def test_the_manifest_lists_every_committed_file_with_its_checksum(folder):
 
 
 def test_the_completion_mark_is_removed_before_anything_is_retracted(folder):
-    """A driver that died after it had forgotten failures once left a run that looked complete."""
+    """A driver that dies after it retracted failures must not leave a run that looks complete."""
     commit(folder, image("bad", failed=True))
     runs.publish(folder, SUMMARY)
 
@@ -624,7 +624,7 @@ def test_verify_names_a_video_that_lacks_a_segment(folder):
 
 
 def test_verify_names_a_file_without_a_receipt(published):
-    """Whoever reads masks/*.parquet would read it too."""
+    """Readers of masks/*.parquet would read it too."""
     storage.write_bytes(storage.join(published, "masks", "part-x.parquet"), b"x")
 
     found = runs.verify(published)
@@ -649,21 +649,21 @@ def test_verify_notices_an_item_whose_receipt_was_lost(published):
 
 
 def test_items_that_the_manifest_no_longer_lists_are_not_a_problem(folder):
-    """A manifest that had shrunk once made every later verification fail."""
+    """A manifest may shrink between two starts."""
     commit(folder, image("a"), image("b"), image("old"))
     runs.publish(folder, {"items": {"total": 2, "not_in_manifest": 1}})
 
     assert runs.verify(folder) == []
 
 
-# --- whose folder it is ---
+# --- the folder ---
 
 
 def test_a_new_folder_becomes_a_run_and_the_same_command_resumes_it(tmp_path):
     uri = str(tmp_path / "new" / "run")
-    with runs.claim_run(uri, fingerprint=PRINT, details={"host": "one"}) as first:
+    with runs.claim_run(uri, fingerprint=FINGERPRINT, details={"host": "one"}) as first:
         assert first.attempt == 1
-    with runs.claim_run(uri, fingerprint=PRINT, details={"host": "two"}) as second:
+    with runs.claim_run(uri, fingerprint=FINGERPRINT, details={"host": "two"}) as second:
         pass
 
     assert (second.run_id, second.attempt) == (first.run_id, 2)
@@ -671,7 +671,7 @@ def test_a_new_folder_becomes_a_run_and_the_same_command_resumes_it(tmp_path):
 
 
 def test_a_fingerprint_compares_equal_after_a_json_round_trip(folder):
-    as_tuple = PRINT | {"classes": ("a", "b")}
+    as_tuple = FINGERPRINT | {"classes": ("a", "b")}
 
     with runs.claim_run(folder, fingerprint=as_tuple, details={}) as opened:
         assert opened.attempt == 2
@@ -680,18 +680,18 @@ def test_a_fingerprint_compares_equal_after_a_json_round_trip(folder):
 @pytest.mark.parametrize("where", ["folder", "bucket"])
 def test_another_fingerprint_is_refused_with_the_difference(where, request):
     uri = request.getfixturevalue(where)
-    other = {**PRINT, "mask_size": "model", "new": 1}
+    other = {**FINGERPRINT, "mask_size": "model", "new": 1}
     del other["columns"]
 
     with pytest.raises(OutputError) as caught, runs.claim_run(uri, fingerprint=other, details={}):
         pass
 
-    message = said(caught.value)
+    message = message_of(caught.value)
     assert "mask_size: 'original' -> 'model'" in message
     assert "columns: {'n': 'int64'} -> None" in message
     assert "new: None -> 1" in message
     assert "bundle" not in message
-    with runs.claim_run(uri, fingerprint=PRINT, details={}) as opened:
+    with runs.claim_run(uri, fingerprint=FINGERPRINT, details={}) as opened:
         assert opened.attempt == 2
 
 
@@ -702,11 +702,11 @@ def test_a_folder_with_other_files_is_refused_and_left_unchanged(where, tmp_path
 
     with (
         pytest.raises(OutputError, match=r"holds thesis\.tex and no run\.json") as caught,
-        runs.claim_run(uri, fingerprint=PRINT, details={}),
+        runs.claim_run(uri, fingerprint=FINGERPRINT, details={}),
     ):
         pass
 
-    said(caught.value)
+    message_of(caught.value)
     assert files_of(uri, "") == ["thesis.tex"]
 
 
@@ -714,7 +714,7 @@ def test_a_folder_with_only_a_bundle_or_hidden_files_can_be_claimed(tmp_path):
     for name in (".DS_Store", "bundle/model.onnx"):
         storage.write_bytes(str(tmp_path / name), b"x")
 
-    with runs.claim_run(str(tmp_path), fingerprint=PRINT, details={}) as opened:
+    with runs.claim_run(str(tmp_path), fingerprint=FINGERPRINT, details={}) as opened:
         assert opened.attempt == 1
 
 
@@ -722,19 +722,19 @@ def test_a_file_is_refused_as_a_run_folder(tmp_path):
     (tmp_path / "file").write_bytes(b"x")
 
     for uri in (str(tmp_path / "file"), str(tmp_path / "file" / "run")):
-        with pytest.raises(OutputError) as caught, runs.claim_run(uri, fingerprint=PRINT, details={}):
+        with pytest.raises(OutputError) as caught, runs.claim_run(uri, fingerprint=FINGERPRINT, details={}):
             pass
-        said(caught.value)
+        message_of(caught.value)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"7", b"\xff", b'{"layout": 99}'])
 def test_a_damaged_or_foreign_run_json_is_refused(content, folder):
     Path(folder, "run.json").write_bytes(content)
 
-    with pytest.raises(OutputError) as caught, runs.claim_run(folder, fingerprint=PRINT, details={}):
+    with pytest.raises(OutputError) as caught, runs.claim_run(folder, fingerprint=FINGERPRINT, details={}):
         pass
 
-    said(caught.value)
+    message_of(caught.value)
 
 
 HOLDER = """
@@ -748,7 +748,7 @@ with runs.claim_run(sys.argv[1], fingerprint={"holder": 1}, details={}):
 
 @pytest.fixture
 def holder(tmp_path):
-    """Another process that holds a run."""
+    """Another process that has claimed a run."""
     uri = str(tmp_path / "held")
     process = subprocess.Popen(
         [sys.executable, "-c", HOLDER, uri], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -769,7 +769,7 @@ def test_a_second_process_in_the_same_folder_is_refused_and_changes_nothing(hold
     ):
         pass
 
-    said(caught.value)
+    message_of(caught.value)
     assert Path(uri, "run.json").read_bytes() == before
 
 
@@ -785,7 +785,7 @@ def test_a_killed_process_releases_the_lock(holder):
 
 def test_a_locked_folder_in_which_nothing_was_written_leaves_nothing(tmp_path):
     for error in (None, ZeroDivisionError):
-        with contextlib.suppress(ZeroDivisionError), runs.lock_run(str(tmp_path / "run"), fingerprint=PRINT):
+        with contextlib.suppress(ZeroDivisionError), runs.lock_run(str(tmp_path / "run"), fingerprint=FINGERPRINT):
             assert (tmp_path / "run" / ".lock").exists()
             if error:
                 raise error
@@ -797,21 +797,21 @@ def test_a_lock_that_its_holder_removes_at_the_end_still_keeps_a_second_job_out(
     """A second job opens the lock file, the first one removes it, and the second one locks a file without a name."""
     uri = str(tmp_path / "run")
     first = contextlib.ExitStack()
-    first.enter_context(runs.lock_run(uri, fingerprint=PRINT))
+    first.enter_context(runs.lock_run(uri, fingerprint=FINGERPRINT))
     real = lease._lock
     monkeypatch.setattr(lease, "_lock", lambda *given: (first.close(), real(*given)))
 
-    with runs.lock_run(uri, fingerprint=PRINT):
+    with runs.lock_run(uri, fingerprint=FINGERPRINT):
         monkeypatch.setattr(lease, "_lock", real)
-        with pytest.raises(OutputError, match="is in use by process"), runs.lock_run(uri, fingerprint=PRINT):
+        with pytest.raises(OutputError, match="is in use by process"), runs.lock_run(uri, fingerprint=FINGERPRINT):
             pass
 
 
 def test_a_locked_run_is_not_changed_before_its_attempt_begins(folder):
     before = Path(folder, "run.json").read_bytes()
-    with runs.lock_run(folder, fingerprint=PRINT):
+    with runs.lock_run(folder, fingerprint=FINGERPRINT):
         assert Path(folder, "run.json").read_bytes() == before
-        assert runs.begin_attempt(folder, fingerprint=PRINT, details={}).attempt == 2
+        assert runs.begin_attempt(folder, fingerprint=FINGERPRINT, details={}).attempt == 2
     assert len(runs.read_document(folder, "run.json")["attempts"]) == 2
 
 
@@ -831,10 +831,10 @@ def test_completed_without_failures_is_what_remains_after_they_are_retracted(fol
 
 def test_the_lock_is_released_at_the_end_of_the_block_even_after_an_error(tmp_path):
     uri = str(tmp_path / "run")
-    with pytest.raises(ZeroDivisionError), runs.claim_run(uri, fingerprint=PRINT, details={}):
+    with pytest.raises(ZeroDivisionError), runs.claim_run(uri, fingerprint=FINGERPRINT, details={}):
         raise ZeroDivisionError
 
-    with runs.claim_run(uri, fingerprint=PRINT, details={}) as opened:
+    with runs.claim_run(uri, fingerprint=FINGERPRINT, details={}) as opened:
         assert opened.attempt == 2
 
 

@@ -1,4 +1,4 @@
-"""Seconds of videos add up to the frames they are made of, whatever parts those lie in."""
+"""Seconds of videos are the sums of their frames, in whatever parts the frames are."""
 
 from pathlib import Path
 
@@ -59,15 +59,15 @@ def test_the_table_is_listed_verified_and_rewritten(home):
 
 def test_a_run_of_images_has_no_such_table(tmp_path):
     home = str(tmp_path / "run")
-    pictures = [ledger.image(f"picture {number}") for number in range(3)]
-    tables = ledger.tables_of(pictures)
-    untimed = pa.nulls(len(pictures), pa.float64())
+    images = [ledger.image(f"image {number}") for number in range(3)]
+    tables = ledger.tables_of(images)
+    untimed = pa.nulls(len(images), pa.float64())
     tables["masks"] = tables["masks"].set_column(tables["masks"].column_names.index("pts_s"), "pts_s", untimed)
     with runs.claim_run(home, fingerprint={}, details={}):
-        runs.commit(home, tables, ledger.rows_of(pictures))
+        runs.commit(home, tables, ledger.rows_of(images))
     stale = tmp_path / "run" / "video_stats" / "all.parquet"
     stale.parent.mkdir()
-    stale.write_bytes(b"of another time")
+    stale.write_bytes(b"of an earlier attempt")
     runs.publish(home, {"items": {"total": 3}})
     assert [line.split(":")[0] for line in video_stats.verify(home)] == ["orphan"]
 
