@@ -1,6 +1,6 @@
-"""The job beside its own model, on this machine and on the user's own pictures: what share of the bare session is left.
+"""`fsf bench`: the frame rate of the job beside that of its bare model, on this machine and on the user's images.
 
-Knows the job and the session; what others would reach, tests/bench/ measures.
+Comparisons with other tools are in tests/bench/.
 """
 
 import multiprocessing
@@ -26,40 +26,40 @@ from fsf_core.model.session import Session
 from fsf_core.options import ResolvedProvider
 from fsf_core.score.job import score
 
-BARE_SECONDS = 10.0
-WARM_SECONDS = 2.0
+WARM_UP_S = 2.0
+MEASURED_S = 10.0
 PART_UNITS = 16
-LEAST_COMMITS = 4
-"""Between fewer commits there is no steady state."""
+MIN_COMMITS = 4
+"""Fewer commits have no steady state."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """One comparison."""
+    """Frames per second of a job and of its bare sessions."""
 
     frames: int
     provider: ResolvedProvider
     sessions: int
-    """How many processes hold the model, in the job and bare."""
+    """Processes that hold the model, in the job as in the bare measurement."""
     bare_frames_per_s: float
-    """All sessions together, on inputs that lie ready."""
+    """Of all sessions together, on inputs in memory."""
     steady_frames_per_s: float
-    """The job, while it commits."""
+    """Of the job, between its first and its last commit."""
     whole_frames_per_s: float
-    """The job, with the start of its actors."""
+    """Of the job, including the start of its actors."""
 
     @property
     def efficiency(self) -> float:
-        """Share of the bare session that the job keeps in steady state."""
+        """Steady rate of the job as a share of the bare rate."""
         return self.steady_frames_per_s / self.bare_frames_per_s
 
 
 def measure(config: BenchConfig) -> Measured:
-    """Score the first items of a manifest into a folder that is thrown away, then run the bare session as often.
+    """Score the first items of a manifest into a temporary folder, then run the bare sessions.
 
     Raises:
-        ConfigError: too few frames to tell.
-        RunError: as the job raises.
+        ConfigError: there are too few frames for a steady rate.
+        RunError: as `score` raises.
     """
     bundle = load_bundle(storage.absolute(config.bundle))
     with tempfile.TemporaryDirectory(prefix="fsf-bench-") as folder:
@@ -67,7 +67,7 @@ def measure(config: BenchConfig) -> Measured:
         summary = score(
             ScoreConfig(
                 bundle=bundle.uri,
-                manifest=_first(config.manifest, config.frames, Path(folder) / "manifest.parquet"),
+                manifest=_write_first(config.manifest, config.frames, Path(folder) / "manifest.parquet"),
                 out=out,
                 precision=config.precision,
                 provider=config.provider,
@@ -78,10 +78,10 @@ def measure(config: BenchConfig) -> Measured:
             )
         )
         done = commits(out)
-    if len(done) < LEAST_COMMITS:
+    if len(done) < MIN_COMMITS:
         raise ConfigError(
-            f"found {summary['frames']} frames in {len(done)} parts, expected {LEAST_COMMITS} parts of {PART_UNITS} "
-            "items or more; give a longer manifest, or more --frames"
+            f"found {summary['frames']} frames in {len(done)} parts, expected at least {MIN_COMMITS} parts of "
+            f"{PART_UNITS} items; give a longer manifest, or more --frames"
         )
     return Measured(
         frames=summary["frames"],
@@ -101,15 +101,15 @@ def measure(config: BenchConfig) -> Measured:
 
 
 def commits(out: str) -> list[tuple[float, int]]:
-    """When each part of a local run was committed, in seconds of the epoch, and its frames; in order."""
+    """Return the time of each commit of a local run, in seconds since the epoch, and its frames; in order."""
     folder = Path(out) / "receipts"
     return sorted(((folder / f"{one.part}.arrow").stat().st_mtime, one.frames) for one in runs.receipts(out))
 
 
 def steady_rate(done: list[tuple[float, int]]) -> float:
-    """Frames/s between the first results and the last: the slope of their sum over time, by least squares.
+    """Return the frames per second between first and last commit: the slope of their sum by least squares.
 
-    Results come in bursts; their number over the time from first to last would count one burst too many.
+    Commits come in bursts; the sum divided by the time from first to last would count one burst too many.
     """
     times = np.asarray([moment for moment, _ in done])
     total = np.cumsum([frames for _, frames in done])
@@ -120,43 +120,44 @@ def steady_rate(done: list[tuple[float, int]]) -> float:
 def bare_rate(
     bundle: Bundle, *, variant: str, provider: ResolvedProvider, sessions: int, batch_frames: int, threads: int
 ) -> float:
-    """Frames/s of so many sessions at once, each in a process of its own, on inputs that lie ready."""
+    """Return the frames per second of several sessions together, each in its own process, on inputs in memory."""
     context = multiprocessing.get_context("spawn")
     start = context.Barrier(sessions)
     model = read_model(bundle, variant)
     shape = (batch_frames, *bundle.signature.input_shape[1:])
-    with ProcessPoolExecutor(sessions, context, initializer=_wait_for, initargs=(start,)) as pool:
-        rates = [pool.submit(_bare, model, provider, threads, shape) for _ in range(sessions)]
+    with ProcessPoolExecutor(sessions, context, initializer=_set_barrier, initargs=(start,)) as pool:
+        rates = [pool.submit(_run_session, model, provider, threads, shape) for _ in range(sessions)]
         return sum(rate.result() for rate in rates)
 
 
-def _first(manifest_uri: str, items: int, path: Path) -> str:
-    """A manifest of the first items of another."""
+def _write_first(manifest_uri: str, items: int, path: Path) -> str:
+    """Write a manifest of the first items of another; returns its path."""
     found = pa.concat_tables(list(open_manifest(manifest_uri).batches())).slice(0, items)
     columns = {"id": found["item_id"], "uri": found["uri"], "kind": found["kind"]}
     pq.write_table(pa.table(columns), path)
     return str(path)
 
 
-_START: list[Barrier] = []
-"""What the sessions of this process wait for; a barrier can only be inherited."""
+_BARRIER: list[Barrier] = []
+"""The barrier at which the sessions of all processes start; it can only be inherited."""
 
 
-def _wait_for(barrier: Barrier) -> None:
-    _START.append(barrier)
+def _set_barrier(barrier: Barrier) -> None:
+    """Store the barrier in a new process."""
+    _BARRIER.append(barrier)
 
 
-def _bare(model: bytes, provider: ResolvedProvider, threads: int, shape: tuple[int, ...]) -> float:
-    """One session, beginning when all others do."""
+def _run_session(model: bytes, provider: ResolvedProvider, threads: int, shape: tuple[int, ...]) -> float:
+    """Return the frames per second of one session, started together with all others."""
     session = Session(model, provider=provider, threads=threads)
     batch_NCHW = np.random.default_rng(0).random(shape, np.float32)
-    _START[0].wait()
-    _frames_in(session, batch_NCHW, WARM_SECONDS)
-    return _frames_in(session, batch_NCHW, BARE_SECONDS) / BARE_SECONDS
+    _BARRIER[0].wait()
+    _count_frames(session, batch_NCHW, WARM_UP_S)
+    return _count_frames(session, batch_NCHW, MEASURED_S) / MEASURED_S
 
 
-def _frames_in(session: Session, batch_NCHW: NDArray[np.float32], seconds: float) -> float:
-    """Frames that it answers in so many seconds, the last batch by the share that lies inside."""
+def _count_frames(session: Session, batch_NCHW: NDArray[np.float32], seconds: float) -> float:
+    """Return the frames that a session infers in a time, with a share of the last batch."""
     started, frames = time.perf_counter(), 0
     while True:
         session.run(batch_NCHW)

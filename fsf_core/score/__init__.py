@@ -1,7 +1,10 @@
-"""The scoring job: manifest and bundle to a run. The one door to Ray.
+"""The scoring job: manifest and bundle to a run. The only package that knows Ray.
 
-job keeps the books, plan says what the options come to, flow holds it, pipeline hands it to Ray Data, shares cuts the
-work, whole is an actor that does all with it, reuse carries forward, films draws, cluster joins or starts Ray, lean
-leaves out what Ray Data starts for nothing, guard and watch see what takes its process down. What a stage does stands
-in stages/. This file imports none of them: every worker would pay for all.
+`job` is the order of events. `plan` decides what the options mean on the cluster and returns a `spec`; `partition` cuts
+manifest rows into decode tasks; `pipeline` runs them with Ray Data, on CPUs in one `actor`. `recovery` decodes and
+commits on workers and reports to the `tracker`; `progress` shows what it counted, `gates` judge the summary. `reuse`
+copies from an earlier run, `render` draws videos, `cluster` joins or starts Ray, with the patches of `local_ray`.
+What a stage does is in `fsf_core.stages`.
+
+Imports none of them: every worker would pay for all.
 """

@@ -15,9 +15,9 @@ from fsf_core.stages.mask import MaskSettings
 from fsf_core.stages.write import WriteSettings
 
 DECODE_CPUS, MASK_CPUS, WRITE_CPUS = 0.75, 0.6, 0.65
-"""Logical CPUs of one task of each stage beside the actors. Equal shares would let Ray Data fuse two stages into one
-operator: a decode fused into the actors would alternate with the model, and masks fused into writes would wait for a
-full part."""
+"""Logical CPUs of one task of each stage beside the actors. Ray Data fuses operators that ask for the same resources.
+So decode differs from an actor's 1 CPU: without GPUs it would run inside the actors, in turn with the model. And mask
+differs from write: masks would wait for a full part; the limit on writers alone separates these two as well."""
 
 BLOCK_ITEMS = 64
 """Maximum number of images of one decode task: 0.1 s of work at 512×512, 4 s at 12 megapixels."""

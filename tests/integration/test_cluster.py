@@ -10,6 +10,8 @@ from typing import Any
 import psutil
 import pytest
 import ray
+from ray._private.node import Node
+from ray.data._internal import stats
 
 from fsf_core.model.bundle import Bundle
 from fsf_core.score.cluster import resources
@@ -109,22 +111,51 @@ def test_a_process_without_the_token_cannot_join_the_clusters_that_jobs_start() 
     assert "joined" not in done.stdout
 
 
-@pytest.mark.parametrize(("version", "replaced"), [(ray.__version__, True), ("2.63.1", False)])
-def test_ray_is_lean_for_a_while_where_its_version_is_known(
-    version: str, monkeypatch: pytest.MonkeyPatch, *, replaced: bool
-) -> None:
-    from ray._private.node import Node
-    from ray.data._internal import stats
+PATCHED = [
+    (patches.patched_node, Node, "start_api_server"),
+    (patches.patched_ray_data, stats, "get_or_create_stats_actor"),
+]
 
-    monkeypatch.setattr(ray, "__version__", version)
-    for lean_one, holder, name in (
-        (patches.patched_node, Node, "start_api_server"),
-        (patches.patched_ray_data, stats, "get_or_create_stats_actor"),
-    ):
-        theirs = getattr(holder, name)
-        with lean_one():
-            assert (getattr(holder, name) is not theirs) is replaced
-        assert getattr(holder, name) is theirs
+
+@pytest.mark.parametrize(("patched", "owner", "name"), PATCHED)
+def test_patches_apply_to_a_tested_version_of_ray_for_a_while(patched: Any, owner: Any, name: str) -> None:
+    original = getattr(owner, name)
+    with patched():
+        assert getattr(owner, name) is not original
+    assert getattr(owner, name) is original
+
+
+def test_patches_are_off_for_other_versions_of_ray_and_that_is_logged_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(ray, "__version__", "2.63.1")
+    caplog.set_level("INFO", logger="fsf")
+    for patched, owner, name in PATCHED * 2:
+        original = getattr(owner, name)
+        with patched():
+            assert getattr(owner, name) is original
+
+    assert caplog.messages == ["event=ray_patches_off ray=2.63.1 tested=2.60.x effect='the job starts slower'"]
+
+
+def test_a_name_that_ray_no_longer_has_switches_its_patch_off_and_no_other(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It ended the job."""
+    monkeypatch.delattr(Node, "start_monitor")
+    monkeypatch.setitem(sys.modules, "ray._private.services", None)
+    monkeypatch.delattr(ray._private, "services")
+    caplog.set_level("INFO", logger="fsf")
+    original = Node.start_api_server
+    for _ in range(2):
+        with patches.patched_node():
+            assert Node.start_api_server is not original
+            assert not hasattr(Node, "start_monitor")
+
+    assert [message.split()[:2] for message in caplog.messages] == [
+        ["event=ray_patch_off", "patch=ray._private.node:Node.start_monitor"],
+        ["event=ray_patch_off", "patch=ray._private.services._build_python_executable_command_memory_profileable"],
+    ]
 
 
 def test_the_agent_of_ours_writes_what_a_node_waits_for_and_ends_with_it(tmp_path: Path) -> None:
@@ -168,6 +199,6 @@ def test_ray_datas_loop_wakes_as_soon_as_one_task_is_ready_and_rarely_while_none
     ray.cancel(long, force=True)
 
     assert (ready, waiting) == ([short], [long])
-    assert rounds <= 4 + took_s / patches.MOST_S, "after 0.1, 0.3 and 0.7 s, then rarely, and when it was ready"
+    assert rounds <= 4 + took_s / patches.MAX_POLL_S, "after 0.1, 0.3 and 0.7 s, then rarely, and when it was ready"
     assert took_s < 10, "not until both are"
     assert ours.ObjectRef is ray.ObjectRef, "the rest is Ray's"

@@ -4,6 +4,7 @@ import datetime as dt
 import json
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ import cv2
 import duckdb
 import numpy as np
 import pytest
+from ray.data._internal.execution.interfaces import PhysicalOperator
+from ray.data._internal.execution.streaming_executor import StreamingExecutor
 
 from fsf_core import masks, runs
 from fsf_core.config import ExportConfig, ScoreConfig
-from fsf_core.errors import BundleError, ClusterError, ManifestError, OutputError, ProviderError
+from fsf_core.errors import BundleError, ClusterError, GateError, ManifestError, OutputError, ProviderError
 from fsf_core.export.job import export
 from fsf_core.model.bundle import Bundle
 from fsf_core.model.bundle_files import read_model
@@ -75,6 +78,34 @@ def test_stages_as_tasks_of_their_own_as_beside_a_gpu_find_the_same(
         )
         keys = [(key, "ascending") for key in ("item_id", "frame_index", "class_id") if key in ours.column_names]
         assert ours.sort_by(keys).equals(theirs.sort_by(keys)), name
+
+
+@pytest.mark.parametrize("provider", ["cuda", "cpu"])
+def test_the_plan_with_separate_stages_has_one_operator_per_stage(
+    provider: str, tiny_bundle: Bundle, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray Data fuses operators that ask for the same resources."""
+    names: list[str] = []
+
+    def record(executor: StreamingExecutor, dag: PhysicalOperator, *_: Any, **__: Any) -> None:
+        names.extend(operator.name for operator in dag.post_order_iter())
+        raise GateError("planned, and not executed: this machine need not have a GPU")
+
+    cpu_plan = with_separate_stages(plan.plan_pipeline)
+    monkeypatch.setattr(
+        plan, "plan_pipeline", lambda *args, **more: replace(cpu_plan(*args, **more), provider=provider)
+    )
+    monkeypatch.setattr(StreamingExecutor, "execute", record)
+    with pytest.raises(GateError, match="planned"):
+        score(ScoreConfig(bundle=tiny_bundle.uri, manifest=str(folder), out=str(tmp_path / "run"), provider="cpu"))
+
+    assert names == [
+        "Input",
+        "ReadManifest->MapBatches(recovering_decode)",
+        "MapBatches(Infer)",
+        "MapBatches(mask)",
+        "Write",
+    ]
 
 
 def test_beside_a_gpu_two_calls_of_one_model_overlap(

@@ -1,1 +1,1 @@
-"""Ray on this machine alone, without what only clusters need."""
+"""Ray on this machine alone: its token, and patches that leave out what only clusters need."""

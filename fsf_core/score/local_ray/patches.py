@@ -1,146 +1,173 @@
-"""Ray without what it does beside every job and what a cluster of our own has no use for.
+"""Patches that keep a local Ray node and Ray Data from starting processes this job does not use.
 
-A node's processes: the dashboard's server, which starts even where no dashboard is wanted and which `ray.init` waits
-for, its agent, the monitor of the autoscaler, and the monitor of the logs, which brings workers' output to drivers that
-want it. Ray Data's actors: one asks the autoscaler for nodes, one keeps figures for the dashboard, one knows on which
-node an actor is. Here are one node, no autoscaler and no dashboard, and each of these is a Python process that others
-wait for. And Ray Data's loop goes round ten times a second, where minutes may lie between one block and the next.
-On a cluster that was there before, all is left as it is.
+A local cluster has one node, no autoscaler and no dashboard. Ray starts Python processes for them all the same, and
+`ray.init` or the pipeline waits for these. Ray Data's loop is patched to wake when a task is ready, and to poll rarely
+while none is. A joined cluster is never patched.
+
+The patched names are private to Ray. So patches apply to tested versions only, and a missing name switches its patch
+off. Either is logged once, and the job runs without the patch.
 """
 
 import contextlib
+import functools
 import importlib
+import logging
 import pkgutil
 import sys
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import ray
 
 from fsf_core.score.local_ray import dashboard_agent_stub
 
-KNOWN_VERSIONS = ("2.60.",)
-"""Of Ray, on which this was tried: what is replaced has no promise to stay. Of others nothing is replaced."""
+TESTED_VERSIONS = ("2.60.",)
+"""Prefixes of the Ray versions that the patches were tested with."""
 
-GATHER_S, LEAST_S, MOST_S = 0.05, 0.1, 0.8
-"""Seconds that Ray Data's loop waits: for more of what came; for anything to come, twice as long each time in vain."""
+READY_GATHER_S, MIN_POLL_S, MAX_POLL_S = 0.05, 0.1, 0.8
+"""Waits of Ray Data's loop: for more tasks once one is ready; for a first one, doubling while none is."""
+
+log = logging.getLogger("fsf")
 
 
 def patched_node() -> contextlib.AbstractContextManager[None]:
-    """Leave them out of a node that is started meanwhile."""
-    names = ("start_api_server", "start_monitor", "start_log_monitor")
-    command = ("ray._private.services", "_build_python_executable_command_memory_profileable")
-    return _replaced({**{("ray._private.node:Node", name): _not_started for name in names}, command: _agent_of_ours})
+    """Start nodes in the block without the processes that a local cluster does not need."""
+    node, services = "ray._private.node:Node", "ray._private.services"
+    return _patched(
+        {
+            # Serves dashboard and job submission; starts even with include_dashboard=False, and ray.init waits for it.
+            (node, "start_api_server"): _skip_start,
+            # Runs the autoscaler; this cluster has one node.
+            (node, "start_monitor"): _skip_start,
+            # Forwards the workers' output to drivers that ask for it; this one does not.
+            (node, "start_log_monitor"): _skip_start,
+            # Starts the node's dashboard agent, which imports for 2 s; the node needs its files, and ends if it ends.
+            (services, "_build_python_executable_command_memory_profileable"): _python_command,
+        }
+    )
 
 
 def patched_ray_data() -> contextlib.AbstractContextManager[None]:
-    """Leave them out of what Ray Data runs meanwhile."""
-    data = "ray.data._internal"
-    return _replaced(
+    """Execute datasets in the block without the actors that a local cluster does not need."""
+    data, execution = "ray.data._internal", "ray.data._internal.execution"
+    tracker = "get_or_create_actor_location_tracker"
+    return _patched(
         {
-            (f"{data}.execution.streaming_executor", "create_cluster_autoscaler"): _FixedCluster,
+            # Starts an actor that asks the autoscaler for nodes.
+            (f"{execution}.streaming_executor", "create_cluster_autoscaler"): _FixedCluster,
+            # Starts an actor that collects metrics for the dashboard.
             (f"{data}.stats", "get_or_create_stats_actor"): _NullStatsActor,
-            (
-                f"{data}.execution.operators.actor_pool_map_operator",
-                "get_or_create_actor_location_tracker",
-            ): _NullLocationTracker,
-            (f"{data}.utils.cached_ray_internals", "get_or_create_actor_location_tracker"): _NullLocationTracker,
-            (f"{data}.execution.streaming_executor_state", "ray"): _BackoffWait(),
+            # Start an actor that knows the node of each actor; there is one node.
+            (f"{execution}.operators.actor_pool_map_operator", tracker): _NullLocationTracker,
+            (f"{data}.utils.cached_ray_internals", tracker): _NullLocationTracker,
+            # Its ray.wait asks for all tasks: a round takes 0.1 s even if one is ready, and there are ten rounds per
+            # second even if none is for minutes.
+            (f"{execution}.streaming_executor_state", "ray"): _BackoffWait(),
         }
     )
 
 
 @contextlib.contextmanager
-def _replaced(places: Mapping[tuple[str, str], Any]) -> Iterator[None]:
-    """Ours in place of theirs, where Ray is one that is known."""
+def _patched(replacements: dict[tuple[str, str], Any]) -> Iterator[None]:
+    """Replace names of modules or classes for as long as the block lasts."""
     with contextlib.ExitStack() as restored:
-        for (where, name), ours in places.items() if ray.__version__.startswith(KNOWN_VERSIONS) else ():
-            holder = pkgutil.resolve_name(where)
-            restored.callback(setattr, holder, name, getattr(holder, name))
-            setattr(holder, name, ours)
+        if ray.__version__.startswith(TESTED_VERSIONS):
+            for (owner_name, name), replacement in replacements.items():
+                try:
+                    owner = pkgutil.resolve_name(owner_name)
+                    original = getattr(owner, name)
+                except (ImportError, AttributeError) as error:
+                    _log_once(f"event=ray_patch_off patch={owner_name}.{name} reason={str(error)!r}")
+                    continue
+                restored.callback(setattr, owner, name, original)
+                setattr(owner, name, replacement)
+        else:
+            tested = ", ".join(version + "x" for version in TESTED_VERSIONS)
+            _log_once(f"event=ray_patches_off ray={ray.__version__} tested={tested} effect='the job starts slower'")
         yield
 
 
-def _not_started(node: Any, **_: Any) -> None:
-    """In place of the start of a process of the node."""
+@functools.cache
+def _log_once(message: str) -> None:
+    """Log a message the first time it occurs."""
+    log.info("%s", message)
 
 
-def _agent_of_ours(component: str, *_: Any, **__: Any) -> list[str]:
-    """How the command begins that starts a part of the node."""
-    return [
-        sys.executable,
-        *(["-I", "-S", dashboard_agent_stub.__file__] if component == "dashboard_agent" else ["-u"]),
-    ]
+def _skip_start(node: Any, **_: Any) -> None:
+    """Start nothing, in place of a method of the node."""
+
+
+def _python_command(component: str, *_: Any, **__: Any) -> list[str]:
+    """Return the beginning of the command that starts a process of the node."""
+    stub = ["-I", "-S", dashboard_agent_stub.__file__]
+    return [sys.executable, *(stub if component == "dashboard_agent" else ["-u"])]
 
 
 class _FixedCluster:
-    """In place of an autoscaler: what is there is there, at once and to the end."""
+    """An autoscaler of a cluster that does not change."""
 
     def __init__(self, *_: Any, **__: Any) -> None:
-        """Whatever an autoscaler is made from."""
+        """Accept the arguments of any autoscaler."""
 
     def try_trigger_scaling(self) -> None:
-        """No node will come."""
+        """Do nothing."""
 
     def on_executor_shutdown(self) -> None:
-        """Nothing was asked for."""
+        """Do nothing."""
 
     def get_total_resources(self) -> Any:
-        """All that the cluster has."""
+        """Return all resources of the cluster."""
         resources = importlib.import_module("ray.data._internal.execution.interfaces").ExecutionResources
         return resources.from_resource_dict(ray.cluster_resources())  # type: ignore[no-untyped-call] # Ray publishes no type
 
 
 class _BackoffWait:
-    """Ray as it is, but who waits for tasks sleeps until one is ready, and looks round the less the longer none is.
-
-    Theirs sleeps a tenth of a second, whatever is ready.
-    """
+    """The module `ray`, but `wait` returns as soon as one task is ready, and waits longer the longer none is."""
 
     def __init__(self) -> None:
-        self._next_s = LEAST_S
+        self._next_s = MIN_POLL_S
 
     def __getattr__(self, name: str) -> Any:
         return getattr(ray, name)
 
     def wait(self, refs: list[Any], *, num_returns: int, fetch_local: bool, timeout: float) -> tuple[Any, Any]:
-        """What is ready of the references, and the others."""
+        """Return the references that are ready, and the others."""
         del timeout
-        found: tuple[Any, Any] = ray.wait(refs, num_returns=1, fetch_local=fetch_local, timeout=self._next_s)
-        self._next_s = LEAST_S if found[0] else min(2 * self._next_s, MOST_S)
-        if found[0]:
-            found = ray.wait(refs, num_returns=num_returns, fetch_local=fetch_local, timeout=GATHER_S)
-        return found
+        result: tuple[Any, Any] = ray.wait(refs, num_returns=1, fetch_local=fetch_local, timeout=self._next_s)
+        self._next_s = MIN_POLL_S if result[0] else min(2 * self._next_s, MAX_POLL_S)
+        if result[0]:
+            result = ray.wait(refs, num_returns=num_returns, fetch_local=fetch_local, timeout=READY_GATHER_S)
+        return result
 
 
 class _NullLocationTracker:
-    """Need not know on which node an actor is; travels to the actors."""
+    """A location tracker without an actor; it is pickled to the workers."""
 
     @property
-    def update_actor_location(self) -> "_Call":
-        """Told by an actor where it is."""
-        return _Call(None)
+    def update_actor_location(self) -> "_NullMethod":
+        """Accept the node of an actor."""
+        return _NullMethod(None)
 
     @property
-    def get_actor_locations(self) -> "_Call":
-        """Asked where actors are: where they were."""
-        return _Call({})
+    def get_actor_locations(self) -> "_NullMethod":
+        """Return no locations."""
+        return _NullMethod({})
 
 
 class _NullStatsActor:
-    """Takes the figures for the dashboard, and gives a dataset its name."""
+    """A stats actor without a process: drops metrics, and names datasets."""
 
-    def __getattr__(self, method: str) -> "_Call":
-        return _Call(uuid.uuid4().hex if method == "gen_dataset_id" else None)
+    def __getattr__(self, method: str) -> "_NullMethod":
+        return _NullMethod(uuid.uuid4().hex if method == "gen_dataset_id" else None)
 
 
-class _Call:
-    """A method of an actor that is none."""
+class _NullMethod:
+    """An actor method with a constant result."""
 
-    def __init__(self, answer: Any) -> None:
-        self._answer = answer
+    def __init__(self, result: Any) -> None:
+        self._result = result
 
     def remote(self, *_: Any, **__: Any) -> Any:
-        """The answer at once; only the driver asks for any."""
-        return None if self._answer is None else ray.put(self._answer)
+        """Return a reference to the result; only the driver reads one."""
+        return None if self._result is None else ray.put(self._result)
