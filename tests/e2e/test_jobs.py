@@ -151,7 +151,7 @@ def _long_job(bundle: Bundle, home: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupted_run_is_resumed_by_the_same_command(
+def test_the_same_command_resumes_an_interrupted_run(
     number: signal.Signals, code: int, tiny_bundle: Bundle, tmp_path: Path
 ) -> None:
     words = ["score", *_long_job(tiny_bundle, tmp_path)]

@@ -35,11 +35,13 @@ def blocks(path: Path, language: str) -> list[str]:
 
 
 def commands(path: Path) -> list[tuple[str, list[str]]]:
-    """Return every command of the console blocks with the lines of output below it."""
+    """Return every command of the console blocks with the lines of output below it; indented lines continue one."""
     found: list[tuple[str, list[str]]] = []
     for line in "\n".join(block.rstrip() for block in blocks(path, "console")).splitlines():
         if line.startswith("$ "):
             found.append((line[2:], []))
+        elif line.startswith("    ") and not found[-1][1]:
+            found[-1] = (f"{found[-1][0].removesuffix(chr(92))} {line.strip()}", [])
         else:
             found[-1][1].append(line)
     return found

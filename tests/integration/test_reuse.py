@@ -42,9 +42,7 @@ def _rows(out: Path) -> list[dict]:
 
 
 @pytest.mark.parametrize("by", ["sha256", "version"])
-def test_what_did_not_change_is_carried_and_the_tables_are_those_of_a_run_without(
-    by: str, last_night: Path, tiny_bundle: Bundle, tmp_path: Path
-) -> None:
+def test_reuse_gives_the_tables_of_a_full_run(by: str, last_night: Path, tiny_bundle: Bundle, tmp_path: Path) -> None:
     media = tmp_path / "media"
     (media / "0.jpg").write_bytes(assets.pillow(assets.picture(99, 80), "JPEG"))
     (media / "new.jpg").write_bytes(assets.pillow(assets.picture(98, 80), "JPEG"))

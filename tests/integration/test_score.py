@@ -175,7 +175,7 @@ def test_failures_say_stage_type_and_reason(finished: tuple[Path, dict]) -> None
     assert all(len(row["error_message"]) > 20 for row in rows)
 
 
-def test_masks_equal_the_seeds_path(finished: tuple[Path, dict], folder: Path, tiny_bundle: Bundle) -> None:
+def test_masks_equal_those_of_the_authors_tools(finished: tuple[Path, dict], folder: Path, tiny_bundle: Bundle) -> None:
     rows = runs.read_table(str(finished[0]), "masks").to_pylist()
     differing = total = 0
     for row in rows:

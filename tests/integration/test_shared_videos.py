@@ -63,7 +63,7 @@ def many_tasks(folder: Path, tiny_bundle: Bundle, tmp_path_factory: pytest.TempP
     return out
 
 
-def test_a_video_over_several_tasks_has_the_tables_of_one_task(one_task: Path, many_tasks: Path) -> None:
+def test_tasks_of_a_video_give_the_tables_of_one_task(one_task: Path, many_tasks: Path) -> None:
     assert _tables(many_tasks) == _tables(one_task)
     assert runs.verify(str(many_tasks)) == []
     frames = runs.read_table(str(many_tasks), "masks", item_id="whole").sort_by("frame_index")

@@ -118,7 +118,7 @@ def rings_and_noise(classes):
         (1000, "ea3eef812b131b92af1d0397b7beb692c9b1c4aa3ad7ff3e07c9df7f2561af63"),
     ],
 )
-def test_equal_class_maps_give_equal_png_bytes_on_every_machine(classes, sha256):
+def test_equal_class_maps_give_equal_png_bytes(classes, sha256):
     """One case per bit depth: 1, 2, 4, 8, 16. A changed digest changes the bytes of every mask that users compare."""
     class_map = rings_and_noise(classes)
 
