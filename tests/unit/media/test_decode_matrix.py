@@ -1,18 +1,16 @@
 """Codec by container by variation: segments give the frames of a sequential FFmpeg decode, by hash."""
 
-import hashlib
 import io
 import itertools
 
 import av
-import numpy as np
 import pytest
 from av.video.reformatter import Interpolation
 
 from fsf_core.errors import DecodeError
 from fsf_core.media.video import BrokenVideoError, decode_frames, index_video
-from tests.support import clips
-from tests.support.clips import clip, rotated, with_duration
+from tests.support.clips import clip, rotated, segments, with_duration
+from tests.support.sample_videos import digest
 
 CODECS = {
     "h264": {"codec": "libx264"},
@@ -69,10 +67,6 @@ def encoded(codec, container, variation):
     return clip(container=container, gop=5, **{"frames": FRAMES, **CODECS[codec], **VARIATIONS[variation]})
 
 
-def digest(image_HWC):
-    return image_HWC.shape, hashlib.blake2b(np.ascontiguousarray(image_HWC).tobytes()).digest()
-
-
 def sequential(data):
     """Return all frames as FFmpeg decodes them from the start."""
     with av.open(io.BytesIO(data)) as source:
@@ -86,7 +80,7 @@ def in_segments(data, segment_frames=4):
     index = index_video(io.BytesIO(data))
     return [
         (frame.frame_index, digest(frame.image_HWC))
-        for segment in clips.segments(index.frames, segment_frames)
+        for segment in segments(index.frames, segment_frames)
         for frame in decode_frames(io.BytesIO(data), index, segment)
     ]
 
