@@ -1,7 +1,7 @@
-"""Seconds and memory before a list of millions begins: `python -m tests.bench.bench_manifest`.
+"""Time and memory that a manifest of millions takes before its first item.
 
 Writes a Parquet list, sorted by 15 days, as one file or as a folder of days; then runs what the score job does before
-its first block: read and check the list, count the pending items, cut the first wave into blocks. Without model and
+its first block: read and check the list, count the pending items, cut the first group into blocks. Without model and
 Ray, which cost the same for every list. `--where "day == '2026-11-07'"` chooses a fifteenth.
 """
 
@@ -44,21 +44,21 @@ def main() -> None:
         if not path.exists():
             _write(path, options.rows, by_day=options.by_day)
         print(f"{options.rows:,} rows, {_peak_mib()} MiB before")
-        nothing = runs.find_completed(str(Path(folder) / "run"))
+        none_done = runs.find_completed(str(Path(folder) / "run"))
         with _timed("read and check"):
             manifest = open_manifest(str(path), Selection(where=options.where))
         with _timed("read again"):
             assert sum(batch.num_rows for batch in manifest.batches()) == manifest.items
         with _timed("count the pending"):
-            pending = manifest.items - job._done_items(manifest, nothing)
-        with _timed("first wave in blocks"):
-            wave = next(job._waves(job._pending_rows(manifest, nothing, {})))
+            pending = manifest.items - job._count_done(manifest, none_done)
+        with _timed("first group in blocks"):
+            group = next(job._group(job._pending_items(manifest, none_done, {}), job.EXECUTION_ITEMS))
             settings = DecodeSettings(
                 profile=preprocess.PROFILES["fastsegformer"], limits=images.ImageLimits(), extra=manifest.extra,
                 segment_frames=64, overlays=False, schemes=("s3",),
             )  # fmt: skip
-            blocks = plan_decode_tasks(wave, settings, consumers=2, item_s=120.0, block_items=256)
-        print(f"{pending:,} pending, {wave.num_rows:,} rows in {len(blocks):,} blocks")
+            blocks = plan_decode_tasks(group, settings, consumers=2, item_s=120.0, block_items=256)
+        print(f"{pending:,} pending, {group.num_rows:,} rows in {len(blocks):,} blocks")
 
 
 def _write(path: Path, rows: int, *, by_day: bool) -> None:

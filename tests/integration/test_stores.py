@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import secrets
 import subprocess
 import sys
 import time
@@ -10,12 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 from deltalake import DeltaTable
 
 from fsf_core import runs, storage
 from fsf_core.cli.app import main
 from fsf_core.errors import FetchError, OutputError, StorageError
+from fsf_core.manifest import Selection, open_manifest
 from fsf_core.model.bundle import Bundle
 from fsf_core.runs import delta, lease
 from tests.support import assets, clips, fault_injection, ledger, processes, stores
@@ -251,6 +255,24 @@ def test_many_small_files_are_fetched_concurrently(seaweed, connect):
         assert found == uris
         assert 8 <= proxy.max_in_flight <= 16
         assert proxy.counts["passed"] == 48  # metadata and bytes of each
+
+
+def test_a_condition_reads_only_the_row_groups_of_a_table_that_may_match(seaweed, connect):
+    connect(seaweed.environment)
+    names = [f"{secrets.token_hex(48)}-{number}" for number in range(240_000)]
+    table = pa.table({"uri": names, "day": [number // 30_000 for number in range(240_000)]})
+    buffer = pa.BufferOutputStream()
+    pyarrow.parquet.write_table(table, buffer, row_group_size=30_000)
+    data = buffer.getvalue().to_pybytes()
+    storage.write_bytes("s3://data/table/split=a/part.parquet", data)
+    with fault_injection.in_front_of(seaweed.port) as proxy:
+        connect(seaweed.environment | {"AWS_ENDPOINT_URL": proxy.url})
+
+        manifest = open_manifest("s3://data/table", Selection(where="day == 7"))
+
+        assert manifest.items == 30_000
+        assert len(data) > 20 << 20
+        assert proxy.passed_bytes < len(data) // 2
 
 
 def test_the_end_of_a_large_file_is_read_without_the_rest(seaweed, connect):
