@@ -25,6 +25,7 @@ from fsf_core.errors import (
     FetchError,
     FSFError,
     GateError,
+    InterruptedRunError,
     ItemError,
     ItemNotFoundError,
     LabelError,
@@ -41,6 +42,7 @@ from fsf_core.errors import (
 if TYPE_CHECKING:
     from fsf_core.config import ExportConfig, ScoreConfig
     from fsf_core.export.job import export
+    from fsf_core.export.parity import ParityLimitError
     from fsf_core.runs.reader import RunReader, open_run
     from fsf_core.runs.reading import read_table
     from fsf_core.score.job import score
@@ -57,6 +59,7 @@ __all__ = [
     "FSFError",
     "FetchError",
     "GateError",
+    "InterruptedRunError",
     "ItemError",
     "ItemNotFoundError",
     "LabelError",
@@ -65,6 +68,7 @@ __all__ = [
     "MaskError",
     "OutputError",
     "ParityError",
+    "ParityLimitError",
     "ProviderError",
     "RunError",
     "RunReader",
@@ -79,6 +83,7 @@ __all__ = [
 
 _LAZY = {
     "ExportConfig": "config",
+    "ParityLimitError": "export.parity",
     "RunReader": "runs.reader",
     "ScoreConfig": "config",
     "export": "export.job",

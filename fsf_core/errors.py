@@ -5,6 +5,7 @@ other item is affected. Every message says what was found, what was expected and
 """
 
 import difflib
+import signal
 from collections.abc import Iterable
 
 
@@ -60,6 +61,14 @@ class GateError(FSFError):
     """The job ran, and a gate refuses its result (exit code 3)."""
 
     exit_code = 3
+
+
+class InterruptedRunError(FSFError):
+    """A signal ended the job; the run can be resumed."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"interrupted by {signal.Signals(number).name}; start the same command again to resume")
+        self.exit_code = 128 + number
 
 
 class ItemError(FSFError):

@@ -30,8 +30,14 @@ class Exported:
 def export(config: ExportConfig, *, show_graph: Callable[[str], object] | None = None) -> Exported:
     """Export a bundle with its parity report, or return the one that is already there.
 
+    Example:
+        >>> config = ExportConfig(
+        ...     net="fastsegformer-p", checkpoint="weights.pth", classes=("background", "rot"), out="bundles/oranges"
+        ... )
+        >>> export(config).bundle.sha256
+
     Args:
-        config: what to export, and where to.
+        config: the options of `fsf export`, under the same names.
         show_graph: called with the graph as text, before parity is checked.
 
     Raises:

@@ -110,7 +110,7 @@ def assemble(plan: RenderPlan) -> RenderedVideo:
         source = storage.path_or_file(plan.uri, file)
         joined = video.concatenate(openers, times, source, local_path, end=end, zero_s=index.time_s(frames[0]))
         with local_path.open("rb") as finished:
-            sha256 = storage.sha256_of(finished)
+            sha256 = storage.file_sha256(finished)
         path = f"{FOLDER}/{stem}.mp4"
         rendered = RenderedVideo(
             item_id=plan.item_id,

@@ -72,7 +72,7 @@ def _check_file(run_uri: str, rendered: RenderedVideo) -> list[str]:
     """Compare a file's checksum with its receipt; return the problem, if there is one."""
     try:
         with storage.open_binary(storage.join(run_uri, rendered.path)) as file:
-            sha256 = storage.sha256_of(file)
+            sha256 = storage.file_sha256(file)
     except FetchError:
         return [f"missing: {rendered.path} has a receipt, but the file does not exist"]
     return [] if sha256 == rendered.sha256 else [f"torn: {rendered.path} differs from its receipt"]

@@ -248,7 +248,7 @@ class RunReader:
                 f"({reason})"
             )
         similar = self._similar_ids(item_id)
-        hint = f"did you mean {' or '.join(map(repr, similar))}?" if similar else "see the column item_id of masks()"
+        hint = f"similar ids: {', '.join(map(repr, similar))}" if similar else "see the column item_id of masks()"
         raise ItemNotFoundError(f"no item {item_id!r} in {run}, expected the id of a scored item; {hint}{state}")
 
     def _similar_ids(self, item_id: str) -> list[str]:

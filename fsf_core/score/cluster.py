@@ -13,7 +13,7 @@ from typing import Any
 
 import ray
 
-from fsf_core.errors import ClusterError, FSFError
+from fsf_core.errors import ClusterError, FSFError, InterruptedRunError
 from fsf_core.score.local_ray.authentication import private_token
 from fsf_core.score.local_ray.patches import patched_node
 
@@ -31,14 +31,6 @@ STORE_VARIABLES = ("AWS_", "GOOGLE_", "GCSFS_", "STORAGE_EMULATOR_HOST", "AZURE_
 
 NODE_VARIABLES = ("AWS_CONTAINER_", "AWS_EXECUTION_ENV", "AWS_LAMBDA_", "AWS_CA_BUNDLE")
 """Prefixes of those of them that are valid on one machine only."""
-
-
-class InterruptedRunError(FSFError):
-    """A signal ended the job; the run can be resumed."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(f"interrupted by {signal.Signals(number).name}; start the same command again to resume")
-        self.exit_code = 128 + number
 
 
 def joins_cluster(address: str | None) -> bool:

@@ -44,6 +44,14 @@ log = logging.getLogger("fsf")
 def score(config: ScoreConfig) -> dict[str, Any]:
     """Run the scoring job, new or resumed.
 
+    Example:
+        >>> summary = score(ScoreConfig(bundle="bundles/oranges", manifest="photos/", out="runs/today"))
+        >>> summary["items"]
+        {'total': 200, 'scored': 199, 'failed': 1, 'not_in_manifest': 0}
+
+    Args:
+        config: the options of `fsf score`, under the same names.
+
     Returns:
         The summary, as it is written to the run; `gates.failed_gates` judges it.
 

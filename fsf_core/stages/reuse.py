@@ -81,7 +81,7 @@ def _is_unchanged(row: Mapping[str, Any], recorded: str | None, settings: ReuseS
         with members.open_item(row["uri"]) as file:
             if settings.same_by == "version":
                 return storage.etag_or_mtime(file) == recorded
-            return storage.sha256_of(file) == recorded
+            return storage.file_sha256(file) == recorded
     except (ItemError, OSError):
         return False
 

@@ -81,4 +81,4 @@ def _local_sha256(uri: str) -> str | None:
     if not storage.is_local(uri):
         return None
     with storage.open_binary(uri) as file:
-        return storage.sha256_of(file)
+        return storage.file_sha256(file)

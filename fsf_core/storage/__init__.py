@@ -4,7 +4,7 @@ Knows no formats. Raises FetchError (one item cannot be read) or StorageError (a
 errors are retried first.
 """
 
-from fsf_core.storage.digest import sha256_of
+from fsf_core.storage.digest import file_sha256
 from fsf_core.storage.listing import (
     Entry,
     exists,
@@ -42,6 +42,7 @@ __all__ = [
     "create",
     "etag_or_mtime",
     "exists",
+    "file_sha256",
     "fixed_folder",
     "glob",
     "is_folder",
@@ -64,7 +65,6 @@ __all__ = [
     "require_scheme",
     "require_writable",
     "scheme",
-    "sha256_of",
     "without_query",
     "write_bytes",
     "write_file",
