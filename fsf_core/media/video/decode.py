@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 STALL_S = 60.0
-"""Longest time without a decoded frame; a frame of 16384×16384 takes seconds."""
+"""Default of the longest time without a decoded frame."""
 
 _Numbered = tuple[int, av.VideoFrame]
 """A frame's number and the decoded frame, not yet converted to BGR."""
