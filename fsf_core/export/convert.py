@@ -1,6 +1,6 @@
 """From a network in PyTorch to one plain ONNX model with a free batch axis.
 
-Knows the habits of the exporters in torch. Knows no classes and no pictures, and does not judge the numbers.
+Knows the habits of the exporters in torch. Knows no classes and no images, and does not compare the outputs.
 """
 
 # N images, K classes, H rows, W columns
@@ -33,15 +33,15 @@ def to_onnx(
     """Export a network.
 
     Args:
-        module: takes float32 NCHW, answers logits NKHW. It is switched to eval mode.
+        module: takes float32 NCHW, returns logits NKHW. It is switched to eval mode.
         profile: gives the size of the input.
-        opset: what must stand in the file; the exporters raise it silently, here that is an error.
-        exporter: dynamo is PyTorch's present one; torchscript is its older, faster one, and reaches lower opsets.
+        opset: expected in the file; the exporters raise it silently, here that is an error.
+        exporter: dynamo is PyTorch's current one; torchscript is the older, faster one, and writes lower opsets.
         input_name: name of the input tensor.
         output_name: name of the output tensor.
 
     Raises:
-        ConfigError: the network has another form, or the exporter cannot write it, or not in this opset.
+        ConfigError: the network returns no logits, or the exporter cannot write it, or not in this opset.
     """
     module.eval()
     example_NCHW = torch.zeros(2, 3, profile.height_px, profile.width_px)
@@ -50,7 +50,7 @@ def to_onnx(
         try:
             write = _by_dynamo if exporter == "dynamo" else _by_torchscript
             model = write(module, example_NCHW, opset, input_name, output_name)
-        except Exception as error:  # whatever a stranger's network does to the exporter
+        except Exception as error:  # a foreign network may raise anything in the exporter
             other = "torchscript" if exporter == "dynamo" else "dynamo"
             raise ConfigError(
                 f"the {exporter} exporter cannot write this network with opset {opset}: {first_line(error)}; "
@@ -68,17 +68,21 @@ def to_onnx(
 
 
 def _logits_shape(module: nn.Module, example_NCHW: torch.Tensor) -> tuple[int, int, int, int]:
-    """Run the network once and see that it answers logits."""
+    """Run the network once and return the shape of its logits.
+
+    Raises:
+        ConfigError: it returns no logits.
+    """
     with torch.inference_mode():
         logits = module(example_NCHW)
     if not isinstance(logits, torch.Tensor):
         raise ConfigError(
-            f"the network answers a {type(logits).__name__}, expected one tensor of logits [N, K, H, W]; "
+            f"the network returns a {type(logits).__name__}, expected one tensor of logits [N, K, H, W]; "
             "wrap it so that it returns that tensor alone"
         )
     if logits.ndim != 4 or logits.shape[0] != len(example_NCHW) or not logits.is_floating_point():  # noqa: PLR2004 - NKHW
         raise ConfigError(
-            f"the network answers {logits.dtype} {list(logits.shape)} for {list(example_NCHW.shape)}, "
+            f"the network returns {logits.dtype} {list(logits.shape)} for {list(example_NCHW.shape)}, "
             "expected float logits [N, K, H, W]; wrap it so that it returns those"
         )
     batch, classes, rows, columns = logits.shape
@@ -110,7 +114,7 @@ def _by_torchscript(
     torch.onnx.export(
         module,
         (example_NCHW,),
-        file,  # type: ignore[arg-type] # the stub forgets file objects, which the function takes
+        file,  # type: ignore[arg-type] # the stub omits file objects, which the function takes
         dynamo=False,
         opset_version=opset,
         dynamic_axes={input_name: {0: BATCH}, output_name: {0: BATCH}},
@@ -122,10 +126,10 @@ def _by_torchscript(
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """Keep the exporters quiet: what they say concerns packages nobody needs here, or is checked afterwards.
+    """Silence the exporters: their warnings concern packages that are not needed, or what is checked afterwards.
 
-    torchvision's operators that are absent, deprecations inside torch, the opset that was raised, a tracer that takes
-    sizes for constants: each either does not touch the result or is caught by the checks of to_onnx and by the gate.
+    Absent operators of torchvision, deprecations inside torch, a raised opset, sizes traced as constants: each either
+    does not affect the result or is caught by the checks of to_onnx and by the parity check.
     """
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
@@ -138,7 +142,7 @@ def _silence() -> Iterator[None]:
 
 
 def _strip(model: onnx.ModelProto) -> None:
-    """Drop the exporters' notes: they hold stack traces with the paths of this machine, and change between runs."""
+    """Remove the exporters' metadata: stack traces with paths of this machine, which change between runs."""
     graph = model.graph
     holders = [model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer]
     for holder in holders:

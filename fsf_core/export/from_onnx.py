@@ -1,7 +1,6 @@
-"""Take over an ONNX file that somebody else exported: any names, opset 11 on, batch free or one.
+"""Import an ONNX file of any exporter: any names, opset 11 or later, batch free or 1.
 
-Knows what foreign files look like and how far they can be trusted. Knows no torch, and leaves the judgement of the
-numbers to the gate.
+Knows what such files contain and what must be checked. Knows no torch; outputs are compared by the parity check.
 """
 
 # N images, K classes, H rows, W columns
@@ -23,26 +22,26 @@ from fsf_core.model.preprocess import Profile
 from fsf_core.model.session import Session
 
 OLDEST_OPSET = 11
-"""Resize has had half-pixel centres since opset 11; before it, a bilinear upsampling cannot be written down right."""
+"""Resize has had half-pixel centres since opset 11; an earlier opset cannot express a bilinear upsampling."""
 
 _EXPORT_DYNAMIC = "export it again with a dynamic batch"
 
 
 def read_onnx(source: str | Path | bytes, *, output_name: str | None = None) -> onnx.ModelProto:
-    """An ONNX file that exists already, as it is: its weights inside, and one output left.
+    """Read an ONNX file with its weights and one output.
 
     Args:
-        source: path, URI or bytes. Weights in files beside a local path are taken in.
-        output_name: which output holds the logits, if there are several.
+        source: path, URI or bytes. Weights in files beside a local path are loaded too.
+        output_name: the output with the logits, if there are several.
 
     Raises:
         BundleError: the file cannot be read, or is no ONNX model.
-        ConfigError: it keeps weights elsewhere, is too old, or does not say which output holds the logits.
+        ConfigError: its weights are elsewhere, its opset is too old, or the output with the logits is ambiguous.
     """
     model = _load(source)
     if opset_of(model) < OLDEST_OPSET:
         raise ConfigError(
-            f"the model is written in opset {opset_of(model)}, expected {OLDEST_OPSET} or later (half-pixel Resize); "
+            f"the model has opset {opset_of(model)}, expected {OLDEST_OPSET} or later (half-pixel Resize); "
             "export it again"
         )
     _keep_output(model, output_name)
@@ -50,44 +49,44 @@ def read_onnx(source: str | Path | bytes, *, output_name: str | None = None) -> 
 
 
 def from_onnx(original: onnx.ModelProto, profile: Profile) -> onnx.ModelProto:
-    """Bring a foreign model into our form; names and opset stay, a batch fixed at 1 is set free.
+    """Convert a model to float32 NCHW in, logits NKHW out, with a free batch; names and opset stay.
 
     Args:
-        original: what read_onnx gave; it is left as it is.
-        profile: the size that the network is to be fed.
+        original: of read_onnx; not changed.
+        profile: gives the size of the input.
 
     Raises:
-        ConfigError: the model is of another form, or its batch size is built into the graph.
+        ConfigError: input or output has another type or shape, or the graph has a fixed batch size.
         BundleError: onnxruntime cannot load it.
     """
     model = copy.deepcopy(original)
-    picture = _require_picture_input(model, profile)
+    image = _require_image_input(model, profile)
     size = (3, profile.height_px, profile.width_px)
-    fixed_batch = picture.type.tensor_type.shape.dim[0].dim_value
+    fixed_batch = image.type.tensor_type.shape.dim[0].dim_value
     if fixed_batch > 1:
         raise ConfigError(
-            f"input {picture.name!r} is fixed at {fixed_batch} pictures, expected a free batch axis or 1; "
+            f"input {image.name!r} has a fixed batch of {fixed_batch}, expected a free batch axis or 1; "
             f"{_EXPORT_DYNAMIC}"
         )
-    logits_shape = _ask(model, (1, *size))
+    logits_shape = _output_shape(model, (1, *size))
     if fixed_batch:
         _free_reshapes(model)
     state_shapes(model, size, logits_shape[1:])
     for batch in (2, 3):
         try:
-            found = _ask(model, (batch, *size))
+            shape = _output_shape(model, (batch, *size))
         except RuntimeError as error:
-            raise ConfigError(f"the graph holds a fixed batch size: {error}; {_EXPORT_DYNAMIC}") from error
-        if found != (batch, *logits_shape[1:]):
+            raise ConfigError(f"the graph has a fixed batch size: {error}; {_EXPORT_DYNAMIC}") from error
+        if shape != (batch, *logits_shape[1:]):
             raise ConfigError(
-                f"{batch} pictures give logits {list(found)}, expected {[batch, *logits_shape[1:]]}: "
-                f"the graph holds a fixed batch size; {_EXPORT_DYNAMIC}"
+                f"a batch of {batch} gives logits {list(shape)}, expected {[batch, *logits_shape[1:]]}: "
+                f"the graph has a fixed batch size; {_EXPORT_DYNAMIC}"
             )
     return checked(model)
 
 
 def _load(source: str | Path | bytes) -> onnx.ModelProto:
-    """Read a model with its weights; files with weights must lie in the model's own folder."""
+    """Read a model with its weights; files with weights must be in the model's folder."""
     try:
         data = source if isinstance(source, bytes) else storage.read_bytes(str(source))
         model = onnx.load_model_from_string(data)
@@ -121,7 +120,7 @@ def _load(source: str | Path | bytes) -> onnx.ModelProto:
 
 
 def _tensors(graph: onnx.GraphProto) -> Iterator[TensorProto]:
-    """Every constant of a graph and of the graphs inside it."""
+    """Yield every constant of a graph and of its subgraphs."""
     yield from graph.initializer
     for node in graph.node:
         for attribute in node.attribute:
@@ -134,38 +133,46 @@ def _locations(tensor: TensorProto) -> list[Any]:
     return [entry for entry in tensor.external_data if entry.key == "location"] if uses_external_data(tensor) else []
 
 
-def _require_picture_input(model: onnx.ModelProto, profile: Profile) -> onnx.ValueInfoProto:
-    """The one input, if it takes float32 pictures of the profile's size."""
+def _require_image_input(model: onnx.ModelProto, profile: Profile) -> onnx.ValueInfoProto:
+    """Return the only input.
+
+    Raises:
+        ConfigError: there are several, or it does not take float32 images of the profile's size.
+    """
     inputs = real_inputs(model)
     if len(inputs) != 1:
-        raise ConfigError(f"the model has the inputs {[value.name for value in inputs]}, expected one: the picture")
-    picture = inputs[0]
-    kind = TensorProto.DataType.Name(picture.type.tensor_type.elem_type)
+        raise ConfigError(f"the model has the inputs {[value.name for value in inputs]}, expected one: the image")
+    image = inputs[0]
+    kind = TensorProto.DataType.Name(image.type.tensor_type.elem_type)
     if kind != "FLOAT":
-        raise ConfigError(f"input {picture.name!r} is {kind}, expected FLOAT (float32) pictures; export it so")
+        raise ConfigError(f"input {image.name!r} is {kind}, expected FLOAT (float32); export it again")
     expected = (None, 3, profile.height_px, profile.width_px)
-    sizes = sizes_of(picture)
+    sizes = sizes_of(image)
     fits = len(sizes) == len(expected) and all(
         found is None or wanted is None or found == wanted for found, wanted in zip(sizes, expected, strict=True)
     )
     if not fits:
         raise ConfigError(
-            f"input {picture.name!r} is {list(sizes)}, expected [N, 3, {profile.height_px}, {profile.width_px}] as "
+            f"input {image.name!r} is {list(sizes)}, expected [N, 3, {profile.height_px}, {profile.width_px}] as "
             f"profile {profile.name!r} has it; choose a profile of this size, or export the model as NCHW"
         )
-    return picture
+    return image
 
 
 def _keep_output(model: onnx.ModelProto, wanted: str | None) -> None:
-    """Leave the output with the logits and no other."""
+    """Remove every output but the logits.
+
+    Raises:
+        ConfigError: the output with the logits is ambiguous, or is not logits.
+    """
     names = [value.name for value in model.graph.output]
     if len(names) > 1 and wanted not in names:
-        raise ConfigError(f"the model has the outputs {names}; say with --output-name which of them holds the logits")
+        raise ConfigError(f"the model has the outputs {names}; name the one with the logits with --output-name")
     kept = next(value for value in model.graph.output if len(names) == 1 or value.name == wanted)
     maker = next((node for node in model.graph.node if kept.name in node.output), None)
     if maker is not None and maker.op_type in {"Softmax", "LogSoftmax", "ArgMax"}:
         raise ConfigError(
-            f"output {kept.name!r} is made by {maker.op_type}, expected logits: softmax and argmax come after the "
+            f"output {kept.name!r} is written by {maker.op_type}, expected logits: softmax and argmax come after the "
             "resize to the original size; export the model without its last step"
         )
     names.remove(kept.name)
@@ -174,10 +181,10 @@ def _keep_output(model: onnx.ModelProto, wanted: str | None) -> None:
 
 
 def _free_reshapes(model: onnx.ModelProto) -> None:
-    """Let `Reshape` to [1, …] follow the batch: that is how exporters write a batch of one into a graph.
+    """Let `Reshape` to [1, …] follow the batch, in place: exporters write a batch of 1 into a graph that way.
 
     With the other sizes known, the first becomes -1; with one unknown, it becomes 0, which copies the input's.
-    Whether the result is right is not decided here: from_onnx asks for several pictures, and the gate compares them.
+    The result is checked elsewhere: from_onnx runs batches of 2 and 3, and the parity check compares outputs.
     """
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     nodes = {node.output[0]: node for node in model.graph.node if node.op_type == "Constant"}
@@ -195,13 +202,17 @@ def _free_reshapes(model: onnx.ModelProto) -> None:
             node.input[1] = name
 
 
-def _ask(model: onnx.ModelProto, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Shape of the logits that onnxruntime gives for a batch of grey noise."""
+def _output_shape(model: onnx.ModelProto, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape of the logits for a batch of noise.
+
+    Raises:
+        ConfigError: the output is not float32 with four axes.
+    """
     batch_NCHW = np.random.default_rng(0).random(shape, np.float32)
     logits = Session(model_bytes(model)).run(batch_NCHW)
     if logits.ndim != 4 or logits.dtype != np.float32:  # noqa: PLR2004 - NKHW
         raise ConfigError(
-            f"the model answers {logits.dtype} {list(logits.shape)}, expected float32 logits [N, K, H, W]; "
+            f"the model outputs {logits.dtype} {list(logits.shape)}, expected float32 logits [N, K, H, W]; "
             "export it without the last step, or name another --output-name"
         )
     return tuple(logits.shape)

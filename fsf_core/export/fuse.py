@@ -1,7 +1,7 @@
-"""The fused model: normalisation before the network, softmax, resize, argmax and counts behind it, in one graph.
+"""Fuse a model with its pre- and postprocessing: normalise, run, softmax, resize, argmax and count in one graph.
 
-For GPUs, where copying logits costs more than computing masks. Knows ONNX operators from opset 11 on and the profile's
-arithmetic. Knows no torch, no files. On CPUs the NumPy and OpenCV tail is several times faster than this one.
+For GPUs, where copying logits costs more than computing masks; on CPUs the kernels of `masks` are several times faster.
+Knows ONNX operators from opset 11 on and the profile's arithmetic. Knows no torch and no files.
 """
 
 # N images, K classes, H rows, W columns
@@ -20,9 +20,9 @@ from fsf_core.export.graph import checked, opset_of, signature_of
 from fsf_core.model.preprocess import Profile
 
 FRAMES = "frames"
-"""Input, uint8 NHWC, channels in the network's order, as geometry.fit gives them."""
+"""Input, uint8 NHWC, channels in the network's order, of preprocess.fit."""
 OUT_HW = "out_hw"
-"""Input, int64 [2]: rows and columns of the class maps wanted."""
+"""Input, int64 [2]: rows and columns of the class maps."""
 CLASS_MAPS = "class_maps"
 """Output, uint8 (uint16 above 255 classes) NHW."""
 COUNTS = "counts"
@@ -33,21 +33,21 @@ _JOINT_OUT = "fsf/logits"
 
 
 def why_not_fusible(profile: Profile) -> str:
-    """The reason why models of this profile have no fused form; empty if they have one."""
+    """Return why models of this profile have no fused variant, or ""."""
     if profile.mode == "letterbox":
-        return "a letterbox is cut away per picture before the resize, and a batch shares one graph"
+        return "a letterbox is cropped per image before the resize, and a batch shares one graph"
     return ""
 
 
 def fuse(model: onnx.ModelProto, profile: Profile) -> onnx.ModelProto:
-    """Wrap a plain model.
+    """Return a plain model fused with its pre- and postprocessing.
 
     Args:
         model: float32 NCHW in, logits NKHW out, shapes written down.
         profile: gives scale, mean and std.
 
     Raises:
-        ConfigError: the profile has no fused form.
+        ConfigError: the profile has no fused variant.
     """
     reason = why_not_fusible(profile)
     if reason:
@@ -55,10 +55,10 @@ def fuse(model: onnx.ModelProto, profile: Profile) -> onnx.ModelProto:
     signature = signature_of(model)
     plain = copy.deepcopy(model)
     del plain.graph.value_info[:]  # inferred again for the whole
-    # The network's names come from strangers; a prefix keeps them apart from ours.
+    # The prefix keeps the network's names, which may be any, apart from those of this module.
     plain = compose.add_prefix(plain, "net/")
-    before = _before(model, profile)
-    behind = _behind(model, signature.output_shape[1:])
+    before = _preprocessing(model, profile)
+    behind = _postprocessing(model, signature.output_shape[1:])
     fed = compose.merge_models(before, plain, io_map=[(_JOINT_IN, f"net/{signature.input_name}")])
     fused = compose.merge_models(fed, behind, io_map=[(f"net/{signature.output_name}", _JOINT_OUT)])
     fused.producer_name = model.producer_name
@@ -67,17 +67,19 @@ def fuse(model: onnx.ModelProto, profile: Profile) -> onnx.ModelProto:
 
 
 class _Graph:
-    """Nodes and constants as they are written one after another, each value named after its step."""
+    """A graph that is written node by node, each value named after its step."""
 
     def __init__(self) -> None:
         self.nodes: list[NodeProto] = []
         self.constants: list[TensorProto] = []
 
     def constant(self, name: str, value: ArrayLike, dtype: DTypeLike) -> str:
+        """Add a constant; returns its name."""
         self.constants.append(numpy_helper.from_array(np.asarray(value, dtype), f"fsf/{name}"))
         return f"fsf/{name}"
 
     def node(self, op_type: str, inputs: Sequence[str], name: str, **attributes: Any) -> str:
+        """Add a node; returns the name of its output."""
         output = name if name in {_JOINT_IN, CLASS_MAPS, COUNTS} else f"fsf/{name}"
         self.nodes.append(helper.make_node(op_type, inputs, [output], name=f"fsf/{name}", **attributes))
         return output
@@ -85,14 +87,14 @@ class _Graph:
     def model(
         self, like: onnx.ModelProto, inputs: list[onnx.ValueInfoProto], outputs: list[onnx.ValueInfoProto]
     ) -> onnx.ModelProto:
-        """A model of the same opset and IR version as `like`, which merging demands."""
+        """Return the graph as a model with the opset and IR version of `like`, which merging requires."""
         graph = helper.make_graph(self.nodes, "fsf", inputs, outputs, self.constants)
         opsets = [helper.make_opsetid("", opset_of(like))]
         return helper.make_model(graph, opset_imports=opsets, ir_version=like.ir_version)
 
 
-def _before(like: onnx.ModelProto, profile: Profile) -> onnx.ModelProto:
-    """From frames to the network's input, with the arithmetic of Profile.levels, float by float."""
+def _preprocessing(like: onnx.ModelProto, profile: Profile) -> onnx.ModelProto:
+    """Return the model from frames to the network's input, with exactly the arithmetic of Profile.levels."""
     graph = _Graph()
     size = [profile.height_px, profile.width_px]
     value = graph.node("Transpose", [FRAMES], "planes", perm=[0, 3, 1, 2])
@@ -110,8 +112,8 @@ def _before(like: onnx.ModelProto, profile: Profile) -> onnx.ModelProto:
     return graph.model(like, [frames], [batch])
 
 
-def _behind(like: onnx.ModelProto, logits_KHW: tuple[int, int, int]) -> onnx.ModelProto:
-    """From logits to class maps of the wanted size and their counts; softmax before resize is the contract."""
+def _postprocessing(like: onnx.ModelProto, logits_KHW: tuple[int, int, int]) -> onnx.ModelProto:
+    """Return the model from logits to class maps and counts; softmax before resize is the contract."""
     graph = _Graph()
     num_classes = logits_KHW[0]
     value = _softmax(graph, _JOINT_OUT, opset_of(like))
@@ -123,14 +125,14 @@ def _behind(like: onnx.ModelProto, logits_KHW: tuple[int, int, int]) -> onnx.Mod
     graph.node("Cast", [value], CLASS_MAPS, to=kind)
     _count(graph, value, num_classes, opset_of(like))
     logits = helper.make_tensor_value_info(_JOINT_OUT, TensorProto.FLOAT, ["batch", *logits_KHW])
-    wanted = helper.make_tensor_value_info(OUT_HW, TensorProto.INT64, [2])
+    size = helper.make_tensor_value_info(OUT_HW, TensorProto.INT64, [2])
     class_maps = helper.make_tensor_value_info(CLASS_MAPS, kind, ["batch", "out_h", "out_w"])
     counts = helper.make_tensor_value_info(COUNTS, TensorProto.INT32, ["batch", num_classes])
-    return graph.model(like, [logits, wanted], [class_maps, counts])
+    return graph.model(like, [logits, size], [class_maps, counts])
 
 
 def _softmax(graph: _Graph, value: str, opset: int) -> str:
-    """Softmax over the classes; before opset 13 all axes from the one named on were one, so that must be the last."""
+    """Add a softmax over the classes; before opset 13 it flattens all axes from its own on, so classes go last."""
     if opset >= 13:  # noqa: PLR2004 - see above
         return graph.node("Softmax", [value], "probabilities", axis=1)
     value = graph.node("Transpose", [value], "classes_last", perm=[0, 2, 3, 1])
@@ -139,12 +141,12 @@ def _softmax(graph: _Graph, value: str, opset: int) -> str:
 
 
 def _resize(graph: _Graph, value: str) -> str:
-    """Bilinear with half-pixel centres, as cv2.INTER_LINEAR on float32."""
+    """Add a bilinear resize with half-pixel centres, as cv2.INTER_LINEAR on float32."""
     shape = graph.node("Shape", [value], "shape")
     bounds = [graph.constant(name, [at], np.int64) for name, at in (("from", 0), ("to", 2))]
     batch_and_classes = graph.node("Slice", [shape, *bounds], "batch_and_classes")
     size = graph.node("Concat", [batch_and_classes, OUT_HW], "size", axis=0)
-    # Opset 11 demands roi and scales; empty means unused, in all later ones too.
+    # Opset 11 requires roi and scales; empty means unused, in all later opsets too.
     unused = [graph.constant(name, [], np.float32) for name in ("roi", "scales")]
     return graph.node(
         "Resize",
@@ -156,7 +158,7 @@ def _resize(graph: _Graph, value: str) -> str:
 
 
 def _count(graph: _Graph, class_ids: str, num_classes: int, opset: int) -> None:
-    """One comparison per class: a one-hot of the whole would need K times the memory."""
+    """Add the counts, with one comparison per class: a one-hot encoding would need K times the memory."""
     sums = []
     for index in range(num_classes):
         hit = graph.node("Equal", [class_ids, graph.constant(f"class{index}", index, np.int32)], f"is{index}")

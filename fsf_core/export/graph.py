@@ -1,7 +1,6 @@
-"""The plain ONNX model that every later step relies on: its form, its check, its bytes and its text.
+"""The plain ONNX model that every later step relies on: its shapes, its check, its bytes and its text.
 
-float32 NCHW in, float32 logits NKHW out, weights inside, batch free, shapes written down. Knows onnx, no torch, and no
-meaning of the numbers.
+float32 NCHW in, float32 logits NKHW out, weights inside, batch free, other sizes fixed. Knows onnx and no torch.
 """
 
 # N images, C channels, K classes, H rows, W columns
@@ -16,17 +15,17 @@ from fsf_core.errors import ConfigError
 from fsf_core.model.bundle import Signature
 
 LARGEST_BYTES = 2**31 - 1
-"""A protobuf message ends here; a bundle holds its model in one file."""
+"""Limit of a protobuf message; a bundle holds each model in one file."""
 
 BATCH = "batch"
 """Name of the free axis."""
 
 
 def checked(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with inferred shapes, after ONNX's own full check.
+    """Return the model with inferred shapes, after ONNX's full check.
 
     Raises:
-        ConfigError: it breaks the standard, or exceeds what one file can hold.
+        ConfigError: it violates the standard, or does not fit into one file.
     """
     if model.ByteSize() > LARGEST_BYTES:
         raise ConfigError(
@@ -36,11 +35,11 @@ def checked(model: onnx.ModelProto) -> onnx.ModelProto:
         onnx.checker.check_model(model, full_check=True)
         return shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
     except (onnx.checker.ValidationError, shape_inference.InferenceError) as error:
-        raise ConfigError(f"the graph breaks the ONNX standard: {first_line(error)}; export it again") from error
+        raise ConfigError(f"the graph violates the ONNX standard: {first_line(error)}; export it again") from error
 
 
 def printable(model: onnx.ModelProto) -> str:
-    """The graph as text for people: inputs, nodes, outputs, the sizes of the weights but not their values."""
+    """Return the graph as text: inputs, nodes, outputs, the sizes of the weights but not their values."""
     with warnings.catch_warnings():
         # Deprecated since onnx 1.19, but its successor prints every weight: 60 MB of text for FastSegFormer-E.
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -48,23 +47,23 @@ def printable(model: onnx.ModelProto) -> str:
 
 
 def model_bytes(model: onnx.ModelProto) -> bytes:
-    """The file; equal models give equal bytes."""
+    """Return the bytes of the file; equal models give equal bytes."""
     return cast("bytes", model.SerializeToString(deterministic=True))
 
 
 def opset_of(model: onnx.ModelProto) -> int:
-    """Version of ONNX's own operators in the model."""
+    """Return the version of ONNX's own operators in the model."""
     return max(int(entry.version) for entry in model.opset_import if entry.domain in {"", "ai.onnx"})
 
 
 def signature_of(model: onnx.ModelProto) -> Signature:
-    """Names and shapes of a model that this module made."""
-    picture, logits = real_inputs(model)[0], model.graph.output[0]
-    _, channels, height_px, width_px = sizes_of(picture)
+    """Return names and shapes of a model whose shapes are fixed."""
+    image, logits = real_inputs(model)[0], model.graph.output[0]
+    _, channels, height_px, width_px = sizes_of(image)
     _, classes, rows, columns = sizes_of(logits)
     assert channels and height_px and width_px and classes and rows and columns, "state_shapes wrote them"  # noqa: PT018 - one fact
     return Signature(
-        input_name=picture.name,
+        input_name=image.name,
         input_shape=(None, channels, height_px, width_px),
         output_name=logits.name,
         output_shape=(None, classes, rows, columns),
@@ -72,20 +71,20 @@ def signature_of(model: onnx.ModelProto) -> Signature:
 
 
 def state_shapes(model: onnx.ModelProto, size: tuple[int, ...], logits: tuple[int, ...]) -> None:
-    """Write down the shapes that were seen; TorchScript leaves inventions such as 'Resizeoutput_dim_3'."""
+    """Set the shapes of input and output, in place; TorchScript leaves names such as 'Resizeoutput_dim_3'."""
     del model.graph.value_info[:]  # stale beside the new shapes; checked() infers them again
     for value, sizes in ((real_inputs(model)[0], size), (model.graph.output[0], logits)):
         value.CopyFrom(helper.make_tensor_value_info(value.name, TensorProto.FLOAT, [BATCH, *sizes]))
 
 
 def real_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
-    """Inputs without the weights, which old files list among them."""
+    """Return the inputs without the weights, which old files list among them."""
     weights = {tensor.name for tensor in model.graph.initializer}
     return [value for value in model.graph.input if value.name not in weights]
 
 
 def sizes_of(value: onnx.ValueInfoProto) -> tuple[int | None, ...]:
-    """Sizes of a tensor, None where any goes."""
+    """Return the sizes of a tensor, None where any is allowed."""
     return tuple(
         dim.dim_value if dim.HasField("dim_value") and dim.dim_value > 0 else None
         for dim in value.type.tensor_type.shape.dim
@@ -93,5 +92,5 @@ def sizes_of(value: onnx.ValueInfoProto) -> tuple[int | None, ...]:
 
 
 def first_line(error: object) -> str:
-    """What an error says, without the pages that libraries add to it."""
+    """Return the first line of an error, at most 300 characters."""
     return str(error).strip().split("\n", 1)[0][:300]

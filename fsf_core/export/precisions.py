@@ -1,6 +1,6 @@
-"""The same network in smaller numbers: float16 for GPUs, and int8 for CPUs, calibrated on pictures.
+"""Convert a model to extra precisions: float16 for GPUs, and int8 for CPUs, calibrated on images.
 
-Knows ONNX Runtime's tools for graphs. Judges nothing: whether the answers are still good enough, the gate says.
+Knows ONNX Runtime's tools for graphs. Outputs are compared by `precision_parity`.
 """
 
 # N images, C channels, H rows, W columns
@@ -21,11 +21,11 @@ from fsf_core.errors import ConfigError
 from fsf_core.export.graph import checked, first_line, opset_of, real_inputs
 
 INT8_OPSET = 13
-"""Scales per channel came with it."""
+"""Opset that introduced scales per channel."""
 
 
 def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Weights and arithmetic in float16; pictures and logits stay float32.
+    """Convert weights and arithmetic to float16; input and logits stay float32.
 
     Raises:
         ConfigError: the graph has an operator that cannot be converted.
@@ -33,7 +33,7 @@ def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
     from onnxruntime.transformers.float16 import convert_float_to_float16
     from onnxruntime.transformers.onnx_model import OnnxModel
 
-    with _quiet(), _explained("fp16"):
+    with _quiet(), _as_config_error("fp16"):
         half = OnnxModel(convert_float_to_float16(_copy(model), keep_io_types=True))
         half.topological_sort()  # the converter appends its casts at the end, which the standard forbids
     del half.model.graph.value_info[:]  # inferred again, in the new types
@@ -41,15 +41,16 @@ def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def to_int8(model: onnx.ModelProto, inputs_1CHW: Sequence[NDArray[np.float32]]) -> onnx.ModelProto:
-    """Convolutions in int8, weights by channel, between QuantizeLinear and DequantizeLinear; all else stays float32.
+    """Quantize convolutions to int8, weights per channel, with QuantizeLinear and DequantizeLinear around them.
 
-    The convolutions at both ends stay too: on FastSegFormer they lost most of the agreement and won little time
+    All else stays float32, the convolutions at both ends too: on FastSegFormer they lost most of the agreement and
+    gained little time
     (with all operators in int8 its mean IoU was 0.87, with convolutions alone 0.91, without the ends the same 0.91 and
     for E 0.96 instead of 0.94; fitted weights, 23 photographs, 2026-11).
 
     Args:
         model: the plain model.
-        inputs_1CHW: the network's input for each calibration picture.
+        inputs_1CHW: the network's input for each calibration image.
 
     Raises:
         ConfigError: the opset is too old, or the graph cannot be quantized.
@@ -63,13 +64,13 @@ def to_int8(model: onnx.ModelProto, inputs_1CHW: Sequence[NDArray[np.float32]]) 
         )
     named = _copy(model)
     for index, node in enumerate(named.graph.node):
-        node.name = node.name or f"node{index}"  # what stays out is told by name
-    with tempfile.TemporaryDirectory() as folder, _quiet(), _explained("int8"):
+        node.name = node.name or f"node{index}"  # nodes are excluded by name
+    with tempfile.TemporaryDirectory() as folder, _quiet(), _as_config_error("int8"):
         path = Path(folder) / "int8.onnx"
         quantize_static(
             named,
             path,
-            _Pictures(real_inputs(named)[0].name, inputs_1CHW),
+            _CalibrationImages(real_inputs(named)[0].name, inputs_1CHW),
             quant_format=QuantFormat.QDQ,
             per_channel=True,
             activation_type=QuantType.QUInt8,
@@ -84,8 +85,8 @@ def to_int8(model: onnx.ModelProto, inputs_1CHW: Sequence[NDArray[np.float32]]) 
     return checked(quantized)
 
 
-class _Pictures:
-    """The calibration pictures as onnxruntime reads them: a dict a call, None at the end."""
+class _CalibrationImages:
+    """Calibration images as onnxruntime reads them: one dict per call, None at the end."""
 
     def __init__(self, input_name: str, inputs_1CHW: Sequence[NDArray[np.float32]]) -> None:
         self._feeds = iter([{input_name: input_1CHW} for input_1CHW in inputs_1CHW])
@@ -98,7 +99,7 @@ class _Pictures:
 
 
 def _end_convolutions(graph: onnx.GraphProto) -> set[str]:
-    """Names of the convolutions with no other between them and the pictures, or between them and the logits."""
+    """Return the names of the convolutions with no other between them and the input, or the logits."""
     maker = {output: node for node in graph.node for output in node.output}
     readers: dict[str, list[NodeProto]] = {}
     for node in graph.node:
@@ -112,12 +113,14 @@ def _end_convolutions(graph: onnx.GraphProto) -> set[str]:
         return [maker[name] for name in node.input if name in maker]
 
     weights = {tensor.name for tensor in graph.initializer}
-    pictures = next(value.name for value in graph.input if value.name not in weights)
-    return _nearest(readers.get(pictures, []), behind) | _nearest([maker[graph.output[0].name]], before)
+    image = next(value.name for value in graph.input if value.name not in weights)
+    return _nearest_convolutions(readers.get(image, []), behind) | _nearest_convolutions(
+        [maker[graph.output[0].name]], before
+    )
 
 
-def _nearest(start: Sequence[NodeProto], step: Callable[[NodeProto], list[NodeProto]]) -> set[str]:
-    """The first convolutions on every way from here."""
+def _nearest_convolutions(start: Sequence[NodeProto], step: Callable[[NodeProto], list[NodeProto]]) -> set[str]:
+    """Return the names of the first convolutions on every path from these nodes."""
     found: set[str] = set()
     seen: set[str] = set()
     waiting = list(start)
@@ -140,13 +143,13 @@ def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 @contextlib.contextmanager
-def _explained(precision: str) -> Iterator[None]:
-    """What the tools raise, in words of ours."""
+def _as_config_error(precision: str) -> Iterator[None]:
+    """Raise what the tools raise as a ConfigError."""
     try:
         yield
     except ConfigError:
         raise
-    except Exception as error:  # whatever a stranger's graph does to the tools
+    except Exception as error:  # a foreign graph may raise anything in the tools
         raise ConfigError(
             f"this network cannot be converted to {precision}: {first_line(error)}; leave it out of --precisions"
         ) from error
@@ -154,7 +157,7 @@ def _explained(precision: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep advice about pre-processing and about values that round to zero out of the terminal; the gate judges."""
+    """Silence the tools' advice about preprocessing and about values that round to zero; parity is checked later."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:

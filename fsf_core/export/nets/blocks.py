@@ -1,4 +1,4 @@
-"""The small parts that backbones and head share. Knows no sizes of any particular network.
+"""Building blocks that backbones and head share. Knows no sizes of any particular network.
 
 Layer facts: FastSegFormer nets/FastSegFormer/fast_segformer.py. The names of submodules are keys of its checkpoints,
 and the order in which they are created is the order of those keys: neither is free to change.
@@ -14,18 +14,18 @@ from torch import Tensor, nn
 
 
 def conv_bn(in_channels: int, out_channels: int, *, kernel: int = 1, stride: int = 1, groups: int = 1) -> nn.Sequential:
-    """A convolution with a bias, then its batch norm; odd kernels keep the size at stride 1."""
+    """Build a convolution with a bias and its batch norm; odd kernels keep the size at stride 1."""
     conv = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups)
     return nn.Sequential(conv, nn.BatchNorm2d(out_channels))
 
 
 def conv_bn_relu(in_channels: int, out_channels: int, *, kernel: int = 1, groups: int = 1) -> nn.Sequential:
-    """Convolution without a bias, batch norm, ReLU, under the key `conv`; keeps the size."""
+    """Build a convolution without a bias, batch norm, ReLU, under the key `conv`; keeps the size."""
     return nn.Sequential(OrderedDict(conv=nn.Sequential(*_rectified(in_channels, out_channels, kernel, groups))))
 
 
 def separable_conv(in_channels: int, out_channels: int) -> nn.Sequential:
-    """A 3×3 filter per channel, then 1×1 across the channels, each with batch norm and ReLU; keeps the size."""
+    """Build a 3×3 depthwise and a 1×1 convolution, each with batch norm and ReLU; keeps the size."""
     filters = _rectified(in_channels, in_channels, 3, in_channels)
     mixture = _rectified(in_channels, out_channels, 1, 1)
     return nn.Sequential(OrderedDict(conv=nn.Sequential(*filters, *mixture)))
@@ -37,7 +37,7 @@ def _rectified(in_channels: int, out_channels: int, kernel: int, groups: int) ->
 
 
 def layer_scale(*shape: int) -> nn.Parameter:
-    """One factor per channel on a residual branch, 1e-5 before training (CaiT, arXiv 2103.17239)."""
+    """Return one factor per channel of a residual branch, 1e-5 before training (CaiT, arXiv 2103.17239)."""
     return nn.Parameter(torch.full(shape, 1e-5))
 
 
@@ -55,7 +55,7 @@ class FourStages(nn.Module):
         self.norm0, self.norm2, self.norm4, self.norm6 = norms
 
     def forward(self, image_NCHW: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Features of float images [N, 3, H, W] at 1/4, 1/8, 1/16 and 1/32 of their size, finest first."""
+        """Map float images [N, 3, H, W] to features at 1/4, 1/8, 1/16 and 1/32 of their size, finest first."""
         stage0, half1, stage1, half2, stage2, half3, stage3 = self.network
         fine = stage0(self.patch_embed(image_NCHW))
         medium = stage1(half1(fine))

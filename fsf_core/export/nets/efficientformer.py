@@ -31,9 +31,9 @@ _HALVING_KEY_LENGTH, _HALVING_VALUE_LENGTH = 16, 64  # and in the halving before
 
 
 def efficientformer_v2_s0() -> FourStages:
-    """The S0 network.
+    """Build the S0 network.
 
-    For images [N, 3, 224, 224] it answers with [N, 32, 56, 56], [N, 48, 28, 28], [N, 96, 14, 14] and [N, 176, 7, 7].
+    For images [N, 3, 224, 224] it returns [N, 32, 56, 56], [N, 48, 28, 28], [N, 96, 14, 14] and [N, 176, 7, 7].
     """
     network: list[nn.Module] = []
     for stage, (channels, ratios) in enumerate(zip(_CHANNELS, _MLP_RATIOS, strict=True)):
@@ -50,7 +50,7 @@ def _stem() -> nn.Sequential:
 
 
 def _halving(stage: int, in_channels: int, out_channels: int) -> nn.Module:
-    """The way into a stage; only the last one attends, where the grid is small enough."""
+    """Build the halving before a stage; only the last one uses attention, where the grid is small enough."""
     if stage == len(_CHANNELS) - 1:
         return AttentionHalving(in_channels, out_channels, grid_px=_GRIDS_PX[stage - 1])
     conv, norm = conv_bn(in_channels, out_channels, kernel=3, stride=2)
@@ -79,7 +79,7 @@ class ConvMlp(nn.Module):
         self.norm2 = nn.BatchNorm2d(channels)
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
-        """Float [N, channels, H, W] to the same shape."""
+        """Map float [N, channels, H, W] to the same shape."""
         wide = self.act(self.norm1(self.fc1(x_NCHW)))
         wide = self.act(self.mid_norm(self.mid(wide)))
         out: Tensor = self.norm2(self.fc2(wide))
@@ -96,7 +96,7 @@ class ConvBlock(nn.Module):
         self.mlp = ConvMlp(channels, ratio)
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
-        """Float [N, channels, H, W] to the same shape."""
+        """Map float [N, channels, H, W] to the same shape."""
         out: Tensor = x_NCHW + self.layer_scale_2 * self.mlp(x_NCHW)
         return out
 
@@ -112,14 +112,14 @@ class AttentionBlock(nn.Module):
         self.mlp = ConvMlp(channels, ratio)
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
-        """Float [N, channels, grid_px, grid_px] to the same shape."""
+        """Map float [N, channels, grid_px, grid_px] to the same shape."""
         mixed = x_NCHW + self.layer_scale_1 * self.token_mixer(x_NCHW)
         out: Tensor = mixed + self.layer_scale_2 * self.mlp(mixed)
         return out
 
 
 class DistanceBias(nn.Module):
-    """What attention learns about distance, apart from content: one number per head and distance.
+    """A learned attention bias: one number per head and distance, independent of content.
 
     A base class, because the checkpoints keep its tensors beside the attention's own layers.
     """
@@ -133,12 +133,12 @@ class DistanceBias(nn.Module):
         self.register_buffer("attention_bias_idxs", distance_table(query_px=query_px, key_px=key_px))
 
     def bias(self) -> Tensor:
-        """Float [heads, Q, K], to be added to the attention's scores."""
+        """Return float [heads, Q, K], to be added to the attention scores."""
         return self.attention_biases[:, self.attention_bias_idxs]
 
 
 def distance_table(*, query_px: int, key_px: int) -> Tensor:
-    """Number the distances from each pixel of a query_px² grid to each of a key_px² grid over the same image.
+    """Return an index for the distance of each pixel of a query_px² grid to each of a key_px² grid over the same image.
 
     Returns:
         int64 [Q, K]: rows apart · key_px + columns apart, both measured in keys. Upstream numbers the distances in
@@ -149,9 +149,9 @@ def distance_table(*, query_px: int, key_px: int) -> Tensor:
 
 
 class Attention(DistanceBias):
-    """Attention among all pixels, with heads that talk to each other, plus a local 3×3 view of the values.
+    """Attention among all pixels with talking heads, plus a 3×3 depthwise convolution of the values.
 
-    It attends on 7×7; from a grid of 14×14 it halves its input for that and enlarges the outcome again.
+    It attends on 7×7; a grid of 14×14 is halved before and enlarged after.
     """
 
     def __init__(self, channels: int, *, grid_px: int) -> None:
@@ -171,7 +171,7 @@ class Attention(DistanceBias):
         self.proj = nn.Sequential(nn.GELU(), *conv_bn(values, channels))
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
-        """Float [N, channels, grid_px, grid_px] to the same shape."""
+        """Map float [N, channels, grid_px, grid_px] to the same shape."""
         x_NCHW = self.stride_conv(x_NCHW)
         queries = _per_head(self.q(x_NCHW), _KEY_LENGTH, _ATTENTION_PX).transpose(2, 3)
         keys = _per_head(self.k(x_NCHW), _KEY_LENGTH, _ATTENTION_PX)
@@ -193,13 +193,13 @@ class HalvedQuery(nn.Module):
         self.proj = conv_bn(channels, query_channels)
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
-        """Float [N, channels, H, W] to [N, query_channels, H/2, W/2]."""
+        """Map float [N, channels, H, W] to [N, query_channels, H/2, W/2]."""
         out: Tensor = self.proj(self.local(x_NCHW) + x_NCHW[:, :, ::2, ::2])
         return out
 
 
 class HalvingAttention(DistanceBias):
-    """Pixels of the halved grid attend to those of the full one, plus a local 3×3 view of the values."""
+    """Pixels of the halved grid attend to those of the full one, plus a 3×3 depthwise convolution of the values."""
 
     def __init__(self, in_channels: int, out_channels: int, *, grid_px: int) -> None:
         super().__init__(query_px=grid_px // 2, key_px=grid_px)
@@ -211,7 +211,7 @@ class HalvingAttention(DistanceBias):
         self.proj = nn.Sequential(nn.GELU(), *conv_bn(values, out_channels))
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
-        """Float [N, in_channels, grid_px, grid_px] to [N, out_channels, grid_px/2, grid_px/2]."""
+        """Map float [N, in_channels, grid_px, grid_px] to [N, out_channels, grid_px/2, grid_px/2]."""
         queries = _per_head(self.q(x_NCHW), _HALVING_KEY_LENGTH, self.query_px).transpose(2, 3)
         keys = _per_head(self.k(x_NCHW), _HALVING_KEY_LENGTH, self.key_px)
         values_NCHW = self.v(x_NCHW)
@@ -231,7 +231,7 @@ class AttentionHalving(nn.Module):
         self.conv, self.bn = conv_bn(in_channels, out_channels, kernel=3, stride=2)
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
-        """Float [N, in_channels, grid_px, grid_px] to [N, out_channels, grid_px/2, grid_px/2]."""
+        """Map float [N, in_channels, grid_px, grid_px] to [N, out_channels, grid_px/2, grid_px/2]."""
         out: Tensor = self.attn(x_NCHW) + self.bn(self.conv(x_NCHW))
         return out
 
@@ -241,10 +241,10 @@ class AttentionHalving(nn.Module):
 
 
 def _per_head(x_NCHW: Tensor, length: int, side_px: int) -> Tensor:
-    """[N, heads·length, side_px, side_px] to [N, heads, length, side_px²]."""
+    """Reshape [N, heads·length, side_px, side_px] to [N, heads, length, side_px²]."""
     return x_NCHW.reshape(-1, _HEADS, length, side_px**2)
 
 
 def _on_grid(mixed: Tensor, length: int, side_px: int) -> Tensor:
-    """[N, heads, side_px², length] to [N, heads·length, side_px, side_px]."""
+    """Reshape [N, heads, side_px², length] to [N, heads·length, side_px, side_px]."""
     return mixed.transpose(2, 3).reshape(-1, _HEADS * length, side_px, side_px)

@@ -30,7 +30,7 @@ _NARROW_BRANCH, _WIDE_BRANCH = 32, 256  # channels of the students' and of the t
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Variant:
-    """The widths and depths in which the networks of the family differ."""
+    """Widths and depths of one network of the family."""
 
     backbone: Callable[[], FourStages]
     fine_channels: int
@@ -38,15 +38,15 @@ class Variant:
     coarse_channels: int
     """Channels of the backbone at 1/32 of the size."""
     context_channels: int
-    """What coarse_channels are reduced to before the bottlenecks."""
+    """Channels before the bottlenecks, reduced from coarse_channels."""
     bottleneck_widths: tuple[int, ...]
     bottleneck_repeats: int
     bottleneck_expansion: int
     head_channels: int
     branch_channels: int
-    """Width of the image branch, where the network has one."""
+    """Width of the image branch, if the network has one."""
     image_px: int | None = None
-    """The only side of image that the backbone takes; without it any multiple of 32."""
+    """Side of the only image size that the backbone takes; None for any multiple of 32."""
 
 
 _POOLFORMER_S12 = Variant(
@@ -155,7 +155,7 @@ class FastSegFormer(nn.Module):
         return logits
 
     def _check_size(self, image_NCHW: Tensor) -> None:
-        """Refuse a size that would fail deeper down in words nobody understands."""
+        """Refuse a size that the network cannot take, before it fails with an obscure error."""
         if torch.onnx.is_in_onnx_export():  # sizes may be symbols then, and the network has been run before
             return
         height_px, width_px = image_NCHW.shape[2:]
@@ -172,7 +172,7 @@ class FastSegFormer(nn.Module):
 
 
 def _image_branch(channels: int, num_classes: int) -> tuple[nn.Module, nn.Module, nn.Module]:
-    """From image to features, from features and scores to features, from those to classes at twice the size."""
+    """Build the image branch: image to features, those and scores to features, those to classes at twice the size."""
     image = nn.Sequential(nn.Conv2d(3, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels))
     double = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True)
     if channels == _NARROW_BRANCH:
@@ -192,7 +192,7 @@ class Fusion(nn.Module):
         self.conv_higher_res = conv_bn(fine_channels, channels)
 
     def forward(self, fine_NCHW: Tensor, context_NCHW: Tensor) -> Tensor:
-        """Float [N, fine_channels, 4H, 4W] and [N, channels, H, W] to [N, channels, 4H, 4W]."""
+        """Map float [N, fine_channels, 4H, 4W] and [N, channels, H, W] to [N, channels, 4H, 4W]."""
         enlarged = functional.interpolate(context_NCHW, scale_factor=4, mode="bilinear", align_corners=True)
         return functional.relu(self.conv_higher_res(fine_NCHW) + self.conv_lower_res(self.dwconv(enlarged)))
 
@@ -207,7 +207,7 @@ class Classifier(nn.Module):
         self.conv = nn.Sequential(nn.Dropout(0.1), nn.Conv2d(channels, out_channels, 1))
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
-        """Float [N, channels, H, W] to [N, out_channels, H, W]."""
+        """Map float [N, channels, H, W] to [N, out_channels, H, W]."""
         out: Tensor = self.conv(self.dsconv2(self.dsconv1(x_NCHW)))
         return out
 

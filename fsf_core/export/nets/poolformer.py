@@ -18,9 +18,9 @@ _MLP_RATIO = 4
 
 
 def poolformer(depths: tuple[int, int, int, int]) -> FourStages:
-    """A PoolFormer of the S width with this many blocks in each stage.
+    """Build a PoolFormer of the S width with this many blocks in each stage.
 
-    For images [N, 3, H, W] with sides that divide by 32 it answers with
+    For images [N, 3, H, W] with sides that divide by 32 it returns
     [N, 64, H/4, W/4], [N, 128, H/8, W/8], [N, 320, H/16, W/16] and [N, 512, H/32, W/32].
     """
     network: list[nn.Module] = []
@@ -50,22 +50,22 @@ class PoolFormerBlock(nn.Module):
         )
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
-        """Float [N, channels, H, W] to the same shape."""
+        """Map float [N, channels, H, W] to the same shape."""
         mixed = x_NCHW + self.layer_scale_1[:, None, None] * _pool_mix(self.norm1(x_NCHW))
         out: Tensor = mixed + self.layer_scale_2[:, None, None] * self.mlp(self.norm2(mixed))
         return out
 
 
 def _pool_mix(x_NCHW: Tensor) -> Tensor:
-    """Mean of the 3×3 neighbours that exist, less the pixel itself, because the block adds its input again."""
+    """Return the mean of the existing 3×3 neighbours minus the pixel, because the block adds its input again."""
     return functional.avg_pool2d(x_NCHW, 3, stride=1, padding=1, count_include_pad=False) - x_NCHW
 
 
 def _norm(channels: int) -> nn.GroupNorm:
-    """One group: every image is normed over all its channels and pixels."""
+    """Build a norm over all channels and pixels of an image: one group."""
     return nn.GroupNorm(1, channels)
 
 
 def _patches(in_channels: int, out_channels: int, *, kernel: int, stride: int, padding: int) -> nn.Sequential:
-    """Overlapping patches become pixels of a coarser grid; the key is `proj`."""
+    """Build a convolution of overlapping patches to a coarser grid, under the key `proj`."""
     return nn.Sequential(OrderedDict(proj=nn.Conv2d(in_channels, out_channels, kernel, stride, padding)))

@@ -36,7 +36,7 @@ class GlobalFeature(nn.Module):
         self.ppm = {"multiscale": MultiscalePyramid, "pooling": PoolingPyramid}[pyramid](widths[-1], out_channels)
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
-        """Float [N, in_channels, H, W] to [N, out_channels, H, W]."""
+        """Map float [N, in_channels, H, W] to [N, out_channels, H, W]."""
         for part in self.children():
             x_NCHW = part(x_NCHW)
         return x_NCHW
@@ -57,13 +57,13 @@ class Bottleneck(nn.Module):
         )
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
-        """Float [N, in_channels, H, W] to [N, out_channels, H, W]."""
+        """Map float [N, in_channels, H, W] to [N, out_channels, H, W]."""
         out: Tensor = self.block(x_NCHW)
         return x_NCHW + out if self.residual else out
 
 
 class MultiscalePyramid(nn.Module):
-    """Four views through kernels of 1, 3, 5 and 7 pixels, put beside the input and mixed."""
+    """Convolutions with kernels of 1, 3, 5 and 7 pixels, concatenated with the input and mixed."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ class MultiscalePyramid(nn.Module):
         self.out = conv_bn_relu(2 * in_channels, out_channels)
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
-        """Float [N, in_channels, H, W] to [N, out_channels, H, W]."""
+        """Map float [N, in_channels, H, W] to [N, out_channels, H, W]."""
         views = (
             self.conv5(self.conv1(x_NCHW)),
             self.conv6(self.conv2(x_NCHW)),
@@ -91,7 +91,7 @@ class MultiscalePyramid(nn.Module):
 
 
 class PoolingPyramid(nn.Module):
-    """Four views averaged to 1, 2, 3 and 6 cells a side, enlarged again, put beside the input and mixed."""
+    """Averages over 1, 2, 3 and 6 cells per side, enlarged, concatenated with the input and mixed."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -103,7 +103,7 @@ class PoolingPyramid(nn.Module):
         self.out = conv_bn_relu(2 * in_channels, out_channels)
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
-        """Float [N, in_channels, H, W] to [N, out_channels, H, W]."""
+        """Map float [N, in_channels, H, W] to [N, out_channels, H, W]."""
         convs = {1: self.conv1, 2: self.conv2, 3: self.conv3, 6: self.conv4}
         views = [
             functional.interpolate(

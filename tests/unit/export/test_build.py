@@ -1,4 +1,4 @@
-"""A checkpoint fits key for key, or the message says what differs; nothing in it is ever run."""
+"""A checkpoint fits key for key, or the message names what differs; nothing in it is ever executed."""
 
 import io
 import pickle
@@ -140,7 +140,7 @@ def test_a_class_is_an_import_path_too():
     ],
 )
 @pytest.mark.usefixtures("their_module")
-def test_an_import_path_that_leads_nowhere_says_where_it_ends(path, words):
+def test_an_import_path_that_leads_nowhere_is_reported_at_its_first_wrong_part(path, words):
     with pytest.raises(ConfigError, match=words):
         load_network(path, num_classes=4)
 

@@ -101,30 +101,30 @@ def test_an_opset_that_the_exporter_raised_silently_is_an_error(monkeypatch):
         to_onnx(build(), PROFILE, exporter="torchscript", opset=16)
 
 
-class Answers(nn.Module):
-    """A network that answers with something else than logits."""
+class Returns(nn.Module):
+    """A network that returns something else than logits."""
 
-    def __init__(self, answer):
+    def __init__(self, outputs):
         super().__init__()
-        self.answer = answer
+        self.outputs = outputs
 
     def forward(self, batch_NCHW):
-        return self.answer(batch_NCHW)
+        return self.outputs(batch_NCHW)
 
 
 @pytest.mark.parametrize(
-    ("answer", "words"),
+    ("outputs", "message"),
     [
-        (lambda x: {"out": x}, "answers a dict"),
-        (lambda x: (x, x), "answers a tuple"),
-        (lambda x: x.mean(dim=(2, 3)), r"answers torch.float32 \[2, 3\]"),
-        (lambda x: x.argmax(dim=1, keepdim=True), "answers torch.int64"),
-        (lambda x: x[:1], r"answers torch.float32 \[1, 3, 224, 224\] for \[2, 3, 224, 224\]"),
+        (lambda x: {"out": x}, "returns a dict"),
+        (lambda x: (x, x), "returns a tuple"),
+        (lambda x: x.mean(dim=(2, 3)), r"returns torch.float32 \[2, 3\]"),
+        (lambda x: x.argmax(dim=1, keepdim=True), "returns torch.int64"),
+        (lambda x: x[:1], r"returns torch.float32 \[1, 3, 224, 224\] for \[2, 3, 224, 224\]"),
     ],
 )
-def test_a_network_that_answers_no_logits_is_refused_in_words(answer, words):
-    with pytest.raises(ConfigError, match=words + r".*wrap it"):
-        to_onnx(Answers(answer), PROFILE)
+def test_a_network_that_returns_no_logits_is_refused(outputs, message):
+    with pytest.raises(ConfigError, match=message + r".*wrap it"):
+        to_onnx(Returns(outputs), PROFILE)
 
 
 def test_a_network_that_cannot_be_written_names_the_other_exporter():
@@ -134,7 +134,7 @@ def test_a_network_that_cannot_be_written_names_the_other_exporter():
     with contextlib.suppress(RuntimeError), torch.inference_mode():
         unexportable(torch.rand(2, 3, 224, 224))
     with pytest.raises(ConfigError, match="try --exporter dynamo"):
-        to_onnx(Answers(unexportable), PROFILE, exporter="torchscript", opset=17)
+        to_onnx(Returns(unexportable), PROFILE, exporter="torchscript", opset=17)
 
 
 def test_the_print_shows_sizes_but_no_weights(model):
@@ -150,5 +150,5 @@ def test_a_graph_that_breaks_the_standard_is_refused(model):
     broken = onnx.ModelProto()
     broken.CopyFrom(model)
     broken.graph.node[0].input[0] = "nowhere"
-    with pytest.raises(ConfigError, match="breaks the ONNX standard"):
+    with pytest.raises(ConfigError, match="violates the ONNX standard"):
         checked(broken)

@@ -44,7 +44,7 @@ def test_the_original_is_left_as_it_is():
 
 
 def with_reshape(target):
-    """The tiny model, with its answer pressed through a reshape to a constant shape, as exporters leave them."""
+    """The tiny model, with its output reshaped to a constant shape, as exporters write it."""
     model = tiny_onnx(batch=1, last="Reshape")
     model.graph.node[-1].input.append("target")
     model.graph.initializer.append(numpy_helper.from_array(np.array(target, np.int64), "target"))
@@ -72,7 +72,7 @@ def test_a_batch_of_one_that_cannot_be_set_free_is_refused_in_words(capfd):
 
 
 def test_a_fixed_batch_of_several_is_refused():
-    with pytest.raises(ConfigError, match="fixed at 8 pictures"):
+    with pytest.raises(ConfigError, match="has a fixed batch of 8"):
         from_onnx(read(tiny_onnx(batch=8)), PROFILE)
 
 
@@ -105,7 +105,7 @@ def test_weights_outside_the_folder_of_the_model_are_refused(tmp_path, location)
 def test_the_output_is_chosen_by_name_where_there_are_several():
     model = tiny_onnx(opset=17)
     model.graph.output.append(helper.make_tensor_value_info("c", TensorProto.FLOAT, None))
-    with pytest.raises(ConfigError, match=r"outputs \['seg/scores', 'c'\]; say with --output-name"):
+    with pytest.raises(ConfigError, match=r"outputs \['seg/scores', 'c'\]; name the one with"):
         read(model)
     chosen = read_onnx(model.SerializeToString(), output_name="c")
     assert signature_of(from_onnx(chosen, PROFILE)).output_shape == (None, 4, 56, 56)
@@ -120,7 +120,7 @@ def test_weights_that_are_listed_as_inputs_are_no_inputs():
 
 @pytest.mark.parametrize("last", ["Softmax", "ArgMax"])
 def test_a_model_that_ends_behind_its_logits_is_refused(last):
-    with pytest.raises(ConfigError, match=f"made by {last}, expected logits"):
+    with pytest.raises(ConfigError, match=f"written by {last}, expected logits"):
         read(tiny_onnx(last=last))
 
 

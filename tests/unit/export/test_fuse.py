@@ -87,9 +87,9 @@ def test_more_than_255_classes_need_16_bits():
     assert counts_NK.sum() == 40 * 50
 
 
-def test_a_letterbox_has_no_fused_form_and_says_why():
+def test_a_letterbox_has_no_fused_variant():
     letterbox = PROFILES["fastsegformer-train"]
     assert why_not_fusible(PROFILE) == ""
-    assert "cut away per picture" in why_not_fusible(letterbox)
+    assert "cropped per image" in why_not_fusible(letterbox)
     with pytest.raises(ConfigError, match="no fused model"):
         fuse(plain_model(), letterbox)

@@ -200,7 +200,7 @@ def test_no_tensor_hides_beside_the_parameters_and_buffers(network):
         assert not [name for name, value in vars(module).items() if isinstance(value, torch.Tensor)]
 
 
-def test_training_mode_and_back_changes_no_answer(network):
+def test_training_mode_and_back_does_not_change_the_logits(network):
     before = logits_of(network, recipe.rings())
     network.train()
     network.eval()

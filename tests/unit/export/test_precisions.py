@@ -1,4 +1,4 @@
-"""Smaller precisions: made from the plain model, judged by class, refused when they lose one."""
+"""Extra precisions: converted from the plain model, compared class by class, refused if they lose one."""
 
 import numpy as np
 import onnx
@@ -20,7 +20,7 @@ PROFILE = PROFILES["fastsegformer"]
 
 @pytest.fixture(scope="module")
 def inputs():
-    return [normalise(fit(picture.image_HWC, PROFILE)[None], PROFILE.levels()) for picture in drawn_images()[:2]]
+    return [normalise(fit(image.image_HWC, PROFILE)[None], PROFILE.levels()) for image in drawn_images()[:2]]
 
 
 def three_convolutions(opset=17):
@@ -35,7 +35,7 @@ def three_convolutions(opset=17):
     return model
 
 
-def judged(session, limits, reference=None):
+def parity_of(session, limits, reference=None):
     original = reference or Session(model_bytes(three_convolutions()))
     return compare_precision(
         original.run,
@@ -55,7 +55,7 @@ def test_fp16_keeps_float32_at_both_ends_and_the_classes(inputs):
         onnx.TensorProto.FLOAT16
     }
     assert session.run(inputs[0]).dtype == np.float32
-    assert judged(session, PRECISION_LIMITS["fp16"]).violation == ""
+    assert parity_of(session, PRECISION_LIMITS["fp16"]).violation == ""
 
 
 def test_int8_takes_the_convolutions_between_the_ends_by_channel(inputs):
@@ -65,7 +65,7 @@ def test_int8_takes_the_convolutions_between_the_ends_by_channel(inputs):
     scales = {t.name: t.dims for t in quantized.graph.initializer if "w3" in t.name and t.name.endswith("scale")}
     assert taken == {"middle"}
     assert [list(dims) for dims in scales.values()] == [[8]]
-    assert judged(Session(model_bytes(quantized)), PRECISION_LIMITS["int8"]).violation == ""
+    assert parity_of(Session(model_bytes(quantized)), PRECISION_LIMITS["int8"]).violation == ""
 
 
 def test_int8_is_the_same_bytes_every_time(inputs):
@@ -76,7 +76,7 @@ def test_int8_is_the_same_bytes_every_time(inputs):
 def test_every_precision_has_a_fused_form(convert):
     session = Session(model_bytes(fuse(convert(three_convolutions()), PROFILE)))
     assert session.fused
-    assert judged(session, PrecisionLimits(min_mean_iou=0, min_class_iou=0, max_differing_share=1)).violation == ""
+    assert parity_of(session, PrecisionLimits(min_mean_iou=0, min_class_iou=0, max_differing_share=1)).violation == ""
 
 
 def test_the_plain_model_is_left_as_it_was(inputs):
@@ -101,9 +101,9 @@ def test_a_precision_that_loses_a_class_is_named_however_few_its_pixels():
             weights = onnx.numpy_helper.to_array(tensor).copy()
             weights[[1, 2]] = weights[[2, 1]]
             tensor.CopyFrom(onnx.numpy_helper.from_array(weights, "w2"))
-    found = judged(Session(model_bytes(other)), PRECISION_LIMITS["int8"], session)
+    found = parity_of(Session(model_bytes(other)), PRECISION_LIMITS["int8"], session)
     assert "int8-plain: the mean IoU with the original is" in found.violation
     generous = PrecisionLimits(min_mean_iou=0, min_class_iou=0.7, max_differing_share=1)
-    assert "keeps an IoU of" in judged(Session(model_bytes(other)), generous, session).violation
+    assert "keeps an IoU of" in parity_of(Session(model_bytes(other)), generous, session).violation
     shares = PrecisionLimits(min_mean_iou=0, min_class_iou=0, max_differing_share=0.05)
-    assert "of the pixels of drawn-" in judged(Session(model_bytes(other)), shares, session).violation
+    assert "of the pixels of drawn-" in parity_of(Session(model_bytes(other)), shares, session).violation

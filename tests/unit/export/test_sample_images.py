@@ -7,24 +7,24 @@ from fsf_core.export.sample_images import DRAWN_SIZES_HW, drawn_images, read_sam
 
 
 @pytest.fixture(scope="module")
-def pictures():
+def images():
     return drawn_images()
 
 
-def test_drawn_pictures_are_the_same_every_time_and_none_like_another(pictures):
-    first, second = pictures, drawn_images()
-    assert [picture.image_HWC.shape[:2] for picture in first] == list(DRAWN_SIZES_HW)
+def test_drawn_images_are_the_same_every_time_and_none_like_another(images):
+    first, second = images, drawn_images()
+    assert [image.image_HWC.shape[:2] for image in first] == list(DRAWN_SIZES_HW)
     assert all(np.array_equal(a.image_HWC, b.image_HWC) for a, b in zip(first, second, strict=True))
-    assert len({picture.image_HWC.tobytes() for picture in first}) == len(first)
-    assert len({picture.name for picture in first}) == len(first)
+    assert len({image.image_HWC.tobytes() for image in first}) == len(first)
+    assert len({image.name for image in first}) == len(first)
 
 
-def test_drawn_pictures_are_like_photographs_smooth_here_and_sharp_there(pictures):
-    for picture in pictures:
-        steps = np.abs(np.diff(picture.image_HWC.astype(int), axis=1)).max(axis=2)
+def test_drawn_images_are_like_photographs_smooth_here_and_sharp_there(images):
+    for image in images:
+        steps = np.abs(np.diff(image.image_HWC.astype(int), axis=1)).max(axis=2)
         assert np.median(steps) < 15  # noise has 85
         assert (steps > 40).mean() > 1e-4
-        assert picture.image_HWC.std() > 25
+        assert image.image_HWC.std() > 25
 
 
 def test_samples_are_read_in_name_order(tmp_path):
@@ -38,7 +38,7 @@ def test_samples_are_read_in_name_order(tmp_path):
 
 def test_a_sample_that_cannot_be_read_is_an_error_and_not_passed_over(tmp_path):
     cv2.imwrite(str(tmp_path / "good.png"), np.zeros((8, 9, 3), np.uint8))
-    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "notes.txt").write_text("no image")
     with pytest.raises(ConfigError, match=r"notes\.txt is not an image"):
         read_samples(str(tmp_path))
     (tmp_path / "notes.txt").write_text("")

@@ -34,7 +34,7 @@ def fused(plain):
 
 @pytest.fixture(scope="module")
 def reference(plain):
-    """The original, as if it were the network in torch: it sees one picture at a time."""
+    """The original, as the network in torch: called with one image at a time."""
     session = Session(model_bytes(plain))
 
     def run(batch_NCHW):
@@ -44,7 +44,7 @@ def reference(plain):
     return run
 
 
-def judge(reference, plain, fused=None, *, profile=PROFILE, images=SMALL, num_classes=4):
+def compare(reference, plain, fused=None, *, profile=PROFILE, images=SMALL, num_classes=4):
     return verify(
         reference,
         Session(model_bytes(plain)),
@@ -87,7 +87,7 @@ def one_weight(value):
 
 
 def test_a_right_export_passes_with_its_evidence(reference, plain, fused):
-    report = judge(reference, plain, fused)
+    report = compare(reference, plain, fused)
     assert report.passed
     assert report.violations == ()
     assert report.warnings == ()
@@ -99,8 +99,8 @@ def test_a_right_export_passes_with_its_evidence(reference, plain, fused):
     assert all(p.logit_difference == 0 for p in report.images if p.variant == "plain")
 
 
-def test_the_report_is_json_that_says_all(reference, plain):
-    content = json.loads(judge(reference, plain).to_json())
+def test_the_report_is_complete_json(reference, plain):
+    content = json.loads(compare(reference, plain).to_json())
     assert content["passed"] is True
     assert content["limits"]["max_differing_share"] == PARITY_LIMITS.max_differing_share
     assert {"name", "height_px", "width_px", "batch", "agreeing_share", "logit_difference", "differing_margin"} <= set(
@@ -124,7 +124,7 @@ def test_the_report_is_json_that_says_all(reference, plain):
 )
 def test_a_damaged_model_is_refused(reference, plain, damage):
     with pytest.raises(ParityLimitError, match="does not equal the original") as caught:
-        judge(reference, altered(plain, damage))
+        compare(reference, altered(plain, damage))
     assert isinstance(caught.value, ParityError)
     assert not caught.value.report.passed
     assert caught.value.report.violations[0] in str(caught.value)
@@ -144,7 +144,7 @@ def test_a_damaged_model_is_refused(reference, plain, damage):
 )
 def test_a_damaged_fused_model_is_refused(reference, plain, fused, damage):
     with pytest.raises(ParityLimitError, match="fused"):
-        judge(reference, plain, altered(fused, damage))
+        compare(reference, plain, altered(fused, damage))
 
 
 def test_logits_resized_instead_of_probabilities_are_refused(reference, plain, fused):
@@ -155,7 +155,7 @@ def test_logits_resized_instead_of_probabilities_are_refused(reference, plain, f
                 del node.attribute[:]
 
     with pytest.raises(ParityLimitError, match="pixel"):
-        judge(reference, plain, altered(fused, skip_softmax))
+        compare(reference, plain, altered(fused, skip_softmax))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -165,34 +165,34 @@ def test_a_number_that_is_none_is_a_miss(reference, plain, value):
         return weights
 
     with pytest.raises(ParityLimitError, match="NaN or infinity"):
-        judge(reference, altered(plain, change_weight("w2", spoil)))
+        compare(reference, altered(plain, change_weight("w2", spoil)))
 
 
-def test_a_network_that_answers_nan_itself_is_a_miss(plain):
+def test_a_network_that_logitss_nan_itself_is_a_miss(plain):
     def nan(batch_NCHW):
         return np.full((len(batch_NCHW), 4, 224, 224), np.nan, np.float32)
 
     with pytest.raises(ParityLimitError, match="the network itself outputs NaN"):
-        judge(nan, plain)
+        compare(nan, plain)
 
 
 def test_another_number_of_classes_is_a_miss_in_words(reference, plain):
     with pytest.raises(ParityLimitError, match="outputs 4 classes, but 5 are named"):
-        judge(reference, plain, num_classes=5)
+        compare(reference, plain, num_classes=5)
     narrow = from_onnx(read_onnx(tiny_onnx(num_classes=3).SerializeToString()), PROFILE)
     with pytest.raises(ParityLimitError, match=r"logits are \[1, 3, 224, 224\], expected \[1, 4, 224, 224\]"):
-        judge(reference, narrow)
+        compare(reference, narrow)
 
 
 class Mixing:
-    """A session whose model answers one picture rightly and mixes up a batch."""
+    """A session whose model is right for one image and mixes up a batch."""
 
     def __init__(self, session, mix):
         self.session, self.mix = session, mix
 
     def run(self, batch_NCHW):
-        answer = self.session.run(batch_NCHW)
-        return answer if len(batch_NCHW) == 1 else self.mix(answer)
+        logits = self.session.run(batch_NCHW)
+        return logits if len(batch_NCHW) == 1 else self.mix(logits)
 
 
 def refuse(_):
@@ -202,9 +202,9 @@ def refuse(_):
 @pytest.mark.parametrize(
     ("mix", "words"),
     [
-        (lambda answer: answer[::-1], f"plain, batch of {BATCH}: .* pixels differ"),
-        (lambda answer: np.repeat(answer[:1], len(answer), axis=0), f"plain, batch of {BATCH}: .* pixels differ"),
-        (lambda answer: answer[:1], r"logits are \[1, 4, 224, 224\], expected \[4, 4, 224, 224\]"),
+        (lambda logits: logits[::-1], f"plain, batch of {BATCH}: .* pixels differ"),
+        (lambda logits: np.repeat(logits[:1], len(logits), axis=0), f"plain, batch of {BATCH}: .* pixels differ"),
+        (lambda logits: logits[:1], r"logits are \[1, 4, 224, 224\], expected \[4, 4, 224, 224\]"),
         (refuse, "onnxruntime on cpu refused"),
     ],
     ids=["rows swapped", "first row repeated", "first row only", "refused"],
@@ -223,19 +223,19 @@ def test_a_model_that_does_not_keep_the_pictures_of_a_batch_apart_is_a_miss(refe
 def test_near_ties_may_flip_but_decided_pixels_may_not(reference, plain):
     def nudged(by):
         def run(batch_NCHW):
-            answer = reference(batch_NCHW).copy()
-            order = np.sort(answer[0], axis=0)
+            logits = reference(batch_NCHW).copy()
+            order = np.sort(logits[0], axis=0)
             gap_HW = order[-1] - order[-2]
             row, column = np.unravel_index(np.abs(gap_HW - by).argmin(), gap_HW.shape)
-            first, second = np.argsort(answer[0, :, row, column])[[-1, -2]]
-            swapped = answer[0, [second, first], row, column].copy()
-            answer[0, [first, second], row, column] = swapped
-            return answer
+            first, second = np.argsort(logits[0, :, row, column])[[-1, -2]]
+            swapped = logits[0, [second, first], row, column].copy()
+            logits[0, [first, second], row, column] = swapped
+            return logits
 
         return run
 
     square = [SampleImage(name="square", image_HWC=fit(SMALL[0].image_HWC, PROFILE))]
-    wide_limits = type(PARITY_LIMITS)(max_logit_share=1.0)  # judged here by pixels and margins alone
+    wide_limits = type(PARITY_LIMITS)(max_logit_share=1.0)  # compared here by pixels and margins alone
     options = {"profile": PROFILE, "num_classes": 4, "images": square, "limits": wide_limits}
     session = Session(model_bytes(plain))
     report = verify(nudged(1e-6), session, **options)
@@ -245,16 +245,16 @@ def test_near_ties_may_flip_but_decided_pixels_may_not(reference, plain):
         verify(nudged(0.3), session, **options)
 
 
-def test_one_class_everywhere_is_a_weak_proof_and_says_so(plain):
+def test_a_single_class_everywhere_is_reported_as_a_weak_check(plain):
     lopsided = altered(plain, change_weight("w2", lambda value: value * 0))
-    report = judge(Session(model_bytes(lopsided)).run, lopsided)
+    report = compare(Session(model_bytes(lopsided)).run, lopsided)
     assert report.passed
     assert "predicts class 0 for every pixel of all 3 images" in report.warnings[0]
     assert "--samples" in report.warnings[0]
 
 
-def test_a_letterbox_is_judged_without_its_padding(reference, plain):
-    report = judge(reference, plain, profile=PROFILES["fastsegformer-train"], images=SMALL[1:])
+def test_a_letterbox_is_compared_without_its_padding(reference, plain):
+    report = compare(reference, plain, profile=PROFILES["fastsegformer-train"], images=SMALL[1:])
     assert report.passed
     assert report.images[0].height_px != report.images[0].width_px
 
