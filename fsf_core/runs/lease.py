@@ -175,9 +175,9 @@ def _locked(uri: str) -> Iterator[None]:
             try:
                 yield
             finally:
-                if [entry.name for entry in path.parent.iterdir()] == [path.name]:  # nothing was written
-                    path.unlink()
-                    with contextlib.suppress(OSError):
+                with contextlib.suppress(OSError):  # the folder may be gone, or no longer empty
+                    if [entry.name for entry in path.parent.iterdir()] == [path.name]:
+                        path.unlink()
                         path.parent.rmdir()
             return
 

@@ -12,7 +12,7 @@ from fsf_core.runs import delta
 from tests.support import ledger
 
 
-def _run(folder: Path, *units: ledger.Made) -> str:
+def _run(folder: Path, *units: ledger.ScoredUnit) -> str:
     """A run folder with these units in two parts."""
     with runs.claim_run(str(folder), fingerprint={}, details={}):
         ledger.commit(str(folder), units[0])

@@ -18,7 +18,7 @@ HEIGHT_PX, WIDTH_PX = 3, 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class Made:
+class ScoredUnit:
     """A work unit as a task would have scored it."""
 
     item_id: str
@@ -37,14 +37,14 @@ class Made:
 
 
 def image(name, *, failed=False):
-    return Made(item_id=name, frames=0 if failed else 1, failed=failed, timed=False)
+    return ScoredUnit(item_id=name, frames=0 if failed else 1, failed=failed, timed=False)
 
 
 def video(name, *frames):
     """Return consecutive segments of a video with these numbers of frames."""
     starts = [sum(frames[:number]) for number in range(len(frames))]
     return [
-        Made(item_id=name, segment=number, segments=len(frames), frames=count, first_frame=start)
+        ScoredUnit(item_id=name, segment=number, segments=len(frames), frames=count, first_frame=start)
         for number, (count, start) in enumerate(zip(frames, starts, strict=True))
     ]
 
@@ -54,7 +54,7 @@ def broken(unit, *, frames=0):
     return replace(unit, frames=frames, failed=True)
 
 
-def tables_of(units: Sequence[Made], *, attempt=1):
+def tables_of(units: Sequence[ScoredUnit], *, attempt=1):
     """Return the rows of these units in every table, in their order."""
     frames = [(unit, unit.first_frame + at) for unit in units for at in range(unit.frames)]
     masks = [_mask(unit, frame) for unit, frame in frames]
@@ -67,7 +67,7 @@ def tables_of(units: Sequence[Made], *, attempt=1):
     }
 
 
-def rows_of(units: Sequence[Made]):
+def rows_of(units: Sequence[ScoredUnit]):
     """Return the units as a receipt lists them."""
     found = [
         {
@@ -86,7 +86,7 @@ def rows_of(units: Sequence[Made]):
     return pa.Table.from_pylist(found, schema=UNITS)
 
 
-def commit(run_uri, *units: Made, attempt=1):
+def commit(run_uri, *units: ScoredUnit, attempt=1):
     """Commit these units as one part."""
     return runs.commit(run_uri, tables_of(units, attempt=attempt), rows_of(units))
 

@@ -16,7 +16,7 @@ from fsf_core import runs, storage
 from fsf_core.errors import StorageError
 from fsf_core.keys import item_key, item_keys
 from fsf_core.schema import TABLES
-from tests.support.ledger import Made, broken, commit, image, sorted_rows, video
+from tests.support.ledger import ScoredUnit, broken, commit, image, sorted_rows, video
 
 FINGERPRINT = {"bundle": "ab" * 32}
 
@@ -25,7 +25,7 @@ FINGERPRINT = {"bundle": "ab" * 32}
 class Planned:
     """A unit of the corpus, and whether it fails."""
 
-    unit: Made
+    unit: ScoredUnit
     fate: str
     """good, bad (fails whenever it is tried) or flaky (may fail, until the last pass)."""
     frames_before_failure: int
@@ -136,13 +136,13 @@ def histories(draw):
     return corpus, draw(st.lists(session, min_size=1, max_size=3))
 
 
-def scored(planned: Planned, *, fails: bool) -> Made:
+def scored(planned: Planned, *, fails: bool) -> ScoredUnit:
     """Return a unit as a task scores it this time."""
     failed = planned.fate == "bad" or (planned.fate == "flaky" and fails)
     return broken(planned.unit, frames=planned.frames_before_failure) if failed else planned.unit
 
 
-def run_task(uri: str, units: list[Made], *, attempt: int) -> None:
+def run_task(uri: str, units: list[ScoredUnit], *, attempt: int) -> None:
     """Commit as the write stage does: good and failed units in separate parts, each in order."""
     for failed in (False, True):
         chosen = sorted(

@@ -11,7 +11,7 @@ from fsf_core import masks, runs, storage
 from fsf_core.errors import ItemNotFoundError, OutputError
 from fsf_core.runs import video_stats
 from fsf_core.runs.compaction import compact
-from tests.support.ledger import Made, broken, image, rows_of, tables_of, video
+from tests.support.ledger import ScoredUnit, broken, image, rows_of, tables_of, video
 
 CLASSES = ("background", "peel", "<rot>")
 PALETTE = ((0, 0, 0), (128, 0, 0), (0, 255, 0))
@@ -32,7 +32,7 @@ def class_map_of(item_id: str, frame: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, len(CLASSES), (3, 4), dtype=np.uint8)
 
 
-def commit(uri: str, *units: Made) -> None:
+def commit(uri: str, *units: ScoredUnit) -> None:
     """Commit units whose masks are real PNGs."""
     tables = tables_of(units)
     pngs = [

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from fsf_core.errors import OutputError
 from fsf_core.keys import item_key, item_keys, part_name
 from fsf_core.runs import lease
 from fsf_core.schema import FAILURES, MASKS, TABLES, UNITS
-from tests.support.ledger import Made, broken, commit, image, rows_of, sorted_rows, tables_of, video
+from tests.support.ledger import ScoredUnit, broken, commit, image, rows_of, sorted_rows, tables_of, video
 
 FINGERPRINT = {"bundle": "ab" * 32, "mask_size": "original", "classes": ["a", "b"], "columns": {"n": "int64"}}
 SUMMARY = {"items": {"total": 2, "scored": 2, "failed": 0, "not_in_manifest": 0}}
@@ -302,7 +303,7 @@ def test_duplicate_units_count_once(folder):
 def test_a_video_that_failed_as_a_whole_after_some_segments_is_completed(folder):
     """The source vanished between two starts, so the number of its segments is no longer known."""
     commit(folder, *video("v.mp4", 2, 2, 2)[:1])
-    commit(folder, Made(item_id="v.mp4", segment=1, frames=0, failed=True))
+    commit(folder, ScoredUnit(item_id="v.mp4", segment=1, frames=0, failed=True))
 
     done = runs.find_completed(folder)
 
@@ -789,6 +790,13 @@ def test_a_locked_folder_in_which_nothing_was_written_leaves_nothing(tmp_path):
             assert (tmp_path / "run" / ".lock").exists()
             if error:
                 raise error
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_deleted_while_it_is_locked_is_no_error_of_the_lock(tmp_path):
+    with runs.lock_run(str(tmp_path / "run"), fingerprint=FINGERPRINT):
+        shutil.rmtree(tmp_path / "run")
 
     assert list(tmp_path.iterdir()) == []
 
