@@ -55,7 +55,7 @@ def build(num_classes: int = len(CLASS_NAMES)) -> nn.Module:
 
 
 def train(
-    checkpoint_path: Path, *, steps: int = 220, crops: int = 16, pictures: int = 120, seed: int = 0
+    checkpoint_path: Path, *, steps: int = 220, crops: int = 16, num_images: int = 120, seed: int = 0
 ) -> list[float]:
     """Fit the network to drawn oranges and save its state dict.
 
@@ -66,7 +66,7 @@ def train(
         checkpoint_path: `.pth` file, overwritten; contains only tensors, for `weights_only` loading.
         steps: number of batches.
         crops: crops per batch.
-        pictures: number of different images; at least six, so that every class occurs.
+        num_images: number of different images; at least six, so that every class occurs.
         seed: of the images, the crops and the initial weights.
 
     Returns:
@@ -78,7 +78,7 @@ def train(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = build()
-            examples = _draw_examples(pictures, seed=seed)
+            examples = _draw_examples(num_images, seed=seed)
             losses = _fit(network, _batches(examples, steps=steps, crops=crops, seed=seed), steps)
     finally:
         torch.set_num_threads(threads_before)
@@ -102,10 +102,10 @@ def _enlarge(features_NCHW: Tensor) -> Tensor:
     return functional.interpolate(features_NCHW, scale_factor=2.0, mode="bilinear", align_corners=False)
 
 
-def _draw_examples(pictures: int, *, seed: int) -> tuple[Tensor, Tensor]:
+def _draw_examples(num_images: int, *, seed: int) -> tuple[Tensor, Tensor]:
     """Draw images at the network's input size, uint8 RGB [N, 3, 224, 224], and labels, int64 [N, 224, 224]."""
     with ThreadPoolExecutor(2) as pool:  # OpenCV and NumPy release the GIL
-        images, labels = zip(*pool.map(partial(_example, seed=seed), range(pictures)), strict=True)
+        images, labels = zip(*pool.map(partial(_example, seed=seed), range(num_images)), strict=True)
     return torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(labels).astype(np.int64))
 
 

@@ -30,8 +30,8 @@ CLASS_COLOURS_RGB = ((0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0))
 RECIPES = ((SUNBURN,), (ULCER,), (WIND_SCARRING,), (), (ULCER, WIND_SCARRING), (SUNBURN, ULCER, WIND_SCARRING))
 """Defects of an image by seed modulo six: any six consecutive seeds contain every class and a healthy orange."""
 
-PICTURE_SIZES_HW = ((512, 512), (480, 640), (512, 512), (960, 1280))
-"""Sizes that write_pictures cycles through."""
+IMAGE_SIZES_HW = ((512, 512), (480, 640), (512, 512), (960, 1280))
+"""Sizes that write_images cycles through."""
 VIDEO_SIZE_HW = (320, 480)
 
 
@@ -234,13 +234,13 @@ def write_demo(folder: Path, *, count: int = 12, frames: int = 48, seed: int = 0
     Returns:
         The path of `manifest.csv` in the folder; its URIs and labels are relative to the folder.
     """
-    pictures = write_pictures(folder / "pictures", count=count, seed=seed)
+    images = write_images(folder / "pictures", count=count, seed=seed)
     broken = folder / "pictures" / "interrupted_copy.jpg"
-    whole = pictures[0].read_bytes()
-    broken.write_bytes(whole[: len(whole) // 2])
+    intact = images[0].read_bytes()
+    broken.write_bytes(intact[: len(intact) // 2])
     clip = write_video(folder / "videos" / "conveyor.mp4", frames=frames, seed=seed)
 
-    items = [(picture, "image", f"labels/{picture.stem}.png") for picture in pictures]
+    items = [(image, "image", f"labels/{image.stem}.png") for image in images]
     items += [(broken, "image", ""), (clip, "video", "")]
     manifest = folder / "manifest.csv"
     with manifest.open("w", encoding="utf-8", newline="") as file:
@@ -252,14 +252,14 @@ def write_demo(folder: Path, *, count: int = 12, frames: int = 48, seed: int = 0
     return manifest
 
 
-def write_pictures(folder: Path, *, count: int, seed: int) -> list[Path]:
+def write_images(folder: Path, *, count: int, seed: int) -> list[Path]:
     """Write JPEG images, and their labels as palette PNGs of the same name into the sibling folder `labels`."""
     labels = folder.parent / "labels"
     folder.mkdir(parents=True, exist_ok=True)
     labels.mkdir(parents=True, exist_ok=True)
     written = []
     for index in range(count):
-        height_px, width_px = PICTURE_SIZES_HW[index % len(PICTURE_SIZES_HW)]
+        height_px, width_px = IMAGE_SIZES_HW[index % len(IMAGE_SIZES_HW)]
         image_HWC, label_HW = draw_orange(seed + index, height_px=height_px, width_px=width_px)
         path = folder / f"orange_{seed + index:03d}.jpg"
         path.write_bytes(cv2.imencode(".jpg", image_HWC, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes())

@@ -4,7 +4,7 @@
 records what was made, `reconcile` finds what no longer matches the run. Knows no Ray and no model.
 """
 
-from fsf_core.render.draw import RenderStyle, draw_legend
+from fsf_core.render.draw import RenderStyle
 from fsf_core.render.pieces import assemble, encode_pieces
 from fsf_core.render.plan import Piece, RenderPlan, ScoredSpan, locate_frames, plan_render, video_item_ids
 from fsf_core.render.receipts import RenderedVideo, manifest_entries, rendered_videos
@@ -17,7 +17,6 @@ __all__ = [
     "RenderedVideo",
     "ScoredSpan",
     "assemble",
-    "draw_legend",
     "encode_pieces",
     "locate_frames",
     "manifest_entries",

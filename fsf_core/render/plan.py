@@ -127,13 +127,7 @@ def plan_render(
         uri = row["uri"]
         scored.append(row["frame_index"])
     scored.sort()
-    if source is not None and storage.redact(source) == uri:
-        uri = source
-    elif storage.is_redacted(uri):
-        raise FetchError(
-            f"{uri} lacks its password or signature, which a run does not store; pass the manifest that has the full "
-            "URI with --manifest"
-        )
+    uri = _with_credentials(uri, source)
     with members.open_item(uri) as file:
         index = video.index_video(storage.path_or_file(uri, file))
     if scored[-1] >= index.frames:
@@ -150,6 +144,22 @@ def plan_render(
         index=zlib.compress(pickle.dumps(index), 1),
         separable=index.seekable,
     )
+
+
+def _with_credentials(uri: str, source: str | None) -> str:
+    """Return the full URI of a source whose URI in the tables may lack its credentials.
+
+    Raises:
+        FetchError: it lacks them, and `source` is not its full URI.
+    """
+    if source is not None and storage.redact(source) == uri:
+        return source
+    if storage.is_redacted(uri):
+        raise FetchError(
+            f"{uri} lacks its password or signature, which a run does not store; pass the manifest that has the full "
+            "URI with --manifest"
+        )
+    return uri
 
 
 def _pieces(scored: Sequence[int], spans: Sequence[ScoredSpan]) -> tuple[Piece, ...]:

@@ -70,7 +70,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder as `make demo` leaves it, but with half of the images and a model that is trained for seconds."""
     folder = tmp_path_factory.mktemp("home")
     oranges.write_demo(folder / "demo" / "data", count=6, frames=12)
-    model.train(folder / "demo" / "model.pth", steps=80, pictures=12)
+    model.train(folder / "demo" / "model.pth", steps=80, num_images=12)
     for command, shown in commands(README):
         if command.startswith(EXECUTED) and command.startswith("fsf"):
             done = subprocess.run(

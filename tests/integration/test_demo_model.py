@@ -26,7 +26,7 @@ def model(torch):
 def trained(torch, model, tmp_path_factory):
     """Return a network after a few seconds of training, and its losses."""
     path = tmp_path_factory.mktemp("trained") / "demo.pth"
-    losses = model.train(path, steps=24, crops=8, pictures=12)
+    losses = model.train(path, steps=24, crops=8, num_images=12)
     network = model.build()
     network.load_state_dict(torch.load(path, weights_only=True))
     return network.eval(), losses
@@ -49,7 +49,7 @@ def test_training_is_reproducible_and_does_not_change_torchs_global_state(torch,
     before = torch.random.get_rng_state(), torch.get_num_threads()
     first, second = tmp_path / "a.pth", tmp_path / "b.pth"
     for path in (first, second):
-        model.train(path, steps=2, crops=2, pictures=6)
+        model.train(path, steps=2, crops=2, num_images=6)
     one, other = torch.load(first, weights_only=True), torch.load(second, weights_only=True)
     assert all(torch.equal(one[name], other[name]) for name in one)
     assert torch.equal(torch.random.get_rng_state(), before[0])

@@ -18,7 +18,7 @@ from fsf_core.demo.oranges import (
     draw_frames,
     draw_orange,
     write_demo,
-    write_pictures,
+    write_images,
     write_video,
 )
 from fsf_core.manifest import open_manifest
@@ -82,7 +82,7 @@ def test_healthy_peel_is_orange_and_labelled_background():
 
 
 def test_labels_are_palette_pngs_of_class_ids(tmp_path):
-    [path] = write_pictures(tmp_path / "pictures", count=1, seed=2)
+    [path] = write_images(tmp_path / "pictures", count=1, seed=2)
     label = Image.open(tmp_path / "labels" / f"{path.stem}.png")
     assert label.mode == "P"
     assert tuple(label.getpalette()[:12]) == sum(CLASS_COLOURS_RGB, ())
