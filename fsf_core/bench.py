@@ -45,7 +45,7 @@ class Measured:
     """Of all sessions together, on inputs in memory."""
     steady_frames_per_s: float
     """Of the job, between its first and its last commit."""
-    whole_frames_per_s: float
+    total_frames_per_s: float
     """Of the job, including the start of its actors."""
 
     @property
@@ -96,7 +96,7 @@ def measure(config: BenchConfig) -> Measured:
             threads=config.threads,
         ),
         steady_frames_per_s=steady_rate(done),
-        whole_frames_per_s=summary["frames"] / summary["scoring_seconds"],
+        total_frames_per_s=summary["frames"] / summary["scoring_seconds"],
     )
 
 

@@ -20,7 +20,7 @@ def run(config: BenchConfig) -> int:
     for name, rate in (
         ("bare session", found.bare_frames_per_s),
         ("job, in steady state", found.steady_frames_per_s),
-        ("job, start included", found.whole_frames_per_s),
+        ("job, start included", found.total_frames_per_s),
     ):
         print(f"  {name:<22}{rate:10.2f} frames/s{rate / found.bare_frames_per_s:8.2f}")
     print_json(dataclasses.asdict(found) | {"efficiency": found.efficiency})

@@ -102,7 +102,7 @@ def _joined_cluster(address: str) -> Iterator[None]:
 
 
 def resources() -> dict[str, float]:
-    """Return the logical CPUs and GPUs of the whole cluster."""
+    """Return the logical CPUs and GPUs of all nodes."""
     found: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call] # Ray publishes no type
     return {name: found.get(name, 0.0) for name in ("CPU", "GPU")}
 

@@ -1,4 +1,4 @@
-"""The cluster that a job starts for itself, on a real local Ray."""
+"""The local cluster that a job starts, and joining another one."""
 
 import os
 import subprocess
@@ -30,7 +30,7 @@ def _workers() -> set[int]:
     }
 
 
-def test_workers_stay_and_do_not_grow_in_number_with_the_tasks_that_wait() -> None:
+def test_idle_workers_stay_and_waiting_tasks_start_no_more() -> None:
     cpus = int(resources()["CPU"])
 
     def waiting(seconds: float) -> None:
@@ -47,7 +47,7 @@ def test_workers_stay_and_do_not_grow_in_number_with_the_tasks_that_wait() -> No
     ray.get(order.remote(10 * cpus, 1.0))
     many = _workers()
 
-    # One for each task at work, as many that were started ahead, and the one that waits.
+    # One per running task, as many prestarted ones, and the one that waits for them.
     assert few <= many
     assert len(many) <= 2 * cpus + 1
 
@@ -158,7 +158,7 @@ def test_a_name_that_ray_no_longer_has_switches_its_patch_off_and_no_other(
     ]
 
 
-def test_the_agent_of_ours_writes_what_a_node_waits_for_and_ends_with_it(tmp_path: Path) -> None:
+def test_the_agent_stub_writes_the_files_that_a_node_waits_for_and_ends_with_it(tmp_path: Path) -> None:
     words = [
         sys.executable,
         "-I",
@@ -181,8 +181,8 @@ def test_the_agent_of_ours_writes_what_a_node_waits_for_and_ends_with_it(tmp_pat
     wait_for(lambda: not agent.is_running() or agent.status() == psutil.STATUS_ZOMBIE, timeout_s=30)
 
 
-def test_ray_datas_loop_wakes_as_soon_as_one_task_is_ready_and_rarely_while_none_is() -> None:
-    ours: Any = patches._BackoffWait()
+def test_backoff_wait_returns_as_soon_as_one_task_is_ready_and_rarely_while_none_is() -> None:
+    backoff: Any = patches._BackoffWait()
 
     def asleep(seconds: float) -> None:
         time.sleep(seconds)
@@ -194,11 +194,11 @@ def test_ray_datas_loop_wakes_as_soon_as_one_task_is_ready_and_rarely_while_none
     rounds, ready = 0, []
     while not ready:
         rounds += 1
-        ready, waiting = ours.wait([short, long], num_returns=2, fetch_local=False, timeout=0.1)
+        ready, waiting = backoff.wait([short, long], num_returns=2, fetch_local=False, timeout=0.1)
     took_s = time.monotonic() - since
     ray.cancel(long, force=True)
 
     assert (ready, waiting) == ([short], [long])
     assert rounds <= 4 + took_s / patches.MAX_POLL_S, "after 0.1, 0.3 and 0.7 s, then rarely, and when it was ready"
     assert took_s < 10, "not until both are"
-    assert ours.ObjectRef is ray.ObjectRef, "the rest is Ray's"
+    assert backoff.ObjectRef is ray.ObjectRef, "other names are Ray's"

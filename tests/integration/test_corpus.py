@@ -1,4 +1,4 @@
-"""Good files and as many bad ones, every bad one bad in its own way: the good must not notice."""
+"""Good files among as many bad ones, each bad in a different way: good files get the same results as without them."""
 
 import csv
 from pathlib import Path
@@ -19,16 +19,16 @@ def scored(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> tup
     home = tmp_path_factory.mktemp("corpus")
     outs = (home / "good run", home / "mixed run")
     for manifest, out in zip(corpus.write(home, seed=3, fuzzed=FUZZED), outs, strict=True):
-        code, said = fsf(
+        code, output = fsf(
             "score", "--bundle", tiny_bundle.uri, "--manifest", str(manifest), "--out", str(out), "--provider", "cpu",
             "--segment-frames", "8", "--item-seconds", "10", "--item-memory-mb", "900",
             PYTHONPATH=crashers.POISON,
         )  # fmt: skip
-        assert code == 0, said
+        assert code == 0, output
     return outs
 
 
-def test_every_good_item_is_scored_as_without_the_bad_ones(scored: tuple[Path, Path]) -> None:
+def test_good_items_have_the_same_masks_with_and_without_bad_ones(scored: tuple[Path, Path]) -> None:
     good, mixed = (ledger.sorted_rows(str(out), "masks", but=("run_id",)) for out in scored)
     among_bad = [row for row in mixed if row["item_id"].startswith("good/")]
 
@@ -36,7 +36,7 @@ def test_every_good_item_is_scored_as_without_the_bad_ones(scored: tuple[Path, P
     assert among_bad == good
 
 
-def test_every_bad_item_is_a_failure_with_a_reason_or_was_still_readable(scored: tuple[Path, Path]) -> None:
+def test_every_bad_item_is_a_failure_with_a_reason_or_was_readable(scored: tuple[Path, Path]) -> None:
     failures = runs.read_table(str(scored[1]), "failures").to_pylist()
     failed = {row["item_id"] for row in failures}
     found = {row["item_id"] for row in runs.read_table(str(scored[1]), "masks", columns=["item_id"]).to_pylist()}
@@ -45,12 +45,12 @@ def test_every_bad_item_is_a_failure_with_a_reason_or_was_still_readable(scored:
         listed = {row["id"] for row in csv.DictReader(file) if row["id"].startswith("bad/")}
 
     assert not {item for item in failed if item.startswith("good/")}
-    assert bad == listed, "none is lost, none is made up"
+    assert bad == listed, "none is lost or added"
     assert {item for item in bad if item.startswith(("bad/broken/", "bad/crashers/"))} <= failed
     for row in failures:
         assert len(row["error_message"]) > 20, row
         assert row["error_type"] in {"DecodeError", "LimitError", "FetchError", "BrokenVideoError", "CrashError"}, row
 
 
-def test_both_runs_are_whole(scored: tuple[Path, Path]) -> None:
+def test_both_runs_pass_verification(scored: tuple[Path, Path]) -> None:
     assert [runs.verify(str(out)) for out in scored] == [[], []]

@@ -1,4 +1,4 @@
-"""Items that crash, hang or eat memory, on a real local Ray: each costs one failure row, and its neighbours nothing."""
+"""Items that crash, hang or exhaust memory each cost one failure row, and the other items nothing."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ ITEM_SECONDS = 5
 
 @pytest.fixture(scope="module")
 def scored(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict]:
-    """A run over good pictures and a video, and one over the same with every kind of poison among them."""
+    """A run over good images and a video, and one over the same with every kind of crashing item among them."""
     home = tmp_path_factory.mktemp("poison")
     clip = crashers.video("chatter", frames=20, at_frame=40)
     for folder in ("clean", "mixed"):
@@ -23,8 +23,8 @@ def scored(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> tup
             data = assets.pillow(assets.picture(40 + number, 60), "JPEG")
             _write(home / folder / f"good/{number:02d}.jpg", data)
         _write(home / folder / "good/clip.mkv", clip)
-    for deed in crashers.DEADLY:
-        _write(home / "mixed" / f"good/{deed}.png", crashers.picture(deed))
+    for kind in crashers.DEADLY:
+        _write(home / "mixed" / f"good/{kind}.png", crashers.picture(kind))
     _write(home / "mixed" / "good/loud.png", crashers.picture("chatter"))
     _write(home / "mixed" / "good/deadly.mkv", crashers.video("segfault", frames=20, at_frame=12))
 
@@ -38,27 +38,27 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def _score(folder: Path, out: Path, bundle: Bundle) -> dict:
-    code, said = fsf(
+    code, output = fsf(
         "score", "--bundle", bundle.uri, "--manifest", str(folder), "--out", str(out), "--provider", "cpu",
         "--segment-frames", "8", "--item-seconds", str(ITEM_SECONDS), "--item-memory-mb", "768",
         PYTHONPATH=crashers.POISON,
     )  # fmt: skip
-    assert code == 0, said
+    assert code == 0, output
     return runs.read_document(str(out), "summary.json")
 
 
-def test_every_poisonous_item_costs_one_failure_row(scored: tuple[Path, Path, dict]) -> None:
+def test_every_crashing_item_costs_one_failure_row(scored: tuple[Path, Path, dict]) -> None:
     rows = runs.read_table(str(scored[1]), "failures").to_pylist()
     lost_segments = ["good/deadly.mkv"] * 2
 
     assert sorted(row["item_id"] for row in rows) == sorted(
-        [*lost_segments, *(f"good/{deed}.png" for deed in crashers.DEADLY)]
+        [*lost_segments, *(f"good/{kind}.png" for kind in crashers.DEADLY)]
     )
     assert {row["stage"] for row in rows} == {"decode"}
 
 
 @pytest.mark.parametrize(
-    ("item", "says"),
+    ("item", "reason"),
     [
         ("good/abort.png", "SIGABRT"),
         ("good/kill.png", "SIGKILL"),
@@ -68,13 +68,13 @@ def test_every_poisonous_item_costs_one_failure_row(scored: tuple[Path, Path, di
         ("good/deadly.mkv", "SIGSEGV"),
     ],
 )
-def test_the_reason_says_how_it_ended(scored: tuple[Path, Path, dict], item: str, says: str) -> None:
+def test_the_failure_names_how_the_process_ended(scored: tuple[Path, Path, dict], item: str, reason: str) -> None:
     rows = runs.read_table(str(scored[1]), "failures", item_id=item).to_pylist()
 
-    assert says in rows[0]["error_message"]
+    assert reason in rows[0]["error_message"]
 
 
-def test_good_neighbours_have_the_masks_of_a_run_without_poison(scored: tuple[Path, Path, dict]) -> None:
+def test_the_other_items_have_the_masks_of_a_run_without_crashing_items(scored: tuple[Path, Path, dict]) -> None:
     clean, mixed, _ = scored
     differ = ("uri", "run_id", "item_version")  # the same bytes in two files
     wanted = ledger.sorted_rows(str(clean), "masks", but=differ)
@@ -85,13 +85,13 @@ def test_good_neighbours_have_the_masks_of_a_run_without_poison(scored: tuple[Pa
     assert found == wanted
 
 
-def test_a_poisonous_video_keeps_the_segments_before_its_end(scored: tuple[Path, Path, dict]) -> None:
+def test_a_crashing_video_keeps_the_segments_before_the_crash(scored: tuple[Path, Path, dict]) -> None:
     frames = runs.read_table(str(scored[1]), "masks", item_id="good/deadly.mkv").column("frame_index").to_pylist()
 
     assert sorted(frames) == list(range(8))
 
 
-def test_the_run_ends_whole(scored: tuple[Path, Path, dict]) -> None:
+def test_a_run_with_crashing_items_passes_verification(scored: tuple[Path, Path, dict]) -> None:
     _, mixed, summary = scored
 
     assert summary["items"]["failed"] == len(crashers.DEADLY) + 1

@@ -1,4 +1,4 @@
-"""`--reuse`: tonight's run carries forward what last night's found of pictures that nobody has touched since."""
+"""`--reuse`: results of an earlier run are copied for items whose sources have not changed."""
 
 import os
 from pathlib import Path
@@ -14,18 +14,18 @@ from tests.support import assets, clips, ledger
 
 pytestmark = pytest.mark.usefixtures("ray_here")
 
-PICTURES = 6
+IMAGES = 6
 
 
 @pytest.fixture
-def last_night(tiny_bundle: Bundle, tmp_path: Path) -> Path:
-    """A folder with pictures, a video and a broken file, and the run over it."""
+def earlier_run(tiny_bundle: Bundle, tmp_path: Path) -> Path:
+    """The run over a folder with images, a video and a broken file."""
     media = tmp_path / "media"
     media.mkdir()
-    for number in range(PICTURES):
+    for number in range(IMAGES):
         (media / f"{number}.jpg").write_bytes(assets.pillow(assets.picture(60 + number, 80), "JPEG"))
     (media / "clip.mp4").write_bytes(clips.clip(frames=20))
-    (media / "broken.jpg").write_bytes(b"no picture")
+    (media / "broken.jpg").write_bytes(b"no image")
     score(_config(tiny_bundle, tmp_path, "one", overlays=True))
     return tmp_path / "one"
 
@@ -42,16 +42,16 @@ def _rows(out: Path) -> list[dict]:
 
 
 @pytest.mark.parametrize("by", ["sha256", "version"])
-def test_reuse_gives_the_tables_of_a_full_run(by: str, last_night: Path, tiny_bundle: Bundle, tmp_path: Path) -> None:
+def test_reuse_gives_the_tables_of_a_full_run(by: str, earlier_run: Path, tiny_bundle: Bundle, tmp_path: Path) -> None:
     media = tmp_path / "media"
     (media / "0.jpg").write_bytes(assets.pillow(assets.picture(99, 80), "JPEG"))
     (media / "new.jpg").write_bytes(assets.pillow(assets.picture(98, 80), "JPEG"))
     (media / "1.jpg").unlink()
-    summary = score(_config(tiny_bundle, tmp_path, "two", overlays=True, reuse=str(last_night), reuse_by=by))
+    summary = score(_config(tiny_bundle, tmp_path, "two", overlays=True, reuse=str(earlier_run), reuse_by=by))
     score(_config(tiny_bundle, tmp_path, "afresh", overlays=True))
 
-    assert summary["reused_items"] == PICTURES - 2 + 1, "all but the changed and the deleted, and the video"
-    assert summary["items"] == {"total": PICTURES + 2, "scored": PICTURES + 1, "failed": 1, "not_in_manifest": 0}
+    assert summary["reused_items"] == IMAGES - 2 + 1, "all but the changed and the deleted, and the video"
+    assert summary["items"] == {"total": IMAGES + 2, "scored": IMAGES + 1, "failed": 1, "not_in_manifest": 0}
     assert _rows(tmp_path / "two") == _rows(tmp_path / "afresh")
     for name in ("class_stats", "failures"):
         assert ledger.sorted_rows(str(tmp_path / "two"), name) == ledger.sorted_rows(str(tmp_path / "afresh"), name)
@@ -60,36 +60,34 @@ def test_reuse_gives_the_tables_of_a_full_run(by: str, last_night: Path, tiny_bu
     assert overlays[0] == overlays[1]
 
 
-def test_columns_are_those_of_tonights_manifest(last_night: Path, tiny_bundle: Bundle, tmp_path: Path) -> None:
-    rows = [f"{number}.jpg,{tmp_path}/media/{number}.jpg,tree {number}" for number in range(PICTURES)]
-    (tmp_path / "tonight.csv").write_text("id,uri,tree\n" + "\n".join(rows) + "\n")
+def test_reused_rows_have_the_new_manifests_columns(earlier_run: Path, tiny_bundle: Bundle, tmp_path: Path) -> None:
+    rows = [f"{number}.jpg,{tmp_path}/media/{number}.jpg,tree {number}" for number in range(IMAGES)]
+    (tmp_path / "new.csv").write_text("id,uri,tree\n" + "\n".join(rows) + "\n")
     config = ScoreConfig(
-        bundle=tiny_bundle.uri, manifest=str(tmp_path / "tonight.csv"), out=str(tmp_path / "two"), provider="cpu",
-        segment_frames=8, overlays=True, reuse=str(last_night),
+        bundle=tiny_bundle.uri, manifest=str(tmp_path / "new.csv"), out=str(tmp_path / "two"), provider="cpu",
+        segment_frames=8, overlays=True, reuse=str(earlier_run),
     )  # fmt: skip
-    assert score(config)["reused_items"] == PICTURES
+    assert score(config)["reused_items"] == IMAGES
     trees = {row["item_id"]: row["tree"] for row in _rows(tmp_path / "two")}
-    assert trees == {f"{number}.jpg": f"tree {number}" for number in range(PICTURES)}
+    assert trees == {f"{number}.jpg": f"tree {number}" for number in range(IMAGES)}
 
 
-def test_touched_but_equal_bytes_are_the_same_by_sha256_and_others_by_version(
-    last_night: Path, tiny_bundle: Bundle, tmp_path: Path
+def test_a_touched_file_is_unchanged_by_sha256_and_changed_by_version(
+    earlier_run: Path, tiny_bundle: Bundle, tmp_path: Path
 ) -> None:
     os.utime(tmp_path / "media" / "0.jpg", (1, 1))
-    by_version = score(_config(tiny_bundle, tmp_path, "two", overlays=True, reuse=str(last_night), reuse_by="version"))
-    by_sha256 = score(_config(tiny_bundle, tmp_path, "three", overlays=True, reuse=str(last_night)))
-    assert (by_version["reused_items"], by_sha256["reused_items"]) == (PICTURES, PICTURES + 1)
+    by_version = score(_config(tiny_bundle, tmp_path, "two", overlays=True, reuse=str(earlier_run), reuse_by="version"))
+    by_sha256 = score(_config(tiny_bundle, tmp_path, "three", overlays=True, reuse=str(earlier_run)))
+    assert (by_version["reused_items"], by_sha256["reused_items"]) == (IMAGES, IMAGES + 1)
 
 
-def test_other_options_carry_nothing_and_score_everything(
-    last_night: Path, tiny_bundle: Bundle, tmp_path: Path
-) -> None:
-    summary = score(_config(tiny_bundle, tmp_path, "two", mask_size="model", reuse=str(last_night)))
+def test_results_of_other_options_are_not_reused(earlier_run: Path, tiny_bundle: Bundle, tmp_path: Path) -> None:
+    summary = score(_config(tiny_bundle, tmp_path, "two", mask_size="model", reuse=str(earlier_run)))
     assert summary["reused_items"] == 0
-    assert summary["items"]["scored"] == PICTURES + 1
+    assert summary["items"]["scored"] == IMAGES + 1
 
 
-def test_a_run_that_is_not_there_or_is_this_one_is_refused(tiny_bundle: Bundle, tmp_path: Path) -> None:
+def test_reusing_a_missing_run_or_the_run_itself_is_refused(tiny_bundle: Bundle, tmp_path: Path) -> None:
     (tmp_path / "media").mkdir()
     (tmp_path / "media" / "0.jpg").write_bytes(assets.pillow(assets.picture(1, 80), "JPEG"))
     with pytest.raises(OutputError, match=r"holds no run"):

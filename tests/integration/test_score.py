@@ -1,4 +1,4 @@
-"""The scoring job in this process, on a real local Ray: what goes in comes out, as the contract says."""
+"""The scoring job in this process, on a local Ray cluster."""
 
 import datetime as dt
 import json
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.usefixtures("ray_here")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Good pictures, every kind of broken file, and a video."""
+    """Good images, every kind of broken file, and a video."""
     home = tmp_path_factory.mktemp("media")
     assets.write_good(home / "good")
     assets.write_broken(home / "broken")
@@ -52,7 +52,7 @@ def finished(folder: Path, tiny_bundle: Bundle, tmp_path_factory: pytest.TempPat
 
 
 def _seed_path(image_HWC: np.ndarray, bundle: Bundle) -> np.ndarray:
-    """The seed's way from a picture to its class map, written out."""
+    """Return the class map of an image as the seed computes it."""
     session = Session(read_model(bundle), provider="cpu")
     small = cv2.cvtColor(cv2.resize(image_HWC, (224, 224), interpolation=cv2.INTER_LINEAR), cv2.COLOR_BGR2RGB)
     logits = session.run((small.astype(np.float32) / np.float32(255)).transpose(2, 0, 1)[None])[0]
@@ -62,22 +62,22 @@ def _seed_path(image_HWC: np.ndarray, bundle: Bundle) -> np.ndarray:
     return np.stack([cv2.resize(plane, (width_px, height_px)) for plane in probabilities]).argmax(0)
 
 
-def test_stages_as_tasks_of_their_own_as_beside_a_gpu_find_the_same(
+def test_separate_stages_give_the_same_tables_as_one_actor(
     finished: tuple[Path, dict], folder: Path, tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(plan, "plan_pipeline", with_separate_stages(plan.plan_pipeline))
     config = ScoreConfig(
-        bundle=tiny_bundle.uri, manifest=str(folder), out=str(tmp_path / "apart"), provider="cpu", segment_frames=8
+        bundle=tiny_bundle.uri, manifest=str(folder), out=str(tmp_path / "separate"), provider="cpu", segment_frames=8
     )
     score(config)
 
     for name in ("masks", "class_stats", "failures"):
-        ours, theirs = (
+        one_actor, separate = (
             runs.read_table(out, name).drop_columns(["run_id"] if name == "masks" else [])
             for out in (str(finished[0]), config.out)
         )
-        keys = [(key, "ascending") for key in ("item_id", "frame_index", "class_id") if key in ours.column_names]
-        assert ours.sort_by(keys).equals(theirs.sort_by(keys)), name
+        keys = [(key, "ascending") for key in ("item_id", "frame_index", "class_id") if key in one_actor.column_names]
+        assert one_actor.sort_by(keys).equals(separate.sort_by(keys)), name
 
 
 @pytest.mark.parametrize("provider", ["cuda", "cpu"])
@@ -108,7 +108,7 @@ def test_the_plan_with_separate_stages_has_one_operator_per_stage(
     ]
 
 
-def test_beside_a_gpu_two_calls_of_one_model_overlap(
+def test_with_separate_stages_two_calls_of_one_model_overlap(
     tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(8):
@@ -118,12 +118,12 @@ def test_beside_a_gpu_two_calls_of_one_model_overlap(
     class Slow(Infer):
         def __init__(self, **settings: Any) -> None:
             super().__init__(**settings)
-            answer = self._session.run_into
+            run_into = self._session.run_into
 
             def slowly(batch_NCHW: np.ndarray, logits_NKHW: np.ndarray) -> None:
                 began = time.monotonic()
                 time.sleep(0.5)
-                answer(batch_NCHW, logits_NKHW)
+                run_into(batch_NCHW, logits_NKHW)
                 with notes.open("a") as file:
                     file.write(f"{began} {time.monotonic()}\n")
 
@@ -141,8 +141,8 @@ def test_beside_a_gpu_two_calls_of_one_model_overlap(
     assert max(at_once) == pipeline.CONCURRENT_CALLS == 2
 
 
-def test_units_of_a_model_of_many_classes_are_as_short_as_its_answers_are_large(tmp_path: Path) -> None:
-    classes = tuple(f"class_{number}" for number in range(100))  # 20 MB of logits a frame, and 256 MB have room
+def test_units_of_a_model_of_many_classes_are_shorter_because_its_logits_are_larger(tmp_path: Path) -> None:
+    classes = tuple(f"class_{number}" for number in range(100))  # 20 MB of logits per frame, at most 256 MiB per unit
     network = {"net": "tests.support.tiny_net:build", "classes": classes, "exporter": "torchscript"}
     bundle = export(ExportConfig(**network, out=str(tmp_path / "bundle"))).bundle
     (tmp_path / "clip.mp4").write_bytes(clips.clip(frames=30))
@@ -167,7 +167,7 @@ def test_every_item_ends_as_frames_or_as_a_failure(finished: tuple[Path, dict], 
     assert len({item for item in failed if item.startswith("broken/")}) >= 10
 
 
-def test_failures_say_stage_type_and_reason(finished: tuple[Path, dict]) -> None:
+def test_failures_have_stage_type_and_reason(finished: tuple[Path, dict]) -> None:
     rows = runs.read_table(str(finished[0]), "failures").to_pylist()
 
     assert {row["stage"] for row in rows} == {"decode"}
@@ -218,7 +218,7 @@ def test_tables_open_in_duckdb_without_this_code(finished: tuple[Path, dict]) ->
     assert dict(pixels) == {entry["name"]: entry["pixels"] for entry in summary["classes"]}
 
 
-def test_a_finished_run_is_whole_and_marked(finished: tuple[Path, dict]) -> None:
+def test_a_finished_run_passes_verification_and_has_its_mark(finished: tuple[Path, dict]) -> None:
     out, summary = finished
 
     assert runs.verify(str(out)) == []
@@ -226,7 +226,7 @@ def test_a_finished_run_is_whole_and_marked(finished: tuple[Path, dict]) -> None
     assert json.loads((out / "summary.json").read_text()) == summary
 
 
-def test_the_same_command_again_tries_the_failures_only(
+def test_the_same_command_again_retries_only_the_failures(
     finished: tuple[Path, dict], folder: Path, tiny_bundle: Bundle
 ) -> None:
     out, first = finished
@@ -242,8 +242,8 @@ def test_the_same_command_again_tries_the_failures_only(
 
 
 def test_pass_through_columns_reach_the_masks_with_their_types(tiny_bundle: Bundle, tmp_path: Path) -> None:
-    assets.write_good(tmp_path / "pictures")
-    names = sorted(path.relative_to(tmp_path).as_posix() for path in (tmp_path / "pictures").rglob("*.jpg"))[:3]
+    assets.write_good(tmp_path / "images")
+    names = sorted(path.relative_to(tmp_path).as_posix() for path in (tmp_path / "images").rglob("*.jpg"))[:3]
     lines = [
         json.dumps({"id": f"item {n}", "uri": name, "line": n, "tags": ["a", "b"]}) for n, name in enumerate(names)
     ]
@@ -256,11 +256,11 @@ def test_pass_through_columns_reach_the_masks_with_their_types(tiny_bundle: Bund
     ]
 
 
-def test_masks_at_the_models_size_are_the_grid(tiny_bundle: Bundle, tmp_path: Path) -> None:
-    assets.write_good(tmp_path / "pictures")
+def test_masks_at_the_models_size_have_its_output_grid(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    assets.write_good(tmp_path / "images")
     score(
         ScoreConfig(
-            bundle=tiny_bundle.uri, manifest=str(tmp_path / "pictures"), out=str(tmp_path / "run"), mask_size="model"
+            bundle=tiny_bundle.uri, manifest=str(tmp_path / "images"), out=str(tmp_path / "run"), mask_size="model"
         )
     )
     shapes = {masks.decode_png(row["mask"]["bytes"]).shape for row in _rows(tmp_path / "run", "masks")}
@@ -268,7 +268,7 @@ def test_masks_at_the_models_size_are_the_grid(tiny_bundle: Bundle, tmp_path: Pa
     assert shapes == {(224, 224)}
 
 
-def test_overlays_are_jpegs_of_the_pictures_size(tiny_bundle: Bundle, folder: Path, tmp_path: Path) -> None:
+def test_overlays_are_jpegs_of_the_images_size(tiny_bundle: Bundle, folder: Path, tmp_path: Path) -> None:
     manifest = str(folder / "clip.mp4")
     score(ScoreConfig(bundle=tiny_bundle.uri, manifest=manifest, out=str(tmp_path / "run"), overlays=True))
     for row in _rows(tmp_path / "run", "masks"):
@@ -276,7 +276,7 @@ def test_overlays_are_jpegs_of_the_pictures_size(tiny_bundle: Bundle, folder: Pa
         assert drawn.shape[:2] == (row["height_px"], row["width_px"])
 
 
-def test_another_bundle_in_the_same_folder_is_refused(
+def test_other_options_in_the_same_folder_are_refused(
     finished: tuple[Path, dict], tiny_bundle: Bundle, folder: Path
 ) -> None:
     with pytest.raises(OutputError, match="mask_size: 'original' -> 'model'"):
@@ -353,18 +353,18 @@ def test_a_precision_that_the_bundle_lacks_is_an_error(tiny_bundle: Bundle, fold
     assert not (tmp_path / "run").exists()
 
 
-def test_a_night_has_a_folder_of_its_own_and_few_files(tiny_bundle: Bundle, folder: Path, tmp_path: Path) -> None:
-    words = {
+def test_a_dated_folder_and_compaction_change_no_result(tiny_bundle: Bundle, folder: Path, tmp_path: Path) -> None:
+    options = {
         "bundle": tiny_bundle.uri,
         "manifest": str(folder / "good"),
         "provider": "cpu",
         "part_units": 2,
         "limit": 12,
     }
-    small = score(ScoreConfig(out=str(tmp_path / "small"), **words))
+    small = score(ScoreConfig(out=str(tmp_path / "small"), **options))
     out = tmp_path / "scores" / "date={date:%Y}"
 
-    summary = score(ScoreConfig(out=str(out), compact_mb=64, **words))
+    summary = score(ScoreConfig(out=str(out), compact_mb=64, **options))
 
     assert summary["out"] == str(out).replace("{date:%Y}", f"{dt.datetime.now(dt.UTC):%Y}")
     assert summary["joined_parts"] > 1
@@ -372,7 +372,7 @@ def test_a_night_has_a_folder_of_its_own_and_few_files(tiny_bundle: Bundle, fold
     assert runs.verify(summary["out"]) == []
     assert (summary["items"], summary["classes"]) == (small["items"], small["classes"])
     with pytest.raises(OutputError, match="selection"):
-        score(ScoreConfig(out=summary["out"], **{**words, "limit": 11}))
+        score(ScoreConfig(out=summary["out"], **{**options, "limit": 11}))
 
 
 def _rows(out: Path, table: str) -> list[dict]:

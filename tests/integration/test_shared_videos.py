@@ -1,4 +1,4 @@
-"""Long videos in a run: shared out among tasks, on one machine or several nodes, the tables are those of one task."""
+"""Long videos are partitioned among tasks, on one machine or several nodes, and the tables are those of one task."""
 
 from pathlib import Path
 from typing import Any
@@ -19,15 +19,15 @@ FRAMES = 200
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Long videos, two of them broken, under names that tell they are videos and under names that do not."""
-    home = tmp_path_factory.mktemp("films")
+    """Long videos, two of them broken, under names with and without a video suffix."""
+    home = tmp_path_factory.mktemp("videos")
     whole = clips.clip(frames=FRAMES, container="matroska", options={"x264-params": "open-gop=1"})
-    films = {"whole": whole, "cut": whole[: len(whole) * 3 // 5], "hole": clips.overwritten(whole, 95, b"\xff")}
-    for name, data in films.items():
+    videos = {"whole": whole, "cut": whole[: len(whole) * 3 // 5], "hole": clips.overwritten(whole, 95, b"\xff")}
+    for name, data in videos.items():
         (home / f"{name}.mkv").write_bytes(data)
-        (home / f"{name}.bin").hardlink_to(home / f"{name}.mkv")  # what a name does not announce is not shared out
+        (home / f"{name}.bin").hardlink_to(home / f"{name}.mkv")  # without a video suffix it is not partitioned
     for kind in ("mkv", "bin"):
-        lines = [f"{name},{name}.{kind}" for name in films]
+        lines = [f"{name},{name}.{kind}" for name in videos]
         (home / f"{kind}.csv").write_text("\n".join(["id,uri", *lines]) + "\n")
     return home
 
@@ -70,7 +70,7 @@ def test_tasks_of_a_video_give_the_tables_of_one_task(one_task: Path, many_tasks
     assert frames.column("frame_index").to_pylist() == list(range(FRAMES))
 
 
-def test_a_broken_video_keeps_its_good_frames_and_says_what_is_lost(many_tasks: Path) -> None:
+def test_a_broken_video_keeps_its_good_frames_and_lists_the_lost_ones(many_tasks: Path) -> None:
     scored = {row["item_id"]: 0 for row in _tables(many_tasks)["masks"]}
     for row in _tables(many_tasks)["masks"]:
         scored[row["item_id"]] += 1
@@ -82,7 +82,7 @@ def test_a_broken_video_keeps_its_good_frames_and_says_what_is_lost(many_tasks: 
     assert all(f"frame {row['frame_index']}" in row["error_message"] for row in reasons if row["item_id"] == "hole")
 
 
-def test_a_video_that_was_partly_done_is_finished_by_the_same_command(
+def test_a_partly_scored_video_is_finished_by_the_same_command(
     folder: Path, many_tasks: Path, tiny_bundle: Bundle, tmp_path: Path
 ) -> None:
     score(_config(folder, "mkv", tmp_path / "run", tiny_bundle, part_units=4))
@@ -96,15 +96,15 @@ def test_a_video_that_was_partly_done_is_finished_by_the_same_command(
     assert runs.verify(str(tmp_path / "run")) == []
 
 
-def test_sampled_frames_have_the_numbers_times_and_masks_that_they_have_among_all(
+def test_sampled_frames_have_the_same_numbers_times_and_masks_as_without_sampling(
     folder: Path, many_tasks: Path, tiny_bundle: Bundle, tmp_path: Path
 ) -> None:
     score(_config(folder, "mkv", tmp_path / "run", tiny_bundle, fps=5.0, start_s=2.0, end_s=4.0))
-    among_all = {(row["item_id"], row["frame_index"]): row for row in _tables(many_tasks)["masks"]}
+    unsampled = {(row["item_id"], row["frame_index"]): row for row in _tables(many_tasks)["masks"]}
     found = _tables(tmp_path / "run")["masks"]
 
     assert [row["frame_index"] for row in found if row["item_id"] == "whole"] == list(range(50, 100, 5))
-    assert found == [among_all[row["item_id"], row["frame_index"]] for row in found]
+    assert found == [unsampled[row["item_id"], row["frame_index"]] for row in found]
 
 
 def test_three_nodes_write_the_tables_of_one_task(
@@ -120,12 +120,12 @@ def test_three_nodes_write_the_tables_of_one_task(
     try:
         for _ in range(2):
             cluster.add_node(num_cpus=2, **memory)
-        code, said = fsf(
+        code, output = fsf(
             "score", "--bundle", tiny_bundle.uri, "--manifest", str(folder / "mkv.csv"), "--out", str(tmp_path / "run"),
             "--provider", "cpu", "--segment-frames", "4", "--actors", "2", RAY_ADDRESS=cluster.address,
         )  # fmt: skip
     finally:
         cluster.shutdown()
 
-    assert code == 0, said
+    assert code == 0, output
     assert _tables(tmp_path / "run") == _tables(one_task)

@@ -1,4 +1,4 @@
-"""`fsf` with every stage by itself, as it runs beside a GPU, on a machine without one."""
+"""`fsf` with separate stages, as beside a GPU, on a machine without one."""
 
 import sys
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from fsf_core.score.spec import PipelineSpec
 
 
 def with_separate_stages(planned: Callable[..., PipelineSpec]) -> Callable[..., PipelineSpec]:
-    """`plan.plan_pipeline`, but for the stages apart."""
+    """Return `plan.plan_pipeline` with separate stages."""
     return lambda *args, **more: replace(planned(*args, **more), separate_stages=True)
 
 

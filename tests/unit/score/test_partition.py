@@ -1,4 +1,4 @@
-"""A video decoded by many tasks gives the very units that one task gives, damaged or not, and each exactly once."""
+"""A video decoded by many tasks has the units of one task, damaged or not, each exactly once."""
 
 import io
 from functools import cache
@@ -23,8 +23,8 @@ SETTINGS = {"profile": preprocess.PROFILES["fastsegformer"], "limits": images.Im
 
 
 @cache
-def film(**made):
-    return clip(frames=FRAMES, **made)
+def video(**options):
+    return clip(frames=FRAMES, **options)
 
 
 def settings(**changes):
@@ -32,7 +32,7 @@ def settings(**changes):
 
 
 def rows(path, *, done=None, **more):
-    row = {"item_id": "film", "uri": str(path), "kind": None, "attempt": 1, "done_segments": done, **more}
+    row = {"item_id": "video", "uri": str(path), "kind": None, "attempt": 1, "done_segments": done, **more}
     return pa.Table.from_pylist([row], schema=_schema(more))
 
 
@@ -73,7 +73,7 @@ MADE = {
 @pytest.mark.parametrize("damage", DAMAGED)
 @pytest.mark.parametrize("made", MADE)
 def test_shares_of_many_tasks_are_the_units_of_one_task(made, damage, tmp_path):
-    path = tmp_path / "film"
+    path = tmp_path / "video"
     path.write_bytes(DAMAGED[damage](clip(frames=FRAMES, **MADE[made])))
 
     whole = pa.concat_tables(decode(rows(path), settings()))
@@ -94,9 +94,9 @@ def test_shares_of_many_tasks_are_the_units_of_one_task(made, damage, tmp_path):
         Sampling(start_s=2.0),
     ],
 )
-def test_sampled_frames_are_shared_out_too_with_the_sources_numbers(sampling, tmp_path):
-    path = tmp_path / "film"
-    path.write_bytes(film())
+def test_sampled_frames_are_partitioned_too_with_the_sources_numbers(sampling, tmp_path):
+    path = tmp_path / "video"
+    path.write_bytes(video())
     chosen = settings(sampling=sampling, segment_frames=2)
 
     parts = shared(path, chosen)
@@ -106,9 +106,9 @@ def test_sampled_frames_are_shared_out_too_with_the_sources_numbers(sampling, tm
     assert parts.sort_by("segment").to_pylist() == pa.concat_tables(decode(rows(path), chosen)).to_pylist()
 
 
-def test_segments_that_are_done_are_not_given_again_and_whole_shares_not_decoded(tmp_path, monkeypatch):
-    path = tmp_path / "film"
-    path.write_bytes(film())
+def test_committed_segments_are_not_repeated_and_complete_shares_not_decoded(tmp_path, monkeypatch):
+    path = tmp_path / "video"
+    path.write_bytes(video())
     begun = []
     real = decode_video.video.decode_frames
     monkeypatch.setattr(
@@ -121,8 +121,8 @@ def test_segments_that_are_done_are_not_given_again_and_whole_shares_not_decoded
     assert len(begun) == 2  # of four shares, cut at segments 10, 20 and 30
 
 
-def test_a_range_without_a_frame_is_a_failure_that_says_how_long_the_video_is(tmp_path):
-    path = tmp_path / "film"
+def test_a_time_range_without_a_frame_is_a_failure_with_the_time_of_the_last_one(tmp_path):
+    path = tmp_path / "video"
     path.write_bytes(clip(frames=30))
 
     (row,) = pa.concat_tables(decode(rows(path), settings(sampling=Sampling(start_s=60)))).to_pylist()
@@ -132,7 +132,7 @@ def test_a_range_without_a_frame_is_a_failure_that_says_how_long_the_video_is(tm
 
 
 def test_more_frames_than_allowed_are_refused_before_any_is_decoded(tmp_path):
-    path = tmp_path / "film"
+    path = tmp_path / "video"
     path.write_bytes(clip(frames=30))
 
     (row,) = pa.concat_tables(decode(rows(path), settings(max_frames=29))).to_pylist()
@@ -141,8 +141,8 @@ def test_more_frames_than_allowed_are_refused_before_any_is_decoded(tmp_path):
     assert "more than 29 frames" in row["error_message"]
 
 
-def test_short_videos_and_those_that_cannot_seek_stay_with_one_task(tmp_path):
-    made = {"short": clip(frames=20), "stream": clip(frames=FRAMES, container="mpegts"), "frames": film()}
+def test_short_videos_and_those_that_cannot_seek_are_not_partitioned(tmp_path):
+    made = {"short": clip(frames=20), "stream": clip(frames=FRAMES, container="mpegts"), "frames": video()}
     for name, data in made.items():
         (tmp_path / name).write_bytes(data)
 
@@ -153,7 +153,7 @@ def test_short_videos_and_those_that_cannot_seek_stay_with_one_task(tmp_path):
     assert plans["frames"] is not None
 
 
-def test_a_share_whose_video_is_gone_fails_for_its_own_segments_only():
+def test_a_share_whose_video_is_missing_fails_only_for_its_own_segments():
     row = rows("/nowhere", done=[9], share={"first": 8, "stop": 12, "total": 30}).to_pylist()[0]
 
     found = pa.concat_tables(decode(pa.Table.from_pylist([row]), settings()))
@@ -166,8 +166,8 @@ def test_a_share_whose_video_is_gone_fails_for_its_own_segments_only():
 
 @pytest.mark.parametrize(("segment_frames", "span_segments"), [(1, 1), (4, 8), (7, 3), (1000, 8)])
 @pytest.mark.parametrize("every_nth", [1, 5, 40])
-def test_every_segment_has_exactly_one_task_and_the_cut_decodes_little_twice(segment_frames, span_segments, every_nth):
-    index = index_video(io.BytesIO(film()))
+def test_every_segment_has_exactly_one_task_and_few_frames_are_decoded_twice(segment_frames, span_segments, every_nth):
+    index = index_video(io.BytesIO(video()))
     wanted = select_frames(index, Sampling(every_nth=every_nth))
 
     tasks = partition_segments(index, wanted, segment_frames=segment_frames, span_segments=span_segments)
@@ -194,10 +194,10 @@ def test_every_image_is_in_one_block_and_the_last_blocks_are_small(items, consum
     assert len(sizes) >= min(items, consumers * BLOCKS_PER_CONSUMER // 2), "every consumer has work until the end"
 
 
-def test_a_hole_over_several_segments_of_a_task_is_told_once_and_is_of_one_kind(tmp_path):
-    (tmp_path / "film").write_bytes(overwritten(film(gop=30), 33, b"\xff"))
+def test_damage_over_several_segments_is_explained_once_and_has_one_error_type(tmp_path):
+    (tmp_path / "video").write_bytes(overwritten(video(gop=30), 33, b"\xff"))
 
-    found = pa.concat_tables(decode(rows(tmp_path / "film"), settings(task_segments=100))).to_pylist()
+    found = pa.concat_tables(decode(rows(tmp_path / "video"), settings(task_segments=100))).to_pylist()
 
     failed = [(row["error_type"], row["error_message"]) for row in found if row["error_type"]]
     assert len(failed) > 2
