@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from fsf_core import storage
 from fsf_core.manifest import members
-from fsf_core.manifest.rows import ITEM_SCHEMA, ReadBatches, batched, ids_from_names
+from fsf_core.manifest.rows import ITEM_SCHEMA, ReadBatches, as_manifest_error, batched, ids_from_names
 from fsf_core.manifest.suffixes import TABLE_SUFFIXES, kind_by_name, suffix_of
 
 
@@ -101,16 +101,17 @@ def tar_archives(prefix: str, names: Sequence[str]) -> ReadBatches:
 
     Raises:
         FetchError: an archive cannot be opened.
-        OSError: a file is not a tar archive, or is truncated.
+        ManifestError: a file is not an uncompressed tar archive, or is truncated.
     """
     tables = []
     for name in names:
         id_prefix = f"{name.removesuffix('.tar')}/" if name else ""
         media = (member for member in members.tar_members(prefix + name) if kind_by_name(member.name))
-        for batch in batched(media):
-            ids = ids_from_names(prefix + name, [id_prefix + member.key for member in batch])
-            uris = pa.array([member.uri for member in batch])
-            tables.append(pa.table([ids, uris, pa.nulls(len(batch), pa.string())], schema=ITEM_SCHEMA))
+        with as_manifest_error(prefix + name):
+            for batch in batched(media):
+                ids = ids_from_names(prefix + name, [id_prefix + member.key for member in batch])
+                uris = pa.array([member.uri for member in batch])
+                tables.append(pa.table([ids, uris, pa.nulls(len(batch), pa.string())], schema=ITEM_SCHEMA))
     return lambda: iter(tables)
 
 

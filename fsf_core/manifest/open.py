@@ -10,9 +10,8 @@ from fsf_core import storage
 from fsf_core.errors import FetchError, ManifestError, StorageError
 from fsf_core.manifest import row_filter
 from fsf_core.manifest.readers import item_reader
-from fsf_core.manifest.rows import ReadBatches
+from fsf_core.manifest.rows import ReadBatches, as_manifest_error
 from fsf_core.manifest.selection import EVERYTHING, Selection, select_items
-from fsf_core.manifest.suffixes import suffix_of
 from fsf_core.manifest.unique_ids import check_ids
 
 
@@ -51,15 +50,12 @@ def open_manifest(uri: str, selection: Selection = EVERYTHING) -> Manifest:
     uri = storage.absolute(uri)
     condition = row_filter.parse(selection.where) if selection.where else None
     try:
-        reader = item_reader(uri, condition)
-        read = select_items(reader.read, selection)
-        items = check_ids(uri, read)
+        with as_manifest_error(uri):
+            reader = item_reader(uri, condition)
+            read = select_items(reader.read, selection)
+            items = check_ids(uri, read)
     except (FetchError, StorageError) as error:
         raise ManifestError(str(error)) from error
-    except (pa.ArrowException, OSError, UnicodeError) as error:
-        raise ManifestError(
-            f"{storage.redact(uri)} is not a readable {suffix_of(uri)} list: {error}; repair or replace it"
-        ) from error
     if not items:
         hint = f" ({reader.left_out} files are not media by name)" if reader.left_out else ""
         chosen = f" under {selection.facts()}" if selection.facts() else ""

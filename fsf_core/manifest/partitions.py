@@ -11,7 +11,7 @@ from fsf_core import storage
 from fsf_core.errors import ManifestError
 from fsf_core.manifest import row_filter
 from fsf_core.manifest.parquet_table import read_parquet
-from fsf_core.manifest.rows import ReadBatches
+from fsf_core.manifest.rows import ReadBatches, as_manifest_error
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,15 +48,16 @@ def read_table_files(files: Sequence[TableFile], condition: row_filter.Condition
         schema: pa.Schema | None = None
         for file in chosen or files[:1]:
             id_prefix = f"{file.relative.rpartition('.')[0]}/"
-            for rows in read_parquet(file.uri, id_prefix=id_prefix, condition=condition, list_schema=schema):
-                table = _with_folder_columns(rows, file.folder_values, types)
-                if schema is None:
-                    schema = table.schema.remove_metadata()
-                elif table.num_rows == 0:
-                    continue
-                yield _conform(table, schema, file.uri)
-                if not chosen:
-                    return  # the columns alone
+            with as_manifest_error(file.uri):
+                for rows in read_parquet(file.uri, id_prefix=id_prefix, condition=condition, list_schema=schema):
+                    table = _with_folder_columns(rows, file.folder_values, types)
+                    if schema is None:
+                        schema = table.schema.remove_metadata()
+                    elif table.num_rows == 0:
+                        continue
+                    yield _conform(table, schema, file.uri)
+                    if not chosen:
+                        return  # the columns alone
 
     return read
 

@@ -1,5 +1,6 @@
 """What every reader of a list shares: the columns and the size of a batch, and how values become one."""
 
+import contextlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ import pyarrow as pa
 
 from fsf_core import storage
 from fsf_core.errors import ManifestError
+from fsf_core.manifest.suffixes import suffix_of
 
 T = TypeVar("T")
 
@@ -39,6 +41,18 @@ class ItemReader:
     """Pass-through columns."""
     left_out: int = 0
     """Files of a folder that are not items by name."""
+
+
+@contextlib.contextmanager
+def as_manifest_error(uri: str) -> Iterator[None]:
+    """Raise the errors of a damaged file as ManifestError."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, UnicodeError) as error:
+        reason = " ".join(str(error).split())  # Arrow's have several lines
+        raise ManifestError(
+            f"{storage.redact(uri)} is not a readable {suffix_of(uri)} list: {reason}; repair or replace it"
+        ) from error
 
 
 def slices(table: pa.Table) -> Iterator[pa.Table]:

@@ -3,6 +3,7 @@
 import datetime as dt
 import io
 import math
+import re
 import tarfile
 from pathlib import Path
 
@@ -100,6 +101,26 @@ def test_tables_of_a_folder_have_the_columns_of_the_first(lake):
     pyarrow.parquet.write_table(rows.append_column("more", pa.array([1])), lake / "split=train" / "late.parquet")
     with pytest.raises(ManifestError, match=r"has the columns \['more'\]"):
         open_manifest(str(lake))
+
+
+def test_a_damaged_table_of_a_folder_is_named(lake):
+    """Regression: the message named the folder and not the file."""
+    damaged = lake / "split=train" / f"day={DAYS[1]}" / "hour=7" / "part-0.parquet"
+    for data in (b"not a table", damaged.read_bytes().replace(b"PAR1", b"PAR1" + bytes(100), 1)):
+        damaged.write_bytes(data)
+
+        with pytest.raises(ManifestError) as caught:
+            open_manifest(str(lake))
+
+        assert re.fullmatch(rf"{damaged} is not a readable \.parquet list: .+; repair or replace it", str(caught.value))
+
+
+def test_a_damaged_archive_of_a_folder_is_named(tmp_path):
+    tar_of(tmp_path / "a.tar", "1.jpg")
+    (tmp_path / "b.tar").write_bytes(b"not an archive" * 100)
+
+    with pytest.raises(ManifestError, match=r"/b\.tar is not a readable \.tar list: not an uncompressed tar archive"):
+        open_manifest(str(tmp_path))
 
 
 # --- row groups ---
