@@ -1,4 +1,4 @@
-"""When a job must say no, and what it must never say: exit codes of the gates, and secrets."""
+"""Gates and their exit codes, and secrets, which appear nowhere."""
 
 import shutil
 import tempfile
@@ -11,56 +11,56 @@ from tests.support import assets
 from tests.support.processes import Job, fsf
 
 
-def _pictures(folder: Path, *, good: int, bad: int) -> Path:
+def _images(folder: Path, *, good: int, bad: int) -> Path:
     folder.mkdir()
     for number in range(good):
         (folder / f"good {number}.jpg").write_bytes(assets.pillow(assets.picture(), "JPEG"))
     for number in range(bad):
-        (folder / f"bad {number}.jpg").write_text("no picture")
+        (folder / f"bad {number}.jpg").write_text("no image")
     return folder
 
 
 def test_more_failures_than_allowed_end_a_finished_run_with_3(tiny_bundle: Bundle, tmp_path: Path) -> None:
-    pictures = _pictures(tmp_path / "pictures", good=3, bad=1)
-    words = ["score", "--bundle", tiny_bundle.uri, "--manifest", str(pictures), "--out", str(tmp_path / "run")]
-    refused, said = fsf(*words, "--max-failed-share", "0.2")
+    images = _images(tmp_path / "images", good=3, bad=1)
+    words = ["score", "--bundle", tiny_bundle.uri, "--manifest", str(images), "--out", str(tmp_path / "run")]
+    refused, output = fsf(*words, "--max-failed-share", "0.2")
     allowed, _ = fsf(*words, "--max-failed-share", "0.25")
 
     assert (refused, allowed) == (3, 0)
-    assert "1 of 4 items failed" in said
+    assert "1 of 4 items failed" in output
     assert runs.verify(str(tmp_path / "run")) == []
 
 
-def test_a_wrong_input_stops_the_job_early_and_it_goes_on_once_that_is_corrected(
+def test_a_wrong_input_stops_the_job_early_and_the_corrected_input_resumes_it(
     tiny_bundle: Bundle, tmp_path: Path
 ) -> None:
-    pictures = _pictures(tmp_path / "pictures", good=0, bad=600)
+    images = _images(tmp_path / "images", good=0, bad=600)
     out = tmp_path / "run"
-    words = ["score", "--bundle", tiny_bundle.uri, "--manifest", str(pictures), "--out", str(out)]
-    code, said = fsf(*words, "--early-items", "50")
+    words = ["score", "--bundle", tiny_bundle.uri, "--manifest", str(images), "--out", str(out)]
+    code, output = fsf(*words, "--early-items", "50")
 
-    assert code == 3, said
-    assert "of the first" in said
-    assert "items failed" in said
+    assert code == 3, output
+    assert "of the first" in output
+    assert "items failed" in output
     assert not (out / "_SUCCESS").exists()
     assert runs.read_table(str(out), "failures").num_rows < 600
     for number in range(600):
-        (pictures / f"bad {number}.jpg").write_bytes(assets.pillow(assets.picture(20, 30), "JPEG"))
-    code, said = fsf(*words, "--early-items", "50")
-    assert code == 0, said
+        (images / f"bad {number}.jpg").write_bytes(assets.pillow(assets.picture(20, 30), "JPEG"))
+    code, output = fsf(*words, "--early-items", "50")
+    assert code == 0, output
     assert runs.verify(str(out)) == []
 
 
-def test_a_first_part_larger_than_the_early_items_is_judged_too(tiny_bundle: Bundle, tmp_path: Path) -> None:
-    """It was not: the job looked only between N and 2 N items."""
-    pictures = _pictures(tmp_path / "pictures", good=1, bad=80)
-    code, said = fsf(
-        "score", "--bundle", tiny_bundle.uri, "--manifest", str(pictures), "--out", str(tmp_path / "run"),
+def test_a_first_part_larger_than_early_items_can_stop_the_job(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    """Only between N and 2 N items was the share checked."""
+    images = _images(tmp_path / "images", good=1, bad=80)
+    code, output = fsf(
+        "score", "--bundle", tiny_bundle.uri, "--manifest", str(images), "--out", str(tmp_path / "run"),
         "--early-items", "5", "--part-units", "64",
     )  # fmt: skip
 
-    assert code == 3, said
-    assert "of the first" in said
+    assert code == 3, output
+    assert "of the first" in output
 
 
 def test_secrets_in_uris_appear_nowhere(tiny_bundle: Bundle, tmp_path: Path) -> None:
@@ -73,25 +73,27 @@ def test_secrets_in_uris_appear_nowhere(tiny_bundle: Bundle, tmp_path: Path) -> 
     (tmp_path / "items.csv").write_text("\n".join(["id,uri", f"near,{tmp_path / 'good.jpg'}", *lines]) + "\n")
     out = tmp_path / "run"
     job = Job("score", "--bundle", tiny_bundle.uri, "--manifest", str(tmp_path / "items.csv"), "--out", str(out))
-    code, said = job.wait()
+    code, output = job.wait()
 
-    assert code == 0, said
+    assert code == 0, output
     assert ["***" in row["uri"] for row in runs.read_table(str(out), "failures").to_pylist()] == [True, True]
     logs = [*Path(tempfile.gettempdir(), "ray").glob(f"session_*_{job.process.pid}")]
     assert logs, "Ray keeps its logs there"
     for secret in far:
-        assert secret not in said
+        assert secret not in output
         assert not _files_with(secret, [out, *logs])
 
 
 def test_secrets_in_a_uri_that_no_library_opens_appear_nowhere(tiny_bundle: Bundle, tmp_path: Path) -> None:
     (tmp_path / "items.csv").write_text("id,uri\nfar,s3://AKIAEXAMPLE:s3cr3tKey@bucket.invalid/a.jpg\n")
     out = tmp_path / "run"
-    code, said = fsf("score", "--bundle", tiny_bundle.uri, "--manifest", str(tmp_path / "items.csv"), "--out", str(out))
+    code, output = fsf(
+        "score", "--bundle", tiny_bundle.uri, "--manifest", str(tmp_path / "items.csv"), "--out", str(out)
+    )
 
-    assert code in {2, 3}, said  # 3: the library is installed, and there is no such bucket
-    assert "***" in said or code == 3
-    assert "s3cr3tKey" not in said
+    assert code in {2, 3}, output  # 3: the library is installed, and there is no such bucket
+    assert "***" in output or code == 3
+    assert "s3cr3tKey" not in output
     assert not _files_with("s3cr3tKey", [out])
 
 
@@ -109,11 +111,11 @@ def _rows(folder: Path, name: str) -> list[dict]:
 
 def test_secrets_in_options_appear_nowhere(tiny_bundle: Bundle, tmp_path: Path) -> None:
     shutil.copytree(tiny_bundle.uri, tmp_path / "bundle")
-    code, said = fsf(
+    code, output = fsf(
         "score", "--bundle", str(tmp_path / "bundle"), "--manifest", "https://user:s3cr3tPa55@127.0.0.1:9/items.csv",
         "--out", str(tmp_path / "run"),
     )  # fmt: skip
 
     assert code == 2
-    assert "s3cr3tPa55" not in said
-    assert "***" in said
+    assert "s3cr3tPa55" not in output
+    assert "***" in output

@@ -1,4 +1,4 @@
-"""The jobs as people start them: as processes, on a laptop and by `ray job submit`."""
+"""The jobs as users start them: as processes, on one machine and by `ray job submit`."""
 
 import contextlib
 import csv
@@ -29,7 +29,7 @@ ITEMS = 1500
 
 
 def fsf(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the command as a user would; returns what it said."""
+    """Run the command as a user would; returns its output."""
     return subprocess.run(
         [sys.executable, "-m", "fsf_core.cli", *words],
         cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, timeout=300, check=False,
@@ -41,19 +41,19 @@ def last_json(said: str) -> dict:
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("pictures")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("images")
     assets.write_good(folder)
     (folder / "cut.jpg").write_bytes(next(iter(folder.rglob("*.jpg"))).read_bytes()[:200])
     return folder
 
 
-def test_checkpoint_to_masks_in_one_command(pictures: Path, tmp_path: Path) -> None:
+def test_checkpoint_to_masks_in_one_command(images: Path, tmp_path: Path) -> None:
     torch.save(build().state_dict(), tmp_path / "weights.pth")
     done = fsf(
         "score", "--net", "tests.support.tiny_net:build", "--checkpoint", str(tmp_path / "weights.pth"),
         "--classes", CLASSES,
-        "--manifest", str(pictures), "--out", str(tmp_path / "run"), "--provider", "cpu",
+        "--manifest", str(images), "--out", str(tmp_path / "run"), "--provider", "cpu",
     )  # fmt: skip
 
     assert done.returncode == 0, done.stderr
@@ -64,35 +64,33 @@ def test_checkpoint_to_masks_in_one_command(pictures: Path, tmp_path: Path) -> N
     assert fsf("verify", str(tmp_path / "run")).returncode == 0
 
 
-def test_logs_are_one_event_a_line_and_results_are_on_stdout(
-    tiny_bundle: Bundle, pictures: Path, tmp_path: Path
-) -> None:
-    done = fsf("score", "--bundle", tiny_bundle.uri, "--manifest", str(pictures), "--out", str(tmp_path / "run"))
+def test_logs_are_one_event_a_line_and_results_are_on_stdout(tiny_bundle: Bundle, images: Path, tmp_path: Path) -> None:
+    done = fsf("score", "--bundle", tiny_bundle.uri, "--manifest", str(images), "--out", str(tmp_path / "run"))
 
     lines = [line for line in done.stderr.splitlines() if line.strip()]
-    assert lines, "a run says how it goes"
+    assert lines, "a run logs its progress"
     assert all("event=" in line for line in lines), done.stderr
-    assert "took=cpu" in done.stderr, "auto says what it took"
+    assert "took=cpu" in done.stderr, "auto logs the provider that it took"
     assert "wind_scarring" in done.stdout or "background" in done.stdout
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("words", "message"),
     [
         (["--manifest", "nowhere.csv"], "does not exist"),
         (["--manifest", "{empty}"], "lists no items"),
         (["--manifest", "{column}"], "`uri`"),
         (["--manifest", "{twice}"], "more than once"),
         (["--manifest", "{torn}"], "not a readable .parquet"),
-        (["--manifest", "{pictures}", "--provider", "gpu"], "gpu"),
-        (["--manifest", "{pictures}", "--provider", "cuda"], "GPU"),
-        (["--manifest", "{pictures}", "--out", "{foreign}"], "not a run"),
-        (["--manifest", "{pictures}", "--batch-frames", "0"], "at least 1"),
-        (["--manifest", "{pictures}", "--ovrelays"], "overlays"),
+        (["--manifest", "{images}", "--provider", "gpu"], "gpu"),
+        (["--manifest", "{images}", "--provider", "cuda"], "GPU"),
+        (["--manifest", "{images}", "--out", "{foreign}"], "not a run"),
+        (["--manifest", "{images}", "--batch-frames", "0"], "at least 1"),
+        (["--manifest", "{images}", "--ovrelays"], "overlays"),
     ],
 )
-def test_wrong_commands_end_with_2_and_say_what_to_do(
-    words: list[str], says: str, tiny_bundle: Bundle, pictures: Path, tmp_path: Path
+def test_wrong_commands_exit_with_2_and_a_remedy(
+    words: list[str], message: str, tiny_bundle: Bundle, images: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "column.csv").write_text("path,kind\na.jpg,image\n")
@@ -104,20 +102,20 @@ def test_wrong_commands_end_with_2_and_say_what_to_do(
         "{empty}": "empty", "{column}": "column.csv", "{twice}": "twice.csv", "{torn}": "torn.parquet",
         "{foreign}": "foreign",
     }  # fmt: skip
-    told = [str(tmp_path / places[word]) if word in places else word for word in words]
-    told = [str(pictures) if word == "{pictures}" else word for word in told]
-    out = [] if "--out" in told else ["--out", str(tmp_path / "run")]
-    done = fsf("score", "--bundle", tiny_bundle.uri, *told, *out)
+    arguments = [str(tmp_path / places[word]) if word in places else word for word in words]
+    arguments = [str(images) if word == "{images}" else word for word in arguments]
+    out = [] if "--out" in arguments else ["--out", str(tmp_path / "run")]
+    done = fsf("score", "--bundle", tiny_bundle.uri, *arguments, *out)
 
     assert done.returncode == 2, done.stdout + done.stderr
-    assert says in done.stdout + done.stderr
+    assert message in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     assert (tmp_path / "foreign" / "thesis.docx").exists()
 
 
-def test_options_may_come_from_yaml_and_the_environment(tiny_bundle: Bundle, pictures: Path, tmp_path: Path) -> None:
+def test_options_may_come_from_yaml_and_the_environment(tiny_bundle: Bundle, images: Path, tmp_path: Path) -> None:
     config = tmp_path / "job.yaml"
-    config.write_text(f"bundle: {tiny_bundle.uri}\nmanifest: {pictures}\nprovider: cuda\nmask-size: model\n")
+    config.write_text(f"bundle: {tiny_bundle.uri}\nmanifest: {images}\nprovider: cuda\nmask-size: model\n")
     done = fsf(
         "score", "--config", str(config), "--out", str(tmp_path / "run"),
         FSF_SCORE_PROVIDER="cpu",
@@ -127,11 +125,11 @@ def test_options_may_come_from_yaml_and_the_environment(tiny_bundle: Bundle, pic
     assert runs.read_document(str(tmp_path / "run"), "run.json")["fingerprint"]["mask_size"] == "model"
 
 
-def test_a_run_of_which_nothing_was_scored_fails_the_gate(tiny_bundle: Bundle, tmp_path: Path) -> None:
-    (tmp_path / "pictures").mkdir()
-    (tmp_path / "pictures" / "a.jpg").write_text("not a picture")
+def test_a_run_without_a_scored_item_fails_the_gate(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.jpg").write_text("not an image")
     done = fsf(
-        "score", "--bundle", tiny_bundle.uri, "--manifest", str(tmp_path / "pictures"), "--out", str(tmp_path / "run")
+        "score", "--bundle", tiny_bundle.uri, "--manifest", str(tmp_path / "images"), "--out", str(tmp_path / "run")
     )
 
     assert done.returncode == 3
@@ -140,8 +138,8 @@ def test_a_run_of_which_nothing_was_scored_fails_the_gate(tiny_bundle: Bundle, t
 
 def _long_job(bundle: Bundle, home: Path) -> list[str]:
     """Options of a job that is not over at once, into home/run."""
-    assets.write_good(home / "pictures")
-    sources = sorted((home / "pictures").rglob("*.jpg"))
+    assets.write_good(home / "images")
+    sources = sorted((home / "images").rglob("*.jpg"))
     with (home / "items.csv").open("w", newline="") as file:
         csv.writer(file).writerows([("id", "uri"), *((n, sources[n % len(sources)]) for n in range(ITEMS))])
     return [
@@ -179,8 +177,8 @@ def test_the_same_command_resumes_an_interrupted_run(
     assert runs.verify(str(tmp_path / "run")) == []
 
 
-def test_a_job_on_this_machine_starts_no_processes_but_those_that_it_needs(tiny_bundle: Bundle, tmp_path: Path) -> None:
-    """Ray's dashboard and monitors, and Ray Data's autoscaler, statistics and locations, once cost 17 s of a start."""
+def test_a_local_job_starts_only_the_processes_that_it_needs(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    """Ray's dashboard and monitors, and Ray Data's autoscaler, statistics and locations, cost 17 s of a start."""
     seen: set[str] = set()
     job = Job("score", *_long_job(tiny_bundle, tmp_path))
     while job.process.poll() is None:
@@ -197,8 +195,8 @@ def test_a_job_on_this_machine_starts_no_processes_but_those_that_it_needs(tiny_
     assert [name for name in seen if "silent_agent.py" in name], "in place of the dashboard's agent"
 
 
-def test_inspect_prints_the_table_and_draws_the_picture(tiny_bundle: Bundle, pictures: Path, tmp_path: Path) -> None:
-    fsf("score", "--bundle", tiny_bundle.uri, "--manifest", str(pictures), "--out", str(tmp_path / "run"))
+def test_inspect_prints_the_table_and_draws_the_image(tiny_bundle: Bundle, images: Path, tmp_path: Path) -> None:
+    fsf("score", "--bundle", tiny_bundle.uri, "--manifest", str(images), "--out", str(tmp_path / "run"))
     whole = fsf("inspect", str(tmp_path / "run"))
     item = runs.read_table(str(tmp_path / "run"), "masks", columns=["item_id"]).column("item_id")[0].as_py()
     one = fsf("inspect", str(tmp_path / "run"), item, "--png", str(tmp_path / "look.png"))
@@ -227,7 +225,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         before = os.environ.get("RAY_AUTH_MODE")
         os.environ["RAY_AUTH_MODE"] = "disabled"
         try:
-            wait_for(lambda: _answers("http://127.0.0.1:28265"), timeout_s=90)
+            wait_for(lambda: _is_ready("http://127.0.0.1:28265"), timeout_s=90)
             yield "http://127.0.0.1:28265"
         finally:
             family = psutil.Process(daemon.pid).children(recursive=True)
@@ -238,7 +236,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
                 os.environ["RAY_AUTH_MODE"] = before
 
 
-def _answers(address: str) -> bool:
+def _is_ready(address: str) -> bool:
     try:
         JobSubmissionClient(address).list_jobs()
     except Exception:  # noqa: BLE001 - not yet
@@ -260,9 +258,9 @@ def _submitted(client: JobSubmissionClient, *words: str) -> str:
     )
 
 
-def test_ray_job_submit_runs_the_same_job(head: str, tiny_bundle: Bundle, pictures: Path, tmp_path: Path) -> None:
+def test_ray_job_submit_runs_the_same_job(head: str, tiny_bundle: Bundle, images: Path, tmp_path: Path) -> None:
     status, code, said = _submit(
-        head, "--bundle", tiny_bundle.uri, "--manifest", str(pictures), "--out", str(tmp_path / "run"),
+        head, "--bundle", tiny_bundle.uri, "--manifest", str(images), "--out", str(tmp_path / "run"),
         "--provider", "cpu", "--actors", "1",
     )  # fmt: skip
 
@@ -280,7 +278,7 @@ def test_ray_job_submit_reports_a_wrong_command(head: str, tiny_bundle: Bundle, 
     assert "does not exist" in said
 
 
-def test_a_stopped_job_leaves_a_run_that_the_same_command_ends(head: str, tiny_bundle: Bundle, tmp_path: Path) -> None:
+def test_the_same_command_resumes_a_stopped_job(head: str, tiny_bundle: Bundle, tmp_path: Path) -> None:
     words = [*_long_job(tiny_bundle, tmp_path), "--actors", "1"]
     client = JobSubmissionClient(head)
     job = _submitted(client, *words)
@@ -297,11 +295,9 @@ def test_a_stopped_job_leaves_a_run_that_the_same_command_ends(head: str, tiny_b
     assert runs.verify(str(tmp_path / "run")) == []
 
 
-def test_more_actors_than_fit_are_refused_at_once(
-    head: str, tiny_bundle: Bundle, pictures: Path, tmp_path: Path
-) -> None:
+def test_more_actors_than_fit_are_refused_at_once(head: str, tiny_bundle: Bundle, images: Path, tmp_path: Path) -> None:
     status, code, said = _submit(
-        head, "--bundle", tiny_bundle.uri, "--manifest", str(pictures), "--out", str(tmp_path / "run"),
+        head, "--bundle", tiny_bundle.uri, "--manifest", str(images), "--out", str(tmp_path / "run"),
         "--provider", "cpu", "--actors", "5",
     )  # fmt: skip
 

@@ -46,7 +46,7 @@ def files(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_bundle_holds_the_network_in_both_forms_and_its_proof(exported):
+def test_a_bundle_holds_both_variants_and_the_parity_report(exported):
     assert not exported.reused
     bundle = load_bundle(exported.bundle.uri)
     assert bundle == exported.bundle
@@ -60,7 +60,7 @@ def test_a_bundle_holds_the_network_in_both_forms_and_its_proof(exported):
     assert {picture["variant"] for picture in report["pictures"]} == {"plain", "fused"}
 
 
-def test_both_forms_answer_as_the_network_does(exported, checkpoint):
+def test_both_variants_equal_the_network(exported, checkpoint):
     net = build()
     net.load_state_dict(torch.load(checkpoint, weights_only=True))
     frame_HWC = fit(drawn_images()[0].image_HWC, exported.bundle.profile)
@@ -95,7 +95,7 @@ def test_the_same_request_elsewhere_gives_the_same_identity(exported, checkpoint
         ({"profile": "fastsegformer-train"}, "profile"),
     ],
 )
-def test_another_request_is_refused_and_named_and_the_bundle_stays(exported, checkpoint, change, named):
+def test_another_request_is_refused_with_what_differs_and_the_bundle_stays(exported, checkpoint, change, named):
     with pytest.raises(OutputError, match=f"another request, which differs in {named}; choose another --out"):
         export(ExportConfig(**TINY | change, checkpoint=checkpoint, out=exported.bundle.uri))
     assert load_bundle(exported.bundle.uri) == exported.bundle
@@ -139,7 +139,7 @@ def use_the_epsilon_of_another_framework(net):
 @pytest.mark.parametrize(
     "damage", [forget_the_batch_statistics, shift_one_weight, use_the_epsilon_of_another_framework]
 )
-def test_the_gate_refuses_a_graph_that_was_damaged_on_the_way_and_leaves_no_bundle(tmp_path, monkeypatch, damage):
+def test_a_damaged_graph_is_refused_and_leaves_no_bundle(tmp_path, monkeypatch, damage):
     def damaging(module, *args, **options):
         other = build()
         other.load_state_dict(module.state_dict())
@@ -153,7 +153,7 @@ def test_the_gate_refuses_a_graph_that_was_damaged_on_the_way_and_leaves_no_bund
     assert files(tmp_path) == []
 
 
-def test_the_gate_leaves_an_empty_folder_empty(tmp_path, monkeypatch):
+def test_a_refused_export_leaves_an_empty_folder_empty(tmp_path, monkeypatch):
     def opposite(module, *args, **options):
         with torch.no_grad():
             model = to_onnx(build(), *args, **options)
@@ -166,7 +166,7 @@ def test_the_gate_leaves_an_empty_folder_empty(tmp_path, monkeypatch):
     assert files(tmp_path) == []
 
 
-def test_a_bundle_holds_the_precisions_asked_for_each_with_its_own_proof(tmp_path, checkpoint):
+def test_a_bundle_holds_the_requested_precisions_each_with_its_own_parity(tmp_path, checkpoint):
     done = export(
         ExportConfig(**TINY, checkpoint=checkpoint, precisions=("fp16", "int8"), out=str(tmp_path / "bundle"))
     )
@@ -178,7 +178,7 @@ def test_a_bundle_holds_the_precisions_asked_for_each_with_its_own_proof(tmp_pat
     assert all(proof["mean_iou"] >= proof["limits"]["min_mean_iou"] for proof in proofs.values())
 
 
-def test_a_precision_that_misses_its_limits_leaves_no_bundle(tmp_path, checkpoint, monkeypatch):
+def test_a_precision_beyond_its_limits_leaves_no_bundle(tmp_path, checkpoint, monkeypatch):
     strict = parity.PrecisionLimits(min_mean_iou=1.01, min_class_iou=0, max_differing_share=1)
     monkeypatch.setitem(parity.PRECISION_LIMITS, "int8", strict)
     with pytest.raises(ParityError, match=r"int8-plain: the mean IoU.*leave that precision out") as caught:
@@ -187,12 +187,12 @@ def test_a_precision_that_misses_its_limits_leaves_no_bundle(tmp_path, checkpoin
     assert files(tmp_path) == []
 
 
-def test_an_unknown_precision_is_refused_with_the_ones_there_are():
+def test_an_unknown_precision_is_refused_with_the_known_ones():
     with pytest.raises(ConfigError, match="--precisions is int4, expected names out of fp16,int8"):
         ExportConfig(**TINY, precisions=("int4",), out="bundle")
 
 
-def test_pictures_of_the_user_are_part_of_the_proof(tmp_path, checkpoint):
+def test_images_of_the_user_are_part_of_the_parity_check(tmp_path, checkpoint):
     (tmp_path / "samples").mkdir()
     cv2.imwrite(str(tmp_path / "samples" / "mine.png"), drawn_images()[3].image_HWC[:200])
     request = ExportConfig(
@@ -207,7 +207,7 @@ def test_pictures_of_the_user_are_part_of_the_proof(tmp_path, checkpoint):
 
 
 @pytest.mark.parametrize("opset", [11, 12])
-def test_a_file_of_the_seeds_time_is_taken(tmp_path, opset):
+def test_an_onnx_file_of_an_old_opset_is_exported(tmp_path, opset):
     path = tmp_path / "best.onnx"
     path.write_bytes(tiny_onnx(opset=opset, batch=1).SerializeToString())
     bundle = export(ExportConfig(**PARTS, onnx=str(path), out=str(tmp_path / "bundle"))).bundle
@@ -225,13 +225,13 @@ def test_a_file_with_another_number_of_classes_is_refused(tmp_path):
     assert files(tmp_path) == ["best.onnx"]
 
 
-def test_a_letterbox_profile_has_the_plain_form_alone(tmp_path):
+def test_a_letterbox_profile_has_only_the_plain_variant(tmp_path):
     bundle = export(ExportConfig(**TINY, profile="fastsegformer-train", out=str(tmp_path / "bundle"))).bundle
     assert set(bundle.variants) == {"plain"}
     assert bundle.profile.mode == "letterbox"
 
 
-def test_the_graph_is_shown_on_request_and_again_when_reused(tmp_path):
+def test_the_graph_is_printed_on_request_for_a_new_and_an_existing_bundle(tmp_path):
     shown = []
     for _ in range(2):
         export(ExportConfig(**TINY, out=str(tmp_path / "bundle")), show_graph=shown.append)
@@ -239,7 +239,7 @@ def test_the_graph_is_shown_on_request_and_again_when_reused(tmp_path):
     assert shown[0] == shown[1]
 
 
-def test_a_checkpoint_that_is_missing_or_foreign_is_refused_in_words(tmp_path):
+def test_a_checkpoint_that_is_missing_or_does_not_fit_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match=r"gone\.pth does not exist"):
         export(ExportConfig(**TINY, checkpoint=str(tmp_path / "gone.pth"), out=str(tmp_path / "bundle")))
     torch.save({"other": torch.zeros(1)}, tmp_path / "other.pth")
@@ -260,7 +260,7 @@ def test_a_checkpoint_that_is_missing_or_foreign_is_refused_in_words(tmp_path):
         ({"net": "a:b", "palette": ("000000",)}, "1 colours for 4 classes"),
     ],
 )
-def test_a_request_that_makes_no_sense_is_refused_at_once(options, words, tmp_path):
+def test_an_invalid_request_is_refused_at_once(options, words, tmp_path):
     with pytest.raises(ConfigError, match=words):
         export(ExportConfig(**PARTS | options, out=str(tmp_path / "bundle")))
 
@@ -283,13 +283,13 @@ def test_dynamo_writes_opset_20_and_the_same_bytes_every_time():
     assert b"tiny_net.py" not in model_bytes(first)
 
 
-def test_dynamo_raises_a_low_opset_silently_and_we_do_not(capfd):
+def test_an_opset_that_dynamo_would_raise_silently_is_refused(capfd):
     with pytest.raises(ConfigError, match="asked for opset 12, the dynamo exporter wrote 18; pass --opset 18"):
         to_onnx(build(), PROFILES["fastsegformer"], exporter="dynamo", opset=12)
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_network_goes_through_dynamo_gate_and_all(tmp_path):
+def test_a_network_is_exported_by_dynamo_from_end_to_end(tmp_path):
     bundle = export(ExportConfig(**PARTS, net="tests.support.tiny_net:build", out=str(tmp_path / "bundle"))).bundle
     assert (bundle.origin.exporter, bundle.origin.opset) == ("dynamo", 20)
     assert read_parity(bundle)["passed"] is True

@@ -59,7 +59,7 @@ def test_every_option_of_every_job_is_explained_in_one_line_of_one_or_two_senten
                 assert len(re.findall(r"[.] [A-Z]", text)) <= 1, f"{job.name}.{field.target.id}"
 
 
-def test_the_least_that_must_be_said():
+def test_required_options_are_enough():
     config = parsed(["--manifest", "photos", "--out", "runs/today", "--bundle", "bundles/oranges"])
 
     assert config == ScoreConfig(**JOB, bundle="bundles/oranges")
@@ -84,7 +84,7 @@ def test_an_empty_name_is_refused(names):
     assert "; " in str(caught.value)
 
 
-def test_yaml_and_the_environment_say_the_same_as_flags_and_flags_win(tmp_path, monkeypatch):
+def test_flags_win_over_the_environment_and_the_environment_over_yaml(tmp_path, monkeypatch):
     file = tmp_path / "job.yaml"
     file.write_text("manifest: photos\nout: runs/yaml\nbundle: b\nschemes: [s3, file]\nmax_failed_share: 0.1\n")
     monkeypatch.setenv("FSF_OUT", "runs/environment")
@@ -156,7 +156,7 @@ def test_amounts_below_one_are_refused_by_the_name_of_their_flag(name, value):
 
 
 @pytest.mark.parametrize("name", AMOUNTS)
-def test_one_is_enough(name):
+def test_amounts_of_one_are_accepted(name):
     assert getattr(ScoreConfig(**JOB, bundle="b", **{name: 1}), name) == 1
 
 
@@ -176,7 +176,7 @@ def test_both_ends_of_a_share_are_allowed(name, value):
     assert getattr(ScoreConfig(**JOB, bundle="b", **{name: value}), name) == value
 
 
-def test_looking_at_a_run_needs_no_options():
+def test_inspect_needs_no_options():
     assert parsed([], InspectConfig) == InspectConfig()
     assert parsed(["--frame", "7", "--clear-background"], InspectConfig) == InspectConfig(
         frame=7, clear_background=True
@@ -207,7 +207,7 @@ def test_a_shard_is_a_number_and_a_count(text, expected):
 
 
 @pytest.mark.parametrize("text", ["", "0/2", "3/2", "1", "a/b", "-1/2", "1/2/3"])
-def test_what_is_no_shard_is_refused(text):
+def test_a_malformed_shard_is_refused(text):
     with pytest.raises(ConfigError, match="expected i/n"):
         configs.parse_shard(text)
 
@@ -223,6 +223,6 @@ def test_options_that_choose_frames_make_a_sampling():
     "wrong",
     [{"every_nth": 0}, {"fps": 0.0}, {"start_s": 5.0, "end_s": 5.0}, {"every_nth": 2, "keyframes_only": True}],
 )
-def test_a_choice_of_frames_that_makes_no_sense_is_refused_with_the_options_to_look_at(wrong):
+def test_an_invalid_sampling_is_refused_with_its_options(wrong):
     with pytest.raises(ConfigError, match=r"correct one of --every-nth, --fps, --start-s, --end-s, --keyframes-only"):
         ScoreConfig(**JOB, bundle="bundles/oranges", **wrong)

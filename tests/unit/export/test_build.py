@@ -94,12 +94,12 @@ def test_the_network_comes_in_eval_mode_as_float32_on_the_cpu(their_module):
         assert {(p.dtype, p.device.type) for p in network.parameters()} == {(torch.float32, "cpu")}
 
 
-def test_a_misspelt_name_is_told_the_nearest_one():
+def test_a_misspelt_network_is_refused_with_the_nearest_name():
     with pytest.raises(ConfigError, match=r"'fastsegfromer-p', did you mean fastsegformer-p\?.*package.module:"):
         load_network("fastsegfromer-p", num_classes=4)
 
 
-def test_a_misspelt_pyramid_is_told_the_nearest_one():
+def test_a_misspelt_pyramid_is_refused_with_the_nearest_name():
     with pytest.raises(ConfigError, match="did you mean pooling"):
         load_network("fastsegformer-p", num_classes=4, options={"pyramid": "poling"})
 
@@ -150,7 +150,7 @@ def test_an_import_path_that_leads_nowhere_is_reported_at_its_first_wrong_part(p
 
 @pytest.mark.parametrize("wrapper", [None, "state_dict", "model", "model_state_dict"])
 @pytest.mark.parametrize("prefix", ["", "module."])
-def test_wrappers_and_the_data_parallel_prefix_are_taken_off(wrapper, prefix):
+def test_wrappers_and_the_data_parallel_prefix_are_removed(wrapper, prefix):
     weights = {prefix + key: tensor for key, tensor in small_state().items()}
     data = saved(weights if wrapper is None else {wrapper: weights, "epoch": 3, "lr": 1e-3})
     assert_same(load_checkpoint(data), small_state())
@@ -289,7 +289,7 @@ def test_half_precision_weights_arrive_as_float32(state):
     torch.testing.assert_close(network.cnn1[0].weight, state["cnn1.0.weight"], rtol=1e-3, atol=1e-4)
 
 
-def test_weights_of_another_form_are_refused_with_the_form_that_they_fit():
+def test_weights_of_another_network_are_refused_with_the_network_that_they_fit():
     other = {"num_classes": 7, "options": {"pyramid": "pooling", "cnn_branch": False}}
     data = saved(load_network("fastsegformer-e", **other).state_dict())
     with pytest.raises(CheckpointError) as caught:

@@ -30,7 +30,7 @@ def logits(net, batch_NCHW):
         return net(torch.from_numpy(batch_NCHW)).numpy()
 
 
-def test_names_shapes_and_opset_stand_in_the_file(model):
+def test_the_file_has_names_shapes_and_opset(model):
     signature = signature_of(model)
     assert (signature.input_name, signature.input_shape) == ("input", (None, 3, 224, 224))
     assert (signature.output_name, signature.output_shape) == ("output", (None, 4, 224, 224))
@@ -65,7 +65,7 @@ def test_the_same_weights_give_the_same_bytes(model):
     assert model_bytes(to_onnx(build(), PROFILE, exporter="torchscript", opset=17)) == model_bytes(model)
 
 
-def test_the_file_tells_nothing_about_the_machine(model):
+def test_the_file_holds_nothing_about_the_machine(model):
     assert b"site-packages" not in model_bytes(model)
     assert b"tiny_net.py" not in model_bytes(model)
 
@@ -85,7 +85,7 @@ def test_the_opset_is_the_one_asked_for(opset):
     assert opset_of(to_onnx(build(), PROFILE, exporter="torchscript", opset=opset)) == opset
 
 
-def test_an_opset_beyond_the_exporter_is_refused_in_words():
+def test_an_opset_beyond_the_exporter_is_refused():
     with pytest.raises(ConfigError, match=r"opset 99.*another --opset"):
         to_onnx(build(), PROFILE, exporter="torchscript", opset=99)
 
@@ -144,7 +144,7 @@ def test_the_print_shows_sizes_but_no_weights(model):
     assert len(text) < 20_000
 
 
-def test_a_graph_that_breaks_the_standard_is_refused(model):
+def test_a_graph_that_violates_the_standard_is_refused(model):
     from fsf_core.export.graph import checked
 
     broken = onnx.ModelProto()

@@ -36,7 +36,7 @@ def test_a_foreign_file_keeps_names_and_opset_and_gets_a_free_batch(opset, batch
     assert np.array_equal(Session(model_bytes(model)).run(batch_NCHW), expected)
 
 
-def test_the_original_is_left_as_it_is():
+def test_the_original_is_not_changed():
     original = read(tiny_onnx(batch=1))
     before = model_bytes(original)
     from_onnx(original, PROFILE)
@@ -52,7 +52,7 @@ def with_reshape(target):
 
 
 @pytest.mark.parametrize("target", [[1, 4, 224, 224], [1, 4, -1, 224], [0, 4, 224, 224]])
-def test_a_reshape_to_a_batch_of_one_is_set_free(target, batch_NCHW):
+def test_a_reshape_to_a_batch_of_one_follows_the_batch(target, batch_NCHW):
     original = with_reshape(target)
     model = from_onnx(read(original), PROFILE)
     single = Session(original.SerializeToString())
@@ -60,7 +60,7 @@ def test_a_reshape_to_a_batch_of_one_is_set_free(target, batch_NCHW):
     assert np.array_equal(Session(model_bytes(model)).run(batch_NCHW), expected)
 
 
-def test_a_batch_of_one_that_cannot_be_set_free_is_refused_in_words(capfd):
+def test_a_batch_that_cannot_be_made_free_is_refused(capfd):
     model = tiny_onnx(batch=1, last="Concat")
     model.graph.node[-1].attribute.append(helper.make_attribute("axis", 1))
     model.graph.node[-1].input.append("priors")
@@ -76,7 +76,7 @@ def test_a_fixed_batch_of_several_is_refused():
         from_onnx(read(tiny_onnx(batch=8)), PROFILE)
 
 
-def test_weights_in_a_file_beside_the_model_are_taken_in(tmp_path, batch_NCHW):
+def test_weights_in_a_file_beside_the_model_are_loaded(tmp_path, batch_NCHW):
     onnx.save_model(tiny_onnx(), tmp_path / "m.onnx", save_as_external_data=True, location="m.bin", size_threshold=0)
     model = from_onnx(read_onnx(tmp_path / "m.onnx"), PROFILE)
     (tmp_path / "m.bin").unlink()
@@ -142,7 +142,7 @@ def test_an_opset_before_half_pixel_centres_is_refused():
         (["n", 3, 224, 224], TensorProto.FLOAT16),
     ],
 )
-def test_an_input_of_another_form_is_refused_in_words(sizes, kind):
+def test_an_input_of_another_type_or_shape_is_refused(sizes, kind):
     model = tiny_onnx()
     model.graph.input[0].CopyFrom(helper.make_tensor_value_info("images:0", kind, sizes))
     with pytest.raises(ConfigError, match=r"input 'images:0' is .*expected"):
@@ -156,19 +156,19 @@ def test_two_inputs_are_refused():
         from_onnx(read(model), PROFILE)
 
 
-def test_free_height_and_width_are_settled_by_the_profile():
+def test_free_height_and_width_become_the_profiles():
     model = tiny_onnx()
     model.graph.input[0].CopyFrom(helper.make_tensor_value_info("images:0", TensorProto.FLOAT, ["n", 3, "h", "w"]))
     assert signature_of(from_onnx(read(model), PROFILE)).input_shape == (None, 3, 224, 224)
 
 
 @pytest.mark.parametrize("data", [b"", b"PK\x03\x04 a checkpoint", b"\x00" * 100])
-def test_a_file_that_is_no_model_is_refused_in_words(tmp_path, data):
+def test_a_file_that_is_no_model_is_refused(tmp_path, data):
     (tmp_path / "m.onnx").write_bytes(data)
     with pytest.raises(BundleError, match=r"m\.onnx"):
         read_onnx(tmp_path / "m.onnx")
 
 
-def test_a_missing_file_is_refused_in_words(tmp_path):
+def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(BundleError, match="does not exist"):
         read_onnx(tmp_path / "gone.onnx")

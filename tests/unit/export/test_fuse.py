@@ -71,7 +71,7 @@ def test_opset_and_weights_stay_and_the_plain_model_too():
     onnx.checker.check_model(fused, full_check=True)
 
 
-def test_a_network_that_uses_our_names_does_not_clash():
+def test_a_network_with_the_names_of_the_fused_graph_does_not_clash():
     plain = plain_model(input_name="frames", output_name="counts")
     class_maps_NHW, _ = Session(model_bytes(fuse(plain, PROFILE))).run_fused(frames(1), height_px=64, width_px=64)
     assert class_maps_NHW.shape == (1, 64, 64)

@@ -207,12 +207,12 @@ def test_training_mode_and_back_does_not_change_the_logits(network):
     np.testing.assert_array_equal(logits_of(network, recipe.rings()), before)
 
 
-def test_p_takes_any_sides_that_divide_by_32_and_answers_on_224():
+def test_p_takes_any_sides_that_divide_by_32():
     network = load_network("fastsegformer-p", num_classes=4)
     assert network(torch.zeros(1, 3, 256, 384)).shape == (1, 4, 224, 224)
 
 
-def test_without_the_image_branch_the_answer_has_the_size_of_the_image():
+def test_without_the_image_branch_the_logits_have_the_size_of_the_image():
     network = load_network("fastsegformer-p", num_classes=3, options={"cnn_branch": False})
     assert network(torch.zeros(2, 3, 96, 64)).shape == (2, 3, 96, 64)
 
@@ -228,7 +228,7 @@ def test_a_size_that_does_not_fit_is_refused_with_one_that_does(name, sides, wor
 
 # The exporter of TorchScript announces its retirement and traces sizes; the other one takes 20 s per network.
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
-def test_exported_to_onnx_it_answers_alike_for_any_batch(network, tmp_path):
+def test_exported_to_onnx_the_logits_are_equal_for_any_batch(network, tmp_path):
     path = tmp_path / "model.onnx"
     torch.onnx.export(
         network,

@@ -73,13 +73,13 @@ def test_int8_is_the_same_bytes_every_time(inputs):
 
 
 @pytest.mark.parametrize("convert", [to_fp16, lambda model: to_int8(model, [np.zeros((1, 3, 224, 224), np.float32)])])
-def test_every_precision_has_a_fused_form(convert):
+def test_every_precision_has_a_fused_variant(convert):
     session = Session(model_bytes(fuse(convert(three_convolutions()), PROFILE)))
     assert session.fused
     assert parity_of(session, PrecisionLimits(min_mean_iou=0, min_class_iou=0, max_differing_share=1)).violation == ""
 
 
-def test_the_plain_model_is_left_as_it_was(inputs):
+def test_the_plain_model_is_not_changed(inputs):
     model = three_convolutions()
     before = model_bytes(model)
     to_fp16(model)

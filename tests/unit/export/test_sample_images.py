@@ -11,7 +11,7 @@ def images():
     return drawn_images()
 
 
-def test_drawn_images_are_the_same_every_time_and_none_like_another(images):
+def test_drawn_images_are_the_same_every_time_and_all_different(images):
     first, second = images, drawn_images()
     assert [image.image_HWC.shape[:2] for image in first] == list(DRAWN_SIZES_HW)
     assert all(np.array_equal(a.image_HWC, b.image_HWC) for a, b in zip(first, second, strict=True))
@@ -19,7 +19,7 @@ def test_drawn_images_are_the_same_every_time_and_none_like_another(images):
     assert len({image.name for image in first}) == len(first)
 
 
-def test_drawn_images_are_like_photographs_smooth_here_and_sharp_there(images):
+def test_drawn_images_have_smooth_areas_and_sharp_edges(images):
     for image in images:
         steps = np.abs(np.diff(image.image_HWC.astype(int), axis=1)).max(axis=2)
         assert np.median(steps) < 15  # noise has 85
@@ -36,7 +36,7 @@ def test_samples_are_read_in_name_order(tmp_path):
     ]
 
 
-def test_a_sample_that_cannot_be_read_is_an_error_and_not_passed_over(tmp_path):
+def test_a_sample_that_cannot_be_read_is_an_error(tmp_path):
     cv2.imwrite(str(tmp_path / "good.png"), np.zeros((8, 9, 3), np.uint8))
     (tmp_path / "notes.txt").write_text("no image")
     with pytest.raises(ConfigError, match=r"notes\.txt is not an image"):

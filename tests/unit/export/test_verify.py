@@ -86,7 +86,7 @@ def one_weight(value):
     return value
 
 
-def test_a_right_export_passes_with_its_evidence(reference, plain, fused):
+def test_a_correct_export_passes_with_its_measurements(reference, plain, fused):
     report = compare(reference, plain, fused)
     assert report.passed
     assert report.violations == ()
@@ -159,7 +159,7 @@ def test_logits_resized_instead_of_probabilities_are_refused(reference, plain, f
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_a_number_that_is_none_is_a_miss(reference, plain, value):
+def test_a_logit_that_is_not_finite_is_a_violation(reference, plain, value):
     def spoil(weights):
         weights[0] = value
         return weights
@@ -168,7 +168,7 @@ def test_a_number_that_is_none_is_a_miss(reference, plain, value):
         compare(reference, altered(plain, change_weight("w2", spoil)))
 
 
-def test_a_network_that_logitss_nan_itself_is_a_miss(plain):
+def test_a_network_that_outputs_nan_itself_is_a_violation(plain):
     def nan(batch_NCHW):
         return np.full((len(batch_NCHW), 4, 224, 224), np.nan, np.float32)
 
@@ -176,7 +176,7 @@ def test_a_network_that_logitss_nan_itself_is_a_miss(plain):
         compare(nan, plain)
 
 
-def test_another_number_of_classes_is_a_miss_in_words(reference, plain):
+def test_another_number_of_classes_is_a_violation(reference, plain):
     with pytest.raises(ParityLimitError, match="outputs 4 classes, but 5 are named"):
         compare(reference, plain, num_classes=5)
     narrow = from_onnx(read_onnx(tiny_onnx(num_classes=3).SerializeToString()), PROFILE)
@@ -209,7 +209,7 @@ def refuse(_):
     ],
     ids=["rows swapped", "first row repeated", "first row only", "refused"],
 )
-def test_a_model_that_does_not_keep_the_pictures_of_a_batch_apart_is_a_miss(reference, plain, mix, words):
+def test_a_model_that_mixes_the_images_of_a_batch_is_a_violation(reference, plain, mix, words):
     with pytest.raises(ParityLimitError, match=words):
         verify(
             reference,
@@ -259,7 +259,7 @@ def test_a_letterbox_is_compared_without_its_padding(reference, plain):
     assert report.images[0].height_px != report.images[0].width_px
 
 
-def test_the_yardstick_is_softmax_then_resize_on_half_pixel_centres():
+def test_the_reference_is_softmax_then_resize_on_half_pixel_centres():
     logits_KHW = np.zeros((2, 224, 224), np.float32)
     logits_KHW[0, :, 112:] = 2
     scores_KHW = class_probabilities(logits_KHW, height_px=448, width_px=448, profile=PROFILE)
