@@ -1,14 +1,14 @@
-"""How fast the whole job is, beside the bare model and beside what a user might run instead.
+"""How fast the whole job is, compared with the bare model and with programs that a user might run instead.
 
     python -m tests.bench.bench            the short form, under 10 minutes on 2 cores
-    python -m tests.bench.bench --full     2,000 pictures of 512×512, and a video
+    python -m tests.bench.bench --full     2,000 images of 512×512, and a video
 
-Everything runs one after another on the same pictures in one go, so compare within one table only. The last line is one
-JSON object; ratios above 1 mean that fsf is faster. `efficiency` and `vs_*` compare frames/s while all of a contender's
-workers give masks, as they leave the model's process; `*_whole` count the start of pools and actors and the writing
-too, and a short run is mostly made of those. The bare model runs before fsf and after it, and its mean counts.
+All contenders run in turn on the same images, so compare figures within one table only. The last line is one JSON
+object; ratios above 1 mean that fsf is faster. `efficiency` and `vs_*` compare frames/s while all workers return masks;
+`*_whole` include the start of pools and actors and the writing, which dominate a short run. The bare model runs before
+and after fsf; the mean counts.
 
-Weights are made by recipe: the networks are the authors' and so is their cost, the masks are rough as noise.
+The networks are the authors', with weights from a recipe: their cost is real, their masks are as rough as noise.
 """
 
 import argparse
@@ -24,8 +24,8 @@ import cv2
 
 from fsf_core import __version__
 from tests.bench import bench_masks, bench_video, meter
-from tests.bench.competitors import Rate, bare_rate, ours, peer, score_words, stages
-from tests.bench.inputs import MEGAPIXELS_12, draw, listed, model, null_model
+from tests.bench.competitors import Rate, bare_rate, job_rate, peer_rate, score_command, stage_costs
+from tests.bench.inputs import MEGAPIXELS_12, draw, model, null_model, write_manifest
 
 PEERS = ("seed_ort", "seed_ort_plain", "seed_torch", "ray_docs", "daft", "dataloader")
 POOLED = ("ray_docs", "daft")
@@ -35,51 +35,51 @@ FULL_ONLY = ("video",)
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One model on one kind of picture."""
+    """One model on images of one size."""
 
     name: str
     letter: str
-    """Which FastSegFormer."""
+    """Variant of FastSegFormer: p or e."""
     height_px: int
     width_px: int
     frames: int
-    """For fsf."""
+    """Images for fsf."""
     peer_frames: int
-    """For the peers that start pools of workers, and note every batch."""
+    """Images for peers that start pools of workers and record every batch."""
     loop_frames: int
-    """For the loops, whose rate is the same from the first picture on; the first of the same pictures."""
+    """Images for the loops, whose rate is constant from the first image on."""
     bare: float | None
-    """Frames/s of the bare model on the machine that the numbers are for; None: they are for every machine."""
+    """Frames/s of the bare model on the machine for which the counts were chosen; None: they fit every machine."""
 
     def frames_of(self, contender: str) -> int:
-        """How many pictures a contender gets."""
+        """Return the number of images for a contender."""
         return min(self.frames, self.peer_frames if contender in POOLED else self.loop_frames)
 
     def for_machine(self, bare: float) -> "Case":
-        """Fewer pictures where the model is slower, so that all of them take as long."""
+        """Return the case with fewer images if the model is slower here, so that it takes as long."""
         share = min(1.0, bare / self.bare) if self.bare else 1.0
-        least = {"frames": 64, "peer_frames": 32, "loop_frames": 8}
-        return replace(self, **{name: max(few, round(share * getattr(self, name))) for name, few in least.items()})
+        minimum = {"frames": 64, "peer_frames": 32, "loop_frames": 8}
+        return replace(self, **{name: max(few, round(share * getattr(self, name))) for name, few in minimum.items()})
 
     def draw(self, home: Path) -> Path:
-        """Its pictures, and enough of them, which cases of the same size share."""
+        """Write the images, which cases of the same size share; returns their folder."""
         size = {"height_px": self.height_px, "width_px": self.width_px}
         return draw(home / f"{self.height_px}x{self.width_px}", frames=self.frames, **size)
 
 
 def main() -> None:
-    """Run what was asked for and print the tables and the JSON line."""
+    """Run the chosen cases, and print the tables and the JSON line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--full", action="store_true")
     parser.add_argument("--only", default="", help=f"some of {','.join(CASES + FULL_ONLY)}; memory needs null")
     parser.add_argument("--peers", default=",".join(PEERS))
-    parser.add_argument("--frames", type=int, help="pictures of 512×512 for all; 12 megapixels: a fifth")
+    parser.add_argument("--frames", type=int, help="images of 512×512 for every contender; a fifth at 12 megapixels")
     given = parser.parse_args()
     wanted = given.only.split(",") if given.only else [*CASES, *(FULL_ONLY if given.full else ())]
     home = Path(tempfile.mkdtemp(prefix="fsf-bench-"))
     found: dict[str, Any] = {"fsf": __version__, "machine": meter.machine()}
     peers = [name for name in given.peers.split(",") if name]
-    # Drawing weighs at 12 megapixels; at 512×512 the short form has no time for the loop without it.
+    # The loop without overlays differs at 12 megapixels; at 512×512, only the long form has time for it.
     small = [name for name in peers if given.full or name != "seed_ort_plain"]
     runs = {
         "p512": lambda: measure(p512, home, small),
@@ -101,9 +101,9 @@ def main() -> None:
 
 
 def cases(*, full: bool, frames: int | None) -> tuple[Case, Case, Case]:
-    """P and E on small pictures, P on large ones: in the short form as many as show a rate behind every start."""
-    # name: pictures for fsf, pools and loops, and the rate of the bare model with which they take some 12, 10 and 5 s;
-    # what pools have decoded before their first result counts for nothing, so theirs must be many more than that.
+    """Return the cases: P and E on small images, P on large ones; the short form has just enough for a steady rate."""
+    # name: images for fsf, pools and loops, which take about 12, 10 and 5 s at this rate of the bare model. Images that
+    # pools decode before their first result do not count, so pools need many more than that.
     counts = {"p512": (400, 320, 100, 34.0), "e512": (800, 640, 160, 90.0), "mp12": (120, 32, 10, 34.0)}
     if frames or full:
         each = frames or 2000
@@ -119,22 +119,22 @@ def cases(*, full: bool, frames: int | None) -> tuple[Case, Case, Case]:
 
 
 def measure(case: Case, home: Path, peers: list[str]) -> dict[str, float]:
-    """All contenders of one case."""
+    """Run every contender of one case, and return the figures."""
     weights, bundle = model(case.letter, home)
-    pictures = case.draw(home)
+    images = case.draw(home)
     task = ["--model", str(bundle / "model.onnx"), "--weights", str(weights), "--net", f"fastsegformer-{case.letter}"]
-    task += ["--pictures", str(pictures)]
-    before = bare_rate(bundle / "model.onnx")  # before and after: neighbours of the machine come and go
+    task += ["--pictures", str(images)]
+    before = bare_rate(bundle / "model.onnx")  # before and after, because other tenants of the machine come and go
     case = case.for_machine(before)
-    manifest = listed(pictures, home / f"{case.name}.csv", case.frames)
-    rates = {"fsf": ours(bundle, manifest, home / f"run-{case.name}")}
+    manifest = write_manifest(images, home / f"{case.name}.csv", case.frames)
+    rates = {"fsf": job_rate(bundle, manifest, home / f"run-{case.name}")}
     bare = (before + bare_rate(bundle / "model.onnx")) / 2
     for name in peers:
-        rates[name] = peer(name, task, case.frames_of(name), home / f"{name}-{case.name}")
+        rates[name] = peer_rate(name, task, case.frames_of(name), home / f"{name}-{case.name}")
     size = f"{case.width_px}×{case.height_px}"
     counts = f"JPEGs of {size}, {case.frames} for fsf, {case.peer_frames} for pools, {case.loop_frames} for loops"
     table(f"{case.name}: FastSegFormer-{case.letter.upper()}, {counts}", bare, rates)
-    stages(bundle, pictures, min(case.frames, 24 if case.height_px < MEGAPIXELS_12[0] else 8), home)
+    stage_costs(bundle, images, min(case.frames, 24 if case.height_px < MEGAPIXELS_12[0] else 8), home)
     mine = rates["fsf"]
     return {
         "frames_per_s": round(mine.steady, 2),
@@ -150,17 +150,17 @@ def measure(case: Case, home: Path, peers: list[str]) -> dict[str, float]:
 
 
 def int8(case: Case, home: Path, beside: dict[str, Any] | None) -> dict[str, float]:
-    """The int8 form of P, against the seed's loop in float32 as it was measured for p512."""
+    """Compare int8 of P with the authors' loop in float32, as measured for p512."""
     weights, bundle = model(case.letter, home)
-    pictures = case.draw(home)
+    images = case.draw(home)
     before = bare_rate(bundle / "model.int8-plain.onnx")
     case = case.for_machine(before)
-    manifest = listed(pictures, home / "int8.csv", case.frames)
-    rates = {"fsf": ours(bundle, manifest, home / "run-int8", "--precision", "int8")}
+    manifest = write_manifest(images, home / "int8.csv", case.frames)
+    rates = {"fsf": job_rate(bundle, manifest, home / "run-int8", "--precision", "int8")}
     bare = (before + bare_rate(bundle / "model.int8-plain.onnx")) / 2
     if beside is None:
-        task = ["--model", str(bundle / "model.onnx"), "--weights", str(weights), "--pictures", str(pictures)]
-        rates["seed_ort"] = peer("seed_ort", task, case.loop_frames, home / "seed-int8")
+        task = ["--model", str(bundle / "model.onnx"), "--weights", str(weights), "--pictures", str(images)]
+        rates["seed_ort"] = peer_rate("seed_ort", task, case.loop_frames, home / "seed-int8")
         seed = rates["seed_ort"].steady
     else:
         seed = beside["frames_per_s"] / beside["vs_seed_ort"]
@@ -174,7 +174,7 @@ def int8(case: Case, home: Path, beside: dict[str, Any] | None) -> dict[str, flo
 
 
 def mask_12mp() -> dict[str, float]:
-    """The mask stage alone at 12 megapixels: softmax to class map and counts, against the tools' own."""
+    """Compare the mask stage at 12 megapixels, softmax to class map and counts, with the authors' tools."""
     cv2.setNumThreads(1)
     found = {name: bench_masks.bench_masks(name, scores, "4000x3000") for name, scores in bench_masks.fields().items()}
     print("\nmask_12mp: softmax, resize, argmax, counts of 4 classes at 4000×3000, one thread")
@@ -187,40 +187,39 @@ def mask_12mp() -> dict[str, float]:
 
 
 def null(home: Path, *, counts: tuple[int, int]) -> dict[str, Any]:
-    """What the pipeline itself costs a frame: a model that answers at once, 512×512 JPEG bytes to committed Parquet.
+    """Return the pipeline's own cost per frame, with the null model: from 512×512 JPEG bytes to committed Parquet.
 
-    CPU of all processes of the job, Ray's included: that of a long run less that of a short one, so that no start is in
-    it.
+    The CPU time of all processes, Ray's included: a long run minus a short one, which excludes the start.
     """
     bundle = null_model(home)
-    pictures = draw(home / "null-512", frames=40, height_px=512, width_px=512)
+    images = draw(home / "null-512", frames=40, height_px=512, width_px=512)
     cpu_s, peaks = [], []
     for count in counts:
-        manifest = listed(pictures, home / f"null-{count}.csv", count)
-        reading = meter.run(score_words(bundle, manifest, home / f"run-null-{count}"))
+        manifest = write_manifest(images, home / f"null-{count}.csv", count)
+        reading = meter.run(score_command(bundle, manifest, home / f"run-null-{count}"))
         cpu_s.append(reading.cpu_s[-1])
         peaks.append(reading.peak_mb)
     each_ms = 1e3 * (cpu_s[1] - cpu_s[0]) / (counts[1] - counts[0])
-    print(f"\nnull: {counts[0]:,} and {counts[1]:,} JPEGs of 512×512 through a model that answers at once")
-    print(f"  {each_ms:.2f} ms of CPU a frame; {cpu_s[0]:.0f} and {cpu_s[1]:.0f} s of CPU in all")
+    print(f"\nnull: {counts[0]:,} and {counts[1]:,} JPEGs of 512×512 through the null model")
+    print(f"  {each_ms:.2f} ms of CPU per frame; {cpu_s[0]:.0f} and {cpu_s[1]:.0f} s of CPU in all")
     return {
         "cpu_ms_per_frame": round(each_ms, 2),
         "start_cpu_s": round(cpu_s[0] - each_ms * counts[0] / 1e3, 1),
-        "stages_ms": stages(bundle, manifest, 512, home),
+        "stages_ms": stage_costs(bundle, manifest, 512, home),
         "peaks_mb": [round(peak) for peak in peaks],
         "frames": list(counts),
     }
 
 
 def memory(beside: dict[str, Any]) -> dict[str, float]:
-    """Peak memory of the long run of the null model over that of the short one."""
+    """Return the peak memory of the long run of the null model, and its ratio to that of the short one."""
     (short, long), (few, many) = beside["peaks_mb"], beside["frames"]
     print(f"\nmemory: {short} MB at the peak of {few:,} frames, {long} MB of {many:,}")
     return {"growth": round(long / short, 3), "peak_mb": long, "frames": many}
 
 
 def table(title: str, bare: float, rates: dict[str, Rate]) -> None:
-    """What was measured, for people."""
+    """Print the rates of all contenders."""
     print(f"\n{title}; the bare model: {bare:.2f} frames/s")
     print(
         f"  {'':<16}{'frames/s':>10}{'of bare':>9}{'with start':>12}{'took s':>8}{'CPU s':>8}{'peak MB':>9}"

@@ -1,10 +1,10 @@
-"""What it costs a driver to find out what is left to do: a manifest of ten million items, of which nine are done.
+"""What it costs the driver to find the remaining work, with nine tenths of the items done.
 
     python -m tests.bench.bench_ledger              1,000,000 items
     python -m tests.bench.bench_ledger 10000000
 
-Writes manifest and receipts, then reads them in a process of its own, as the job does before its first task: open and
-check the manifest, read the ledger, subtract. The last line is one JSON object.
+Writes a manifest and receipts, then reads them in a separate process as the job does before its first task: opens and
+checks the manifest, reads the ledger, subtracts. The last line is JSON.
 """
 
 import argparse
@@ -30,7 +30,7 @@ DONE_SHARE = 0.9
 
 
 def main() -> None:
-    """Write and measure, or measure what was written."""
+    """Write the files and measure in a separate process; with --measure, be that process."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("items", nargs="?", type=int, default=1_000_000)
     parser.add_argument("--measure", metavar="FOLDER")

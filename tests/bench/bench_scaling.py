@@ -1,11 +1,11 @@
-"""How the job grows: over 1 to 16 simulated actors, and over 1,000 to 100,000 items (1,000,000 with --million).
+"""How the job scales: with 1 to 16 simulated actors, and with 1,000 to 100,000 items (1,000,000 with --million).
 
     python -m tests.bench.bench_scaling
 
-An actor sleeps as a GPU would compute (tests/bench/sleepy.py), so that 16 of them fit on 2 cores as long as the rest of
-the job does. The null model and small pictures show what an item costs where nothing else does. The driver is the
-process that was started; Ray's own are raylet and gcs, and the object store lives inside the raylet: the largest sum of
-its objects is what /dev/shm grew by. The last line is JSON.
+An actor sleeps for as long as a GPU would compute (tests/bench/sleeping_model.py), so that 16 of them fit on 2 cores if
+the rest of the job does. The null model and small images show the fixed cost of an item. The driver is the process that
+was started; Ray's own processes are raylet and gcs. The object store is part of the raylet: its peak is the growth of
+/dev/shm. The last line is JSON.
 """
 
 import argparse
@@ -18,20 +18,21 @@ from typing import Any
 
 from fsf_core import bench
 from tests.bench import meter
-from tests.bench.competitors import score_words
-from tests.bench.inputs import draw, listed, null_model
+from tests.bench.competitors import score_command
+from tests.bench.inputs import draw, null_model, write_manifest
 
 ACTORS = (1, 2, 4, 8, 16)
 FRAMES_PER_S = 6.0
-"""Of one simulated actor: 16 of them then keep two cores half busy at 10 ms a frame."""
+"""Rate of one simulated actor: at 10 ms per frame, 16 of them keep two cores half busy."""
 
 ITEMS = (1_000, 10_000, 100_000)
 
 
 def main() -> None:
+    """Measure, and print the tables and the JSON line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "--seconds", type=float, default=60.0, help="of each number of actors; actors that start take of it"
+        "--seconds", type=float, default=60.0, help="duration of each run, including the start of its actors"
     )
     parser.add_argument("--actors", default=",".join(map(str, ACTORS)))
     parser.add_argument("--items", default=",".join(map(str, ITEMS)))
@@ -39,12 +40,12 @@ def main() -> None:
     given = parser.parse_args()
     home = Path(tempfile.mkdtemp(prefix="fsf-scaling-"))
     try:
-        pictures = draw(home / "pictures", frames=40, height_px=128, width_px=128)
+        images = draw(home / "images", frames=40, height_px=128, width_px=128)
         counts = [int(word) for word in given.actors.split(",") if word]
         items = [int(word) for word in given.items.split(",") if word] + [1_000_000] * given.million
         found = {
-            "actors": [_with_actors(count, given.seconds, pictures, home) for count in counts],
-            "items": [_with_items(count, pictures, home) for count in items],
+            "actors": [_with_actors(count, given.seconds, images, home) for count in counts],
+            "items": [_with_items(count, images, home) for count in items],
         }
     finally:
         shutil.rmtree(home)
@@ -57,17 +58,17 @@ def main() -> None:
     print(json.dumps(found))
 
 
-def _with_actors(actors: int, seconds: float, pictures: Path, home: Path) -> dict[str, Any]:
-    """One number of simulated actors."""
+def _with_actors(actors: int, seconds: float, images: Path, home: Path) -> dict[str, Any]:
+    """Run the job with a number of simulated actors, and return the figures."""
     frames = int(actors * FRAMES_PER_S * seconds)
-    out, manifest = home / f"actors-{actors}", listed(pictures, home / f"actors-{actors}.csv", frames)
+    out, manifest = home / f"actors-{actors}", write_manifest(images, home / f"actors-{actors}.csv", frames)
     times = home / f"times-{actors}"
-    words = score_words(null_model(home), manifest, out, "--batch-frames", "4")[3:]
-    sleepy = [sys.executable, "-m", "tests.bench.sleeping_model", str(times), str(actors), str(1 / FRAMES_PER_S)]
-    reading = meter.run([*sleepy, *words])
+    options = score_command(null_model(home), manifest, out, "--batch-frames", "4")[3:]
+    sleeping = [sys.executable, "-m", "tests.bench.sleeping_model", str(times), str(actors), str(1 / FRAMES_PER_S)]
+    reading = meter.run([*sleeping, *options])
     shutil.rmtree(out)
-    begin, end = meter.together(times)
-    steady, span = meter.steady(times), end - begin
+    begin, end = meter.common_span(times)
+    steady, span = meter.steady_rate(times), end - begin
     return {
         "actors": actors,
         "frames_per_s": round(steady, 1),
@@ -81,10 +82,10 @@ def _with_actors(actors: int, seconds: float, pictures: Path, home: Path) -> dic
     }
 
 
-def _with_items(items: int, pictures: Path, home: Path) -> dict[str, Any]:
-    """One length of the manifest through the null model."""
-    out, manifest = home / f"items-{items}", listed(pictures, home / f"items-{items}.csv", items)
-    reading = meter.run(score_words(null_model(home), manifest, out))
+def _with_items(items: int, images: Path, home: Path) -> dict[str, Any]:
+    """Run the null model over a number of items, and return the figures."""
+    out, manifest = home / f"items-{items}", write_manifest(images, home / f"items-{items}.csv", items)
+    reading = meter.run(score_command(null_model(home), manifest, out))
     summary = json.loads(reading.stdout.splitlines()[-1])
     done = bench.commits(str(out))
     start, end = done[len(done) // 3][0], done[-1][0]

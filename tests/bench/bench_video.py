@@ -1,12 +1,12 @@
-"""One long video through `fsf score`, beside the bare model and the seed's loop over the same frames.
+"""One long video through `fsf score`, compared with the bare model and with the authors' loop over the same frames.
 
-    python -m tests.bench.bench_video            one minute of 1080p, as many frames of it as the seed can do in time
+    python -m tests.bench.bench_video            one minute of 1080p
     python -m tests.bench.bench_video --full     ten minutes
-    python -m tests.bench.bench_video --memory   how memory grows: to an hour of 640×360 scored, to ten minutes drawn
+    python -m tests.bench.bench_video --memory   peak memory: up to an hour of 640×360 scored, ten minutes rendered
 
-The bare model runs on inputs that lie ready in memory, a session a core. The seed's loop reads a frame with OpenCV,
-runs the model, draws the classes and writes the frame with OpenCV; it does --seed-frames of them.
-Everything runs one after another on the same video; the last line is JSON.
+The bare model runs on inputs in memory, one session per core. The authors' loop reads a frame with OpenCV, runs the
+model, draws the classes and writes the frame with OpenCV, for --seed-frames frames. All contenders run in turn on the
+same video. The last line is JSON.
 """
 
 import argparse
@@ -25,7 +25,7 @@ import numpy as np
 
 from fsf_core.media import video
 from tests.bench import meter
-from tests.bench.competitors import bare_rate, noted_run, peer, score_words
+from tests.bench.competitors import bare_rate, peer_rate, score_command, timed_run
 from tests.bench.inputs import model, null_model
 
 RATE = 30
@@ -34,18 +34,18 @@ DIFFERENT_FRAMES = 300
 FULL_S, SHORT_S = 600, 60
 MEMORY_HW = (360, 640)
 MEMORY_S = {"score": (600, 3600), "render": (60, 600)}
-"""Seconds of film; drawing takes longer."""
+"""Length of the short and the long video, in seconds; rendering is slower than scoring."""
 
 
 def main() -> None:
-    """Measure and print the table and the JSON line."""
+    """Measure, and print the table and the JSON line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--full", action="store_true")
-    parser.add_argument("--seconds", type=int, help="of film, instead of either")
+    parser.add_argument("--seconds", type=int, help="length of the video, instead of 60 or 600")
     parser.add_argument("--letter", default="p", help="which FastSegFormer: p or e")
     parser.add_argument("--seed-frames", type=int, default=150)
-    parser.add_argument("--render", action="store_true", help="make the film, too")
-    parser.add_argument("--memory", action="store_true", help="how it grows with the length, instead of all else")
+    parser.add_argument("--render", action="store_true", help="also render the video")
+    parser.add_argument("--memory", action="store_true", help="measure only how memory grows with the length")
     given = parser.parse_args()
     home = Path(tempfile.mkdtemp(prefix="fsf-bench-"))
     seconds = given.seconds or (FULL_S if given.full else SHORT_S)
@@ -62,20 +62,20 @@ def main() -> None:
 
 
 def measure(home: Path, *, letter: str, seconds: int, seed_frames: int, render: bool = False) -> dict[str, float]:
-    """All contenders on one film of 1080p."""
+    """Run every contender on one 1080p video, and return the figures."""
     weights, bundle = model(letter, home)
-    film = home / "films" / "film.mp4"
-    film.parent.mkdir()
-    write_film(film, seconds=seconds)
+    clip = home / "videos" / "clip.mp4"
+    clip.parent.mkdir()
+    write_video(clip, seconds=seconds)
     started = time.perf_counter()
-    index = video.index_video(film)
+    index = video.index_video(clip)
     found = {"frames": index.frames, "index_s": round(time.perf_counter() - started, 2)}
-    found["decode_per_s"] = round(decoding(film, index), 1)
+    found["decode_per_s"] = round(decode_rate(clip, index), 1)
     found["bare_per_s"] = bare = round(bare_rate(bundle / "model.onnx"), 2)
-    task = ["--model", str(bundle / "model.onnx"), "--weights", str(weights), "--pictures", str(film.parent)]
-    seed = peer("seed_video", task, seed_frames, home / "seed-video")
+    task = ["--model", str(bundle / "model.onnx"), "--weights", str(weights), "--pictures", str(clip.parent)]
+    seed = peer_rate("seed_video", task, seed_frames, home / "seed-video")
     found["seed_per_s"] = round(seed.steady, 2)
-    done = noted_run(bundle, film, home / "run-video", *(["--render", "blend"] if render else []))
+    done = timed_run(bundle, clip, home / "run-video", *(["--render", "blend"] if render else []))
     summary = done.summary
     whole = summary["frames"] / summary["scoring_seconds"]
     found |= {"fsf_per_s": round(done.steady, 2), "fsf_whole_per_s": round(whole, 2)}
@@ -84,30 +84,30 @@ def measure(home: Path, *, letter: str, seconds: int, seed_frames: int, render: 
     found["vs_seed_video_whole"] = round(whole / seed.whole, 2)
     found["peak_mb"] = round(done.reading.peak_mb)
     if render:
-        found["film_per_s"] = round(summary["frames"] / (summary["seconds"] - summary["scoring_seconds"]), 1)
-    print(f"\nvideo: FastSegFormer-{letter.upper()}, one film of {seconds} s, {WIDTH_PX}×{HEIGHT_PX}")
+        found["rendered_per_s"] = round(summary["frames"] / (summary["seconds"] - summary["scoring_seconds"]), 1)
+    print(f"\nvideo: FastSegFormer-{letter.upper()}, one video of {seconds} s, {WIDTH_PX}×{HEIGHT_PX}")
     for name, value in found.items():
         print(f"  {name:<24}{value:>10,}")
     return found
 
 
 def memory(home: Path) -> dict[str, float]:
-    """Peak memory of all processes, of short films and long ones, scored by a model that answers at once, and drawn.
+    """Return the peak memory of all processes while short and long videos are scored by the null model and rendered.
 
-    Each in a job of its own: `fsf score`, then `fsf render`.
+    Scoring and rendering are separate jobs: `fsf score`, then `fsf render`.
     """
-    bundle, film, out = null_model(home), home / "film.mp4", home / "run"
+    bundle, clip, out = null_model(home), home / "clip.mp4", home / "run"
     found: dict[str, float] = {}
     for seconds in sorted({*MEMORY_S["score"], *MEMORY_S["render"]}):
-        write_film(film, seconds=seconds, size_hw=MEMORY_HW)
-        score = score_words(bundle, film, out)
+        write_video(clip, seconds=seconds, size_hw=MEMORY_HW)
+        score = score_command(bundle, clip, out)
         jobs = {"score": score, "render": [*score[:3], "render", str(out)]}
         for name in jobs if seconds in MEMORY_S["render"] else ["score"]:
             reading = meter.run(jobs[name])
             found[f"{name}_{seconds}_s_peak_mb"] = round(reading.peak_mb)
-            print(f"{name}, {seconds} s of film: {reading.peak_mb:.0f} MB in {reading.seconds:.0f} s", file=sys.stderr)
+            print(f"{name}, {seconds} s of video: {reading.peak_mb:.0f} MB in {reading.seconds:.0f} s", file=sys.stderr)
         summary = json.loads((out / "summary.json").read_text())
-        assert summary["frames"] == seconds * RATE, "every frame"
+        assert summary["frames"] == seconds * RATE, "frames were lost"
         shutil.rmtree(out)
     for name, lengths in MEMORY_S.items():
         short, long = (found[f"{name}_{seconds}_s_peak_mb"] for seconds in lengths)
@@ -115,8 +115,8 @@ def memory(home: Path) -> dict[str, float]:
     return found
 
 
-def write_film(path: Path, *, seconds: int, size_hw: tuple[int, int] = (HEIGHT_PX, WIDTH_PX)) -> None:
-    """A view that wanders over a drawn field: ten seconds encoded once, then repeated packet by packet."""
+def write_video(path: Path, *, seconds: int, size_hw: tuple[int, int] = (HEIGHT_PX, WIDTH_PX)) -> None:
+    """Write a video of a view that moves over a random field: ten seconds, encoded once and repeated by packets."""
     height_px, width_px = size_hw
     field = np.random.default_rng(0).integers(0, 256, (60, 100, 3)).astype(np.uint8)
     field = cv2.resize(field, (width_px + 480, height_px + 420), interpolation=cv2.INTER_CUBIC)
@@ -152,11 +152,11 @@ def _repeat(piece: Path, path: Path, *, times: int) -> None:
                 shift = end
 
 
-def decoding(film: Path, index: video.VideoIndex) -> float:
-    """Frames/s of one thread that decodes and does nothing else."""
+def decode_rate(path: Path, index: video.VideoIndex) -> float:
+    """Return the frames/s of decoding alone, on one thread."""
     started = time.perf_counter()
     span = range(min(DIFFERENT_FRAMES, index.frames))
-    count = sum(1 for _ in video.decode_frames(film, index, span))
+    count = sum(1 for _ in video.decode_frames(path, index, span))
     return count / (time.perf_counter() - started)
 
 

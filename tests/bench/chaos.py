@@ -1,10 +1,10 @@
-"""The long form of the corpus: good files and as many bad ones, against the good ones alone.
+"""The long form of the corpus test: a run of good and bad files, compared with a run of the good ones alone.
 
     python -m tests.bench.chaos FOLDER --seed 1 --fuzzed 400 --crash-rounds 3
 
-Writes the corpus and two runs into FOLDER, and prints the time and the largest memory of both, what became of the bad
-files, and whether every good one has the same mask in both. Exit code 1 if one has not. For kills at random points
-see tests/e2e/test_chaos.py.
+Writes the corpus and two runs into FOLDER. Prints the time and the peak memory of both, the failures of the bad files,
+and whether every good file has the same mask in both; exits with 1 if one has not. For kills at random points, see
+tests/e2e/test_chaos.py.
 """
 
 import argparse
@@ -27,13 +27,13 @@ from tests.support.processes import Job
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """One run, measured."""
+    """Time and memory of one run."""
 
     seconds: float
     largest_mb: float
-    """Resident memory of the largest process at its largest."""
+    """Peak resident memory of the largest process."""
     all_mb: float
-    """Memory of all processes together at its largest, what they share counted once (proportional set size)."""
+    """Peak memory of all processes together (proportional set size, which counts shared pages once)."""
 
 
 def _score(manifest: Path, out: Path, bundle: str) -> Outcome:
@@ -53,11 +53,11 @@ def _score(manifest: Path, out: Path, bundle: str) -> Outcome:
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    code, said = job.wait(3600)
+    code, output = job.wait(3600)
     ended.set()
     watcher.join()
     if code:
-        sys.exit(f"exit code {code}: {said}")
+        sys.exit(f"exit code {code}: {output}")
     return Outcome(seconds=time.monotonic() - started, largest_mb=largest[0], all_mb=together[0])
 
 
@@ -70,6 +70,7 @@ def _sizes(process: psutil.Process) -> tuple[float, float]:
 
 
 def main() -> int:
+    """Run both jobs and compare; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seed", type=int, default=1)
@@ -101,9 +102,7 @@ def main() -> int:
     print(f"time {mixed.seconds / good.seconds:.2f} times; {dict(Counter(row['error_type'] for row in failures))}")
     lost = [row["item_id"] for row in failures if row["item_id"].startswith("good/")]
     wrong = [*runs.verify(str(outs[0])), *runs.verify(str(outs[1]))]
-    print(
-        f"good items with other masks or without: {'none' if same and not lost else lost or 'some'}; problems: {wrong}"
-    )
+    print(f"good items with another mask or none: {'none' if same and not lost else lost or 'some'}; problems: {wrong}")
     return 0 if same and not lost and not wrong else 1
 
 

@@ -2,9 +2,9 @@
 
     python -m tests.bench.compare_versions /path/to/old/.venv/bin/fsf .venv/bin/fsf /tmp/compared
 
-Both programs get the same pictures (good and broken), videos (whole and cut), a bundle, a run that is killed and
-resumed, a run that reuses another, and rendered videos. Compared are the bundle's identity, every row of every table,
-overlays, and the decoded frames of rendered videos. Exit code 1 where anything differs.
+Both programs score the same images (good and broken) and videos (whole and truncated), with overlays and rendered
+videos, in runs that are whole, killed and resumed, and reuse another. Compared are the bundle's identity, every row of
+every table, the overlays, and the decoded frames of rendered videos. Exits with 1 if anything differs.
 """
 
 import hashlib
@@ -28,11 +28,11 @@ from tests.support.tiny_onnx import tiny_onnx
 
 CLASSES = "background,sunburn,ulcer,wind_scarring"
 IGNORED = {"masks": ("run_id",), "class_stats": (), "failures": ("attempts",)}
-"""Columns that differ between any two runs, or with the instant at which one was killed."""
+"""Columns that differ between any two runs, or with the moment of a kill."""
 
 
 def write_inputs(folder: Path) -> None:
-    """Write pictures, videos, broken files and an ONNX file."""
+    """Write images, videos, broken files and an ONNX file."""
     assets.write_good(folder / "pictures")
     assets.write_broken(folder / "pictures")
     videos = folder / "videos"
@@ -46,7 +46,7 @@ def write_inputs(folder: Path) -> None:
 
 
 def run_steps(program: str, inputs: Path, home: Path) -> None:
-    """Run every step with one version of the program; what it leaves lies below `home`."""
+    """Run every step with one version of the program, in the folder `home`."""
 
     def fsf(*words: str) -> None:
         done = subprocess.run([program, *words], cwd=home, capture_output=True, text=True, check=False)
@@ -84,7 +84,7 @@ def run_steps(program: str, inputs: Path, home: Path) -> None:
 
 
 def kill_when_committed(command: list[str], home: Path, *, parts: int) -> None:
-    """Start a job and kill it with its workers as soon as it has committed some parts."""
+    """Start a job, and kill it with its workers once it has committed this many parts."""
     job = subprocess.Popen(
         command, cwd=home, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
@@ -96,7 +96,7 @@ def kill_when_committed(command: list[str], home: Path, *, parts: int) -> None:
 
 
 def tables(run: Path) -> Iterator[tuple[str, list[tuple[Any, ...]]]]:
-    """Yield every table of a run by its name, its rows in an order that does not depend on the parts."""
+    """Yield the name and the sorted rows of every table of a run."""
     for name, ignored in IGNORED.items():
         if not list((run / name).glob("*.parquet")):
             yield name, []
@@ -116,7 +116,7 @@ def frames(video: Path) -> list[str]:
 
 
 def differences(old: Path, new: Path) -> list[str]:
-    """Return what differs between the folders that both versions left, a line each."""
+    """Return the differences between the folders of both versions, one line each."""
     found = []
     identities = [json.loads((home / "bundle" / "bundle.json").read_text())["sha256"] for home in (old, new)]
     if identities[0] != identities[1]:
@@ -136,10 +136,10 @@ def differences(old: Path, new: Path) -> list[str]:
                 found += [f"{run}/{n}" for n in paths[0] if content(paths[0][n]) != content(paths[1][n])]
             rows += len(paths[0])
         print(f"{run}: {rows} rows and files compared")
-    for run in ("resumed", "reused"):  # within one version, too: however a table came to be, it is the same
+    for run in ("resumed", "reused"):  # also within one version: these runs must equal the undisturbed one
         for (name, before), (_, after) in zip(tables(new / "videos"), tables(new / run), strict=True):
             if before != after:
-                found.append(f"{run}/{name} is not that of videos/")
+                found.append(f"{run}/{name} differs from that of videos/")
     return found
 
 

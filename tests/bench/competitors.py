@@ -1,4 +1,4 @@
-"""The job, its peers and the bare model, each run as a process of its own and measured from outside."""
+"""Runs the job, its peers and the bare model, each as a separate process, and measures them from outside."""
 
 import json
 import os
@@ -13,62 +13,62 @@ from tests.bench import meter
 
 @dataclass(frozen=True, kw_only=True)
 class Rate:
-    """What a contender reached."""
+    """What a contender reached, and at what cost."""
 
     steady: float
-    """Frames/s while all workers give results."""
+    """Frames/s while all workers return results."""
     whole: float
-    """Frames/s with the start of pools and actors."""
+    """Frames/s including the start of pools and actors."""
     took_s: float
-    """From its start as a process to its end."""
+    """Duration of the process."""
     cpu_s: float
-    """CPU seconds of all its processes, start and imports included."""
+    """CPU seconds of all its processes, imports included."""
     peak_mb: float
-    """Memory of all its processes together."""
+    """Peak memory of all its processes together."""
     bytes_written: float
-    """A frame."""
+    """Bytes per frame."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Noted:
-    """One job, and what its actors noted."""
+class TimedRun:
+    """One job, and the rate that its actors recorded."""
 
     reading: meter.Reading
     summary: dict[str, Any]
     steady: float
-    """Frames/s while all actors gave masks."""
+    """Frames/s while all actors returned masks."""
 
 
-def score_words(bundle: Path, manifest: Path, out: Path, *more: str) -> list[str]:
-    """`fsf score` as a command."""
-    words = ["score", "--bundle", str(bundle), "--manifest", str(manifest), "--out", str(out), "--provider", "cpu"]
-    return [sys.executable, "-m", "fsf_core.cli", *words, *more]
+def score_command(bundle: Path, manifest: Path, out: Path, *more: str) -> list[str]:
+    """Return the command of `fsf score`."""
+    arguments = ["score", "--bundle", str(bundle), "--manifest", str(manifest), "--out", str(out), "--provider", "cpu"]
+    return [sys.executable, "-m", "fsf_core.cli", *arguments, *more]
 
 
-def ours(bundle: Path, pictures: Path, out: Path, *more: str) -> Rate:
-    """`fsf score`, in frames/s and so on."""
-    done = noted_run(bundle, pictures, out, *more)
+def job_rate(bundle: Path, manifest: Path, out: Path, *more: str) -> Rate:
+    """Run `fsf score` and return its rate."""
+    done = timed_run(bundle, manifest, out, *more)
     frames = done.summary["frames"]
     return _rate(done.reading, out, frames, steady=done.steady, whole=frames / done.summary["scoring_seconds"])
 
 
-def noted_run(bundle: Path, manifest: Path, out: Path, *more: str) -> Noted:
-    """`fsf score`, its masks noted as the peers note theirs."""
+def timed_run(bundle: Path, manifest: Path, out: Path, *more: str) -> TimedRun:
+    """Run `fsf score` with actors that record the times of their masks, as the peers do."""
     times = out.with_name(f"{out.name}-times")
-    words = score_words(bundle, manifest, out, *more)[3:]
-    reading = meter.run([sys.executable, "-m", "tests.bench.timed_actor", str(times), *words])
+    arguments = score_command(bundle, manifest, out, *more)[3:]
+    reading = meter.run([sys.executable, "-m", "tests.bench.timed_actor", str(times), *arguments])
     summary = json.loads(reading.stdout.splitlines()[-1])
-    assert summary["items"]["failed"] == 0, "the bench's own inputs are sound"
-    return Noted(reading=reading, summary=summary, steady=meter.steady(times))
+    assert summary["items"]["failed"] == 0, "inputs of the bench failed"
+    return TimedRun(reading=reading, summary=summary, steady=meter.steady_rate(times))
 
 
-def peer(name: str, task: list[str], frames: int, out: Path) -> Rate:
-    """A contender in a process of its own, over so many frames."""
+def peer_rate(name: str, task: list[str], frames: int, out: Path) -> Rate:
+    """Run a peer over a number of frames and return its rate."""
     os.environ |= {"RAY_AUTH_MODE": "disabled", "DO_NOT_TRACK": "1"}
-    words = [name, *task, "--frames", str(frames), "--out", str(out)]
-    reading = meter.run([sys.executable, "-m", "tests.bench.peers", *words])
+    arguments = [name, *task, "--frames", str(frames), "--out", str(out)]
+    reading = meter.run([sys.executable, "-m", "tests.bench.peers", *arguments])
     found = json.loads(reading.stdout.splitlines()[-1])
-    steady = meter.steady(out.with_name(f"{out.name}-times"))
+    steady = meter.steady_rate(out.with_name(f"{out.name}-times"))
     rate = _rate(reading, out, frames, steady=steady, whole=found["whole"])
     shutil.rmtree(out)
     return rate
@@ -87,17 +87,17 @@ def _rate(reading: meter.Reading, out: Path, frames: int, *, steady: float, whol
 
 
 def bare_rate(path: Path) -> float:
-    """Frames/s of the model alone."""
+    """Return the frames/s of the model alone."""
     reading = meter.run([sys.executable, "-m", "tests.bench.peers", "bare", "--model", str(path)])
     return float(json.loads(reading.stdout.splitlines()[-1])["steady"])
 
 
-def stages(bundle: Path, manifest: Path, frames: int, home: Path) -> dict[str, float]:
-    """CPU milliseconds a frame of each stage, without Ray."""
-    words = ["--bundle", str(bundle), "--manifest", str(manifest), "--frames", str(frames)]
-    reading = meter.run([sys.executable, "-m", "tests.bench.stages", *words, "--out", str(home / "run-stages")])
+def stage_costs(bundle: Path, manifest: Path, frames: int, home: Path) -> dict[str, float]:
+    """Return the CPU time of each stage without Ray, in milliseconds per frame."""
+    arguments = ["--bundle", str(bundle), "--manifest", str(manifest), "--frames", str(frames)]
+    reading = meter.run([sys.executable, "-m", "tests.bench.stages", *arguments, "--out", str(home / "run-stages")])
     shutil.rmtree(home / "run-stages")
     found: dict[str, float] = json.loads(reading.stdout.splitlines()[-1])
-    print("  CPU ms a frame by stage: " + ", ".join(f"{name} {spent:.2f}" for name, spent in found.items()))
+    print("  CPU ms per frame by stage: " + ", ".join(f"{name} {spent:.2f}" for name, spent in found.items()))
     sys.stdout.flush()
     return found

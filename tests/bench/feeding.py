@@ -1,9 +1,9 @@
-"""How busy an actor keeps a model that takes its time and no CPU, by how many calls it makes at once.
+"""How busy an actor keeps a simulated GPU, by the number of model calls it has in flight.
 
     python -m tests.bench.feeding
 
-A simulated GPU is given decoded frames that lie ready in the object store, so that nothing can keep it waiting but what
-its actor does around the model's own time: fetch blocks, normalise, hand logits over. The last line is JSON.
+The decoded frames are in the object store before the start, so that the GPU waits only for the work of its actor: to
+fetch blocks, normalise them, and hand over logits. The last line is JSON.
 """
 
 import argparse
@@ -31,6 +31,7 @@ FRAMES = 1_920
 
 
 def main() -> None:
+    """Measure, and print a line per setting and the JSON line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rates", default="100,200,400", help="frames/s of the simulated GPU")
     parser.add_argument("--calls", default="1,2")
@@ -51,34 +52,34 @@ def main() -> None:
         ray.shutdown()
         shutil.rmtree(home)
     for row in found:
-        print(f"a GPU of {row['gpu_frames_per_s']:g} frames/s, {row['calls']} calls at once: busy {row['busy']:.0%}")
+        print(f"a GPU of {row['gpu_frames_per_s']:g} frames/s, {row['calls']} calls in flight: busy {row['busy']:.0%}")
     print(json.dumps(found))
 
 
 def busy(bundle_uri: Path, home: Path, *, calls: int, frames_per_s: float) -> float:
-    """Share of the time from the first answers to the last in which the simulated GPU worked."""
+    """Return the share of the time between the first and the last logits in which the simulated GPU was busy."""
     bundle = load_bundle(str(bundle_uri))
     pipeline.CONCURRENT_CALLS = calls
-    block = decoded()
+    block = decoded_block()
     count = FRAMES // BATCH_FRAMES
     times = home / f"times-{calls}-{frames_per_s:g}"
     model: dict[str, Any] = {
         "bundle_uri": bundle.uri, "bundle_sha256": bundle.sha256, "variant": variant_of("fp32", fused=False),
-        "provider": "cpu", "threads": 1, "batch_frames": BATCH_FRAMES, "seconds_a_frame": 1 / frames_per_s,
+        "provider": "cpu", "threads": 1, "batch_frames": BATCH_FRAMES, "seconds_per_frame": 1 / frames_per_s,
         "times": str(times),
     }  # fmt: skip
     blocks = ray.data.from_arrow_refs([ray.put(block) for _ in range(count)])
-    answered = blocks.map_batches(
-        sleeping_model.SleepyInfer, batch_size=None, batch_format="pyarrow", compute=pipeline.overlapping_pool(1),
+    scored = blocks.map_batches(
+        sleeping_model.SleepingInfer, batch_size=None, batch_format="pyarrow", compute=pipeline.overlapping_pool(1),
         num_cpus=1, fn_constructor_kwargs=model,
     )  # fmt: skip
-    for _ in answered.iter_internal_ref_bundles():
+    for _ in scored.iter_internal_ref_bundles():
         pass
-    return meter.steady(times) / frames_per_s
+    return meter.steady_rate(times) / frames_per_s
 
 
-def decoded() -> pa.Table:
-    """One block of pictures as the decode stage leaves them."""
+def decoded_block() -> pa.Table:
+    """Return a block of images as the decode stage returns it."""
     rng = np.random.default_rng(0)
     frame = units.Frame(frame_index=0, pts_s=None, height_px=512, width_px=512)
     rows = [

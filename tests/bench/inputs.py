@@ -1,4 +1,4 @@
-"""What the benches feed: models by recipe and one that answers at once, drawn pictures, manifests."""
+"""Inputs of the benches: networks with recipe weights, a null model that takes no time, drawn images, manifests."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ MEGAPIXELS_12 = (3000, 4000)
 
 
 def model(letter: str, home: Path) -> tuple[Path, Path]:
-    """Weights by recipe, and their bundle."""
+    """Write recipe weights and their bundle; returns the paths of both."""
     weights, bundle = home / f"{letter}.pth", home / f"bundle-{letter}"
     if not bundle.exists():
         import torch
@@ -30,7 +30,7 @@ def model(letter: str, home: Path) -> tuple[Path, Path]:
         shapes = load_network(net, num_classes=4).state_dict()
         state = recipe.state(letter, [(name, tuple(tensor.shape)) for name, tensor in shapes.items()])
         torch.save({name: torch.from_numpy(array) for name, array in state.items()}, weights)
-        # Weights by recipe answer with noise, of which int8 keeps a mean IoU of 0.77: they miss the gate.
+        # Recipe weights give masks like noise, of which int8 keeps a mean IoU of 0.77, below its limit.
         parity.PRECISION_LIMITS["int8"] = parity.PrecisionLimits(min_mean_iou=0, min_class_iou=0, max_differing_share=1)
         config = ExportConfig(
             net=net, checkpoint=str(weights), classes=CLASSES, exporter="torchscript",
@@ -41,7 +41,7 @@ def model(letter: str, home: Path) -> tuple[Path, Path]:
 
 
 def null_model(home: Path) -> Path:
-    """A bundle that answers every picture with the same smooth regions, at once."""
+    """Write a bundle whose model returns the same smooth regions for every image, in no time; returns its path."""
     bundle = home / "bundle-null"
     if not bundle.exists():
         field = bench_masks.fields()["smooth"][None]
@@ -65,7 +65,7 @@ def null_model(home: Path) -> Path:
 
 
 def draw(folder: Path, *, frames: int, height_px: int, width_px: int) -> Path:
-    """JPEGs of drawn oranges; a few pictures under many names, so that drawing does not take longer than measuring."""
+    """Write JPEGs of drawn oranges: a few images under many names, as drawing is slower than scoring."""
     folder.mkdir(parents=True, exist_ok=True)
     drawn = [path.read_bytes() for path in sorted(folder.iterdir())]
     if not drawn:
@@ -80,9 +80,9 @@ def draw(folder: Path, *, frames: int, height_px: int, width_px: int) -> Path:
     return folder
 
 
-def listed(pictures: Path, manifest: Path, items: int) -> Path:
-    """A manifest that names the same pictures over and over."""
-    paths = sorted(pictures.iterdir())
+def write_manifest(images: Path, manifest: Path, items: int) -> Path:
+    """Write a manifest of a number of items, which repeats the images of a folder."""
+    paths = sorted(images.iterdir())
     lines = [f"{number:07d},{paths[number % len(paths)]}\n" for number in range(items)]
     manifest.write_text("id,uri\n" + "".join(lines))
     return manifest

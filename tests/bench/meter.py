@@ -1,6 +1,6 @@
-"""What a command costs: CPU seconds and memory of its processes, sampled while it runs; and the rate that they noted.
+"""The cost of a command: CPU seconds and memory of its processes, sampled while it runs; and the rate they recorded.
 
-Knows no pictures.
+Knows no images.
 """
 
 import bisect
@@ -18,103 +18,103 @@ from fsf_core import bench
 
 ROOT = Path(__file__).parents[2]
 EVERY_S = 1.0
-"""Looking takes CPU too: every half second, and at the memory every other second, it took 0.03 of a core."""
+"""Sampling costs CPU: twice as often, it took 0.03 of a core."""
 MEMORY_EVERY = 4
-"""Memory is looked at once in so many samples: what processes share is counted page by page, which takes a while."""
+"""Memory is read once in this many samples: proportional set sizes are counted page by page, which is slow."""
 
-LEAST_NOTES = 8
-"""Through fewer there is no slope."""
+MIN_RECORDS = 8
+"""Fewer records give no slope."""
 
 
 @dataclass(kw_only=True)
 class Reading:
-    """One command from its start to its end."""
+    """Measurements of one command from its start to its end."""
 
     started: float
     """Seconds of the epoch."""
     seconds: float = 0.0
     peak_mb: float = 0.0
-    """Memory of all its processes together at its largest, what they share counted once (proportional set size)."""
+    """Peak memory of all its processes together (proportional set size, which counts shared pages once)."""
     stdout: str = ""
     times: list[float] = field(default_factory=list)
     """Seconds of the epoch of each sample."""
     cpu_s: list[float] = field(default_factory=list)
-    """CPU seconds of all processes, ended ones included, up to each sample."""
+    """CPU seconds of all processes up to each sample, including processes that ended."""
 
     by_role: dict[str, list[float]] = field(default_factory=lambda: {"driver": [], "ray": []})
     """CPU seconds of the process that was started, and of raylet and GCS, up to each sample."""
     peak_shm_mb: float = 0.0
-    """What /dev/shm grew by at its largest: Ray's object store, where nothing else uses it."""
+    """Peak growth of /dev/shm: Ray's object store, if nothing else uses it."""
 
     def between(self, role: str, start: float, end: float) -> float:
-        """CPU seconds of a role between two moments."""
+        """Return the CPU seconds of a role between two moments."""
         spent = self.by_role[role]
         first, last = (min(bisect.bisect_left(self.times, moment), len(spent) - 1) for moment in (start, end))
         return spent[last] - spent[first]
 
     def cpu_at(self, moment: float) -> float:
-        """CPU seconds spent up to a moment."""
+        """Return the CPU seconds of all processes up to a moment."""
         return self.cpu_s[min(bisect.bisect_left(self.times, moment), len(self.cpu_s) - 1)]
 
 
-def run(words: list[str]) -> Reading:
-    """Run a command to its end; one that fails ends the bench with what it said."""
+def run(command: list[str]) -> Reading:
+    """Run a command to its end and measure it; exit with its stderr if it fails."""
     reading = Reading(started=time.time())
-    command = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     spent: dict[int, float] = {}
-    rays: set[int] = set()
+    ray_pids: set[int] = set()
     samples, shm_mb = 0, _shm_mb()
-    while command.poll() is None:
-        family = _family(command.pid)
-        for process in family:
-            spent[process.pid] = _cpu_s(process) or spent.get(process.pid, 0.0)
+    while process.poll() is None:
+        family = _family(process.pid)
+        for member in family:
+            spent[member.pid] = _cpu_s(member) or spent.get(member.pid, 0.0)
         reading.times.append(time.time())
         reading.cpu_s.append(sum(spent.values()))
-        reading.by_role["driver"].append(spent.get(command.pid, 0.0))
-        reading.by_role["ray"].append(sum(spent[pid] for pid in rays))
+        reading.by_role["driver"].append(spent.get(process.pid, 0.0))
+        reading.by_role["ray"].append(sum(spent[pid] for pid in ray_pids))
         if samples % MEMORY_EVERY == 0:
-            rays |= {process.pid for process in family if _name(process) in ("raylet", "gcs_server")}
+            ray_pids |= {member.pid for member in family if _name(member) in ("raylet", "gcs_server")}
             reading.peak_mb = max(reading.peak_mb, sum(map(_pss_mb, family)))
             reading.peak_shm_mb = max(reading.peak_shm_mb, _shm_mb() - shm_mb)
         samples += 1
         time.sleep(EVERY_S)
     reading.seconds = time.time() - reading.started
-    reading.stdout, said = command.communicate()
-    if command.returncode:
-        sys.exit(f"{words} failed:\n{said[-2000:]}")
+    reading.stdout, stderr = process.communicate()
+    if process.returncode:
+        sys.exit(f"{command} failed:\n{stderr[-2000:]}")
     return reading
 
 
-def steady(times: Path) -> float:
-    """Frames/s while all of a contender's workers gave results, or where that leaves few notes, from first to last."""
-    begin, end = together(times)
-    notes = sorted(note for worker in _workers(times) for note in worker)
-    meanwhile = [note for note in notes if begin <= note[0] <= end]
-    return bench.steady_rate(meanwhile if len(meanwhile) >= LEAST_NOTES else notes)
+def steady_rate(times: Path) -> float:
+    """Return the frames/s while all workers returned results; if those records are few, over all records."""
+    begin, end = common_span(times)
+    records = sorted(record for worker in _records(times) for record in worker)
+    common = [record for record in records if begin <= record[0] <= end]
+    return bench.steady_rate(common if len(common) >= MIN_RECORDS else records)
 
 
-def together(times: Path) -> tuple[float, float]:
-    """Seconds of the epoch: when the last worker had its first results, and the first one its last."""
-    workers = _workers(times)
-    return max(notes[0][0] for notes in workers), min(notes[-1][0] for notes in workers)
+def common_span(times: Path) -> tuple[float, float]:
+    """Return when the last worker had its first results, and the first worker its last, in seconds of the epoch."""
+    workers = _records(times)
+    return max(records[0][0] for records in workers), min(records[-1][0] for records in workers)
 
 
-def _workers(times: Path) -> list[list[tuple[float, int]]]:
-    """Of every worker when results were there, in order, and how many."""
-    noted = [[line.split() for line in path.open()] for path in times.iterdir()]
-    return [sorted((float(moment), int(frames)) for moment, frames in lines) for lines in noted]
+def _records(times: Path) -> list[list[tuple[float, int]]]:
+    """Return the sorted records of every worker: the moment of results, and their number of frames."""
+    workers = [[line.split() for line in path.open()] for path in times.iterdir()]
+    return [sorted((float(moment), int(frames)) for moment, frames in lines) for lines in workers]
 
 
 def machine() -> str:
-    """What it ran on."""
+    """Describe the machine."""
     return f"{cpu()}, {os.cpu_count()} cores, Python {platform.python_version()}"
 
 
 def cpu() -> str:
-    """Name of the processor."""
-    said = subprocess.run(["lscpu"], capture_output=True, text=True, check=False).stdout
-    named = [line.partition(":")[2].strip() for line in said.splitlines() if line.startswith("Model name")]
-    return named[0] if named else platform.machine()
+    """Return the name of the processor."""
+    output = subprocess.run(["lscpu"], capture_output=True, text=True, check=False).stdout
+    names = [line.partition(":")[2].strip() for line in output.splitlines() if line.startswith("Model name")]
+    return names[0] if names else platform.machine()
 
 
 def _family(pid: int) -> list[psutil.Process]:
@@ -133,7 +133,7 @@ def _name(process: psutil.Process) -> str:
 
 
 def _shm_mb() -> float:
-    return psutil.disk_usage("/dev/shm").used / 2**20 if Path("/dev/shm").is_dir() else 0.0  # noqa: S108 - looked at
+    return psutil.disk_usage("/dev/shm").used / 2**20 if Path("/dev/shm").is_dir() else 0.0  # noqa: S108 - only read
 
 
 def _cpu_s(process: psutil.Process) -> float:

@@ -1,24 +1,24 @@
-"""The job with one of its stages swapped for a form that a bench made of it. Knows how a pipeline names its stages."""
+"""Replaces a stage of the job by a subclass that a bench defines. Knows where a pipeline names its stages."""
 
 from typing import Any
 
 
-def swap(theirs: type, ours: type, **more: Any) -> None:
-    """Let ours run wherever the pipeline names theirs.
+def replace_stage(stage: type, replacement: type, **more: Any) -> None:
+    """Run another class wherever the pipeline names a stage.
 
     Args:
-        theirs: class of a stage.
-        ours: under the name of a module that workers can import.
-        more: what ours is made from beside what theirs is made from.
+        stage: class of the stage.
+        replacement: class in a module that workers can import.
+        more: constructor arguments of the replacement beyond those of the stage.
     """
     from fsf_core.score import pipeline
 
     map_batches = pipeline.Dataset.map_batches
 
-    def swapped(dataset: Any, stage: Any, **settings: Any) -> Any:
-        if stage is theirs:
-            stage = ours
+    def replaced(dataset: Any, function: Any, **settings: Any) -> Any:
+        if function is stage:
+            function = replacement
             settings["fn_constructor_kwargs"] |= more
-        return map_batches(dataset, stage, **settings)
+        return map_batches(dataset, function, **settings)
 
-    pipeline.Dataset.map_batches = swapped
+    pipeline.Dataset.map_batches = replaced

@@ -1,10 +1,10 @@
-"""What a user might run instead of `fsf score`, written as they would write it, and the bare model as the limit.
+"""Programs that a user might run instead of `fsf score`, written as they would write them; and the bare model.
 
-Every contender reads the same encoded pictures and, but for the bare model, leaves a result at the original size for
-each. Each runs in a process of its own: `python -m tests.bench.peers NAME --model M.onnx --weights W.pth --net NET
---pictures DIR --out DIR` prints one JSON line. `whole` counts from the moment when the program is loaded and its model
-ready to be called, pools and clusters excepted: starting those is part of the work. When results were there is noted
-in files beside the results, one a process, for a rate without any start (see meter.steady).
+Every contender reads the same encoded images and, except for the bare model, writes a result of the original size for
+each. Each runs in a separate process: `python -m tests.bench.peers NAME --model M.onnx --weights W.pth --net NET
+--pictures DIR --out DIR` prints one JSON line. Its `whole` counts from the moment when the program and the model are
+loaded; starting pools and clusters is part of the work. The times of results are recorded in files beside the results,
+one per process, for a rate without the start (see meter.steady_rate).
 """
 
 # N frames, K classes, H×W pixels
@@ -29,31 +29,31 @@ SIDE = 224
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """What a contender is given."""
+    """Inputs of a contender."""
 
     model: Path
     weights: Path
     net: str
     pictures: list[Path]
-    """Or one video."""
+    """The images, or one video."""
     frames: int
     out: Path
 
     @property
     def times(self) -> Path:
-        """Where it is noted when results were there."""
+        """Folder in which the times of results are recorded."""
         return self.out.with_name(f"{self.out.name}-times")
 
 
-def tick(times: Path, frames: int) -> None:
-    """Note that so many more results are there; several processes may."""
+def record(times: Path, frames: int) -> None:
+    """Record the time of a number of new results; several processes may do so."""
     times.mkdir(exist_ok=True)
     with (times / str(os.getpid())).open("a") as file:
         file.write(f"{time.time()} {frames}\n")
 
 
 def ort_session(model: Path, *, threads: int) -> Any:
-    """A session as it comes, with a number of threads."""
+    """Return a session with default options, except for the number of threads."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -62,13 +62,13 @@ def ort_session(model: Path, *, threads: int) -> Any:
 
 
 def network_input(image_HWC: np.ndarray) -> np.ndarray:
-    """The seed's preprocessing of one BGR picture: 1×3×224×224."""
+    """Preprocess a BGR image as the authors' tools do; returns 1×3×224×224."""
     small = cv2.cvtColor(cv2.resize(image_HWC, (SIDE, SIDE)), cv2.COLOR_BGR2RGB)
     return np.expand_dims(np.transpose(small.astype(np.float32) / 255.0, (2, 0, 1)), 0)
 
 
 def seed_postprocess(logits_KHW: np.ndarray, image_HWC: np.ndarray, *, draw: bool) -> np.ndarray:
-    """The seed's way from logits to the picture with its classes drawn over it, or to the class map."""
+    """Turn logits into the overlay, or into the class map, as the authors' tools do."""
     import torch
     from torch.nn import functional
 
@@ -85,24 +85,24 @@ def seed_postprocess(logits_KHW: np.ndarray, image_HWC: np.ndarray, *, draw: boo
 
 
 def seed_loop(infer: Callable[[np.ndarray], np.ndarray], task: Task, *, draw: bool = True) -> float:
-    """One picture after another, as the seed's tools do it; returns seconds."""
+    """Score one image after another, as the authors' tools do; returns seconds."""
     started = time.perf_counter()
     for path in task.pictures:
         image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
         result = seed_postprocess(infer(network_input(image))[0], image, draw=draw)
         cv2.imwrite(str(task.out / f"{path.stem}.{'jpg' if draw else 'png'}"), result)
-        tick(task.times, 1)
+        record(task.times, 1)
     return time.perf_counter() - started
 
 
 def seed_ort(task: Task) -> float:
-    """The seed's loop on ONNX Runtime, two threads."""
+    """Run the authors' loop on ONNX Runtime with two threads."""
     session = ort_session(task.model, threads=2)
     return seed_loop(lambda batch: session.run(None, {"input": batch})[0], task)
 
 
 def seed_ort_plain(task: Task) -> float:
-    """The same without its drawing: a mask for a picture, like for like."""
+    """Run the same loop without overlays: one mask per image, as fsf writes."""
     session = ort_session(task.model, threads=2)
     return seed_loop(lambda batch: session.run(None, {"input": batch})[0], task, draw=False)
 
@@ -117,7 +117,7 @@ def torch_network(task: Task, threads: int) -> Any:
 
 
 def seed_torch(task: Task) -> float:
-    """The seed's loop on PyTorch, two threads."""
+    """Run the authors' loop on PyTorch with two threads."""
     import torch
 
     network = torch_network(task, 2)
@@ -126,7 +126,7 @@ def seed_torch(task: Task) -> float:
 
 
 def dataloader(task: Task) -> float:
-    """Batches of PyTorch with a DataLoader, masks by interpolation to the original size, as Hugging Face writes it."""
+    """Run PyTorch batches with a DataLoader and interpolate to the original size, as Hugging Face's examples do."""
     import torch
     from torch.nn import functional
     from torch.utils.data import DataLoader
@@ -142,12 +142,12 @@ def dataloader(task: Task) -> float:
                 full = functional.interpolate(scores[None], size=size, mode="bilinear", align_corners=False)
                 class_map = full.argmax(dim=1)[0].to(torch.uint8).numpy()
                 cv2.imwrite(str(task.out / f"{stem}.png"), class_map)
-                tick(task.times, 1)
+                record(task.times, 1)
     return time.perf_counter() - started
 
 
 class Pictures:
-    """A map-style dataset of network inputs, sizes and names."""
+    """Map-style dataset of network inputs, sizes and names."""
 
     def __init__(self, paths: list[Path]) -> None:
         self._paths = paths
@@ -168,7 +168,7 @@ class Segment:
         self.times = Path(times)
 
     def masks(self, images: list[np.ndarray]) -> list[bytes]:
-        """PNG of the class map of every RGB picture, at its own size."""
+        """Return the class map of every RGB image as a PNG of the same size."""
         inputs = np.concatenate([network_input(image[..., ::-1]) for image in images])
         found = []
         for logits, image in zip(self.session.run(None, {"input": inputs})[0], images, strict=True):
@@ -176,16 +176,16 @@ class Segment:
             scores = np.ascontiguousarray((powers / powers.sum(0)).transpose(1, 2, 0))
             class_map = cv2.resize(scores, image.shape[1::-1]).argmax(-1).astype(np.uint8)
             found.append(cv2.imencode(".png", class_map)[1].tobytes())
-        tick(self.times, len(found))
+        record(self.times, len(found))
         return found
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Ray Data's form: a dict of columns to a dict of columns."""
+        """Score a batch in Ray Data's form, a dict of columns."""
         return {"path": batch["path"], "mask": self.masks(list(batch["image"]))}
 
 
 def ray_docs(task: Task) -> float:
-    """Ray Data as its documentation writes a batch job: read_images, map_batches with a class, write_parquet."""
+    """Run Ray Data as its documentation writes a batch job: read_images, map_batches with a class, write_parquet."""
     import ray
 
     ray.init(address="local", num_cpus=4, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
@@ -202,7 +202,7 @@ def ray_docs(task: Task) -> float:
 
 
 def daft_job(task: Task) -> float:
-    """Daft with the same session: download, decode, a class UDF, write_parquet."""
+    """Run Daft with the same session: download, decode, a class UDF, write_parquet."""
     import daft
 
     @daft.cls(max_concurrency=2)
@@ -223,7 +223,7 @@ def daft_job(task: Task) -> float:
 
 
 def seed_video(task: Task) -> float:
-    """The seed's loop over a video: read, infer, draw, write, two threads."""
+    """Run the authors' loop over a video with two threads: read, infer, draw, write."""
     session = ort_session(task.model, threads=2)
     reader = cv2.VideoCapture(str(task.pictures[0]))
     size = (int(reader.get(cv2.CAP_PROP_FRAME_WIDTH)), int(reader.get(cv2.CAP_PROP_FRAME_HEIGHT)))
@@ -232,20 +232,20 @@ def seed_video(task: Task) -> float:
     for _ in range(task.frames):
         _, image = reader.read()
         writer.write(seed_postprocess(session.run(None, {"input": network_input(image)})[0][0], image, draw=True))
-        tick(task.times, 1)
+        record(task.times, 1)
     writer.release()
     return time.perf_counter() - started
 
 
 def bare(model: Path, seconds: float) -> float:
-    """Frames/s of the model alone, on inputs that lie ready: a process a core, one thread, batches of 4, as in fsf."""
-    words = [sys.executable, "-m", "tests.bench.peers", "bare_one", "--model", str(model), "--seconds", str(seconds)]
-    started = [subprocess.Popen(words, stdout=subprocess.PIPE) for _ in range(os.cpu_count() or 1)]
+    """Return the frames/s of the model alone on inputs in memory: one process per core, one thread, batches of 4."""
+    command = [sys.executable, "-m", "tests.bench.peers", "bare_one", "--model", str(model), "--seconds", str(seconds)]
+    started = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(os.cpu_count() or 1)]
     return sum(json.loads(one.communicate()[0])["steady"] for one in started)
 
 
 def bare_one(model: Path, seconds: float) -> float:
-    """One of the processes, for so many seconds after its neighbours are likely to run too."""
+    """Return the frames/s of one of these processes, counted from a second after its start."""
     session = ort_session(model, threads=1)
     batch = np.random.default_rng(0).random((4, 3, SIDE, SIDE), np.float32)
     ready = time.perf_counter() + 1
@@ -270,7 +270,7 @@ CONTENDERS: dict[str, Callable[[Task], float]] = {
 
 
 def main() -> None:
-    """Run one contender and print what it took."""
+    """Run one contender and print its rate."""
     parser = argparse.ArgumentParser()
     parser.add_argument("name")
     parser.add_argument("--model", type=Path, required=True)
