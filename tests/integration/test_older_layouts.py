@@ -86,11 +86,11 @@ def test_an_older_run_passes_verify(home: Path) -> None:
 
 def test_an_older_run_is_inspected(home: Path) -> None:
     table = run_table(str(home / "run"))
-    picture = draw(str(home / "run"), "clip", frame_index=3, clear_background=False)
+    drawing = draw(str(home / "run"), "clip", frame_index=3, clear_background=False)
 
     assert "4 items with 27 frames, 1 items with failures" in table
     assert "clip: 24 frames" in item_table(str(home / "run"), "clip")
-    assert (picture.height_px, picture.width_px, picture.frame_index) == (48, 64, 3)
+    assert (drawing.height_px, drawing.width_px, drawing.frame_index) == (48, 64, 3)
 
 
 def test_a_rendered_video_of_an_older_run_is_kept_and_another_style_renders_it_again(home: Path) -> None:
