@@ -8,9 +8,9 @@ SmallPrecision = Literal["fp16", "int8"]
 """Precisions that a bundle may hold beside float32."""
 
 Provider = Literal["auto", "cpu", "cuda", "tensorrt"]
-"""Execution provider that is asked for; auto takes the fastest that works."""
+"""Requested execution provider; auto takes the fastest that works."""
 ResolvedProvider = Literal["cpu", "cuda", "tensorrt"]
-"""Execution provider that runs."""
+"""Execution provider that a session runs on."""
 
 Exporter = Literal["dynamo", "torchscript"]
 """Which of torch's exporters writes the graph."""
@@ -27,9 +27,9 @@ ChannelOrder = Literal["rgb", "bgr"]
 MaskSize = Literal["original", "model"]
 """Size of masks: the image's, or the network's output grid."""
 SameBy = Literal["sha256", "version"]
-"""How a source is known to be unchanged: by its content, or by what the store says of it."""
+"""How sources are compared: by content, or by size and time (or etag)."""
 Style = Literal["blend", "mask"]
-"""How a frame is drawn: the class colours blended over the image, or alone."""
+"""How a frame is rendered: class colours blended over the image, or alone."""
 
 SCHEMES = ("file", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "http", "https", "hf", "memory")
 """URI schemes that may be opened unless a run narrows them."""

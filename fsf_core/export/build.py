@@ -69,7 +69,7 @@ def load_network(
             network, options = _fastsegformer(name, num_classes=num_classes, options=options)
     if checkpoint is not None:
         described = _describe(name, num_classes=num_classes, **options)
-        _fill(network, load_checkpoint(checkpoint), described=described, source=_source_name(checkpoint))
+        _load_state(network, load_checkpoint(checkpoint), described=described, source=_source_name(checkpoint))
     return network.float().cpu().eval()
 
 
@@ -84,14 +84,14 @@ def load_checkpoint(checkpoint: str | PathLike[str] | bytes) -> dict[str, Tensor
             numbers that are not finite.
     """
     source = _source_name(checkpoint)
-    tensors = _tensors(_unwrapped(_unpickled(_read(checkpoint), source)), source)
+    tensors = _tensors(_without_wrappers(_load_pickle(_read_bytes(checkpoint), source)), source)
     if all(key.startswith(_PARALLEL_PREFIX) for key in tensors):
         tensors = {key.removeprefix(_PARALLEL_PREFIX): tensor for key, tensor in tensors.items()}
     # As float32, because that is what the network will hold.
-    spoilt = [k for k, t in tensors.items() if t.is_floating_point() and not torch.isfinite(t.float()).all()]
-    if spoilt:
+    not_finite = [k for k, t in tensors.items() if t.is_floating_point() and not torch.isfinite(t.float()).all()]
+    if not_finite:
         raise CheckpointError(
-            f"{source}: NaN or infinity in {len(spoilt)} of {len(tensors)} tensors {_named(spoilt)}; "
+            f"{source}: NaN or infinity in {len(not_finite)} of {len(tensors)} tensors {_abbreviated(not_finite)}; "
             "expected finite weights; the training has diverged: give an earlier checkpoint"
         )
     return tensors
@@ -175,7 +175,7 @@ def _keywords_of(factory: Callable[..., object]) -> tuple[list[str], bool]:
 # ------------------------------------------------------------------------------------------------ the checkpoint
 
 
-def _read(checkpoint: str | PathLike[str] | bytes) -> bytes:
+def _read_bytes(checkpoint: str | PathLike[str] | bytes) -> bytes:
     if isinstance(checkpoint, bytes):
         return checkpoint
     try:
@@ -186,7 +186,7 @@ def _read(checkpoint: str | PathLike[str] | bytes) -> bytes:
         ) from error
 
 
-def _unpickled(data: bytes, source: str) -> object:
+def _load_pickle(data: bytes, source: str) -> object:
     """Unpickle the bytes without running code that they bring along."""
     if not data:
         raise CheckpointError(f"{source} is empty (0 bytes); expected a checkpoint; copy or download it again")
@@ -211,6 +211,7 @@ def _unpickled(data: bytes, source: str) -> object:
 
 
 def _why_unreadable(error: Exception, source: str, size_bytes: int) -> str:
+    """Return the message for a checkpoint that torch or safetensors refuses."""
     code = re.search(r"Unsupported (?:global: GLOBAL|class) (\S+)", str(error))
     if code is not None:
         return (
@@ -229,7 +230,7 @@ def _why_unreadable(error: Exception, source: str, size_bytes: int) -> str:
     )
 
 
-def _unwrapped(value: object) -> object:
+def _without_wrappers(value: object) -> object:
     """Return the weights without the mapping that trainers wrap them in."""
     while isinstance(value, Mapping):
         inner = next((value[key] for key in _WRAPPERS if isinstance(value.get(key), Mapping)), None)
@@ -240,6 +241,11 @@ def _unwrapped(value: object) -> object:
 
 
 def _tensors(value: object, source: str) -> dict[str, Tensor]:
+    """Return the named tensors of a checkpoint.
+
+    Raises:
+        CheckpointError: it holds anything else.
+    """
     if not isinstance(value, Mapping):
         raise CheckpointError(
             f"{source} holds a {type(value).__name__}; expected a mapping from names to tensors; "
@@ -250,16 +256,17 @@ def _tensors(value: object, source: str) -> dict[str, Tensor]:
     others = [str(key) for key, item in value.items() if not (isinstance(key, str) and isinstance(item, Tensor))]
     if others:
         raise CheckpointError(
-            f"{source}: {len(others)} of {len(value)} entries are no named tensors {_named(others)}; expected tensors "
-            f"only, alone or as {', '.join(_WRAPPERS)}; save it with torch.save(network.state_dict(), path)"
+            f"{source}: {len(others)} of {len(value)} entries are no named tensors {_abbreviated(others)}; "
+            f"expected only tensors, alone or as {', '.join(_WRAPPERS)}; "
+            "save it with torch.save(network.state_dict(), path)"
         )
     return {key: tensor.detach() for key, tensor in cast("Mapping[str, Tensor]", value).items()}
 
 
-# ---------------------------------------------------------------------------------------------------------- both
+# --------------------------------------------------------------------------------------------- weights into network
 
 
-def _fill(network: nn.Module, tensors: dict[str, Tensor], *, described: str, source: str) -> None:
+def _load_state(network: nn.Module, tensors: dict[str, Tensor], *, described: str, source: str) -> None:
     """Load the weights into the network: exactly its keys, or none.
 
     The keys are compared here, because torch's strict loading accepts a missing num_batches_tracked.
@@ -275,15 +282,18 @@ def _fill(network: nn.Module, tensors: dict[str, Tensor], *, described: str, sou
         ],
     }
     if any(differences.values()):
-        listed = "; ".join(f"{len(keys)} {how} {_named(keys)}" for how, keys in differences.items() if keys)
+        listed = "; ".join(f"{len(keys)} {how} {_abbreviated(keys)}" for how, keys in differences.items() if keys)
         raise CheckpointError(
             f"{source} does not fit {described}: keys {listed}; expected the network's {len(expected)} keys; "
-            + (_fitting(found) or "give the name, the options and the number of classes that it was trained with")
+            + (
+                _network_that_fits(found)
+                or "give the name, the options and the number of classes that it was trained with"
+            )
         )
     network.load_state_dict(tensors, strict=True)
 
 
-def _fitting(found: dict[str, list[int]]) -> str | None:
+def _network_that_fits(found: dict[str, list[int]]) -> str | None:
     """Return which FastSegFormer has these shapes, as advice, or None."""
     scores = [key for key in found if re.fullmatch(r"cnn_up\.\d\.bias", key)] or ["classify.conv.1.bias"]
     if len(scores) != 1 or len(found.get(scores[0], [])) != 1:
@@ -310,7 +320,7 @@ def _source_name(checkpoint: str | PathLike[str] | bytes) -> str:
     return "the checkpoint" if isinstance(checkpoint, bytes) else str(checkpoint)
 
 
-def _named(names: list[str]) -> str:
+def _abbreviated(names: list[str]) -> str:
     """Return the names as "(a, b, … and 10 more)"."""
     more = len(names) - _NAMES_SHOWN
     return "(" + ", ".join(names[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "") + ")"
