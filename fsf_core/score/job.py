@@ -71,7 +71,9 @@ def score(config: ScoreConfig) -> dict[str, Any]:
         if config.checkpoint:
             stack.enter_context(connected_cluster(config.ray_address))
             plan.require_gpu(config)
-        bundle = load_bundle(plan.exported(config, out) if config.checkpoint else storage.absolute(str(config.bundle)))
+        bundle = load_bundle(
+            plan.export_bundle(config, out) if config.checkpoint else storage.absolute(str(config.bundle))
+        )
         plan.require_precision(config, bundle)
         appearance = plan.class_appearance(config, bundle)
         facts = plan.fingerprint(config, bundle, manifest, appearance)

@@ -250,7 +250,7 @@ def _actor_count(config: ScoreConfig, provider: ResolvedProvider) -> int:
     return wanted
 
 
-def exported(config: ScoreConfig, out: str) -> str:
+def export_bundle(config: ScoreConfig, out: str) -> str:
     """Export --checkpoint as a Ray task on a node that has torch; returns the bundle's folder, inside the run."""
     folder = storage.join(out, runs.BUNDLE_FOLDER)
     options = {field.name: getattr(config, field.name) for field in dataclasses.fields(ModelOptions)}

@@ -63,8 +63,8 @@ def _await_one(running: list[Any]) -> int:
     """Wait for one task and remove it from the list; returns the number of items that it copied."""
     ended, running[:] = ray.wait(running, num_returns=1)
     with unwrap_worker_errors():
-        result: tuple[int, Any] = ray.get(ended[0])
-    return result[0]
+        items: int = ray.get(ended[0])
+    return items
 
 
 class _CompleteItems:

@@ -15,7 +15,7 @@ from fsf_core.errors import FetchError, ItemError, OutputError
 from fsf_core.manifest import members
 from fsf_core.options import SameBy
 from fsf_core.schema import MASKS, TABLES, conform, with_columns
-from fsf_core.stages.write import WriteSettings, Written
+from fsf_core.stages.write import WriteSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class ReuseSettings:
     write: WriteSettings
 
 
-def reuse_items(rows: pa.Table, parts: Sequence[str], settings: ReuseSettings) -> tuple[int, Written]:
+def reuse_items(rows: pa.Table, parts: Sequence[str], settings: ReuseSettings) -> int:
     """Commit the rows of unchanged items, one part per part of the earlier run.
 
     Args:
@@ -40,8 +40,8 @@ def reuse_items(rows: pa.Table, parts: Sequence[str], settings: ReuseSettings) -
         settings: settings of the task.
 
     Returns:
-        The number of items reused, and what was committed. The other items are to be scored: they have changed, cannot
-        be read, or the earlier run has no record of their source.
+        The number of items reused. The others are to be scored: they have changed, cannot be read, or the earlier run
+        has no record of their source.
 
     Raises:
         OutputError: the earlier run cannot be read.
@@ -52,11 +52,10 @@ def reuse_items(rows: pa.Table, parts: Sequence[str], settings: ReuseSettings) -
     unchanged = {
         row["item_id"]: row for row in rows.to_pylist() if _is_unchanged(row, recorded.get(row["item_id"]), settings)
     }
-    if not unchanged:
-        return 0, Written(frames=0, units=0, failed_units=0)
-    committed = [_reuse_part(receipt, unchanged, settings) for receipt in receipts]
-    frames, units = (sum(getattr(one, name) for one in committed) for name in ("frames", "units"))
-    return len(unchanged), Written(frames=frames, units=units, failed_units=0)
+    if unchanged:
+        for receipt in receipts:
+            _reuse_part(receipt, unchanged, settings)
+    return len(unchanged)
 
 
 def _recorded_sources(
@@ -86,12 +85,12 @@ def _is_unchanged(row: Mapping[str, Any], recorded: str | None, settings: ReuseS
         return False
 
 
-def _reuse_part(receipt: runs.Receipt, unchanged: Mapping[str, Mapping[str, Any]], settings: ReuseSettings) -> Written:
+def _reuse_part(receipt: runs.Receipt, unchanged: Mapping[str, Mapping[str, Any]], settings: ReuseSettings) -> None:
     """Commit the rows of unchanged items of one part."""
     item_ids = pa.array([*unchanged], pa.string())
     units = _of_items(receipt.units, item_ids)
     if not units.num_rows:
-        return Written(frames=0, units=0, failed_units=0)
+        return
     tables = {name: schema.empty_table() for name, schema in TABLES.items()}
     for name in receipt.files:
         tables[name] = _of_items(runs.read_part(settings.earlier_uri, receipt, name), item_ids)
@@ -99,7 +98,6 @@ def _reuse_part(receipt: runs.Receipt, unchanged: Mapping[str, Mapping[str, Any]
         _copy_overlay(path, settings)
     tables["masks"] = _relabelled(tables["masks"], unchanged, settings.write)
     runs.commit(settings.write.run_uri, tables, units)
-    return Written(frames=tables["masks"].num_rows, units=units.num_rows, failed_units=0)
 
 
 def _of_items(table: pa.Table, item_ids: pa.Array) -> pa.Table:

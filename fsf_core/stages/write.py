@@ -28,16 +28,7 @@ class WriteSettings:
     """Pass-through columns of the manifest."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Written:
-    """Counts of what one write task committed."""
-
-    frames: int
-    units: int
-    failed_units: int
-
-
-def write(table: pa.Table, settings: WriteSettings) -> Written:
+def write(table: pa.Table, settings: WriteSettings) -> None:
     """Commit units as parts: one of the complete ones, one of the failed ones.
 
     Args:
@@ -51,11 +42,6 @@ def write(table: pa.Table, settings: WriteSettings) -> Written:
     for chosen in (table.filter(pc.invert(failed)), table.filter(failed)):
         if chosen.num_rows:
             _commit(chosen.sort_by([("item_id", "ascending"), ("segment", "ascending")]), settings)
-    return Written(
-        frames=sum(map(len, table.column("frames").to_pylist())),
-        units=table.num_rows,
-        failed_units=pc.sum(failed).as_py() or 0,
-    )
 
 
 def _commit(table: pa.Table, settings: WriteSettings) -> None:

@@ -341,6 +341,15 @@ def test_a_refused_job_changes_nothing_in_a_finished_run_with_failures(
     assert _files(out) == before
 
 
+def test_a_missing_gpu_is_reported_before_a_checkpoint_is_exported(folder: Path, tmp_path: Path) -> None:
+    _without_gpu({"provider": "cuda"})
+    network = {"checkpoint": str(tmp_path / "no.pth"), "net": "fastsegformer-p", "classes": ("background", "orange")}
+    with pytest.raises(ProviderError, match="found no GPU"):
+        score(ScoreConfig(**network, manifest=str(folder), out=str(tmp_path / "run"), provider="cuda"))
+
+    assert list(tmp_path.iterdir()) == []
+
+
 def _files(out: Path) -> dict[str, bytes]:
     """Content of all files of a run, without its lock."""
     files = (path for path in out.rglob("*") if path.is_file() and path.name != ".lock")
