@@ -68,6 +68,11 @@ def _option_names(arguments: ArgumentCollection) -> list[str]:
     return [name for argument in arguments for name in argument.names if name.startswith("--")]
 
 
+def _keys(options: Iterable[str]) -> list[str]:
+    """Return options as keys, without --no-…: cyclopts sets a flag to true whatever the value of its negation."""
+    return [name[2:] for name in options if not name.startswith("--no-")]
+
+
 def _require_known_flags(words: Iterable[str], options: Iterable[str], command: str, special: set[str]) -> None:
     """Refuse flags that the command does not have.
 
@@ -100,7 +105,7 @@ def _require_known_variables(options: Iterable[str], command: str) -> None:
         ConfigError: there is one.
     """
     prefix = f"{PREFIX}{command.upper()}_"
-    known = [prefix + name[2:].replace("-", "_").upper() for name in options if not name.startswith("--no-")]
+    known = [prefix + name.replace("-", "_").upper() for name in _keys(options)]
     for name in sorted(os.environ):
         if name.startswith(prefix) and name not in known:
             raise ConfigError(f"unknown variable {name} in the environment{did_you_mean(name, known)}")
@@ -118,7 +123,7 @@ def _read_yaml(file: str, options: Iterable[str]) -> dict[str, Any]:
         raise ConfigError(f"--config {file} cannot be read: {error}; expected a YAML mapping") from error
     if not isinstance(content, dict):
         raise ConfigError(f"--config {file} holds a {type(content).__name__}, expected a mapping of option to value")
-    known = [name[2:] for name in options]
+    known = _keys(options)
     for key in map(str, content):
         if key.replace("_", "-") not in known:
             raise ConfigError(f"unknown option {key} in {file}{did_you_mean(key.replace('_', '-'), known)}")

@@ -71,6 +71,15 @@ def test_an_unknown_variable_of_the_command_is_reported_with_its_nearest_neighbo
     )
 
 
+def test_negated_flags_are_no_variables_and_no_keys(monkeypatch, yaml_file, capsys):
+    """cyclopts read FSF_SCORE_NO_OVERLAYS=1 and `no_overlays: true` as --overlays."""
+    assert app.main(["score", *JOB, "--bundle", "b", "--config", yaml_file("no_overlays: true")]) == 2
+    assert "did you mean overlays?" in capsys.readouterr().err
+    monkeypatch.setenv("FSF_SCORE_NO_OVERLAYS", "1")
+    assert app.main(["score", *JOB, "--bundle", "b"]) == 2
+    assert "did you mean FSF_SCORE_OVERLAYS?" in capsys.readouterr().err
+
+
 def test_variables_of_other_commands_and_programs_are_left_alone(monkeypatch, received):
     monkeypatch.setenv("FSF_EXPORT_NOTHING", "b")
     monkeypatch.setenv("FSF_PHOTOS", "b")
