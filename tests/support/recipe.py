@@ -1,10 +1,10 @@
-"""Weights and images made from names alone, for tests that need a network which sees something.
+"""Weights and images that follow from names alone, for tests that need a network with non-trivial masks.
 
-The recipe is fixed: `tests/golden` holds what the authors' code computes from it. Knows NumPy only, no torch.
+The recipe never changes: `tests/golden` holds what the authors' code computes from it. Knows NumPy only, no torch.
 
-A tensor is drawn from its state_dict name: PCG64, seeded with the name's crc32, gives raw 64-bit words (a stream that
+A tensor is drawn from its state_dict name: PCG64, seeded with the name's crc32, gives raw 64-bit integers (which
 NumPy keeps stable), whose upper 53 bits become a uniform float64 in [0, 1), scaled to the range that `_range` gives.
-No step rounds differently elsewhere, so the float32 values are the same on every platform.
+Every step is exact, so the float32 values are the same on every platform.
 """
 
 # H×W pixels, C channels
@@ -17,31 +17,31 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float32] | NDArray[np.int64]
 
-# They centre the four logits, so that every class wins some pixels.
+# Centres the four logits, so that every class wins some pixels.
 _FIXED = {
     ("p", "cnn_up.1.bias"): (1.341, -0.578, -0.613, -1.757),
     ("e", "cnn_up.1.bias"): (2.988, -1.505, 8.041, 0.995),
 }
 
-# By the last word of the name; convolutions and a few others have their own.
+# By the last component of the name; convolutions and a few others have their own ranges.
 _RANGES = {
     "weight": (0.8, 1.2),
     "bias": (-0.2, 0.2),
     "running_mean": (-0.2, 0.2),
     "running_var": (0.5, 1.5),
     "attention_biases": (-1.0, 1.0),
-    "layer_scale_1": (0.1, 0.5),  # not the 1e-5 of a fresh network: the blocks must matter
+    "layer_scale_1": (0.1, 0.5),  # not the initial 1e-5, with which the blocks would not matter
     "layer_scale_2": (0.1, 0.5),
 }
 
 
 def state(model: str, entries: Iterable[tuple[str, tuple[int, ...]]]) -> dict[str, Array]:
-    """A whole state_dict from its names and shapes; model is the variant's letter, p or e."""
+    """Return a state_dict from its names and shapes; model is the letter of the variant, p or e."""
     return {name: tensor(model, name, shape) for name, shape in entries}
 
 
 def tensor(model: str, name: str, shape: tuple[int, ...]) -> Array:
-    """One entry of a state_dict: int64 for counters and index tables, else float32."""
+    """Return one entry of a state_dict: int64 for counters and index tables, else float32."""
     if name.endswith("num_batches_tracked"):
         return np.zeros(shape, np.int64)
     if name.endswith("attention_bias_idxs"):
@@ -49,12 +49,12 @@ def tensor(model: str, name: str, shape: tuple[int, ...]) -> Array:
     if (model, name) in _FIXED:
         return np.array(_FIXED[model, name], np.float32).reshape(shape)
     low, high = _range(model, name, shape)
-    uniform = (_words(name, int(np.prod(shape))) >> np.uint64(11)) * 2.0**-53
+    uniform = (_random_bits(name, int(np.prod(shape))) >> np.uint64(11)) * 2.0**-53
     return (low + (high - low) * uniform).astype(np.float32).reshape(shape)
 
 
 def rings(side_px: int = 224) -> NDArray[np.uint8]:
-    """A disc on stripes, hard and soft edges: uint8 RGB, H×W×3, integer arithmetic only."""
+    """Return a disc on stripes with hard and soft edges, uint8 RGB H×W×3, by integer arithmetic only."""
     row, col = np.indices((side_px, side_px))
     distance2 = (col - 112) ** 2 + (row - 100) ** 2
     red = col * 255 // (side_px - 1)
@@ -64,21 +64,22 @@ def rings(side_px: int = 224) -> NDArray[np.uint8]:
 
 
 def noise(side_px: int = 224) -> NDArray[np.uint8]:
-    """White noise: uint8 RGB, H×W×3."""
-    return (_words("image_noise", side_px**2 * 3) >> np.uint64(56)).astype(np.uint8).reshape(side_px, side_px, 3)
+    """Return white noise, uint8 RGB H×W×3."""
+    return (_random_bits("image_noise", side_px**2 * 3) >> np.uint64(56)).astype(np.uint8).reshape(side_px, side_px, 3)
 
 
 def to_input(rgb_HWC: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """The authors' preprocessing after the resize: float32 [1, 3, H, W] in [0, 1]."""
+    """Return the network input as the authors' tools make it after the resize: float32 [1, 3, H, W] in [0, 1]."""
     return np.ascontiguousarray((rgb_HWC.astype(np.float32) / np.float32(255)).transpose(2, 0, 1)[None])
 
 
-def _words(seed: str, count: int) -> NDArray[np.uint64]:
+def _random_bits(seed: str, count: int) -> NDArray[np.uint64]:
+    """Return raw 64-bit integers of PCG64, seeded with the crc32 of a name."""
     return np.random.PCG64(zlib.crc32(seed.encode())).random_raw(count)
 
 
 def _distances(queries: int, keys: int) -> NDArray[np.int64]:
-    """Number the distances between two square grids in order of appearance."""
+    """Return the index of the distance of every pair of cells of two square grids, in order of appearance."""
     query_side, key_side = round(queries**0.5), round(keys**0.5)
     step, numbers = key_side // query_side, {}
     table = np.empty((queries, keys), np.int64)
@@ -90,7 +91,7 @@ def _distances(queries: int, keys: int) -> NDArray[np.int64]:
 
 
 def _range(model: str, name: str, shape: tuple[int, ...]) -> tuple[float, float]:
-    """Ranges that keep signals alive through the depth, and attention away from one-hot."""
+    """Return a range that keeps activations from vanishing with depth, and attention from being one-hot."""
     leaf = name.rpartition(".")[2]
     if (model, name) == ("e", "convert_channel.conv.1.running_var"):
         return 50.0, 150.0
@@ -103,7 +104,7 @@ def _range(model: str, name: str, shape: tuple[int, ...]) -> tuple[float, float]
 
 
 def _convolution_reach(name: str, shape: tuple[int, ...]) -> float:
-    """He's uniform bound; less at the end of residual branches, and for queries and keys."""
+    """Return He's uniform bound, reduced at the end of residual branches and for queries and keys."""
     reach = (6.0 / (shape[1] * shape[2] * shape[3])) ** 0.5
     if name.endswith(("block.2.weight", "token_mixer.proj.1.weight", "attn.proj.1.weight")):
         reach *= 0.5

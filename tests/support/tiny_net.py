@@ -1,4 +1,4 @@
-"""A segmentation network of a few thousand weights, for tests that need the real exporters and seconds only."""
+"""A segmentation network of a few thousand weights, which the real exporters convert in seconds."""
 
 import torch
 from torch import Tensor, nn
@@ -6,7 +6,7 @@ from torch.nn import functional
 
 
 class TinyNet(nn.Module):
-    """Convolution, batch norm, dropout and a bilinear upsampling: the things that exports get wrong."""
+    """Convolution, batch norm, dropout and bilinear upsampling: the operators that exporters get wrong."""
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
@@ -23,7 +23,7 @@ class TinyNet(nn.Module):
 
 
 def build(num_classes: int = 4) -> TinyNet:
-    """The same weights every time, with batch statistics that are not the initial ones."""
+    """Build the network with reproducible weights, and with batch statistics other than the initial ones."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         net = TinyNet(num_classes)
@@ -31,5 +31,5 @@ def build(num_classes: int = 4) -> TinyNet:
             if isinstance(module, nn.BatchNorm2d):
                 nn.init.uniform_(module.running_mean, -0.2, 0.2)
                 nn.init.uniform_(module.running_var, 0.5, 1.5)
-        nn.init.uniform_(net.head.weight, -2, 2)  # so that several classes win somewhere
+        nn.init.uniform_(net.head.weight, -2, 2)  # several classes win some pixels
     return net

@@ -1,4 +1,4 @@
-"""A segmentation model of four nodes, written without any exporter: foreign names, any opset, any batch."""
+"""A segmentation model of five nodes, written without an exporter: unusual names, any opset, any batch size."""
 
 import numpy as np
 import onnx
@@ -14,7 +14,7 @@ def tiny_onnx(
     num_classes: int = 4,
     last: str = "Identity",
 ) -> onnx.ModelProto:
-    """3x224x224 pictures to num_classes x224x224 logits; `last` is the operator that ends it."""
+    """Return a model from 3×224×224 images to num_classes×224×224 logits; `last` is its last operator."""
     rng = np.random.default_rng(1)
     weights = {
         "w1": rng.normal(0, 0.3, (8, 3, 5, 5)),
