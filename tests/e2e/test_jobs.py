@@ -36,8 +36,8 @@ def fsf(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-def last_json(said: str) -> dict:
-    return json.loads(said.strip().splitlines()[-1])
+def last_json(output: str) -> dict:
+    return json.loads(output.strip().splitlines()[-1])
 
 
 @pytest.fixture(scope="module")
@@ -162,10 +162,10 @@ def test_the_same_command_resumes_an_interrupted_run(
     ) as job:
         wait_for(lambda: len(list((tmp_path / "run" / "receipts").glob("*.arrow"))) >= 3, timeout_s=120)
         job.send_signal(number)
-        _, said = job.communicate(timeout=60)
+        _, output = job.communicate(timeout=60)
 
-    assert job.returncode == code, said
-    assert "same command again" in said
+    assert job.returncode == code, output
+    assert "same command again" in output
     assert not (tmp_path / "run" / "_SUCCESS").exists()
     kept = sum(receipt.units.num_rows for receipt in runs.receipts(str(tmp_path / "run")))
     assert 0 < kept < ITEMS
@@ -186,9 +186,9 @@ def test_a_local_job_starts_only_the_processes_that_it_needs(tiny_bundle: Bundle
             with contextlib.suppress(psutil.Error):
                 seen.add(" ".join(process.cmdline()).strip())
         time.sleep(0.1)
-    said, _ = job.process.communicate()
+    output, _ = job.process.communicate()
 
-    assert job.process.returncode == 0, said
+    assert job.process.returncode == 0, output
     actors = {re.sub(r"[.(].*", "", name) for name in seen if name.startswith("ray::")}
     assert actors - {"ray::IDLE", "ray::RuntimeEnvAgent"} == {"ray::Watch", "ray::MapWorker"}
     assert not [name for name in seen if re.search(r"/(dashboard|monitor|log_monitor)\.py", name)]
@@ -259,23 +259,23 @@ def _submitted(client: JobSubmissionClient, *words: str) -> str:
 
 
 def test_ray_job_submit_runs_the_same_job(head: str, tiny_bundle: Bundle, images: Path, tmp_path: Path) -> None:
-    status, code, said = _submit(
+    status, code, output = _submit(
         head, "--bundle", tiny_bundle.uri, "--manifest", str(images), "--out", str(tmp_path / "run"),
         "--provider", "cpu", "--actors", "1",
     )  # fmt: skip
 
-    assert (status, code) == (JobStatus.SUCCEEDED, 0), said
-    assert '"failures": {"DecodeError": 1}' in said
+    assert (status, code) == (JobStatus.SUCCEEDED, 0), output
+    assert '"failures": {"DecodeError": 1}' in output
     assert runs.verify(str(tmp_path / "run")) == []
 
 
 def test_ray_job_submit_reports_a_wrong_command(head: str, tiny_bundle: Bundle, tmp_path: Path) -> None:
-    status, code, said = _submit(
+    status, code, output = _submit(
         head, "--bundle", tiny_bundle.uri, "--manifest", str(tmp_path / "no.csv"), "--out", str(tmp_path / "run")
     )
 
     assert (status, code) == (JobStatus.FAILED, 2)
-    assert "does not exist" in said
+    assert "does not exist" in output
 
 
 def test_the_same_command_resumes_a_stopped_job(head: str, tiny_bundle: Bundle, tmp_path: Path) -> None:
@@ -289,17 +289,17 @@ def test_the_same_command_resumes_a_stopped_job(head: str, tiny_bundle: Bundle, 
 
     assert client.get_job_status(job) == JobStatus.STOPPED
     assert 0 < kept < ITEMS
-    status, code, said = _submit(head, *words)
-    assert (status, code) == (JobStatus.SUCCEEDED, 0), said
-    assert last_json(said)["frames"] == ITEMS
+    status, code, output = _submit(head, *words)
+    assert (status, code) == (JobStatus.SUCCEEDED, 0), output
+    assert last_json(output)["frames"] == ITEMS
     assert runs.verify(str(tmp_path / "run")) == []
 
 
 def test_more_actors_than_fit_are_refused_at_once(head: str, tiny_bundle: Bundle, images: Path, tmp_path: Path) -> None:
-    status, code, said = _submit(
+    status, code, output = _submit(
         head, "--bundle", tiny_bundle.uri, "--manifest", str(images), "--out", str(tmp_path / "run"),
         "--provider", "cpu", "--actors", "5",
     )  # fmt: skip
 
     assert (status, code) == (JobStatus.FAILED, 2)
-    assert "found room for 4 actors" in said
+    assert "found room for 4 actors" in output

@@ -197,5 +197,16 @@ def test_the_images_are_shown_and_small() -> None:
     assert sum(file.stat().st_size for file in files) < 1_500_000
 
 
+def test_the_messages_that_are_explained_exist() -> None:
+    table = README.read_text().split("| what you see |")[1].split("\n\n")[0]
+    shown = [message for row in table.splitlines()[2:] for message in re.findall("`([^`]+)`", row.split("|")[1])]
+    source = "\n".join(path.read_text() for path in (ROOT / "fsf_core").rglob("*.py"))
+
+    assert len(shown) > 5
+    for message in shown:
+        for piece in re.split(r"…|: | N ", message):
+            assert piece.strip() in source, message
+
+
 def test_readme_is_read_in_minutes() -> None:
     assert 1_300 <= len(README.read_text().split()) <= 1_600  # as `wc -w` counts

@@ -61,14 +61,14 @@ def test_chromium_plays_every_frame_and_the_sound(clip: Path, tmp_path: Path) ->
 def test_score_and_render_produce_videos_of_the_same_run(clip: Path, tiny_bundle: Bundle, tmp_path: Path) -> None:
     out = tmp_path / "run"
     words = ["score", "--bundle", tiny_bundle.uri, "--manifest", str(clip), "--out", str(out), "--provider", "cpu"]
-    code, said = fsf(*words, "--render", "blend", "--legend")
-    assert code == 0, said
+    code, output = fsf(*words, "--render", "blend", "--legend")
+    assert code == 0, output
     first = next((out / "videos").glob("*.mp4"))
     made = first.read_bytes()
-    code, said = fsf("render", str(out), "--style", "mask")
+    code, output = fsf("render", str(out), "--style", "mask")
 
-    assert code == 0, said
-    assert json.loads(said.splitlines()[-1])["films"] == 1
+    assert code == 0, output
+    assert json.loads(output.splitlines()[-1])["films"] == 1
     assert first.read_bytes() != made
     assert index_video(first).frames == 50
     assert runs.verify(str(out)) + render.verify(str(out)) == []
@@ -78,7 +78,7 @@ def test_score_and_render_produce_videos_of_the_same_run(clip: Path, tiny_bundle
 
 
 def test_an_unfinished_run_cannot_be_rendered(tmp_path: Path) -> None:
-    code, said = fsf("render", str(tmp_path))
+    code, output = fsf("render", str(tmp_path))
 
     assert code == 2
-    assert "holds no finished run" in said
+    assert "holds no finished run" in output

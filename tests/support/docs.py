@@ -1,6 +1,6 @@
 """The generated parts of the READMEs: `python -m tests.support.docs` writes them, and a test compares.
 
-A part stands between `<!-- name: begin -->` and `<!-- name: end -->`.
+A part is the text between `<!-- name: begin -->` and `<!-- name: end -->`.
 """
 
 import ast

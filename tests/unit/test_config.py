@@ -1,4 +1,4 @@
-"""What a job can be told is said once, as flag, YAML or environment, explained, and checked before it runs."""
+"""Every option of a job exists once, as flag, YAML key and environment variable, and is checked before the job runs."""
 
 import ast
 import datetime as dt

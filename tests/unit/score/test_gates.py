@@ -24,7 +24,7 @@ def test_more_failures_than_allowed_fail_a_gate():
 
 @pytest.mark.parametrize("allowed", [0.0, 1.0])
 def test_a_run_without_any_result_fails_a_gate_of_its_own(allowed):
-    """It said "5 of 5 items failed, more than --max-failed-share 1 allows"."""
+    """The message was "5 of 5 items failed, more than --max-failed-share 1 allows"."""
     found = failed_gates(summary(failed=5, total=5), max_failed_share=allowed)
 
     assert found == ["all 5 items failed; see the failures table in /runs/today"]
