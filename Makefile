@@ -2,11 +2,11 @@
 PY ?= python3
 V ?= .venv
 EXTRAS ?= export,dev
-# uv does not read pip's configuration; folders of local wheels are handed over, and elsewhere there are none.
+# uv does not read pip's configuration: pass on its folders of local wheels, if there are any.
 FIND := $(or $(PIP_FIND_LINKS),$(shell $(PY) -m pip config get global.find-links 2>/dev/null))
 
-# Compiled once here, because uv leaves that to the first import, and where PYTHONDONTWRITEBYTECODE is set, as in many
-# images, to every import of every process: a job's start then takes twice the CPU.
+# --compile-bytecode, because uv leaves compiling to the first import, or to every import of every process where
+# PYTHONDONTWRITEBYTECODE is set, as in many container images: the start of a job then takes twice the CPU.
 INSTALL = $(V)/bin/uv pip install -q --compile-bytecode --python $(V)/bin/python $(foreach d,$(FIND),--find-links $(d)) -c constraints.txt
 
 .PHONY: setup demo test lint unit bench bench-full constraints clean
@@ -42,7 +42,7 @@ bench-full: setup
 	$(INSTALL) -e '.[export,dev,bench]'
 	$(V)/bin/python -m tests.bench.bench --full
 
-# The versions that the tests passed with; no addresses and no hashes, so that every index serves it.
+# The versions that the tests passed with; no URLs and no hashes, so that any index serves them.
 constraints:
 	$(V)/bin/uv pip compile -q --universal --python-version 3.11 --extra cuda --extra export --extra dev --extra bench --extra s3 --extra gcs --extra azure --extra delta \
 	  --no-annotate --no-header --no-emit-index-url -o constraints.txt pyproject.toml
