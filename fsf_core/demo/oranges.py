@@ -276,7 +276,7 @@ def write_video(path: Path, *, frames: int, fps: int = 24, seed: int) -> Path:
     height_px, width_px = VIDEO_SIZE_HW
     with av.open(str(path), "w") as container:
         # Equal bytes on every machine: one thread, because x264 divides its work by threads, and no vector code in
-        # macroblock-tree rate control, whose AVX-512 form reads uninitialised memory (see media.video.encode).
+        # macroblock-tree rate control, whose AVX-512 form gives other bytes on every run (see media.video.encode).
         options = {"crf": "20", "preset": "medium", "threads": "1", "x264-params": "cpu-independent=1"}
         stream = container.add_stream("libx264", rate=fps, options=options)
         stream.width, stream.height, stream.pix_fmt, stream.gop_size = width_px, height_px, "yuv420p", max(1, fps // 2)

@@ -66,9 +66,9 @@ class SegmentWriter:
         self._output: OutputContainer = av.open(
             self._file, "w", format="mp4", container_options={"video_track_timescale": str(ticks_per_s)}
         )
-        # cpu-independent: macroblock-tree rate control without vector code. Its AVX-512 routine reads behind the last
-        # macroblock of a row, so that some widths (20, 25, 28, 30 macroblocks; not 32, 40) gave other bytes on every
-        # run. No measurable cost: 24 frames of 1080p take 0.65 s of CPU instead of 0.63, 0.8 % fewer bytes (2026-11).
+        # cpu-independent: macroblock-tree rate control without vector code. Its AVX-512 routine gave other bytes on
+        # every run for some widths (20, 25, 28, 30 macroblocks; not 32, 40). No measurable cost: 24 frames of 1080p
+        # take 0.65 s of CPU instead of 0.63, 0.8 % fewer bytes (2026-11).
         options = {
             "preset": "veryfast",
             "crf": str(QUALITY),

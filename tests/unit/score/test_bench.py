@@ -27,14 +27,14 @@ def _write_times(folder: Path, **workers: list[float]) -> Path:
 def test_the_rate_of_several_workers_counts_the_time_in_which_all_of_them_worked(tmp_path):
     early = [float(second) for second in range(40)]  # 8 frames per second, 10 s of them alone
     late = [10.5 + second for second in range(40)]
-    assert meter.steady(_write_times(tmp_path / "times", one=early, two=late)) == pytest.approx(16, rel=0.02)
+    assert meter.steady_rate(_write_times(tmp_path / "times", one=early, two=late)) == pytest.approx(16, rel=0.02)
 
 
 def test_the_common_time_is_from_the_latest_first_result_to_the_earliest_last_one(tmp_path):
     times = _write_times(tmp_path / "times", one=[0.0, 5.0, 9.0], two=[3.0, 4.0, 12.0], three=[1.0, 10.0])
-    assert meter.together(times) == (3.0, 9.0)
+    assert meter.common_span(times) == (3.0, 9.0)
 
 
 def test_workers_with_little_common_time_are_measured_from_first_to_last_result(tmp_path):
     times = _write_times(tmp_path / "times", one=[0.0, 1.0, 2.0, 3.0, 4.0], two=[3.5, 4.5, 5.5])
-    assert 8 < meter.steady(times) < 16
+    assert 8 < meter.steady_rate(times) < 16

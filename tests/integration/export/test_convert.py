@@ -1,4 +1,4 @@
-"""The exporters themselves; the slow one, dynamo, is tried in tests/integration/test_export.py."""
+"""The exporters themselves; the slow one, dynamo, is tested in test_export.py."""
 
 import contextlib
 import logging
