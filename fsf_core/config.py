@@ -306,9 +306,11 @@ class ScoreConfig(ModelOptions):
             raise ConfigError(f"found {found}, expected one of them; give the model once")
         if self.checkpoint and not (self.net and self.classes):
             raise ConfigError("found --checkpoint without --net or --classes, expected all three; name them")
-        if self.bundle and (self.net or self.classes):
-            raise ConfigError("found --net or --classes beside --bundle, expected --bundle alone; leave them out")
-        self.net_options()
+        of_checkpoint = {"--net": self.net, "--classes": self.classes, "network options": self.net_options()}
+        superfluous = [name for name, value in of_checkpoint.items() if value]
+        if self.bundle and superfluous:
+            found = " and ".join(superfluous)
+            raise ConfigError(f"found {found} beside --bundle, expected --bundle alone; leave them out")
 
     def sampling(self) -> "Sampling":
         """Return which frames of a video are scored.

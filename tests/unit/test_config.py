@@ -137,6 +137,8 @@ def test_a_config_cannot_be_changed_afterwards():
 def test_the_model_is_given_once():
     assert "neither --bundle nor --checkpoint" in refused()
     assert "both --bundle and --checkpoint" in refused(bundle="b", checkpoint="c", net="n", classes=("a",))
+    assert "found --net and --classes beside --bundle" in refused(bundle="b", net="n", classes=("a",))
+    assert "found network options beside --bundle" in refused(bundle="b", pyramid="pooling")
 
 
 @pytest.mark.parametrize("given", [{}, {"net": "n"}, {"classes": ("a",)}])
