@@ -22,11 +22,11 @@ $(V)/.ok: pyproject.toml constraints.txt
 demo: setup
 	$(V)/bin/fsf demo demo
 
-test: setup
-	$(V)/bin/python -m pytest
+test: unit
+	$(V)/bin/python -m pytest tests/integration tests/e2e
 
 unit: setup
-	$(V)/bin/python -m pytest tests/unit
+	$(V)/bin/python -m pytest -n auto tests/unit
 
 lint: setup
 	$(V)/bin/ruff check .
