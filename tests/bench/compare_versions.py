@@ -7,7 +7,7 @@ videos, in runs that are whole, killed and resumed, and reuse another. Compared 
 every table, the overlays, and the decoded frames of rendered videos. Exits with 1 if anything differs.
 """
 
-import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -21,14 +21,19 @@ from typing import Any
 
 import av
 import duckdb
+import numpy as np
 import onnx
 
 from tests.support import assets, clips
 from tests.support.tiny_onnx import tiny_onnx
 
 CLASSES = "background,sunburn,ulcer,wind_scarring"
-IGNORED = {"masks": ("run_id",), "class_stats": (), "failures": ("attempts",)}
-"""Columns that differ between any two runs, or with the moment of a kill."""
+IGNORED = {"masks": ("run_id",), "class_stats": (), "failures": ("attempts", "error_message")}
+"""Columns that differ between any two runs, with the moment of a kill, or with the wording of a message."""
+
+MAX_ENCODER_DIFFERENCE = 4.0
+"""Mean difference of the grey levels of a frame, 0 to 255, that another setting of the encoder may make; on noise, x264
+with and without its vector code differs by 2."""
 
 
 def write_inputs(folder: Path) -> None:
@@ -106,13 +111,21 @@ def tables(run: Path) -> Iterator[tuple[str, list[tuple[Any, ...]]]]:
         yield name, duckdb.sql(query).fetchall()
 
 
-def frames(video: Path) -> list[str]:
-    """Return time and digest of every frame of a video."""
-    with av.open(str(video)) as container:
-        return [
-            f"{frame.pts} {hashlib.sha256(frame.to_ndarray(format='yuv420p').tobytes()).hexdigest()}"
-            for frame in container.decode(video=0)
-        ]
+def same_bytes(old: Path, new: Path) -> bool:
+    """Return whether two files are equal."""
+    return old.read_bytes() == new.read_bytes()
+
+
+def same_frames(old: Path, new: Path) -> bool:
+    """Return whether two videos show the same at the same times, but for what their encoder lost."""
+    with av.open(str(old)) as first, av.open(str(new)) as second:
+        for before, after in itertools.zip_longest(first.decode(video=0), second.decode(video=0)):
+            if before is None or after is None or before.pts != after.pts:
+                return False
+            images = [frame.to_ndarray(format="yuv420p").astype(np.int16) for frame in (before, after)]
+            if images[0].shape != images[1].shape or np.abs(images[0] - images[1]).mean() > MAX_ENCODER_DIFFERENCE:
+                return False
+    return True
 
 
 def differences(old: Path, new: Path) -> list[str]:
@@ -128,12 +141,12 @@ def differences(old: Path, new: Path) -> list[str]:
             if before != after:
                 count = len({*map(repr, before)} ^ {*map(repr, after)})
                 found.append(f"{run}/{name}: {len(before)} and {len(after)} rows, {count} of them differ")
-        for kind, content in (("overlays/*.jpg", lambda path: path.read_bytes()), ("videos/*.mp4", frames)):
+        for kind, same in (("overlays/*.jpg", same_bytes), ("videos/*.mp4", same_frames)):
             paths = [{path.name: path for path in sorted((home / run).glob(kind))} for home in (old, new)]
             if {*paths[0]} != {*paths[1]}:
                 found.append(f"{run}/{kind}: other names")
             else:
-                found += [f"{run}/{n}" for n in paths[0] if content(paths[0][n]) != content(paths[1][n])]
+                found += [f"{run}/{name}" for name in paths[0] if not same(paths[0][name], paths[1][name])]
             rows += len(paths[0])
         print(f"{run}: {rows} rows and files compared")
     for run in ("resumed", "reused"):  # also within one version: these runs must equal the undisturbed one
