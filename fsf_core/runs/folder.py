@@ -77,17 +77,6 @@ def begin_attempt(uri: str, *, fingerprint: Mapping[str, Any], details: Mapping[
 
 
 @contextlib.contextmanager
-def claim_run(uri: str, *, fingerprint: Mapping[str, Any], details: Mapping[str, Any]) -> Iterator[Run]:
-    """Lock a folder and begin an attempt in one step.
-
-    Raises:
-        OutputError: the folder holds something else, belongs to another run, or is in use by a running job.
-    """
-    with lock_run(uri, fingerprint=fingerprint):
-        yield begin_attempt(uri, fingerprint=fingerprint, details=details)
-
-
-@contextlib.contextmanager
 def locked_finished_run(uri: str) -> Iterator[None]:
     """Keep jobs out of a finished run until the block ends.
 

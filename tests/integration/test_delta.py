@@ -14,7 +14,7 @@ from tests.support import ledger
 
 def _run(folder: Path, *units: ledger.ScoredUnit) -> str:
     """A run folder with these units in two parts."""
-    with runs.claim_run(str(folder), fingerprint={}, details={}):
+    with ledger.claim_run(str(folder), fingerprint={}, details={}):
         ledger.commit(str(folder), units[0])
         ledger.commit(str(folder), *units[1:])
     return str(folder)

@@ -335,7 +335,7 @@ def test_a_killed_job_in_a_bucket_is_resumed_by_the_same_command(seaweed, home, 
 def test_a_run_on_disk_is_published_to_delta_tables_in_a_bucket_in_one_commit_each(seaweed, connect, tmp_path):
     connect(seaweed.environment)
     night = str(tmp_path / "night")
-    with runs.claim_run(night, fingerprint={}, details={}):
+    with ledger.claim_run(night, fingerprint={}, details={}):
         ledger.commit(night, ledger.image("a"), ledger.image("b"))
     folder = storage.join(seaweed.bucket, "shared")
     first, second = (delta.publish_delta(night, folder) for _ in range(2))

@@ -3,6 +3,7 @@
 Knows the tables of a run. Knows no images and no stages.
 """
 
+import contextlib
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +16,13 @@ from fsf_core.schema import CLASS_STATS, FAILURES, MASKS, UNITS, conform
 
 CLASSES = ("background", "peel")
 HEIGHT_PX, WIDTH_PX = 3, 4
+
+
+@contextlib.contextmanager
+def claim_run(uri, *, fingerprint, details):
+    """Lock a folder and begin an attempt, as a job does whose checks all pass."""
+    with runs.lock_run(uri, fingerprint=fingerprint):
+        yield runs.begin_attempt(uri, fingerprint=fingerprint, details=details)
 
 
 @dataclass(frozen=True, kw_only=True)

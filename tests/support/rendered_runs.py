@@ -13,6 +13,7 @@ from fsf_core import masks, render, runs
 from fsf_core.keys import item_key, unit_key
 from fsf_core.media.video import decode_frames, index_video
 from fsf_core.schema import CLASS_STATS, FAILURES, MASKS, UNITS, conform
+from tests.support import ledger
 
 NAMES = ("background", "fruit", "Fäule")
 PALETTE = ((0, 0, 0), (128, 0, 0), (0, 255, 0))
@@ -37,7 +38,7 @@ def finished(out: Path, source: Path, *, frames=None, item_id="clip", begin=0) -
     fingerprint = {"classes": list(NAMES), "palette": [list(c) for c in PALETTE], "bundle_sha256": "ab" * 32}
     index = index_video(source)
     wanted = [*range(index.frames)] if frames is None else [*frames]
-    with runs.claim_run(str(out), fingerprint=fingerprint, details={}) as opened:
+    with ledger.claim_run(str(out), fingerprint=fingerprint, details={}) as opened:
         for start in range(0, len(wanted), UNIT_FRAMES):
             chosen = wanted[start : start + UNIT_FRAMES]
             segments = -(-len(wanted) // UNIT_FRAMES)

@@ -12,7 +12,7 @@ from tests.support import ledger
 def folder(tmp_path):
     """A run of twelve good parts of two images each, and two failed parts."""
     uri = str(tmp_path / "run")
-    with runs.claim_run(uri, fingerprint={}, details={}):
+    with ledger.claim_run(uri, fingerprint={}, details={}):
         for number in range(12):
             ledger.commit(uri, ledger.image(f"{number}-a"), ledger.image(f"{number}-b"))
         for name in ("x", "y"):

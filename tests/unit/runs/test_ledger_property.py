@@ -16,6 +16,7 @@ from fsf_core import runs, storage
 from fsf_core.errors import StorageError
 from fsf_core.keys import item_key, item_keys
 from fsf_core.schema import TABLES
+from tests.support import ledger
 from tests.support.ledger import ScoredUnit, broken, commit, image, sorted_rows, video
 
 FINGERPRINT = {"bundle": "ab" * 32}
@@ -166,11 +167,11 @@ def pending(uri: str, corpus: list[Planned]) -> list[Planned]:
 
 def broken_session(uri: str, corpus: list[Planned], session: dict, faults: Faults, attempt: int) -> None:
     """Run a start of the job in which tasks, or the driver, may die anywhere."""
-    with faults.dying(session["opening"]), runs.claim_run(uri, fingerprint=FINGERPRINT, details={}):
+    with faults.dying(session["opening"]), ledger.claim_run(uri, fingerprint=FINGERPRINT, details={}):
         if not session["keeps_failures"]:
             runs.retract_failed_parts(uri)
         runs.unpublish(uri)
-    with runs.claim_run(uri, fingerprint=FINGERPRINT, details={}):
+    with ledger.claim_run(uri, fingerprint=FINGERPRINT, details={}):
         for numbers, fails, death in session["tasks"]:
             # Any units, done or not: tasks of an earlier start may still run, and a retried one has other units.
             units = [scored(corpus[number], fails=fails) for number in numbers]
@@ -188,7 +189,7 @@ def broken_session(uri: str, corpus: list[Planned], session: dict, faults: Fault
 
 def last_session(uri: str, corpus: list[Planned], attempt: int) -> None:
     """Run a start of the job in which only bad units fail."""
-    with runs.claim_run(uri, fingerprint=FINGERPRINT, details={}):
+    with ledger.claim_run(uri, fingerprint=FINGERPRINT, details={}):
         runs.retract_failed_parts(uri)
         left = [scored(one, fails=False) for one in pending(uri, corpus)]
         for at in range(0, len(left), 3):

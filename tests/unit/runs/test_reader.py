@@ -11,6 +11,7 @@ from fsf_core import masks, runs, storage
 from fsf_core.errors import ItemNotFoundError, OutputError
 from fsf_core.runs import video_stats
 from fsf_core.runs.compaction import compact
+from tests.support import ledger
 from tests.support.ledger import ScoredUnit, broken, image, rows_of, tables_of, video
 
 CLASSES = ("background", "peel", "<rot>")
@@ -49,7 +50,7 @@ def commit(uri: str, *units: ScoredUnit) -> None:
 
 
 def begin(uri: str) -> str:
-    with runs.claim_run(uri, fingerprint=FINGERPRINT, details={}):
+    with ledger.claim_run(uri, fingerprint=FINGERPRINT, details={}):
         commit(uri, image("orchard/a.jpg"))
         commit(uri, *video("belt.mp4", 3, 2))
         commit(uri, image("bad.jpg", failed=True))
@@ -169,7 +170,7 @@ def test_a_missing_mask_of_an_unfinished_run_may_come_later(folder):
 
 def test_a_frame_after_the_failure_of_its_segment_is_missing(tmp_path):
     uri = str(tmp_path / "run")
-    with runs.claim_run(uri, fingerprint=FINGERPRINT, details={}):
+    with ledger.claim_run(uri, fingerprint=FINGERPRINT, details={}):
         commit(uri, broken(video("v.mp4", 4)[0], frames=2))
     run = runs.open_run(uri)
 
@@ -222,7 +223,7 @@ def test_video_stats_are_read_once_the_run_has_finished(uri, tmp_path):
     assert run.video_stats().column("frames").to_pylist() == [5, 5]  # two classes of second 0
 
     images = str(tmp_path / "images")
-    with runs.claim_run(images, fingerprint=FINGERPRINT, details={}):
+    with ledger.claim_run(images, fingerprint=FINGERPRINT, details={}):
         commit(images, image("a"))
         publish(images)
     assert runs.open_run(images).video_stats().num_rows == 0

@@ -23,6 +23,7 @@ from fsf_core.errors import OutputError
 from fsf_core.keys import item_key, item_keys, part_name
 from fsf_core.runs import lease
 from fsf_core.schema import FAILURES, MASKS, TABLES, UNITS
+from tests.support import ledger
 from tests.support.ledger import ScoredUnit, broken, commit, image, rows_of, sorted_rows, tables_of, video
 
 FINGERPRINT = {"bundle": "ab" * 32, "mask_size": "original", "classes": ["a", "b"], "columns": {"n": "int64"}}
@@ -33,7 +34,7 @@ SUMMARY = {"items": {"total": 2, "scored": 2, "failed": 0, "not_in_manifest": 0}
 def folder(tmp_path):
     """A run that was started."""
     uri = str(tmp_path / "run")
-    with runs.claim_run(uri, fingerprint=FINGERPRINT, details={}):
+    with ledger.claim_run(uri, fingerprint=FINGERPRINT, details={}):
         pass
     return uri
 
@@ -44,7 +45,7 @@ def bucket():
     filesystem = fsspec.filesystem("memory")
     filesystem.store.clear()
     uri = "memory://bucket/run"
-    with runs.claim_run(uri, fingerprint=FINGERPRINT, details={}):
+    with ledger.claim_run(uri, fingerprint=FINGERPRINT, details={}):
         pass
     yield uri
     filesystem.store.clear()
@@ -662,9 +663,9 @@ def test_items_that_the_manifest_no_longer_lists_are_not_a_problem(folder):
 
 def test_a_new_folder_becomes_a_run_and_the_same_command_resumes_it(tmp_path):
     uri = str(tmp_path / "new" / "run")
-    with runs.claim_run(uri, fingerprint=FINGERPRINT, details={"host": "one"}) as first:
+    with ledger.claim_run(uri, fingerprint=FINGERPRINT, details={"host": "one"}) as first:
         assert first.attempt == 1
-    with runs.claim_run(uri, fingerprint=FINGERPRINT, details={"host": "two"}) as second:
+    with ledger.claim_run(uri, fingerprint=FINGERPRINT, details={"host": "two"}) as second:
         pass
 
     assert (second.run_id, second.attempt) == (first.run_id, 2)
@@ -674,7 +675,7 @@ def test_a_new_folder_becomes_a_run_and_the_same_command_resumes_it(tmp_path):
 def test_a_fingerprint_compares_equal_after_a_json_round_trip(folder):
     as_tuple = FINGERPRINT | {"classes": ("a", "b")}
 
-    with runs.claim_run(folder, fingerprint=as_tuple, details={}) as opened:
+    with ledger.claim_run(folder, fingerprint=as_tuple, details={}) as opened:
         assert opened.attempt == 2
 
 
@@ -684,7 +685,7 @@ def test_another_fingerprint_is_refused_with_the_difference(where, request):
     other = {**FINGERPRINT, "mask_size": "model", "new": 1}
     del other["columns"]
 
-    with pytest.raises(OutputError) as caught, runs.claim_run(uri, fingerprint=other, details={}):
+    with pytest.raises(OutputError) as caught, ledger.claim_run(uri, fingerprint=other, details={}):
         pass
 
     message = message_of(caught.value)
@@ -692,7 +693,7 @@ def test_another_fingerprint_is_refused_with_the_difference(where, request):
     assert "columns: {'n': 'int64'} -> None" in message
     assert "new: None -> 1" in message
     assert "bundle" not in message
-    with runs.claim_run(uri, fingerprint=FINGERPRINT, details={}) as opened:
+    with ledger.claim_run(uri, fingerprint=FINGERPRINT, details={}) as opened:
         assert opened.attempt == 2
 
 
@@ -703,7 +704,7 @@ def test_a_folder_with_other_files_is_refused_and_left_unchanged(where, tmp_path
 
     with (
         pytest.raises(OutputError, match=r"holds thesis\.tex and no run\.json") as caught,
-        runs.claim_run(uri, fingerprint=FINGERPRINT, details={}),
+        ledger.claim_run(uri, fingerprint=FINGERPRINT, details={}),
     ):
         pass
 
@@ -715,7 +716,7 @@ def test_a_folder_with_only_a_bundle_or_hidden_files_can_be_claimed(tmp_path):
     for name in (".DS_Store", "bundle/model.onnx"):
         storage.write_bytes(str(tmp_path / name), b"x")
 
-    with runs.claim_run(str(tmp_path), fingerprint=FINGERPRINT, details={}) as opened:
+    with ledger.claim_run(str(tmp_path), fingerprint=FINGERPRINT, details={}) as opened:
         assert opened.attempt == 1
 
 
@@ -723,7 +724,7 @@ def test_a_file_is_refused_as_a_run_folder(tmp_path):
     (tmp_path / "file").write_bytes(b"x")
 
     for uri in (str(tmp_path / "file"), str(tmp_path / "file" / "run")):
-        with pytest.raises(OutputError) as caught, runs.claim_run(uri, fingerprint=FINGERPRINT, details={}):
+        with pytest.raises(OutputError) as caught, ledger.claim_run(uri, fingerprint=FINGERPRINT, details={}):
             pass
         message_of(caught.value)
 
@@ -732,7 +733,7 @@ def test_a_file_is_refused_as_a_run_folder(tmp_path):
 def test_a_damaged_or_foreign_run_json_is_refused(content, folder):
     Path(folder, "run.json").write_bytes(content)
 
-    with pytest.raises(OutputError) as caught, runs.claim_run(folder, fingerprint=FINGERPRINT, details={}):
+    with pytest.raises(OutputError) as caught, ledger.claim_run(folder, fingerprint=FINGERPRINT, details={}):
         pass
 
     message_of(caught.value)
@@ -741,7 +742,8 @@ def test_a_damaged_or_foreign_run_json_is_refused(content, folder):
 HOLDER = """
 import sys, time
 from fsf_core import runs
-with runs.claim_run(sys.argv[1], fingerprint={"holder": 1}, details={}):
+with runs.lock_run(sys.argv[1], fingerprint={"holder": 1}):
+    runs.begin_attempt(sys.argv[1], fingerprint={"holder": 1}, details={})
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -766,7 +768,7 @@ def test_a_second_process_in_the_same_folder_is_refused_and_changes_nothing(hold
 
     with (
         pytest.raises(OutputError, match=f"is in use by process {process.pid}") as caught,
-        runs.claim_run(uri, fingerprint={"holder": 1}, details={}),
+        ledger.claim_run(uri, fingerprint={"holder": 1}, details={}),
     ):
         pass
 
@@ -779,7 +781,7 @@ def test_a_killed_process_releases_the_lock(holder):
     process.send_signal(signal.SIGKILL)
     process.wait()
 
-    with runs.claim_run(uri, fingerprint={"holder": 1}, details={}) as opened:
+    with ledger.claim_run(uri, fingerprint={"holder": 1}, details={}) as opened:
         assert opened.attempt == 2
         assert Path(uri, ".lock").read_text() == str(os.getpid())
 
@@ -839,10 +841,10 @@ def test_completed_without_failures_is_what_remains_after_they_are_retracted(fol
 
 def test_the_lock_is_released_at_the_end_of_the_block_even_after_an_error(tmp_path):
     uri = str(tmp_path / "run")
-    with pytest.raises(ZeroDivisionError), runs.claim_run(uri, fingerprint=FINGERPRINT, details={}):
+    with pytest.raises(ZeroDivisionError), ledger.claim_run(uri, fingerprint=FINGERPRINT, details={}):
         raise ZeroDivisionError
 
-    with runs.claim_run(uri, fingerprint=FINGERPRINT, details={}) as opened:
+    with ledger.claim_run(uri, fingerprint=FINGERPRINT, details={}) as opened:
         assert opened.attempt == 2
 
 

@@ -63,7 +63,7 @@ def test_a_run_of_images_has_no_such_table(tmp_path):
     tables = ledger.tables_of(images)
     untimed = pa.nulls(len(images), pa.float64())
     tables["masks"] = tables["masks"].set_column(tables["masks"].column_names.index("pts_s"), "pts_s", untimed)
-    with runs.claim_run(home, fingerprint={}, details={}):
+    with ledger.claim_run(home, fingerprint={}, details={}):
         runs.commit(home, tables, ledger.rows_of(images))
     stale = tmp_path / "run" / "video_stats" / "all.parquet"
     stale.parent.mkdir()
