@@ -63,6 +63,17 @@ class GateError(FSFError):
     exit_code = 3
 
 
+class ResumableError(FSFError):
+    """Work that had begun could not be finished; the same command resumes it."""
+
+    exit_code = 75
+    """EX_TEMPFAIL of sysexits.h."""
+
+
+class LeaseLostError(ResumableError):
+    """Another job took the run folder over while this one was paused."""
+
+
 class InterruptedRunError(FSFError):
     """A signal ended the job; the run can be resumed."""
 
