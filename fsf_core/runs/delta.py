@@ -3,17 +3,20 @@
 Knows the committed tables and the library that writes Delta. Knows no images.
 """
 
+import contextlib
 import itertools
 import os
+import secrets
 from collections.abc import Iterator
+from typing import Any
 
 import pyarrow as pa
 
 from fsf_core import storage
-from fsf_core.errors import ConfigError, OutputError
+from fsf_core.errors import ConfigError, FSFError, OutputError, ResumableError, StorageError
 from fsf_core.runs.folder import read_document
 from fsf_core.runs.reading import read_part, receipts
-from fsf_core.schema import TABLES
+from fsf_core.schema import TABLES, with_columns
 
 BATCH_ROWS = 4096
 """Rows per batch given to the writer; a mask has a few kilobytes."""
@@ -34,6 +37,36 @@ def require_delta() -> None:
         raise ConfigError("--delta needs the package deltalake; install the extra: pip install 'fsf[delta]'") from error
 
 
+def require_tables(folder: str, *, run_uri: str, extra: pa.Schema) -> None:
+    """Check that the rows of a run can be written to the Delta tables below a folder, before any work is done.
+
+    Each table is opened, its columns are compared, and a write is begun and broken off before its first row. An empty
+    table is created inside each table's folder and removed. Nothing is committed, and nothing stays behind.
+
+    Args:
+        folder: as for `publish_delta`.
+        run_uri: the run.
+        extra: pass-through columns of its manifest.
+
+    Raises:
+        ConfigError: deltalake is not installed, or the folder is part of a run.
+        OutputError: a table cannot be written, or its columns do not fit.
+        StorageError: the store refuses.
+    """
+    require_delta()
+    place = storage.join(folder, "")
+    if place.startswith(storage.join(run_uri, "")) or storage.exists(storage.join(folder, "run.json")):
+        raise ConfigError(
+            f"--delta is {storage.redact(folder)}, which is inside a run, expected a folder of its own: many runs "
+            "share its tables; give another folder"
+        )
+    for name, schema in TABLES.items():
+        rows = with_columns(schema, extra) if name == "masks" else schema
+        uri = storage.join(folder, name)
+        with _raised_as(OutputError, f"{storage.redact(uri)} cannot take the rows of this run", "nothing was scored"):
+            _rehearse(uri, _with_run_id(rows.empty_table(), "").schema)
+
+
 def publish_delta(run_uri: str, folder: str) -> dict[str, int]:
     """Write the rows of a reconciled run to the Delta tables masks, class_stats and failures below a folder.
 
@@ -48,7 +81,7 @@ def publish_delta(run_uri: str, folder: str) -> dict[str, int]:
         Table name to the version of the table that holds the rows.
 
     Raises:
-        OutputError: a table cannot be written, or its columns do not fit.
+        ResumableError: a table cannot be written.
     """
     run_id = str(read_document(run_uri, "run.json")["run_id"])
     return {name: _replace_rows(run_uri, name, storage.join(folder, name), run_id) for name in TABLES}
@@ -56,44 +89,142 @@ def publish_delta(run_uri: str, folder: str) -> dict[str, int]:
 
 def _replace_rows(run_uri: str, name: str, table_uri: str, run_id: str) -> int:
     """Replace the rows of a run in one Delta table; returns the new version."""
-    from deltalake import CommitProperties, DeltaTable, write_deltalake
-    from deltalake.exceptions import DeltaError
+    from deltalake import DeltaTable, write_deltalake
 
     tables = _tables(run_uri, name, run_id)
     first = next(tables)
+    schema = first.schema
     batches = (batch for table in itertools.chain([first], tables) for batch in table.to_batches(BATCH_ROWS))
-    options = _STORAGE_OPTIONS.get(storage.scheme(table_uri), {}) | _endpoint_options()
-    try:
-        schema = first.schema
+    options = _storage_options(table_uri)
+    found = f"the rows of run {run_id} cannot be written to {storage.redact(table_uri)}"
+    with _raised_as(ResumableError, found, "the run itself is complete"):
         if not DeltaTable.is_deltatable(table_uri, storage_options=options):
             # An empty table first: of two jobs that create it one may fail, but neither overwrites the other's rows.
             write_deltalake(table_uri, schema.empty_table(), mode="ignore", storage_options=options)
-        write_deltalake(
-            table_uri,
-            pa.RecordBatchReader.from_batches(schema, batches),
-            mode="overwrite",
-            predicate=f"run_id = '{run_id}'",
-            schema_mode="merge",
-            storage_options=options,
-            commit_properties=CommitProperties(custom_metadata={"fsf_run_id": run_id}),
-        )
+        _overwrite(table_uri, pa.RecordBatchReader.from_batches(schema, batches), run_id)
         return int(DeltaTable(table_uri, storage_options=options).version())
-    except (DeltaError, pa.ArrowException, OSError, ValueError) as error:
-        reason = storage.redact(" ".join(str(error).split()))
-        raise OutputError(
-            f"the rows of run {run_id} cannot be written to {storage.redact(table_uri)}: {reason}; the run itself is "
-            "complete: correct the address, the permissions or the columns, and start the same command again"
+
+
+def _overwrite(table_uri: str, rows: pa.RecordBatchReader, run_id: str) -> None:
+    """Replace the rows of a run in an existing table in one commit; missing columns are added to it."""
+    from deltalake import CommitProperties, write_deltalake
+
+    write_deltalake(
+        table_uri,
+        rows,
+        mode="overwrite",
+        predicate=f"run_id = '{run_id}'",
+        schema_mode="merge",
+        storage_options=_storage_options(table_uri),
+        commit_properties=CommitProperties(custom_metadata={"fsf_run_id": run_id}),
+    )
+
+
+def _rehearse(table_uri: str, schema: pa.Schema) -> None:
+    """Do all of a write to a table but its rows and its commit.
+
+    Raises:
+        ValueError: the columns do not fit those of the table.
+        Exception: what deltalake raises.
+    """
+    from deltalake import DeltaTable
+
+    options = _storage_options(table_uri)
+    probe = storage.join(table_uri, f".write-check-{secrets.token_hex(4)}")
+    with storage.empty_folders_removed(table_uri):
+        try:
+            DeltaTable.create(probe, schema, storage_options=options)
+        finally:
+            with contextlib.suppress(StorageError):  # where nothing may be deleted, publishing works nevertheless
+                storage.remove_folder(probe)
+    if not DeltaTable.is_deltatable(table_uri, storage_options=options):
+        return
+    _require_fitting_columns(schema, DeltaTable(table_uri, storage_options=options).schema())
+    asked_for_rows = False
+
+    def break_off(_: object) -> pa.RecordBatch:
+        nonlocal asked_for_rows
+        asked_for_rows = True
+        raise InterruptedError
+
+    try:
+        _overwrite(table_uri, pa.RecordBatchReader.from_batches(schema, map(break_off, [None])), "rehearsal")
+    except Exception:
+        if not asked_for_rows:  # deltalake checks features and columns of the table first
+            raise
+
+
+def _require_fitting_columns(schema: pa.Schema, table: Any) -> None:
+    """Check that the columns of a table hold every value of a run: deltalake casts 1.5 to the integer 1.
+
+    Args:
+        schema: the columns of the run.
+        table: deltalake's schema of the table.
+
+    Raises:
+        ValueError: one does not.
+    """
+    from deltalake import Schema
+
+    wanted, found = pa.schema(Schema.from_arrow(schema)), pa.schema(table)
+    for field in found:
+        if field.name not in wanted.names:
+            if not field.nullable:
+                raise ValueError(f"its column {field.name!r} has no nulls and the run has no such column")
+        elif not _holds(field.type, kind := wanted.field(field.name).type):
+            raise ValueError(f"its column {field.name!r} is {field.type} and that of the run {kind}")
+
+
+def _holds(old: pa.DataType, new: pa.DataType) -> bool:
+    """Return whether a column holds the values of another type, integers beyond 2**53 in a float aside.
+
+    Nested types are left to deltalake.
+    """
+    if old == new or pa.types.is_nested(old) or pa.types.is_nested(new):
+        return True
+    if pa.types.is_string(old):
+        return not pa.types.is_binary(new)
+    if pa.types.is_integer(new) and pa.types.is_floating(old):
+        return True
+    same_kind = any(kind(old) and kind(new) for kind in (pa.types.is_integer, pa.types.is_floating))
+    if same_kind:
+        return bool(old.bit_width >= new.bit_width)
+    return bool(pa.types.is_timestamp(old) and pa.types.is_temporal(new))
+
+
+@contextlib.contextmanager
+def _raised_as(kind: type[FSFError], found: str, state: str) -> Iterator[None]:
+    """Raise what deltalake raises as one type of error; some of it is a bare Exception with a backtrace of Rust.
+
+    Raises:
+        FSFError: found / expected / do.
+    """
+    try:
+        yield
+    except FSFError:
+        raise
+    except Exception as error:
+        reason = storage.redact(" ".join(str(error).partition("\n   0: ")[0].split()))
+        raise kind(
+            f"{found}: {reason}; {state}: correct the address, the permissions or the columns, and start the same "
+            "command again"
         ) from error
 
 
-def _endpoint_options() -> dict[str, str]:
-    """Return the options that allow an S3 endpoint without TLS, where one is configured."""
-    return {"allow_http": "true"} if os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://") else {}
+def _storage_options(table_uri: str) -> dict[str, str]:
+    """Return deltalake's options for the store of a table."""
+    endpoint = {"allow_http": "true"} if os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://") else {}
+    return _STORAGE_OPTIONS.get(storage.scheme(table_uri), {}) | endpoint
 
 
 def _tables(run_uri: str, name: str, run_id: str) -> Iterator[pa.Table]:
     """Yield the rows part by part with the run's id; one empty table with the columns where there are no rows."""
     parts = (read_part(run_uri, receipt, name) for receipt in receipts(run_uri) if name in receipt.files)
     for table in itertools.chain([next(parts, TABLES[name].empty_table())], parts):
-        rows = table.replace_schema_metadata().drop_columns([*{"run_id"} & {*table.column_names}])
-        yield rows.append_column("run_id", pa.array([run_id] * len(rows), pa.string()))
+        yield _with_run_id(table, run_id)
+
+
+def _with_run_id(table: pa.Table, run_id: str) -> pa.Table:
+    """Return the rows as the Delta table has them: the run's id last, without metadata."""
+    rows = table.replace_schema_metadata().drop_columns([*{"run_id"} & {*table.column_names}])
+    return rows.append_column("run_id", pa.array([run_id] * len(rows), pa.string()))

@@ -31,7 +31,15 @@ from fsf_core.storage.uris import (
     scheme,
     without_query,
 )
-from fsf_core.storage.writing import create, remove, remove_folder, require_writable, write_bytes, write_file
+from fsf_core.storage.writing import (
+    create,
+    empty_folders_removed,
+    remove,
+    remove_folder,
+    require_writable,
+    write_bytes,
+    write_file,
+)
 
 __all__ = [
     "Entry",
@@ -40,6 +48,7 @@ __all__ = [
     "byte_range",
     "container_of",
     "create",
+    "empty_folders_removed",
     "etag_or_mtime",
     "exists",
     "file_sha256",

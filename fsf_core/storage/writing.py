@@ -1,9 +1,11 @@
 """Writing and deleting: files are replaced as a whole, and on request survive a power cut."""
 
 import contextlib
+import itertools
 import os
 import secrets
 import shutil
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -125,6 +127,22 @@ def remove_folder(uri: str) -> None:
         for path in with_retries_for(uri, lambda: filesystem.find(uri)):
             with contextlib.suppress(FileNotFoundError):
                 with_retries_for(uri, partial(filesystem.rm_file, path))
+
+
+@contextlib.contextmanager
+def empty_folders_removed(uri: str) -> Iterator[None]:
+    """Remove the folders from `uri` upward that the block created and left empty; a store has no folders."""
+    missing: list[Path] = []
+    if is_local(uri):
+        path = local_path(uri)
+        missing = list(itertools.takewhile(lambda folder: not folder.exists(), (path, *path.parents)))
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # one is not empty, and so are those above it
+            for folder in missing:
+                if folder.exists():
+                    folder.rmdir()
 
 
 def _sync_folder(folder: Path) -> None:

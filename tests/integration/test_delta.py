@@ -1,14 +1,17 @@
-"""Runs as rows of Delta tables: all rows of a run or none, and never twice."""
+"""Runs as rows of Delta tables: all rows of a run or none, never twice; what does not fit is refused early."""
 
+import json
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
 
 from fsf_core import runs
-from fsf_core.errors import OutputError
+from fsf_core.errors import ConfigError, OutputError, ResumableError
 from fsf_core.runs import delta
+from fsf_core.schema import MASKS
 from tests.support import ledger
 
 
@@ -58,7 +61,127 @@ def test_publishing_a_run_again_replaces_its_rows_and_keeps_other_runs(published
     assert second["masks"] == first["masks"] + 1, "one commit a table"
 
 
-def test_a_table_that_cannot_be_written_is_reported_with_the_reason(published_run: str, tmp_path: Path) -> None:
+def test_a_table_that_cannot_be_written_at_the_end_is_reported_with_the_reason(
+    published_run: str, tmp_path: Path
+) -> None:
     (tmp_path / "tables").write_text("a file where a folder should be")
-    with pytest.raises(OutputError, match=r"cannot be written to .* the run itself is complete"):
+    with pytest.raises(ResumableError, match=r"cannot be written to .* the run itself is complete"):
+        delta.publish_delta(published_run, str(tmp_path / "tables"))
+
+
+def _files(folder: Path) -> dict[Path, bytes | None]:
+    """Return the content of every file below a folder, None for folders."""
+    return {path: path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
+def _require(tables: Path, **columns: pa.DataType) -> None:
+    delta.require_tables(str(tables), run_uri=str(tables.parent / "run"), extra=pa.schema(columns.items()))
+
+
+def test_tables_that_fit_are_accepted_and_nothing_is_left_behind(published_run: str, tmp_path: Path) -> None:
+    delta.publish_delta(published_run, str(tmp_path / "tables"))
+    before = _files(tmp_path)
+    _require(tmp_path / "tables", label=pa.string())
+    _require(tmp_path / "new" / "tables", label=pa.string())
+
+    assert _files(tmp_path) == before
+    assert DeltaTable(str(tmp_path / "tables" / "masks")).version() == 1
+
+
+def _table_with(tables: Path, column: pa.Field, configuration: dict[str, str] | None = None) -> None:
+    """Create the table masks with one more column."""
+    schema = MASKS.remove_metadata().append(column)
+    write_deltalake(str(tables / "masks"), schema.empty_table(), configuration=configuration)
+
+
+ACCEPTED = [
+    (pa.int64(), pa.int64()),
+    (pa.int64(), pa.int16()),
+    (pa.float64(), pa.int64()),
+    (pa.float64(), pa.float32()),
+    (pa.string(), pa.int64()),
+    (pa.timestamp("us"), pa.date32()),
+    (pa.list_(pa.int64()), pa.list_(pa.int64())),
+]
+
+
+@pytest.mark.parametrize(("old", "new"), ACCEPTED, ids=str)
+def test_a_column_may_be_wider_than_that_of_the_run(old: pa.DataType, new: pa.DataType, tmp_path: Path) -> None:
+    _table_with(tmp_path / "tables", pa.field("x", old))
+    before = _files(tmp_path)
+    _require(tmp_path / "tables", x=new)
+
+    assert _files(tmp_path) == before
+
+
+MISFITS = [
+    (pa.field("x", pa.int64()), {"x": pa.string()}, "its column 'x' is int64 and that of the run string"),
+    (pa.field("x", pa.int64()), {"x": pa.float64()}, "its column 'x' is int64 and that of the run double"),
+    (pa.field("x", pa.int16()), {"x": pa.int64()}, "its column 'x' is int16 and that of the run int64"),
+    (pa.field("x", pa.date32()), {"x": pa.timestamp("us")}, "its column 'x' is date32"),
+    (pa.field("x", pa.string()), {"x": pa.struct([("a", pa.int64())])}, "Unsupported CAST from Struct"),
+    (pa.field("x", pa.string()), {"x": pa.binary()}, "its column 'x' is string and that of the run binary"),
+    (pa.field("X", pa.string()), {"x": pa.string()}, "Duplicate field name"),
+    (pa.field("day", pa.string(), nullable=False), {}, "its column 'day' has no nulls and the run has no such column"),
+    (pa.field("x", pa.string()), {"y": pa.time32("s")}, "Invalid data type for Delta Lake: Time32(s)"),
+]
+
+
+@pytest.mark.parametrize(("column", "extra", "reason"), MISFITS, ids=lambda value: str(value)[:40])
+def test_columns_that_do_not_fit_are_refused_before_any_work(
+    column: pa.Field, extra: dict[str, pa.DataType], reason: str, tmp_path: Path
+) -> None:
+    """Some were cast in silence, 1.5 to 1; others ended a job that had scored everything, with a traceback."""
+    _table_with(tmp_path / "tables", column)
+    before = _files(tmp_path)
+    with pytest.raises(OutputError, match="cannot take the rows of this run") as caught:
+        _require(tmp_path / "tables", **extra)
+
+    assert reason in str(caught.value)
+    assert "<unknown>" not in str(caught.value)
+    assert _files(tmp_path) == before
+
+
+def test_a_table_that_only_grows_is_refused_before_any_work(tmp_path: Path) -> None:
+    _table_with(tmp_path / "tables", pa.field("x", pa.string()), {"delta.appendOnly": "true"})
+    with pytest.raises(OutputError, match="append-only"):
+        _require(tmp_path / "tables")
+
+
+def test_a_table_with_features_that_deltalake_lacks_is_refused_before_any_work(tmp_path: Path) -> None:
+    _table_with(tmp_path / "tables", pa.field("x", pa.string()))
+    log = tmp_path / "tables" / "masks" / "_delta_log" / f"{0:020}.json"
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    for line in lines:
+        if "protocol" in line:
+            line["protocol"] = {"minReaderVersion": 1, "minWriterVersion": 7, "writerFeatures": ["rowTracking"]}
+    log.write_text("\n".join(map(json.dumps, lines)))
+    with pytest.raises(OutputError, match="Unsupported table features"):
+        _require(tmp_path / "tables")
+
+
+@pytest.mark.parametrize("place", ["file/tables", "/proc/nowhere/tables"])
+def test_a_place_where_nothing_can_be_written_is_refused_before_any_work(place: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("a file where a folder should be")
+    with pytest.raises(OutputError, match="cannot take the rows of this run"):
+        _require(tmp_path / place)
+
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("place", ["run", "run/tables", "other"])
+def test_tables_in_the_folder_of_a_run_are_refused(place: str, published_run: str, tmp_path: Path) -> None:
+    """They had the names of the run's own tables: the run was full of rows that were not its own."""
+    _run(tmp_path / "other", ledger.image("a"))
+    before = _files(tmp_path)
+    with pytest.raises(ConfigError, match="inside a run"):
+        delta.require_tables(str(tmp_path / place), run_uri=published_run, extra=pa.schema([]))
+
+    assert _files(tmp_path) == before
+
+
+def test_an_error_that_deltalake_raises_as_a_bare_exception_is_a_sentence(published_run: str, tmp_path: Path) -> None:
+    """It was a traceback, after everything had been scored."""
+    write_deltalake(str(tmp_path / "tables" / "failures"), pa.table({"ITEM_ID": ["a"], "run_id": ["b"]}))
+    with pytest.raises(ResumableError, match=r"cannot be written to .*failures: .*Duplicate field name"):
         delta.publish_delta(published_run, str(tmp_path / "tables"))

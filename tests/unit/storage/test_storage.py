@@ -663,3 +663,16 @@ def test_errors_of_libraries_that_quote_parts_of_a_uri_show_no_secret(uri, messa
 def test_a_short_password_does_not_garble_the_message():
     with pytest.raises(FetchError, match="a bad parameter"), error_translation.as_fetch_error("s3://user:a@bucket/key"):
         raise ValueError("a bad parameter")
+
+
+def test_only_folders_that_the_block_created_and_left_empty_are_removed(tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    for wanted in ("old/a/b", "old/full/b"):
+        with storage.empty_folders_removed(str(tmp_path / wanted)):
+            (tmp_path / wanted).mkdir(parents=True)
+            (tmp_path / "old" / "full").mkdir(exist_ok=True)
+            (tmp_path / "old" / "full" / "file").touch()
+
+    assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")) == [
+        "old", "old/full", "old/full/file",
+    ]  # fmt: skip
