@@ -5,6 +5,7 @@ errors are retried first.
 """
 
 from fsf_core.storage.digest import file_sha256
+from fsf_core.storage.filesystems import guarded
 from fsf_core.storage.listing import (
     Entry,
     exists,
@@ -54,6 +55,7 @@ __all__ = [
     "file_sha256",
     "fixed_folder",
     "glob",
+    "guarded",
     "is_folder",
     "is_local",
     "is_redacted",

@@ -6,7 +6,7 @@ Knows errors; opens nothing.
 import contextlib
 from collections.abc import Iterator
 
-from fsf_core.errors import FetchError, FSFError, StorageError
+from fsf_core.errors import FetchError, FSFError, ResumableError, StorageError
 from fsf_core.storage import retry
 from fsf_core.storage.uris import OBJECT_STORES, is_local, redact, scheme, secrets_of
 
@@ -16,7 +16,7 @@ def as_fetch_error(uri: str) -> Iterator[None]:
     """Raise errors of the operating system or a store as FetchError."""
     try:
         yield
-    except FetchError:
+    except (FetchError, ResumableError):
         raise
     except StorageError as error:
         raise FetchError(str(error)) from error

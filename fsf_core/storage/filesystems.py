@@ -3,9 +3,12 @@
 The only module that imports fsspec.
 """
 
+import contextlib
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from functools import partial
 from typing import Any, TypeVar
 
 import fsspec
@@ -13,7 +16,7 @@ import fsspec
 from fsf_core.errors import StorageError
 from fsf_core.storage import retry
 from fsf_core.storage.error_translation import message_of
-from fsf_core.storage.uris import OBJECT_STORES, RETRYING_STORES, is_local, redact, scheme
+from fsf_core.storage.uris import OBJECT_STORES, RETRYING_STORES, is_local, join, redact, scheme
 
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 5, 15
 """Longest time to connect, and between two bytes of a response."""
@@ -21,12 +24,56 @@ CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 5, 15
 S3_ATTEMPTS = 2
 """Attempts of s3fs itself, the only ones that one page of a listing gets; all other retries are in `retry`."""
 
+_GUARDS: list[tuple[str, Callable[[], None]]] = []
+
+_checks: ContextVar[tuple[Callable[[], None], ...]] = ContextVar("checks", default=())
+"""Checks of the request that is being made; a context variable follows it into the thread that sends it."""
+
 T = TypeVar("T")
+
+
+@contextlib.contextmanager
+def guarded(folder: str, check: Callable[[], None]) -> Iterator[None]:
+    """Call `check` before every attempt at a request below a folder of a store, in all threads of this process.
+
+    For S3 it is also called when the request is prepared and signed, immediately before it is sent.
+
+    Args:
+        folder: prefix in a store.
+        check: raises where no further request may be sent.
+    """
+    guard = (join(folder, ""), check)
+    _GUARDS.append(guard)
+    try:
+        yield
+    finally:
+        _GUARDS.remove(guard)
 
 
 def with_retries_for(uri: str, call: Callable[[], T]) -> T:
     """Call a store with retries, unless its library retries by itself."""
-    return retry.with_retries(call, max_attempts=1 if scheme(uri) in RETRYING_STORES else retry.MAX_ATTEMPTS)
+    attempt = partial(_checked, uri, call) if _GUARDS else call
+    return retry.with_retries(attempt, max_attempts=1 if scheme(uri) in RETRYING_STORES else retry.MAX_ATTEMPTS)
+
+
+def _checked(uri: str, call: Callable[[], T]) -> T:
+    """Call a store if all guards of the URI agree."""
+    checks = tuple(check for folder, check in tuple(_GUARDS) if uri.startswith(folder))
+    if checks and scheme(uri) in {"s3", "s3a"}:
+        filesystem = filesystem_of(uri)
+        filesystem.connect()  # creates the client, without a request
+        filesystem.s3.meta.events.register("before-send.s3", _run_checks, unique_id="fsf-checks")
+    token = _checks.set(checks)
+    try:
+        _run_checks()
+        return call()
+    finally:
+        _checks.reset(token)
+
+
+def _run_checks(**_: Any) -> None:
+    for check in _checks.get():
+        check()
 
 
 def filesystem_of(uri: str) -> Any:

@@ -1,12 +1,15 @@
 """The whole job in buckets of real servers: with checked credentials, injected faults and leases."""
 
 import contextlib
+import json
 import os
 import secrets
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +129,8 @@ def test_a_job_in_a_bucket_gives_the_same_tables_as_on_disk(kind, home, on_disk,
         assert _tables(out) == on_disk
         assert runs.verify(out) == []
         assert main(["inspect", out, "000"]) == 0
-        assert not storage.list_names(out, ".lease")
+        assert storage.list_names(out, ".lease") == [".lease-1"]
+        assert json.loads(storage.read_bytes(storage.join(out, ".lease-1")))["released"]
 
 
 def _store(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Any:
@@ -299,9 +303,81 @@ def test_a_second_job_in_the_same_folder_of_a_bucket_is_refused(seaweed, connect
     refused = pytest.raises(OutputError, match=f"in use by process {os.getpid()} on")
     with lease.lease("s3://data/claimed"), refused, lease.lease("s3://data/claimed"):
         pass
-    with lease.lease("s3://data/claimed"):
-        pass
-    assert not storage.list_names("s3://data/claimed", ".lease")
+    with lease.lease("s3://data/claimed") as held:
+        assert held.number == 2
+        assert storage.list_names("s3://data/claimed", ".lease") == [".lease-2"]
+
+
+def test_of_callers_that_create_one_object_at_once_one_succeeds(seaweed, connect):
+    connect(seaweed.environment)
+    with ThreadPoolExecutor(8) as pool:
+        for number in range(2):
+            uri = f"s3://data/created/{number}"
+            created = list(pool.map(lambda word, uri=uri: storage.create(uri, word), [b"%d" % k for k in range(8)]))
+            assert sum(created) == 1
+            assert storage.read_bytes(uri) == b"%d" % created.index(True)
+
+
+HOLDER = """
+import signal, sys, time
+from fsf_core import storage
+from fsf_core.errors import InterruptedRunError
+from fsf_core.runs import lease
+
+def interrupt(number, _):
+    raise InterruptedRunError(number)
+
+def wait(request=None, **_):
+    print(held.number, flush=True)
+    sys.stdin.readline()
+
+lease.HEARTBEAT_S, lease.WATCH_S, lease.HOLD_S, lease.LEASE_S = 0.2, 0.1, 1.0, 2.0
+does = sys.argv[1]
+with lease.lease("s3://data/paused") as held:
+    if does == "sends":
+        filesystem = storage.filesystems.filesystem_of("s3://data/paused")
+        filesystem.s3.meta.events.register("before-sign.s3.DeleteObject", wait)
+        storage.remove("s3://data/paused/late")
+    wait()
+    if does == "writes":
+        storage.remove("s3://data/paused/late")
+    signal.signal(signal.SIGTERM, interrupt)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(("does", "ended"), [("writes", False), ("sends", True), ("sleeps", False)])
+def test_a_holder_that_was_paused_for_longer_than_its_lease_writes_no_more(does, ended, seaweed, connect, monkeypatch):
+    """Paused before a request, while one is prepared, and between two; the successor works or has ended."""
+    connect(seaweed.environment)
+    monkeypatch.setattr(lease, "HEARTBEAT_S", 0.2)
+    monkeypatch.setattr(lease, "LEASE_S", 2.0)
+    command = [sys.executable, "-c", HOLDER, does]
+    environment = {**os.environ, **seaweed.environment}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as holder:
+        assert holder.stdin is not None
+        assert holder.stdout is not None
+        number = int(holder.stdout.readline())
+        holder.send_signal(signal.SIGSTOP)
+        holder.stdin.write("go on\n")
+        holder.stdin.flush()
+        try:
+            with lease.lease("s3://data/paused") as held:
+                assert held.number == number + 1
+                storage.write_bytes("s3://data/paused/late", b"kept")
+                if not ended:
+                    holder.send_signal(signal.SIGCONT)
+                    holder.wait(30)
+                    held.confirm()
+            holder.send_signal(signal.SIGCONT)
+            _, errors = holder.communicate(timeout=30)
+        finally:
+            holder.kill()
+    assert "LeaseLostError: this job could not renew its lease on s3://data/paused for" in errors
+    assert f"process {os.getpid()} on" in errors
+    assert storage.read_bytes("s3://data/paused/late") == b"kept"
+    assert storage.list_names("s3://data/paused", ".lease") == [f".lease-{held.number}"]
 
 
 def test_the_lease_of_a_job_that_died_on_another_machine_is_taken_over(seaweed, connect, monkeypatch):
