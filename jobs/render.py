@@ -9,7 +9,8 @@ On a cluster, from a checkout:
 Reads   the masks of the run, and the videos from where they were scored. If their URIs held a password or a
         signature, the run does not know it: give --manifest.
 Writes  RUN/videos/<name>.mp4 and its receipt. Started again, it renders what is missing or was drawn otherwise.
-Exits   0 done · 2 there is no finished run · 3 a video could not be rendered · 130/143 interrupted, resumable.
+Exits   0 done · 2 there is no finished run · 3 a video could not be rendered · 75 a store, a disk or
+        the cluster failed, try again · 129/130/131/143 interrupted, resumable.
 Prints  how many videos were rendered, and why others were not, as one JSON document, the last line on stdout.
 """
 

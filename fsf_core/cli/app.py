@@ -9,13 +9,17 @@
     fsf demo     all of it on drawn oranges
 
 Options come from flags, then from FSF_<COMMAND>_<OPTION> in the environment, then from --config FILE.yaml.
-Exit codes: 0 done · 1 unexpected · 2 the command or its input is wrong, nothing ran · 3 finished, a gate failed ·
-130/143 interrupted, resumable.
+Exit codes: 0 done · 1 unexpected: a bug · 2 the command or its input is wrong, nothing ran · 3 finished, a gate
+failed · 75 a store, a disk or the cluster failed in the middle: the same command resumes · 129/130/131/143 interrupted
+by a signal, resumable.
+The reason is the last line on stderr. What cannot be printed is dropped, and does not change the exit code.
 """
 
 import json
 import logging
+import os
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,7 +27,8 @@ from cyclopts import App, CycloptsError
 
 from fsf_core import __version__
 from fsf_core.config import BenchConfig, ExportConfig, InspectConfig, RenderConfig, ScoreConfig
-from fsf_core.errors import FSFError, RunError
+from fsf_core.errors import ConfigError, FSFError, RunError
+from fsf_core.process import interruptible, open_standard_streams
 
 EXIT_UNEXPECTED, EXIT_USAGE, EXIT_GATE = 1, 2, 3
 
@@ -116,13 +121,12 @@ def demo(folder: str = "demo", /, *, steps: int = 220) -> int:
 
 def main(tokens: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
-    from fsf_core.cli.sources import configure
-
+    open_standard_streams()
     logging.basicConfig(stream=sys.stderr, format="%(asctime)s level=%(levelname)s %(message)s", level=logging.WARNING)
     logging.getLogger("fsf").setLevel(logging.INFO)
     try:
-        words = configure(app, sys.argv[1:] if tokens is None else tokens)
-        return int(app(words, exit_on_error=False, print_error=True) or 0)
+        with interruptible():
+            return _run(sys.argv[1:] if tokens is None else tokens)
     except CycloptsError:
         return EXIT_USAGE
     except FSFError as error:
@@ -132,6 +136,43 @@ def main(tokens: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted; start the same command again to resume", file=sys.stderr)
         return 130
+    except (OSError, MemoryError, RecursionError) as error:  # of this machine or the input, before work began
+        print(f"{type(error).__name__}: {_environment_hint(error)}", file=sys.stderr)
+        return EXIT_USAGE
+    except Exception as error:  # noqa: BLE001 - the reason comes last, below the traceback
+        from fsf_core import storage
+
+        print(storage.redact(traceback.format_exc()), file=sys.stderr)
+        reason = storage.redact(f"{type(error).__name__}: {error}")
+        print(f"unexpected {reason}; this is a bug, report it with the lines above", file=sys.stderr)
+        return EXIT_UNEXPECTED
+
+
+def _run(tokens: Sequence[str]) -> int:
+    """Read the options and run the command that they name.
+
+    Raises:
+        ConfigError: the options are wrong, or the current folder was removed.
+    """
+    from fsf_core.cli.sources import configure
+
+    try:
+        os.getcwd()  # noqa: PTH109 - only whether there is one
+    except OSError as error:
+        raise ConfigError(f"the current folder cannot be used: {error.strerror}; change to one that exists") from error
+    words = configure(app, tokens)
+    return int(app(words, exit_on_error=False, print_error=True) or 0)
+
+
+def _environment_hint(error: Exception) -> str:
+    """Return an error of this machine or the input with what to do about it."""
+    if isinstance(error, RecursionError):
+        return "an option or a file is nested too deeply; simplify it"
+    if isinstance(error, MemoryError):
+        return "this machine has too little memory; free some, or lower --actors"
+    from fsf_core import storage
+
+    return f"{storage.redact(str(error))}; check the path, its permissions and the free space"
 
 
 def print_json(document: dict[str, Any]) -> None:

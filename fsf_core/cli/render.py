@@ -1,7 +1,8 @@
 """`fsf render`: render the videos of a finished run with their masks, as H.264 that browsers play, with sound.
 
 Writes RUN/videos/<name>.mp4 and its receipt. Started again, it renders what is missing or was drawn otherwise.
-Exit codes: 0 done · 2 there is no finished run · 3 a video could not be rendered · 130/143 interrupted, resumable.
+Exit codes: 0 done · 2 there is no finished run · 3 a video could not be rendered · 75 a store, a disk or the
+cluster failed, try again · 129/130/131/143 interrupted, resumable.
 """
 
 import sys

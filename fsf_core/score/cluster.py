@@ -4,16 +4,15 @@ import contextlib
 import importlib
 import logging
 import os
-import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from types import FrameType
 from typing import Any
 
 import ray
 
-from fsf_core.errors import ClusterError, FSFError, InterruptedRunError
+from fsf_core.errors import ClusterError, FSFError
+from fsf_core.process import interruptible, tolerant_stream
 from fsf_core.score.local_ray.authentication import private_token
 from fsf_core.score.local_ray.patches import patched_node
 
@@ -52,7 +51,7 @@ def connected_cluster(address: str | None) -> Iterator[None]:
             stack.enter_context(
                 _joined_cluster(address or os.environ["RAY_ADDRESS"]) if joins_cluster(address) else local_cluster()
             )
-        stack.enter_context(_signals_as_errors())
+        stack.enter_context(interruptible())  # after ray.init, which installs handlers of its own
         yield
 
 
@@ -162,39 +161,16 @@ def _store_settings_hook() -> Callable[[], None]:
 
 
 @contextlib.contextmanager
-def _signals_as_errors() -> Iterator[None]:
-    """Raise InterruptedRunError at the first SIGINT or SIGTERM; a second one kills.
-
-    Entered after ray.init, which installs handlers of its own.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    previous = {number: signal.getsignal(number) for number in numbers}
-
-    def interrupt(number: int, _: FrameType | None) -> None:
-        for each in numbers:
-            signal.signal(each, signal.SIG_DFL)
-        raise InterruptedRunError(number)
-
-    for number in numbers:
-        signal.signal(number, interrupt)
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
-@contextlib.contextmanager
 def _without_actor_pool_warnings() -> Iterator[None]:
     """Drop a line that Ray's C++ side writes as an error for every actor pool, though nothing is wrong.
 
     Ray issue 57733.
     """
-    sys.stderr.flush()
-    stderr_fd = os.dup(2)
+    try:
+        stderr_fd = os.dup(2)
+    except OSError:  # it is closed
+        yield
+        return
     read_fd, write_fd = os.pipe()
     os.dup2(write_fd, 2)
     os.close(write_fd)
@@ -203,12 +179,13 @@ def _without_actor_pool_warnings() -> Iterator[None]:
         with os.fdopen(read_fd, "rb") as lines:
             for line in lines:
                 if b"has constructor arguments in the object store" not in line:
-                    os.write(stderr_fd, line)
+                    with contextlib.suppress(OSError):  # or else whatever writes to this pipe would wait for ever
+                        os.write(stderr_fd, line)
 
     thread = threading.Thread(target=copy_lines, daemon=True)
     thread.start()
     # What Python writes, the progress line above all, goes to the old stderr directly.
-    previous, sys.stderr = sys.stderr, os.fdopen(os.dup(stderr_fd), "w", buffering=1)
+    previous, sys.stderr = sys.stderr, tolerant_stream(stderr_fd)
     try:
         yield
     finally:
@@ -216,3 +193,5 @@ def _without_actor_pool_warnings() -> Iterator[None]:
         sys.stderr = previous
         os.dup2(stderr_fd, 2)
         thread.join(timeout=1)
+        if not thread.is_alive():  # a child of this process may still hold the pipe open
+            os.close(stderr_fd)

@@ -1,0 +1,92 @@
+"""What surrounds a process: standard streams that never fail, and signals as errors."""
+
+import contextlib
+import io
+import os
+import select
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any, TextIO
+
+from fsf_core.errors import InterruptedRunError
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+
+
+def open_standard_streams() -> None:
+    """Make stdin, stdout and stderr usable, whatever they are; what cannot be printed is dropped.
+
+    A descriptor that is closed is opened on /dev/null: otherwise the first file that the process opens would get its
+    number, and be printed into.
+    """
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # gets the lowest free number
+    if sys.stdin is None:
+        sys.stdin = open(0, closefd=False)  # noqa: SIM115 - a descriptor, for as long as the process
+    # A stream that somebody else has put there is left alone.
+    if sys.stdout is sys.__stdout__:
+        sys.stdout = tolerant_stream(1, line_buffering=os.isatty(1))
+    if sys.stderr is sys.__stderr__:
+        sys.stderr = tolerant_stream(2)
+
+
+def tolerant_stream(fd: int, *, line_buffering: bool = True) -> TextIO:
+    """Return a text stream on a descriptor that drops what cannot be written: a closed pipe, a full disk."""
+    return io.TextIOWrapper(
+        io.BufferedWriter(_TolerantFile(fd, "w", closefd=False)),
+        encoding="utf-8",
+        errors="backslashreplace",
+        line_buffering=line_buffering,
+    )
+
+
+class _TolerantFile(io.FileIO):
+    """A descriptor whose writes always succeed."""
+
+    def write(self, data: Any) -> int:
+        """Write, or drop what the descriptor refuses."""
+        with contextlib.suppress(OSError):
+            written = super().write(data)
+            if written is not None:
+                return written
+            waiting = select.poll()  # a parent made it non-blocking, and it is full
+            waiting.register(self, select.POLLOUT)
+            waiting.poll()
+            return 0
+        return len(data)
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Raise InterruptedRunError at the first of SIGNALS; a second one kills.
+
+    Signals that the parent has set to be ignored, as nohup does, stay ignored. A closing terminal sends SIGHUP more
+    than once, so later ones are ignored.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = {number: signal.getsignal(number) for number in SIGNALS}
+    for number, handler in previous.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, _interrupt)
+    try:
+        yield
+    finally:
+        if any(signal.getsignal(number) is _interrupt for number in SIGNALS):  # none was raised
+            for number, handler in previous.items():
+                if handler is not None:  # as it is for one that C code installed
+                    signal.signal(number, handler)
+
+
+def _interrupt(number: int, _: FrameType | None) -> None:
+    for each in SIGNALS:
+        if signal.getsignal(each) is not signal.SIG_IGN:
+            signal.signal(each, signal.SIG_IGN if each == signal.SIGHUP else signal.SIG_DFL)
+    raise InterruptedRunError(number)
