@@ -121,6 +121,12 @@ UNITS = _table(
     _column("first_frame", pa.int64(), "smallest frame_index of the unit; 0 without frames", unit="frame"),
     _column("last_frame", pa.int64(), "largest frame_index of the unit; 0 without frames", unit="frame"),
     _column("failed", pa.bool_(), "whether the unit has a row in failures"),
+    _column(
+        "row_digest",
+        pa.binary(8),
+        "BLAKE2b-64 of the item's address and pass-through columns; null in receipts of older versions",
+        nullable=True,
+    ),
 )
 """Table inside a receipt: one row per work unit of its part."""
 

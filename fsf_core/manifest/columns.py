@@ -81,7 +81,10 @@ def _absolute(uris: pa.Array, base: str) -> pa.Array:
     """Make URIs absolute; null becomes empty. Only relative and untidy paths leave Arrow."""
     uris = pc.fill_null(uris, "")
     complete = pc.or_(
-        pc.match_substring_regex(uris, r"^[a-zA-Z][a-zA-Z0-9+.\-]+://"),
+        pc.and_not(
+            pc.match_substring_regex(uris, r"^[a-zA-Z][a-zA-Z0-9+.\-]+://"),
+            pc.match_substring_regex(uris, r"(?i)^file://([^/]|$)"),
+        ),
         pc.and_(pc.starts_with(uris, "/"), pc.invert(pc.match_substring_regex(uris, r"//|/\.(/|$)|/$"))),
     )
     return _replace_where(uris, pc.invert(complete), lambda uri: storage.absolute(uri, base) if uri else "")

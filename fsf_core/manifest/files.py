@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from fsf_core import storage
 from fsf_core.manifest import members
+from fsf_core.manifest.results import ResultFolders
 from fsf_core.manifest.rows import ITEM_SCHEMA, ReadBatches, as_manifest_error, batched, ids_from_names
 from fsf_core.manifest.suffixes import TABLE_SUFFIXES, kind_by_name, suffix_of
 
@@ -29,15 +30,15 @@ class FolderContents:
     """Number of other files."""
 
 
-def list_folder(uri: str) -> FolderContents:
-    """List a folder once and classify its files.
+def list_folder(uri: str, results: ResultFolders) -> FolderContents:
+    """List a folder once, without folders of results, and classify its files.
 
     Raises:
         StorageError: it cannot be listed.
         ManifestError: the name of an image or video is not UTF-8.
     """
     prefix, media, tables, archives, others = uri, [], [], [], 0
-    for entries in batched(storage.list_files(uri)):
+    for entries in batched(storage.list_files(uri, skip=results.skip)):
         names = []
         for entry in entries:
             if kind_by_name(entry.relative):
@@ -78,13 +79,13 @@ def single_file(uri: str) -> ReadBatches:
     return lambda: iter([table])
 
 
-def glob_files(pattern: str) -> ReadBatches:
+def glob_files(pattern: str, results: ResultFolders) -> ReadBatches:
     """Return a reader of the files that match a pattern; where all are tar archives, of their members.
 
     Ids are paths below the folder before the first wildcard.
     """
     prefix = storage.join(storage.fixed_folder(pattern), "")
-    names = [uri.removeprefix(prefix) for uri in storage.glob(pattern)]
+    names = results.without_results([uri.removeprefix(prefix) for uri in storage.glob(pattern)])
     if names and all(suffix_of(name) == ".tar" for name in names):
         return tar_archives(prefix, names)
     return named_files(prefix, [ids_from_names(pattern, batch) for batch in batched(names)])

@@ -1,5 +1,6 @@
 """Opening a list of any kind: recognize it, read it once and check it."""
 
+import logging
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
@@ -9,10 +10,14 @@ import pyarrow.compute as pc
 from fsf_core import storage
 from fsf_core.errors import FetchError, ManifestError, StorageError
 from fsf_core.manifest import row_filter
-from fsf_core.manifest.readers import item_reader
-from fsf_core.manifest.rows import ReadBatches, as_manifest_error
+from fsf_core.manifest.readers import Place, item_reader, locate
+from fsf_core.manifest.results import ResultFolders
+from fsf_core.manifest.row_digests import row_digests
+from fsf_core.manifest.rows import NAMES_SHOWN, ReadBatches, as_manifest_error
 from fsf_core.manifest.selection import EVERYTHING, Selection, select_items
 from fsf_core.manifest.unique_ids import check_ids
+
+log = logging.getLogger("fsf")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,26 +26,34 @@ class Manifest:
 
     uri: str
     """Absolute URI of the list."""
+    address: str
+    """The same text however the list is named, for comparing: links resolved, without credentials and signatures."""
     items: int
     """Number of items."""
     extra: pa.Schema
     """Pass-through columns: all but id, uri and kind."""
     left_out: int
     """Files of a folder that are not items by name."""
+    _folder: str
     _read: ReadBatches
 
     def batches(self) -> Iterator[pa.Table]:
         """Yield tables of at most 65,536 items: item_id, uri (absolute), kind (null: by content), extra (struct)."""
         return self._read()
 
+    def digests(self, rows: pa.Table) -> pa.Array:
+        """Return the digest of each of the rows, binary(8): it changes with the item's address and columns."""
+        return row_digests(rows, self._folder)
 
-def open_manifest(uri: str, selection: Selection = EVERYTHING) -> Manifest:
-    """Read a whole list once and check it.
+
+def open_manifest(uri: str, selection: Selection = EVERYTHING, *, outputs: Collection[str] = ()) -> Manifest:
+    """Read a whole list once and check it. Runs below a folder or glob are left out.
 
     Args:
         uri: a Parquet, CSV, TSV or JSON Lines file, a text file of paths, a tar archive, a media file, a glob, or a
             folder of media, Parquet files or tar archives.
         selection: the items to score; the others are not checked.
+        outputs: folders that the job writes, which are left out too, whether they exist or not.
 
     Raises:
         ManifestError: the list is unreadable, empty or without a `uri` column, or has missing or repeated ids or an
@@ -51,19 +64,46 @@ def open_manifest(uri: str, selection: Selection = EVERYTHING) -> Manifest:
     condition = row_filter.parse(selection.where) if selection.where else None
     try:
         with as_manifest_error(uri):
-            reader = item_reader(uri, condition)
+            place, folder = locate(uri)
+            results = ResultFolders(folder, outputs)
+            reader = item_reader(uri, place, condition, results=results)
             read = select_items(reader.read, selection)
             items = check_ids(uri, read)
     except (FetchError, StorageError) as error:
         raise ManifestError(str(error)) from error
+    if results.found:
+        shown = [storage.redact(found) for found in results.found[:NAMES_SHOWN]]
+        log.info("event=results_left_out folders=%d first=%r", len(results.found), shown)
     if not items:
         hint = f" ({reader.left_out} files are not media by name)" if reader.left_out else ""
+        hint += f" ({len(results.found)} folders are runs or outputs of this job)" if results.found else ""
         chosen = f" under {selection.facts()}" if selection.facts() else ""
         raise ManifestError(
             f"{storage.redact(uri)} lists no items{chosen}{hint}, expected at least one; check the path"
             + (" and the selection" if chosen else "")
         )
-    return Manifest(uri=uri, items=items, extra=reader.extra, left_out=reader.left_out, _read=read)
+    return Manifest(
+        uri=uri,
+        address=_address(uri, place, folder),
+        items=items,
+        extra=reader.extra,
+        left_out=reader.left_out,
+        _folder=folder,
+        _read=read,
+    )
+
+
+def _address(uri: str, place: Place, folder: str) -> str:
+    """Return the address of a list; a link to a file keeps its name, because relative paths count from its folder."""
+    if place == "folder" or not storage.is_local(uri):
+        return storage.canonical(uri)
+    return storage.join(storage.canonical(folder), uri.removeprefix(storage.join(folder, "")))
+
+
+def list_address(uri: str) -> str:
+    """Return the address of a list; see Manifest."""
+    absolute = storage.absolute(uri)
+    return _address(absolute, *locate(absolute))
 
 
 def unredacted_uris(manifest: Manifest, item_ids: Collection[str]) -> dict[str, str]:

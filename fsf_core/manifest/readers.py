@@ -1,5 +1,7 @@
 """Which reader a list needs: a folder, a glob, a table or a file without columns, by its URI and its content."""
 
+from typing import Literal, TypeAlias
+
 import pyarrow as pa
 
 from fsf_core import storage
@@ -18,16 +20,35 @@ from fsf_core.manifest.files import (
 from fsf_core.manifest.json_table import json_schema, read_json_lines
 from fsf_core.manifest.parquet_table import read_parquet
 from fsf_core.manifest.partitions import read_table_files, table_file
+from fsf_core.manifest.results import ResultFolders
 from fsf_core.manifest.rows import ITEM_SCHEMA, OWN_COLUMNS, ItemReader, ReadBatches
 from fsf_core.manifest.suffixes import TABLE_SUFFIXES, kind_by_name, suffix_of
 
+Place: TypeAlias = Literal["glob", "folder", "file"]
 
-def item_reader(uri: str, condition: row_filter.Condition | None) -> ItemReader:
-    """Find out what kind of list the URI names, and return how to read it."""
+
+def locate(uri: str) -> tuple[Place, str]:
+    """Return what a list is, and the folder that its relative paths and its ids count from."""
     if _is_pattern(uri) and not storage.exists(uri):
-        return ItemReader(read=_filter_items(glob_files(uri), condition))
-    if storage.is_folder(uri):
-        return _folder_reader(uri, condition)
+        return "glob", storage.fixed_folder(uri)
+    return ("folder", uri) if storage.is_folder(uri) else ("file", storage.parent(uri))
+
+
+def item_reader(
+    uri: str, place: Place, condition: row_filter.Condition | None, *, results: ResultFolders
+) -> ItemReader:
+    """Find out what kind of list the URI names, and return how to read it.
+
+    Args:
+        uri: the list.
+        place: as `locate` returns it.
+        condition: which items to read.
+        results: folders that are left out of a glob or a folder.
+    """
+    if place == "glob":
+        return ItemReader(read=_filter_items(glob_files(uri, results), condition))
+    if place == "folder":
+        return _folder_reader(uri, condition, results)
     read = _file_without_columns(uri)
     if read is not None:
         return ItemReader(read=_filter_items(read, condition))
@@ -38,9 +59,9 @@ def _is_pattern(uri: str) -> bool:
     return any(sign in storage.without_query(uri) for sign in "*?[")
 
 
-def _folder_reader(uri: str, condition: row_filter.Condition | None) -> ItemReader:
+def _folder_reader(uri: str, condition: row_filter.Condition | None, results: ResultFolders) -> ItemReader:
     """Return a reader of the media of a folder, or of its Parquet files, or of its tar archives: of the first found."""
-    found = list_folder(uri)
+    found = list_folder(uri, results)
     if found.media:
         read = named_files(found.prefix, found.media)
         left_out = found.others + len(found.tables) + len(found.archives)

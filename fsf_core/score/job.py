@@ -65,7 +65,8 @@ def score(config: ScoreConfig) -> dict[str, Any]:
     runs.require_usable(out)
     if config.delta:
         delta.require_delta()
-    manifest = open_manifest(config.manifest, plan.selection(config))
+    outputs = [out, *([storage.absolute(config.delta)] if config.delta else [])]
+    manifest = open_manifest(config.manifest, plan.selection(config), outputs=outputs)
     _require_reachable_stores(manifest)
     with contextlib.ExitStack() as stack:
         if config.checkpoint:
@@ -77,7 +78,7 @@ def score(config: ScoreConfig) -> dict[str, Any]:
         plan.require_precision(config, bundle)
         appearance = plan.class_appearance(config, bundle)
         facts = plan.fingerprint(config, bundle, manifest, appearance)
-        stack.enter_context(runs.lock_run(out, fingerprint=facts))
+        stack.enter_context(runs.lock_run(out, fingerprint=plan.as_recorded(facts, out)))
         done = runs.find_completed(out, with_failures=config.keep_failures)
         pending = manifest.items - _count_done(manifest, done)
         if not config.checkpoint and (pending or config.render):
@@ -241,7 +242,8 @@ def _pending_items(manifest: Manifest, done: runs.Completed, attempts: dict[byte
         done: what is finished.
         attempts: by item key, earlier attempts that failed.
     """
-    for batch in manifest.batches():
+    for listed in manifest.batches():
+        batch = listed.append_column("row_digest", manifest.digests(listed))
         if not (len(done.items) or done.segments or attempts):
             rows = batch.append_column("attempt", pa.array(np.ones(batch.num_rows, np.int32)))
             yield rows.append_column("done_segments", pa.nulls(batch.num_rows, pa.list_(pa.int32())))

@@ -38,8 +38,8 @@ def decode(
     """Decode manifest rows into units.
 
     Args:
-        rows: item_id, uri, kind, attempt, done_segments (list or null), `extra` where the manifest has columns, and
-            for a task's share of a video `share` (first, stop, total) and `plan` (of `pack_plan`).
+        rows: item_id, uri, kind, row_digest, attempt, done_segments (list or null), `extra` where the manifest has
+            columns, and for a task's share of a video `share` (first, stop, total) and `plan` (of `pack_plan`).
         settings: settings of the stage.
         watchdog: called with True when an item or its next segment begins, and with False when it is done. Segments
             that were done in an earlier run are decoded past, and count like any other.

@@ -18,7 +18,13 @@ SEE_FIRST_FAILURE = Failure(
 
 def unit_of_row(row: Mapping[str, Any]) -> Unit:
     """Return the unit of a row as known before its bytes are read."""
-    return Unit(item_id=row["item_id"], uri=row["uri"], attempt=row["attempt"], extra=row.get("extra") or {})
+    return Unit(
+        item_id=row["item_id"],
+        uri=row["uri"],
+        attempt=row["attempt"],
+        extra=row.get("extra") or {},
+        row_digest=row["row_digest"],
+    )
 
 
 def failures_for_rest(

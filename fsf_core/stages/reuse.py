@@ -14,7 +14,7 @@ from fsf_core import runs, storage
 from fsf_core.errors import FetchError, ItemError, OutputError
 from fsf_core.manifest import members
 from fsf_core.options import SameBy
-from fsf_core.schema import MASKS, TABLES, conform, with_columns
+from fsf_core.schema import MASKS, TABLES, UNITS, conform, with_columns
 from fsf_core.stages.write import WriteSettings
 
 
@@ -35,7 +35,8 @@ def reuse_items(rows: pa.Table, parts: Sequence[str], settings: ReuseSettings) -
     """Commit the rows of unchanged items, one part per part of the earlier run.
 
     Args:
-        rows: item_id, uri, and `extra` where the manifest has columns; all units of these items are in `parts`.
+        rows: item_id, uri, row_digest, and `extra` where the manifest has columns; all units of these items are in
+            `parts`.
         parts: names of parts of the earlier run.
         settings: settings of the task.
 
@@ -97,6 +98,9 @@ def _reuse_part(receipt: runs.Receipt, unchanged: Mapping[str, Mapping[str, Any]
     for path in filter(None, tables["masks"].column("overlay").to_pylist()):
         _copy_overlay(path, settings)
     tables["masks"] = _relabelled(tables["masks"], unchanged, settings.write)
+    digests = [unchanged[item_id]["row_digest"] for item_id in units.column("item_id").to_pylist()]
+    at = units.column_names.index("row_digest")
+    units = units.set_column(at, UNITS.field("row_digest"), pa.array(digests, UNITS.field("row_digest").type))
     runs.commit(settings.write.run_uri, tables, units)
 
 

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from fsf_core.errors import ItemError
+from fsf_core.schema import UNITS
 from fsf_core.storage import redact
 
 FRAME = pa.struct(
@@ -82,6 +83,8 @@ class Unit:
     failure: Failure | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Pass-through columns of the manifest."""
+    row_digest: bytes | None = None
+    """Digest of the item's row in the manifest."""
 
     def failed(self, why: Failure) -> "Unit":
         """Return the unit with its frames and this failure."""
@@ -97,8 +100,8 @@ def to_table(units: Sequence[Unit], *, extra: pa.Schema) -> pa.Table:
 
     Returns:
         Columns item_id, uri, segment, segments, attempt, item_sha256, item_version, frames (list of FRAME), inputs (the
-        N×H×W×3 bytes of the frames), source_images, failed_stage, error_type, error_message, failed_frame, and `extra`
-        where the manifest has such columns.
+        N×H×W×3 bytes of the frames), source_images, failed_stage, error_type, error_message, failed_frame, row_digest,
+        and `extra` where the manifest has such columns.
     """
     failures = [unit.failure for unit in units]
     columns: dict[str, pa.Array] = {
@@ -116,6 +119,7 @@ def to_table(units: Sequence[Unit], *, extra: pa.Schema) -> pa.Table:
         "error_type": pa.array([why and why.error_type for why in failures], pa.string()),
         "error_message": pa.array([why and why.error_message for why in failures], pa.string()),
         "failed_frame": pa.array([why.frame_index if why else None for why in failures], pa.int64()),
+        "row_digest": pa.array([unit.row_digest for unit in units], UNITS.field("row_digest").type),
     }
     if len(extra):
         columns["extra"] = pa.array([dict(unit.extra) for unit in units], pa.struct(list(extra)))

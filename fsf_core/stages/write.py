@@ -139,6 +139,7 @@ def _units_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
             "first_frame": row["frames"][0]["frame_index"] if row["frames"] else 0,
             "last_frame": row["frames"][-1]["frame_index"] if row["frames"] else 0,
             "failed": row["error_type"] is not None,
+            "row_digest": row["row_digest"],
         }
         for row in rows
     ]

@@ -21,6 +21,7 @@ from fsf_core.storage.reading import Opener, etag_or_mtime, open_binary, path_or
 from fsf_core.storage.uris import (
     absolute,
     byte_range,
+    canonical,
     container_of,
     is_local,
     is_redacted,
@@ -30,6 +31,7 @@ from fsf_core.storage.uris import (
     redact,
     require_scheme,
     scheme,
+    without_credentials,
     without_query,
 )
 from fsf_core.storage.writing import (
@@ -47,6 +49,7 @@ __all__ = [
     "Opener",
     "absolute",
     "byte_range",
+    "canonical",
     "container_of",
     "create",
     "empty_folders_removed",
@@ -76,6 +79,7 @@ __all__ = [
     "require_scheme",
     "require_writable",
     "scheme",
+    "without_credentials",
     "without_query",
     "write_bytes",
     "write_file",

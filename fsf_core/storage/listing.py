@@ -3,9 +3,11 @@
 import contextlib
 import os
 import re
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from fsf_core.errors import StorageError
 from fsf_core.storage import retry
@@ -22,6 +24,11 @@ class Entry:
     relative: str
     """Path below the listed folder, with forward slashes."""
     size_bytes: int
+
+
+Skip: TypeAlias = Callable[[str, Sequence[str]], bool]
+"""Called with the path of a folder below the listed one ("" for that one) and the names of the files directly in it;
+returns whether the listing leaves the folder out, with everything below."""
 
 
 def require_bucket(uri: str) -> None:
@@ -62,7 +69,7 @@ def is_folder(uri: str) -> bool:
         return local_path(uri).is_dir() if is_local(uri) else with_retries_for(uri, lambda: _is_prefix(uri))
 
 
-def list_files(folder: str, *, hidden: bool = False) -> Iterator[Entry]:
+def list_files(folder: str, *, hidden: bool = False, skip: Skip | None = None) -> Iterator[Entry]:
     """Yield the files below a folder, recursively, in name order folder by folder.
 
     A folder that does not exist is empty, as in an object store.
@@ -70,24 +77,30 @@ def list_files(folder: str, *, hidden: bool = False) -> Iterator[Entry]:
     Args:
         folder: local path or prefix.
         hidden: whether to include names that start with a dot, and the content of folders with such names.
+        skip: which folders to leave out; folders are tried before those below them.
 
     Raises:
         StorageError: a folder below cannot be listed, or vanishes meanwhile; nothing is skipped silently.
     """
     if is_local(folder):
-        yield from _walk_local(local_path(folder), hidden=hidden)
+        yield from _walk_local(local_path(folder), hidden=hidden, skip=skip)
         return
     with as_storage_error(folder, "listed"):
         filesystem = filesystem_of(folder)
         root = filesystem._strip_protocol(folder).rstrip("/")  # noqa: SLF001 - fsspec's documented hook for listings
         found = sorted(with_retries_for(folder, lambda: filesystem.find(folder, detail=True)).items())
-    for path, info in found:
-        relative = path[len(root) :].lstrip("/")
-        if not relative or info["type"] != "file":
-            continue  # a placeholder object of a folder
-        if hidden or not any(name.startswith(".") for name in relative.split("/")):
-            # Joined to the folder as given: fsspec's own path lacks the account of an abfs URI.
-            yield Entry(uri=join(folder, relative), relative=relative, size_bytes=int(info.get("size") or 0))
+
+    def entries() -> Iterator[Entry]:
+        for path, info in found:
+            relative = path[len(root) :].lstrip("/")
+            if not relative or info["type"] != "file":
+                continue  # a placeholder object of a folder
+            if hidden or not any(name.startswith(".") for name in relative.split("/")):
+                # Joined to the folder as given: fsspec's own path lacks the account of an abfs URI.
+                yield Entry(uri=join(folder, relative), relative=relative, size_bytes=int(info.get("size") or 0))
+
+    left_out = _skipped((entry.relative for entry in entries()), skip) if skip else ()
+    yield from (entry for entry in entries() if entry.relative.rpartition("/")[0] not in left_out)
 
 
 def list_names(folder: str, prefix: str) -> list[str]:
@@ -152,7 +165,24 @@ def _is_prefix(uri: str) -> bool:
         return False
 
 
-def _walk_local(root: Path, *, hidden: bool) -> Iterator[Entry]:
+def _skipped(files: Iterable[str], skip: Skip) -> frozenset[str]:
+    """Return the folders that are left out, of those that hold these files."""
+    names: dict[str, list[str]] = defaultdict(list, {"": []})
+    for file in files:
+        folder, _, name = file.rpartition("/")
+        names[folder].append(name)
+    for folder in [*names]:
+        above = folder
+        while above := above.rpartition("/")[0]:
+            names.setdefault(above, [])  # a folder of folders
+    left_out: set[str] = set()
+    for folder in sorted(names):
+        if (folder and folder.rpartition("/")[0] in left_out) or skip(folder, names[folder]):
+            left_out.add(folder)
+    return frozenset(left_out)
+
+
+def _walk_local(root: Path, *, hidden: bool, skip: Skip | None) -> Iterator[Entry]:
     """Yield files depth first; links to folders are not followed, so a cycle cannot trap the listing."""
 
     def refuse(error: OSError) -> None:
@@ -162,6 +192,10 @@ def _walk_local(root: Path, *, hidden: bool) -> Iterator[Entry]:
         ) from error
 
     for folder, folders, names in os.walk(root, onerror=refuse) if root.exists() else ():
+        below = "" if folder == str(root) else Path(folder).relative_to(root).as_posix()
+        if skip and skip(below, names):
+            folders.clear()
+            continue
         folders[:] = sorted(name for name in folders if hidden or not name.startswith("."))
         for name in sorted(names):
             if hidden or not name.startswith("."):

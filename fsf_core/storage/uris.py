@@ -1,5 +1,6 @@
 """URIs of files as text: schemes, joining and splitting, and redaction of credentials. Opens nothing."""
 
+import os
 import re
 from pathlib import Path
 
@@ -28,6 +29,21 @@ _SIGNED = re.compile(
     r"(?i)([?&](?:x-(?:amz|goog)-(?:signature|credential|security-token)|awsaccesskeyid|signature|sig|token|secret"
     r"|access_token|api_?key|password)=)[^&#\s\"']+"
 )
+
+_SIGNING_PARAMETER = re.compile(
+    r"(?i)x-(amz|goog|oss|cos|ms)-.+|(aws|oss)?accesskeyid|googleaccessid|key-pair-id|signature|sig|token|security-token"
+    r"|secret|access_token|api_?key|password"
+)
+"""Query parameters that grant access to a file and do not select one; `redact` hides some of them."""
+
+_BESIDE_SIGNATURE = {
+    "signature": frozenset(("expires", "policy", "hash-algorithm")),  # S3, GCS and OSS version 2, CloudFront
+    "sig": frozenset(  # Azure
+        ("sv", "ss", "srt", "sp", "se", "st", "spr", "sip", "sr", "si", "skoid", "sktid", "skt", "ske", "sks", "skv")
+    )
+    | {"saoid", "suoid", "scid", "sdd", "ses"},
+}
+"""Parameter to others that belong to the signature only where it is present."""
 
 HIDDEN = "***"
 """Replaces a credential."""
@@ -64,10 +80,36 @@ def is_redacted(uri: str) -> bool:
     return f"://{HIDDEN}@" in uri or f"={HIDDEN}" in uri
 
 
+def without_credentials(uri: str) -> str:
+    """Return a URI without login and signature, which may change while the file stays; a redacted URI gives the same.
+
+    Signatures are removed with what belongs to them, such as their date: X-Amz-*, X-Goog-*, Azure's SAS, CloudFront's.
+    """
+    uri = _TOKEN.sub("", _PASSWORD.sub("", uri.replace(f"://{HIDDEN}@", "://")))
+    address, mark, query = uri.partition("?")
+    if not mark or is_local(uri):
+        return uri
+    parameters = [(parameter, parameter.partition("=")[0].lower()) for parameter in query.split("&")]
+    names = {name for _, name in parameters}
+    others = {name for signature, beside in _BESIDE_SIGNATURE.items() if signature in names for name in beside}
+    kept = [text for text, name in parameters if name not in others and not _SIGNING_PARAMETER.fullmatch(name)]
+    return f"{address}?{'&'.join(kept)}" if kept else address
+
+
+def canonical(uri: str) -> str:
+    """Return the same text for every way to write an address: relative, with links, with `file://`, signed."""
+    uri = absolute(uri)
+    if is_local(uri):
+        return "/" + os.path.realpath(local_path(uri)).lstrip("/")
+    return _TRAILING.sub("", without_credentials(uri))
+
+
 def absolute(uri: str, base: str = "") -> str:
     """Return the URI in absolute form; relative paths count from `base`, or from the working directory."""
     if _SCHEME.match(uri):
-        return uri
+        if not is_local(uri) or uri[7:8] == "/":
+            return uri
+        uri = uri[7:]  # file://photos
     if uri == "~" or uri.startswith("~/"):
         uri = str(Path(uri).expanduser())
     if uri.startswith("/") or not base:

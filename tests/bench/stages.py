@@ -48,6 +48,7 @@ def measure(bundle_uri: str, manifest_uri: str, frames: int, out: str) -> dict[s
     bundle = load_bundle(bundle_uri)
     manifest = open_manifest(manifest_uri)
     rows = pa.concat_tables(list(manifest.batches())).slice(0, frames)
+    rows = rows.append_column("row_digest", manifest.digests(rows))
     rows = rows.append_column("attempt", pa.array([1] * len(rows), pa.int32()))
     rows = rows.append_column("done_segments", pa.array([[]] * len(rows), pa.list_(pa.int32())))
     decoding = DecodeSettings(

@@ -44,6 +44,7 @@ def _rows(files: dict[str, bytes], folder: Path, *, done: dict[str, list[int]] |
             "item_id": list(files),
             "uri": [str(folder / name) for name in files],
             "kind": pa.nulls(len(files), pa.string()),
+            "row_digest": pa.nulls(len(files), pa.binary(8)),
             "attempt": pa.array([1] * len(files), pa.int32()),
             "done_segments": pa.array([(done or {}).get(name) for name in files], pa.list_(pa.int32())),
         }

@@ -37,6 +37,7 @@ def _settings(manifest: Manifest) -> DecodeSettings:
 
 def _rows(manifest: Manifest) -> pa.Table:
     rows = pa.concat_tables(manifest.batches())
+    rows = rows.append_column("row_digest", manifest.digests(rows))
     rows = rows.append_column("attempt", pa.array([1] * rows.num_rows, pa.int32()))
     return rows.append_column("done_segments", pa.nulls(rows.num_rows, pa.list_(pa.int32())))
 

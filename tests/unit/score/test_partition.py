@@ -32,15 +32,17 @@ def settings(**changes):
 
 
 def rows(path, *, done=None, **more):
-    row = {"item_id": "video", "uri": str(path), "kind": None, "attempt": 1, "done_segments": done, **more}
+    row = {"item_id": "video", "uri": str(path), "kind": None, "row_digest": b"8 bytes.", "attempt": 1}
+    row |= {"done_segments": done, **more}
     return pa.Table.from_pylist([row], schema=_schema(more))
 
 
 def _schema(more):
     share = pa.struct([("first", pa.int32()), ("stop", pa.int32()), ("total", pa.int32())])
     kinds = {"share": share, "plan": pa.large_binary()}
-    names = [("item_id", pa.string()), ("uri", pa.string()), ("kind", pa.string()), ("attempt", pa.int32())]
-    return pa.schema([*names, ("done_segments", pa.list_(pa.int32())), *((name, kinds[name]) for name in more)])
+    names = [("item_id", pa.string()), ("uri", pa.string()), ("kind", pa.string()), ("row_digest", pa.binary(8))]
+    others = [("attempt", pa.int32()), ("done_segments", pa.list_(pa.int32()))]
+    return pa.schema([*names, *others, *((name, kinds[name]) for name in more)])
 
 
 def shared(path, chosen, *, done=None):

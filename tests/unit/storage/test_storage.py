@@ -127,6 +127,46 @@ def test_a_name_that_starts_with_a_tilde_is_not_a_home_folder():
     assert storage.absolute("~backup.jpg", "/lists") == "/lists/~backup.jpg"
 
 
+@pytest.mark.parametrize("uri", ["file://a.jpg", "FILE://a.jpg"])
+def test_a_file_uri_without_a_leading_slash_is_relative(uri):
+    """Regression: it counted from the folder where a worker happened to run."""
+    assert storage.absolute(uri, "/lists") == "/lists/a.jpg"
+
+
+WAYS = ["photos", "./photos", "photos/", "sub/../photos", "link", "file://{}/photos/", "file://photos", "{}/photos//"]
+
+
+@pytest.mark.parametrize("written", [*WAYS, "~/photos"])
+def test_a_folder_has_one_canonical_address(written, tmp_path, monkeypatch):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "link").symlink_to("photos")
+    (tmp_path / "cwd").symlink_to(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for folder in (tmp_path, tmp_path / "cwd"):
+        monkeypatch.chdir(folder)
+
+        assert storage.canonical(written.format(folder)) == str(tmp_path / "photos")
+    monkeypatch.chdir(tmp_path / "sub")
+    assert storage.canonical("photos") == str(tmp_path / "sub" / "photos")
+
+
+@pytest.mark.parametrize(
+    ("uri", "expected"),
+    [
+        ("s3://bucket/photos/", "s3://bucket/photos"),
+        ("s3://KEY:SECRET@bucket/photos", "s3://bucket/photos"),
+        ("https://me:pass@h/list.csv?v=1&X-Amz-Date=1&X-Amz-Signature=ab", "https://h/list.csv?v=1"),
+        ("https://***@h/list.csv?sig=***", "https://h/list.csv"),
+        ("abfss://container@account/photos", "abfss://container@account/photos"),
+        ("memory://", "memory://"),
+    ],
+)
+def test_a_canonical_address_in_a_store_has_no_credentials(uri, expected):
+    assert storage.canonical(uri) == expected
+    assert storage.canonical(storage.redact(uri)) == expected
+
+
 def test_a_question_mark_begins_a_query_only_on_the_web():
     assert storage.without_query("https://host/a.jpg?sig=1") == "https://host/a.jpg"
     assert storage.without_query("/photos/what?.jpg") == "/photos/what?.jpg"
@@ -575,6 +615,21 @@ def test_a_listing_is_recursive_sorted_and_without_hidden_names(tmp_path, bucket
         assert all(storage.read_bytes(entry.uri) == b"123" for entry in found)
         assert {entry.relative for entry in storage.list_files(base, hidden=True)} > {".hidden/x", "b/.x"}
         assert found == list(storage.list_files(base))
+
+
+def test_a_listing_leaves_folders_out_and_does_not_look_below_them(tmp_path, bucket):
+    for base in (str(tmp_path), bucket):
+        for name in ("a/mark", "a/b/x", "ab/x", "c/d/e/mark", "c/d/e/f/g/x", "c/x", ".hidden/mark"):
+            storage.write_bytes(storage.join(base, name), b"x")
+        asked = []
+
+        def skip(folder, names):
+            asked.append(folder)  # noqa: B023 - called in this round
+            return "mark" in names
+
+        assert [entry.relative for entry in storage.list_files(base, skip=skip)] == ["ab/x", "c/x"]
+        assert sorted(asked) == ["", "a", "ab", "c", "c/d", "c/d/e"]
+        assert list(storage.list_files(base, skip=lambda folder, _: not folder)) == []
 
 
 def test_a_cycle_of_links_does_not_trap_a_listing_and_a_dangling_link_is_listed(tmp_path):

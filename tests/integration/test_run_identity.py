@@ -1,0 +1,94 @@
+"""Which list a run belongs to, and which rows of it: scored, resumed and reused in this process."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fsf_core import runs
+from fsf_core.config import ScoreConfig
+from fsf_core.errors import OutputError
+from fsf_core.manifest import open_manifest
+from fsf_core.model.bundle import Bundle
+from fsf_core.score.job import score
+from tests.support import assets, clips
+
+pytestmark = pytest.mark.usefixtures("ray_here")
+
+
+def _write_media(folder: Path, *, width_px: int = 64) -> None:
+    folder.mkdir(parents=True)
+    for number in range(2):
+        (folder / f"{number}.png").write_bytes(assets.pillow(assets.picture(width_px + number, 48), "PNG"))
+    (folder / "clip.mp4").write_bytes(clips.clip(frames=20))
+    (folder / "broken.jpg").write_bytes(b"no image")
+
+
+def _score(bundle: Bundle, manifest: object, out: Path, **options: Any) -> dict[str, Any]:
+    fixed = {"bundle": bundle.uri, "provider": "cpu", "segment_frames": 8, "part_units": 2}
+    return score(ScoreConfig(**fixed, manifest=str(manifest), out=str(out), **options))
+
+
+def _recorded_digests(out: Path) -> dict[str, set[bytes]]:
+    found: dict[str, set[bytes]] = {}
+    for receipt in runs.receipts(str(out)):
+        for unit in receipt.units.to_pylist():
+            found.setdefault(unit["item_id"], set()).add(unit["row_digest"])
+    return found
+
+
+def _listed_digests(manifest: object) -> dict[str, set[bytes]]:
+    opened = open_manifest(str(manifest))
+    return {
+        item_id: {digest}
+        for batch in opened.batches()
+        for item_id, digest in zip(batch["item_id"].to_pylist(), opened.digests(batch).to_pylist(), strict=True)
+    }
+
+
+def test_a_run_belongs_to_the_address_of_its_list(
+    tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _write_media(tmp_path / "a" / "photos")
+    _write_media(tmp_path / "b" / "photos", width_px=90)
+    (tmp_path / "link").symlink_to("a")
+    monkeypatch.chdir(tmp_path / "a")
+    first = _score(tiny_bundle, "photos", tmp_path / "run")
+    ways = ["./photos/", "../a/photos", tmp_path / "a/photos", f"file://{tmp_path}/link/photos", "../link/photos"]
+    again = [_score(tiny_bundle, way, tmp_path / "run", keep_failures=True) for way in ways]
+
+    assert [summary["resumed_items"] for summary in again] == [4] * len(ways)
+    assert {summary["run_id"] for summary in again} == {first["run_id"]}
+    monkeypatch.chdir(tmp_path / "b")
+    for way in ("photos", "photos/*", "../a"):
+        with pytest.raises(OutputError, match=rf"is another run \(manifest: '{tmp_path}/a/photos' -> '{tmp_path}/"):
+            _score(tiny_bundle, way, tmp_path / "run")
+
+
+def test_receipts_have_the_digest_of_every_row(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    """Of images, of every segment of a video, of failures, and of what is copied from an earlier run."""
+    _write_media(tmp_path / "media")
+    names = sorted(path.name for path in (tmp_path / "media").iterdir())
+    for label in ("old", "new"):
+        rows = [f"{name},media/{name},{label} {number}" for number, name in enumerate(names)]
+        (tmp_path / f"{label}.csv").write_text("\n".join(["id,uri,label", *rows]))
+    _score(tiny_bundle, tmp_path / "old.csv", tmp_path / "one")
+    copied = _score(tiny_bundle, tmp_path / "new.csv", tmp_path / "two", reuse=str(tmp_path / "one"))
+
+    assert copied["reused_items"] == 3
+    assert _recorded_digests(tmp_path / "one") == _listed_digests(tmp_path / "old.csv")
+    assert _recorded_digests(tmp_path / "two") == _listed_digests(tmp_path / "new.csv")
+    assert _recorded_digests(tmp_path / "one").keys() == _recorded_digests(tmp_path / "two").keys() == {*names}
+    labels = {row["item_id"]: row["label"] for row in runs.read_table(str(tmp_path / "two"), "masks").to_pylist()}
+    assert labels == {name: f"new {number}" for number, name in enumerate(names) if name != "broken.jpg"}
+
+
+def test_the_output_of_a_run_is_not_its_input(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    _write_media(tmp_path / "media")
+    out = tmp_path / "media" / "run"
+    summaries = [_score(tiny_bundle, tmp_path / "media", out, overlays=True, render="blend") for _ in range(2)]
+
+    assert any((out / "overlays").iterdir())
+    assert any((out / "videos").glob("*.mp4"))
+    assert [summary["items"]["total"] for summary in summaries] == [4, 4]
+    assert summaries[0]["items"] == summaries[1]["items"]
