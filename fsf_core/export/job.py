@@ -81,9 +81,12 @@ def _existing_bundle(out: str, identity: Mapping[str, Any]) -> Bundle | None:
 
     Raises:
         OutputError: the folder holds the bundle of another request, or other files.
+        StorageError: the folder cannot be written.
     """
     if not storage.exists(storage.join(out, DOCUMENT)):
         require_free(out)
+        with storage.empty_folders_removed(out):
+            storage.require_writable(out)
         return None
     bundle = load_bundle(out)
     if differing := differences(identity, bundle.origin.request):

@@ -145,15 +145,16 @@ def _published_at_once(uri: str) -> Iterator[str]:
         return
     target = storage.local_path(storage.absolute(uri))
     draft = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        yield str(draft)
-        if target.is_dir():
-            target.rmdir()  # fails unless empty; Windows does not rename onto a folder
-        draft.rename(target)
-    except OSError as error:
-        raise OutputError(f"{uri} cannot become a bundle: {error}; choose another --out") from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+    with storage.empty_folders_removed(str(target.parent)):
+        try:
+            yield str(draft)
+            if target.is_dir():
+                target.rmdir()  # fails unless empty; Windows does not rename onto a folder
+            draft.rename(target)
+        except OSError as error:
+            raise OutputError(f"{uri} cannot become a bundle: {error}; choose another --out") from error
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
 
 
 def _file_of(name: str, data: bytes) -> BundleFile:

@@ -388,39 +388,37 @@ class _DiskLease(Lease):
 
 @contextlib.contextmanager
 def _locked(uri: str) -> Iterator[_DiskLease]:
-    """Hold the lock file of a local folder until the block ends; a folder left without other files is removed.
+    """Hold the lock file of a local folder until the block ends; of a folder that stays empty nothing is left.
 
     Raises:
         OutputError: a live job holds it, or the folder cannot be written or locked.
     """
     path = storage.local_path(uri).absolute() / ".lock"
-    while True:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = path.open("a+", errors="replace")
-        except OSError as error:
-            raise OutputError(f"{uri} cannot be written: {error}; give another --out") from error
-        with file:
-            held = _DiskLease(uri, path, file, _lock(uri, file))
-            # The last holder may have removed the file between open and lock: another job would lock a new one.
-            if held.expired():
-                continue
+    with storage.empty_folders_removed(str(path.parent)):
+        while True:
             try:
-                yield held
-            finally:
-                with contextlib.suppress(OSError):  # the folder may be gone, or no longer empty
-                    # A file that replaced the locked one belongs to a successor.
-                    if not held.expired() and [entry.name for entry in path.parent.iterdir()] == [path.name]:
-                        path.unlink()
-                        path.parent.rmdir()
-            return
+                path.parent.mkdir(parents=True, exist_ok=True)
+                file = path.open("a+", errors="replace")
+            except OSError as error:
+                raise OutputError(f"{uri} cannot be written: {error}; give another --out") from error
+            with file:
+                held = _DiskLease(uri, path, file, _lock(uri, path, file))
+                # The last holder may have removed the file between open and lock: another job would lock a new one.
+                if held.expired():
+                    continue
+                try:
+                    yield held
+                finally:
+                    if not held.expired():  # a file that replaced the locked one belongs to a successor
+                        _remove_if_alone(path)
+                return
 
 
-def _lock(uri: str, file: IO[str]) -> str:
+def _lock(uri: str, path: Path, file: IO[str]) -> str:
     """Lock the file without waiting, write this process and a token into it, and return that.
 
     Raises:
-        OutputError: another process holds it, or the file system has no locks.
+        OutputError: another process holds it, the file system has no locks, or the disk is full.
     """
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -431,10 +429,20 @@ def _lock(uri: str, file: IO[str]) -> str:
     except OSError as error:
         raise OutputError(f"{uri} cannot be locked: {error}; give an --out on a file system with locks") from error
     content = f"{os.getpid()} {socket.gethostname()} {secrets.token_hex(8)}"
-    file.truncate(0)
-    file.write(content)
-    file.flush()
+    try:
+        os.ftruncate(file.fileno(), 0)
+        os.write(file.fileno(), content.encode())
+    except OSError as error:
+        _remove_if_alone(path)
+        raise OutputError(f"{uri} cannot be written: {error}; free some space, or give another --out") from error
     return content
+
+
+def _remove_if_alone(path: Path) -> None:
+    """Remove a lock file from a folder without other files; the folder may be gone."""
+    with contextlib.suppress(OSError):
+        if [entry.name for entry in path.parent.iterdir()] == [path.name]:
+            path.unlink()
 
 
 def _parse_lock(content: str) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Runs as rows of Delta tables: all rows of a run or none, never twice; what does not fit is refused early."""
 
 import json
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -178,6 +179,12 @@ def test_tables_in_the_folder_of_a_run_are_refused(place: str, published_run: st
         delta.require_tables(str(tmp_path / place), run_uri=published_run, extra=pa.schema([]))
 
     assert _files(tmp_path) == before
+
+
+def test_a_missing_library_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "deltalake", None)
+    with pytest.raises(ConfigError, match=r"pip install 'fsf\[delta\]'"):
+        _require(tmp_path / "tables")
 
 
 def test_an_error_that_deltalake_raises_as_a_bare_exception_is_a_sentence(published_run: str, tmp_path: Path) -> None:

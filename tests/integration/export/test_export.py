@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fsf_core.config import ExportConfig
-from fsf_core.errors import BundleError, CheckpointError, ConfigError, OutputError, ParityError
+from fsf_core.errors import BundleError, CheckpointError, ConfigError, OutputError, ParityError, StorageError
 from fsf_core.export import make, parity
 from fsf_core.export.convert import to_onnx
 from fsf_core.export.graph import model_bytes, opset_of
@@ -293,3 +293,13 @@ def test_a_network_is_exported_by_dynamo_from_end_to_end(tmp_path):
     bundle = export(ExportConfig(**PARTS, net="tests.support.tiny_net:build", out=str(tmp_path / "bundle"))).bundle
     assert (bundle.origin.exporter, bundle.origin.opset) == ("dynamo", 20)
     assert read_parity(bundle)["passed"] is True
+
+
+@pytest.mark.parametrize("place", ["file/bundle", "/proc/nowhere/bundle"])
+def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_exported(place, tmp_path, monkeypatch):
+    """It was found out after minutes of conversion."""
+    monkeypatch.setattr(make, "to_onnx", None)
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match="cannot be written"):
+        export(ExportConfig(**TINY, out=str(tmp_path / place)))
+    assert files(tmp_path) == ["file"]

@@ -7,6 +7,7 @@ import contextlib
 import json
 import logging
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -508,3 +509,26 @@ def test_a_binary_lock_file_is_no_obstacle(tmp_path):
     (tmp_path / ".lock").write_bytes(b"\xff\x00\xfe")
     with lease.lease(str(tmp_path)):
         pass
+
+
+@pytest.mark.parametrize("there", ["", "new", "new/run"])
+def test_a_folder_that_stays_empty_is_left_as_it_was(there, tmp_path):
+    """The folders above it stayed behind, and one that had been there before was gone."""
+    (tmp_path / there).mkdir(parents=True, exist_ok=True)
+    before = sorted(tmp_path.rglob("*"))
+    with lease.lease(str(tmp_path / "new" / "run")):
+        assert (tmp_path / "new" / "run" / ".lock").exists()
+
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_full_disk_is_reported_and_leaves_nothing_behind(tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    try:
+        with pytest.raises(OutputError, match="run cannot be written: "), lease.lease(str(tmp_path / "new" / "run")):
+            pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    assert sorted(tmp_path.rglob("*")) == []
