@@ -280,6 +280,8 @@ class ScoreConfig(ModelOptions):
     """Memory for decoding an item alone after its process died, in MiB."""
     schemes: Annotated[Names, Parameter(group=_LIMITS)] = SCHEMES
     """URI schemes that items may have, separated by commas. Leave out file on a shared cluster."""
+    http_hosts: Annotated[Names, Parameter(group=_LIMITS)] = ()
+    """Web hosts that items may have, as patterns such as *.example.com (default: every host with a public address)."""
 
     def __post_init__(self) -> None:
         """Check each option and their combinations.

@@ -7,10 +7,16 @@ other item is affected. Every message says what was found, what was expected and
 import difflib
 import signal
 from collections.abc import Iterable
+from typing import Self
+
+from fsf_core.safe_text import redact_message
 
 
 class FSFError(Exception):
-    """An error that this project raises on purpose."""
+    """An error that this project raises on purpose; its message shows no credential, wherever it was raised."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(redact_message(arg) if isinstance(arg, str) else arg for arg in args))
 
 
 class RunError(FSFError):
@@ -79,7 +85,12 @@ class InterruptedRunError(FSFError):
 
     def __init__(self, number: int) -> None:
         super().__init__(f"interrupted by {signal.Signals(number).name}; start the same command again to resume")
+        self.number = number
         self.exit_code = 128 + number
+
+    def __reduce__(self) -> tuple[type[Self], tuple[int]]:
+        """Pickle by the number: the message is made of it."""
+        return type(self), (self.number,)
 
 
 class ItemError(FSFError):

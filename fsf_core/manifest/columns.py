@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 
 from fsf_core import storage
 from fsf_core.errors import ManifestError
+from fsf_core.manifest import members
 from fsf_core.manifest.rows import NAMES_SHOWN, OWN_COLUMNS, ReadBatches
 from fsf_core.schema import MASKS
 
@@ -60,9 +61,10 @@ def normalize_batches(uri: str, base: str, read: ReadBatches, extra: pa.Schema) 
     for table in read():
         if not table.num_rows:
             continue
-        uris = table.column("uri").cast(pa.string()).combine_chunks()
+        uris = pc.fill_null(table.column("uri").cast(pa.string()).combine_chunks(), "")
         ids = _text_column(table, "id", default=_redacted(uris))
         kinds = _text_column(table, "kind", default=pa.nulls(len(uris), pa.string()))
+        uris = _replace_where(uris, members.names_part(uris), members.trusted)
         columns = {"item_id": ids, "uri": _absolute(uris, base), "kind": _checked_kinds(uri, kinds)}
         if len(extra):
             values = [table.column(field.name).cast(field.type).combine_chunks() for field in extra]
@@ -71,15 +73,13 @@ def normalize_batches(uri: str, base: str, read: ReadBatches, extra: pa.Schema) 
 
 
 def _redacted(uris: pa.Array) -> pa.Array:
-    """Remove credentials from URIs that become ids; null becomes empty. Only URIs that may hold one leave Arrow."""
-    uris = pc.fill_null(uris, "")
+    """Remove credentials from URIs that become ids. Only URIs that may hold one leave Arrow."""
     suspects = pc.and_(pc.match_substring(uris, "://"), pc.match_substring_regex(uris, "[@?]"))
     return _replace_where(uris, suspects, storage.redact)
 
 
 def _absolute(uris: pa.Array, base: str) -> pa.Array:
-    """Make URIs absolute; null becomes empty. Only relative and untidy paths leave Arrow."""
-    uris = pc.fill_null(uris, "")
+    """Make URIs absolute; an empty one stays empty. Only relative and untidy paths leave Arrow."""
     complete = pc.or_(
         pc.and_not(
             pc.match_substring_regex(uris, r"^[a-zA-Z][a-zA-Z0-9+.\-]+://"),

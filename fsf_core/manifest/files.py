@@ -123,5 +123,5 @@ def read_path_list(uri: str) -> Iterator[pa.Table]:
         for batch in batched(lines):
             paths = [line.strip() for line in batch if line.strip() and not line.lstrip().startswith("#")]
             ids = ids_from_names(uri, map(storage.redact, paths))
-            uris = pa.array([storage.absolute(path, base) for path in paths], pa.string())
+            uris = pa.array([storage.as_listed(storage.absolute(path, base)) for path in paths], pa.string())
             yield pa.table({"item_id": ids, "uri": uris, "kind": pa.nulls(len(paths), pa.string())}, schema=ITEM_SCHEMA)

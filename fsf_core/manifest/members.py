@@ -6,6 +6,7 @@ Gives each a URI that every worker can open: `span://OFFSET+LENGTH/FILE` is read
 
 import io
 import re
+import secrets
 import tarfile
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -16,14 +17,17 @@ from typing import Any, BinaryIO
 from urllib.parse import quote, unquote
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet
 
 from fsf_core import storage
 from fsf_core.errors import DecodeError, FetchError
-from fsf_core.options import SCHEMES
 
 CELL_ROWS = 16
 """Cells that are decoded at once: some megabytes of images."""
+
+_MARK = secrets.token_hex(16)
+"""What cells' URIs begin with until their list is normalized: no list can name it, and it leaves no process."""
 
 _CELL = re.compile(r"cell://(\d+)\.(\d+)/([^/]+)/(.+)", re.DOTALL)
 
@@ -56,7 +60,7 @@ def tar_members(uri: str) -> Iterator[Member]:
                     if member.isreg() and not member.issparse():
                         yield Member(name=member.name, uri=storage.byte_range(uri, member.offset_data, member.size))
         except tarfile.TarError as error:
-            raise OSError(f"not an uncompressed tar archive: {error}") from error
+            raise OSError(f"not an uncompressed tar archive, or a damaged one ({type(error).__name__})") from error
 
 
 def image_columns(schema: pa.Schema) -> list[str]:
@@ -65,16 +69,27 @@ def image_columns(schema: pa.Schema) -> list[str]:
 
 
 def cell_uris(uri: str, column: str, group: int, rows: int) -> pa.Array:
-    """Return the URIs of the cells of one row group."""
-    return pa.array([f"cell://{group}.{row}/{quote(column, safe='')}/{uri}" for row in range(rows)], pa.string())
+    """Return the URIs of the cells of one row group, marked as this program's own for `trusted`."""
+    name = quote(column, safe="")
+    return pa.array([f"{_MARK}cell://{group}.{row}/{name}/{uri}" for row in range(rows)], pa.string())
 
 
-def open_prefetched(uris: Sequence[str], *, schemes: tuple[str, ...]) -> Iterator[storage.Opener]:
+def trusted(uri: str) -> str:
+    """Return the URI of a row of a table: a cell's if `cell_uris` made it, and otherwise never a part of a file."""
+    return uri.removeprefix(_MARK) if uri.startswith(_MARK) else storage.as_listed(uri)
+
+
+def names_part(uris: pa.Array) -> pa.Array:
+    """Return which URIs of a table may change in `trusted`."""
+    return pc.or_(pc.starts_with(uris, _MARK), pc.match_substring_regex(uris, "^(?i:span|cell)://"))
+
+
+def open_prefetched(uris: Sequence[str], access: storage.Access) -> Iterator[storage.Opener]:
     """Do what storage.open_prefetched does, for cells too."""
     if not any(map(_CELL.match, uris)):
-        yield from storage.open_prefetched(uris, schemes=schemes)
+        yield from storage.open_prefetched(uris, access)
         return
-    cells = _CellReader(schemes)
+    cells = _CellReader(access)
     try:
         for uri in uris:
             yield partial(cells.open, uri)
@@ -83,14 +98,18 @@ def open_prefetched(uris: Sequence[str], *, schemes: tuple[str, ...]) -> Iterato
 
 
 @contextmanager
-def open_item(uri: str) -> Iterator[BinaryIO]:
+def open_item(uri: str, access: storage.Access | None = None) -> Iterator[BinaryIO]:
     """Open one item for reading: a file, or a part of one.
+
+    Args:
+        uri: of a row of a manifest, or of a run.
+        access: which addresses may be opened; without it, any.
 
     Raises:
         FetchError: it cannot be opened.
         DecodeError: its cell is empty.
     """
-    cells = _CellReader(SCHEMES)
+    cells = _CellReader(access)
     try:
         with cells.open(uri) as file:
             yield file
@@ -101,8 +120,8 @@ def open_item(uri: str) -> Iterator[BinaryIO]:
 class _CellReader:
     """Reads cells in the order of their rows, so that a row group is streamed and never in memory whole."""
 
-    def __init__(self, schemes: tuple[str, ...]) -> None:
-        self._schemes = schemes
+    def __init__(self, access: storage.Access | None) -> None:
+        self._access = access
         self._group: tuple[str, str, int] | None = None
         self._file: AbstractContextManager[BinaryIO] = nullcontext(io.BytesIO())
         self._rest: Iterator[Any] = iter(())
@@ -112,15 +131,13 @@ class _CellReader:
         """Open one cell, or any other URI, for reading.
 
         Raises:
-            FetchError: the file cannot be read, or its scheme is not allowed.
+            FetchError: the file cannot be read, or its address is not allowed.
             DecodeError: the cell is empty.
         """
         match = _CELL.fullmatch(uri)
         if match is None:
-            storage.require_scheme(uri, self._schemes)
-            return storage.open_binary(uri)
+            return storage.open_binary(uri, self._access)
         group, row, column, inner = int(match[1]), int(match[2]), unquote(match[3]), match[4]
-        storage.require_scheme(inner, self._schemes)
         try:
             if self._group != (inner, column, group) or row < self._next:
                 self._begin(inner, column, group)
@@ -129,10 +146,11 @@ class _CellReader:
                 self._next += 1
         except (pa.ArrowException, OSError, KeyError, IndexError, StopIteration) as error:
             self.close()
+            # Without its message, which may quote what the table holds.
             raise FetchError(
-                f"row {row} of row group {group} of {storage.redact(inner)} cannot be read: {error}; "
+                f"row {row} of row group {group} of {storage.redact(inner)} cannot be read ({type(error).__name__}); "
                 "the table has changed since the manifest was read: start a new run"
-            ) from error
+            ) from None
         data = cell["bytes"] if isinstance(cell, dict) else cell
         if not data:
             raise DecodeError(
@@ -148,7 +166,7 @@ class _CellReader:
 
     def _begin(self, inner: str, column: str, group: int) -> None:
         self.close()
-        self._file = storage.open_binary(inner)
+        self._file = storage.open_binary(inner, self._access)
         table = pyarrow.parquet.ParquetFile(self._file.__enter__(), pre_buffer=False, buffer_size=1 << 20)
         batches = table.iter_batches(batch_size=CELL_ROWS, row_groups=[group], columns=[column], use_threads=False)
         self._rest = (cell.as_py() for batch in batches for cell in batch.column(0))

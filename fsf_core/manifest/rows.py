@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
@@ -45,14 +46,23 @@ class ItemReader:
 
 @contextlib.contextmanager
 def as_manifest_error(uri: str) -> Iterator[None]:
-    """Raise the errors of a damaged file as ManifestError."""
+    """Raise the errors of a damaged file as ManifestError, without what they quote of it."""
     try:
         yield
     except (pa.ArrowException, OSError, UnicodeError) as error:
-        reason = " ".join(str(error).split())  # Arrow's have several lines
         raise ManifestError(
-            f"{storage.redact(uri)} is not a readable {suffix_of(uri)} list: {reason}; repair or replace it"
-        ) from error
+            f"{storage.redact(uri)} is not a readable {suffix_of(uri)} list: {_reason(error)}; repair or replace it"
+        ) from None
+
+
+def _reason(error: Exception) -> str:
+    """Return the message of an error on one line, without the rows and values that Arrow and Python quote."""
+    if isinstance(error, UnicodeDecodeError):
+        return f"{error.reason} at byte {error.start}, expected UTF-8"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    message = " ".join(str(error).split())  # Arrow's have several lines
+    return re.sub(r"'.*'", "'…'", re.sub(r"(Expected \d+ columns, got \d+):.*", r"\1", message))
 
 
 def slices(table: pa.Table) -> Iterator[pa.Table]:

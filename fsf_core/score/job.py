@@ -144,7 +144,7 @@ def _score_pending(
     reused = 0
     if reuse_uri:
         settings = ReuseSettings(
-            earlier_uri=reuse_uri, same_by=config.reuse_by, schemes=config.schemes, write=spec.write
+            earlier_uri=reuse_uri, same_by=config.reuse_by, access=spec.decode.access, write=spec.write
         )
         reused = reuse_unchanged(_pending_items(manifest, done, attempts), settings)
         log.info("event=items_reused items=%d run=%s", reused, storage.redact(reuse_uri))

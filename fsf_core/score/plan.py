@@ -93,7 +93,7 @@ def plan_pipeline(
             segment_frames=segment_frames,
             task_segments=TASK_SEGMENTS * config.segment_frames // segment_frames,
             overlays=config.overlays,
-            schemes=config.schemes,
+            access=storage.Access(schemes=config.schemes, http_hosts=config.http_hosts),
             sampling=config.sampling(),
             max_frames=config.max_frames,
         ),

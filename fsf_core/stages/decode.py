@@ -49,7 +49,7 @@ def decode(
     """
     held: list[Unit] = []
     items = rows.to_pylist()
-    openers = members.open_prefetched([row["uri"] for row in items], schemes=settings.schemes)
+    openers = members.open_prefetched([row["uri"] for row in items], settings.access)
     for row, opener in zip(items, openers, strict=True):
         watchdog(True)
         for unit in _decode_item(row, opener, settings):
@@ -80,32 +80,47 @@ def _decode_item(row: Mapping[str, Any], opener: storage.Opener, settings: Decod
     try:
         with opener() as file:
             blank = replace(blank, item_version=storage.etag_or_mtime(file))
+            size = _size_of(file)
             head = file.read(images.HEAD_BYTES)
             if is_video(head, row["kind"]):
                 for unit in decode_video(file, blank, row, settings):
                     yielded.update(() if unit is None else (unit.segment,))
                     yield unit
             else:
-                yield _decode_image(head + _read_rest(file, head, settings.limits), blank, settings)
+                yield _decode_image(_read_whole(file, head, row["uri"], size, settings.limits), blank, settings)
     except (ItemError, OSError) as error:
         for unit in failures_for_rest(row, yielded, None, error):
             yield replace(unit, item_version=blank.item_version)
 
 
-def _read_rest(file: BinaryIO, head: bytes, limits: images.ImageLimits) -> bytes:
-    """Read what follows the head.
+def _size_of(file: BinaryIO) -> int | None:
+    """Return the size of an open file; None for a web server that does not send it, and cannot seek either."""
+    with contextlib.suppress(FetchError, OSError):
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        return size
+    return None
+
+
+def _read_whole(file: BinaryIO, head: bytes, uri: str, size: int | None, limits: images.ImageLimits) -> bytes:
+    """Return the head and what follows it.
 
     Raises:
         LimitError: the file is larger than the limit; it is not read.
+        FetchError: it has more or fewer bytes than it had when it was opened.
     """
-    max_bytes = limits.max_bytes + 1 - len(head)
-    with contextlib.suppress(FetchError, OSError):  # a web server that does not send the size cannot seek either
-        size = file.seek(0, os.SEEK_END)
-        file.seek(len(head))
-        if size > limits.max_bytes:
-            raise LimitError(f"found {size} bytes, the limit is {limits.max_bytes}; raise --max-bytes")
-        max_bytes = size - len(head)  # read(n) allocates n bytes, however short the file
-    return file.read(max_bytes)
+    if size is None:
+        return head + file.read(limits.max_bytes + 1 - len(head))
+    if size > limits.max_bytes:
+        raise LimitError(f"found {size} bytes, the limit is {limits.max_bytes}; raise --max-bytes")
+    data = head + file.read(max(0, size - len(head)))  # read(n) allocates n bytes, however short the file
+    if len(data) != size or file.read(1):
+        found = "more" if len(data) >= size else len(data)
+        raise FetchError(
+            f"{storage.redact(uri)} has a size of {size} bytes, found {found}; is it still being written? Copy it, or "
+            "leave it out of the manifest"
+        )
+    return data
 
 
 def _decode_image(data: bytes, blank: Unit, settings: DecodeSettings) -> Unit:

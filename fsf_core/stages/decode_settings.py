@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from fsf_core import storage
 from fsf_core.media import images, video
 from fsf_core.model import preprocess
 
@@ -23,8 +24,8 @@ class DecodeSettings:
     """Maximum frames per unit."""
     overlays: bool
     """Whether source images travel with their units, to draw overlays on."""
-    schemes: tuple[str, ...]
-    """URI schemes that may be opened."""
+    access: storage.Access
+    """Which addresses may be opened."""
     sampling: video.Sampling = video.EVERY_FRAME
     """Which frames of a video to score."""
     max_frames: int = video.MAX_FRAMES

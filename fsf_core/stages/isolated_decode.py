@@ -11,7 +11,6 @@ import signal
 import struct
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -29,8 +28,8 @@ from fsf_core.stages.decode_row import failures_for_rest
 from fsf_core.stages.decode_settings import DecodeSettings
 
 _LENGTH = struct.Struct("<Q")
-STDERR_CHARACTERS = 300
-"""Characters of a child's stderr that its failure quotes, counted from the end."""
+_RAISED = b"raised "
+"""Begins a message with the type of an error that decoding raised; Arrow's begin otherwise."""
 
 _CHILD_ENV = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "1"}
 """The memory limit is on address space, the only one that every system enforces; these keep libraries from reserving
@@ -104,7 +103,6 @@ class _Child:
         self._settings = settings
         self._limits = limits
         self._process: subprocess.Popen[bytes] | None = None
-        self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in __exit__
 
     def __enter__(self) -> Self:
         return self
@@ -113,7 +111,6 @@ class _Child:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop()
-        self._stderr.close()
 
     def decode(self, row: pa.Table) -> Iterator[pa.Table]:
         """Decode one row in the child.
@@ -123,14 +120,15 @@ class _Child:
 
         Raises:
             LimitError: the item exceeded its time.
-            CrashError: the child died.
+            CrashError: the child died, or decoding raised an error that it does not expect.
         """
         try:
             requests, responses = self._pipes()
-            self._stderr.seek(0)
-            self._stderr.truncate()  # drop the output of earlier items
             _send(requests, _to_ipc(row))
             while message := _receive(responses):
+                if message.startswith(_RAISED):
+                    self._stop()
+                    raise self._crash_error(f"decoding this item {message.decode()}")
                 yield pa.ipc.open_stream(message).read_all()
         except (EOFError, BrokenPipeError) as error:
             raise self._exit_error() from error
@@ -146,7 +144,8 @@ class _Child:
             self._stop()
             self._process = subprocess.Popen(
                 [sys.executable, "-m", __name__],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr, env={**os.environ, **_CHILD_ENV},
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                env={**os.environ, **_CHILD_ENV},
             )  # fmt: skip
         assert self._process is not None
         assert self._process.stdin is not None
@@ -166,12 +165,13 @@ class _Child:
                 f"found no result after {self._limits.item_s:g} s, which is the limit for one item; "
                 "raise --item-seconds or leave the item out"
             )
-        self._stderr.seek(max(0, self._stderr.seek(0, os.SEEK_END) - STDERR_CHARACTERS))
-        stderr = " ".join(self._stderr.read().decode(errors="replace").split())[-STDERR_CHARACTERS:]
         status = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        return self._crash_error(f"the process that decoded this item ended with {status}")
+
+    def _crash_error(self, found: str) -> CrashError:
         return CrashError(
-            f"the process that decoded this item ended with {status} within its {self._limits.memory_bytes >> 20} MiB "
-            f"(stderr: {stderr or 'empty'}); repair the file, raise --item-memory-mb or leave the item out"
+            f"{found} within its {self._limits.memory_bytes >> 20} MiB; repair the file, raise --item-memory-mb or "
+            "leave the item out"
         )
 
     def _stop(self) -> None:
@@ -232,9 +232,12 @@ def _child_main() -> None:
     while head := requests.read(_LENGTH.size):
         (length,) = _LENGTH.unpack(head)
         row: Any = pa.ipc.open_stream(requests.read(length)).read_all()
-        for table in decode(row, settings, watchdog=partial(watchdog, limits.item_s)):
-            _send(responses, _to_ipc(table))
-        _send(responses, b"")
+        try:
+            for table in decode(row, settings, watchdog=partial(watchdog, limits.item_s)):
+                _send(responses, _to_ipc(table))
+            _send(responses, b"")
+        except Exception as error:  # noqa: BLE001 - of whatever it raises, the type is all that may be shown
+            _send(responses, _RAISED + type(error).__name__.encode())
 
 
 if __name__ == "__main__":

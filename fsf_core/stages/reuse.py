@@ -26,8 +26,8 @@ class ReuseSettings:
     """The earlier run; scored with the bundle and options of this one."""
     same_by: SameBy
     """sha256 reads every source whole; version asks its store for size and time, or the etag."""
-    schemes: tuple[str, ...]
-    """URI schemes that may be opened."""
+    access: storage.Access
+    """Which addresses may be opened."""
     write: WriteSettings
 
 
@@ -77,8 +77,7 @@ def _is_unchanged(row: Mapping[str, Any], recorded: str | None, settings: ReuseS
     if recorded is None:
         return False
     try:
-        storage.require_scheme(row["uri"], settings.schemes)
-        with members.open_item(row["uri"]) as file:
+        with members.open_item(row["uri"], settings.access) as file:
             if settings.same_by == "version":
                 return storage.etag_or_mtime(file) == recorded
             return storage.file_sha256(file) == recorded

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from fsf_core.errors import ItemError
 from fsf_core.schema import UNITS
-from fsf_core.storage import redact
 
 FRAME = pa.struct(
     [("frame_index", pa.int64()), ("pts_s", pa.float64()), ("height_px", pa.int32()), ("width_px", pa.int32())]
@@ -51,11 +50,15 @@ class Failure:
 
 
 def failure(stage: str, error: Exception, *, frame_index: int | None = None) -> Failure:
-    """Return an error as a failure; unless an ItemError, its message starts with its type, since it may be a defect."""
+    """Return an error as a failure.
+
+    Of an error that is no ItemError, and may quote what it was given, the type alone, and what the system says.
+    """
     name = type(error).__name__
-    message = str(error) if isinstance(error, ItemError) else f"{name}: {error}"
+    reason = f": {error.strerror}" if isinstance(error, OSError) and error.strerror else ""
+    message = str(error) if isinstance(error, ItemError) else f"{name}{reason}"
     # A lone surrogate, from a file name that is not UTF-8, cannot be written as Arrow text.
-    safe = redact(message)[:MESSAGE_CHARACTERS].encode(errors="backslashreplace").decode()
+    safe = message[:MESSAGE_CHARACTERS].encode(errors="backslashreplace").decode()
     return Failure(stage=stage, error_type=name, error_message=safe, frame_index=frame_index)
 
 

@@ -36,8 +36,7 @@ def plan_video(row: Mapping[str, Any], settings: DecodeSettings) -> VideoPlan | 
     Raises:
         ItemError, OSError: the item cannot be decoded; the decode stage will report it.
     """
-    storage.require_scheme(row["uri"], settings.schemes)
-    with storage.open_binary(row["uri"]) as file:
+    with storage.open_binary(row["uri"], settings.access) as file:
         if not is_video(file.read(images.HEAD_BYTES), row["kind"]):
             return None
         estimate = video.estimate_frames(storage.path_or_file(row["uri"], file))

@@ -4,6 +4,8 @@ Knows no formats. Raises FetchError (one item cannot be read) or StorageError (a
 errors are retried first.
 """
 
+from fsf_core.safe_text import is_redacted, redact
+from fsf_core.storage.access import Access
 from fsf_core.storage.digest import file_sha256
 from fsf_core.storage.filesystems import guarded
 from fsf_core.storage.listing import (
@@ -20,16 +22,14 @@ from fsf_core.storage.prefetching import open_prefetched, read_prefetched
 from fsf_core.storage.reading import Opener, etag_or_mtime, open_binary, path_or_file, read_bytes
 from fsf_core.storage.uris import (
     absolute,
+    as_listed,
     byte_range,
     canonical,
     container_of,
     is_local,
-    is_redacted,
     join,
     local_path,
     parent,
-    redact,
-    require_scheme,
     scheme,
     without_credentials,
     without_query,
@@ -45,9 +45,11 @@ from fsf_core.storage.writing import (
 )
 
 __all__ = [
+    "Access",
     "Entry",
     "Opener",
     "absolute",
+    "as_listed",
     "byte_range",
     "canonical",
     "container_of",
@@ -76,7 +78,6 @@ __all__ = [
     "remove",
     "remove_folder",
     "require_bucket",
-    "require_scheme",
     "require_writable",
     "scheme",
     "without_credentials",

@@ -14,9 +14,11 @@ from typing import Any, TypeVar
 import fsspec
 
 from fsf_core.errors import StorageError
+from fsf_core.safe_text import redact
 from fsf_core.storage import retry
+from fsf_core.storage.access import WEB, Access
 from fsf_core.storage.error_translation import message_of
-from fsf_core.storage.uris import OBJECT_STORES, RETRYING_STORES, is_local, join, redact, scheme
+from fsf_core.storage.uris import OBJECT_STORES, RETRYING_STORES, is_local, join, scheme
 
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 5, 15
 """Longest time to connect, and between two bytes of a response."""
@@ -76,8 +78,12 @@ def _run_checks(**_: Any) -> None:
         check()
 
 
-def filesystem_of(uri: str) -> Any:
+def filesystem_of(uri: str, access: Access | None = None) -> Any:
     """Return the fsspec filesystem of a URI; fsspec keeps one instance per store and settings.
+
+    Args:
+        uri: any address.
+        access: web hosts that it may connect to; without it, any: the address is the user's own.
 
     Raises:
         StorageError: the store's library is not installed, or its settings are invalid.
@@ -86,7 +92,7 @@ def filesystem_of(uri: str) -> Any:
         return fsspec.filesystem("file")  # url_to_fs reads :: in a file name as a chain of protocols
     try:
         # Without its cache of listings, which hides files that other processes wrote since.
-        filesystem = fsspec.url_to_fs(uri, use_listings_cache=False, **_settings_of(scheme(uri)))[0]
+        filesystem = fsspec.url_to_fs(uri, use_listings_cache=False, **_settings_of(scheme(uri), access))[0]
     except (ImportError, ValueError) as error:
         extra = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}.get(scheme(uri), "azure")
         do = f"install fsf[{extra}]" if scheme(uri) in OBJECT_STORES else "install the library of this store"
@@ -96,7 +102,7 @@ def filesystem_of(uri: str) -> Any:
     return filesystem
 
 
-def _settings_of(store: str) -> dict[str, Any]:
+def _settings_of(store: str, access: Access | None) -> dict[str, Any]:
     """Return timeouts under the names of each store's library; FSSPEC_S3 and its like in the environment win."""
     chosen: dict[str, Any] = fsspec.config.conf.get("s3" if store == "s3a" else store, {})
     if store in {"s3", "s3a"}:
@@ -109,12 +115,11 @@ def _settings_of(store: str) -> dict[str, Any]:
         logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # its errors are reported here, once
     if store in {"az", "abfs", "abfss"}:
         return {"connection_timeout": CONNECT_TIMEOUT_S, "read_timeout": READ_TIMEOUT_S} | chosen
-    if store in {"http", "https"}:
-        return {"client_kwargs": {"timeout": _web_timeout(), **chosen.get("client_kwargs", {})}}
+    if store in WEB:
+        from fsf_core.storage import web_client  # loads aiohttp
+
+        timeout = web_client.timeouts(connect_s=CONNECT_TIMEOUT_S, read_s=READ_TIMEOUT_S)
+        # Of the same settings fsspec makes the same filesystem: a partial's text names its arguments.
+        guarded = {"get_client": partial(web_client.guarded_session, access)} if access else {}
+        return {"client_kwargs": {"timeout": timeout, **chosen.get("client_kwargs", {})}, **guarded}
     return {}
-
-
-def _web_timeout() -> Any:
-    import aiohttp
-
-    return aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=READ_TIMEOUT_S)

@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 from fsf_core.errors import StorageError
 from fsf_core.storage import retry
+from fsf_core.storage.access import WEB
 from fsf_core.storage.error_translation import as_storage_error, describe
 from fsf_core.storage.filesystems import filesystem_of, with_retries_for
 from fsf_core.storage.uris import OBJECT_STORES, is_local, join, local_path, parent, scheme
@@ -141,28 +142,30 @@ def fixed_folder(pattern: str) -> str:
 
 
 def _exists(uri: str) -> bool:
-    """Do what fsspec's `exists` does, which hides every error of an object store."""
-    if scheme(uri) not in OBJECT_STORES:
-        return bool(filesystem_of(uri).exists(uri))
+    """Do what fsspec's `exists` does, which hides every error of a store, also that no server responds."""
     try:
         filesystem_of(uri).info(uri)
     except FileNotFoundError as error:
-        if retry.reason(error) != "other":
+        if retry.reason(error) not in {"other", "denied"} or retry.is_unreachable(error):
             raise
         return False
     return True
 
 
 def _is_prefix(uri: str) -> bool:
-    """Do what fsspec's `isdir` does, which hides every error of an object store."""
-    if scheme(uri) not in OBJECT_STORES:
-        return bool(filesystem_of(uri).isdir(uri))
+    """Do what fsspec's `isdir` does, which hides every error of a store, also that no server responds."""
     try:
+        if scheme(uri) in WEB:
+            return bool(filesystem_of(uri).ls(uri, detail=False))
         return bool(filesystem_of(uri).info(uri)["type"] == "directory")
     except FileNotFoundError as error:
         if retry.reason(error) != "other":
             raise
         return False
+    except Exception as error:
+        if scheme(uri) not in WEB or retry.is_unreachable(error):
+            raise
+        return False  # no page that lists files
 
 
 def _skipped(files: Iterable[str], skip: Skip) -> frozenset[str]:

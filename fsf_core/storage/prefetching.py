@@ -5,15 +5,15 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager
 from functools import partial
 from typing import BinaryIO, TypeVar
 
 from fsf_core.storage import retry
+from fsf_core.storage.access import Access
 from fsf_core.storage.error_translation import as_fetch_error
 from fsf_core.storage.filesystems import filesystem_of, with_retries_for
 from fsf_core.storage.reading import FetchedFile, Opener, open_binary, read_bytes
-from fsf_core.storage.uris import OBJECT_STORES, SPAN_PATTERN, container_of, is_local, require_scheme, scheme
+from fsf_core.storage.uris import OBJECT_STORES, SPAN_PATTERN, container_of, is_local, scheme
 
 PREFETCH_FILES, PREFETCH_BYTES = 16, 16 << 20
 """Most remote files in flight or waiting for their turn, and the largest size that is prefetched."""
@@ -21,18 +21,18 @@ PREFETCH_FILES, PREFETCH_BYTES = 16, 16 << 20
 T = TypeVar("T")
 
 
-def open_prefetched(uris: Sequence[str], *, schemes: tuple[str, ...]) -> Iterator[Opener]:
+def open_prefetched(uris: Sequence[str], access: Access) -> Iterator[Opener]:
     """Yield an opener for every URI in order, while the next remote files are fetched.
 
     Args:
         uris: a file each.
-        schemes: the allowed ones; the opener of any other raises FetchError.
+        access: which of them may be opened; the opener of any other raises FetchError.
     """
     if len(uris) < 2 or all(is_local(container_of(uri)) for uri in uris):  # noqa: PLR2004 - a single file has no next
-        yield from (partial(_open_allowed, uri, schemes) for uri in uris)
+        yield from (partial(open_binary, uri, access) for uri in uris)
         return
-    for uri, fetched in _prefetch(uris, partial(_fetch_if_small, schemes=schemes)):
-        yield partial(_open_fetched, uri, fetched, schemes)
+    for uri, fetched in _prefetch(uris, partial(_fetch_if_small, access=access)):
+        yield partial(_open_fetched, uri, fetched, access)
 
 
 def read_prefetched(uris: Sequence[str]) -> Iterator[tuple[str, Callable[[], bytes]]]:
@@ -62,14 +62,9 @@ def _prefetch(uris: Sequence[str], fetch: Callable[[str], T]) -> Iterator[tuple[
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _open_allowed(uri: str, schemes: tuple[str, ...]) -> AbstractContextManager[BinaryIO]:
-    require_scheme(uri, schemes)
-    return open_binary(uri)
-
-
-def _fetch_if_small(uri: str, schemes: tuple[str, ...]) -> FetchedFile | None:
+def _fetch_if_small(uri: str, access: Access) -> FetchedFile | None:
     """Fetch a remote file; return None for a local one, or one larger than PREFETCH_BYTES."""
-    require_scheme(uri, schemes)
+    access.require(uri)
     match = SPAN_PATTERN.fullmatch(uri)
     start, length, whole = (int(match[1]), int(match[2]), match[3]) if match else (0, PREFETCH_BYTES, uri)
     if not uri or is_local(whole) or not 0 < length <= PREFETCH_BYTES:
@@ -83,7 +78,9 @@ def _fetch_if_small(uri: str, schemes: tuple[str, ...]) -> FetchedFile | None:
                 else {}
             )
             data = bytes(
-                with_retries_for(whole, lambda: filesystem_of(whole).cat_file(whole, start=start, end=start + length))
+                with_retries_for(
+                    whole, lambda: filesystem_of(whole, access).cat_file(whole, start=start, end=start + length)
+                )
             )
         except Exception as error:
             if retry.reason(error) == "range":  # an empty file has no valid range
@@ -93,7 +90,7 @@ def _fetch_if_small(uri: str, schemes: tuple[str, ...]) -> FetchedFile | None:
 
 
 @contextlib.contextmanager
-def _open_fetched(uri: str, fetched: Future[FetchedFile | None], schemes: tuple[str, ...]) -> Iterator[BinaryIO]:
+def _open_fetched(uri: str, fetched: Future[FetchedFile | None], access: Access) -> Iterator[BinaryIO]:
     whole = fetched.result()
-    with _open_allowed(uri, schemes) if whole is None else whole as file:
+    with open_binary(uri, access) if whole is None else whole as file:
         yield file

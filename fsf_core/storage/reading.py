@@ -3,16 +3,20 @@
 import contextlib
 import io
 import os
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from functools import partial
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from fsf_core.errors import FetchError, LimitError
+from fsf_core.safe_text import redact
 from fsf_core.storage import retry
+from fsf_core.storage.access import Access
 from fsf_core.storage.error_translation import as_fetch_error
 from fsf_core.storage.filesystems import filesystem_of, with_retries_for
-from fsf_core.storage.uris import OBJECT_STORES, SPAN_PATTERN, is_local, local_path, redact, scheme
+from fsf_core.storage.uris import OBJECT_STORES, SPAN_PATTERN, is_local, local_path, scheme
 
 BLOCK_BYTES = 4 << 20
 """Bytes of a large remote file that are fetched at once, for example after a seek in a video."""
@@ -36,29 +40,26 @@ def read_bytes(uri: str, *, max_bytes: int | None = None) -> bytes:
 
 
 @contextlib.contextmanager
-def open_binary(uri: str) -> Iterator[BinaryIO]:
+def open_binary(uri: str, access: Access | None = None) -> Iterator[BinaryIO]:
     """Open a seekable file for reading; remote files are read in ranges.
+
+    Args:
+        uri: the file, or a range of bytes of one.
+        access: which addresses may be opened; without it, any: the address is the user's own.
 
     Raises:
         FetchError: it cannot be opened or read. Errors of the caller's block pass through unchanged.
     """
+    if access is not None:
+        access.require(uri)
+    if match := SPAN_PATTERN.fullmatch(uri):
+        with open_binary(match[3], access) as whole:
+            yield io.BufferedReader(_ByteRange(whole, int(match[1]), int(match[2]), match[3]))
+        return
     with as_fetch_error(uri):
         if not uri:
             raise FetchError("the uri is empty, expected a path or an address; correct the manifest")
-        if match := SPAN_PATTERN.fullmatch(uri):
-            with open_binary(match[3]) as whole:
-                yield io.BufferedReader(_ByteRange(whole, int(match[1]), int(match[2])))
-            return
-        if is_local(uri):
-            path = local_path(uri)
-            if path.exists() and not path.is_file():
-                what = "a folder" if path.is_dir() else "not a regular file"
-                raise FetchError(f"{uri} is {what}, expected a file; leave it out of the manifest")
-            file: BinaryIO = path.open("rb")
-        else:
-            file = io.BufferedReader(
-                _RemoteFile(with_retries_for(uri, lambda: _open_remote(uri)), uri), buffer_size=1 << 18
-            )
+        file = _open_local(local_path(uri)) if is_local(uri) else _open_remote(uri, access)
     with file:
         yield file
 
@@ -167,9 +168,10 @@ class _RemoteFile(io.RawIOBase):
 class _ByteRange(io.RawIOBase):
     """A range of bytes of an open file, as a file."""
 
-    def __init__(self, container: BinaryIO, start: int, length: int) -> None:
+    def __init__(self, container: BinaryIO, start: int, length: int, uri: str) -> None:
         self.container = container
         self._start, self._length, self._at = start, length, 0
+        self._uri = uri
 
     def readable(self) -> bool:
         return True
@@ -178,8 +180,15 @@ class _ByteRange(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        self.container.seek(self._start + self._at)
-        data = self.container.read(max(0, min(len(buffer), self._length - self._at)))
+        count = max(0, min(len(buffer), self._length - self._at))
+        with as_fetch_error(self._uri):
+            self.container.seek(self._start + self._at)
+            data = self.container.read(count)
+        if count and not data:
+            raise FetchError(
+                f"{redact(self._uri)} ends before byte {self._start + self._length}, where a member of it ends; the "
+                "archive has changed since it was listed: start a new run"
+            )
         buffer[: len(data)] = data
         self._at += len(data)
         return len(data)
@@ -193,7 +202,59 @@ class _ByteRange(io.RawIOBase):
         return self._at
 
 
-def _open_remote(uri: str) -> Any:
-    if scheme(uri) in OBJECT_STORES:
-        return filesystem_of(uri).open(uri, "rb", block_size=BLOCK_BYTES, cache_type="readahead")
-    return filesystem_of(uri).open(uri, "rb")
+def _open_remote(uri: str, access: Access | None) -> BinaryIO:
+    def opened() -> Any:
+        if scheme(uri) in OBJECT_STORES:
+            return filesystem_of(uri).open(uri, "rb", block_size=BLOCK_BYTES, cache_type="readahead")
+        return filesystem_of(uri, access).open(uri, "rb")
+
+    return io.BufferedReader(_RemoteFile(with_retries_for(uri, opened), uri), buffer_size=1 << 18)
+
+
+def _open_local(path: Path) -> BinaryIO:
+    """Open a regular file whose size is known.
+
+    Raises:
+        FetchError: it is a folder, a device, a pipe or a socket, another process's file, or made by the system as it is
+            read, so that its size says nothing.
+    """
+    if path.exists() and not path.is_file():
+        what = "a folder" if path.is_dir() else "not a regular file"
+        raise FetchError(f"{path} is {what}, expected a file; leave it out of the manifest")
+    if _is_open_file(path):
+        raise FetchError(f"{path} is a file that a process has open, expected one with a path; give its path")
+    # Without waiting: the file may have been replaced by a pipe since, which would wait for a writer.
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115 - Path.open takes no opener
+    try:
+        _require_size(path, file)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def _require_size(path: Path, file: io.BufferedReader) -> None:
+    """Check that an open file is a regular one, and empty if its size is 0.
+
+    Raises:
+        FetchError: it is not.
+    """
+    status = os.fstat(file.fileno())
+    if not stat.S_ISREG(status.st_mode):
+        raise FetchError(f"{path} is not a regular file, expected a file; leave it out of the manifest")
+    if not status.st_size and (os.read(file.fileno(), 1) or path.is_relative_to("/proc")):
+        raise FetchError(
+            f"{path} is made by the system while it is read, and its size is 0; copy its content to a file"
+        )
+
+
+def _is_open_file(path: Path) -> bool:
+    """Return whether a path leads through /proc/PID/fd, as /dev/fd and /dev/stdin do."""
+    for _ in range(40):  # as many links as Linux follows
+        if not path.is_symlink():
+            return False
+        folder = os.path.realpath(path.parent)
+        if folder.startswith("/proc/"):
+            return True
+        path = Path(folder, path.readlink())
+    return False

@@ -3,6 +3,7 @@
 Knows the errors of all stores by name and code, so that no store's library is imported. Opens nothing.
 """
 
+import os
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -57,6 +58,15 @@ _CREDENTIALS = {
 _FAMILIES = {"s3a": "s3", "gcs": "gs", "abfs": "az", "abfss": "az"}
 
 
+# fmt: off
+_UNREACHABLE = frozenset((
+    "ClientConnectorError", "ConnectionRefusedError", "ConnectionError", "EndpointConnectionError",
+    "ConnectTimeoutError", "ReadTimeoutError", "TimeoutError", "ServerDisconnectedError", "ServiceRequestError",
+    "gaierror",
+))
+# fmt: on
+
+
 class ShortReadError(OSError):
     """A store returned fewer bytes than it announced."""
 
@@ -90,17 +100,45 @@ def with_retries(call: Callable[[], T], *, max_attempts: int = MAX_ATTEMPTS) -> 
             spent_s = time.monotonic() - begun
             if spent_s + backoff_s > RETRY_TIMEOUT_S or (why == "transient" and attempt >= max_attempts):
                 did = "asked to slow down" if why == "throttled" else "failed"
-                last = error.__cause__ or error
+                last = describe(error if _is_from_web(error) else error.__cause__ or error)
                 raise RetriesExhaustedError(
-                    f"the store {did} {attempt} times in {spent_s:.0f} s, at last with {type(last).__name__}: {last}"
+                    f"the store {did} {attempt} times in {spent_s:.0f} s, at last: {last}"
                 ) from error
         time.sleep(backoff_s)
 
 
 def reason(error: BaseException) -> Reason:
     """Return why a store failed, by the types and codes of the error and its causes."""
-    codes = {code for cause in _causes(error) for code in _codes_of(cause)}
+    codes = {code for cause in causes(error) for code in _codes_of(cause)}
     return next((why for why, known in _CODES.items() if codes & known), "other")
+
+
+def describe(error: BaseException) -> str:
+    """Describe an error of a store, without anything that a web server sent except its status."""
+    names = {kind.__name__ for cause in causes(error) for kind in type(cause).__mro__}
+    message = f"{type(error).__name__}: {error}"
+    if not _is_from_web(error):
+        return f"the server does not respond ({message})" if names & _UNREACHABLE else message
+    if "ClientPayloadError" in names:
+        return "the response ends early"
+    if "HttpProcessingError" in names:  # its message quotes what the server sent
+        return "the server does not speak HTTP"
+    if names & _UNREACHABLE:
+        codes = (getattr(cause, "errno", None) for cause in causes(error))
+        code = next((code for code in codes if isinstance(code, int) and code > 0), None)
+        return f"the server does not respond ({os.strerror(code) if code else type(error).__name__})"
+    statuses = (getattr(cause, "status", None) for cause in causes(error))
+    status = next((status for status in statuses if isinstance(status, int)), None)
+    return f"the server responds with status {status}" if status else type(error).__name__
+
+
+def _is_from_web(error: BaseException) -> bool:
+    return any(type(cause).__module__.startswith("aiohttp") for cause in causes(error))
+
+
+def is_unreachable(error: BaseException) -> bool:
+    """Return whether no server responded."""
+    return any(kind.__name__ in _UNREACHABLE for cause in causes(error) for kind in type(cause).__mro__)
 
 
 def hint(error: BaseException, scheme: str) -> str:
@@ -116,8 +154,8 @@ def hint(error: BaseException, scheme: str) -> str:
     }.get(reason(error), "")
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield the error, its cause, the cause of that and so on; a cycle ends."""
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error, its cause, the cause of that and so on; a cycle ends."""
     seen: set[int] = set()
     cause: BaseException | None = error
     while cause is not None and id(cause) not in seen:
@@ -151,7 +189,7 @@ def _backoff_s(error: BaseException, attempt: int) -> float:
 
 
 def _retry_after_s(error: BaseException) -> float:
-    for cause in _causes(error):
+    for cause in causes(error):
         response = getattr(cause, "response", None)
         headers: Any = getattr(cause, "headers", None) or getattr(response, "headers", None)
         if isinstance(response, dict):

@@ -1,10 +1,10 @@
-"""URIs of files as text: schemes, joining and splitting, and redaction of credentials. Opens nothing."""
+"""URIs of files as text: schemes, joining and splitting. Opens nothing."""
 
 import os
 import re
 from pathlib import Path
 
-from fsf_core.errors import FetchError
+from fsf_core.safe_text import SECRET_PARAMETERS, without_login
 
 RETRYING_STORES = frozenset(("gs", "gcs", "az", "abfs", "abfss", "hf"))
 """Stores whose libraries retry by themselves; that cannot be switched off."""
@@ -13,26 +13,17 @@ OBJECT_STORES = frozenset(("s3", "s3a", *RETRYING_STORES)) - {"hf"}
 
 SPAN_PATTERN = re.compile(r"span://(\d+)\+(\d+)/(.+)", re.DOTALL)
 
+CONTAINED_SCHEMES = frozenset(("span", "cell"))
+"""Schemes of parts of files, which only this program makes: members of tar archives and cells of Parquet tables."""
+
 _CONTAINED = re.compile(r"(?:span://\d+\+\d+|cell://\d+\.\d+/[^/]+)/(.+)", re.DOTALL)
 
 _SCHEME = re.compile(r"^([a-zA-Z][a-zA-Z0-9+.\-]+)://")
 
-# user:password@, including slashes and at signs that people leave unescaped in a password; a numeric port is none.
-_PASSWORD = re.compile(r"(?<=://)[^/@:\s]+:(?!\d*/)[^@\s\"']*@(?:[^/@\s\"']*@)*")
-
-# http:// and https://; elsewhere a name before @ is no secret (abfss://container@account).
-_TOKEN = re.compile(r"(?i)(?<=http://|ttps://)[^/@\s]+@")
-
 _TRAILING = re.compile(r"(?<=[^:/])/+$")
 
-_SIGNED = re.compile(
-    r"(?i)([?&](?:x-(?:amz|goog)-(?:signature|credential|security-token)|awsaccesskeyid|signature|sig|token|secret"
-    r"|access_token|api_?key|password)=)[^&#\s\"']+"
-)
-
 _SIGNING_PARAMETER = re.compile(
-    r"(?i)x-(amz|goog|oss|cos|ms)-.+|(aws|oss)?accesskeyid|googleaccessid|key-pair-id|signature|sig|token|security-token"
-    r"|secret|access_token|api_?key|password"
+    rf"(?i)x-(amz|goog|oss|cos|ms)-.+|(aws|oss)?accesskeyid|googleaccessid|key-pair-id|security-token|{SECRET_PARAMETERS}"
 )
 """Query parameters that grant access to a file and do not select one; `redact` hides some of them."""
 
@@ -44,12 +35,6 @@ _BESIDE_SIGNATURE = {
     | {"saoid", "suoid", "scid", "sdd", "ses"},
 }
 """Parameter to others that belong to the signature only where it is present."""
-
-HIDDEN = "***"
-"""Replaces a credential."""
-
-SHORTEST_PASSWORD = 4
-"""Characters; a shorter password is hidden only before the @, because it may occur inside other words."""
 
 
 def scheme(uri: str) -> str:
@@ -68,24 +53,12 @@ def local_path(uri: str) -> Path:
     return Path(uri[7:] if uri[:7].lower() == "file://" else uri)
 
 
-def redact(uri: str) -> str:
-    """Return a URI, or a text with URIs in it, without credentials, for logs, tables and errors."""
-    if "://" not in uri or not ("@" in uri or "?" in uri):
-        return uri
-    return _SIGNED.sub(rf"\1{HIDDEN}", _TOKEN.sub(f"{HIDDEN}@", _PASSWORD.sub(f"{HIDDEN}@", uri)))
-
-
-def is_redacted(uri: str) -> bool:
-    """Return whether `redact` removed a credential from the URI."""
-    return f"://{HIDDEN}@" in uri or f"={HIDDEN}" in uri
-
-
 def without_credentials(uri: str) -> str:
     """Return a URI without login and signature, which may change while the file stays; a redacted URI gives the same.
 
     Signatures are removed with what belongs to them, such as their date: X-Amz-*, X-Goog-*, Azure's SAS, CloudFront's.
     """
-    uri = _TOKEN.sub("", _PASSWORD.sub("", uri.replace(f"://{HIDDEN}@", "://")))
+    uri = without_login(uri)
     address, mark, query = uri.partition("?")
     if not mark or is_local(uri):
         return uri
@@ -148,22 +121,7 @@ def without_query(uri: str) -> str:
     return uri.split("?", 1)[0] if scheme(uri) in {"http", "https"} else uri
 
 
-def require_scheme(uri: str, allowed: tuple[str, ...]) -> None:
-    """Check that the scheme of a URI is allowed.
-
-    Raises:
-        FetchError: it is not.
-    """
-    used = scheme(container_of(uri))
-    if used not in map(str.lower, allowed):
-        raise FetchError(
-            f"{redact(uri)} has the scheme {used!r}, expected one of {', '.join(allowed)}; pass --schemes to allow it"
-        )
-
-
-def secrets_of(uri: str) -> list[str]:
-    """Return what `redact` hides in a URI, longest first; also passwords alone, unless too short."""
-    logins = [match[0].removesuffix("@") for match in (*_PASSWORD.finditer(uri), *_TOKEN.finditer(uri))]
-    found = {*logins, *(match[0].removeprefix(match[1]) for match in _SIGNED.finditer(uri))}
-    found |= {login.partition(":")[2] for login in logins if len(login.partition(":")[2]) >= SHORTEST_PASSWORD}
-    return sorted(filter(None, found), key=len, reverse=True)
+def as_listed(uri: str) -> str:
+    """Return the address of a list's row in a form that is never opened as a part of a file: SPAN:// and CELL://."""
+    name, separator, rest = uri.partition("://")
+    return name.upper() + separator + rest if scheme(uri) in CONTAINED_SCHEMES else uri

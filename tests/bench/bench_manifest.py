@@ -16,7 +16,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet
 
-from fsf_core import runs
+from fsf_core import runs, storage
 from fsf_core.manifest import Selection, open_manifest
 from fsf_core.media import images
 from fsf_core.model import preprocess
@@ -55,7 +55,7 @@ def main() -> None:
             group = next(job._group(job._pending_items(manifest, none_done, {}), job.EXECUTION_ITEMS))
             settings = DecodeSettings(
                 profile=preprocess.PROFILES["fastsegformer"], limits=images.ImageLimits(), extra=manifest.extra,
-                segment_frames=64, overlays=False, schemes=("s3",),
+                segment_frames=64, overlays=False, access=storage.Access(schemes=("s3",)),
             )  # fmt: skip
             blocks = plan_decode_tasks(group, settings, consumers=2, item_s=120.0, block_items=256)
         print(f"{pending:,} pending, {group.num_rows:,} rows in {len(blocks):,} blocks")

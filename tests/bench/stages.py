@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
-from fsf_core import masks
+from fsf_core import masks, storage
 from fsf_core.manifest import open_manifest
 from fsf_core.media import images
 from fsf_core.model.bundle import variant_of
@@ -53,7 +53,7 @@ def measure(bundle_uri: str, manifest_uri: str, frames: int, out: str) -> dict[s
     rows = rows.append_column("done_segments", pa.array([[]] * len(rows), pa.list_(pa.int32())))
     decoding = DecodeSettings(
         profile=bundle.profile, limits=LIMITS, extra=manifest.extra, segment_frames=64, overlays=False,
-        schemes=SCHEMES,
+        access=storage.Access(schemes=SCHEMES),
     )  # fmt: skip
     infer = Infer(
         bundle_uri=bundle.uri, bundle_sha256=bundle.sha256, variant=variant_of("fp32", fused=False), provider="cpu",

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
+from fsf_core import storage
 from fsf_core.manifest import Manifest, open_manifest
 from fsf_core.media import images
 from fsf_core.model import preprocess
@@ -31,7 +32,7 @@ def _settings(manifest: Manifest) -> DecodeSettings:
         extra=manifest.extra,
         segment_frames=8,
         overlays=False,
-        schemes=("file",),
+        access=storage.Access(schemes=("file",)),
     )
 
 

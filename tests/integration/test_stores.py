@@ -252,7 +252,7 @@ def test_many_small_files_are_fetched_concurrently(seaweed, connect):
         proxy.delay_s = 0.2
 
         found = []
-        for opening in storage.open_prefetched(uris, schemes=("s3",)):
+        for opening in storage.open_prefetched(uris, storage.Access(schemes=("s3",))):
             with opening() as file:
                 found.append(file.read().decode())
 

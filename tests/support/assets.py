@@ -410,7 +410,7 @@ def _broken_others() -> Iterator[tuple[str, bytes, str]]:
 def _not_images() -> Iterator[tuple[str, bytes, str]]:
     yield "empty.jpg", b"", "empty (0 bytes)"
     yield "one byte.jpg", b"\xff", "unknown bytes"
-    yield "text.jpg", b"these are notes about oranges\n", "text (it begins with 'these are notes"
+    yield "text.jpg", b"these are notes about oranges\n", "text (30 bytes)"
     yield "text in german.png", "Süße Früchte, äußerst saftig".encode(), "text"
     yield "web page.jpg", b"\xef\xbb\xbf\n<!DOCTYPE html>\n<html><svg></svg><body>Not found</body></html>", "HTML text"
     yield "store error.jpg", b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', "XML text"

@@ -42,7 +42,8 @@ def read_header(data: bytes) -> ImageHeader:
     name = kinds.sniff(head)
     if name is None:
         raise DecodeError(
-            f"found {kinds.describe(head)}, not an image or a video; replace the file or remove it from the manifest"
+            f"found {kinds.describe(head)} ({len(data)} bytes), not an image or a video; replace the file or remove it "
+            "from the manifest"
         )
     if name in kinds.NOT_DECODED:
         raise DecodeError(f"found {kinds.NOT_DECODED[name]}, which is not supported; convert it to JPEG or PNG")

@@ -4,6 +4,7 @@ OpenCV prints libjpeg's warnings to stderr and returns the image, damaged or not
 error. Knows JPEG; knows no limits.
 """
 
+import re
 import struct
 from collections.abc import Callable, Iterator
 from enum import IntEnum
@@ -45,6 +46,7 @@ _FRAMES = {*range(0xC0, 0xD0), Marker.FRAME_JPEG_LS} - {
 }
 _WITHOUT_PAYLOAD = {*range(0xD0, 0xD9), Marker.STUFFED_ZERO, Marker.FILL}
 _PADDED = "extraneous bytes before marker 0xd9"
+_NUMBER = re.compile(r"0x[0-9a-fA-F]+|\d+")
 _DAMAGED = ("Premature end", "Corrupt JPEG data", "Inconsistent progression")
 _NO_NAME = "Could not determine subsampling level of JPEG image"
 
@@ -125,10 +127,11 @@ def _decode_as_stored(data: bytes) -> Pixels:
     clean = _without_stray_bytes(data)
     if len(clean) < len(data):
         return _decode_as_stored(clean)
+    shown = _NUMBER.sub("N", warning)  # its numbers are bytes of the file
     if warning.startswith(_DAMAGED):
-        raise DecodeError(f"the jpeg is cut off or damaged ({warning}); copy it again from its source")
+        raise DecodeError(f"the jpeg is cut off or damaged ({shown}); copy it again from its source")
     # Subsamplings that TurboJPEG's API has no name for, and headers that libjpeg only warns about.
-    reason = None if warning.endswith(_NO_NAME) else warning
+    reason = None if warning.endswith(_NO_NAME) else shown
     return opencv.decode(data, "jpeg", honour_exif=False, reason=reason)
 
 

@@ -104,7 +104,7 @@ def _sniff_iso_media(head: bytes) -> str | None:
 
 
 def describe(head: bytes) -> str:
-    """Describe bytes that are no image, for a message."""
+    """Return the kind of bytes that are no image, for a message, which never quotes them."""
     for magic, name in _OTHER_MAGIC:
         if head.startswith(magic):
             return name
@@ -114,7 +114,7 @@ def describe(head: bytes) -> str:
         return "an AVI video"
     if not any(head):
         return "nothing but zero bytes (an unfinished copy)"
-    return _describe_text(head) or f"unknown bytes (they begin with {head[:8].hex(' ')})"
+    return _describe_text(head) or "unknown bytes"
 
 
 def _describe_text(head: bytes) -> str | None:
@@ -131,4 +131,4 @@ def _describe_text(head: bytes) -> str | None:
         return "HTML text (a web page in place of the file)"
     if begin.startswith(("<?xml", "<error")):
         return "XML text (perhaps a store's error message)"
-    return "JSON text" if begin[0] in "{[" else f"text (it begins with {text[:24]!r})"
+    return "JSON text" if begin[0] in "{[" else "text"

@@ -40,7 +40,7 @@ def decode(data: bytes, name: str, *, honour_exif: bool, reason: str | None = No
             raise LimitError(
                 f"the {name} does not fit into memory; give the task more memory or lower max_pixels"
             ) from error
-        reason = reason or " ".join(str(error.err).split())
+        reason = reason or f"OpenCV refuses it with error {error.code}"
     if image_HWC is None:
         reason = reason or "it is cut off, damaged, or of a kind that OpenCV does not read"
         raise DecodeError(f"the {name} cannot be decoded: {reason}; copy it again, or save it again as JPEG or PNG")

@@ -4,6 +4,7 @@ from isal import isal_zlib  # CRC-32 several times as fast as zlib's
 
 from fsf_core.errors import DecodeError
 
+_CHUNKS = frozenset((b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"eXIf"))
 _ANCILLARY = 0x20  # bit in the first letter of a chunk's name: not needed to decode the image (PNG §5.4)
 
 
@@ -25,6 +26,6 @@ def check(data: bytes) -> None:
             )
         needed = not kind[0] & _ANCILLARY or kind == b"eXIf"
         if needed and isal_zlib.crc32(view[at + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
-            name = kind.decode("latin-1")
-            raise DecodeError(f"the png is damaged: its chunk {name!r} at byte {at} fails its checksum; copy it again")
+            name = f"{kind.decode()!r} " if kind in _CHUNKS else ""  # another name would quote the file
+            raise DecodeError(f"the png is damaged: its chunk {name}at byte {at} fails its checksum; copy it again")
         at = end + 4

@@ -118,8 +118,8 @@ def ignore_other_streams(container: "InputContainer", stream: "VideoStream") -> 
 
 
 def ffmpeg_message(error: Exception) -> str:
-    """Return FFmpeg's own message of an error, without the exception type and file name that PyAV adds."""
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+    """Return FFmpeg's own message of an error, without the file name and the log that PyAV adds."""
+    return getattr(error, "strerror", None) or type(error).__name__
 
 
 @contextmanager
@@ -151,8 +151,8 @@ def _container_name(source: Source) -> str:
     name = sniff_container(head)
     if name is None:
         raise DecodeError(
-            f"the file begins with {head[:12]!r}; expected a video container (MP4/MOV, Matroska/WebM, AVI, MPEG-TS/PS, "
-            "FLV, Ogg or ASF)"
+            "found another kind of file, expected a video container (MP4/MOV, Matroska/WebM, AVI, MPEG-TS/PS, FLV, Ogg "
+            "or ASF); replace the file or remove it from the manifest"
         )
     return name
 

@@ -25,7 +25,9 @@ def contents(manifest, *, schemes=("file",)):
     """Return the id and the bytes of every item, in order."""
     rows = [row for batch in manifest.batches() for row in batch.to_pylist()]
     found = []
-    for row, opening in zip(rows, members.open_prefetched([row["uri"] for row in rows], schemes=schemes), strict=True):
+    for row, opening in zip(
+        rows, members.open_prefetched([row["uri"] for row in rows], storage.Access(schemes=schemes)), strict=True
+    ):
         with opening() as file:
             found.append((row["item_id"], file.read()))
     return found
@@ -77,7 +79,7 @@ def test_a_span_is_a_file_of_its_own_length(tmp_path):
 
 def test_a_span_of_a_scheme_that_is_not_allowed_is_refused():
     with pytest.raises(FetchError, match="scheme 's3'"):
-        storage.require_scheme("span://1+2/s3://bucket/a.tar", ("file",))
+        storage.Access(schemes=("file",)).require("span://1+2/s3://bucket/a.tar")
 
 
 def test_a_span_in_a_store_is_read_by_itself(tmp_path):
@@ -85,7 +87,7 @@ def test_a_span_in_a_store_is_read_by_itself(tmp_path):
     uris = [storage.byte_range("memory://spans/whole", at, 3) for at in (5, 50)]
 
     found = []
-    for opening in storage.open_prefetched(uris, schemes=("memory",)):
+    for opening in storage.open_prefetched(uris, storage.Access(schemes=("memory",))):
         with opening() as file:
             found.append(file.read())
 
@@ -120,7 +122,7 @@ def test_cells_are_opened_in_any_order(image_table):
     chosen = [rows[number]["uri"] for number in (45, 3, 2, 21)]
 
     found = []
-    for opening in members.open_prefetched(chosen, schemes=("file",)):
+    for opening in members.open_prefetched(chosen, storage.Access(schemes=("file",))):
         with opening() as file:
             found.append(file.read())
 
@@ -162,14 +164,14 @@ def test_an_empty_cell_and_a_changed_table_are_errors_of_the_item(tmp_path):
     path = tmp_path / "l.parquet"
     pyarrow.parquet.write_table(pa.table({"jpg": [b"A", None]}), path)
     uris = [row["uri"] for batch in open_manifest(str(path)).batches() for row in batch.to_pylist()]
-    first, second = members.open_prefetched(uris, schemes=("file",))
+    first, second = members.open_prefetched(uris, storage.Access(schemes=("file",)))
     with first() as file:
         assert file.read() == b"A"
     with pytest.raises(DecodeError, match="is empty, expected"):
         second()
 
     path.write_bytes(b"other")
-    (changed,) = members.open_prefetched(uris[:1], schemes=("file",))
+    (changed,) = members.open_prefetched(uris[:1], storage.Access(schemes=("file",)))
     with pytest.raises(FetchError, match="cannot be read"):
         changed()
 

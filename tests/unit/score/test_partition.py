@@ -6,6 +6,7 @@ from functools import cache
 import pyarrow as pa
 import pytest
 
+from fsf_core import storage
 from fsf_core.media import images
 from fsf_core.media.video import Sampling, index_video, partition_segments, select_frames
 from fsf_core.model import preprocess
@@ -28,7 +29,9 @@ def video(**options):
 
 
 def settings(**changes):
-    return DecodeSettings(**{**SETTINGS, "segment_frames": 4, "overlays": False, "schemes": SCHEMES, **changes})
+    return DecodeSettings(
+        **{**SETTINGS, "segment_frames": 4, "overlays": False, "access": storage.Access(schemes=SCHEMES), **changes}
+    )
 
 
 def rows(path, *, done=None, **more):

@@ -203,7 +203,7 @@ def test_nanoseconds_are_kept():
 
 def test_a_failure_shows_an_item_errors_message_and_any_others_type():
     assert failure("decode", DecodeError("found noise")).error_message == "found noise"
-    assert failure("mask", KeyError("x")).error_message == "KeyError: 'x'"
+    assert failure("mask", KeyError("x")).error_message == "KeyError", "its message may quote the item"
     assert failure("mask", KeyError("x")).error_type == "KeyError"
 
 

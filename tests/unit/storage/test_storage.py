@@ -223,13 +223,13 @@ def test_errors_never_show_credentials(bucket):
 
 
 def test_a_scheme_that_is_not_allowed_is_refused():
-    storage.require_scheme("/a.jpg", ("file",))
-    storage.require_scheme("s3://bucket/a.jpg", ("S3",))
+    storage.Access(schemes=("file",)).require("/a.jpg")
+    storage.Access(schemes=("S3",)).require("s3://bucket/a.jpg")
     with pytest.raises(FetchError, match=r"scheme 'file', expected one of s3; pass --schemes") as caught:
-        storage.require_scheme("/a.jpg", ("s3",))
+        storage.Access(schemes=("s3",)).require("/a.jpg")
     assert_actionable(caught.value)
     with pytest.raises(FetchError, match="scheme 'gopher'"):
-        storage.require_scheme("gopher://KEY:SECRET@host/a.jpg", SCHEMES)
+        storage.Access(schemes=SCHEMES).require("gopher://KEY:SECRET@host/a.jpg")
 
 
 def test_a_store_whose_library_is_missing_fails_the_item_and_not_the_run():
@@ -423,7 +423,7 @@ def test_a_streamed_response_over_the_limit_is_refused(site):
 
 
 @pytest.mark.parametrize(
-    ("kind", "reason"), [("404", "404"), ("403", "403"), ("500", "500"), ("broken", "Not enough data")]
+    ("kind", "reason"), [("404", "404"), ("403", "403"), ("500", "500"), ("broken", "the response ends early")]
 )
 def test_the_status_of_a_failed_web_request_is_the_reason(kind, reason, site):
     """Regression: a broken connection ended the whole task, because aiohttp's errors are not OSErrors."""
@@ -434,7 +434,7 @@ def test_the_status_of_a_failed_web_request_is_the_reason(kind, reason, site):
 
 
 def test_an_unreachable_server_is_the_reason():
-    with pytest.raises(FetchError, match="Cannot connect") as caught:
+    with pytest.raises(FetchError, match=r"the server does not respond \(Connection refused\)") as caught:
         storage.read_bytes("http://127.0.0.1:9/a.jpg")
     assert_actionable(caught.value)
 
