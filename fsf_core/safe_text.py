@@ -26,13 +26,13 @@ _PASSWORD = re.compile(r"(?<=://)[^/@:\s]*:(?!\d*/)[^@\s\"']*@(?:[^/@\s\"']*@)*"
 # http:// and https://; elsewhere a name before @ is no secret (abfss://container@account).
 _TOKEN = re.compile(r"(?i)(?<=http://|ttps://)[^/@\s]+@")
 
-SECRET_PARAMETERS = (
+CREDENTIAL_PARAMETERS = (
     "x-(?:amz|goog)-(?:signature|credential|security-token)|awsaccesskeyid|signature|sig|token|secret|access_token"
     "|refresh_token|id_token|auth_token|client_secret|secret_key|access_key|api_?key|x-api-key|jwt|password|passwd|pwd"
 )
 """Pattern of the query parameters that hold a credential."""
 
-_SIGNED = re.compile(rf"(?i)([?&](?:{SECRET_PARAMETERS})=)[^&#\s\"']+")
+_SIGNED = re.compile(rf"(?i)([?&](?:{CREDENTIAL_PARAMETERS})=)[^&#\s\"']+")
 
 # In messages only: an address without its scheme, headers, connection strings and settings that libraries quote.
 _LOGIN = re.compile(r"(?<![\w/.%+-])[^\s/:@'\"()]{1,128}:[^\s/@'\"()]{1,256}@(?=[\w.-]+(?::\d|/))")

@@ -48,7 +48,7 @@ class ResultFolders:
             names: paths of files below the folder, not necessarily all of them.
         """
         folders = sorted({above for name in names for above in _folders_above(name)})
-        openers = storage.open_prefetched([*map(self._document, folders)], schemes=(storage.scheme(self._folder),))
+        openers = storage.open_prefetched([*map(self._document, folders)], None)
         left_out: set[str] = set()
         for above, opener in zip(folders, openers, strict=True):
             if left_out.isdisjoint(_folders_above(above)) and self._note(above, is_run=_describes_run(opener)):

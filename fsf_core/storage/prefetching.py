@@ -21,12 +21,12 @@ PREFETCH_FILES, PREFETCH_BYTES = 16, 16 << 20
 T = TypeVar("T")
 
 
-def open_prefetched(uris: Sequence[str], access: Access) -> Iterator[Opener]:
+def open_prefetched(uris: Sequence[str], access: Access | None) -> Iterator[Opener]:
     """Yield an opener for every URI in order, while the next remote files are fetched.
 
     Args:
         uris: a file each.
-        access: which of them may be opened; the opener of any other raises FetchError.
+        access: which of them may be opened, None for any; the opener of any other raises FetchError.
     """
     if len(uris) < 2 or all(is_local(container_of(uri)) for uri in uris):  # noqa: PLR2004 - a single file has no next
         yield from (partial(open_binary, uri, access) for uri in uris)
@@ -62,9 +62,10 @@ def _prefetch(uris: Sequence[str], fetch: Callable[[str], T]) -> Iterator[tuple[
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _fetch_if_small(uri: str, access: Access) -> FetchedFile | None:
+def _fetch_if_small(uri: str, access: Access | None) -> FetchedFile | None:
     """Fetch a remote file; return None for a local one, or one larger than PREFETCH_BYTES."""
-    access.require(uri)
+    if access is not None:
+        access.require(uri)
     match = SPAN_PATTERN.fullmatch(uri)
     start, length, whole = (int(match[1]), int(match[2]), match[3]) if match else (0, PREFETCH_BYTES, uri)
     if not uri or is_local(whole) or not 0 < length <= PREFETCH_BYTES:
@@ -90,7 +91,7 @@ def _fetch_if_small(uri: str, access: Access) -> FetchedFile | None:
 
 
 @contextlib.contextmanager
-def _open_fetched(uri: str, fetched: Future[FetchedFile | None], access: Access) -> Iterator[BinaryIO]:
+def _open_fetched(uri: str, fetched: Future[FetchedFile | None], access: Access | None) -> Iterator[BinaryIO]:
     whole = fetched.result()
     with open_binary(uri, access) if whole is None else whole as file:
         yield file

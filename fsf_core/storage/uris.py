@@ -4,7 +4,7 @@ import os
 import re
 from pathlib import Path
 
-from fsf_core.safe_text import SECRET_PARAMETERS, without_login
+from fsf_core.safe_text import CREDENTIAL_PARAMETERS, without_login
 
 RETRYING_STORES = frozenset(("gs", "gcs", "az", "abfs", "abfss", "hf"))
 """Stores whose libraries retry by themselves; that cannot be switched off."""
@@ -23,7 +23,7 @@ _SCHEME = re.compile(r"^([a-zA-Z][a-zA-Z0-9+.\-]+)://")
 _TRAILING = re.compile(r"(?<=[^:/])/+$")
 
 _SIGNING_PARAMETER = re.compile(
-    rf"(?i)x-(amz|goog|oss|cos|ms)-.+|(aws|oss)?accesskeyid|googleaccessid|key-pair-id|security-token|{SECRET_PARAMETERS}"
+    rf"(?i)x-(amz|goog|oss|cos|ms)-.+|(aws|oss)?accesskeyid|googleaccessid|key-pair-id|security-token|{CREDENTIAL_PARAMETERS}"
 )
 """Query parameters that grant access to a file and do not select one; `redact` hides some of them."""
 

@@ -34,6 +34,7 @@ def decoded(manifest, **changes):
         "access": storage.Access(schemes=SCHEMES),
     }
     rows = pa.concat_tables(found.batches())
+    rows = rows.append_column("row_digest", found.digests(rows))
     rows = rows.append_column("attempt", pa.array([1] * len(rows), pa.int32()))
     rows = rows.append_column("done_segments", pa.nulls(len(rows), pa.list_(pa.int32())))
     tables = decode(rows, DecodeSettings(**{**settings, "extra": found.extra, **changes}))
@@ -165,7 +166,7 @@ def test_a_broken_member_fails_as_the_same_file_in_a_folder(tmp_path):
     assert [row["error_type"] for row in cells] == kinds
 
 
-def test_an_archive_cut_after_it_was_listed_is_a_failure_in_words(tmp_path):
+def test_an_archive_cut_after_it_was_listed_is_a_failure_with_a_reason(tmp_path):
     (tmp_path / "a.png").write_bytes(assets.pillow(assets.picture(50, 70), "PNG"))
     with tarfile.open(tmp_path / "a.tar", "w") as archive:
         archive.add(tmp_path / "a.png", "a.png")
@@ -176,13 +177,13 @@ def test_an_archive_cut_after_it_was_listed_is_a_failure_in_words(tmp_path):
         file.read()
 
 
-def test_special_files_of_a_folder_are_failures_in_words(tmp_path):
+def test_special_files_of_a_folder_are_failures_with_a_reason(tmp_path):
     good = assets.pillow(assets.picture(50, 70), "PNG")
     (tmp_path / "a good.png").write_bytes(good)
     os.mkfifo(tmp_path / "fifo.png")
     (tmp_path / "environ.png").symlink_to("/proc/self/environ")
     (tmp_path / "kmsg.png").symlink_to("/proc/kmsg")
-    (tmp_path / "lies.png").symlink_to("/sys/kernel/mm/transparent_hugepage/enabled")
+    (tmp_path / "short.png").symlink_to("/sys/kernel/mm/transparent_hugepage/enabled")
     (tmp_path / "null.png").symlink_to("/dev/null")
     (tmp_path / "stdin.png").symlink_to("/dev/stdin")
     (tmp_path / "gone.png").symlink_to("nowhere")

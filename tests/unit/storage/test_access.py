@@ -26,9 +26,9 @@ def fetched(uri, access):
     """Read a file the two ways in which the decode stage does: alone, and prefetched."""
     with storage.open_binary(uri, access) as file:
         alone = file.read()
-    first, _ = storage.open_prefetched([uri, uri], access)
-    with first() as file:
-        assert file.read() == alone
+    for opener in storage.open_prefetched([uri, uri], access):
+        with opener() as file:
+            assert file.read() == alone
     return alone
 
 
