@@ -51,6 +51,18 @@ class OutputError(RunError):
     """The output folder belongs to another run, is in use, or cannot be written."""
 
 
+class DamagedPartError(OutputError):
+    """A committed part is not as its receipt describes it."""
+
+    def __init__(self, part: str, message: str) -> None:
+        super().__init__(message)
+        self.part = part
+
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
+        """Pickle with both arguments, as errors that workers raise are."""
+        return type(self), (self.part, str(self))
+
+
 class ItemNotFoundError(RunError, LookupError):
     """The run has no such item or frame."""
 

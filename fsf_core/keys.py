@@ -32,9 +32,17 @@ def unit_key(item_id: str, segment: int) -> bytes:
     return hashlib.blake2b(item_key(item_id) + segment.to_bytes(8, "big"), digest_size=KEY_BYTES).digest()
 
 
-def part_name(unit_keys: Iterable[bytes]) -> str:
-    """Return the name of the part that holds these units; it does not depend on their order."""
-    return "part-" + hashlib.blake2b(b"".join(sorted(unit_keys)), digest_size=KEY_BYTES).hexdigest()
+def group_digest(unit_keys: Iterable[bytes]) -> str:
+    """Return a digest of several keys in hexadecimal; it does not depend on their order."""
+    return hashlib.blake2b(b"".join(sorted(unit_keys)), digest_size=KEY_BYTES).hexdigest()
+
+
+def part_name(attempt: int, unit_keys: Iterable[bytes]) -> str:
+    """Return the name of the part that an attempt writes of these units; it does not depend on their order.
+
+    No two attempts write parts of one name, so a name that was removed from the run is never used again.
+    """
+    return f"part-{group_digest(unit_keys)}-{attempt:04d}"
 
 
 def file_stem(item_id: str, frame_index: int | None = None) -> str:

@@ -95,15 +95,16 @@ def render(run_folder: str, item: str | None = None, /, *, config: RenderConfig 
 
 
 @app.command
-def verify(run_folder: str, /) -> int:
+def verify(run_folder: str, /, *, repair: bool = False) -> int:
     """Check every file of a run against its receipt, and that every item has one result or failure.
 
     Args:
         run_folder: The --out of a score job.
+        repair: Take damaged parts out of the run, whose items the score command then scores anew.
     """
     from fsf_core.cli.verify import run
 
-    return run(run_folder)
+    return run(run_folder, repair=repair)
 
 
 @app.command

@@ -4,8 +4,8 @@ Exit codes: 0 whole · 2 there is no run · 3 something is damaged, duplicate or
 """
 
 
-def run(run_folder: str) -> int:
-    """Print one line per problem; returns the exit code."""
+def run(run_folder: str, *, repair: bool) -> int:
+    """Print one line per problem, and repair the run where asked; returns the exit code."""
     from fsf_core import render, runs, storage
     from fsf_core.cli.app import EXIT_GATE, print_json
     from fsf_core.runs import video_stats
@@ -14,5 +14,22 @@ def run(run_folder: str) -> int:
     problems = runs.verify(folder) + video_stats.verify(folder) + render.verify(folder)
     for problem in problems:
         print(problem)
-    print_json({"run": run_folder, "problems": len(problems)})
+    document: dict[str, object] = {"run": run_folder, "problems": len(problems)}
+    if problems and repair:
+        outcome = runs.repair(folder, render.derived_videos)
+        document["repaired"] = {
+            "parts": len(outcome.damaged),
+            "files": outcome.removed_files,
+            "finished": outcome.finished,
+        }
+        print(
+            "repaired: the run is whole"
+            if outcome.finished
+            else f"repaired: {len(outcome.damaged)} damaged parts left the run; start its score command again, which "
+            "scores their items anew"
+        )
+        problems = [] if outcome.finished else problems
+    elif problems:
+        print("start the score command again, or run `fsf verify --repair`")
+    print_json(document)
     return EXIT_GATE if problems else 0

@@ -7,22 +7,21 @@ records what was made, `reconcile` finds what no longer matches the run. Knows n
 from fsf_core.render.draw import RenderStyle
 from fsf_core.render.pieces import assemble, encode_pieces
 from fsf_core.render.plan import Piece, RenderPlan, ScoredSpan, locate_frames, plan_render, video_item_ids
-from fsf_core.render.receipts import RenderedVideo, manifest_entries, rendered_videos
-from fsf_core.render.reconcile import remove_stale, up_to_date, verify
+from fsf_core.render.receipts import FoundVideo, RenderedVideo
+from fsf_core.render.reconcile import derived_videos, up_to_date, verify
 
 __all__ = [
+    "FoundVideo",
     "Piece",
     "RenderPlan",
     "RenderStyle",
     "RenderedVideo",
     "ScoredSpan",
     "assemble",
+    "derived_videos",
     "encode_pieces",
     "locate_frames",
-    "manifest_entries",
     "plan_render",
-    "remove_stale",
-    "rendered_videos",
     "up_to_date",
     "verify",
     "video_item_ids",

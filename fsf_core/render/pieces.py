@@ -1,8 +1,10 @@
 """Pieces of a rendered video, encoded by separate tasks, then joined.
 
-    videos/<stem>.mp4          the rendered video
-    videos/<stem>.json         its receipt, written after it: sha256, frames, and what it was made from
-    videos/.<digest>/NNNNN.mp4 pieces of a video in progress; a piece is complete or does not exist
+In the folder of the attempt, until the run is published:
+
+    videos/<stem>.mp4         the rendered video
+    videos/<stem>.json        its receipt, written after it: sha256, frames, and what it was made from
+    videos/<digest>/NNNNN.mp4 pieces of a video in progress; a piece is complete or does not exist
 
 The digest covers all that a video is made from. So a job that was killed continues with the next piece, and a video is
 made again when its frames were scored again.
@@ -14,8 +16,10 @@ import pickle
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 from fsf_core import masks, runs, storage
 from fsf_core.errors import DecodeError
@@ -24,7 +28,7 @@ from fsf_core.manifest import members
 from fsf_core.media import video
 from fsf_core.render.draw import paint
 from fsf_core.render.plan import Piece, RenderPlan
-from fsf_core.render.receipts import FOLDER, RenderedVideo, receipt_to_json, receipt_uri
+from fsf_core.render.receipts import FOLDER, RenderedVideo, receipt_path, receipt_to_json
 
 
 def encode_pieces(plan: RenderPlan, pieces: Sequence[Piece], *, heartbeat: Callable[[], None]) -> None:
@@ -39,7 +43,7 @@ def encode_pieces(plan: RenderPlan, pieces: Sequence[Piece], *, heartbeat: Calla
         FetchError, DecodeError: the source is missing, or is not the one that was scored.
         OutputError: masks are missing.
     """
-    missing = [piece for piece in pieces if not storage.exists(plan.piece_uri(piece.number))]
+    missing = [piece for piece in pieces if plan.find_piece(piece.number) is None]
     if not missing:
         return
     index: video.VideoIndex = pickle.loads(zlib.decompress(plan.index))  # noqa: S301 - from plan_render
@@ -47,7 +51,7 @@ def encode_pieces(plan: RenderPlan, pieces: Sequence[Piece], *, heartbeat: Calla
     with members.open_item(plan.uri) as file:
         frames = _until_damage(video.decode_frames(storage.path_or_file(plan.uri, file), index, range(first, stop)))
         for piece in missing:
-            storage.write_bytes(plan.piece_uri(piece.number), _encode_piece(plan, piece, index, frames, heartbeat))
+            plan.staging.write(plan.piece_path(piece.number), _encode_piece(plan, piece, index, frames, heartbeat))
 
 
 def _until_damage(frames: Iterator[video.VideoFrame]) -> Iterator[video.VideoFrame]:
@@ -70,7 +74,7 @@ def _encode_piece(
     """
     first, last = piece.frames[0], piece.frames[-1]
     rows = runs.read_frames(
-        plan.run_uri, piece.paths, item_id=plan.item_id, first=first, last=last, columns=["mask.bytes"]
+        plan.staging.run_uri, piece.paths, item_id=plan.item_id, first=first, last=last, columns=["mask.bytes"]
     )
     pngs = {row["frame_index"]: row["mask"]["bytes"] for row in rows}
     times = _times(index, piece.frames)
@@ -103,7 +107,7 @@ def assemble(plan: RenderPlan) -> RenderedVideo:
     frames = [number for piece in plan.pieces for number in piece.frames]
     times = _times(index, frames)
     end = _end(index, frames)
-    openers = [partial(storage.open_binary, plan.piece_uri(piece.number)) for piece in plan.pieces]
+    openers = [partial(_open_piece, plan, piece.number) for piece in plan.pieces]
     stem = file_stem(plan.item_id)
     with tempfile.TemporaryDirectory(prefix="fsf-render-") as folder, members.open_item(plan.uri) as file:
         local_path = Path(folder) / "rendered.mp4"
@@ -121,12 +125,22 @@ def assemble(plan: RenderPlan) -> RenderedVideo:
             frames=len(frames),
             sound=joined.sound,
         )
-        storage.remove(receipt_uri(plan.run_uri, plan.item_id))  # no receipt ever describes other bytes
-        storage.write_file(storage.join(plan.run_uri, path), local_path)
+        # No receipt ever describes other bytes.
+        storage.remove(plan.staging.uri(receipt_path(plan.item_id)))
+        storage.write_file(plan.staging.uri(path), local_path, root=plan.staging.folder)
     text = json.dumps(receipt_to_json(rendered, plan.look), indent=2, ensure_ascii=False)
-    storage.write_bytes(receipt_uri(plan.run_uri, plan.item_id), f"{text}\n".encode(), durable=True)
-    storage.remove_folder(storage.join(plan.run_uri, FOLDER, f".{plan.digest}"))
+    plan.staging.write(receipt_path(plan.item_id), f"{text}\n".encode())
+    storage.remove_folder(plan.staging.uri(f"{FOLDER}/{plan.digest}"))
     return rendered
+
+
+def _open_piece(plan: RenderPlan, number: int) -> AbstractContextManager[BinaryIO]:
+    """Open a finished piece.
+
+    Raises:
+        FetchError: it is not there any more.
+    """
+    return storage.open_binary(plan.find_piece(number) or plan.staging.uri(plan.piece_path(number)))
 
 
 def _times(index: video.VideoIndex, frames: Sequence[int]) -> list[int]:

@@ -16,6 +16,8 @@ from fsf_core.manifest import members
 from fsf_core.media import video
 from fsf_core.render.draw import RenderStyle
 from fsf_core.render.receipts import FOLDER, look_to_json
+from fsf_core.runs import Ledger
+from fsf_core.runs.staging import Staging, earlier_folders
 
 LAYOUT = 1
 """Part of the digest: raising it makes every rendered video stale."""
@@ -53,7 +55,10 @@ class Piece:
 class RenderPlan:
     """All that tasks need to make one rendered video; small enough to send to each of them."""
 
-    run_uri: str
+    staging: Staging
+    """Where the attempt writes."""
+    earlier: tuple[str, ...]
+    """URIs of the folders of earlier attempts, which may hold pieces; in a store only."""
     item_id: str
     uri: str
     """Of the source."""
@@ -70,28 +75,34 @@ class RenderPlan:
         """Return the pieces of each task."""
         return [(piece,) for piece in self.pieces] if self.separable else [self.pieces]
 
-    def piece_uri(self, number: int) -> str:
-        """Return the URI of a finished piece."""
-        return storage.join(self.run_uri, FOLDER, f".{self.digest}", f"{number:05d}.mp4")
+    def piece_path(self, number: int) -> str:
+        """Return the path of a finished piece in the folder of an attempt."""
+        return f"{FOLDER}/{self.digest}/{number:05d}.mp4"
+
+    def find_piece(self, number: int) -> str | None:
+        """Return the URI of a piece that this attempt or an earlier one has finished, or None."""
+        folders = [self.staging.folder, *self.earlier]
+        uris = [storage.join(folder, self.piece_path(number)) for folder in folders]
+        return next((uri for uri in uris if storage.exists(uri)), None)
 
 
-def video_item_ids(run_uri: str) -> list[str]:
+def video_item_ids(ledger: Ledger) -> list[str]:
     """Return the ids of the videos that have scored frames, sorted."""
     found: set[str] = set()
-    for receipt in runs.video_parts(run_uri):
-        table = runs.read_part(run_uri, receipt, "masks", ["item_id", "pts_s"])
+    for receipt in runs.video_parts(ledger):
+        table = runs.read_part(ledger.uri, receipt, "masks", ["item_id", "pts_s"])
         found.update(table.filter(pc.is_valid(table.column("pts_s"))).column("item_id").unique().to_pylist())
     return sorted(found)
 
 
-def locate_frames(run_uri: str, items: Collection[str]) -> dict[str, tuple[ScoredSpan, ...]]:
+def locate_frames(ledger: Ledger, items: Collection[str]) -> dict[str, tuple[ScoredSpan, ...]]:
     """Return the spans of these videos by item id, in order; items without frames are left out.
 
     Reads every receipt once.
     """
     wanted = pa.array(sorted(items), pa.string())
     found: dict[str, list[ScoredSpan]] = {}
-    for receipt in runs.receipts(run_uri) if items else ():
+    for receipt in ledger.receipts() if items else ():
         inside = pc.and_(
             pc.is_in(receipt.units.column("item_id"), wanted), pc.greater(receipt.units.column("frames"), 0)
         )
@@ -103,12 +114,12 @@ def locate_frames(run_uri: str, items: Collection[str]) -> dict[str, tuple[Score
 
 
 def plan_render(
-    run_uri: str, item_id: str, spans: Sequence[ScoredSpan], look: RenderStyle, *, source: str | None = None
+    staging: Staging, item_id: str, spans: Sequence[ScoredSpan], look: RenderStyle, *, source: str | None = None
 ) -> RenderPlan:
     """Index the source of a video and assign its scored frames to pieces.
 
     Args:
-        run_uri: a run without duplicate units.
+        staging: where the attempt writes; its run has no duplicate units.
         item_id: the video.
         spans: its spans, from locate_frames.
         look: how frames are drawn.
@@ -118,6 +129,7 @@ def plan_render(
         OutputError: the run has no frames of this video.
         FetchError, DecodeError: the source is missing, or is not the one that was scored.
     """
+    run_uri = staging.run_uri
     if not spans:
         raise OutputError(f"the run has no frames of {item_id!r}; see its failures with `fsf inspect`")
     first, last = spans[0].first, max(span.last for span in spans)
@@ -135,7 +147,8 @@ def plan_render(
             f"{storage.redact(uri)} has {index.frames} frames, but frame {scored[-1]} was scored; was it replaced?"
         )
     return RenderPlan(
-        run_uri=run_uri,
+        staging=staging,
+        earlier=earlier_folders(staging),
         item_id=item_id,
         uri=uri,
         digest=digest(runs.read_document(run_uri, "run.json")["run_id"], item_id, spans, look),

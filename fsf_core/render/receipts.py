@@ -1,4 +1,7 @@
-"""Receipts of rendered videos: what a file under RUN/videos shows, written after it."""
+"""Receipts of rendered videos: what a file under RUN/videos shows, written after it.
+
+A new video and its receipt are first in the folder of the attempt that made them; publishing moves both.
+"""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -9,8 +12,10 @@ from fsf_core import storage
 from fsf_core.errors import FetchError, OutputError
 from fsf_core.keys import file_stem
 from fsf_core.render.draw import RenderStyle
+from fsf_core.runs import staging
+from fsf_core.runs.publish import VIDEOS, Derived
 
-FOLDER = "videos"
+FOLDER = VIDEOS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +35,54 @@ class RenderedVideo:
     """none, copied or aac, with the second at which it could no longer be read, if that happened."""
 
 
-def rendered_videos(run_uri: str) -> Iterator[tuple[RenderedVideo, RenderStyle]]:
-    """Read the receipts of all rendered videos, in name order.
+@dataclass(frozen=True, kw_only=True)
+class FoundVideo:
+    """A rendered video with its receipt, published or staged."""
+
+    video: RenderedVideo
+    style: RenderStyle
+    path: str
+    """Where the MP4 file is now, inside the run."""
+    receipt_path: str
+    """Where the receipt is now."""
+
+    def derived(self) -> list[Derived]:
+        """Return video and receipt for publication."""
+        facts = {"rows": self.video.frames, "bytes": self.video.bytes, "sha256": self.video.sha256}
+        receipt = receipt_path(self.video.item_id)
+        return [
+            Derived(table=FOLDER, path=self.video.path, staged=_unless_equal(self.path, self.video.path), facts=facts),
+            Derived(
+                table=FOLDER,
+                path=receipt,
+                staged=_unless_equal(self.receipt_path, receipt),
+                facts=None,
+            ),
+        ]
+
+
+def find_videos(run_uri: str) -> Iterator[FoundVideo]:
+    """Read the receipts of all rendered videos: staged ones first, the newest before others, then published ones.
+
+    Raises:
+        OutputError: a receipt cannot be read.
+    """
+    folders = [*map(staging.folder_name, staging.attempt_numbers(run_uri)), ""]
+    sizes = {join_path(folder, FOLDER): staging.list_sizes(run_uri, [join_path(folder, FOLDER)]) for folder in folders}
+    known = {path: size for listed in sizes.values() for path, size in listed.items()}
+    for folder, listed in sizes.items():
+        for path in sorted(listed):
+            if path.endswith(".json") and path.count("/") == folder.count("/") + 1:
+                video, style = _read_receipt(storage.join(run_uri, path))
+                candidates = [f"{folder}/{video.path.rpartition('/')[2]}", video.path]
+                # A publication that was interrupted moved one of the two files only.
+                now = next((each for each in candidates if known.get(each) == video.bytes), None)
+                if now is not None:
+                    yield FoundVideo(video=video, style=style, path=now, receipt_path=path)
+
+
+def published_videos(run_uri: str) -> Iterator[RenderedVideo]:
+    """Read the receipts of the published videos, whether their files are there or not, in name order.
 
     Raises:
         OutputError: a receipt cannot be read.
@@ -39,27 +90,21 @@ def rendered_videos(run_uri: str) -> Iterator[tuple[RenderedVideo, RenderStyle]]
     folder = storage.join(run_uri, FOLDER)
     for entry in storage.list_files(folder) if storage.exists(folder) else ():
         if entry.relative.endswith(".json"):
-            yield _read_receipt(entry.uri)
+            yield _read_receipt(entry.uri)[0]
 
 
-def manifest_entries(run_uri: str) -> list[dict[str, Any]]:
-    """Return the rendered videos as entries of the run's manifest.json."""
-    return [
-        {
-            "part": None,
-            "table": FOLDER,
-            "path": rendered.path,
-            "rows": rendered.frames,
-            "bytes": rendered.bytes,
-            "sha256": rendered.sha256,
-        }
-        for rendered, _ in rendered_videos(run_uri)
-    ]
+def receipt_path(item_id: str) -> str:
+    """Return the path of the receipt of an item's rendered video, inside the run or the folder of an attempt."""
+    return f"{FOLDER}/{file_stem(item_id)}.json"
 
 
-def receipt_uri(run_uri: str, item_id: str) -> str:
-    """Return the URI of the receipt of an item's rendered video."""
-    return storage.join(run_uri, FOLDER, f"{file_stem(item_id)}.json")
+def join_path(folder: str, name: str) -> str:
+    """Join a folder inside the run, or the run itself, and a name."""
+    return f"{folder}/{name}" if folder else name
+
+
+def _unless_equal(now: str, path: str) -> str | None:
+    return None if now == path else now
 
 
 def look_to_json(look: RenderStyle) -> dict[str, Any]:

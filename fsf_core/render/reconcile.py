@@ -1,58 +1,57 @@
-"""Which rendered videos still match the run: the others are deleted, or reported."""
+"""Which rendered videos still match the run: the others leave it at its next publication, or are reported."""
 
 from fsf_core import runs, storage
 from fsf_core.errors import FetchError
-from fsf_core.keys import file_stem
 from fsf_core.render.draw import RenderStyle
 from fsf_core.render.plan import digest, locate_frames
-from fsf_core.render.receipts import FOLDER, RenderedVideo, rendered_videos
+from fsf_core.render.receipts import FOLDER, FoundVideo, RenderedVideo, find_videos, published_videos, receipt_path
+from fsf_core.runs import Ledger
+from fsf_core.runs.publish import Derived
 
 
-def up_to_date(run_uri: str, *, look: RenderStyle | None = None) -> list[RenderedVideo]:
+def up_to_date(ledger: Ledger, *, look: RenderStyle | None = None) -> list[FoundVideo]:
     """Return the rendered videos that show exactly the frames of the run, drawn in a given style, or in any.
 
     Args:
-        run_uri: the run.
+        ledger: of the run.
         look: the style; None for any.
     """
-    candidates = [(each, drawn) for each, drawn in rendered_videos(run_uri) if look is None or drawn == look]
+    candidates = [each for each in find_videos(ledger.uri) if look is None or each.style == look]
     if not candidates:
         return []
-    run_id = runs.read_document(run_uri, "run.json")["run_id"]
-    spans = locate_frames(run_uri, {each.item_id for each, _ in candidates})
-    return [
-        each
-        for each, drawn in candidates
-        if each.digest == digest(run_id, each.item_id, spans.get(each.item_id, ()), drawn)
-    ]
+    run_id = runs.read_document(ledger.uri, "run.json")["run_id"]
+    spans = locate_frames(ledger, {each.video.item_id for each in candidates})
+    found: dict[str, FoundVideo] = {}
+    for each in candidates:
+        item = each.video.item_id
+        if each.video.digest == digest(run_id, item, spans.get(item, ()), each.style):
+            found.setdefault(item, each)
+    return [*found.values()]
 
 
-def remove_stale(run_uri: str) -> int:
-    """Delete rendered videos that show other frames than the run has, and files that no receipt lists.
+def derived_videos(ledger: Ledger, *, look: RenderStyle | None = None) -> list[Derived]:
+    """Return the files of all rendered videos that are up to date, for publication.
 
-    Returns:
-        How many files were deleted.
+    Args:
+        ledger: of the run.
+        look: the style that was asked for: of two videos of an item that drawn in it is taken.
     """
-    keep: set[str] = set()
-    for each in up_to_date(run_uri):
-        keep |= _files_of(each)
-    folder = storage.join(run_uri, FOLDER)
-    entries = list(storage.list_files(folder, hidden=True)) if storage.exists(folder) else []
-    stale = [entry.uri for entry in entries if f"{FOLDER}/{entry.relative}" not in keep]
-    for uri in stale:
-        storage.remove(uri)
-    return len(stale)
+    found = {each.video.item_id: each for each in up_to_date(ledger)}
+    if look is not None:
+        found |= {each.video.item_id: each for each in up_to_date(ledger, look=look)}
+    return [file for each in found.values() for file in each.derived()]
 
 
 def verify(run_uri: str) -> list[str]:
     """Check every rendered video against its receipt and against the run; return one line per problem."""
     problems: list[str] = []
     known: set[str] = set()
-    fresh = {each.item_id for each in up_to_date(run_uri)}
-    for each, _ in rendered_videos(run_uri):
-        known |= _files_of(each)
-        problems += _check_file(run_uri, each)
-        if each.item_id not in fresh:
+    fresh = {each.video.item_id for each in up_to_date(runs.open_ledger(run_uri))}
+    for each in published_videos(run_uri):
+        known |= {each.path, receipt_path(each.item_id)}
+        damage = _check_file(run_uri, each)
+        problems += damage
+        if each.item_id not in fresh and not damage:
             problems.append(f"stale: {each.path} shows other frames than the run has; run `fsf render` again")
     folder = storage.join(run_uri, FOLDER)
     entries = storage.list_files(folder) if storage.exists(folder) else ()
@@ -61,11 +60,6 @@ def verify(run_uri: str) -> list[str]:
         for entry in entries
         if f"{FOLDER}/{entry.relative}" not in known
     ]
-
-
-def _files_of(rendered: RenderedVideo) -> set[str]:
-    """Return the paths of a rendered video and its receipt, relative to the run folder."""
-    return {rendered.path, f"{FOLDER}/{file_stem(rendered.item_id)}.json"}
 
 
 def _check_file(run_uri: str, rendered: RenderedVideo) -> list[str]:

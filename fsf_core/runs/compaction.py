@@ -1,30 +1,35 @@
-"""Merging the small parts of a finished run into larger ones.
+"""Merging the small parts of a run into larger ones.
 
 Knows receipts and sizes; knows no rows.
 """
 
 from collections.abc import Iterable, Iterator
 
+from fsf_core.runs.ledger import Ledger
 from fsf_core.runs.parts import merge_parts
-from fsf_core.runs.reading import receipts
 from fsf_core.runs.records import Receipt
+from fsf_core.runs.staging import Staging
 
 
-def compact(run_uri: str, *, target_bytes: int) -> int:
+def compact(staging: Staging, ledger: Ledger, *, target_bytes: int) -> int:
     """Merge neighbouring parts up to a size; at most one merged part is in memory.
 
     Args:
-        run_uri: a reconciled run that this process has claimed.
+        staging: where the attempt writes.
+        ledger: of the run, reconciled.
         target_bytes: upper bound for all files of a merged part together; a larger part stays as it is.
 
     Returns:
         The number of parts that were merged into others.
+
+    Raises:
+        DamagedPartError: a file of a part differs from its receipt.
     """
     merged = 0
     for failed in (False, True):
-        parts = [receipt for receipt in receipts(run_uri) if (receipt.failed_units > 0) is failed]
+        parts = [receipt for receipt in ledger.receipts() if (receipt.failed_units > 0) is failed]
         for group in _groups(parts, target_bytes):
-            merge_parts(run_uri, group)
+            merge_parts(staging, ledger, group)
             merged += len(group)
     return merged
 

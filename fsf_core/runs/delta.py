@@ -15,7 +15,8 @@ import pyarrow as pa
 from fsf_core import storage
 from fsf_core.errors import ConfigError, FSFError, OutputError, ResumableError, StorageError
 from fsf_core.runs.folder import read_document
-from fsf_core.runs.reading import read_part, receipts
+from fsf_core.runs.ledger import receipts
+from fsf_core.runs.reading import read_part
 from fsf_core.schema import TABLES, with_columns
 
 BATCH_ROWS = 4096
@@ -219,7 +220,7 @@ def _storage_options(table_uri: str) -> dict[str, str]:
 
 def _tables(run_uri: str, name: str, run_id: str) -> Iterator[pa.Table]:
     """Yield the rows part by part with the run's id; one empty table with the columns where there are no rows."""
-    parts = (read_part(run_uri, receipt, name) for receipt in receipts(run_uri) if name in receipt.files)
+    parts = (read_part(run_uri, receipt, name, checked=True) for receipt in receipts(run_uri) if name in receipt.files)
     for table in itertools.chain([next(parts, TABLES[name].empty_table())], parts):
         yield _with_run_id(table, run_id)
 

@@ -1,22 +1,28 @@
-"""The folder of a run: claimed by one job at a time, and described by run.json."""
+"""The folder of a run: locked by one job at a time, and described by run.json."""
 
 import contextlib
-import datetime as dt
 import json
-import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from fsf_core import storage
 from fsf_core.errors import FetchError, OutputError
 from fsf_core.runs import lease
-from fsf_core.runs.records import Run
 
-LAYOUT_VERSION = 1
-"""Version of the folder layout, written to run.json; other versions are refused."""
+LAYOUT_VERSION = 2
+"""Version of the folder layout, in run.json and manifest.json."""
+
+READABLE_LAYOUTS = frozenset((1, LAYOUT_VERSION))
+"""Layouts that are read and resumed. In layout 1 parts were written to the folders of their tables at once, and every
+receipt there counted; the first publication by this version makes layout 2 of it."""
 
 BUNDLE_FOLDER = "bundle"
 """Folder inside the run where a job that exports first keeps its bundle."""
+
+SUCCESS = "_SUCCESS"
+"""File that exists while the folders of the tables hold exactly what manifest.json lists."""
+
+RECEIPTS = "receipts"
 
 
 def require_usable(uri: str) -> None:
@@ -42,7 +48,7 @@ def require_usable(uri: str) -> None:
 
 
 @contextlib.contextmanager
-def lock_run(uri: str, *, fingerprint: Mapping[str, Any]) -> Iterator[None]:
+def lock_run(uri: str, *, fingerprint: Mapping[str, Any]) -> Iterator[lease.Lease]:
     """Keep other jobs out of a folder until the block ends; nothing is written to it.
 
     Args:
@@ -51,54 +57,41 @@ def lock_run(uri: str, *, fingerprint: Mapping[str, Any]) -> Iterator[None]:
 
     Raises:
         OutputError: the folder holds something else, belongs to another run, or is in use by a running job.
+        LeaseLostError: another job took the folder over before the block ended.
     """
     require_usable(uri)
-    with lease.lease(uri):
+    with lease.lease(uri) as held:
         known = find_run_json(uri)
         if known is not None:
             _require_same(uri, known["fingerprint"], dict(fingerprint))
-        yield
-
-
-def begin_attempt(uri: str, *, fingerprint: Mapping[str, Any], details: Mapping[str, Any]) -> Run:
-    """Record a start of the run, the first or a later one, in run.json of a locked folder.
-
-    Args:
-        uri: the output folder.
-        fingerprint: as given to `lock_run`.
-        details: further facts about this attempt, recorded and never compared.
-    """
-    known = find_run_json(uri)
-    attempts = [*(known["attempts"] if known else []), {"started_at": _now(), **details}]
-    run_id = known["run_id"] if known else f"{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
-    facts = {"layout": LAYOUT_VERSION, "run_id": run_id, "fingerprint": dict(fingerprint), "attempts": attempts}
-    write_document(storage.join(uri, "run.json"), facts)
-    return Run(uri=uri, run_id=run_id, attempt=len(attempts))
+        yield held
 
 
 @contextlib.contextmanager
-def locked_finished_run(uri: str) -> Iterator[None]:
-    """Keep jobs out of a finished run until the block ends.
+def locked_run(uri: str, *, finished: bool) -> Iterator[lease.Lease]:
+    """Keep jobs out of a run until the block ends.
+
+    Args:
+        uri: the run.
+        finished: whether the run must have finished.
 
     Raises:
         OutputError: there is no run, it has not finished, or a job is using it.
+        LeaseLostError: another job took the folder over before the block ended.
     """
-    if find_run_json(uri) is None or not is_finished(uri):
+    read_run_json(uri)
+    if finished and not is_finished(uri):
         raise OutputError(
-            f"{storage.redact(uri)} holds no finished run (_SUCCESS is missing); start the command that began it again"
+            f"{storage.redact(uri)} holds no finished run (_SUCCESS is missing); start the score command that began it "
+            "again"
         )
-    with lease.lease(uri):
-        yield
+    with lease.lease(uri) as held:
+        yield held
 
 
 def is_finished(run_uri: str) -> bool:
     """Return whether the run is complete and published."""
-    return storage.exists(storage.join(run_uri, "_SUCCESS"))
-
-
-def unpublish(run_uri: str) -> None:
-    """Remove the completion mark; called before anything in the run changes."""
-    storage.remove(storage.join(run_uri, "_SUCCESS"))
+    return storage.exists(storage.join(run_uri, SUCCESS))
 
 
 def read_fingerprint(run_uri: str) -> dict[str, Any]:
@@ -114,15 +107,16 @@ def find_run_json(uri: str) -> dict[str, Any] | None:
     """Return the content of run.json, or None where no run was started.
 
     Raises:
-        OutputError: it is damaged, or has another layout version.
+        OutputError: it is damaged, or has a layout version that this program does not read.
     """
     if not storage.exists(storage.join(uri, "run.json")):
         return None
     known = read_document(uri, "run.json")
-    if known.get("layout") != LAYOUT_VERSION:
+    if known.get("layout") not in READABLE_LAYOUTS:
         raise OutputError(
-            f"{storage.redact(uri)} has run layout {known.get('layout')}, expected {LAYOUT_VERSION}; give another "
-            "folder, or use the version of fsf that wrote it"
+            f"{storage.redact(uri)} has run layout {known.get('layout')}, expected "
+            f"{' or '.join(map(str, sorted(READABLE_LAYOUTS)))}; give another folder, or use the version of fsf that "
+            "wrote it"
         )
     return known
 
@@ -139,6 +133,15 @@ def read_run_json(run_uri: str) -> dict[str, Any]:
             f"{storage.redact(run_uri)} holds no run (run.json is missing); give the --out of a score job"
         )
     return known
+
+
+def find_manifest(run_uri: str) -> dict[str, Any] | None:
+    """Return the content of manifest.json, the list of what is published, or None before the first publication.
+
+    Raises:
+        OutputError: it is damaged.
+    """
+    return read_document(run_uri, "manifest.json") if storage.exists(storage.join(run_uri, "manifest.json")) else None
 
 
 def read_document(run_uri: str, name: str) -> dict[str, Any]:
@@ -158,9 +161,9 @@ def read_document(run_uri: str, name: str) -> dict[str, Any]:
         raise OutputError(f"{storage.redact(uri)} cannot be read: {error}; give the --out of a score job") from error
 
 
-def write_document(uri: str, content: Mapping[str, Any]) -> None:
-    """Replace a JSON document; once this returns it survives a power cut."""
-    storage.write_bytes(uri, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode(), durable=True)
+def document_bytes(content: Mapping[str, Any]) -> bytes:
+    """Return a JSON document as it is stored."""
+    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def files_below(folder: str, *, hidden: bool) -> Iterable[storage.Entry]:
@@ -182,8 +185,3 @@ def _require_same(uri: str, old: dict[str, Any], new: dict[str, Any]) -> None:
         raise OutputError(
             f"{storage.redact(uri)} is another run ({'; '.join(changed)}); give another --out or the old settings"
         )
-
-
-def _now() -> str:
-    """Return the time in UTC, ISO 8601, to the second."""
-    return dt.datetime.now(dt.UTC).isoformat(timespec="seconds")

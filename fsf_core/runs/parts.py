@@ -1,5 +1,6 @@
 """Writing parts: the files first, then the receipt that commits them."""
 
+import secrets
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -8,24 +9,28 @@ import pyarrow.compute as pc
 
 from fsf_core import storage
 from fsf_core.keys import part_name
-from fsf_core.runs.folder import unpublish
+from fsf_core.runs.ledger import Ledger, parse_receipt, receipt_path
 from fsf_core.runs.parquet import write_parquet
-from fsf_core.runs.reading import part_or_empty, read_receipt, receipt_uri
+from fsf_core.runs.reading import part_or_empty
 from fsf_core.runs.records import Receipt, receipt_to_arrow
+from fsf_core.runs.staging import Staging
 from fsf_core.schema import TABLES, UNITS, conform
 
 
-def commit(run_uri: str, tables: Mapping[str, pa.Table], units: pa.Table) -> Receipt:
-    """Commit units as one part: write its files, then its receipt.
+def commit(staging: Staging, tables: Mapping[str, pa.Table], units: pa.Table) -> Receipt:
+    """Commit units as one part of an attempt: write its files, then its receipt.
 
-    The name follows from the units, so a retried task finds its part and leaves it. Only where fewer units failed this
-    time is the part replaced, and then its receipt is removed first: no receipt ever describes other bytes.
+    The name follows from the units, and the receipt is created once: of several tries of a task, even concurrent ones,
+    the first receipt counts with its own files, and no receipt ever describes other bytes.
 
     Args:
-        run_uri: the run folder.
+        staging: where the attempt writes.
         tables: rows by table name; an empty table writes no file. `failures` holds one row for every failed unit, in
             the order of the units.
         units: all units of these rows, schema UNITS.
+
+    Returns:
+        The receipt that counts.
 
     Raises:
         StorageError: a file cannot be written; without the receipt the part does not exist.
@@ -33,54 +38,75 @@ def commit(run_uri: str, tables: Mapping[str, pa.Table], units: pa.Table) -> Rec
     units = conform(units, UNITS)
     failed_units = pc.sum(units.column("failed")).as_py() or 0
     assert tables["failures"].num_rows == failed_units
-    part = part_name(units.column("unit_key").to_pylist())
-    if storage.exists(receipt_uri(run_uri, part)):
-        existing = read_receipt(run_uri, part)
-        if existing.failed_units <= failed_units:
+    part = part_name(staging.number, units.column("unit_key").to_pylist())
+    if storage.exists(staging.uri(receipt_path(part))):
+        existing = _read_staged(staging, part)
+        if all(storage.exists(storage.join(staging.run_uri, file["path"])) for file in existing.files.values()):
             return existing
-        retract(run_uri, existing)
-    files = {
-        name: write_parquet(run_uri, f"{name}/{part}.parquet", table)
-        for name, table in sorted(tables.items())
-        if table.num_rows
-    }
+        storage.remove(staging.uri(receipt_path(part)))
+    masks = tables["masks"]
     receipt = Receipt(
         part=part,
-        files=files,
-        frames=tables["masks"].num_rows,
+        files={},
+        frames=masks.num_rows,
         failed_units=failed_units,
         pixels=_pixels_by_class(tables["class_stats"]),
         units=units,
-        timed_frames=tables["masks"].num_rows - tables["masks"].column("pts_s").null_count,
+        timed_frames=masks.num_rows - masks.column("pts_s").null_count,
+        attempt=staging.number,
+        token=secrets.token_hex(4),
     )
-    storage.write_bytes(receipt_uri(run_uri, part), receipt_to_arrow(receipt), durable=True)
-    return receipt
+    files = {
+        name: write_parquet(staging, receipt.staged_path(name), table)
+        for name, table in sorted(tables.items())
+        if table.num_rows
+    }
+    receipt = Receipt(**{**vars(receipt), "files": files})
+    if staging.create(receipt_path(part), receipt_to_arrow(receipt)):
+        return receipt
+    return _read_staged(staging, part)
 
 
-def merge_parts(run_uri: str, parts: Sequence[Receipt]) -> Receipt:
-    """Replace several parts by one. If the process dies halfway units are in two parts, which `reconcile` mends.
+def merge_parts(staging: Staging, ledger: Ledger, parts: Sequence[Receipt]) -> Receipt:
+    """Replace several parts by one in the ledger.
 
     Args:
-        run_uri: the run folder.
-        parts: parts without failed units, or parts of failed units only; failures are retracted part by part.
+        staging: where the attempt writes.
+        ledger: of the run.
+        parts: parts without failed units, or parts of failed units only; failures are retried part by part.
+
+    Raises:
+        DamagedPartError: a file of a part differs from its receipt.
     """
     tables = {
-        name: pa.concat_tables([part_or_empty(run_uri, part, name) for part in parts], promote_options="default")
+        name: pa.concat_tables(
+            [part_or_empty(ledger.uri, part, name, checked=True) for part in parts], promote_options="default"
+        )
         for name in TABLES
     }
-    merged = commit(run_uri, tables, pa.concat_tables([part.units for part in parts]))
+    merged = commit(staging, tables, pa.concat_tables([part.units for part in parts]))
     for part in parts:
-        if part.part != merged.part:
-            retract(run_uri, part)
+        ledger.drop(part.part)
+    add_to(ledger, staging, merged)
     return merged
 
 
-def retract(run_uri: str, receipt: Receipt) -> None:
-    """Remove a part, receipt first: without it the part does not exist, even where its files remain."""
-    unpublish(run_uri)
-    storage.remove(receipt_uri(run_uri, receipt.part))
-    for file in receipt.files.values():
-        storage.remove(storage.join(run_uri, file["path"]))
+def add_to(ledger: Ledger, staging: Staging, receipt: Receipt) -> None:
+    """Add a part that this process has just committed to a ledger."""
+    sizes = {file["path"]: int(file["bytes"]) for file in receipt.files.values()}
+    ledger.add(receipt.part, staging.path(receipt_path(receipt.part)), sizes)
+
+
+def _read_staged(staging: Staging, part: str) -> Receipt:
+    """Return the receipt of a staged part, with the paths of its files.
+
+    Raises:
+        OutputError: it is damaged.
+    """
+    uri = staging.uri(receipt_path(part))
+    receipt = parse_receipt(uri, lambda: storage.read_bytes(uri))
+    files = {name: {**file, "path": staging.path(receipt.staged_path(name))} for name, file in receipt.files.items()}
+    return Receipt(**{**vars(receipt), "files": files})
 
 
 def _pixels_by_class(stats: pa.Table) -> tuple[int, ...]:

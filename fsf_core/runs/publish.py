@@ -1,27 +1,167 @@
-"""The end of a run: the list of its files, its totals, the completion mark."""
+"""Publication: the only code that changes what readers of a finished run see.
+
+    1  the lease is confirmed, and _SUCCESS is taken away
+    2  manifest.json is replaced: from here on the run is what it lists
+    3  files that it does not list leave the folders of the tables, and staged ones that it lists enter them
+    4  summary.json is replaced
+    5  the lease is confirmed, and _SUCCESS is written
+    6  the folder of the attempt is removed
+
+A process that dies before 2 leaves the run as it was, without _SUCCESS after 1. One that dies later leaves files in
+both places; a ledger finds them in either, and the next publication completes the move.
+"""
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 from fsf_core import storage
-from fsf_core.runs.folder import LAYOUT_VERSION, unpublish, write_document
-from fsf_core.runs.reading import receipts
+from fsf_core.errors import ResumableError
+from fsf_core.runs.attempt import Attempt
+from fsf_core.runs.folder import LAYOUT_VERSION, RECEIPTS, SUCCESS, document_bytes, files_below, read_run_json
+from fsf_core.runs.ledger import FOLDERS, Ledger, receipt_path
+from fsf_core.schema import DERIVED
+
+VIDEOS = "videos"
+
+CONCURRENT_COPIES = 16
+"""Files that a store copies at once."""
 
 
-def publish(run_uri: str, summary: Mapping[str, Any], *, others: Sequence[Mapping[str, Any]] = ()) -> None:
-    """Write the list of committed files and the totals, then the completion mark.
+@dataclass(frozen=True, kw_only=True)
+class Derived:
+    """A file that was computed from the parts: a table of seconds, a rendered video, or its receipt."""
+
+    table: str
+    """Its folder."""
+    path: str
+    """Of the published file inside the run."""
+    staged: str | None
+    """Where the file is until then, inside the run; None if it is published already."""
+    facts: Mapping[str, Any] | None
+    """rows, bytes and sha256 for manifest.json; None for a file that it does not list."""
+
+
+def publish(attempt: Attempt, ledger: Ledger, summary: Mapping[str, Any], *, derived: Sequence[Derived] = ()) -> None:
+    """Make the parts of a ledger the published run; see the module for the steps.
 
     Args:
-        run_uri: the run folder.
+        attempt: that holds the run.
+        ledger: every unit in one part.
         summary: the totals.
-        others: entries of files that were derived from the committed ones.
+        derived: files that were computed from the parts.
+
+    Raises:
+        StorageError: the store refuses; the same command completes the publication.
+        LeaseLostError: another job has taken the run over.
     """
-    unpublish(run_uri)
-    committed = [
-        {"part": receipt.part, "table": table, **file}
-        for receipt in receipts(run_uri)
-        for table, file in receipt.files.items()
+    _make_current(attempt, ledger, derived, frames=summary.get("frames"))
+    attempt.replace("summary.json", document_bytes(summary))
+    attempt.lease.confirm()
+    attempt.replace(SUCCESS, b"")
+    attempt.end()
+
+
+def withdraw(attempt: Attempt, ledger: Ledger, *, derived: Sequence[Derived] = ()) -> None:
+    """Make the parts of a ledger what the run has so far, without completing it: steps 1 to 3 and 6.
+
+    Args:
+        attempt: that holds the run.
+        ledger: every unit in one part.
+        derived: files that were computed from the parts.
+
+    Raises:
+        StorageError, LeaseLostError: as for `publish`.
+    """
+    _make_current(attempt, ledger, derived)
+    attempt.end()
+
+
+def _make_current(attempt: Attempt, ledger: Ledger, derived: Sequence[Derived], *, frames: int | None = None) -> None:
+    """Take the completion mark away, replace manifest.json, and move the files as it lists them.
+
+    Raises:
+        ResumableError: the parts do not have the frames of the summary: a part was lost since they were counted.
+    """
+    entries, moves = _list_parts(ledger)
+    rows = sum(entry["rows"] for entry in entries if entry["table"] == "masks")
+    if frames is not None and rows != frames:
+        raise ResumableError(
+            f"found {rows} rows of masks in {storage.redact(attempt.uri)}, expected the {frames} frames that were "
+            "counted; start the same command again, which scores what was lost"
+        )
+    entries += [
+        {"part": None, "table": each.table, "path": each.path, **{key: each.facts[key] for key in _FACTS}}
+        for each in derived
+        if each.facts
     ]
-    write_document(storage.join(run_uri, "manifest.json"), {"layout": LAYOUT_VERSION, "files": [*committed, *others]})
-    write_document(storage.join(run_uri, "summary.json"), summary)
-    storage.write_bytes(storage.join(run_uri, "_SUCCESS"), b"", durable=True)
+    moves |= {each.path: each.staged for each in derived if each.staged}
+    manifest = {
+        "layout": LAYOUT_VERSION,
+        "attempt": attempt.number,
+        "files": [entry for entry in entries if entry["table"] != RECEIPTS],
+        RECEIPTS: [entry for entry in entries if entry["table"] == RECEIPTS],
+    }
+    listed = {each["path"] for each in entries} | {each.path for each in derived}
+
+    attempt.unpublish()
+    attempt.replace("manifest.json", document_bytes(manifest))
+    _raise_layout(attempt)
+    _settle(attempt, listed, moves)
+
+
+_FACTS = ("rows", "bytes", "sha256")
+
+
+def _list_parts(ledger: Ledger) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Return the entries of manifest.json for all files of the parts, and from where they move to which path."""
+    entries: list[dict[str, Any]] = []
+    moves: dict[str, str] = {}
+    for receipt in ledger.receipts():
+        now, path = ledger.receipt_path(receipt.part), receipt_path(receipt.part)
+        facts = {"rows": receipt.units.num_rows, **receipt.stored}
+        entries.append({"part": receipt.part, "table": RECEIPTS, "path": path, **facts})
+        moves[path] = now
+        for table, file in receipt.files.items():
+            path = receipt.published_path(table)
+            entries.append({"part": receipt.part, "table": table, "path": path, **{key: file[key] for key in _FACTS}})
+            moves[path] = file["path"]
+    return entries, {path: now for path, now in moves.items() if path != now}
+
+
+def _settle(attempt: Attempt, listed: set[str], moves: Mapping[str, str]) -> None:
+    """Make the folders of the tables hold exactly what is listed."""
+    folders = (*FOLDERS, *DERIVED, VIDEOS)
+    unlisted = [
+        path
+        for folder in folders
+        for entry in files_below(storage.join(attempt.uri, folder), hidden=True)
+        if (path := f"{folder}/{entry.relative}") not in listed
+    ]
+    _run(attempt, [(attempt.remove_file, (path,)) for path in unlisted])
+    # A video's receipt leaves before its file is replaced, and enters after it: none ever describes other bytes.
+    receipts = [path for path in moves if path.endswith(".json")]
+    _run(attempt, [(attempt.remove_file, (path,)) for path in receipts])
+    _run(attempt, [(attempt.publish_file, (moves[path], path)) for path in moves if path not in receipts])
+    _run(attempt, [(attempt.publish_file, (moves[path], path)) for path in receipts])
+    for folder in {path.partition("/")[0] for path in (*unlisted, *moves)}:
+        storage.sync_folder(storage.join(attempt.uri, folder))
+
+
+def _run(attempt: Attempt, calls: Sequence[tuple[Any, tuple[str, ...]]]) -> None:
+    """Make calls one after another on a disk, and several at once in a store."""
+    if storage.is_local(attempt.uri):
+        for call, arguments in calls:
+            call(*arguments)
+        return
+    with ThreadPoolExecutor(CONCURRENT_COPIES) as pool:
+        for done in [pool.submit(call, *arguments) for call, arguments in calls]:
+            done.result()
+
+
+def _raise_layout(attempt: Attempt) -> None:
+    """Record in run.json that the run has this layout now, where an older version began it."""
+    known = read_run_json(attempt.uri)
+    if known["layout"] != LAYOUT_VERSION:
+        attempt.replace("run.json", document_bytes({**known, "layout": LAYOUT_VERSION}))

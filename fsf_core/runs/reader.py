@@ -3,16 +3,19 @@
 Everything is read by receipts, so a run can be read while it is being written. Knows no Ray and no model.
 """
 
+import contextlib
 import difflib
 import html
 import itertools
 import re
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any, Literal, NoReturn
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet
 
 from fsf_core import storage
 from fsf_core.errors import ItemNotFoundError, OutputError
@@ -21,18 +24,9 @@ from fsf_core.masks import ClassMap, decode_png
 from fsf_core.runs import video_stats
 from fsf_core.runs.folder import is_finished, read_document, read_run_json
 from fsf_core.runs.key_arrays import as_keys, contained
+from fsf_core.runs.ledger import Ledger, item_keys_of, open_ledger
 from fsf_core.runs.parquet import open_parquet
-from fsf_core.runs.reading import (
-    item_keys_of,
-    list_parts,
-    read_frames,
-    read_receipt,
-    read_receipts,
-    read_table,
-    receipt_uri,
-    receipts,
-    require_table,
-)
+from fsf_core.runs.reading import read_frames, read_table, require_table, with_ledger
 from fsf_core.runs.records import Receipt
 from fsf_core.schema import VIDEO_STATS
 
@@ -70,8 +64,8 @@ def open_run(uri: str) -> "RunReader":
 class RunReader:
     """A run opened with `open_run`.
 
-    Each call reads what is committed at that moment; nothing is kept open. While a job is still running, a retried unit
-    may be in the tables twice: the job removes duplicates at its end.
+    Each call reads what is committed at that moment; nothing is kept open. Of a finished run that is what manifest.json
+    lists. While a job is running, a retried unit may be in the tables twice: the job removes duplicates at its end.
     """
 
     def __init__(self, uri: str, run_json: dict[str, Any]) -> None:
@@ -160,11 +154,29 @@ class RunReader:
 
     def _iter_batches(self, table: str, columns: list[str] | None, batch_rows: int) -> Iterator[pa.RecordBatch]:
         """Yield the rows of a table part by part."""
-        for receipt in receipts(self.uri):
-            if table in receipt.files:
-                with open_parquet(self.uri, receipt.files[table]["path"], streamed=True) as parquet:
+        for part in open_ledger(self.uri).parts:
+            opened = with_ledger(self.uri, partial(self._open_table, part, table))
+            if opened is not None:
+                stack, parquet = opened
+                with stack:
                     for batch in parquet.iter_batches(batch_rows, columns=columns):
                         yield batch if columns is None else batch.select(columns)
+
+    def _open_table(
+        self, part: str, table: str, ledger: Ledger
+    ) -> tuple[contextlib.ExitStack, pyarrow.parquet.ParquetFile] | None:
+        """Open a table of a part, wherever its file is now; return None where the part has no rows of it.
+
+        Raises:
+            OutputError: the part is damaged, or was replaced since it was listed.
+        """
+        receipt = next(ledger.receipts([part]), None)
+        if receipt is None:
+            raise OutputError(f"{storage.redact(self.uri)} was published again while it was read; read the table again")
+        if table not in receipt.files:
+            return None
+        stack = contextlib.ExitStack()
+        return stack, stack.enter_context(open_parquet(self.uri, receipt.files[table]["path"], streamed=True))
 
     def mask(self, item_id: str, frame: int = 0) -> ClassMap:
         """Read one mask as a class map.
@@ -183,20 +195,17 @@ class RunReader:
                 that exist, or the failure.
             OutputError: a committed file is missing or damaged.
         """
-        found = self._find_mask(item_id, frame)
-        if found is None:
-            self._index_receipts()
-            found = self._find_mask(item_id, frame)
+        found = with_ledger(self.uri, lambda ledger: self._find_mask(ledger, item_id, frame))
         if found is None:
             self._raise_not_found(item_id, frame)
         return decode_png(found)
 
-    def _find_mask(self, item_id: str, frame: int) -> bytes | None:
-        """Return the PNG of a frame out of the indexed parts, or None."""
+    def _find_mask(self, ledger: Ledger, item_id: str, frame: int) -> bytes | None:
+        """Return the PNG of a frame, or None."""
+        self._index_receipts(ledger)
         key = as_keys([item_key(item_id)])
-        for part in [part for part, keys in self._keys_by_part.items() if contained(keys, key)[0]]:
-            receipt = self._receipt_or_none(part)
-            if receipt is None or not _may_hold(receipt, item_id, frame):
+        for receipt in ledger.receipts([part for part, keys in self._keys_by_part.items() if contained(keys, key)[0]]):
+            if not _may_hold(receipt, item_id, frame):
                 continue
             rows = read_frames(
                 self.uri, [receipt.files["masks"]["path"]], item_id=item_id, first=frame, last=frame, columns=["mask"]
@@ -205,21 +214,10 @@ class RunReader:
                 return bytes(row["mask"]["bytes"])
         return None
 
-    def _receipt_or_none(self, part: str) -> Receipt | None:
-        """Read a receipt; None if the part was retracted or merged since it was indexed."""
-        try:
-            return read_receipt(self.uri, part)
-        except OutputError:
-            if storage.exists(receipt_uri(self.uri, part)):
-                raise
-            del self._keys_by_part[part]
-            return None
-
-    def _index_receipts(self) -> None:
+    def _index_receipts(self, ledger: Ledger) -> None:
         """Index the parts that were committed since the last call, and forget those that are gone."""
-        parts = list_parts(self.uri)
-        kept = {part: self._keys_by_part[part] for part in parts if part in self._keys_by_part}
-        new = read_receipts(self.uri, [part for part in parts if part not in kept])
+        kept = {part: self._keys_by_part[part] for part in ledger.parts if part in self._keys_by_part}
+        new = ledger.receipts([part for part in ledger.parts if part not in kept])
         self._keys_by_part = kept | {receipt.part: np.sort(item_keys_of(receipt)) for receipt in new}
 
     def _raise_not_found(self, item_id: str, frame: int) -> NoReturn:
@@ -257,7 +255,7 @@ class RunReader:
         pattern = rf"(^|/){re.escape(item_id)}(\.[^./]*)?$"
         ending: list[str] = []
         compared: dict[str, None] = {}
-        for receipt in receipts(self.uri):
+        for receipt in open_ledger(self.uri).receipts():
             ids = pc.unique(receipt.units.column("item_id"))
             ending += ids.filter(pc.match_substring_regex(ids, pattern)).to_pylist()
             compared |= dict.fromkeys(ids[: max(0, IDS_COMPARED - len(compared))].to_pylist())

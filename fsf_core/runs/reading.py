@@ -1,60 +1,34 @@
-"""Reading a run by its receipts: a part without a receipt does not exist."""
+"""Reading the tables of a run by its receipts: a part without a receipt does not exist."""
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fsf_core import storage
-from fsf_core.errors import FetchError, OutputError
-from fsf_core.keys import Keys
-from fsf_core.runs.folder import files_below, read_run_json
-from fsf_core.runs.key_arrays import keys_of
-from fsf_core.runs.parquet import open_parquet
-from fsf_core.runs.records import Receipt, receipt_from_arrow
+from fsf_core.errors import OutputError
+from fsf_core.runs.ledger import Ledger, open_ledger
+from fsf_core.runs.parquet import open_parquet, read_checked
+from fsf_core.runs.records import Receipt
 from fsf_core.schema import TABLES
 
 FRAME_BATCH_ROWS = 256
 """Rows of masks that are in memory while frames are searched."""
 
+MAX_READS = 5
+"""Times that a table is read again because its files were moved while it was read."""
 
-def receipts(run_uri: str) -> Iterator[Receipt]:
-    """Yield the receipts of all committed parts in name order.
+READ_AGAIN_S = 0.1
+"""Time between two of them."""
 
-    Raises:
-        OutputError: a receipt cannot be read.
-    """
-    yield from read_receipts(run_uri, list_parts(run_uri))
-
-
-def list_parts(run_uri: str) -> list[str]:
-    """List the names of the committed parts, sorted."""
-    folder = storage.join(run_uri, "receipts")
-    names = (entry.relative for entry in files_below(folder, hidden=False))
-    return [name.removesuffix(".arrow") for name in names if name.endswith(".arrow")]
+T = TypeVar("T")
 
 
-def read_receipts(run_uri: str, parts: Iterable[str]) -> Iterator[Receipt]:
-    """Yield the receipts of some parts in the given order; several are read at once.
-
-    Raises:
-        OutputError: a receipt is missing or damaged.
-    """
-    for uri, read in storage.read_prefetched([receipt_uri(run_uri, part) for part in parts]):
-        yield _parse_receipt(uri, read)
-
-
-def item_keys_of(receipt: Receipt) -> Keys:
-    """Return the item key of every unit of a part."""
-    return keys_of(receipt.units.column("item_key"))
-
-
-def failure_kinds(run_uri: str) -> Counter[str]:
+def failure_kinds(ledger: Ledger) -> Counter[str]:
     """Count the failures by error type."""
-    return Counter(read_table(run_uri, "failures", columns=["error_type"]).column("error_type").to_pylist())
+    return Counter(table_of(ledger, "failures", columns=["error_type"]).column("error_type").to_pylist())
 
 
 def read_table(
@@ -79,15 +53,41 @@ def read_table(
         ValueError: there is no table of this name.
     """
     require_table(name)
-    read_run_json(run_uri)
+    return with_ledger(run_uri, lambda ledger: table_of(ledger, name, item_id=item_id, columns=columns))
+
+
+def with_ledger(run_uri: str, read: Callable[[Ledger], T]) -> T:
+    """Return what a function reads from the parts of a run; again if a job published the run meanwhile.
+
+    Files that are moved while they are read cause an error once, damaged ones cause the same error twice.
+
+    Raises:
+        OutputError: there is no run, or a committed file is missing or damaged.
+    """
+    last = ""
+    for _ in range(MAX_READS - 1):
+        try:
+            return read(open_ledger(run_uri))
+        except OutputError as error:
+            if str(error) == last:
+                raise
+            last = str(error)
+            time.sleep(READ_AGAIN_S)
+    return read(open_ledger(run_uri))
+
+
+def table_of(
+    ledger: Ledger, name: str, *, item_id: str | None = None, columns: Sequence[str] | None = None
+) -> pa.Table:
+    """Read the rows of one table from the parts of a ledger; arguments and errors as for `read_table`."""
     found = []
-    for receipt in receipts(run_uri):
+    for receipt in ledger.receipts():
         if name not in receipt.files:
             continue
         if item_id is None:
-            found.append(read_part(run_uri, receipt, name, columns))
+            found.append(read_part(ledger.uri, receipt, name, columns))
         elif item_id in receipt.units.column("item_id").to_pylist():
-            part = read_part(run_uri, receipt, name, columns and [*dict.fromkeys(("item_id", *columns))])
+            part = read_part(ledger.uri, receipt, name, columns and [*dict.fromkeys(("item_id", *columns))])
             chosen = part.filter(pc.equal(part.column("item_id"), item_id))
             found.append(chosen.select(columns) if columns else chosen)
     if not found:
@@ -96,30 +96,34 @@ def read_table(
     return pa.concat_tables(found, promote_options="default")
 
 
-def read_receipt(run_uri: str, part: str) -> Receipt:
-    """Read the receipt of one part.
+def read_part(
+    run_uri: str, receipt: Receipt, name: str, columns: Sequence[str] | None = None, *, checked: bool = False
+) -> pa.Table:
+    """Read the rows of one table in one part.
 
-    Raises:
-        OutputError: it is missing or damaged.
-    """
-    uri = receipt_uri(run_uri, part)
-    return _parse_receipt(uri, partial(storage.read_bytes, uri))
-
-
-def read_part(run_uri: str, receipt: Receipt, name: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read the rows of one table in one part; only `columns`, in that order, where given.
+    Args:
+        run_uri: the run folder.
+        receipt: of the part.
+        name: of the table.
+        columns: read only these, in this order.
+        checked: whether the bytes of the file are compared with the receipt first; for rows that are copied elsewhere.
 
     Raises:
         OutputError: the file is missing or damaged.
     """
-    with open_parquet(run_uri, receipt.files[name]["path"]) as parquet:
-        table = parquet.read(None if columns is None else [*columns])
+    wanted = None if columns is None else [*columns]
+    if checked:
+        with read_checked(run_uri, receipt.part, receipt.files[name]) as parquet:
+            table = parquet.read(wanted)
+    else:
+        with open_parquet(run_uri, receipt.files[name]["path"]) as parquet:
+            table = parquet.read(wanted)
     return table.select(columns) if columns else table
 
 
-def video_parts(run_uri: str) -> Iterator[Receipt]:
+def video_parts(ledger: Ledger) -> Iterator[Receipt]:
     """Yield the parts that may hold frames of videos."""
-    return (receipt for receipt in receipts(run_uri) if receipt.timed_frames != 0 and receipt.frames)
+    return (receipt for receipt in ledger.receipts() if receipt.timed_frames != 0 and receipt.frames)
 
 
 def read_frames(
@@ -156,25 +160,8 @@ def require_table(name: str) -> None:
         raise ValueError(f"table is {name!r}, expected one of {', '.join(TABLES)}")
 
 
-def part_or_empty(run_uri: str, receipt: Receipt, name: str) -> pa.Table:
-    """Read the rows of one table in one part; an empty table where the part has none."""
-    return read_part(run_uri, receipt, name) if name in receipt.files else TABLES[name].empty_table()
-
-
-def receipt_uri(run_uri: str, part: str) -> str:
-    """Return the URI of a part's receipt."""
-    return storage.join(run_uri, "receipts", f"{part}.arrow")
-
-
-def _parse_receipt(uri: str, read: Callable[[], bytes]) -> Receipt:
-    """Read and parse a receipt.
-
-    Raises:
-        OutputError: it is missing or damaged.
-    """
-    try:
-        return receipt_from_arrow(read())
-    except (FetchError, pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
-        raise OutputError(
-            f"{storage.redact(uri)} is not a receipt: {error}; delete it, and its units are scored again"
-        ) from error
+def part_or_empty(run_uri: str, receipt: Receipt, name: str, *, checked: bool = False) -> pa.Table:
+    """Read the rows of one table in one part; an empty table where the part has none. Arguments as for `read_part`."""
+    if name not in receipt.files:
+        return TABLES[name].empty_table()
+    return read_part(run_uri, receipt, name, checked=checked)

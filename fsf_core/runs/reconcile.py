@@ -1,4 +1,4 @@
-"""Leaving every unit in exactly one part, and counting parts against the manifest."""
+"""Leaving every unit in exactly one part of a ledger, and counting the parts against the manifest."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -7,25 +7,25 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from fsf_core import storage
 from fsf_core.keys import Keys
-from fsf_core.runs.folder import files_below
 from fsf_core.runs.key_arrays import NO_KEYS, as_keys, contained, keys_of, sorted_unique
-from fsf_core.runs.parts import commit, retract
-from fsf_core.runs.reading import part_or_empty, receipts
+from fsf_core.runs.ledger import Ledger
+from fsf_core.runs.parts import add_to, commit
+from fsf_core.runs.reading import part_or_empty
 from fsf_core.runs.records import Receipt, Totals
 from fsf_core.runs.resume import find_completed
+from fsf_core.runs.staging import Staging
 from fsf_core.schema import TABLES
 
 
-def count_totals(run_uri: str, manifest_keys: Iterable[Keys]) -> Totals:
+def count_totals(ledger: Ledger, manifest_keys: Iterable[Keys]) -> Totals:
     """Count the committed units against the items of a manifest.
 
     Args:
-        run_uri: the run folder.
+        ledger: of the run.
         manifest_keys: item keys of the manifest, batch by batch.
     """
-    completed = find_completed(run_uri)
+    completed = find_completed(ledger)
     known = sorted_unique([completed.items, as_keys(completed.segments)])
     missing = listed = 0
     for keys in manifest_keys:
@@ -33,7 +33,7 @@ def count_totals(run_uri: str, manifest_keys: Iterable[Keys]) -> Totals:
         listed += int(contained(known, keys).sum())
     failed = [NO_KEYS]
     frames, pixels = 0, np.zeros(0, np.int64)
-    for receipt in receipts(run_uri):
+    for receipt in ledger.receipts():
         frames += receipt.frames
         size = max(len(pixels), len(receipt.pixels))
         pixels = np.pad(pixels, (0, size - len(pixels)))
@@ -49,41 +49,40 @@ def count_totals(run_uri: str, manifest_keys: Iterable[Keys]) -> Totals:
     )
 
 
-def reconcile(run_uri: str) -> Counter[str]:
-    """Leave every unit in exactly one part, and no file without a receipt.
+def reconcile(staging: Staging, ledger: Ledger) -> Counter[str]:
+    """Leave every unit in exactly one part of the ledger, that of the newest attempt.
+
+    Args:
+        staging: where the attempt writes what is left of a part.
+        ledger: of the run.
 
     Returns:
-        How many `doubled_units` and `orphan_files` were removed; the names are keys of summary.json.
+        How many `doubled_units` were removed, and how many `orphan_files` publishing will remove; the names are keys of
+        summary.json.
+
+    Raises:
+        DamagedPartError: a file of a part differs from its receipt.
     """
     removed: Counter[str] = Counter()
-    # From the last part to the first: the rest of one part may have the name of a later one.
-    for receipt, duplicate in reversed(duplicate_units(run_uri)):
+    orphans = ledger.strangers()
+    if orphans:
+        removed["orphan_files"] = len(orphans)
+    # From the least preferred part on: what is left of one may have the name of a more preferred part's duplicate.
+    for receipt, duplicate in reversed(duplicate_units(ledger)):
         removed["doubled_units"] += int(duplicate.sum())
-        _rewrite_without(run_uri, receipt, duplicate)
-    for path in orphans(run_uri, hidden=True):
-        storage.remove(storage.join(run_uri, path))
-        removed["orphan_files"] += 1
+        _rewrite_without(staging, ledger, receipt, duplicate)
     return removed
 
 
-def orphans(run_uri: str, *, hidden: bool) -> list[str]:
-    """Return paths of files in the tables' folders that no receipt lists, left behind by tasks that died."""
-    # Files before receipts: a part that is committed in between must not look like an orphan.
+def duplicate_units(ledger: Ledger) -> list[tuple[Receipt, np.ndarray[Any, np.dtype[np.bool_]]]]:
+    """Return the parts that repeat units of a preferred part, with a flag for each unit, preferred ones first.
+
+    Preferred is the part of the newest attempt, and of one attempt's parts the first in name order.
+    """
     found = [
-        f"{name}/{entry.relative}"
-        for name in (*TABLES, "receipts")
-        for entry in files_below(storage.join(run_uri, name), hidden=hidden)
+        (-receipt.attempt, receipt.part, keys_of(receipt.units.column("unit_key"))) for receipt in ledger.receipts()
     ]
-    listed: set[str] = set()
-    for receipt in receipts(run_uri):
-        listed.add(f"receipts/{receipt.part}.arrow")
-        listed.update(file["path"] for file in receipt.files.values())
-    return [path for path in found if path not in listed]
-
-
-def duplicate_units(run_uri: str) -> list[tuple[Receipt, np.ndarray[Any, np.dtype[np.bool_]]]]:
-    """Return the parts that repeat units of an earlier part in name order, with a flag for each of their units."""
-    parts = [(receipt.part, keys_of(receipt.units.column("unit_key"))) for receipt in receipts(run_uri)]
+    parts = [(part, keys) for _, part, keys in sorted(found, key=lambda each: each[:2])]
     keys = np.concatenate([NO_KEYS, *(keys for _, keys in parts)])
     order = np.argsort(keys, kind="stable")
     repeated = np.zeros(len(keys), bool)
@@ -91,20 +90,21 @@ def duplicate_units(run_uri: str) -> list[tuple[Receipt, np.ndarray[Any, np.dtyp
     ends = np.cumsum([len(keys) for _, keys in parts])
     by_part = {part: repeated[end - len(keys) : end] for (part, keys), end in zip(parts, ends, strict=True)}
     with_duplicates = {part: flags for part, flags in by_part.items() if flags.any()}
-    return [
-        (receipt, with_duplicates[receipt.part]) for receipt in receipts(run_uri) if receipt.part in with_duplicates
-    ]
+    return [(receipt, with_duplicates[receipt.part]) for receipt in ledger.receipts(with_duplicates)]
 
 
-def _rewrite_without(run_uri: str, receipt: Receipt, unwanted: np.ndarray[Any, np.dtype[np.bool_]]) -> None:
-    """Replace a part by one without some of its units."""
+def _rewrite_without(
+    staging: Staging, ledger: Ledger, receipt: Receipt, unwanted: np.ndarray[Any, np.dtype[np.bool_]]
+) -> None:
+    """Replace a part of the ledger by one without some of its units."""
     kept = receipt.units.filter(pa.array(~unwanted))
+    ledger.drop(receipt.part)
     if kept.num_rows:
-        tables = {name: _rows_of(part_or_empty(run_uri, receipt, name), kept) for name in ("masks", "class_stats")}
+        whole = {name: part_or_empty(ledger.uri, receipt, name, checked=True) for name in TABLES}
+        tables = {name: _rows_of(whole[name], kept) for name in ("masks", "class_stats")}
         failed = receipt.units.column("failed").to_numpy()
-        tables["failures"] = part_or_empty(run_uri, receipt, "failures").filter(pa.array(~unwanted[failed]))
-        commit(run_uri, tables, kept)
-    retract(run_uri, receipt)
+        tables["failures"] = whole["failures"].filter(pa.array(~unwanted[failed]))
+        add_to(ledger, staging, commit(staging, tables, kept))
 
 
 def _rows_of(table: pa.Table, units: pa.Table) -> pa.Table:

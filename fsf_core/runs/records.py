@@ -1,8 +1,9 @@
 """Records of the ledger: parts and their receipts, completed work, totals."""
 
+import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,23 +15,13 @@ from fsf_core.schema import UNITS, conform
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
-    """An output folder that this process has claimed."""
-
-    uri: str
-    run_id: str
-    """Created when the folder was first claimed; a resumed run keeps it."""
-    attempt: int
-    """Number of this start, from 1."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Receipt:
     """The content of one committed part."""
 
     part: str
     files: Mapping[str, Mapping[str, Any]]
-    """Table name to the path inside the run, rows, bytes and sha256 of its file."""
+    """Table name to the path inside the run, rows, bytes and sha256 of its file. The path is where the file is now: in
+    the folder of its table once it is published, and in the folder of an attempt before."""
     frames: int
     """Rows of masks."""
     failed_units: int
@@ -41,6 +32,20 @@ class Receipt:
     timed_frames: int | None = None
     """Frames that have a time, that is, frames of videos: a part without any need not be searched for videos. None in
     receipts of older versions."""
+    attempt: int = 0
+    """Number of the attempt that wrote the part; 0 in receipts of older versions."""
+    token: str = ""
+    """Part of the names of its files before they are published, new with every try of a task."""
+    stored: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    """Bytes and sha256 of the receipt itself, where it was read from its file."""
+
+    def published_path(self, table: str) -> str:
+        """Return the path that the file of a table has in a published run."""
+        return f"{table}/{self.part}.parquet"
+
+    def staged_path(self, table: str) -> str:
+        """Return the path that the file of a table has in the folder of an attempt."""
+        return f"{table}/{self.part}.{self.token}.parquet"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +56,8 @@ class Completed:
     """Sorted keys of the items whose every segment is committed."""
     segments: Mapping[bytes, frozenset[int]]
     """Item key to committed segments, for videos that are partly committed."""
+    lost: Mapping[str, str]
+    """Parts whose files are missing or have another size, with the reason; their units are not committed."""
 
     def holds(self, item_keys: Keys) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """Return for each item whether all of it is committed."""
@@ -80,13 +87,18 @@ def receipt_to_arrow(receipt: Receipt) -> bytes:
     facts = {
         "part": receipt.part,
         "files": {
-            table: {name: file[name] for name in ("path", "rows", "bytes", "sha256")}
+            table: {
+                "path": receipt.published_path(table),
+                **{name: file[name] for name in ("rows", "bytes", "sha256")},
+            }
             for table, file in receipt.files.items()
         },
         "frames": receipt.frames,
         "failed_units": receipt.failed_units,
         "pixels": list(receipt.pixels),
         "timed_frames": receipt.timed_frames,
+        "attempt": receipt.attempt,
+        "token": receipt.token,
     }
     labelled = receipt.units.replace_schema_metadata({"fsf_receipt": json.dumps(facts)})
     sink = pa.BufferOutputStream()
@@ -108,5 +120,8 @@ def receipt_from_arrow(data: bytes) -> Receipt:
         failed_units=facts["failed_units"],
         pixels=tuple(facts["pixels"]),
         timed_frames=facts.get("timed_frames"),
+        attempt=facts.get("attempt", 0),
+        token=facts.get("token", ""),
         units=conform(table, UNITS),
+        stored={"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()},
     )

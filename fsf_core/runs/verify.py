@@ -1,4 +1,4 @@
-"""Checking every file of a run against its receipt, and the receipts against the summary."""
+"""Checking every file of a run against its receipt, and the receipts against the list of files and the summary."""
 
 import hashlib
 from collections.abc import Mapping
@@ -10,36 +10,46 @@ import pyarrow.parquet
 
 from fsf_core import storage
 from fsf_core.errors import FetchError
-from fsf_core.runs.folder import is_finished, read_document, read_run_json
-from fsf_core.runs.reading import receipts
-from fsf_core.runs.reconcile import duplicate_units, orphans
+from fsf_core.runs.folder import LAYOUT_VERSION, RECEIPTS, find_manifest, is_finished, read_document, read_run_json
+from fsf_core.runs.ledger import FOLDERS, Ledger, load_ledger
+from fsf_core.runs.reconcile import duplicate_units
 from fsf_core.runs.resume import find_completed
+from fsf_core.runs.staging import list_sizes
 
 
 def verify(run_uri: str) -> list[str]:
-    """Check a run: every file intact, every unit in one part, every item accounted for.
+    """Check a run: every file intact and listed, every unit in one part, every item accounted for.
 
     Returns:
         One line per problem, which begins with missing, torn, orphan or duplicate and a colon; none for a sound run.
 
     Raises:
-        OutputError: there is no run, or a receipt cannot be read.
+        OutputError: there is no run.
     """
     read_run_json(run_uri)
-    problems = [
-        line
-        for receipt in receipts(run_uri)
-        for table, file in receipt.files.items()
-        for line in _file_problems(run_uri, table, file)
-    ]
-    problems += [f"orphan: {path} has no receipt and is not part of the run" for path in orphans(run_uri, hidden=False)]
-    for receipt, duplicate in duplicate_units(run_uri):
+    ledger = load_ledger(run_uri)
+    problems = [line for receipt in ledger.receipts() for table, file in receipt.files.items()
+                for line in _file_problems(run_uri, table, file)]  # fmt: skip
+    problems += ledger.lost.values()
+    problems += _list_problems(run_uri)
+    problems += [f"orphan: {path} belongs to no part of the run" for path in _orphans(run_uri)]
+    for receipt, duplicate in duplicate_units(ledger):
         for unit in receipt.units.filter(pa.array(duplicate)).to_pylist():
             name = f"segment {unit['segment']} of {unit['item_id']!r}"
-            problems.append(f"duplicate: {name} is in {receipt.part} and in an earlier part")
-    completed = find_completed(run_uri)
-    problems += _video_problems(run_uri, completed.segments)
-    return problems + _summary_problems(run_uri, len(completed.items) + len(completed.segments))
+            problems.append(f"duplicate: {name} is in {receipt.part} and in a preferred part")
+    completed = find_completed(ledger)
+    problems += _video_problems(ledger, completed.segments)
+    return problems + _summary_problems(ledger, len(completed.items) + len(completed.segments))
+
+
+def damaged_parts(ledger: Ledger) -> dict[str, str]:
+    """Return the parts whose files differ from their receipts in existence, bytes or rows, with the problem."""
+    damaged: dict[str, str] = {}
+    for receipt in ledger.receipts():
+        for table, file in receipt.files.items():
+            for problem in _file_problems(ledger.uri, table, file):
+                damaged[receipt.part] = problem
+    return damaged | ledger.lost
 
 
 def _file_problems(run_uri: str, table: str, file: Mapping[str, Any]) -> list[str]:
@@ -56,26 +66,59 @@ def _file_problems(run_uri: str, table: str, file: Mapping[str, Any]) -> list[st
     return []
 
 
-def _video_problems(run_uri: str, incomplete: Mapping[bytes, frozenset[int]]) -> list[str]:
+def _list_problems(run_uri: str) -> list[str]:
+    """Compare the receipts, and the files that no receipt describes, with manifest.json."""
+    manifest = find_manifest(run_uri)
+    if manifest is None or manifest["layout"] < LAYOUT_VERSION or not is_finished(run_uri):
+        return []
+    listed = {file["path"]: file for file in manifest["files"] if file["part"]}
+    problems = []
+    for entry in manifest[RECEIPTS]:
+        try:
+            data = storage.read_bytes(storage.join(run_uri, entry["path"]))
+        except FetchError:
+            continue  # reported as lost
+        # One of another size is reported as lost.
+        if len(data) == entry["bytes"] and hashlib.sha256(data).hexdigest() != entry["sha256"]:
+            problems.append(f"torn: {entry['path']} differs from manifest.json")
+    expected = read_document(run_uri, "summary.json").get("frames")
+    rows = sum(file["rows"] for file in listed.values() if file["table"] == "masks")
+    if expected is not None and rows != expected:
+        problems.append(f"missing: manifest.json lists {rows} rows of masks, the summary {expected} frames")
+    return problems
+
+
+def _orphans(run_uri: str) -> list[str]:
+    """Return the files that readers of the tables find and that are not part of the run, sorted."""
+    manifest = find_manifest(run_uri)
+    sizes = list_sizes(run_uri, FOLDERS)
+    if manifest is None or manifest["layout"] < LAYOUT_VERSION:
+        found = load_ledger(run_uri).strangers()
+    else:
+        found = [*{*sizes} - {entry["path"] for entry in (*manifest["files"], *manifest[RECEIPTS])}]
+    return sorted(path for path in found if "/." not in path)
+
+
+def _video_problems(ledger: Ledger, incomplete: Mapping[bytes, frozenset[int]]) -> list[str]:
     """Name the videos that lack segments.
 
     Args:
-        run_uri: the run folder.
+        ledger: of the run.
         incomplete: item key to committed segments.
     """
     wanted = pa.array(sorted(incomplete), pa.binary(16))
     problems = {}
-    for receipt in receipts(run_uri) if incomplete else ():
+    for receipt in ledger.receipts() if incomplete else ():
         for unit in receipt.units.filter(pc.is_in(receipt.units.column("item_key"), wanted)).to_pylist():
             found = len(incomplete[unit["item_key"]])
             problems[unit["item_key"]] = f"missing: {unit['item_id']!r} has {found} of {unit['segments']} segments"
     return list(problems.values())
 
 
-def _summary_problems(run_uri: str, items: int) -> list[str]:
+def _summary_problems(ledger: Ledger, items: int) -> list[str]:
     """Compare the items of the receipts with the summary: a published run accounts for every item of its manifest."""
-    if not is_finished(run_uri):
+    if not is_finished(ledger.uri):
         return ["missing: _SUCCESS; the run has not finished: start the same command again"]
-    counts = read_document(run_uri, "summary.json")["items"]
+    counts = read_document(ledger.uri, "summary.json")["items"]
     expected = counts["total"] + counts.get("not_in_manifest", 0)
     return [] if items == expected else [f"missing: receipts account for {items} items, the summary for {expected}"]

@@ -13,8 +13,11 @@ import pyarrow.compute as pc
 from fsf_core import storage
 from fsf_core.errors import FetchError
 from fsf_core.runs.folder import read_document
+from fsf_core.runs.ledger import Ledger
 from fsf_core.runs.parquet import write_parquet
+from fsf_core.runs.publish import Derived
 from fsf_core.runs.reading import read_part, video_parts
+from fsf_core.runs.staging import Staging
 from fsf_core.schema import VIDEO_STATS, conform
 
 TABLE = "video_stats"
@@ -25,18 +28,23 @@ PARTS_AT_ONCE = 64
 _KEYS = ["item_id", "second", "class_id", "class_name"]
 
 
-def write_video_stats(run_uri: str) -> list[dict[str, Any]]:
-    """Sum the classes of every second of every video; replaces an older table, or removes it without videos.
+def write_video_stats(staging: Staging, ledger: Ledger) -> list[Derived]:
+    """Sum the classes of every second of every video, in a file of the attempt.
 
     Returns:
-        The file's entry for manifest.json; none where no video has scored frames.
+        The file, to be published; none where no video has scored frames.
     """
-    sums = _sums_of_run(run_uri)
+    sums = _sums_of_run(ledger)
     if not sums.num_rows:
-        storage.remove(storage.join(run_uri, PATH))
         return []
     table = _with_ratios(sums).sort_by([("item_id", "ascending"), ("second", "ascending"), ("class_id", "ascending")])
-    return [{"part": None, "table": TABLE, **write_parquet(run_uri, PATH, conform(table, VIDEO_STATS))}]
+    file = write_parquet(staging, PATH, conform(table, VIDEO_STATS))
+    return [Derived(table=TABLE, path=PATH, staged=file.pop("path"), facts=file | {"path": PATH})]
+
+
+def published_video_stats(run_uri: str) -> list[Derived]:
+    """Return the table as it is published; none for a run without videos."""
+    return [Derived(table=TABLE, path=PATH, staged=None, facts=file) for file in manifest_entries(run_uri)]
 
 
 def verify(run_uri: str) -> list[str]:
@@ -59,27 +67,27 @@ def manifest_entries(run_uri: str) -> list[dict[str, Any]]:
     return [dict(file) for file in read_document(run_uri, "manifest.json")["files"] if file["table"] == TABLE]
 
 
-def _sums_of_run(run_uri: str) -> pa.Table:
+def _sums_of_run(ledger: Ledger) -> pa.Table:
     """Sum frames and pixels for every video, second and class."""
     columns = [(name, VIDEO_STATS.field(name).type) for name in _KEYS]
     pending = [pa.schema([*columns, ("frames", pa.int64()), ("pixels", pa.int64())]).empty_table()]
-    for sums in _sums_of_parts(run_uri):
+    for sums in _sums_of_parts(ledger):
         pending.append(sums)
         if len(pending) > PARTS_AT_ONCE:
             pending = [_merge_sums(pending)]
     return _merge_sums(pending)
 
 
-def _sums_of_parts(run_uri: str) -> Iterator[pa.Table]:
+def _sums_of_parts(ledger: Ledger) -> Iterator[pa.Table]:
     """Yield the sums of each part that has frames of videos."""
-    for receipt in video_parts(run_uri):
-        frames = read_part(run_uri, receipt, "masks", ["item_id", "frame_index", "pts_s"])
+    for receipt in video_parts(ledger):
+        frames = read_part(ledger.uri, receipt, "masks", ["item_id", "frame_index", "pts_s"])
         frames = frames.filter(pc.is_valid(frames.column("pts_s")))
         if frames.num_rows:
             second = pc.floor(frames.column("pts_s")).cast(pa.int64())
             frames = frames.drop_columns(["pts_s"]).append_column("second", second)
             stats = read_part(
-                run_uri, receipt, "class_stats", ["item_id", "frame_index", "class_id", "class_name", "pixels"]
+                ledger.uri, receipt, "class_stats", ["item_id", "frame_index", "class_id", "class_name", "pixels"]
             )
             timed = stats.join(frames, ["item_id", "frame_index"], join_type="inner").drop_columns(["frame_index"])
             yield _merge_sums([timed.append_column("frames", pa.array([1] * len(timed), pa.int64()))])

@@ -7,7 +7,8 @@ import contextlib
 import datetime as dt
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import ray
 
 from fsf_core import __version__, render, runs, storage
 from fsf_core.config import ScoreConfig, expand_template
-from fsf_core.errors import ConfigError, FSFError
+from fsf_core.errors import ConfigError, DamagedPartError, ResumableError
 from fsf_core.keys import KEY_BYTES, Keys, item_keys
 from fsf_core.manifest import Manifest, open_manifest, unredacted_uris
 from fsf_core.model.bundle import Bundle
@@ -28,7 +29,6 @@ from fsf_core.score.cluster import connected_cluster, unwrap_worker_errors
 from fsf_core.score.progress import show_progress
 from fsf_core.score.render import render_videos
 from fsf_core.score.reuse import reuse_unchanged, why_not_reusable
-from fsf_core.score.spec import PipelineSpec
 from fsf_core.score.tracker import JobTracker
 from fsf_core.stages.reuse import ReuseSettings
 
@@ -78,52 +78,123 @@ def score(config: ScoreConfig) -> dict[str, Any]:
         plan.require_precision(config, bundle)
         appearance = plan.class_appearance(config, bundle)
         facts = plan.fingerprint(config, bundle, manifest, appearance)
-        stack.enter_context(runs.lock_run(out, fingerprint=plan.as_recorded(facts, out)))
-        done = runs.find_completed(out, with_failures=config.keep_failures)
+        lease = stack.enter_context(runs.lock_run(out, fingerprint=plan.as_recorded(facts, out)))
+        done = runs.find_completed(_load_ledger(config, out, before=runs.ALL_FAILURES))
         pending = manifest.items - _count_done(manifest, done)
         if not config.checkpoint and (pending or config.render):
             stack.enter_context(connected_cluster(config.ray_address))
         # Whatever can refuse the job comes before this line, and whatever changes the folder after it.
         placement = plan.place(config, bundle) if pending else None
         reuse_uri = _reusable_run(config, out, facts) if pending else None
-        opened = runs.begin_attempt(out, fingerprint=facts, details=_details(config, bundle))
-        if pending:
-            runs.unpublish(out)
-        attempts = {} if config.keep_failures else runs.retract_failed_parts(out)
+        attempt = runs.begin_attempt(out, lease, fingerprint=facts, details=_details(config, bundle))
+        _report_lost(done)
+        work = _Work(config=config, bundle=bundle, manifest=manifest, appearance=appearance, attempt=attempt)
         scoring: dict[str, Any] = {"provider": config.provider, "reused_items": 0, "scoring_seconds": 0.0}
+        scoring["resumed_items"] = manifest.items - pending
+        attempts = {} if config.keep_failures else runs.count_attempts(runs.load_ledger(out))
         if placement:
-            spec = plan.plan_pipeline(
-                config,
-                bundle=bundle,
-                manifest=manifest,
-                appearance=appearance,
-                placement=placement,
-                opened=opened,
-                pending=pending,
+            scoring |= _score_pending(
+                work, placement, done=done, attempts=attempts, pending=pending, reuse_uri=reuse_uri
             )
-            scoring = _score_pending(
-                config, spec, manifest, done=done, attempts=attempts, pending=pending, reuse_uri=reuse_uri
-            )
-        summary = _summarize(out, manifest, opened=opened, names=appearance.names)
+        ledger, summary = _settle(work, stack)
         summary |= {**scoring, "bundle_sha256": bundle.sha256, "precision": config.precision}
-        summary["resumed_items"] = manifest.items - pending
-        if config.compact_mb:
-            summary["joined_parts"] = compact(out, target_bytes=config.compact_mb << 20)
-        if config.render:
-            summary["videos"] = _render(config, appearance, out, manifest)
-        render.remove_stale(out)
-        others = [*video_stats.write_video_stats(out), *render.manifest_entries(out)]
+        if done.lost:
+            summary["removed"]["lost_parts"] = len(done.lost)
+        style = _render_style(config, appearance) if config.render else None
+        if style:
+            summary["videos"] = _render(work, ledger, style)
+        derived = [
+            *video_stats.write_video_stats(attempt.staging, ledger),
+            *render.derived_videos(ledger, look=style),
+        ]
         summary["seconds"] = round(time.monotonic() - started, 3)
-        runs.publish(out, summary, others=others)
+        runs.publish(attempt, ledger, summary, derived=derived)
         if config.delta:
             summary["delta_versions"] = delta.publish_delta(out, storage.absolute(config.delta))
         return summary
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Work:
+    """What a job works with once nothing can refuse it any more."""
+
+    config: ScoreConfig
+    bundle: Bundle
+    manifest: Manifest
+    appearance: plan.ClassAppearance
+    attempt: runs.Attempt
+
+    @property
+    def out(self) -> str:
+        """The run folder."""
+        return self.attempt.uri
+
+
+def _load_ledger(config: ScoreConfig, out: str, *, before: int) -> runs.Ledger:
+    """Load the ledger, without the failures that are tried again.
+
+    Args:
+        config: options of the job.
+        out: the run folder.
+        before: failures of attempts below this number are tried again, unless they are to be kept.
+    """
+    ledger = runs.load_ledger(out)
+    ledger.retry_before = 0 if config.keep_failures else before
+    return ledger
+
+
+def _report_lost(done: runs.Completed) -> None:
+    """Log the parts whose files were lost: their items are scored again."""
+    for reason in done.lost.values():
+        log.warning("event=part_lost error=%r do='its items are scored again'", reason)
+
+
+def _settle(work: _Work, stack: contextlib.ExitStack) -> tuple[runs.Ledger, dict[str, Any]]:
+    """Reconcile, count and compact; score the items of damaged parts again as often as one is found.
+
+    Returns:
+        The ledger to publish, and the entries of the summary that follow from it.
+
+    Raises:
+        ResumableError: an item of the manifest has no result and no failure.
+    """
+    config, attempt = work.config, work.attempt
+    damaged: dict[str, str] = {}
+    while True:
+        ledger = _load_ledger(config, work.out, before=attempt.number)
+        for part in damaged:
+            ledger.drop(part)
+        try:
+            summary = _summarize(work, ledger)
+            if config.compact_mb:
+                summary["joined_parts"] = compact(attempt.staging, ledger, target_bytes=config.compact_mb << 20)
+        except DamagedPartError as error:
+            log.warning("event=part_damaged error=%r do='its items are scored again'", str(error))
+            damaged[error.part] = str(error)
+            # Scored again by this attempt, the same units would have the name of the damaged part.
+            storage.remove(attempt.staging.uri(runs.receipt_path(error.part)))
+            _score_again(work, stack, damaged)
+        else:
+            if damaged:
+                summary["removed"]["damaged_parts"] = len(damaged)
+            return ledger, summary
+
+
+def _score_again(work: _Work, stack: contextlib.ExitStack, damaged: Mapping[str, str]) -> None:
+    """Score the items of damaged parts."""
+    ledger = _load_ledger(work.config, work.out, before=work.attempt.number)
+    for part in damaged:
+        ledger.drop(part)
+    done = runs.find_completed(ledger)
+    stack.enter_context(connected_cluster(work.config.ray_address))
+    placement = plan.place(work.config, work.bundle)
+    pending = work.manifest.items - _count_done(work.manifest, done)
+    _score_pending(work, placement, done=done, attempts={}, pending=pending, reuse_uri=None)
+
+
 def _score_pending(
-    config: ScoreConfig,
-    spec: PipelineSpec,
-    manifest: Manifest,
+    work: _Work,
+    placement: plan.Placement,
     *,
     done: runs.Completed,
     attempts: dict[bytes, int],
@@ -139,6 +210,16 @@ def _score_pending(
         FSFError: what a worker raised, without Ray's wrapper.
     """
     started = time.monotonic()
+    config, manifest = work.config, work.manifest
+    spec = plan.plan_pipeline(
+        config,
+        bundle=work.bundle,
+        manifest=manifest,
+        appearance=work.appearance,
+        placement=placement,
+        attempt=work.attempt,
+        pending=pending,
+    )
     # Only a new run is judged by its first items; a resumed one may begin with nothing but its old failures.
     is_new = not (len(done.items) or done.segments or attempts)
     reused = 0
@@ -148,7 +229,7 @@ def _score_pending(
         )
         reused = reuse_unchanged(_pending_items(manifest, done, attempts), settings)
         log.info("event=items_reused items=%d run=%s", reused, storage.redact(reuse_uri))
-        done = runs.find_completed(spec.write.run_uri)
+        done = runs.find_completed(_load_ledger(config, work.out, before=work.attempt.number))
     start_tracker: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(JobTracker).remote
     tracker = start_tracker(
         early_items=config.early_items if is_new else None,
@@ -170,19 +251,24 @@ def _score_pending(
     }
 
 
-def _render(config: ScoreConfig, appearance: plan.ClassAppearance, out: str, manifest: Manifest) -> dict[str, Any]:
-    """Render all videos of a reconciled run; returns the entry of the summary."""
+def _render_style(config: ScoreConfig, appearance: plan.ClassAppearance) -> render.RenderStyle:
+    """Return the style of --render."""
     assert config.render
-    style = render.RenderStyle(
+    return render.RenderStyle(
         style=config.render,
         legend=config.legend,
         clear_background=config.clear_background,
         names=appearance.names,
         palette=appearance.palette,
     )
-    items = render.video_item_ids(out)
-    sources = unredacted_uris(manifest, items)
-    rendered = render_videos(out, items, style, frame_s=config.item_seconds, sources=sources)
+
+
+def _render(work: _Work, ledger: runs.Ledger, style: render.RenderStyle) -> dict[str, Any]:
+    """Render all videos of a reconciled run; returns the entry of the summary."""
+    items = render.video_item_ids(ledger)
+    sources = unredacted_uris(work.manifest, items)
+    frame_s = work.config.item_seconds
+    rendered = render_videos(work.attempt.staging, ledger, items, style, frame_s=frame_s, sources=sources)
     return {"made": len(rendered.videos), "failed": rendered.failed}
 
 
@@ -284,25 +370,27 @@ def _details(config: ScoreConfig, bundle: Bundle) -> dict[str, Any]:
     }
 
 
-def _summarize(out: str, manifest: Manifest, *, opened: runs.Run, names: tuple[str, ...]) -> dict[str, Any]:
+def _summarize(work: _Work, ledger: runs.Ledger) -> dict[str, Any]:
     """Reconcile the ledger and count.
 
     Raises:
-        FSFError: an item of the manifest has no result and no failure; the run is not published.
+        DamagedPartError: a part that had to be rewritten is damaged.
+        ResumableError: an item of the manifest has no result and no failure; the run is not published.
     """
-    removed = runs.reconcile(out)
-    totals = runs.count_totals(out, (_keys(batch) for batch in manifest.batches()))
+    manifest, names = work.manifest, work.appearance.names
+    removed = runs.reconcile(work.attempt.staging, ledger)
+    totals = runs.count_totals(ledger, (_keys(batch) for batch in manifest.batches()))
     if totals.missing_items:
-        raise FSFError(
+        raise ResumableError(
             f"{totals.missing_items} of {manifest.items} items have neither a result nor a failure; start the same "
             "command again, and report this if it stays"
         )
     pixels = np.zeros(len(names), np.int64)
     pixels[: len(totals.pixels)] = totals.pixels
     return {
-        "run_id": opened.run_id,
-        "out": out,
-        "attempt": opened.attempt,
+        "run_id": work.attempt.run_id,
+        "out": work.out,
+        "attempt": work.attempt.start,
         "items": {
             "total": manifest.items,
             "scored": manifest.items - totals.failed_items,
@@ -311,7 +399,7 @@ def _summarize(out: str, manifest: Manifest, *, opened: runs.Run, names: tuple[s
         },
         "files_left_out": manifest.left_out,
         "frames": totals.frames,
-        "failures": dict(runs.failure_kinds(out)),
+        "failures": dict(runs.failure_kinds(ledger)),
         "classes": [
             {"id": k, "name": name, "pixels": int(pixels[k]), "ratio": float(pixels[k] / max(1, pixels.sum()))}
             for k, name in enumerate(names)

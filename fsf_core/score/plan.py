@@ -54,7 +54,7 @@ def plan_pipeline(
     manifest: Manifest,
     appearance: ClassAppearance,
     placement: Placement,
-    opened: runs.Run,
+    attempt: runs.Attempt,
     pending: int,
 ) -> PipelineSpec:
     """Return the specification of the pipeline.
@@ -65,7 +65,7 @@ def plan_pipeline(
         manifest: its items.
         appearance: names and colours of the classes.
         placement: where the model runs.
-        opened: the run that is written.
+        attempt: that holds the run.
         pending: number of items that are not finished.
     """
     gpu = placement.provider in GPU_PROVIDERS
@@ -108,8 +108,8 @@ def plan_pipeline(
             clear_background=config.clear_background,
         ),
         write=WriteSettings(
-            run_uri=opened.uri,
-            run_id=opened.run_id,
+            staging=attempt.staging,
+            run_id=attempt.run_id,
             bundle_sha256=bundle.sha256,
             class_names=appearance.names,
             extra=manifest.extra,

@@ -12,7 +12,7 @@ import pyarrow as pa
 import ray
 
 from fsf_core.errors import FSFError, GateError
-from fsf_core.keys import part_name, unit_key
+from fsf_core.keys import group_digest, unit_key
 from fsf_core.score.tracker import summarize_commit
 from fsf_core.stages import units
 from fsf_core.stages.decode import decode
@@ -81,7 +81,7 @@ def _block_name(rows: pa.Table) -> str:
     """Return a name that is the same for the same rows, and different for another share of a video."""
     shares = rows.column("share").to_pylist() if "share" in rows.column_names else [None] * rows.num_rows
     named = zip(rows.column("item_id").to_pylist(), shares, strict=True)
-    return part_name(unit_key(item, share["first"] if share else 0) for item, share in named)
+    return group_digest(unit_key(item, share["first"] if share else 0) for item, share in named)
 
 
 def _unit_ids(table: pa.Table) -> list[tuple[str, int]]:

@@ -61,7 +61,7 @@ def render_run(
         OutputError: the run has not finished, or a job is using it.
         ClusterError: the cluster cannot be reached.
     """
-    with runs.locked_finished_run(run_uri), connected_cluster(address):
+    with runs.locked_run(run_uri, finished=True) as lease, connected_cluster(address):
         facts = runs.read_document(run_uri, "run.json")["fingerprint"]
         render_style = render.RenderStyle(
             style=style,
@@ -70,32 +70,40 @@ def render_run(
             names=tuple(facts["classes"]),
             palette=tuple((int(r), int(g), int(b)) for r, g, b in facts["palette"]),
         )
-        items = [item] if item is not None else render.video_item_ids(run_uri)
+        ledger = runs.open_ledger(run_uri)
+        items = [item] if item is not None else render.video_item_ids(ledger)
         sources = unredacted_uris(listed, items) if listed else {}
-        outcome = render_videos(run_uri, items, render_style, frame_s=FRAME_TIMEOUT_S, sources=sources)
-        render.remove_stale(run_uri)
-        others = [*video_stats.manifest_entries(run_uri), *render.manifest_entries(run_uri)]
-        runs.publish(run_uri, runs.read_document(run_uri, "summary.json"), others=others)
+        attempt = runs.begin_change(run_uri, lease)
+        outcome = render_videos(attempt.staging, ledger, items, render_style, frame_s=FRAME_TIMEOUT_S, sources=sources)
+        derived = [*video_stats.published_video_stats(run_uri), *render.derived_videos(ledger, look=render_style)]
+        runs.publish(attempt, ledger, runs.read_document(run_uri, "summary.json"), derived=derived)
     return outcome
 
 
 def render_videos(
-    run_uri: str, items: list[str], style: render.RenderStyle, *, frame_s: float, sources: Mapping[str, str]
+    staging: runs.Staging,
+    ledger: runs.Ledger,
+    items: list[str],
+    style: render.RenderStyle,
+    *,
+    frame_s: float,
+    sources: Mapping[str, str],
 ) -> RenderOutcome:
     """Render videos of a run, except those that are up to date.
 
     Args:
-        run_uri: a reconciled run.
+        staging: where the attempt writes.
+        ledger: of the run, reconciled.
         items: ids of videos that have frames.
         style: how they are drawn.
         frame_s: maximum time for one frame.
         sources: by item id, full URIs of the videos whose URIs in the tables are redacted.
     """
-    up_to_date = {video.item_id: video for video in render.up_to_date(run_uri, look=style)}
+    up_to_date = {found.video.item_id: found.video for found in render.up_to_date(ledger, look=style)}
     videos = [up_to_date[item] for item in items if item in up_to_date]
     failed: dict[str, str] = {}
     for item, outcome in _outcomes(
-        run_uri, [item for item in items if item not in up_to_date], style, frame_s, sources
+        staging, ledger, [item for item in items if item not in up_to_date], style, frame_s, sources
     ):
         if isinstance(outcome, str):
             failed[item] = outcome
@@ -110,15 +118,20 @@ def render_videos(
 
 
 def _outcomes(
-    run_uri: str, items: list[str], style: render.RenderStyle, frame_s: float, sources: Mapping[str, str]
+    staging: runs.Staging,
+    ledger: runs.Ledger,
+    items: list[str],
+    style: render.RenderStyle,
+    frame_s: float,
+    sources: Mapping[str, str],
 ) -> Iterator[tuple[str, render.RenderedVideo | str]]:
     """Yield each item with its rendered video, or with the reason why there is none."""
     task: Any = ray.remote(num_cpus=VIDEO_CPUS, max_retries=MAX_RETRIES)(_render_video)
-    units = render.locate_frames(run_uri, items)
+    units = render.locate_frames(ledger, items)
     refs: list[Any] = []
     for number, item in enumerate(items):
         started = items[len(refs) : number + VIDEOS_IN_FLIGHT]
-        refs += [task.remote(run_uri, each, units.get(each, ()), style, frame_s, sources.get(each)) for each in started]
+        refs += [task.remote(staging, each, units.get(each, ()), style, frame_s, sources.get(each)) for each in started]
         try:
             yield item, ray.get(refs[number])
         except ray.exceptions.RayError as error:
@@ -126,7 +139,7 @@ def _outcomes(
 
 
 def _render_video(
-    run_uri: str,
+    staging: runs.Staging,
     item_id: str,
     units: tuple[render.ScoredSpan, ...],
     style: render.RenderStyle,
@@ -138,7 +151,7 @@ def _render_video(
     While it waits for pieces it gives its CPU back.
     """
     try:
-        plan = render.plan_render(run_uri, item_id, units, style, source=source)
+        plan = render.plan_render(staging, item_id, units, style, source=source)
         task: Any = ray.remote(num_cpus=PIECE_CPUS, max_retries=MAX_RETRIES)(_encode_pieces)
         plan_ref = ray.put(plan)
         results = ray.get([task.remote(plan_ref, pieces, frame_s) for pieces in plan.tasks()])

@@ -46,14 +46,15 @@ def reuse_unchanged(rows: Iterable[pa.Table], settings: ReuseSettings) -> int:
     Raises:
         FSFError: what a task raised.
     """
-    earlier = _CompleteItems(settings.earlier_uri)
+    ledger = runs.load_ledger(settings.earlier_uri)
+    earlier, ledger_ref = _CompleteItems(ledger), ray.put(ledger)
     task = ray.remote(num_cpus=DECODE_CPUS)(reuse_items)
     max_tasks = max(2, int(resources()["CPU"]))
     items, running = 0, list[Any]()
     for group, parts in earlier.group_by_parts(rows):
         if len(running) >= max_tasks:
             items += _await_one(running)
-        running.append(task.remote(group, parts, settings))
+        running.append(task.remote(group, parts, ledger_ref, settings))
     while running:
         items += _await_one(running)
     return items
@@ -70,17 +71,17 @@ def _await_one(running: list[Any]) -> int:
 class _CompleteItems:
     """The complete items of a run that have no failure, and their parts; 20 bytes per unit."""
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, ledger: runs.Ledger) -> None:
         self._parts: list[str] = []
         keys, parts, failed = [np.empty(0, "S16")], [np.empty(0, np.int32)], [np.empty(0, "S16")]
-        for receipt in runs.receipts(uri):
+        for receipt in ledger.receipts():
             unit_items = runs.item_keys_of(receipt)
             keys.append(unit_items)
             parts.append(np.full(len(unit_items), len(self._parts), np.int32))
             failed.append(unit_items[receipt.units.column("failed").to_numpy()])
             self._parts.append(receipt.part)
         all_keys, all_parts = np.concatenate(keys), np.concatenate(parts)
-        usable = runs.find_completed(uri).holds(all_keys) & ~np.isin(all_keys, np.concatenate(failed))
+        usable = runs.find_completed(ledger).holds(all_keys) & ~np.isin(all_keys, np.concatenate(failed))
         order = np.argsort(all_keys[usable], kind="stable")
         self._keys: Keys = all_keys[usable][order]
         self._part_numbers = all_parts[usable][order]

@@ -3,6 +3,7 @@
 Knows the rows of a run and how to recognise an unchanged source. Decodes nothing and calls no model.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,8 @@ from fsf_core.manifest import members
 from fsf_core.options import SameBy
 from fsf_core.schema import MASKS, TABLES, UNITS, conform, with_columns
 from fsf_core.stages.write import WriteSettings
+
+log = logging.getLogger("fsf")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,32 +34,54 @@ class ReuseSettings:
     write: WriteSettings
 
 
-def reuse_items(rows: pa.Table, parts: Sequence[str], settings: ReuseSettings) -> int:
+def reuse_items(rows: pa.Table, parts: Sequence[str], ledger: runs.Ledger, settings: ReuseSettings) -> int:
     """Commit the rows of unchanged items, one part per part of the earlier run.
 
     Args:
         rows: item_id, uri, row_digest, and `extra` where the manifest has columns; all units of these items are in
             `parts`.
         parts: names of parts of the earlier run.
+        ledger: of the earlier run.
         settings: settings of the task.
 
     Returns:
         The number of items reused. The others are to be scored: they have changed, cannot be read, or the earlier run
-        has no record of their source.
+        has no record of their source, or has lost or damaged their rows.
 
     Raises:
-        OutputError: the earlier run cannot be read.
         StorageError: this run cannot be written.
     """
-    receipts = [runs.read_receipt(settings.earlier_uri, part) for part in parts]
+    receipts = [*ledger.receipts(parts)]
+    if len(receipts) < len(parts):
+        return 0
+    try:
+        return _reuse_unchanged(rows, receipts, settings)
+    except OutputError as error:
+        log.warning("event=reuse_failed run=%s error=%r", storage.redact(settings.earlier_uri), str(error))
+        return 0
+
+
+def _reuse_unchanged(rows: pa.Table, receipts: Sequence[runs.Receipt], settings: ReuseSettings) -> int:
+    """Commit the rows of unchanged items; returns their number.
+
+    Raises:
+        OutputError: a file of the earlier run is missing, or differs from its receipt.
+    """
     recorded = _recorded_sources(receipts, rows.column("item_id"), settings)
     unchanged = {
         row["item_id"]: row for row in rows.to_pylist() if _is_unchanged(row, recorded.get(row["item_id"]), settings)
     }
     if unchanged:
-        for receipt in receipts:
-            _reuse_part(receipt, unchanged, settings)
+        # All are read before the first is committed: a damaged one leaves no item half reused.
+        tables = [_read_tables(receipt, settings.earlier_uri) for receipt in receipts]
+        for receipt, whole in zip(receipts, tables, strict=True):
+            _reuse_part(receipt, whole, unchanged, settings)
     return len(unchanged)
+
+
+def _read_tables(receipt: runs.Receipt, earlier_uri: str) -> dict[str, pa.Table]:
+    """Read all tables of a part, after comparing their bytes with the receipt."""
+    return {name: runs.read_part(earlier_uri, receipt, name, checked=True) for name in receipt.files}
 
 
 def _recorded_sources(
@@ -85,22 +110,27 @@ def _is_unchanged(row: Mapping[str, Any], recorded: str | None, settings: ReuseS
         return False
 
 
-def _reuse_part(receipt: runs.Receipt, unchanged: Mapping[str, Mapping[str, Any]], settings: ReuseSettings) -> None:
+def _reuse_part(
+    receipt: runs.Receipt,
+    whole: Mapping[str, pa.Table],
+    unchanged: Mapping[str, Mapping[str, Any]],
+    settings: ReuseSettings,
+) -> None:
     """Commit the rows of unchanged items of one part."""
     item_ids = pa.array([*unchanged], pa.string())
     units = _of_items(receipt.units, item_ids)
     if not units.num_rows:
         return
     tables = {name: schema.empty_table() for name, schema in TABLES.items()}
-    for name in receipt.files:
-        tables[name] = _of_items(runs.read_part(settings.earlier_uri, receipt, name), item_ids)
+    for name, table in whole.items():
+        tables[name] = _of_items(table, item_ids)
     for path in filter(None, tables["masks"].column("overlay").to_pylist()):
         _copy_overlay(path, settings)
     tables["masks"] = _relabelled(tables["masks"], unchanged, settings.write)
     digests = [unchanged[item_id]["row_digest"] for item_id in units.column("item_id").to_pylist()]
     at = units.column_names.index("row_digest")
     units = units.set_column(at, UNITS.field("row_digest"), pa.array(digests, UNITS.field("row_digest").type))
-    runs.commit(settings.write.run_uri, tables, units)
+    runs.commit(settings.write.staging, tables, units)
 
 
 def _of_items(table: pa.Table, item_ids: pa.Array) -> pa.Table:
@@ -134,4 +164,4 @@ def _copy_overlay(path: str, settings: ReuseSettings) -> None:
         data = storage.read_bytes(storage.join(settings.earlier_uri, path))
     except FetchError as error:
         raise OutputError(f"{error}; score without --reuse, or without --overlays") from error
-    storage.write_bytes(storage.join(settings.write.run_uri, path), data)
+    settings.write.staging.replace(path, data)

@@ -20,7 +20,8 @@ from fsf_core.schema import CLASS_STATS, FAILURES, MASKS, UNITS, conform, with_c
 class WriteSettings:
     """Settings of a write task."""
 
-    run_uri: str
+    staging: runs.Staging
+    """Where the attempt writes."""
     run_id: str
     bundle_sha256: str
     class_names: tuple[str, ...]
@@ -47,13 +48,13 @@ def write(table: pa.Table, settings: WriteSettings) -> None:
 def _commit(table: pa.Table, settings: WriteSettings) -> None:
     """Write the overlays of units, then commit their rows as one part."""
     rows = table.to_pylist()
-    overlays = [_write_overlays(row, settings.run_uri) for row in rows]
+    overlays = [_write_overlays(row, settings.staging) for row in rows]
     tables = {
         "masks": _masks_table(rows, overlays, settings),
         "class_stats": _class_stats_table(rows, settings),
         "failures": _failures_table(rows),
     }
-    runs.commit(settings.run_uri, tables, _units_table(rows))
+    runs.commit(settings.staging, tables, _units_table(rows))
 
 
 def _masks_table(
@@ -146,13 +147,13 @@ def _units_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     return pa.Table.from_pylist(found, schema=UNITS)
 
 
-def _write_overlays(row: Mapping[str, Any], run_uri: str) -> list[str | None]:
+def _write_overlays(row: Mapping[str, Any], staging: runs.Staging) -> list[str | None]:
     """Write overlays; return their paths inside the run, one per frame, None where none was drawn."""
     if not row["overlays"]:
         return [None] * len(row["frames"])
     paths: list[str | None] = []
     for frame, data in zip(row["frames"], row["overlays"], strict=True):
         path = f"overlays/{file_stem(row['item_id'], frame['frame_index'])}.jpg"
-        storage.write_bytes(storage.join(run_uri, path), data)
+        staging.replace(path, data)
         paths.append(path)
     return paths

@@ -5,7 +5,7 @@ import itertools
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -15,76 +15,135 @@ from fsf_core.storage.filesystems import filesystem_of, with_retries_for
 from fsf_core.storage.uris import is_local, join, local_path
 
 
-def write_bytes(uri: str, data: bytes, *, durable: bool = False) -> None:
+def write_bytes(uri: str, data: bytes, *, durable: bool = False, root: str | None = None) -> None:
     """Replace a file atomically: readers see the old bytes or the new ones.
 
     Args:
         uri: the file; its folder is created.
         data: its content.
         durable: whether the bytes must survive a power cut once this returns. Stores guarantee it in any case.
+        root: a folder above the file that must exist; without it every missing folder is created.
 
     Raises:
-        StorageError: the store refuses, or the disk is full.
+        StorageError: the store refuses, the disk is full, or the root does not exist.
     """
     with as_storage_error(uri, "written"):
         if not is_local(uri):
             with_retries_for(uri, lambda: filesystem_of(uri).pipe_file(uri, data))
             return
         path = local_path(uri)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-        try:
-            with draft.open("wb") as file:
-                file.write(data)
-                if durable:
-                    file.flush()
-                    os.fsync(file.fileno())
+        with _draft(path, root, lambda draft: _write(draft, data, durable=durable)) as draft:
             draft.replace(path)
-        except BaseException:
-            draft.unlink(missing_ok=True)
-            raise
         if durable:
-            _sync_folder(path.parent)
+            sync_folder(str(path.parent))
 
 
-def write_file(uri: str, path: Path) -> None:
+def write_file(uri: str, path: Path, *, root: str | None = None) -> None:
     """Replace a file atomically by a copy of a local one, which may be larger than the memory.
 
+    Args:
+        uri: the file; its folder is created.
+        path: the local file.
+        root: a folder above the file that must exist; without it every missing folder is created.
+
     Raises:
-        StorageError: the store refuses, or the disk is full.
+        StorageError: the store refuses, the disk is full, or the root does not exist.
     """
     with as_storage_error(uri, "written"):
         if not is_local(uri):
             with_retries_for(uri, lambda: filesystem_of(uri).put_file(str(path), uri))
             return
         target = local_path(uri)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        draft = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
-        try:
-            shutil.copyfile(path, draft)
+        with _draft(target, root, lambda draft: shutil.copyfile(path, draft)) as draft:
             draft.replace(target)
-        except BaseException:
-            draft.unlink(missing_ok=True)
-            raise
 
 
-def create(uri: str, data: bytes) -> bool:
-    """Write a small file to a store unless it exists; of several concurrent calls one succeeds.
+def create(uri: str, data: bytes, *, root: str | None = None) -> bool:
+    """Write a small file durably unless it exists; of several concurrent calls one succeeds.
+
+    Args:
+        uri: the file; its folder is created.
+        data: its content.
+        root: a folder above the file that must exist; without it every missing folder is created.
 
     Returns:
         Whether this call wrote it.
 
     Raises:
-        StorageError: the store refuses, or has no conditional writes.
+        StorageError: the store refuses, or has no conditional writes; or the root does not exist.
     """
     with as_storage_error(uri, "created"):
         try:
-            with_retries_for(uri, lambda: filesystem_of(uri).pipe_file(uri, data, mode="create"))
+            if is_local(uri):
+                path = local_path(uri)
+                with _draft(path, root, lambda draft: _write(draft, data, durable=True)) as draft:
+                    os.link(draft, path)
+                sync_folder(str(path.parent))
+            else:
+                with_retries_for(uri, lambda: filesystem_of(uri).pipe_file(uri, data, mode="create"))
         except Exception as error:
             if retry.reason(error) == "conflict":
                 return False
             raise
     return True
+
+
+def move(source: str, target: str, *, root: str) -> None:
+    """Move a file inside one store: on a disk a rename, which replaces the target; in a store a copy and a deletion.
+
+    Args:
+        source: the file.
+        target: its new URI; missing folders below `root` are created.
+        root: a folder above the target that must exist on a disk.
+
+    Raises:
+        StorageError: the source or the root does not exist, or the store refuses.
+    """
+    with as_storage_error(target, "moved into place"):
+        if is_local(source):
+            make_folders(str(local_path(target).parent), root=root)
+            local_path(source).replace(local_path(target))
+            return
+        filesystem = filesystem_of(source)
+        with_retries_for(source, lambda: filesystem.cp_file(source, target))
+        with contextlib.suppress(FileNotFoundError):  # a retried deletion
+            with_retries_for(source, lambda: filesystem.rm_file(source))
+
+
+def make_folders(folder: str, *, root: str) -> None:
+    """Create a folder on a disk and those above it, up to a root that must exist.
+
+    Raises:
+        FileNotFoundError: the root does not exist.
+    """
+    path, top = local_path(folder), local_path(root)
+    if path != top and not path.is_dir():
+        make_folders(str(path.parent), root=root)
+        path.mkdir(exist_ok=True)
+    elif path == top and not top.is_dir():
+        raise FileNotFoundError(2, os.strerror(2), str(top))
+
+
+def create_folder(folder: str) -> None:
+    """Create a folder on a disk in one that exists.
+
+    Raises:
+        StorageError: it exists, or the one above does not.
+    """
+    with as_storage_error(folder, "created"):
+        local_path(folder).mkdir()
+        sync_folder(str(local_path(folder).parent))
+
+
+def rename_folder(source: str, target: str) -> None:
+    """Rename a folder on a disk, atomically.
+
+    Raises:
+        StorageError: the source does not exist, or the target does.
+    """
+    with as_storage_error(source, "renamed"):
+        local_path(source).rename(local_path(target))
+        sync_folder(str(local_path(target).parent))
 
 
 def require_writable(folder: str) -> None:
@@ -145,10 +204,36 @@ def empty_folders_removed(uri: str) -> Iterator[None]:
                     folder.rmdir()
 
 
-def _sync_folder(folder: Path) -> None:
-    """Flush a folder to the disk, which makes a rename in it survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync_folder(folder: str) -> None:
+    """Flush a folder to the disk, which makes a rename in it survive a power cut; stores need nothing."""
+    if not is_local(folder):
+        return
+    descriptor = os.open(local_path(folder), os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _write(draft: Path, data: bytes, *, durable: bool) -> None:
+    """Write a draft, and flush it to the disk if it must be durable."""
+    with draft.open("wb") as file:
+        file.write(data)
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def _draft(target: Path, root: str | None, fill: Callable[[Path], object]) -> Iterator[Path]:
+    """Provide a filled hidden file next to the target; it is removed unless the block renames it."""
+    if root is None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    else:
+        make_folders(str(target.parent), root=root)
+    draft = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        fill(draft)
+        yield draft
+    finally:
+        draft.unlink(missing_ok=True)

@@ -54,7 +54,7 @@ def _write(home: Path, items: int) -> None:
         for begin in range(0, items, 100_000):
             uris = [f"s3://photos/{item_id}" for item_id in _item_ids(begin, min(items, begin + 100_000))]
             writer.write_table(pa.table({"uri": uris}, schema=schema))
-    receipts = home / "run" / "receipts"
+    receipts = home / "run" / ".attempt-0001" / "receipts"
     receipts.mkdir(parents=True)
     for begin in range(0, int(DONE_SHARE * items), PART_UNITS):
         _write_receipt(receipts, [f"s3://photos/{name}" for name in _item_ids(begin, begin + PART_UNITS)])
@@ -75,8 +75,8 @@ def _write_receipt(folder: Path, item_ids: list[str]) -> None:
         "last_frame": zeros,
         "failed": pa.array(np.zeros(count, bool)),
     }
-    part = part_name(keys)
-    facts = {"part": part, "files": {}, "frames": count, "failed_units": 0, "pixels": [count]}
+    part = part_name(1, keys)
+    facts = {"part": part, "files": {}, "frames": count, "failed_units": 0, "pixels": [count], "attempt": 1}
     table = pa.table(columns, schema=UNITS.with_metadata({"fsf_receipt": json.dumps(facts)}))
     with pa.ipc.new_file(str(folder / f"{part}.arrow"), table.schema) as writer:
         writer.write_table(table)
@@ -86,7 +86,7 @@ def _measured(home: Path) -> dict[str, float]:
     started = time.monotonic()
     manifest = open_manifest(str(home / "items.parquet"))
     opened = time.monotonic()
-    done = runs.find_completed(storage.absolute(str(home / "run")))
+    done = runs.find_completed(runs.load_ledger(storage.absolute(str(home / "run"))))
     read = time.monotonic()
     left = sum(int((~done.holds(item_keys(b.column("item_id").to_pylist()))).sum()) for b in manifest.batches())
     return {

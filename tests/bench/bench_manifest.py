@@ -44,7 +44,7 @@ def main() -> None:
         if not path.exists():
             _write(path, options.rows, by_day=options.by_day)
         print(f"{options.rows:,} rows, {_peak_mib()} MiB before")
-        none_done = runs.find_completed(str(Path(folder) / "run"))
+        none_done = runs.find_completed(runs.load_ledger(str(Path(folder) / "run")))
         with _timed("read and check"):
             manifest = open_manifest(str(path), Selection(where=options.where))
         with _timed("read again"):

@@ -93,7 +93,7 @@ def kill_when_committed(command: list[str], home: Path, *, parts: int) -> None:
     job = subprocess.Popen(
         command, cwd=home, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
-    while job.poll() is None and len(list((home / "resumed" / "receipts").glob("*.arrow"))) < parts:
+    while job.poll() is None and len(list((home / "resumed").glob("**/receipts/*.arrow"))) < parts:
         time.sleep(0.02)
     if job.poll() is None:
         os.killpg(job.pid, signal.SIGKILL)

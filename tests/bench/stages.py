@@ -20,6 +20,7 @@ from fsf_core.media import images
 from fsf_core.model.bundle import variant_of
 from fsf_core.model.bundle_files import load_bundle
 from fsf_core.options import SCHEMES
+from fsf_core.runs.staging import take_over
 from fsf_core.stages.decode import decode
 from fsf_core.stages.decode_settings import DecodeSettings
 from fsf_core.stages.infer import Infer
@@ -64,7 +65,11 @@ def measure(bundle_uri: str, manifest_uri: str, frames: int, out: str) -> dict[s
         grid_hw=bundle.signature.output_shape[2:], mask_size="original", limits=LIMITS, clear_background=False,
     )  # fmt: skip
     writing = WriteSettings(
-        run_uri=out, run_id="bench", bundle_sha256=bundle.sha256, class_names=bundle.classes, extra=manifest.extra
+        staging=take_over(out, 1),
+        run_id="bench",
+        bundle_sha256=bundle.sha256,
+        class_names=bundle.classes,
+        extra=manifest.extra,
     )
     spent = Counter[str]()
 

@@ -20,7 +20,7 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 from fsf_core import runs
 from fsf_core.model.bundle import Bundle
 from tests.support import assets
-from tests.support.processes import Job, kill_all, wait_for
+from tests.support.processes import Job, kill_all, receipts, wait_for
 from tests.support.tiny_net import build
 
 ROOT = Path(__file__).parents[2]
@@ -160,7 +160,7 @@ def test_the_same_command_resumes_an_interrupted_run(
         stderr=subprocess.PIPE,
         text=True,
     ) as job:
-        wait_for(lambda: len(list((tmp_path / "run" / "receipts").glob("*.arrow"))) >= 3, timeout_s=120)
+        wait_for(lambda: receipts(tmp_path / "run") >= 3, timeout_s=120)
         job.send_signal(number)
         _, output = job.communicate(timeout=60)
 
@@ -282,7 +282,7 @@ def test_the_same_command_resumes_a_stopped_job(head: str, tiny_bundle: Bundle, 
     words = [*_long_job(tiny_bundle, tmp_path), "--actors", "1"]
     client = JobSubmissionClient(head)
     job = _submitted(client, *words)
-    wait_for(lambda: len(list((tmp_path / "run" / "receipts").glob("*.arrow"))) >= 3, timeout_s=120)
+    wait_for(lambda: receipts(tmp_path / "run") >= 3, timeout_s=120)
     client.stop_job(job)
     wait_for(lambda: client.get_job_status(job).is_terminal(), timeout_s=60)
     kept = sum(receipt.units.num_rows for receipt in runs.receipts(str(tmp_path / "run")))

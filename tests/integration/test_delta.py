@@ -21,6 +21,7 @@ def _run(folder: Path, *units: ledger.ScoredUnit) -> str:
     with ledger.claim_run(str(folder), fingerprint={}, details={}):
         ledger.commit(str(folder), units[0])
         ledger.commit(str(folder), *units[1:])
+        ledger.publish(str(folder), {"items": {"total": len(units)}})
     return str(folder)
 
 
@@ -60,6 +61,15 @@ def test_publishing_a_run_again_replaces_its_rows_and_keeps_other_runs(published
     assert by_run == {ids[0]: 7, ids[1]: 1}
     assert [row["item_id"] for row in _rows(tables, "failures")] == ["c"]
     assert second["masks"] == first["masks"] + 1, "one commit a table"
+
+
+def test_rotten_bytes_are_not_published(published_run: str, tmp_path: Path) -> None:
+    path = next(Path(published_run, "masks").glob("*.parquet"))
+    data = path.read_bytes()
+    path.write_bytes(data[:9] + bytes([data[9] ^ 1]) + data[10:])
+
+    with pytest.raises(ResumableError, match="differs from its receipt"):
+        delta.publish_delta(published_run, str(tmp_path / "tables"))
 
 
 def test_a_table_that_cannot_be_written_at_the_end_is_reported_with_the_reason(

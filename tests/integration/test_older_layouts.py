@@ -137,10 +137,47 @@ def test_a_new_run_has_the_results_of_the_older_one(home: Path, monkeypatch: pyt
 
 def test_an_older_run_is_compacted(home: Path) -> None:
     before = _rows(home / "run")
-    joined = compact(str(home / "run"), target_bytes=1 << 20)
+    out = str(home / "run")
+    attempt, parts = runs.begin_change(out, ledger.HeldLease()), runs.load_ledger(out)
+    joined = compact(attempt.staging, parts, target_bytes=1 << 20)
+    runs.publish(attempt, parts, runs.read_document(out, "summary.json"))
 
     assert joined == 5
     assert _rows(home / "run") == before
+    assert runs.verify(out) == []
+    ledger.assert_folders_are_the_manifest(out)
+
+
+def test_an_older_run_has_the_newer_layout_once_it_is_published_again(home: Path) -> None:
+    out, before = str(home / "run"), _rows(home / "run")
+    masks = ledger.visible_files(out, "masks")
+    assert runs.read_document(out, "run.json")["layout"] == 1
+    attempt = runs.begin_change(out, ledger.HeldLease())
+    assert runs.read_document(out, "run.json")["layout"] == 1
+    ledger.publish(attempt, runs.read_document(out, "summary.json"))
+
+    assert [runs.read_document(out, name)["layout"] for name in ("run.json", "manifest.json")] == [2, 2]
+    assert ledger.visible_files(out, "masks") == masks
+    assert _rows(home / "run") == before
+    assert runs.verify(out) + video_stats.verify(out) == []
+    ledger.assert_folders_are_the_manifest(out)
+
+
+def test_an_unfinished_older_run_keeps_its_parts(home: Path) -> None:
+    """Every receipt there counted; what is committed now is staged, and both are one run."""
+    out, before = str(home / "run"), _rows(home / "run")
+    (home / "run" / "_SUCCESS").unlink()
+    (home / "run" / "manifest.json").unlink()
+    attempt = runs.begin_change(out, ledger.HeldLease())
+    ledger.commit(attempt, ledger.image("late"))
+
+    assert len(runs.load_ledger(out).parts) == len(ledger.visible_files(out, "receipts")) + 1
+    late = _rows(home / "run")["masks"]
+    assert [row for row in late if row["item_id"] != "late"] == before["masks"]
+    assert len(late) == len(before["masks"]) + 1
+    ledger.publish(attempt, runs.read_document(out, "summary.json") | {"frames": len(late)})
+    assert _rows(home / "run")["masks"] == late
+    ledger.assert_folders_are_the_manifest(out)
 
 
 def test_an_older_run_becomes_rows_of_delta_tables(home: Path) -> None:
@@ -201,9 +238,13 @@ def test_names_on_disk_are_those_of_the_older_run(home: Path, monkeypatch: pytes
     export(_request(home, "bundle of mine"))
 
     for name in ("run.json", "manifest.json", "summary.json"):
-        assert _shape(json.loads((home / "mine" / name).read_text())) == _shape(
-            json.loads((home / "run" / name).read_text())
-        ), name
+        mine, theirs = (_shape(json.loads((home / each / name).read_text())) for each in ("mine", "run"))
+        if name == "run.json":
+            assert mine["attempts"][0].pop("number") == "int"
+        if name == "manifest.json":
+            added = {key: mine.pop(key) for key in ("layout", "attempt", "receipts") if key not in theirs}
+            assert {*added["receipts"][0]} == {*mine["files"][0]}
+        assert mine == theirs, name
     for name in ("bundle.json", "parity.json"):
         mine, theirs = (_shape(json.loads((home / each / name).read_text())) for each in ("bundle of mine", "bundle"))
         theirs.get("origin", {}).get("request", {}).pop("code", None)
@@ -213,7 +254,7 @@ def test_names_on_disk_are_those_of_the_older_run(home: Path, monkeypatch: pytes
     rendered = [json.loads(next((home / each / "videos").glob("*.json")).read_text()) for each in ("mine", "run")]
     assert _shape(rendered[0]) == _shape(rendered[1])
     receipts = [_receipt_keys(home / each) for each in ("mine", "run")]
-    assert receipts[0] == [*receipts[1], "row_digest"]
+    assert [name for name in receipts[0] if name not in {"attempt", "token"}] == [*receipts[1], "row_digest"]
 
 
 def _shape(document: object) -> object:

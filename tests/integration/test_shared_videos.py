@@ -88,7 +88,6 @@ def test_a_partly_scored_video_is_finished_by_the_same_command(
     score(_config(folder, "mkv", tmp_path / "run", tiny_bundle, part_units=4))
     for receipt in sorted((tmp_path / "run" / "receipts").iterdir())[::2]:
         receipt.unlink()
-    (tmp_path / "run" / "_SUCCESS").unlink()
     score(_config(folder, "mkv", tmp_path / "run", tiny_bundle, part_units=4))
 
     found, expected = _tables(tmp_path / "run"), _tables(many_tasks)

@@ -10,9 +10,11 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from fsf_core import runs
+from fsf_core import runs, storage
 from fsf_core.keys import item_key, unit_key
-from fsf_core.schema import CLASS_STATS, FAILURES, MASKS, UNITS, conform
+from fsf_core.runs import staging, video_stats
+from fsf_core.runs.compaction import compact
+from fsf_core.schema import CLASS_STATS, FAILURES, MASKS, TABLES, UNITS, conform
 
 CLASSES = ("background", "peel")
 HEIGHT_PX, WIDTH_PX = 3, 4
@@ -21,8 +23,91 @@ HEIGHT_PX, WIDTH_PX = 3, 4
 @contextlib.contextmanager
 def claim_run(uri, *, fingerprint, details):
     """Lock a folder and begin an attempt, as a job does whose checks all pass."""
-    with runs.lock_run(uri, fingerprint=fingerprint):
-        yield runs.begin_attempt(uri, fingerprint=fingerprint, details=details)
+    with runs.lock_run(uri, fingerprint=fingerprint) as lease:
+        yield runs.begin_attempt(uri, lease, fingerprint=fingerprint, details=details)
+
+
+class HeldLease:
+    """A lease that nobody takes away."""
+
+    number = 0
+
+    def check(self):
+        """Do nothing: the lease is held."""
+
+    def confirm(self):
+        """Do nothing: the lease is held."""
+
+
+def newest_staging(uri):
+    """Return where the newest attempt of a run writes."""
+    return runs.Staging(run_uri=uri, number=staging.attempt_numbers(uri)[0])
+
+
+def newest_attempt(uri):
+    """Return the newest attempt of a run, as the job that began it would go on."""
+    known = runs.read_document(uri, "run.json")
+    return runs.Attempt(
+        run_id=known["run_id"], start=len(known["attempts"]), staging=newest_staging(uri), lease=HeldLease()
+    )
+
+
+def next_attempt(uri):
+    """Begin another attempt in a run, as the next start of the job does; the lock is free again after it."""
+    with claim_run(uri, fingerprint=runs.read_fingerprint(uri), details={}) as attempt:
+        return replace(attempt, lease=HeldLease())
+
+
+def publish(run, summary, *, keep_failures=True, derived=None, compact_bytes=0):
+    """Reconcile and publish a run as the score job does.
+
+    Args:
+        run: an attempt, or the URI of a run whose newest attempt goes on.
+        summary: the totals.
+        keep_failures: whether failures of earlier attempts still count.
+        derived: files that were computed from the parts; the seconds of the videos by default.
+        compact_bytes: size of merged parts; 0 merges none.
+
+    Returns:
+        What `runs.reconcile` removed.
+    """
+    attempt = newest_attempt(run) if isinstance(run, str) else run
+    ledger = runs.load_ledger(attempt.uri)
+    ledger.retry_before = 0 if keep_failures else attempt.number
+    removed = runs.reconcile(attempt.staging, ledger)
+    if compact_bytes:
+        compact(attempt.staging, ledger, target_bytes=compact_bytes)
+    if derived is None:
+        derived = video_stats.write_video_stats(attempt.staging, ledger)
+    runs.publish(attempt, ledger, summary, derived=derived)
+    return removed
+
+
+def snapshot(uri):
+    """Return the content of every file of a run, hidden ones included; a lock file is not part of it."""
+    entries = storage.list_files(uri, hidden=True)
+    return {
+        entry.relative: storage.read_bytes(entry.uri)
+        for entry in entries
+        if not entry.relative.startswith((".lock", ".lease-"))
+    }
+
+
+def visible_files(uri, folder):
+    """Return the paths of the files of a folder that a plain reader finds, sorted."""
+    found = storage.list_files(storage.join(uri, folder)) if storage.exists(storage.join(uri, folder)) else ()
+    return sorted(f"{folder}/{entry.relative}" for entry in found)
+
+
+def assert_folders_are_the_manifest(uri):
+    """Check that plain readers of a finished run find exactly what manifest.json lists, byte for byte."""
+    manifest = runs.read_document(uri, "manifest.json")
+    listed = {file["path"]: file for file in [*manifest["files"], *manifest["receipts"]]}
+    for folder in (*TABLES, "video_stats", "receipts"):
+        assert visible_files(uri, folder) == sorted(path for path in listed if path.startswith(f"{folder}/"))
+    for path, file in listed.items():
+        data = storage.read_bytes(storage.join(uri, path))
+        assert (len(data), hashlib.sha256(data).hexdigest()) == (file["bytes"], file["sha256"]), path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,9 +179,16 @@ def rows_of(units: Sequence[ScoredUnit]):
     return pa.Table.from_pylist(found, schema=UNITS)
 
 
-def commit(run_uri, *units: ScoredUnit, attempt=1):
-    """Commit these units as one part."""
-    return runs.commit(run_uri, tables_of(units, attempt=attempt), rows_of(units))
+def commit(run, *units: ScoredUnit, attempt=1):
+    """Commit these units as one part.
+
+    Args:
+        run: an attempt, where it writes, or the URI of a run: then of its newest attempt.
+        units: of the part.
+        attempt: how often the failed ones were tried, as the table of failures says.
+    """
+    where = newest_staging(run) if isinstance(run, str) else getattr(run, "staging", run)
+    return runs.commit(where, tables_of(units, attempt=attempt), rows_of(units))
 
 
 def sorted_rows(run_uri, name, *, but=()):

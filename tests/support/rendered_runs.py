@@ -12,6 +12,7 @@ import pyarrow as pa
 from fsf_core import masks, render, runs
 from fsf_core.keys import item_key, unit_key
 from fsf_core.media.video import decode_frames, index_video
+from fsf_core.runs import staging
 from fsf_core.schema import CLASS_STATS, FAILURES, MASKS, UNITS, conform
 from tests.support import ledger
 
@@ -29,7 +30,7 @@ def class_map(number, height_px, width_px):
     return drawn_HW
 
 
-def finished(out: Path, source: Path, *, frames=None, item_id="clip", begin=0) -> str:
+def finished(out: Path, source: Path, *, frames=None, item_id="clip", begin=0, derived=()) -> str:
     """Commit masks for some frames of a video, all by default, as segments from `begin` on, and publish.
 
     Returns:
@@ -43,22 +44,44 @@ def finished(out: Path, source: Path, *, frames=None, item_id="clip", begin=0) -
             chosen = wanted[start : start + UNIT_FRAMES]
             segments = -(-len(wanted) // UNIT_FRAMES)
             _commit(opened, source, index, chosen, item_id, begin + start // UNIT_FRAMES, begin + segments)
-        runs.publish(str(out), {"items": {"total": 1, "scored": 1, "failed": 0}})
+        ledger.publish(opened, {"items": {"total": 1, "scored": 1, "failed": 0}}, derived=[*derived])
     return str(out)
+
+
+def begin(run_uri: str) -> runs.Attempt:
+    """Begin an attempt that renders, unless one has begun."""
+    if staging.attempt_numbers(run_uri):
+        return ledger.newest_attempt(run_uri)
+    return runs.begin_change(run_uri, ledger.HeldLease())
 
 
 def plan_for(run_uri: str, look: render.RenderStyle, *, item_id="clip") -> render.RenderPlan:
     """Return the plan of an item's rendered video."""
-    return render.plan_render(run_uri, item_id, render.locate_frames(run_uri, [item_id]).get(item_id, ()), look)
+    spans = render.locate_frames(runs.open_ledger(run_uri), [item_id]).get(item_id, ())
+    return render.plan_render(begin(run_uri).staging, item_id, spans, look)
 
 
 def render_item(run_uri: str, look: render.RenderStyle, *, item_id="clip") -> tuple[Path, render.RenderedVideo]:
-    """Render an item in this process, the last piece first."""
+    """Render an item in this process, the last piece first, and publish the video."""
+    rendered = encode_item(run_uri, look, item_id=item_id)
+    publish(run_uri, look)
+    return Path(run_uri) / rendered.path, rendered
+
+
+def encode_item(run_uri: str, look: render.RenderStyle, *, item_id="clip") -> render.RenderedVideo:
+    """Render an item in this process, the last piece first, in the folder of the attempt."""
     plan = plan_for(run_uri, look, item_id=item_id)
     for pieces in reversed(plan.tasks()):
         render.encode_pieces(plan, pieces, heartbeat=lambda: None)
-    rendered = render.assemble(plan)
-    return Path(run_uri) / rendered.path, rendered
+    return render.assemble(plan)
+
+
+def publish(run_uri: str, look: render.RenderStyle | None = None) -> None:
+    """Publish a run with its rendered videos, as `fsf render` does."""
+    attempt = begin(run_uri)
+    found = runs.open_ledger(run_uri)
+    derived = render.derived_videos(found, look=look)
+    runs.publish(attempt, found, runs.read_document(run_uri, "summary.json"), derived=derived)
 
 
 def look(**changes) -> render.RenderStyle:
@@ -105,4 +128,4 @@ def _commit(opened, source, index, chosen, item_id, segment, segments):
         "class_stats": conform(pa.Table.from_pylist(stats, schema=CLASS_STATS), CLASS_STATS),
         "failures": FAILURES.empty_table(),
     }
-    runs.commit(opened.uri, tables, pa.Table.from_pylist([unit], schema=UNITS))
+    runs.commit(opened.staging, tables, pa.Table.from_pylist([unit], schema=UNITS))

@@ -50,8 +50,9 @@ def test_every_segment_of_every_video_has_a_different_key():
 def test_the_name_of_a_part_follows_from_its_units_in_any_order(unit_keys, random):
     shuffled = random.sample(unit_keys, len(unit_keys))
 
-    assert part_name(shuffled) == part_name(unit_keys)
-    assert part_name(unit_keys[1:]) != part_name(unit_keys)
+    assert part_name(7, shuffled) == part_name(7, unit_keys)
+    assert part_name(7, unit_keys[1:]) != part_name(7, unit_keys)
+    assert part_name(8, unit_keys) != part_name(7, unit_keys)
 
 
 @pytest.mark.parametrize("item_id", WILD)

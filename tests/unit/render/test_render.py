@@ -1,6 +1,7 @@
 """Rendered videos: frames, times, size and sound of the source, in any number of pieces, listed and verified."""
 
 import contextlib
+import hashlib
 import json
 import tracemalloc
 from pathlib import Path
@@ -164,12 +165,31 @@ def test_a_video_of_other_frames_than_the_run_has_is_stale_and_removed(tmp_path)
     home, source = run_over(tmp_path, clip(frames=20), frames=range(16))
     path, _ = rendered_runs.render_item(home, rendered_runs.look())
     assert render.verify(home) == []
-    assert render.remove_stale(home) == 0
-    rendered_runs.finished(Path(home), source, frames=range(16, 20), begin=2)
+    rendered_runs.publish(home)
+    assert path.exists()
+    shown = render.derived_videos(runs.open_ledger(home))
+    rendered_runs.finished(Path(home), source, frames=range(16, 20), begin=2, derived=shown)
 
     assert [line.split(":")[0] for line in render.verify(home)] == ["stale"]
-    assert render.remove_stale(home) == 2
-    assert not path.exists()
+    rendered_runs.publish(home)
+    assert [*path.parent.iterdir()] == []
+    assert render.verify(home) == []
+
+
+def test_a_video_that_is_rendered_again_replaces_the_other_only_when_it_is_published(tmp_path):
+    home, _ = run_over(tmp_path, clip(frames=4))
+    path, first = rendered_runs.render_item(home, rendered_runs.look())
+    blend = rendered_runs.look(style="blend")
+    second = rendered_runs.encode_item(home, blend)
+
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == first.sha256 != second.sha256
+    assert render.verify(home) == []
+    rendered_runs.publish(home, blend)
+
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == second.sha256
+    assert render.verify(home) == []
+    assert [each.style for each in render.up_to_date(runs.open_ledger(home), look=blend)] == [blend]
+    assert render.up_to_date(runs.open_ledger(home), look=rendered_runs.look()) == []
 
 
 def test_verify_reports_changed_missing_and_unlisted_files(tmp_path):
@@ -247,7 +267,6 @@ def test_memory_holds_only_a_few_frames_of_a_piece(tmp_path):
 def test_rendered_videos_are_listed_in_the_manifest_of_the_run(tmp_path):
     home, _ = run_over(tmp_path, clip(frames=4))
     path, rendered = rendered_runs.render_item(home, rendered_runs.look())
-    runs.publish(home, {"items": {"total": 1}}, others=render.manifest_entries(home))
     files = runs.read_document(home, "manifest.json")["files"]
 
     assert [file["table"] for file in files] == ["class_stats", "masks", "videos"]

@@ -5,8 +5,11 @@ import itertools
 import os
 import tempfile
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -36,15 +39,27 @@ class KilledError(BaseException):
     """The process died here: nothing after this line ran, and nothing was cleaned up."""
 
 
+CHANGES = (
+    "write_bytes",
+    "create",
+    "write_file",
+    "move",
+    "remove",
+    "create_folder",
+    "rename_folder",
+    "remove_folder",
+)
+"""Functions of storage that change files; a ledger uses no others."""
+
+
 class Faults:
-    """Allows a number of changes to files, then dies before one, after one, or in the middle of a write."""
+    """Allows a number of changes to files, then dies before one, after one, or in the middle of it."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
-        self._write, self._remove = storage.write_bytes, storage.remove
         self._left: int | None = None
         self._how = "before"
-        patch.setattr(storage, "write_bytes", self._writing)
-        patch.setattr(storage, "remove", self._removing)
+        for name in CHANGES:
+            patch.setattr(storage, name, partial(self._change, name, getattr(storage, name)))
         # A process that dies loses nothing that it wrote; only a power cut would, and that is not tried here.
         patch.setattr(os, "fsync", lambda _: None)
 
@@ -63,27 +78,31 @@ class Faults:
         self._left -= 1
         return self._left < 0
 
-    def _writing(self, uri: str, data: bytes, *, durable: bool = False) -> None:
+    def _change(self, name: str, really: Callable[..., Any], uri: str, *given: Any, **options: Any) -> Any:
         due = self._due()
         if due and self._how == "amid":
-            path = Path(uri)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.with_name(f".{path.name}.dead.tmp").write_bytes(data[: len(data) // 2])
-        if due and self._how == "full":
+            _leave_half(name, uri, *given)
+        if due and self._how == "full" and not name.startswith("remove"):
             raise StorageError(f"{uri} cannot be written: No space left on device; make room")
-        if due and self._how != "after":
+        if due and self._how in {"before", "amid"}:
             raise KilledError
-        self._write(uri, data, durable=durable)
-        if due:
-            raise KilledError
-
-    def _removing(self, uri: str) -> None:
-        due = self._due()
-        if due and self._how not in {"after", "full"}:
-            raise KilledError
-        self._remove(uri)
+        done = really(uri, *given, **options)
         if due and self._how == "after":
             raise KilledError
+        return done
+
+
+def _leave_half(name: str, uri: str, *given: Any) -> None:
+    """Leave what a change has done when its process dies in its middle; renames and deletions of a file have none."""
+    path = Path(uri)
+    if name in {"write_bytes", "create"} and path.parent.is_dir():
+        path.with_name(f".{path.name}.dead.tmp").write_bytes(given[0][: len(given[0]) // 2])
+    elif name == "move" and Path(uri).exists():
+        Path(given[0]).parent.mkdir(parents=True, exist_ok=True)
+    elif name == "remove_folder":
+        files = sorted(each for each in path.rglob("*") if each.is_file())
+        for each in files[::2]:
+            each.unlink()
 
 
 @st.composite
@@ -101,7 +120,9 @@ def corpora(draw):
     return planned
 
 
-deaths = st.none() | st.tuples(st.integers(0, 8), st.sampled_from(["before", "after", "amid", "full"]))
+deaths = st.none() | st.tuples(
+    st.integers(0, 8) | st.integers(9, 50), st.sampled_from(["before", "after", "amid", "full"])
+)
 
 
 def overlapping(size):
@@ -124,7 +145,7 @@ def histories(draw):
     """
     corpus = draw(corpora())
     groups = draw(overlapping(len(corpus)))
-    tasks = st.tuples(st.sampled_from(groups), st.booleans(), deaths)
+    tasks = st.tuples(st.sampled_from(groups), st.booleans(), deaths, st.booleans())
     session = st.fixed_dictionaries(
         {
             "opening": deaths,
@@ -143,19 +164,21 @@ def scored(planned: Planned, *, fails: bool) -> ScoredUnit:
     return broken(planned.unit, frames=planned.frames_before_failure) if failed else planned.unit
 
 
-def run_task(uri: str, units: list[ScoredUnit], *, attempt: int) -> None:
+def run_task(staging: runs.Staging, units: list[ScoredUnit], *, attempt: int) -> None:
     """Commit as the write stage does: good and failed units in separate parts, each in order."""
     for failed in (False, True):
         chosen = sorted(
             (unit for unit in units if unit.failed is failed), key=lambda unit: (unit.item_id, unit.segment)
         )
         if chosen:
-            commit(uri, *chosen, attempt=attempt)
+            commit(staging, *chosen, attempt=attempt)
 
 
-def pending(uri: str, corpus: list[Planned]) -> list[Planned]:
+def pending(attempt: runs.Attempt, corpus: list[Planned]) -> list[Planned]:
     """Return the units that a resumed job still scores."""
-    done = runs.find_completed(uri)
+    found = runs.load_ledger(attempt.uri)
+    found.retry_before = attempt.number
+    done = runs.find_completed(found)
     over = set(itertools.compress(corpus, done.holds(item_keys(one.unit.item_id for one in corpus))))
     begun = done.segments
     return [
@@ -167,35 +190,43 @@ def pending(uri: str, corpus: list[Planned]) -> list[Planned]:
 
 def broken_session(uri: str, corpus: list[Planned], session: dict, faults: Faults, attempt: int) -> None:
     """Run a start of the job in which tasks, or the driver, may die anywhere."""
-    with faults.dying(session["opening"]), ledger.claim_run(uri, fingerprint=FINGERPRINT, details={}):
-        if not session["keeps_failures"]:
-            runs.retract_failed_parts(uri)
-        runs.unpublish(uri)
-    with ledger.claim_run(uri, fingerprint=FINGERPRINT, details={}):
-        for numbers, fails, death in session["tasks"]:
-            # Any units, done or not: tasks of an earlier start may still run, and a retried one has other units.
+    with faults.dying(session["opening"]), ledger.claim_run(uri, fingerprint=FINGERPRINT, details={}) as earlier:
+        pass
+    with ledger.claim_run(uri, fingerprint=FINGERPRINT, details={}) as opened:
+        assert opened.number > earlier.number
+        for numbers, fails, death, is_late in session["tasks"]:
+            # Any units, done or not: a retried task has other units.
             units = [scored(corpus[number], fails=fails) for number in numbers]
+            if is_late:
+                assert_refused(replace(earlier, lease=ledger.HeldLease()), units)
             try:
                 with faults.dying(death):
-                    run_task(uri, units, attempt=attempt)
+                    run_task(opened.staging, units, attempt=attempt)
             except (KilledError, StorageError):
                 if session["driver_dies_with_a_task"]:
                     raise
         if session["closing"] != "never":
             with faults.dying(session["closing"]):
-                runs.reconcile(uri)
-                runs.publish(uri, summary(corpus))
+                ledger.publish(opened, summary(corpus), keep_failures=session["keeps_failures"])
+
+
+def assert_refused(earlier: runs.Attempt, units: list[ScoredUnit]) -> None:
+    """A task of an earlier start that still runs commits nothing, and its driver changes nothing."""
+    before = ledger.snapshot(earlier.uri)
+    with pytest.raises(StorageError):
+        run_task(earlier.staging, units, attempt=99)
+    with pytest.raises(StorageError):
+        earlier.replace("manifest.json", b"late")
+    assert ledger.snapshot(earlier.uri) == before
 
 
 def last_session(uri: str, corpus: list[Planned], attempt: int) -> None:
     """Run a start of the job in which only bad units fail."""
-    with ledger.claim_run(uri, fingerprint=FINGERPRINT, details={}):
-        runs.retract_failed_parts(uri)
-        left = [scored(one, fails=False) for one in pending(uri, corpus)]
+    with ledger.claim_run(uri, fingerprint=FINGERPRINT, details={}) as opened:
+        left = [scored(one, fails=False) for one in pending(opened, corpus)]
         for at in range(0, len(left), 3):
-            run_task(uri, left[at : at + 3], attempt=attempt)
-        runs.reconcile(uri)
-        runs.publish(uri, summary(corpus))
+            run_task(opened.staging, left[at : at + 3], attempt=attempt)
+        ledger.publish(opened, summary(corpus), keep_failures=False)
 
 
 def summary(corpus: list[Planned]) -> dict:
@@ -203,19 +234,23 @@ def summary(corpus: list[Planned]) -> dict:
 
 
 def assert_readable(uri: str) -> None:
-    """At any moment every part with a receipt is complete."""
+    """At any moment every part with a receipt is complete, and a finished run is what its manifest lists."""
     if storage.exists(storage.join(uri, "run.json")):
         assert [line for line in runs.verify(uri) if "torn" in line or "has a receipt" in line] == []
         for name in TABLES:
             runs.read_table(uri, name)
+    if storage.exists(storage.join(uri, "_SUCCESS")):
+        ledger.assert_folders_are_the_manifest(uri)
+        keys = Counter(key for receipt in runs.receipts(uri) for key in receipt.units.column("unit_key").to_pylist())
+        assert set(keys.values()) <= {1}
 
 
 def assert_equal_runs(uri: str, unbroken: str, corpus: list[Planned]) -> None:
     assert runs.verify(uri) == runs.verify(unbroken) == []
     assert_same_rows(uri, unbroken, corpus)
     manifest = [item_keys(sorted({one.unit.item_id for one in corpus}))]
-    totals = runs.count_totals(uri, manifest)
-    assert totals == runs.count_totals(unbroken, manifest)
+    totals = runs.count_totals(runs.load_ledger(uri), manifest)
+    assert totals == runs.count_totals(runs.load_ledger(unbroken), manifest)
     assert totals.missing_items == totals.foreign_items == 0
 
 
@@ -227,11 +262,10 @@ def assert_same_rows(uri: str, unbroken: str, corpus: list[Planned]) -> None:
         assert sorted_rows(uri, name) == sorted_rows(unbroken, name)
     found, expected = (sorted_rows(each, "failures", but=["attempts"]) for each in (uri, unbroken))
     assert sorted(found, key=str) == sorted(expected, key=str)
-    for name in (*TABLES, "receipts"):
-        files = {entry.relative for entry in storage.list_files(storage.join(uri, name), hidden=True)}
-        listed = {facts["path"] for receipt in runs.receipts(uri) for facts in receipt.files.values()}
-        listed |= {f"receipts/{receipt.part}.arrow" for receipt in runs.receipts(uri)}
-        assert {f"{name}/{file}" for file in files} == {path for path in listed if path.startswith(f"{name}/")}
+    ledger.assert_folders_are_the_manifest(uri)
+    assert not list(Path(uri).glob(".attempt-*"))
+    hidden = {entry.relative for entry in storage.list_files(uri, hidden=True) if "/." in f"/{entry.relative}"}
+    assert hidden <= {".lock"}
 
 
 @given(histories())
@@ -252,22 +286,26 @@ def test_any_history_of_crashes_ends_in_the_tables_of_an_unbroken_run(history):
         assert_equal_runs(uri, unbroken, corpus)
 
 
-@given(duplicated(), deaths)
-@settings(deadline=None, max_examples=100)
-def test_reconciling_any_overlap_of_parts_keeps_every_unit_once_with_its_own_rows(parts, death):
+@given(duplicated(), deaths, st.integers(0, 6))
+@settings(deadline=None, max_examples=60)
+def test_reconciling_any_overlap_of_parts_keeps_every_unit_once_with_its_own_rows(parts, death, of_first_attempt):
     corpus, groups = parts
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         uri, unbroken = f"{folder}/run", f"{folder}/unbroken"
         faults = Faults(patch)
-        for numbers in groups:
-            run_task(uri, [scored(corpus[number], fails=False) for number in numbers], attempt=1)
+        for chosen_groups in (groups[:of_first_attempt], groups[of_first_attempt:]):
+            with ledger.claim_run(uri, fingerprint=FINGERPRINT, details={}) as opened:
+                for numbers in chosen_groups:
+                    run_task(opened.staging, [scored(corpus[number], fails=False) for number in numbers], attempt=1)
         chosen = [corpus[number] for number in sorted(set().union(*groups))]
-        run_task(unbroken, [scored(one, fails=False) for one in chosen], attempt=1)
+        with ledger.claim_run(unbroken, fingerprint=FINGERPRINT, details={}) as opened:
+            run_task(opened.staging, [scored(one, fails=False) for one in chosen], attempt=1)
+            ledger.publish(opened, summary(chosen))
 
         with contextlib.suppress(KilledError, StorageError), faults.dying(death):
-            runs.reconcile(uri)
-        runs.reconcile(uri)
+            ledger.publish(uri, summary(chosen))
+        assert_readable(uri)
+        with ledger.claim_run(uri, fingerprint=FINGERPRINT, details={}) as opened:
+            ledger.publish(opened, summary(chosen))
 
-        for each in (uri, unbroken):
-            storage.write_bytes(f"{each}/run.json", b'{"layout": 1}')
         assert_same_rows(uri, unbroken, chosen)

@@ -9,8 +9,7 @@ import pytest
 
 from fsf_core import masks, runs, storage
 from fsf_core.errors import ItemNotFoundError, OutputError
-from fsf_core.runs import video_stats
-from fsf_core.runs.compaction import compact
+from fsf_core.runs import reading
 from tests.support import ledger
 from tests.support.ledger import ScoredUnit, broken, image, rows_of, tables_of, video
 
@@ -46,7 +45,7 @@ def commit(uri: str, *units: ScoredUnit) -> None:
     at = tables["masks"].column_names.index("mask")
     field = tables["masks"].schema.field("mask")
     tables["masks"] = tables["masks"].set_column(at, field, pa.array(pngs, field.type))
-    runs.commit(uri, tables, rows_of(units))
+    runs.commit(ledger.newest_staging(uri), tables, rows_of(units))
 
 
 def begin(uri: str) -> str:
@@ -58,7 +57,8 @@ def begin(uri: str) -> str:
 
 
 def publish(uri: str) -> None:
-    runs.publish(uri, SUMMARY, others=video_stats.write_video_stats(uri))
+    frames = runs.read_table(uri, "masks", columns=["item_id"]).num_rows
+    ledger.publish(uri, SUMMARY | {"frames": frames})
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_an_open_run_shows_what_is_committed_later(uri):
 
     assert run.mask("late.jpg").tolist() == class_map_of("late.jpg", 0).tolist()
     assert "late.jpg" in run.masks(columns=["item_id"]).column("item_id").to_pylist()
-    assert (run.finished, run.summary) == (True, SUMMARY)
+    assert (run.finished, run.summary) == (True, SUMMARY | {"frames": 7})
 
 
 def test_a_mask_is_the_class_map_that_was_committed(uri):
@@ -117,7 +117,8 @@ def test_masks_are_found_after_a_compaction(folder):
     run = runs.open_run(folder)
     run.mask("orchard/a.jpg")
 
-    assert compact(folder, target_bytes=1 << 20) == 2
+    ledger.publish(folder, SUMMARY, compact_bytes=1 << 20)
+    assert len(runs.open_ledger(folder).parts) == 2
 
     assert run.mask("belt.mp4", 4).tolist() == class_map_of("belt.mp4", 4).tolist()
     assert run.mask("orchard/a.jpg").tolist() == class_map_of("orchard/a.jpg", 0).tolist()
@@ -127,13 +128,12 @@ def test_the_second_mask_reads_one_receipt(folder, monkeypatch):
     run = runs.open_run(folder)
     run.mask("orchard/a.jpg")
     read = []
-    really = storage.read_bytes
-    monkeypatch.setattr(storage, "read_bytes", lambda uri, **options: (read.append(uri), really(uri, **options))[1])
-    monkeypatch.setattr(storage, "read_prefetched", lambda uris: pytest.fail(f"read {uris}"))
+    really = storage.read_prefetched
+    monkeypatch.setattr(storage, "read_prefetched", lambda uris: (read.extend(uris), really(uris))[1])
 
     run.mask("belt.mp4", 2)
 
-    assert len([uri for uri in read if uri.endswith(".arrow")]) == 1
+    assert len(read) == 1
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_a_frame_after_the_failure_of_its_segment_is_missing(tmp_path):
 
 
 def test_a_damaged_file_is_reported_as_damaged_and_not_as_missing(folder):
-    for path in Path(folder, "masks").glob("*.parquet"):
+    for path in Path(folder).glob(".attempt-*/masks/*.parquet"):
         path.write_bytes(path.read_bytes()[:50])
 
     with pytest.raises(OutputError, match="fsf verify"):
@@ -201,11 +201,38 @@ def test_batches_are_read_while_the_loop_goes_on(folder):
     batches = runs.open_run(folder).iter_batches("masks", columns=["item_id"])
     next(batches)
 
-    for path in Path(folder, "masks").glob("*.parquet"):
+    for path in Path(folder).glob(".attempt-*/masks/*.parquet"):
         path.unlink()
 
     with pytest.raises(OutputError, match="does not exist"):
         list(batches)
+
+
+def test_a_loop_over_batches_goes_on_while_the_run_is_published(uri):
+    """Publishing moves every file; the parts stay."""
+    batches = runs.open_run(uri).iter_batches("masks", columns=["item_id", "frame_index"])
+    first = next(batches)
+
+    publish(uri)
+
+    found = pa.Table.from_batches([first, *batches]).to_pylist()
+    assert found == runs.read_table(uri, "masks", columns=["item_id", "frame_index"]).to_pylist()
+
+
+def test_a_table_is_read_again_when_the_run_is_published_while_it_is_read(folder, monkeypatch):
+    expected = ledger.sorted_rows(folder, "masks")
+    really, calls = reading.table_of, []
+
+    def publishing_first(parts, *given, **options):
+        calls.append(parts.receipt_path(parts.parts[0]).partition("/")[0])
+        if len(calls) == 1:
+            ledger.publish(folder, SUMMARY)
+        return really(parts, *given, **options)
+
+    monkeypatch.setattr(reading, "table_of", publishing_first)
+
+    assert ledger.sorted_rows(folder, "masks") == expected
+    assert calls == [".attempt-0001", "receipts"]
 
 
 @pytest.mark.parametrize("read", [lambda run: run.iter_batches("mask"), lambda run: runs.read_table(run.uri, "mask")])

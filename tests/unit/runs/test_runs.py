@@ -24,7 +24,22 @@ from fsf_core.keys import item_key, item_keys, part_name
 from fsf_core.runs import lease
 from fsf_core.schema import FAILURES, MASKS, TABLES, UNITS
 from tests.support import ledger
-from tests.support.ledger import ScoredUnit, broken, commit, image, rows_of, sorted_rows, tables_of, video
+from tests.support.ledger import (
+    ScoredUnit,
+    assert_folders_are_the_manifest,
+    broken,
+    commit,
+    image,
+    newest_attempt,
+    newest_staging,
+    next_attempt,
+    publish,
+    rows_of,
+    snapshot,
+    sorted_rows,
+    tables_of,
+    video,
+)
 
 FINGERPRINT = {"bundle": "ab" * 32, "mask_size": "original", "classes": ["a", "b"], "columns": {"n": "int64"}}
 SUMMARY = {"items": {"total": 2, "scored": 2, "failed": 0, "not_in_manifest": 0}}
@@ -59,6 +74,21 @@ def message_of(error: BaseException):
 
 def files_of(uri, name):
     return sorted(entry.relative for entry in storage.list_files(storage.join(uri, name), hidden=True))
+
+
+def done_of(uri):
+    return runs.find_completed(runs.load_ledger(uri))
+
+
+def totals_of(uri, manifest_keys):
+    return runs.count_totals(runs.load_ledger(uri), manifest_keys)
+
+
+def settle(uri):
+    """Reconcile and publish; returns what was removed."""
+    removed = publish(uri, SUMMARY, derived=[])
+    assert_folders_are_the_manifest(uri)
+    return removed
 
 
 def parts_of(uri):
@@ -102,8 +132,11 @@ def test_a_receipt_describes_its_part(folder):
 
     receipt = commit(folder, *units)
 
-    assert list(runs.receipts(folder)) == [receipt]
-    assert receipt.part == part_name(unit.key for unit in units)
+    (found,) = runs.receipts(folder)
+    assert found == receipt
+    assert found.stored["bytes"] == Path(folder, ".attempt-0001", runs.receipt_path(receipt.part)).stat().st_size
+    assert receipt.part == part_name(1, [unit.key for unit in units])
+    assert receipt.attempt == 1
     assert (receipt.frames, receipt.failed_units) == (3, 0)
     assert sum(receipt.pixels) == 3 * 12
     assert set(receipt.files) == {"masks", "class_stats"}
@@ -113,16 +146,20 @@ def test_a_receipt_describes_its_part(folder):
     assert receipt.units.schema.equals(UNITS, check_metadata=True)
 
 
+def video_parts_of(uri):
+    return list(runs.video_parts(runs.load_ledger(uri)))
+
+
 def test_video_parts_are_those_with_frames_of_videos(folder):
     """A run of images only need not read all its parts to find that there are no videos."""
     for unit in (image("a.jpg"), broken(image("b.jpg")), *video("v.mp4", 1)):
         commit(folder, unit)
-    assert [set(each.units.column("item_id").to_pylist()) for each in runs.video_parts(folder)] == [{"v.mp4"}]
+    assert [set(each.units.column("item_id").to_pylist()) for each in video_parts_of(folder)] == [{"v.mp4"}]
 
 
 def test_a_receipt_without_timed_frames_counts_as_a_video_part(folder):
     receipt = commit(folder, image("a.jpg"))
-    uri = storage.join(folder, "receipts", f"{receipt.part}.arrow")
+    uri = newest_staging(folder).uri(runs.receipt_path(receipt.part))
     with pa.ipc.open_file(pa.BufferReader(storage.read_bytes(uri))) as reader:
         table = reader.read_all()
     facts = json.loads(table.schema.metadata[b"fsf_receipt"])
@@ -130,7 +167,7 @@ def test_a_receipt_without_timed_frames_counts_as_a_video_part(folder):
     older = table.replace_schema_metadata({"fsf_receipt": json.dumps(facts)})
     with pa.OSFile(uri, "wb") as file, pa.ipc.new_file(file, older.schema) as writer:
         writer.write_table(older)
-    assert [each.part for each in runs.video_parts(folder)] == [receipt.part]
+    assert [each.part for each in video_parts_of(folder)] == [receipt.part]
 
 
 def test_tables_are_read_by_column_and_by_item(folder):
@@ -150,7 +187,7 @@ def test_pass_through_columns_of_some_parts_are_null_in_the_others(folder):
     commit(folder, image("a.jpg"))
     tables = tables_of([image("b.jpg")])
     tables["masks"] = tables["masks"].append_column("camera", pa.array(["left"]))
-    runs.commit(folder, tables, rows_of([image("b.jpg")]))
+    runs.commit(newest_staging(folder), tables, rows_of([image("b.jpg")]))
 
     found = runs.read_table(folder, "masks")
 
@@ -160,18 +197,46 @@ def test_pass_through_columns_of_some_parts_are_null_in_the_others(folder):
 def test_a_part_without_a_receipt_does_not_exist_and_is_removed(folder):
     commit(folder, image("a.jpg"))
     orphan = commit(folder, image("b.jpg"))
-    storage.remove(storage.join(folder, "receipts", f"{orphan.part}.arrow"))
-    storage.write_bytes(storage.join(folder, "masks", ".part-x.parquet.12ab.tmp"), b"half")
-    storage.write_bytes(storage.join(folder, "receipts", ".part-x.arrow.12ab.tmp"), b"half")
+    staging = newest_staging(folder)
+    storage.remove(staging.uri(runs.receipt_path(orphan.part)))
+    storage.write_bytes(staging.uri("masks/.part-x.parquet.12ab.tmp"), b"half")
 
     assert item_ids(folder) == ["a.jpg"]
-    assert not runs.find_completed(folder).holds(keys("b.jpg")).any()
-    assert runs.reconcile(folder) == Counter(orphan_files=4)
-    assert (
-        len(files_of(folder, "masks")) == len(files_of(folder, "class_stats")) == len(files_of(folder, "receipts")) == 1
-    )
+    assert not done_of(folder).holds(keys("b.jpg")).any()
+    assert settle(folder) == Counter()
     assert item_ids(folder) == ["a.jpg"]
-    assert runs.reconcile(folder) == Counter()
+    assert not Path(folder, ".attempt-0001").exists()
+
+
+def test_files_without_a_part_in_the_published_folders_are_removed_and_counted(folder):
+    commit(folder, image("a.jpg"))
+    settle(folder)
+    for name in ("masks/part-x.parquet", "masks/.part-x.parquet.12ab.tmp", "receipts/.part-x.arrow.12ab.tmp"):
+        storage.write_bytes(storage.join(folder, name), b"half")
+    next_attempt(folder)
+
+    assert settle(folder) == Counter(orphan_files=3)
+    assert len(files_of(folder, "masks")) == len(files_of(folder, "receipts")) == 1
+    next_attempt(folder)
+    assert settle(folder) == Counter()
+
+
+def test_a_receipt_without_its_files_leaves_the_run_and_its_items_are_pending(folder):
+    receipt = commit(folder, image("a.jpg"))
+    commit(folder, image("b.jpg"))
+    settle(folder)
+    for table in receipt.files:
+        Path(folder, receipt.published_path(table)).unlink()
+    storage.write_bytes(storage.join(folder, "receipts", "part-0001-ghost.arrow"), b"of nobody")
+
+    done = done_of(folder)
+    assert done.holds(keys("a.jpg", "b.jpg")).tolist() == [False, True]
+    assert [*done.lost] == [receipt.part]
+    next_attempt(folder)
+    settle(folder)
+
+    assert item_ids(folder) == ["b.jpg"]
+    assert len(files_of(folder, "receipts")) == 1
 
 
 def test_committing_the_same_units_again_changes_nothing(folder):
@@ -184,74 +249,95 @@ def test_committing_the_same_units_again_changes_nothing(folder):
     assert {path: path.stat().st_mtime_ns for path in Path(folder).rglob("*")} == before
 
 
-def test_a_failed_part_is_replaced_by_a_good_one_but_not_vice_versa(folder):
+def test_of_two_tries_in_one_attempt_the_first_counts_whatever_they_found(folder):
+    """A receipt is never replaced, so it never describes other bytes."""
+    first = commit(folder, broken(image("a.jpg")))
+
+    assert commit(folder, image("a.jpg")) == first
+    assert (item_ids(folder), item_ids(folder, "failures")) == ([], ["a.jpg"])
+
+
+def test_a_failed_part_of_an_earlier_attempt_gives_way_to_a_good_one(folder):
     commit(folder, broken(image("a.jpg")))
+    second = next_attempt(folder)
     good = commit(folder, image("a.jpg"))
 
-    assert item_ids(folder, "failures") == []
-    assert item_ids(folder) == ["a.jpg"]
-    assert commit(folder, broken(image("a.jpg"))) == good
-    assert item_ids(folder) == ["a.jpg"]
-    runs.reconcile(folder)
-    assert files_of(folder, "failures") == []
+    assert publish(second, SUMMARY, keep_failures=False) == Counter()
+
+    assert parts_of(folder) == [good.part]
+    assert (item_ids(folder), item_ids(folder, "failures")) == (["a.jpg"], [])
+    assert files_of(folder, "masks") == [f"{good.part}.parquet"]
 
 
 @pytest.mark.parametrize("name", ["masks", "class_stats", "failures", "receipts"])
-def test_a_crash_while_a_part_is_replaced_leaves_no_receipt_of_other_bytes(name, folder, monkeypatch):
-    """A receipt that outlives its files leaves a torn part when a retried task dies between the two."""
-    failing = broken(video("v.mp4", 4)[0], frames=2)
-    commit(folder, failing)
-    really = storage.write_bytes
+def test_a_crash_while_a_part_is_written_leaves_no_receipt_of_other_bytes(name, folder, monkeypatch):
+    units = broken(video("v.mp4", 4)[0], frames=2)
 
-    def die(uri, data, **options):
-        if f"/{name}/" in uri:
-            raise KeyboardInterrupt
-        really(uri, data, **options)
+    def dying(really):
+        def change(uri, data, **options):
+            if f"/{name}/" in uri:
+                raise KeyboardInterrupt
+            return really(uri, data, **options)
+
+        return change
 
     with monkeypatch.context() as patch:
-        patch.setattr(storage, "write_bytes", die)
-        try:
-            commit(folder, *video("v.mp4", 4))
-        except KeyboardInterrupt:
-            assert unit_keys(folder) == []
-        else:
-            assert name == "failures"  # the good part has none
+        for change in ("write_bytes", "create"):
+            patch.setattr(storage, change, dying(getattr(storage, change)))
+        with pytest.raises(KeyboardInterrupt):
+            commit(folder, units)
+    assert unit_keys(folder) == []
+    commit(folder, units)
+    settle(folder)
 
-    assert not [line for line in runs.verify(folder) if line.startswith("torn:") or "has a receipt" in line]
+    assert [line for line in runs.verify(folder) if not line.startswith("missing: receipts account")] == []
 
 
 def test_units_and_failures_must_agree(folder):
     tables = tables_of([image("a.jpg", failed=True)])
 
     with pytest.raises(AssertionError):
-        runs.commit(folder, tables | {"failures": FAILURES.empty_table()}, rows_of([image("a.jpg", failed=True)]))
+        runs.commit(
+            newest_staging(folder),
+            tables | {"failures": FAILURES.empty_table()},
+            rows_of([image("a.jpg", failed=True)]),
+        )
 
 
-def test_a_missing_or_damaged_file_of_a_receipt_is_reported(folder):
+@pytest.mark.parametrize("is_published", [False, True])
+def test_a_missing_or_damaged_file_of_a_receipt_is_reported(is_published, folder):
     receipt = commit(folder, image("a.jpg"))
-    path = Path(folder, receipt.files["masks"]["path"])
+    if is_published:
+        settle(folder)
+    path = Path(folder, next(runs.receipts(folder)).files["masks"]["path"])
+    data = path.read_bytes()
 
-    path.write_bytes(path.read_bytes()[:100])
+    path.write_bytes(data[:100] + bytes(len(data) - 100))  # of the right size
     with pytest.raises(OutputError, match="fsf verify"):
         runs.read_table(folder, "masks")
-    path.unlink()
-    with pytest.raises(OutputError, match="does not exist") as caught:
-        runs.read_table(folder, "masks")
-    message_of(caught.value)
+    for change in (lambda: path.write_bytes(data[:100]), path.unlink):
+        change()
+        with pytest.raises(OutputError, match="fsf verify") as caught:
+            runs.read_table(folder, "masks")
+        message_of(caught.value)
+        assert receipt.part in str(caught.value)
 
 
 @pytest.mark.parametrize("content", [b"", b"noise", "valid arrow"])
-def test_a_damaged_receipt_is_named(content, folder):
+def test_a_damaged_receipt_is_named_by_readers_and_its_units_are_scored_again(content, folder):
     commit(folder, image("a.jpg"))
     if isinstance(content, str):
         sink = pa.BufferOutputStream()
         with pa.ipc.new_file(sink, pa.schema([("x", pa.int8())], metadata={"fsf_receipt": "{}"})):
             pass
         content = sink.getvalue().to_pybytes()
-    storage.write_bytes(storage.join(folder, "receipts", "part-x.arrow"), content)
+    storage.write_bytes(newest_staging(folder).uri("receipts/part-ab-0001.arrow"), content)
 
-    with pytest.raises(OutputError, match=r"part-x\.arrow is not a receipt.*delete it, and its units are scored again"):
-        runs.find_completed(folder)
+    with pytest.raises(OutputError, match=r"part-ab-0001\.arrow is not a receipt.*; .*scores its items anew"):
+        runs.read_table(folder, "masks")
+    done = done_of(folder)
+    assert [*done.lost] == ["part-ab-0001"]
+    assert done.holds(keys("a.jpg")).all()
 
 
 def test_a_folder_that_is_not_a_run_cannot_be_read(tmp_path):
@@ -270,7 +356,7 @@ def test_an_item_is_completed_when_every_segment_is_committed(folder):
     commit(folder, whole[1], part[2])
     commit(folder, image("bad.jpg", failed=True))
 
-    done = runs.find_completed(folder)
+    done = done_of(folder)
 
     assert done.holds(keys("a.jpg", "b.jpg", "whole.mp4", "part.mp4", "bad.jpg")).tolist() == [
         True,
@@ -285,9 +371,9 @@ def test_an_item_is_completed_when_every_segment_is_committed(folder):
 
 
 def test_nothing_is_completed_in_a_new_run(folder):
-    assert not runs.find_completed(folder).holds(keys("a", "b")).any()
-    assert runs.find_completed(folder).holds(keys()).tolist() == []
-    assert runs.find_completed(folder).segments == {}
+    assert not done_of(folder).holds(keys("a", "b")).any()
+    assert done_of(folder).holds(keys()).tolist() == []
+    assert done_of(folder).segments == {}
 
 
 def test_duplicate_units_count_once(folder):
@@ -295,7 +381,7 @@ def test_duplicate_units_count_once(folder):
     commit(folder, part[0], image("a.jpg"))
     commit(folder, part[0], part[1], image("a.jpg"))
 
-    done = runs.find_completed(folder)
+    done = done_of(folder)
 
     assert done.segments == {item_key("v.mp4"): frozenset({0, 1})}
     assert len(done.items) == 1
@@ -306,11 +392,11 @@ def test_a_video_that_failed_as_a_whole_after_some_segments_is_completed(folder)
     commit(folder, *video("v.mp4", 2, 2, 2)[:1])
     commit(folder, ScoredUnit(item_id="v.mp4", segment=1, frames=0, failed=True))
 
-    done = runs.find_completed(folder)
+    done = done_of(folder)
 
     assert done.holds(keys("v.mp4")).all()
     assert done.segments == {}
-    assert runs.count_totals(folder, [keys("v.mp4")]).foreign_items == 0
+    assert totals_of(folder, [keys("v.mp4")]).foreign_items == 0
 
 
 # --- totals ---
@@ -321,7 +407,7 @@ def test_totals_count_the_run_against_its_manifest(folder):
     commit(folder, image("bad", failed=True), broken(video("half", 3, 3)[1], frames=1))
     commit(folder, video("half", 3, 3)[0], image("foreign"))
 
-    totals = runs.count_totals(folder, iter([keys("a", "v", "new"), keys("bad", "half", "begun")]))
+    totals = totals_of(folder, iter([keys("a", "v", "new"), keys("bad", "half", "begun")]))
 
     assert totals.missing_items == 2  # new, begun
     assert totals.foreign_items == 1
@@ -333,7 +419,7 @@ def test_totals_count_the_run_against_its_manifest(folder):
 
 
 def test_totals_of_an_empty_run_are_zero(folder):
-    assert runs.count_totals(folder, [keys("a")]) == runs.Totals(
+    assert totals_of(folder, [keys("a")]) == runs.Totals(
         missing_items=1, foreign_items=0, failed_items=0, frames=0, pixels=()
     )
 
@@ -341,15 +427,15 @@ def test_totals_of_an_empty_run_are_zero(folder):
 def test_an_item_with_two_failed_segments_is_one_failed_item(folder):
     commit(folder, *map(broken, video("v", 1, 1)))
 
-    assert runs.count_totals(folder, [keys("v")]).failed_items == 1
-    assert runs.failure_kinds(folder) == Counter(DecodeError=2)
+    assert totals_of(folder, [keys("v")]).failed_items == 1
+    assert runs.failure_kinds(runs.load_ledger(folder)) == Counter(DecodeError=2)
 
 
 # --- duplicate units ---
 
 
 def parts_in_name_order(*parts):
-    return sorted(parts, key=lambda units: part_name(unit.key for unit in units))
+    return sorted(parts, key=lambda units: part_name(1, [unit.key for unit in units]))
 
 
 def test_duplicate_units_stay_in_the_earlier_part_in_name_order(folder):
@@ -358,14 +444,31 @@ def test_duplicate_units_stay_in_the_earlier_part_in_name_order(folder):
         commit(folder, *units)
     assert len(unit_keys(folder)) == 4
 
-    removed = runs.reconcile(folder)
+    assert settle(folder) == Counter(doubled_units=1)
 
-    assert removed == Counter(doubled_units=1, orphan_files=0)
-    assert part_name(unit.key for unit in first) in parts_of(folder)
+    assert part_name(1, [unit.key for unit in first]) in parts_of(folder)
     assert Counter(unit_keys(folder)) == Counter(unit.key for unit in map(image, "abc"))
     assert item_ids(folder) == ["a", "b", "c"]
     assert len(item_ids(folder, "class_stats")) == 6
-    assert runs.reconcile(folder) == Counter()
+    next_attempt(folder)
+    assert settle(folder) == Counter()
+
+
+def test_duplicate_units_stay_in_the_part_of_the_newest_attempt(folder):
+    """What an earlier attempt committed last may be older than what a later one has read from its source since."""
+    for number in range(1000):
+        a, b, c = (image(f"{letter}{number}") for letter in "abc")
+        if parts_in_name_order([a, b], [b, c])[0] == [a, b]:
+            break
+    commit(folder, a, b)
+    next_attempt(folder)
+    newer = commit(folder, b, c)
+
+    assert settle(folder) == Counter(doubled_units=1)
+
+    assert newer.part in parts_of(folder)
+    assert [receipt.attempt for receipt in runs.receipts(folder)] == [2, 2]
+    assert item_ids(folder) == sorted(unit.item_id for unit in (a, b, c))
 
 
 def test_a_part_whose_units_are_all_in_earlier_parts_is_removed(folder):
@@ -373,7 +476,7 @@ def test_a_part_whose_units_are_all_in_earlier_parts_is_removed(folder):
     commit(folder, image("b"))
     commit(folder, image("a"), image("b"))
 
-    runs.reconcile(folder)
+    settle(folder)
 
     assert sorted(unit_keys(folder)) == sorted(unit.key for unit in map(image, "ab"))
     assert item_ids(folder) == ["a", "b"]
@@ -389,7 +492,7 @@ def test_the_rest_of_a_part_may_have_the_name_of_a_later_part(folder):
     for units in ([a, b], [b, c], [c]):
         commit(folder, *units)
 
-    runs.reconcile(folder)
+    settle(folder)
 
     assert sorted(unit_keys(folder)) == sorted(unit.key for unit in (a, b, c))
     assert item_ids(folder) == sorted(unit.item_id for unit in (a, b, c))
@@ -400,13 +503,13 @@ def test_segments_of_one_video_are_kept_once_each_with_their_own_frames(folder):
     for units in ([one, two], [two, three], [one, three, image("a")]):
         commit(folder, *units)
 
-    runs.reconcile(folder)
+    settle(folder)
 
     assert Counter(unit_keys(folder)) == Counter(unit.key for unit in (one, two, three, image("a")))
     frames = [(row["item_id"], row["frame_index"]) for row in sorted_rows(folder, "masks")]
     assert frames == [("a", 0), *(("v", at) for at in range(7))]
     assert len(sorted_rows(folder, "class_stats")) == 16
-    assert runs.find_completed(folder).holds(keys("v", "a")).all()
+    assert done_of(folder).holds(keys("v", "a")).all()
 
 
 def test_failed_segments_keep_their_frames_and_failures_once_each(folder):
@@ -416,7 +519,7 @@ def test_failed_segments_keep_their_frames_and_failures_once_each(folder):
     for part in (failed[:3], failed[1:], [failed[0], failed[3]]):
         commit(folder, *part)
 
-    runs.reconcile(folder)
+    settle(folder)
 
     assert sorted(unit_keys(folder)) == sorted(unit.key for unit in failed)
     reasons = sorted(row["error_message"] for row in runs.read_table(folder, "failures").to_pylist())
@@ -431,14 +534,17 @@ def test_a_segment_without_frames_claims_no_frame_of_another(folder):
     commit(folder, *wide)
     commit(folder, *narrow)
 
-    runs.reconcile(folder)
+    settle(folder)
 
     assert [row["frame_index"] for row in sorted_rows(folder, "masks")] == [0]
     assert len(runs.read_table(folder, "failures")) == 2
 
 
-@pytest.mark.parametrize("dies_at", range(12))
-def test_reconcile_can_die_at_any_moment_and_start_again(dies_at, folder, monkeypatch):
+CHANGES = ("write_bytes", "create", "move", "remove", "remove_folder")
+
+
+@pytest.mark.parametrize("dies_at", range(25))
+def test_reconcile_and_publish_can_die_at_any_moment_and_start_again(dies_at, folder, monkeypatch):
     for units in (
         [image("a"), image("b")],
         [image("b"), image("c")],
@@ -457,11 +563,12 @@ def test_reconcile_can_die_at_any_moment_and_start_again(dies_at, folder, monkey
         return step
 
     with monkeypatch.context() as patch:
-        patch.setattr(storage, "write_bytes", dying(storage.write_bytes))
-        patch.setattr(storage, "remove", dying(storage.remove))
+        for name in CHANGES:
+            patch.setattr(storage, name, dying(getattr(storage, name)))
         with pytest.raises(KeyboardInterrupt):
-            runs.reconcile(folder)
-    runs.reconcile(folder)
+            settle(folder)
+    next_attempt(folder)
+    settle(folder)
 
     assert Counter(unit_keys(folder)) == Counter(unit.key for unit in map(image, "abcd"))
     assert item_ids(folder) == ["a", "b", "c", "d"]
@@ -480,42 +587,56 @@ def test_keys_that_end_in_zero_bytes_are_found(folder):
     units = zero_ended(*names)
     every = np.frombuffer(b"".join(units.column("item_key").to_pylist()), "S16")
 
-    runs.commit(folder, tables_of([image(name) for name in names]), units)
-    runs.commit(folder, tables_of([image(name) for name in names[1:3]]), units.slice(1, 2))
+    for begin, end in ((0, 5), (1, 3)):
+        tables = tables_of([image(name) for name in names[begin:end]])
+        runs.commit(newest_staging(folder), tables, units.slice(begin, end - begin))
 
-    assert runs.find_completed(folder).holds(every).all()
-    assert not runs.find_completed(folder).holds(keys("x")).any()
-    assert runs.reconcile(folder)["doubled_units"] == 2
+    assert done_of(folder).holds(every).all()
+    assert not done_of(folder).holds(keys("x")).any()
+    assert settle(folder)["doubled_units"] == 2
     assert sorted(unit_keys(folder)) == sorted(units.column("unit_key").to_pylist())
     assert item_ids(folder) == names
-    assert runs.count_totals(folder, [every]).missing_items == runs.count_totals(folder, [every]).foreign_items == 0
+    assert totals_of(folder, [every]).missing_items == totals_of(folder, [every]).foreign_items == 0
 
 
 def test_videos_whose_keys_end_in_zero_bytes_are_resumed_and_retried(folder):
     units = zero_ended("a", "b", "c").to_pydict() | {"segments": [2, 2, 2], "failed": [True] * 3, "frames": [0] * 3}
     failed = [image(name, failed=True) for name in "abc"]
-    runs.commit(folder, tables_of(failed, attempt=4), pa.table(units, schema=UNITS))
+    runs.commit(newest_staging(folder), tables_of(failed, attempt=4), pa.table(units, schema=UNITS))
 
-    assert runs.find_completed(folder).segments == dict.fromkeys(units["item_key"], frozenset({0}))
-    assert runs.retract_failed_parts(folder) == dict.fromkeys(units["item_key"], 4)
+    assert done_of(folder).segments == dict.fromkeys(units["item_key"], frozenset({0}))
+    assert runs.count_attempts(runs.load_ledger(folder)) == dict.fromkeys(units["item_key"], 4)
 
 
 # --- failures ---
 
 
-def test_only_parts_of_failed_units_are_retracted(folder):
+def test_only_parts_of_failed_units_are_left_out_when_failures_are_tried_again(folder):
     half = video("half", 2, 2)
     good = commit(folder, image("a"), half[0])
     commit(folder, image("bad", failed=True), broken(half[1], frames=1), attempt=2)
+    second = next_attempt(folder)
 
-    tried = runs.retract_failed_parts(folder)
+    assert runs.count_attempts(runs.load_ledger(folder)) == {item_key("bad"): 2, item_key("half"): 2}
+    ledger = runs.load_ledger(folder)
+    ledger.retry_before = second.number
+    done = runs.find_completed(ledger)
+    assert done.holds(keys("a", "bad", "half")).tolist() == [True, False, False]
+    assert done.segments == {item_key("half"): frozenset({0})}
+    assert runs.count_attempts(ledger) == {}
+    publish(second, SUMMARY, keep_failures=False)
 
-    assert tried == {item_key("bad"): 2, item_key("half"): 2}
     assert parts_of(folder) == [good.part]
-    assert files_of(folder, "failures") == []
-    assert runs.find_completed(folder).holds(keys("a", "bad", "half")).tolist() == [True, False, False]
-    assert runs.find_completed(folder).segments == {item_key("half"): frozenset({0})}
-    assert runs.retract_failed_parts(folder) == {}
+    assert files_of(folder, "masks") == [f"{good.part}.parquet"]
+    assert not Path(folder, "failures").exists()
+
+
+def test_failures_of_the_attempt_itself_count(folder):
+    second = next_attempt(folder)
+    commit(second, image("bad", failed=True))
+    publish(second, SUMMARY, keep_failures=False)
+
+    assert item_ids(folder, "failures") == ["bad"]
 
 
 def test_the_attempts_of_an_item_are_the_most_of_its_segments(folder):
@@ -523,57 +644,15 @@ def test_the_attempts_of_an_item_are_the_most_of_its_segments(folder):
     commit(folder, one, attempt=3)
     commit(folder, two, attempt=1)
 
-    assert runs.retract_failed_parts(folder) == {item_key("v"): 3}
+    assert runs.count_attempts(runs.load_ledger(folder)) == {item_key("v"): 3}
 
 
-# --- publication ---
+def test_an_item_whose_failure_was_lost_is_tried_again(folder):
+    receipt = commit(folder, image("bad", failed=True))
+    path = Path(folder, receipt.files["failures"]["path"])
+    path.write_bytes(bytes(path.stat().st_size))
 
-
-def test_publish_removes_the_completion_mark_first_and_writes_it_last(folder, monkeypatch):
-    commit(folder, image("a"))
-    commit(folder, image("b"))
-    runs.publish(folder, SUMMARY)
-    steps = []
-    for name in ("write_bytes", "remove"):
-        really = getattr(storage, name)
-        monkeypatch.setattr(
-            storage,
-            name,
-            lambda uri, *args, _name=name, _really=really, **options: (
-                steps.append((_name, uri.rpartition("/")[2])),
-                _really(uri, *args, **options),
-            ),
-        )
-
-    runs.publish(folder, SUMMARY)
-
-    written = [("write_bytes", name) for name in ("manifest.json", "summary.json", "_SUCCESS")]
-    assert steps == [("remove", "_SUCCESS"), *written]
-
-
-def test_the_manifest_lists_every_committed_file_with_its_checksum(folder):
-    commit(folder, image("a"), *video("v", 2))
-    commit(folder, image("bad", failed=True))
-
-    runs.publish(folder, SUMMARY)
-
-    listed = runs.read_document(folder, "manifest.json")["files"]
-    assert sorted(facts["path"] for facts in listed) == sorted(
-        f"{name}/{path}" for name in TABLES for path in files_of(folder, name)
-    )
-    for facts in listed:
-        assert hashlib.sha256(Path(folder, facts["path"]).read_bytes()).hexdigest() == facts["sha256"]
-        assert pyarrow.parquet.read_metadata(Path(folder, facts["path"])).num_rows == facts["rows"]
-
-
-def test_the_completion_mark_is_removed_before_anything_is_retracted(folder):
-    """A driver that dies after it retracted failures must not leave a run that looks complete."""
-    commit(folder, image("bad", failed=True))
-    runs.publish(folder, SUMMARY)
-
-    runs.retract_failed_parts(folder)
-
-    assert not Path(folder, "_SUCCESS").exists()
+    assert runs.count_attempts(runs.load_ledger(folder)) == {}
 
 
 # --- verification ---
@@ -583,13 +662,14 @@ def test_the_completion_mark_is_removed_before_anything_is_retracted(folder):
 def published(folder):
     commit(folder, image("a"))
     commit(folder, *video("v", 2, 1))
-    runs.publish(folder, SUMMARY)
+    publish(folder, SUMMARY | {"frames": 4}, derived=[])
     assert runs.verify(folder) == []
     return folder
 
 
 def damage(uri, part, how):
     path = Path(uri, part.files["masks"]["path"])
+    assert path.parent.name == "masks"
     data = path.read_bytes()
     if how == "missing":
         path.unlink()
@@ -602,25 +682,28 @@ def damage(uri, part, how):
 def test_verify_names_a_damaged_file(how, published):
     name = damage(published, next(runs.receipts(published)), how)
 
-    found = runs.verify(published)
+    found = [line for line in runs.verify(published) if not line.startswith("missing: receipts account for 1 items")]
 
     assert len(found) == 1
     assert found[0].startswith("missing: " if how == "missing" else "torn: ")
     assert name in found[0]
 
 
-def test_verify_names_duplicate_units_and_counts_them_once(published):
-    commit(published, image("a"), image("b"))
+def test_verify_names_duplicate_units_and_counts_them_once(folder):
+    """A publication never lists a unit twice; an older version may have."""
+    commit(folder, image("a"))
+    commit(folder, image("a"), image("b"))
+    runs.publish(newest_attempt(folder), runs.load_ledger(folder), {"items": {"total": 2}})
 
-    found = runs.verify(published)
+    found = runs.verify(folder)
 
-    assert [line for line in found if line.startswith("duplicate: segment 0 of 'a'")]
-    assert found[-1] == "missing: receipts account for 3 items, the summary for 2"
+    assert len(found) == 1
+    assert re.match(r"duplicate: segment 0 of 'a' is in part-\S+ and in a preferred part", found[0])
 
 
 def test_verify_names_a_video_that_lacks_a_segment(folder):
     commit(folder, image("a"), *video("v", 1, 1, 1)[:2])
-    runs.publish(folder, SUMMARY)
+    publish(folder, SUMMARY)
 
     assert runs.verify(folder) == ["missing: 'v' has 2 of 3 segments"]
 
@@ -641,19 +724,36 @@ def test_verify_says_that_a_run_has_not_finished(folder):
     assert runs.verify(folder) == ["missing: _SUCCESS; the run has not finished: start the same command again"]
 
 
-def test_verify_notices_an_item_whose_receipt_was_lost(published):
-    storage.remove(storage.join(published, "receipts", f"{parts_of(published)[0]}.arrow"))
+@pytest.mark.parametrize("how", ["missing", "short", "flipped"])
+def test_verify_notices_a_lost_or_changed_receipt(how, published):
+    part = parts_of(published)[0]
+    path = Path(published, "receipts", f"{part}.arrow")
+    data = path.read_bytes()
+    if how == "missing":
+        path.unlink()
+    else:
+        at = data.index(b'"frames"') + 1
+        path.write_bytes(data[:-3] if how == "short" else data[:at] + b"F" + data[at + 1 :])
 
     found = runs.verify(published)
 
-    assert "missing: receipts account for 1 items, the summary for 2" in found
-    assert any(line.startswith("orphan: ") for line in found)
+    assert any(part in line and line.startswith("missing: " if how == "missing" else "torn: ") for line in found)
+    assert ("missing: receipts account for 1 items, the summary for 2" in found) is (how != "flipped")
+    # Its tables are listed all the same, so they are no strangers of the run.
+    assert [line for line in found if line.startswith("orphan: ")] == []
+
+
+def test_verify_compares_the_summary_with_the_manifest(published):
+    summary = runs.read_document(published, "summary.json")
+    Path(published, "summary.json").write_text(json.dumps(summary | {"frames": 5}))
+
+    assert runs.verify(published) == ["missing: manifest.json lists 4 rows of masks, the summary 5 frames"]
 
 
 def test_items_that_the_manifest_no_longer_lists_are_not_a_problem(folder):
     """A manifest may shrink between two starts."""
     commit(folder, image("a"), image("b"), image("old"))
-    runs.publish(folder, {"items": {"total": 2, "not_in_manifest": 1}})
+    publish(folder, {"items": {"total": 2, "not_in_manifest": 1}})
 
     assert runs.verify(folder) == []
 
@@ -664,11 +764,11 @@ def test_items_that_the_manifest_no_longer_lists_are_not_a_problem(folder):
 def test_a_new_folder_becomes_a_run_and_the_same_command_resumes_it(tmp_path):
     uri = str(tmp_path / "new" / "run")
     with ledger.claim_run(uri, fingerprint=FINGERPRINT, details={"host": "one"}) as first:
-        assert first.attempt == 1
+        assert (first.number, first.start) == (1, 1)
     with ledger.claim_run(uri, fingerprint=FINGERPRINT, details={"host": "two"}) as second:
         pass
 
-    assert (second.run_id, second.attempt) == (first.run_id, 2)
+    assert (second.run_id, second.number, second.start) == (first.run_id, 2, 2)
     assert [attempt["host"] for attempt in runs.read_document(uri, "run.json")["attempts"]] == ["one", "two"]
 
 
@@ -676,7 +776,7 @@ def test_a_fingerprint_compares_equal_after_a_json_round_trip(folder):
     as_tuple = FINGERPRINT | {"classes": ("a", "b")}
 
     with ledger.claim_run(folder, fingerprint=as_tuple, details={}) as opened:
-        assert opened.attempt == 2
+        assert opened.start == 2
 
 
 @pytest.mark.parametrize("where", ["folder", "bucket"])
@@ -694,7 +794,7 @@ def test_another_fingerprint_is_refused_with_the_difference(where, request):
     assert "new: None -> 1" in message
     assert "bundle" not in message
     with ledger.claim_run(uri, fingerprint=FINGERPRINT, details={}) as opened:
-        assert opened.attempt == 2
+        assert opened.start == 2
 
 
 @pytest.mark.parametrize("where", ["disk", "store"])
@@ -717,7 +817,7 @@ def test_a_folder_with_only_a_bundle_or_hidden_files_can_be_claimed(tmp_path):
         storage.write_bytes(str(tmp_path / name), b"x")
 
     with ledger.claim_run(str(tmp_path), fingerprint=FINGERPRINT, details={}) as opened:
-        assert opened.attempt == 1
+        assert opened.start == 1
 
 
 def test_a_file_is_refused_as_a_run_folder(tmp_path):
@@ -742,8 +842,8 @@ def test_a_damaged_or_foreign_run_json_is_refused(content, folder):
 HOLDER = """
 import sys, time
 from fsf_core import runs
-with runs.lock_run(sys.argv[1], fingerprint={"holder": 1}):
-    runs.begin_attempt(sys.argv[1], fingerprint={"holder": 1}, details={})
+with runs.lock_run(sys.argv[1], fingerprint={"holder": 1}) as lease:
+    runs.begin_attempt(sys.argv[1], lease, fingerprint={"holder": 1}, details={})
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -782,7 +882,7 @@ def test_a_killed_process_releases_the_lock(holder):
     process.wait()
 
     with ledger.claim_run(uri, fingerprint={"holder": 1}, details={}) as opened:
-        assert opened.attempt == 2
+        assert opened.start == 2
         assert Path(uri, ".lock").read_text().split()[0] == str(os.getpid())
 
 
@@ -819,23 +919,25 @@ def test_a_lock_that_its_holder_removes_at_the_end_still_keeps_a_second_job_out(
 
 
 def test_a_locked_run_is_not_changed_before_its_attempt_begins(folder):
-    before = Path(folder, "run.json").read_bytes()
-    with runs.lock_run(folder, fingerprint=FINGERPRINT):
-        assert Path(folder, "run.json").read_bytes() == before
-        assert runs.begin_attempt(folder, fingerprint=FINGERPRINT, details={}).attempt == 2
+    before = snapshot(folder)
+    with runs.lock_run(folder, fingerprint=FINGERPRINT) as lease:
+        assert snapshot(folder) == before
+        assert runs.begin_attempt(folder, lease, fingerprint=FINGERPRINT, details={}).start == 2
     assert len(runs.read_document(folder, "run.json")["attempts"]) == 2
 
 
-def test_completed_without_failures_is_what_remains_after_they_are_retracted(folder):
+def test_what_is_completed_without_failures_is_what_remains_once_they_are_left_out(folder):
     half = video("half", 2, 2)
     commit(folder, image("a"), half[0])
     commit(folder, image("bad", failed=True), broken(half[1], frames=1))
+    assert len(done_of(folder).items) == 3
 
-    expected = runs.find_completed(folder, with_failures=False)
-    assert len(runs.find_completed(folder).items) == 3
-    runs.retract_failed_parts(folder)
+    ledger = runs.load_ledger(folder)
+    ledger.retry_before = runs.ALL_FAILURES
+    expected = runs.find_completed(ledger)
+    publish(next_attempt(folder), SUMMARY, keep_failures=False)
 
-    found = runs.find_completed(folder)
+    found = done_of(folder)
     assert found.items.tolist() == expected.items.tolist()
     assert found.segments == expected.segments
 
@@ -846,7 +948,7 @@ def test_the_lock_is_released_at_the_end_of_the_block_even_after_an_error(tmp_pa
         raise ZeroDivisionError
 
     with ledger.claim_run(uri, fingerprint=FINGERPRINT, details={}) as opened:
-        assert opened.attempt == 2
+        assert opened.start == 2
 
 
 def test_dataset_viewers_show_masks_as_images(folder):

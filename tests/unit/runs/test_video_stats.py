@@ -20,9 +20,10 @@ def home(tmp_path):
 
 
 def published(home):
-    others = video_stats.write_video_stats(home)
-    runs.publish(home, {"items": {"total": 1}}, others=others)
-    return others
+    attempt = runs.begin_change(home, ledger.HeldLease())
+    derived = video_stats.write_video_stats(attempt.staging, runs.load_ledger(home))
+    ledger.publish(attempt, {"items": {"total": 1}}, derived=derived)
+    return derived
 
 
 def test_each_second_has_the_class_ratios_of_its_frames(home, monkeypatch):
@@ -39,7 +40,7 @@ def test_each_second_has_the_class_ratios_of_its_frames(home, monkeypatch):
     expected = duckdb.sql(query).fetchall()
     assert [row[:5] for row in found] == [row[:5] for row in expected]
     assert [row[5] for row in found] == pytest.approx([row[5] for row in expected])
-    assert file["rows"] == len(found)
+    assert file.facts["rows"] == len(found)
     assert sum(row[4] for row in found if row[2] == 0) == 60
 
 
@@ -63,13 +64,28 @@ def test_a_run_of_images_has_no_such_table(tmp_path):
     tables = ledger.tables_of(images)
     untimed = pa.nulls(len(images), pa.float64())
     tables["masks"] = tables["masks"].set_column(tables["masks"].column_names.index("pts_s"), "pts_s", untimed)
-    with ledger.claim_run(home, fingerprint={}, details={}):
-        runs.commit(home, tables, ledger.rows_of(images))
+    with ledger.claim_run(home, fingerprint={}, details={}) as attempt:
+        runs.commit(attempt.staging, tables, ledger.rows_of(images))
     stale = tmp_path / "run" / "video_stats" / "all.parquet"
     stale.parent.mkdir()
     stale.write_bytes(b"of an earlier attempt")
-    runs.publish(home, {"items": {"total": 3}})
+    ledger.publish(home, {"items": {"total": 3}}, derived=[])
+    assert not stale.exists()
+    assert video_stats.verify(home) == []
+    stale.write_bytes(b"of nobody")
     assert [line.split(":")[0] for line in video_stats.verify(home)] == ["orphan"]
 
-    assert video_stats.write_video_stats(home) == []
+    assert published(home) == []
     assert video_stats.verify(home) == []
+    assert not stale.exists()
+
+
+def test_an_earlier_table_is_replaced_only_when_the_run_is_published(home):
+    """A job that dies in between must not leave a table that the run does not have."""
+    published(home)
+    before = ledger.snapshot(home)
+    attempt = runs.begin_change(home, ledger.HeldLease())
+    (file,) = video_stats.write_video_stats(attempt.staging, runs.load_ledger(home))
+
+    assert file.staged == ".attempt-0003/video_stats/all.parquet"
+    assert {path: data for path, data in ledger.snapshot(home).items() if not path.startswith(".")} == before

@@ -1,0 +1,170 @@
+"""An attempt: a start of the job that holds a run's lease, and so the only one that may change what is published.
+
+Every change of a published file is made here. On a disk each is a rename out of the attempt's folder or into it, which
+fails once another attempt has taken the folder over. In a store each is made after the lease was checked.
+"""
+
+import datetime as dt
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fsf_core import storage
+from fsf_core.runs import staging
+from fsf_core.runs.folder import (
+    LAYOUT_VERSION,
+    SUCCESS,
+    document_bytes,
+    find_manifest,
+    find_run_json,
+    is_finished,
+    read_run_json,
+)
+from fsf_core.runs.lease import Lease
+from fsf_core.runs.staging import Staging
+
+TRASH = "trash"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """A start of the job in a run whose lease it holds."""
+
+    run_id: str
+    """Created with the first attempt; later ones keep it."""
+    start: int
+    """How many times the job was started in this run, this time included."""
+    staging: Staging
+    lease: Lease
+
+    @property
+    def uri(self) -> str:
+        """The run folder."""
+        return self.staging.run_uri
+
+    @property
+    def number(self) -> int:
+        """Number of the attempt, greater than that of every earlier one."""
+        return self.staging.number
+
+    def replace(self, path: str, data: bytes) -> None:
+        """Replace a file of the run durably.
+
+        Raises:
+            StorageError: the store refuses, or another attempt has begun.
+            LeaseLostError: another job has taken the run over.
+        """
+        self.lease.check()
+        self.staging.replace(path, data, durable=True)
+
+    def publish_file(self, staged: str, path: str) -> None:
+        """Move a staged file to its place in the run.
+
+        Args:
+            staged: path of the file inside the run, in the folder of this attempt or, in a store, of an earlier one.
+            path: its place inside the run.
+
+        Raises:
+            StorageError, LeaseLostError: as for `replace`.
+        """
+        self.lease.check()
+        storage.move(storage.join(self.uri, staged), storage.join(self.uri, path), root=self.uri)
+
+    def remove_file(self, path: str) -> None:
+        """Take a published file away; a missing one is not an error.
+
+        Raises:
+            StorageError, LeaseLostError: as for `replace`.
+        """
+        self.lease.check()
+        uri = storage.join(self.uri, path)
+        if not storage.is_local(self.uri):
+            storage.remove(uri)
+        elif storage.exists(uri):
+            storage.move(uri, self.staging.uri(f"{TRASH}/{path}"), root=self.staging.folder)
+
+    def unpublish(self) -> None:
+        """Take the completion mark away, durably: from here on the published files may change.
+
+        Raises:
+            StorageError, LeaseLostError: as for `replace`.
+        """
+        self.lease.confirm()
+        if is_finished(self.uri):
+            self.remove_file(SUCCESS)
+            storage.sync_folder(self.uri)
+
+    def end(self) -> None:
+        """Remove the folders of this attempt and of earlier ones, with everything that was not published."""
+        for number in staging.attempt_numbers(self.uri):
+            if number <= self.number:
+                self.lease.check()
+                folder = storage.join(self.uri, staging.folder_name(number))
+                for entry in storage.list_files(folder, hidden=True):
+                    storage.remove(entry.uri)
+                storage.remove_folder(folder)
+
+
+def begin_attempt(uri: str, lease: Lease, *, fingerprint: Mapping[str, Any], details: Mapping[str, Any]) -> Attempt:
+    """Take over what earlier attempts staged, and record the start in run.json.
+
+    Args:
+        uri: the output folder.
+        lease: of the folder.
+        fingerprint: as given to `lock_run`.
+        details: further facts about this attempt, recorded and never compared.
+
+    Raises:
+        StorageError, LeaseLostError: the folder cannot be written, or another job has taken it over.
+    """
+    known = find_run_json(uri)
+    starts = list(known["attempts"]) if known else []
+    attempt = Attempt(
+        run_id=known["run_id"] if known else f"{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}",
+        start=len(starts) + 1,
+        staging=_take_over(uri, lease, known),
+        lease=lease,
+    )
+    facts = {
+        "layout": known["layout"] if known else LAYOUT_VERSION,
+        "run_id": attempt.run_id,
+        "fingerprint": dict(fingerprint),
+        "attempts": [*starts, {"number": attempt.number, "started_at": _now(), **details}],
+    }
+    attempt.replace("run.json", document_bytes(facts))
+    return attempt
+
+
+def begin_change(uri: str, lease: Lease) -> Attempt:
+    """Take over what earlier attempts staged, to change a run otherwise than by scoring.
+
+    Raises:
+        OutputError: there is no run.
+        StorageError, LeaseLostError: as for `begin_attempt`.
+    """
+    known = read_run_json(uri)
+    return Attempt(
+        run_id=known["run_id"], start=len(known["attempts"]), staging=_take_over(uri, lease, known), lease=lease
+    )
+
+
+def _take_over(uri: str, lease: Lease, known: Mapping[str, Any] | None) -> Staging:
+    """Take the next number, and what earlier attempts staged."""
+    starts = known["attempts"] if known else []
+    manifest = find_manifest(uri) if known else None
+    earlier = [
+        len(starts),
+        *(each.get("number", 0) for each in starts),
+        *staging.attempt_numbers(uri),
+        manifest.get("attempt", 0) if manifest else 0,
+    ]
+    lease.confirm()
+    taken = staging.take_over(uri, max(lease.number, max(earlier) + 1))
+    lease.confirm()  # a process that was paused in between has now made a folder, and changes nothing else
+    return taken
+
+
+def _now() -> str:
+    """Return the time in UTC, ISO 8601, to the second."""
+    return dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
