@@ -224,8 +224,9 @@ class _StoreLease(Lease):
             LeaseLostError: it is not.
             FSFError: the store does not respond; the lease expires.
         """
-        self.confirm()
-        storage.write_bytes(_lease_uri(self.uri, self.number), _payload(self._token, released=True))
+        with storage.guarded(self.uri, self.check):
+            self.confirm()
+            storage.write_bytes(_lease_uri(self.uri, self.number), _payload(self._token, released=True))
 
     def remove_older(self) -> None:
         """Remove the leases below this one, which nothing needs any more."""

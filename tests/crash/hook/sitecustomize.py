@@ -38,7 +38,7 @@ _REQUESTS = {
     "copy_object": "copy",
     "complete_multipart_upload": "complete",
 }
-_open, _rename = io.open, os.replace
+_open, _os_open, _rename = io.open, os.open, os.replace
 
 
 class Settings:
@@ -256,7 +256,11 @@ def install(watch):
                 ability.add(replacement)
         setattr(os, name, replacement)
     io.open = builtins.open = files.io_open(io.open)
-    sys.meta_path.insert(0, _Finder(files))
+    finder = _Finder(files)
+    sys.meta_path.insert(0, finder)
+    for name, patch in finder.patches.items():  # a forked process may have imported them
+        if name in sys.modules:
+            patch(sys.modules[name])
 
 
 class _Finder:
@@ -323,8 +327,11 @@ def _watch_delta(files, module):
     module.write_deltalake = write_deltalake
 
 
-_os_open = os.open
+def install_from(folder):
+    """Install the hook with the settings of a folder."""
+    with _open(os.path.join(folder, "settings.json")) as file:
+        install(Watch(folder, Settings(**json.load(file))))
+
 
 if __name__ == "sitecustomize" and "CRASH_DIR" in os.environ:
-    with _open(os.path.join(os.environ["CRASH_DIR"], "settings.json")) as _file:
-        install(Watch(os.environ["CRASH_DIR"], Settings(**json.load(_file))))
+    install_from(os.environ["CRASH_DIR"])
