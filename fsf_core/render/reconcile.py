@@ -46,13 +46,17 @@ def verify(run_uri: str) -> list[str]:
     """Check every rendered video against its receipt and against the run; return one line per problem."""
     problems: list[str] = []
     known: set[str] = set()
+    listed = _listed_videos(run_uri)
     fresh = {each.video.item_id for each in up_to_date(runs.open_ledger(run_uri))}
     for each in published_videos(run_uri):
         known |= {each.path, receipt_path(each.item_id)}
         damage = _check_file(run_uri, each)
         problems += damage
+        if listed.pop(each.path, each.sha256) != each.sha256:
+            problems.append(f"torn: the receipt of {each.path} differs from manifest.json")
         if each.item_id not in fresh and not damage:
             problems.append(f"stale: {each.path} shows other frames than the run has; run `fsf render` again")
+    problems += [f"missing: {path} is listed in manifest.json and has no receipt" for path in listed]
     folder = storage.join(run_uri, FOLDER)
     entries = storage.list_files(folder) if storage.exists(folder) else ()
     return problems + [
@@ -60,6 +64,14 @@ def verify(run_uri: str) -> list[str]:
         for entry in entries
         if f"{FOLDER}/{entry.relative}" not in known
     ]
+
+
+def _listed_videos(run_uri: str) -> dict[str, str]:
+    """Return path and sha256 of the videos that manifest.json lists; none while the run is not finished."""
+    if not storage.exists(storage.join(run_uri, "_SUCCESS")):
+        return {}
+    files = runs.read_document(run_uri, "manifest.json")["files"]
+    return {file["path"]: file["sha256"] for file in files if file["table"] == FOLDER}
 
 
 def _check_file(run_uri: str, rendered: RenderedVideo) -> list[str]:

@@ -16,10 +16,12 @@ from fsf_core.runs.attempt import Attempt, begin_attempt, begin_change
 from fsf_core.runs.folder import (
     BUNDLE_FOLDER,
     LAYOUT_VERSION,
+    is_finished,
     lock_run,
     locked_run,
     read_document,
     read_fingerprint,
+    read_summary,
     require_usable,
 )
 from fsf_core.runs.ledger import ALL_FAILURES, Ledger, item_keys_of, load_ledger, open_ledger, receipt_path, receipts
@@ -52,6 +54,7 @@ __all__ = [
     "count_totals",
     "failure_kinds",
     "find_completed",
+    "is_finished",
     "item_keys_of",
     "load_ledger",
     "lock_run",
@@ -64,6 +67,7 @@ __all__ = [
     "read_fingerprint",
     "read_frames",
     "read_part",
+    "read_summary",
     "read_table",
     "receipt_path",
     "receipts",

@@ -95,15 +95,22 @@ class Attempt:
             self.remove_file(SUCCESS)
             storage.sync_folder(self.uri)
 
-    def end(self) -> None:
-        """Remove the folders of this attempt and of earlier ones, with everything that was not published."""
-        for number in staging.attempt_numbers(self.uri):
-            if number <= self.number:
+    def end(self, *, keep_staged: bool) -> None:
+        """Remove the folders of this attempt and of earlier ones, with everything that was not published.
+
+        Args:
+            keep_staged: whether staged parts stay, for the next start of the score job.
+        """
+        numbers = [number for number in staging.attempt_numbers(self.uri) if number <= self.number]
+        sizes = staging.list_sizes(self.uri, map(staging.folder_name, numbers))
+        kept = keep_staged and any(staging.staged_receipts(self.uri, numbers, sizes))
+        for path in sizes:
+            if not (kept and staging.is_part_file(path)):
                 self.lease.check()
-                folder = storage.join(self.uri, staging.folder_name(number))
-                for entry in storage.list_files(folder, hidden=True):
-                    storage.remove(entry.uri)
-                storage.remove_folder(folder)
+                storage.remove(storage.join(self.uri, path))
+        for number in () if kept else numbers:
+            self.lease.check()
+            storage.remove_folder(storage.join(self.uri, staging.folder_name(number)))
 
 
 def begin_attempt(uri: str, lease: Lease, *, fingerprint: Mapping[str, Any], details: Mapping[str, Any]) -> Attempt:

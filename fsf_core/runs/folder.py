@@ -73,14 +73,14 @@ def locked_run(uri: str, *, finished: bool) -> Iterator[lease.Lease]:
 
     Args:
         uri: the run.
-        finished: whether the run must have finished.
+        finished: whether the run must have finished; the publication may have been interrupted.
 
     Raises:
         OutputError: there is no run, it has not finished, or a job is using it.
         LeaseLostError: another job took the folder over before the block ended.
     """
     read_run_json(uri)
-    if finished and not is_finished(uri):
+    if finished and not was_published(uri):
         raise OutputError(
             f"{storage.redact(uri)} holds no finished run (_SUCCESS is missing); start the score command that began it "
             "again"
@@ -142,6 +142,31 @@ def find_manifest(run_uri: str) -> dict[str, Any] | None:
         OutputError: it is damaged.
     """
     return read_document(run_uri, "manifest.json") if storage.exists(storage.join(run_uri, "manifest.json")) else None
+
+
+def decided_of(manifest: Mapping[str, Any] | None) -> int:
+    """Return the number up to which staged parts are decided: only those that the manifest lists count; 0 for none."""
+    return int(manifest.get("decided", 0)) if manifest else 0
+
+
+def was_published(run_uri: str) -> bool:
+    """Return whether manifest.json lists a complete run, even if its publication was interrupted.
+
+    Raises:
+        OutputError: manifest.json is damaged.
+    """
+    manifest = find_manifest(run_uri)
+    return is_finished(run_uri) or bool(manifest and manifest.get("summary"))
+
+
+def read_summary(run_uri: str) -> dict[str, Any]:
+    """Return the totals of a published run: those of manifest.json, or of summary.json in layout 1.
+
+    Raises:
+        OutputError: they are missing or damaged.
+    """
+    manifest = find_manifest(run_uri)
+    return dict((manifest or {}).get("summary") or read_document(run_uri, "summary.json"))
 
 
 def read_document(run_uri: str, name: str) -> dict[str, Any]:

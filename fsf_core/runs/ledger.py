@@ -17,6 +17,7 @@ from fsf_core.runs import staging
 from fsf_core.runs.folder import (
     LAYOUT_VERSION,
     RECEIPTS,
+    decided_of,
     find_manifest,
     find_run_json,
     is_finished,
@@ -152,12 +153,13 @@ class Ledger:
         return Receipt(**{**vars(receipt), "files": files})
 
 
-def load_ledger(run_uri: str, *, strict: bool = False) -> Ledger:
+def load_ledger(run_uri: str, *, strict: bool = False, staged: bool = True) -> Ledger:
     """Load what a job resumes from: the parts that count, looked up in one listing of the run.
 
     Args:
         run_uri: the run folder.
         strict: whether a lost part is an error, or is left out.
+        staged: whether parts count that were committed since the last publication.
 
     Raises:
         OutputError: run.json or manifest.json is damaged.
@@ -168,9 +170,8 @@ def load_ledger(run_uri: str, *, strict: bool = False) -> Ledger:
     manifest = find_manifest(run_uri)
     paths: dict[str, str] = {}
     lost: dict[str, str] = {}
-    decided = 0
+    decided = decided_of(manifest)
     if manifest is not None and manifest["layout"] >= LAYOUT_VERSION:
-        decided = manifest["attempt"]
         for entry in manifest[RECEIPTS]:
             path = _find_receipt(entry, numbers, sizes)
             if path is None:
@@ -184,7 +185,7 @@ def load_ledger(run_uri: str, *, strict: bool = False) -> Ledger:
                 paths[entry["part"]] = path
     elif (find_run_json(run_uri) or {"layout": LAYOUT_VERSION})["layout"] < LAYOUT_VERSION:
         paths = {part_of(path): path for path in sizes if path.startswith(f"{RECEIPTS}/") and path.endswith(".arrow")}
-    for path in staging.staged_receipts(run_uri, numbers, sizes):
+    for path in staging.staged_receipts(run_uri, numbers, sizes) if staged else ():
         # What a publication left out of the parts of its own and earlier attempts never counts again.
         if part_of(path) not in paths and attempt_of(path) > decided:
             paths[part_of(path)] = path

@@ -1,9 +1,9 @@
 """Publication: the only code that changes what readers of a finished run see.
 
     1  the lease is confirmed, and _SUCCESS is taken away
-    2  manifest.json is replaced: from here on the run is what it lists
+    2  manifest.json, which holds the summary too, is replaced: from here on the run is what it lists
     3  files that it does not list leave the folders of the tables, and staged ones that it lists enter them
-    4  summary.json is replaced
+    4  summary.json is replaced by the summary in manifest.json
     5  the lease is confirmed, and _SUCCESS is written
     6  the folder of the attempt is removed
 
@@ -19,7 +19,16 @@ from typing import Any
 from fsf_core import storage
 from fsf_core.errors import ResumableError
 from fsf_core.runs.attempt import Attempt
-from fsf_core.runs.folder import LAYOUT_VERSION, RECEIPTS, SUCCESS, document_bytes, files_below, read_run_json
+from fsf_core.runs.folder import (
+    LAYOUT_VERSION,
+    RECEIPTS,
+    SUCCESS,
+    decided_of,
+    document_bytes,
+    files_below,
+    find_manifest,
+    read_run_json,
+)
 from fsf_core.runs.ledger import FOLDERS, Ledger, receipt_path
 from fsf_core.schema import DERIVED
 
@@ -43,7 +52,14 @@ class Derived:
     """rows, bytes and sha256 for manifest.json; None for a file that it does not list."""
 
 
-def publish(attempt: Attempt, ledger: Ledger, summary: Mapping[str, Any], *, derived: Sequence[Derived] = ()) -> None:
+def publish(
+    attempt: Attempt,
+    ledger: Ledger,
+    summary: Mapping[str, Any],
+    *,
+    derived: Sequence[Derived] = (),
+    keep_staged: bool = False,
+) -> None:
     """Make the parts of a ledger the published run; see the module for the steps.
 
     Args:
@@ -51,16 +67,18 @@ def publish(attempt: Attempt, ledger: Ledger, summary: Mapping[str, Any], *, der
         ledger: every unit in one part.
         summary: the totals.
         derived: files that were computed from the parts.
+        keep_staged: whether staged parts that are not in the ledger stay for the next start of the score job;
+            otherwise they are decided, and never count again.
 
     Raises:
         StorageError: the store refuses; the same command completes the publication.
         LeaseLostError: another job has taken the run over.
     """
-    _make_current(attempt, ledger, derived, frames=summary.get("frames"))
+    _make_current(attempt, ledger, derived, summary=summary, keep_staged=keep_staged)
     attempt.replace("summary.json", document_bytes(summary))
     attempt.lease.confirm()
     attempt.replace(SUCCESS, b"")
-    attempt.end()
+    attempt.end(keep_staged=keep_staged)
 
 
 def withdraw(attempt: Attempt, ledger: Ledger, *, derived: Sequence[Derived] = ()) -> None:
@@ -74,17 +92,25 @@ def withdraw(attempt: Attempt, ledger: Ledger, *, derived: Sequence[Derived] = (
     Raises:
         StorageError, LeaseLostError: as for `publish`.
     """
-    _make_current(attempt, ledger, derived)
-    attempt.end()
+    _make_current(attempt, ledger, derived, summary=None, keep_staged=False)
+    attempt.end(keep_staged=False)
 
 
-def _make_current(attempt: Attempt, ledger: Ledger, derived: Sequence[Derived], *, frames: int | None = None) -> None:
+def _make_current(
+    attempt: Attempt,
+    ledger: Ledger,
+    derived: Sequence[Derived],
+    *,
+    summary: Mapping[str, Any] | None,
+    keep_staged: bool,
+) -> None:
     """Take the completion mark away, replace manifest.json, and move the files as it lists them.
 
     Raises:
         ResumableError: the parts do not have the frames of the summary: a part was lost since they were counted.
     """
     entries, moves = _list_parts(ledger)
+    frames = summary.get("frames") if summary else None
     rows = sum(entry["rows"] for entry in entries if entry["table"] == "masks")
     if frames is not None and rows != frames:
         raise ResumableError(
@@ -100,6 +126,8 @@ def _make_current(attempt: Attempt, ledger: Ledger, derived: Sequence[Derived], 
     manifest = {
         "layout": LAYOUT_VERSION,
         "attempt": attempt.number,
+        "decided": decided_of(find_manifest(attempt.uri)) if keep_staged else attempt.number,
+        "summary": summary,
         "files": [entry for entry in entries if entry["table"] != RECEIPTS],
         RECEIPTS: [entry for entry in entries if entry["table"] == RECEIPTS],
     }

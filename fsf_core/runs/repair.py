@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from fsf_core.runs.attempt import begin_change
-from fsf_core.runs.folder import is_finished, locked_run, read_document
+from fsf_core.runs.folder import is_finished, locked_run, read_summary
 from fsf_core.runs.ledger import Ledger, load_ledger
 from fsf_core.runs.publish import Derived, publish, withdraw
 from fsf_core.runs.reconcile import reconcile
@@ -39,16 +39,17 @@ def repair(run_uri: str, find_videos: Callable[[Ledger], Sequence[Derived]]) -> 
         StorageError: the store refuses.
     """
     with locked_run(run_uri, finished=False) as lease:
+        finished = is_finished(run_uri)
         attempt = begin_change(run_uri, lease)
-        ledger = load_ledger(run_uri)
+        ledger = load_ledger(run_uri, staged=not finished)
         damaged = damaged_parts(ledger)
         for part in damaged:
             ledger.drop(part)
         removed = reconcile(attempt.staging, ledger)["orphan_files"]
-        whole = is_finished(run_uri) and not damaged
+        whole = finished and not damaged
         derived = [*write_video_stats(attempt.staging, ledger), *find_videos(ledger)]
         if whole:
-            publish(attempt, ledger, read_document(run_uri, "summary.json"), derived=derived)
+            publish(attempt, ledger, read_summary(run_uri), derived=derived, keep_staged=True)
         else:
             withdraw(attempt, ledger, derived=derived)
     return Repair(damaged=damaged, removed_files=removed, finished=whole)

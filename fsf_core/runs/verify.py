@@ -27,7 +27,7 @@ def verify(run_uri: str) -> list[str]:
         OutputError: there is no run.
     """
     read_run_json(run_uri)
-    ledger = load_ledger(run_uri)
+    ledger = load_ledger(run_uri, staged=not is_finished(run_uri))
     problems = [line for receipt in ledger.receipts() for table, file in receipt.files.items()
                 for line in _file_problems(run_uri, table, file)]  # fmt: skip
     problems += ledger.lost.values()
@@ -71,7 +71,6 @@ def _list_problems(run_uri: str) -> list[str]:
     manifest = find_manifest(run_uri)
     if manifest is None or manifest["layout"] < LAYOUT_VERSION or not is_finished(run_uri):
         return []
-    listed = {file["path"]: file for file in manifest["files"] if file["part"]}
     problems = []
     for entry in manifest[RECEIPTS]:
         try:
@@ -81,10 +80,12 @@ def _list_problems(run_uri: str) -> list[str]:
         # One of another size is reported as lost.
         if len(data) == entry["bytes"] and hashlib.sha256(data).hexdigest() != entry["sha256"]:
             problems.append(f"torn: {entry['path']} differs from manifest.json")
-    expected = read_document(run_uri, "summary.json").get("frames")
-    rows = sum(file["rows"] for file in listed.values() if file["table"] == "masks")
-    if expected is not None and rows != expected:
-        problems.append(f"missing: manifest.json lists {rows} rows of masks, the summary {expected} frames")
+    summary = manifest["summary"] or {}
+    rows = sum(file["rows"] for file in manifest["files"] if file["table"] == "masks")
+    if summary.get("frames") not in {None, rows}:
+        problems.append(f"missing: manifest.json lists {rows} rows of masks, its summary {summary['frames']} frames")
+    if read_document(run_uri, "summary.json") != summary:
+        problems.append("torn: summary.json differs from the summary in manifest.json")
     return problems
 
 

@@ -70,13 +70,20 @@ def render_run(
             names=tuple(facts["classes"]),
             palette=tuple((int(r), int(g), int(b)) for r, g, b in facts["palette"]),
         )
-        ledger = runs.open_ledger(run_uri)
+        ledger = runs.load_ledger(run_uri, strict=True, staged=False)
         items = [item] if item is not None else render.video_item_ids(ledger)
         sources = unredacted_uris(listed, items) if listed else {}
+        finished, summary = runs.is_finished(run_uri), runs.read_summary(run_uri)
         attempt = runs.begin_change(run_uri, lease)
+        ledger = runs.load_ledger(run_uri, strict=True, staged=False)  # files of this run may have a new folder
         outcome = render_videos(attempt.staging, ledger, items, render_style, frame_s=FRAME_TIMEOUT_S, sources=sources)
-        derived = [*video_stats.published_video_stats(run_uri), *render.derived_videos(ledger, look=render_style)]
-        runs.publish(attempt, ledger, runs.read_document(run_uri, "summary.json"), derived=derived)
+        seconds = (
+            video_stats.published_video_stats(run_uri)
+            if finished
+            else video_stats.write_video_stats(attempt.staging, ledger)
+        )
+        derived = [*seconds, *render.derived_videos(ledger, look=render_style)]
+        runs.publish(attempt, ledger, summary, derived=derived, keep_staged=True)
     return outcome
 
 

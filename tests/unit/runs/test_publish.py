@@ -226,7 +226,7 @@ def test_what_a_publication_left_out_never_counts_again(anywhere, monkeypatch):
     parts.retry_before = second.number
     parts.drop(late.part)
     with monkeypatch.context() as patch:
-        patch.setattr(runs.Attempt, "end", lambda _: None)
+        patch.setattr(runs.Attempt, "end", lambda _, **options: options)
         runs.publish(second, parts, SUMMARY)
 
     assert any(late.part in path for path in snapshot(anywhere.uri))

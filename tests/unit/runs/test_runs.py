@@ -747,7 +747,13 @@ def test_verify_compares_the_summary_with_the_manifest(published):
     summary = runs.read_document(published, "summary.json")
     Path(published, "summary.json").write_text(json.dumps(summary | {"frames": 5}))
 
-    assert runs.verify(published) == ["missing: manifest.json lists 4 rows of masks, the summary 5 frames"]
+    assert runs.verify(published) == ["torn: summary.json differs from the summary in manifest.json"]
+
+    manifest = runs.read_document(published, "manifest.json")
+    manifest["summary"]["frames"] = 5
+    Path(published, "manifest.json").write_text(json.dumps(manifest))
+
+    assert runs.verify(published) == ["missing: manifest.json lists 4 rows of masks, its summary 5 frames"]
 
 
 def test_items_that_the_manifest_no_longer_lists_are_not_a_problem(folder):

@@ -175,7 +175,7 @@ def test_an_earlier_attempt_that_ends_removes_nothing_of_the_next_one(attempt):
     next_attempt(attempt.uri)
     before = snapshot(attempt.uri)
 
-    attempt.end()
+    attempt.end(keep_staged=False)
 
     assert snapshot(attempt.uri) == before
 
