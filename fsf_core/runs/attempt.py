@@ -167,7 +167,7 @@ def _take_over(uri: str, lease: Lease, known: Mapping[str, Any] | None) -> Stagi
         manifest.get("attempt", 0) if manifest else 0,
     ]
     lease.confirm()
-    taken = staging.take_over(uri, max(lease.number, max(earlier) + 1))
+    taken = staging.take_over(uri, max(lease.number, max(earlier) + 1), adopt=known is not None)
     lease.confirm()  # a process that was paused in between has now made a folder, and changes nothing else
     return taken
 

@@ -167,7 +167,7 @@ def load_ledger(run_uri: str, *, strict: bool = False, staged: bool = True) -> L
     numbers = staging.attempt_numbers(run_uri)
     # Staged files first: one that is published in between is found in its place.
     sizes = staging.list_sizes(run_uri, [*map(staging.folder_name, numbers), *FOLDERS])
-    manifest = find_manifest(run_uri)
+    known, manifest = find_run_json(run_uri), find_manifest(run_uri)
     paths: dict[str, str] = {}
     lost: dict[str, str] = {}
     decided = decided_of(manifest)
@@ -183,9 +183,9 @@ def load_ledger(run_uri: str, *, strict: bool = False, staged: bool = True) -> L
                 )
             else:
                 paths[entry["part"]] = path
-    elif (find_run_json(run_uri) or {"layout": LAYOUT_VERSION})["layout"] < LAYOUT_VERSION:
+    elif known and known["layout"] < LAYOUT_VERSION:
         paths = {part_of(path): path for path in sizes if path.startswith(f"{RECEIPTS}/") and path.endswith(".arrow")}
-    for path in staging.staged_receipts(run_uri, numbers, sizes) if staged else ():
+    for path in staging.staged_receipts(run_uri, numbers, sizes) if staged and known else ():
         # What a publication left out of the parts of its own and earlier attempts never counts again.
         if part_of(path) not in paths and attempt_of(path) > decided:
             paths[part_of(path)] = path

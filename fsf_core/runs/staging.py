@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from fsf_core import storage
+from fsf_core.errors import StorageError
 from fsf_core.runs.folder import RECEIPTS, document_bytes, files_below
 from fsf_core.schema import TABLES
 
@@ -132,12 +133,13 @@ def is_part_file(path: str) -> bool:
     return name == ADOPTED or name.partition("/")[0] in {*TABLES, RECEIPTS}
 
 
-def take_over(run_uri: str, number: int) -> Staging:
+def take_over(run_uri: str, number: int, *, adopt: bool) -> Staging:
     """Make the folder of a new attempt, with everything that earlier attempts staged.
 
     Args:
         run_uri: a folder whose lease this process holds.
         number: of the attempt, greater than every earlier one.
+        adopt: whether what was staged belongs to this run; without run.json nothing tells which run it was.
 
     Raises:
         StorageError: the folder cannot be made, or exists: another job is using the run.
@@ -145,13 +147,18 @@ def take_over(run_uri: str, number: int) -> Staging:
     staging = Staging(run_uri=run_uri, number=number)
     earlier = attempt_numbers(run_uri)
     if not storage.is_local(run_uri):
-        sizes = list_sizes(run_uri, map(folder_name, earlier))
-        staging.create(ADOPTED, document_bytes({"receipts": staged_receipts(run_uri, earlier, sizes)}))
+        sizes = list_sizes(run_uri, map(folder_name, earlier)) if adopt else {}
+        if not staging.create(ADOPTED, document_bytes({"receipts": staged_receipts(run_uri, earlier, sizes)})):
+            raise StorageError(
+                f"{storage.redact(staging.folder)} exists, expected to create it: another job is using the run; wait "
+                "for it, then start the same command again"
+            )
         return staging
-    if earlier:
-        storage.rename_folder(storage.join(run_uri, folder_name(earlier[0])), staging.folder)
-        for other in earlier[1:]:
-            storage.remove_folder(storage.join(run_uri, folder_name(other)))
+    kept = earlier[:1] if adopt else []
+    for other in earlier[len(kept) :]:
+        storage.remove_folder(storage.join(run_uri, folder_name(other)))
+    if kept:
+        storage.rename_folder(storage.join(run_uri, folder_name(kept[0])), staging.folder)
     else:
         storage.create_folder(staging.folder)
     return staging

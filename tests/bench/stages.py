@@ -8,6 +8,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 import cv2
@@ -64,8 +65,9 @@ def measure(bundle_uri: str, manifest_uri: str, frames: int, out: str) -> dict[s
         profile=bundle.profile, num_classes=bundle.num_classes, palette_K3=np.asarray(bundle.palette, np.uint8),
         grid_hw=bundle.signature.output_shape[2:], mask_size="original", limits=LIMITS, clear_background=False,
     )  # fmt: skip
+    Path(out).mkdir(parents=True, exist_ok=True)
     writing = WriteSettings(
-        staging=take_over(out, 1),
+        staging=take_over(out, 1, adopt=False),
         run_id="bench",
         bundle_sha256=bundle.sha256,
         class_names=bundle.classes,

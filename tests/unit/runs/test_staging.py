@@ -284,3 +284,17 @@ def test_a_start_that_dies_between_the_folder_and_run_json_has_used_its_number(a
 
     assert (third.number, third.start) == (3, 2)
     assert item_ids(anywhere.uri) == ["a"]
+
+
+@pytest.mark.parametrize("where", ["folder", "bucket"])
+def test_staged_parts_of_a_run_without_run_json_are_not_adopted(where, tmp_path):
+    """They may be of another model: without run.json nothing tells what was scored."""
+    uri = str(tmp_path / "run") if where == "folder" else "memory://unknown/run"
+    with ledger.claim_run(uri, fingerprint={"bundle": "old"}, details={}) as opened:
+        commit(opened, image("a"))
+    storage.remove(storage.join(uri, "run.json"))
+
+    assert runs.load_ledger(uri).parts == []
+    with ledger.claim_run(uri, fingerprint={"bundle": "new"}, details={}) as opened:
+        assert opened.number == 2
+        assert runs.load_ledger(uri).parts == []
