@@ -13,8 +13,14 @@ from numpy.typing import NDArray
 KEY_BYTES = 16
 """128 bits: among ten billion ids a collision has a chance of one in 10^18."""
 
+DIGEST_BYTES = 8
+"""64 bits of what a list holds of an item; a change goes unnoticed with a chance of 5 in 10^20."""
+
 Keys = NDArray[np.bytes_]
 """Array of dtype S16; NumPy sorts and searches it bytewise."""
+
+RowKeys = NDArray[np.bytes_]
+"""Array of dtype S24: item key and row digest. A row of an unknown digest has zeros there."""
 
 
 def item_key(item_id: str) -> bytes:
@@ -25,6 +31,18 @@ def item_key(item_id: str) -> bytes:
 def item_keys(item_ids: Iterable[str]) -> Keys:
     """Return the keys of many items, 16 bytes each, in order."""
     return np.frombuffer(b"".join(map(item_key, item_ids)), dtype=f"S{KEY_BYTES}")
+
+
+def row_keys(item_keys: Keys, digests: NDArray[np.bytes_]) -> RowKeys:
+    """Return the keys of rows, 24 bytes each: an item and the state of its row.
+
+    Args:
+        item_keys: dtype S16.
+        digests: of the rows, dtype S8.
+    """
+    found = np.empty(len(item_keys), [("item", f"S{KEY_BYTES}"), ("digest", f"S{DIGEST_BYTES}")])
+    found["item"], found["digest"] = item_keys, digests
+    return found.view(f"S{KEY_BYTES + DIGEST_BYTES}")
 
 
 def unit_key(item_id: str, segment: int) -> bytes:

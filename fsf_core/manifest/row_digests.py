@@ -10,9 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fsf_core import storage
-
-DIGEST_BYTES = 8
-"""64 bits: a changed row goes unnoticed with a chance of 5 in 10^20."""
+from fsf_core.keys import DIGEST_BYTES
 
 BYTES = pa.large_binary()
 

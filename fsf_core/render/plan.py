@@ -38,6 +38,8 @@ class ScoredSpan:
     """How many of them were scored."""
     path: str
     """Of the part of the masks table, relative to the run folder."""
+    row_digest: str
+    """Of the video's row in the manifest, hexadecimal; empty in runs of older versions."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +110,13 @@ def locate_frames(ledger: Ledger, items: Collection[str]) -> dict[str, tuple[Sco
         )
         path = str(receipt.files.get("masks", {}).get("path"))
         for row in receipt.units.filter(inside).to_pylist():
-            span = ScoredSpan(first=row["first_frame"], last=row["last_frame"], frames=row["frames"], path=path)
+            span = ScoredSpan(
+                first=row["first_frame"],
+                last=row["last_frame"],
+                frames=row["frames"],
+                path=path,
+                row_digest=(row["row_digest"] or b"").hex(),
+            )
             found.setdefault(row["item_id"], []).append(span)
     return {item: tuple(sorted(spans)) for item, spans in found.items()}
 
@@ -188,5 +196,6 @@ def _pieces(scored: Sequence[int], spans: Sequence[ScoredSpan]) -> tuple[Piece, 
 def digest(run_id: str, item_id: str, spans: Sequence[ScoredSpan], look: RenderStyle) -> str:
     """Return a digest of all that a rendered video is made from."""
     held = [(span.first, span.last, span.frames) for span in spans]
-    facts = [LAYOUT, run_id, item_id, held, look_to_json(look)]
+    rows = sorted({span.row_digest for span in spans} - {""})
+    facts = [LAYOUT, run_id, item_id, held, look_to_json(look), *rows]
     return hashlib.blake2b(json.dumps(facts).encode(), digest_size=16).hexdigest()

@@ -13,6 +13,7 @@ and readers follow receipts. Knows files and keys; knows no images and no Ray.
 """
 
 from fsf_core.runs.attempt import Attempt, begin_attempt, begin_change
+from fsf_core.runs.changes import Changes, find_changes
 from fsf_core.runs.folder import (
     BUNDLE_FOLDER,
     LAYOUT_VERSION,
@@ -41,6 +42,7 @@ __all__ = [
     "BUNDLE_FOLDER",
     "LAYOUT_VERSION",
     "Attempt",
+    "Changes",
     "Completed",
     "Ledger",
     "Receipt",
@@ -53,6 +55,7 @@ __all__ = [
     "count_attempts",
     "count_totals",
     "failure_kinds",
+    "find_changes",
     "find_completed",
     "is_finished",
     "item_keys_of",

@@ -7,21 +7,35 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from fsf_core.keys import Keys
+from fsf_core.keys import DIGEST_BYTES, KEY_BYTES, Keys, RowKeys, row_keys
 
 NO_KEYS: Keys = np.empty(0, "S16")
+
+NO_ROWS: RowKeys = np.empty(0, "S24")
 
 NO_SEGMENTS = np.empty(0, [("item", "S16"), ("segment", np.int32), ("segments", np.int32)])
 
 
 def keys_of(column: pa.ChunkedArray) -> Keys:
-    """Return a binary(16) column as an array of S16, without a Python object for every row."""
-    chunks = [NO_KEYS]
+    """Return a binary column of fixed width as an array of S, without a Python object for every row."""
+    width = column.type.byte_width
+    chunks = [np.empty(0, f"S{width}")]
     for chunk in column.chunks:
         if len(chunk):
-            start = chunk.offset * 16
-            chunks.append(np.frombuffer(chunk.buffers()[1], "S16", count=len(chunk), offset=start))
+            start = chunk.offset * width
+            chunks.append(np.frombuffer(chunk.buffers()[1], f"S{width}", count=len(chunk), offset=start))
     return np.concatenate(chunks)
+
+
+def rows_of(units: pa.Table) -> RowKeys:
+    """Return the row key of every unit; the digest of a receipt of an older version is zeros."""
+    digests = units.column("row_digest").fill_null(b"\0" * DIGEST_BYTES)
+    return row_keys(keys_of(units.column("item_key")), keys_of(digests))
+
+
+def items_of(rows: RowKeys) -> Keys:
+    """Return the item keys of rows, in the same order."""
+    return rows.astype(f"S{KEY_BYTES}")
 
 
 def as_keys(keys: Iterable[bytes]) -> Keys:
@@ -36,6 +50,25 @@ def sorted_unique(parts: list[Keys]) -> Keys:
     every.sort()  # np.unique goes by hashes since NumPy 2.3: 26 s instead of 7 s for 9 million keys
     repeated = every[1:] == every[:-1]
     return every[np.concatenate([[True], ~repeated])] if repeated.any() else every
+
+
+def digests_of(rows: RowKeys) -> NDArray[np.bytes_]:
+    """Return the digests of rows, dtype S8; an unknown one is empty."""
+    return np.ascontiguousarray(rows).view([("item", f"S{KEY_BYTES}"), ("digest", f"S{DIGEST_BYTES}")])["digest"]
+
+
+def find_rows(every: RowKeys, keys: Keys) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return for each item where its rows begin and end in the sorted array `every`."""
+    last = row_keys(keys, np.full(len(keys), b"\xff" * DIGEST_BYTES))
+    return np.searchsorted(every, keys.astype(every.dtype)), np.searchsorted(every, last, side="right")
+
+
+def contain_items(every: RowKeys, keys: Keys) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Return for each item whether one of its rows is in the sorted array `every`."""
+    if not len(every):
+        return np.zeros(len(keys), bool)
+    at = np.minimum(np.searchsorted(every, keys.astype(every.dtype)), len(every) - 1)
+    return np.asarray(items_of(every[at]) == keys)
 
 
 def contained(every: Keys, keys: Keys) -> np.ndarray[Any, np.dtype[np.bool_]]:

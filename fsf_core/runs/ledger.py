@@ -8,11 +8,13 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from fsf_core import storage
 from fsf_core.errors import FetchError, OutputError
-from fsf_core.keys import Keys
+from fsf_core.keys import Keys, RowKeys
 from fsf_core.runs import staging
 from fsf_core.runs.folder import (
     LAYOUT_VERSION,
@@ -23,7 +25,7 @@ from fsf_core.runs.folder import (
     is_finished,
     read_run_json,
 )
-from fsf_core.runs.key_arrays import keys_of
+from fsf_core.runs.key_arrays import NO_ROWS, contained, keys_of, rows_of
 from fsf_core.runs.records import Receipt, receipt_from_arrow
 from fsf_core.schema import TABLES
 
@@ -62,6 +64,8 @@ class Ledger:
         )
         self.retry_before = 0
         """Failed parts of attempts below this number do not count: their units are tried again."""
+        self.superseded: RowKeys = NO_ROWS
+        """Sorted keys of rows whose units do not count: the list now holds something else of their items."""
         self.lost: dict[str, str] = {}
         """Lost parts that `receipts` has found so far, with the problem as `fsf verify` prints it."""
         self._names = {*paths}
@@ -113,6 +117,12 @@ class Ledger:
                 continue
             if not (receipt.failed_units and receipt.attempt < self.retry_before):
                 yield receipt
+
+    def counts(self, receipt: Receipt) -> NDArray[np.bool_]:
+        """Return for each unit of a part whether it counts."""
+        if not len(self.superseded):
+            return np.ones(receipt.units.num_rows, bool)
+        return ~contained(self.superseded, rows_of(receipt.units))
 
     def strangers(self) -> list[str]:
         """Return paths of files in the folders of published parts that belong to no part, hidden ones included."""

@@ -2,10 +2,11 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from fsf_core.keys import Keys
 from fsf_core.runs.key_arrays import NO_KEYS, as_keys, contained, keys_of, sorted_unique
@@ -16,6 +17,8 @@ from fsf_core.runs.records import Receipt, Totals
 from fsf_core.runs.resume import find_completed
 from fsf_core.runs.staging import Staging
 from fsf_core.schema import TABLES
+
+Flags: TypeAlias = NDArray[np.bool_]
 
 
 def count_totals(ledger: Ledger, manifest_keys: Iterable[Keys]) -> Totals:
@@ -50,15 +53,15 @@ def count_totals(ledger: Ledger, manifest_keys: Iterable[Keys]) -> Totals:
 
 
 def reconcile(staging: Staging, ledger: Ledger) -> Counter[str]:
-    """Leave every unit in exactly one part of the ledger, that of the newest attempt.
+    """Leave every unit that counts in exactly one part of the ledger, that of the newest attempt.
 
     Args:
         staging: where the attempt writes what is left of a part.
         ledger: of the run.
 
     Returns:
-        How many `doubled_units` were removed, and how many `orphan_files` publishing will remove; the names are keys of
-        summary.json.
+        How many `doubled_units` and `superseded_units` were removed, and how many `orphan_files` publishing will
+        remove; the names are keys of summary.json.
 
     Raises:
         DamagedPartError: a file of a part differs from its receipt.
@@ -68,34 +71,40 @@ def reconcile(staging: Staging, ledger: Ledger) -> Counter[str]:
     if orphans:
         removed["orphan_files"] = len(orphans)
     # From the least preferred part on: what is left of one may have the name of a more preferred part's duplicate.
-    for receipt, duplicate in reversed(duplicate_units(ledger)):
-        removed["doubled_units"] += int(duplicate.sum())
-        _rewrite_without(staging, ledger, receipt, duplicate)
-    return removed
+    for receipt, duplicate in reversed(unwanted_units(ledger)):
+        superseded = ~ledger.counts(receipt)
+        removed["doubled_units"] += int((duplicate & ~superseded).sum())
+        removed["superseded_units"] += int(superseded.sum())
+        _rewrite_without(staging, ledger, receipt, duplicate | superseded)
+    return +removed  # without zeros
 
 
-def duplicate_units(ledger: Ledger) -> list[tuple[Receipt, np.ndarray[Any, np.dtype[np.bool_]]]]:
-    """Return the parts that repeat units of a preferred part, with a flag for each unit, preferred ones first.
+def unwanted_units(ledger: Ledger) -> list[tuple[Receipt, Flags]]:
+    """Return the parts with units that do not count, or that repeat units of a preferred part, preferred parts first.
 
     Preferred is the part of the newest attempt, and of one attempt's parts the first in name order.
+
+    Returns:
+        Each part with a flag for each unit.
     """
     found = [
-        (-receipt.attempt, receipt.part, keys_of(receipt.units.column("unit_key"))) for receipt in ledger.receipts()
+        (-receipt.attempt, receipt.part, keys_of(receipt.units.column("unit_key")), ledger.counts(receipt))
+        for receipt in ledger.receipts()
     ]
-    parts = [(part, keys) for _, part, keys in sorted(found, key=lambda each: each[:2])]
-    keys = np.concatenate([NO_KEYS, *(keys for _, keys in parts)])
+    parts = sorted(found, key=lambda each: each[:2])
+    counts: Flags = np.concatenate([np.empty(0, bool), *(counts for *_, counts in parts)])
+    candidates = np.flatnonzero(counts)
+    keys = np.concatenate([NO_KEYS, *(keys for *_, keys, _ in parts)])[candidates]
     order = np.argsort(keys, kind="stable")
-    repeated = np.zeros(len(keys), bool)
-    repeated[order[1:]] = keys[order[1:]] == keys[order[:-1]]
-    ends = np.cumsum([len(keys) for _, keys in parts])
-    by_part = {part: repeated[end - len(keys) : end] for (part, keys), end in zip(parts, ends, strict=True)}
-    with_duplicates = {part: flags for part, flags in by_part.items() if flags.any()}
-    return [(receipt, with_duplicates[receipt.part]) for receipt in ledger.receipts(with_duplicates)]
+    unwanted = ~counts
+    unwanted[candidates[order[1:]]] = keys[order[1:]] == keys[order[:-1]]
+    ends = np.cumsum([len(keys) for *_, keys, _ in parts])
+    by_part = {part: unwanted[end - len(keys) : end] for (_, part, keys, _), end in zip(parts, ends, strict=True)}
+    affected = {part: flags for part, flags in by_part.items() if flags.any()}
+    return [(receipt, affected[receipt.part]) for receipt in ledger.receipts(affected)]
 
 
-def _rewrite_without(
-    staging: Staging, ledger: Ledger, receipt: Receipt, unwanted: np.ndarray[Any, np.dtype[np.bool_]]
-) -> None:
+def _rewrite_without(staging: Staging, ledger: Ledger, receipt: Receipt, unwanted: Flags) -> None:
     """Replace a part of the ledger by one without some of its units."""
     kept = receipt.units.filter(pa.array(~unwanted))
     ledger.drop(receipt.part)

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from fsf_core.keys import Keys
-from fsf_core.runs.key_arrays import contained
+from fsf_core.keys import Keys, RowKeys
+from fsf_core.runs.key_arrays import contain_items, items_of, sorted_unique
 from fsf_core.schema import UNITS, conform
 
 
@@ -52,16 +52,28 @@ class Receipt:
 class Completed:
     """Committed work, which a resumed job skips."""
 
-    items: Keys
-    """Sorted keys of the items whose every segment is committed."""
+    rows: RowKeys
+    """Sorted row keys of the items whose every segment is committed."""
     segments: Mapping[bytes, frozenset[int]]
     """Item key to committed segments, for videos that are partly committed."""
+    begun_rows: RowKeys
+    """Sorted row keys of these videos."""
     lost: Mapping[str, str]
     """Parts whose files are missing or have another size, with the reason; their units are not committed."""
 
+    @property
+    def items(self) -> Keys:
+        """Sorted keys of the items whose every segment is committed."""
+        return sorted_unique([items_of(self.rows)])
+
+    def items_of_several_rows(self) -> Keys:
+        """Return the keys of the items that have units of more than one row; only unfinished runs have any."""
+        items = items_of(sorted_unique([self.rows, self.begun_rows]))
+        return np.asarray(items[1:][items[1:] == items[:-1]])
+
     def holds(self, item_keys: Keys) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """Return for each item whether all of it is committed."""
-        return contained(self.items, item_keys)
+        return contain_items(self.rows, item_keys)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,16 +1,19 @@
 """Resuming a run: the units that are committed, and how often the failed ones were tried."""
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from fsf_core.errors import OutputError
 from fsf_core.runs.key_arrays import (
-    NO_KEYS,
+    NO_ROWS,
     NO_SEGMENTS,
     as_keys,
+    contain_items,
     contained,
     group_videos,
-    keys_of,
+    items_of,
+    rows_of,
     segments_of,
     sorted_unique,
 )
@@ -20,20 +23,26 @@ from fsf_core.runs.records import Completed
 
 
 def find_completed(ledger: Ledger) -> Completed:
-    """Collect the committed work from the receipts, in 16 bytes per image and 24 per segment, however long the ids."""
-    whole, several = [NO_KEYS], [NO_SEGMENTS]
+    """Collect the committed work from the receipts, in 24 bytes per image and segment, however long the ids."""
+    images, segments, videos = [NO_ROWS], [NO_SEGMENTS], [NO_ROWS]
     for receipt in ledger.receipts():
-        single = pc.equal(receipt.units.column("segments"), 1)
-        whole.append(keys_of(receipt.units.column("item_key").filter(single)))
-        several.append(segments_of(receipt.units.filter(pc.invert(single))))
-    finished, begun = group_videos(np.concatenate(several))
-    whole.append(finished)
-    items = sorted_unique(whole)
+        units = receipt.units.filter(pa.array(ledger.counts(receipt))) if len(ledger.superseded) else receipt.units
+        single = pc.equal(units.column("segments"), 1)
+        images.append(rows_of(units.filter(single)))
+        several = units.filter(pc.invert(single))
+        segments.append(segments_of(several))
+        videos.append(np.unique(rows_of(several)))
+    finished, begun = group_videos(np.concatenate(segments))
+    video_rows = sorted_unique(videos)
+    is_finished = contained(finished, items_of(video_rows))
+    images.append(video_rows[is_finished])
+    rows = sorted_unique(images)
     # A video that failed as a whole after some of its segments were committed has no work left.
-    finished_after_all = contained(items, as_keys(begun))
+    finished_after_all = contain_items(rows, as_keys(begun))
     return Completed(
-        items=items,
+        rows=rows,
         segments={key: begun[key] for key, done in zip(begun, finished_after_all, strict=True) if not done},
+        begun_rows=video_rows[~is_finished],
         lost=dict(ledger.lost),
     )
 

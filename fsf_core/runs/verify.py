@@ -12,7 +12,7 @@ from fsf_core import storage
 from fsf_core.errors import FetchError
 from fsf_core.runs.folder import LAYOUT_VERSION, RECEIPTS, find_manifest, is_finished, read_document, read_run_json
 from fsf_core.runs.ledger import FOLDERS, Ledger, load_ledger
-from fsf_core.runs.reconcile import duplicate_units
+from fsf_core.runs.reconcile import unwanted_units
 from fsf_core.runs.resume import find_completed
 from fsf_core.runs.staging import list_sizes
 
@@ -33,7 +33,7 @@ def verify(run_uri: str) -> list[str]:
     problems += ledger.lost.values()
     problems += _list_problems(run_uri)
     problems += [f"orphan: {path} belongs to no part of the run" for path in _orphans(run_uri)]
-    for receipt, duplicate in duplicate_units(ledger):
+    for receipt, duplicate in unwanted_units(ledger):
         for unit in receipt.units.filter(pa.array(duplicate)).to_pylist():
             name = f"segment {unit['segment']} of {unit['item_id']!r}"
             problems.append(f"duplicate: {name} is in {receipt.part} and in a preferred part")

@@ -8,7 +8,7 @@ import datetime as dt
 import logging
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,13 +18,14 @@ import ray
 from fsf_core import __version__, render, runs, storage
 from fsf_core.config import ScoreConfig, expand_template
 from fsf_core.errors import ConfigError, DamagedPartError, ResumableError
-from fsf_core.keys import KEY_BYTES, Keys, item_keys
+from fsf_core.keys import KEY_BYTES, Keys, RowKeys, item_keys
 from fsf_core.manifest import Manifest, open_manifest, unredacted_uris
 from fsf_core.model.bundle import Bundle
 from fsf_core.model.bundle_files import load_bundle
 from fsf_core.runs import delta, video_stats
 from fsf_core.runs.compaction import compact
 from fsf_core.score import plan
+from fsf_core.score.changes import as_recorded, row_keys_of
 from fsf_core.score.cluster import connected_cluster, unwrap_worker_errors
 from fsf_core.score.progress import show_progress
 from fsf_core.score.render import render_videos
@@ -78,9 +79,9 @@ def score(config: ScoreConfig) -> dict[str, Any]:
         plan.require_precision(config, bundle)
         appearance = plan.class_appearance(config, bundle)
         facts = plan.fingerprint(config, bundle, manifest, appearance)
-        lease = stack.enter_context(runs.lock_run(out, fingerprint=plan.as_recorded(facts, out)))
-        done = runs.find_completed(_load_ledger(config, out, before=runs.ALL_FAILURES))
-        pending = manifest.items - _count_done(manifest, done)
+        lease = stack.enter_context(runs.lock_run(out, fingerprint=as_recorded(facts, manifest, out)))
+        done, changes = _compare(config, manifest, out)
+        pending = manifest.items - changes.finished_items
         if not config.checkpoint and (pending or config.render):
             stack.enter_context(connected_cluster(config.ray_address))
         # Whatever can refuse the job comes before this line, and whatever changes the folder after it.
@@ -88,9 +89,17 @@ def score(config: ScoreConfig) -> dict[str, Any]:
         reuse_uri = _reusable_run(config, out, facts) if pending else None
         attempt = runs.begin_attempt(out, lease, fingerprint=facts, details=_details(config, bundle))
         _report_lost(done)
-        work = _Work(config=config, bundle=bundle, manifest=manifest, appearance=appearance, attempt=attempt)
+        work = _Work(
+            config=config,
+            bundle=bundle,
+            manifest=manifest,
+            appearance=appearance,
+            attempt=attempt,
+            superseded=changes.superseded,
+        )
+        _begin_changes(work, changes)
         scoring: dict[str, Any] = {"provider": config.provider, "reused_items": 0, "scoring_seconds": 0.0}
-        scoring["resumed_items"] = manifest.items - pending
+        scoring |= {"resumed_items": changes.finished_items, "changed_items": changes.changed_items}
         attempts = {} if config.keep_failures else runs.count_attempts(runs.load_ledger(out))
         if placement:
             scoring |= _score_pending(
@@ -123,11 +132,40 @@ class _Work:
     manifest: Manifest
     appearance: plan.ClassAppearance
     attempt: runs.Attempt
+    superseded: RowKeys
+    """Committed rows that the manifest no longer holds, of items that it holds."""
 
     @property
     def out(self) -> str:
         """The run folder."""
         return self.attempt.uri
+
+    def load_ledger(self) -> runs.Ledger:
+        """Load the units that count, those of this attempt included."""
+        ledger = _load_ledger(self.config, self.out, before=self.attempt.number)
+        ledger.superseded = self.superseded
+        return ledger
+
+
+def _compare(config: ScoreConfig, manifest: Manifest, out: str) -> tuple[runs.Completed, runs.Changes]:
+    """Compare the manifest with the committed work; returns what of that is still current, and what has changed."""
+    ledger = _load_ledger(config, out, before=runs.ALL_FAILURES)
+    done = runs.find_completed(ledger)
+    # A new run need not read its manifest again.
+    changes = runs.find_changes(done, row_keys_of(manifest) if len(done.rows) or done.segments else ())
+    if len(changes.superseded):
+        ledger.superseded = changes.superseded
+        done = runs.find_completed(ledger)
+        changes = replace(changes, finished_items=_count_done(manifest, done))
+    return done, changes
+
+
+def _begin_changes(work: _Work, changes: runs.Changes) -> None:
+    """Report the items whose rows have changed; their overlays are replaced, so the completion mark is taken away."""
+    if changes.changed_items:
+        log.info("event=items_changed items=%d", changes.changed_items)
+        if work.config.overlays:
+            work.attempt.unpublish()
 
 
 def _load_ledger(config: ScoreConfig, out: str, *, before: int) -> runs.Ledger:
@@ -161,7 +199,7 @@ def _settle(work: _Work, stack: contextlib.ExitStack) -> tuple[runs.Ledger, dict
     config, attempt = work.config, work.attempt
     damaged: dict[str, str] = {}
     while True:
-        ledger = _load_ledger(config, work.out, before=attempt.number)
+        ledger = work.load_ledger()
         for part in damaged:
             ledger.drop(part)
         try:
@@ -182,7 +220,7 @@ def _settle(work: _Work, stack: contextlib.ExitStack) -> tuple[runs.Ledger, dict
 
 def _score_again(work: _Work, stack: contextlib.ExitStack, damaged: Mapping[str, str]) -> None:
     """Score the items of damaged parts."""
-    ledger = _load_ledger(work.config, work.out, before=work.attempt.number)
+    ledger = work.load_ledger()
     for part in damaged:
         ledger.drop(part)
     done = runs.find_completed(ledger)
@@ -221,7 +259,7 @@ def _score_pending(
         pending=pending,
     )
     # Only a new run is judged by its first items; a resumed one may begin with nothing but its old failures.
-    is_new = not (len(done.items) or done.segments or attempts)
+    is_new = not (len(done.rows) or done.segments or attempts)
     reused = 0
     if reuse_uri:
         settings = ReuseSettings(
@@ -229,7 +267,7 @@ def _score_pending(
         )
         reused = reuse_unchanged(_pending_items(manifest, done, attempts), settings)
         log.info("event=items_reused items=%d run=%s", reused, storage.redact(reuse_uri))
-        done = runs.find_completed(_load_ledger(config, work.out, before=work.attempt.number))
+        done = runs.find_completed(work.load_ledger())
     start_tracker: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(JobTracker).remote
     tracker = start_tracker(
         early_items=config.early_items if is_new else None,
@@ -293,8 +331,6 @@ def _reusable_run(config: ScoreConfig, out: str, facts: dict[str, Any]) -> str |
 
 def _count_done(manifest: Manifest, done: runs.Completed) -> int:
     """Return how many items of the manifest are finished."""
-    if not len(done.items):  # a new run need not read its manifest again
-        return 0
     return int(sum(done.holds(_keys(batch)).sum() for batch in manifest.batches()))
 
 
@@ -330,7 +366,7 @@ def _pending_items(manifest: Manifest, done: runs.Completed, attempts: dict[byte
     """
     for listed in manifest.batches():
         batch = listed.append_column("row_digest", manifest.digests(listed))
-        if not (len(done.items) or done.segments or attempts):
+        if not (len(done.rows) or done.segments or attempts):
             rows = batch.append_column("attempt", pa.array(np.ones(batch.num_rows, np.int32)))
             yield rows.append_column("done_segments", pa.nulls(batch.num_rows, pa.list_(pa.int32())))
             continue

@@ -16,7 +16,7 @@ import ray
 from fsf_core import runs, storage
 from fsf_core.config import Colours, ExportConfig, ModelOptions, ScoreConfig, parse_colours, parse_shard
 from fsf_core.errors import BundleError, ClusterError, ConfigError, ProviderError
-from fsf_core.manifest import Manifest, Selection, list_address
+from fsf_core.manifest import Manifest, Selection
 from fsf_core.media import images, video
 from fsf_core.model.bundle import Bundle, variant_of
 from fsf_core.options import Provider, ResolvedProvider
@@ -161,16 +161,6 @@ def fingerprint(config: ScoreConfig, bundle: Bundle, manifest: Manifest, appeara
         **({"selection": chosen} if chosen else {}),
         **({"sampling": sampling.to_json()} if sampling != video.EVERY_FRAME else {}),
     }
-
-
-def as_recorded(fingerprint: dict[str, Any], out: str) -> dict[str, Any]:
-    """Return a fingerprint as an earlier start of the run recorded it, if both are of one list.
-
-    Older versions recorded the address as it was written.
-    """
-    written = runs.read_fingerprint(out).get("manifest") if storage.exists(storage.join(out, "run.json")) else None
-    same = written is not None and list_address(written) == fingerprint["manifest"]
-    return fingerprint | {"manifest": written} if same else fingerprint
 
 
 def _segment_frames(config: ScoreConfig, bundle: Bundle) -> int:

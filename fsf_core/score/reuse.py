@@ -69,7 +69,7 @@ def _await_one(running: list[Any]) -> int:
 
 
 class _CompleteItems:
-    """The complete items of a run that have no failure, and their parts; 20 bytes per unit."""
+    """The complete items of a run that have no failure and one row, and their parts; 20 bytes per unit."""
 
     def __init__(self, ledger: runs.Ledger) -> None:
         self._parts: list[str] = []
@@ -81,7 +81,8 @@ class _CompleteItems:
             failed.append(unit_items[receipt.units.column("failed").to_numpy()])
             self._parts.append(receipt.part)
         all_keys, all_parts = np.concatenate(keys), np.concatenate(parts)
-        usable = runs.find_completed(ledger).holds(all_keys) & ~np.isin(all_keys, np.concatenate(failed))
+        done = runs.find_completed(ledger)
+        usable = done.holds(all_keys) & ~np.isin(all_keys, np.concatenate([*failed, done.items_of_several_rows()]))
         order = np.argsort(all_keys[usable], kind="stable")
         self._keys: Keys = all_keys[usable][order]
         self._part_numbers = all_parts[usable][order]

@@ -21,9 +21,11 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from fsf_core import runs, storage
-from fsf_core.keys import item_key, item_keys, part_name, unit_key
+from fsf_core.keys import item_key, part_name, unit_key
 from fsf_core.manifest import open_manifest
+from fsf_core.manifest.row_digests import row_digests
 from fsf_core.schema import UNITS
+from fsf_core.score.changes import row_keys_of
 
 PART_UNITS = 4096
 DONE_SHARE = 0.9
@@ -74,6 +76,7 @@ def _write_receipt(folder: Path, item_ids: list[str]) -> None:
         "first_frame": zeros,
         "last_frame": zeros,
         "failed": pa.array(np.zeros(count, bool)),
+        "row_digest": row_digests(pa.table({"uri": pa.array(item_ids, pa.string())}), "/lists"),
     }
     part = part_name(1, keys)
     facts = {"part": part, "files": {}, "frames": count, "failed_units": 0, "pixels": [count], "attempt": 1}
@@ -88,10 +91,11 @@ def _measured(home: Path) -> dict[str, float]:
     opened = time.monotonic()
     done = runs.find_completed(runs.load_ledger(storage.absolute(str(home / "run"))))
     read = time.monotonic()
-    left = sum(int((~done.holds(item_keys(b.column("item_id").to_pylist()))).sum()) for b in manifest.batches())
+    changes = runs.find_changes(done, row_keys_of(manifest))
     return {
         "items": manifest.items,
-        "left": left,
+        "left": manifest.items - changes.finished_items,
+        "changed": changes.changed_items,
         "manifest_s": round(opened - started, 1),
         "ledger_s": round(read - opened, 1),
         "subtract_s": round(time.monotonic() - read, 1),

@@ -120,6 +120,20 @@ def test_an_older_run_is_resumed_and_its_failures_are_tried_again(home: Path, mo
     assert runs.verify(str(home / "run")) == []
 
 
+def test_an_older_run_of_a_relative_path_is_not_taken_for_the_same_path_elsewhere(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its list was recorded as it was written; the addresses of its items tell the two apart."""
+    shutil.copy(home / "manifest.csv", tmp_path)
+    shutil.copytree(home / "sources", tmp_path / "sources")
+    before = ledger.snapshot(str(home / "run"))
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(OutputError, match=rf"is another run \(manifest: 'manifest.csv' -> '{tmp_path}/manifest.csv'\)"):
+        score(_config(home, "run"))
+    assert ledger.snapshot(str(home / "run")) == before
+
+
 def test_a_new_run_reuses_the_results_of_an_older_one(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(home)
     summary = score(_config(home, "next", reuse=str(home / "run")))
@@ -241,6 +255,8 @@ def test_names_on_disk_are_those_of_the_older_run(home: Path, monkeypatch: pytes
         mine, theirs = (_shape(json.loads((home / each / name).read_text())) for each in ("mine", "run"))
         if name == "run.json":
             assert mine["attempts"][0].pop("number") == "int"
+        if name == "summary.json":
+            assert mine.pop("changed_items") == "int"
         if name == "manifest.json":
             added = {key: mine.pop(key) for key in ("layout", "attempt", "receipts") if key not in theirs}
             assert {*added["receipts"][0]} == {*mine["files"][0]}

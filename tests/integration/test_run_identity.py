@@ -1,17 +1,19 @@
 """Which list a run belongs to, and which rows of it: scored, resumed and reused in this process."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fsf_core import runs
+from fsf_core import render, runs
 from fsf_core.config import ScoreConfig
 from fsf_core.errors import OutputError
 from fsf_core.manifest import open_manifest
 from fsf_core.model.bundle import Bundle
+from fsf_core.schema import TABLES
 from fsf_core.score.job import score
-from tests.support import assets, clips
+from tests.support import assets, clips, ledger
 
 pytestmark = pytest.mark.usefixtures("ray_here")
 
@@ -92,3 +94,46 @@ def test_the_output_of_a_run_is_not_its_input(tiny_bundle: Bundle, tmp_path: Pat
     assert any((out / "videos").glob("*.mp4"))
     assert [summary["items"]["total"] for summary in summaries] == [4, 4]
     assert summaries[0]["items"] == summaries[1]["items"]
+
+
+def test_rows_that_changed_in_the_list_are_scored_anew(
+    tiny_bundle: Bundle, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    _write_media(tmp_path / "media")
+    (tmp_path / "media" / "longer.mp4").write_bytes(clips.clip(frames=30))
+    before = {"0.png": ("0.png", "train"), "1.png": ("1.png", "train"), "clip": ("clip.mp4", "train")}
+    after = {"0.png": ("0.png", "test"), "1.png": ("1.png", "train"), "clip": ("longer.mp4", "train")}
+    for content in (before, after):
+        rows = [f"{item_id},media/{name},{split}" for item_id, (name, split) in content.items()]
+        (tmp_path / "list.csv").write_text("\n".join(["id,uri,split", *rows, ""]))
+        with caplog.at_level(logging.INFO, "fsf"):
+            summary = _score(tiny_bundle, tmp_path / "list.csv", tmp_path / "run", overlays=True, render="blend")
+    again = _score(tiny_bundle, tmp_path / "list.csv", tmp_path / "run", overlays=True, render="blend")
+    _score(tiny_bundle, tmp_path / "list.csv", tmp_path / "fresh", overlays=True, render="blend")
+
+    assert (summary["changed_items"], summary["resumed_items"], summary["frames"]) == (2, 1, 32)
+    assert summary["removed"] == {"superseded_units": 4}, "an image, and a video of three segments"
+    assert "event=items_changed items=2" in caplog.text
+    assert (again["changed_items"], again["resumed_items"], again["removed"]) == (0, 3, {})
+    for table in ("masks", "class_stats"):
+        found, expected = (
+            ledger.sorted_rows(str(tmp_path / out), table, but={"run_id"} & {*TABLES[table].names})
+            for out in ("run", "fresh")
+        )
+        assert found == expected
+    assert runs.verify(str(tmp_path / "run")) + render.verify(str(tmp_path / "run")) == []
+    drawn = [next((tmp_path / out / "videos").glob("*.mp4")) for out in ("run", "fresh")]
+    assert drawn[0].read_bytes() == drawn[1].read_bytes()
+
+
+def test_an_item_whose_columns_changed_takes_them_from_the_list_with_reuse(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    _write_media(tmp_path / "media")
+    for split in ("train", "test"):
+        (tmp_path / "list.csv").write_text(f"id,uri,split\n0,media/0.png,{split}\n1,media/1.png,train\n")
+        options = {"reuse": str(tmp_path / "one")} if split == "test" else {}
+        for out in ("one", "two") if split == "train" else ("two",):
+            summary = _score(tiny_bundle, tmp_path / "list.csv", tmp_path / out, **options)
+
+    assert (summary["changed_items"], summary["reused_items"]) == (1, 1)
+    splits = {row["item_id"]: row["split"] for row in runs.read_table(str(tmp_path / "two"), "masks").to_pylist()}
+    assert splits == {"0": "test", "1": "train"}

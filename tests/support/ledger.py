@@ -123,6 +123,8 @@ class ScoredUnit:
     failed: bool = False
     timed: bool = True
     """Whether its frames have times, as those of a video do."""
+    row_digest: bytes | None = None
+    """Of the item's row in the manifest; None in older runs."""
 
     @property
     def key(self):
@@ -173,6 +175,7 @@ def rows_of(units: Sequence[ScoredUnit]):
             "first_frame": unit.first_frame if unit.frames else 0,
             "last_frame": unit.first_frame + unit.frames - 1 if unit.frames else 0,
             "failed": unit.failed,
+            "row_digest": unit.row_digest,
         }
         for unit in units
     ]
@@ -204,7 +207,7 @@ def _mask(unit, frame):
         "item_id": item_id,
         "frame_index": frame,
         "pts_s": frame / 25 if unit.timed else None,
-        "uri": f"/photos/{item_id}",
+        "uri": f"/photos/{item_id}" + (f"?{unit.row_digest.hex()}" if unit.row_digest else ""),
         "height_px": HEIGHT_PX,
         "width_px": WIDTH_PX,
         "mask": {"bytes": b"\x89PNG" + hashlib.sha512(f"{item_id}/{frame}".encode()).digest() * 3, "path": None},
