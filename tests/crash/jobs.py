@@ -154,7 +154,7 @@ class Workshop:
         shutil.rmtree(self.out, ignore_errors=True)
         if start:
             shutil.copytree(start, self.out)
-        self._link_media(changed=run.changed)
+        self._place_media(changed=run.changed)
 
     def _kept(self, name: str) -> Path:
         return self.scratch / f"start-{name}"
@@ -185,11 +185,10 @@ class Workshop:
             shutil.copytree(self.out, kept)
         return kept
 
-    def _link_media(self, *, changed: bool) -> None:
-        """Point the path of the media, the same for all runs, at the old or the new folder."""
-        link = self.scratch / "media"
-        link.unlink(missing_ok=True)
-        link.symlink_to(self.media[changed])
+    def _place_media(self, *, changed: bool) -> None:
+        """Make the folder of the media, the same for all runs, a copy of the old or the new one."""
+        shutil.rmtree(self.scratch / "media", ignore_errors=True)
+        shutil.copytree(self.media[changed], self.scratch / "media")  # with its times, which are versions
 
 
 class Trial:
