@@ -12,14 +12,11 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from fsf_core import runs, storage
 from fsf_core.config import BenchConfig, ScoreConfig
 from fsf_core.errors import ConfigError
-from fsf_core.manifest import open_manifest
 from fsf_core.model.bundle import Bundle, variant_of
 from fsf_core.model.bundle_files import load_bundle, read_model
 from fsf_core.model.session import Session
@@ -67,7 +64,8 @@ def measure(config: BenchConfig) -> Measured:
         summary = score(
             ScoreConfig(
                 bundle=bundle.uri,
-                manifest=_write_first(config.manifest, config.frames, Path(folder) / "manifest.parquet"),
+                manifest=config.manifest,
+                limit=config.frames,
                 out=out,
                 precision=config.precision,
                 provider=config.provider,
@@ -75,6 +73,7 @@ def measure(config: BenchConfig) -> Measured:
                 actors=config.actors,
                 threads=config.threads,
                 part_units=PART_UNITS,
+                http_hosts=config.http_hosts,
             )
         )
         done = commits(out)
@@ -128,14 +127,6 @@ def bare_rate(
     with ProcessPoolExecutor(sessions, context, initializer=_set_barrier, initargs=(start,)) as pool:
         rates = [pool.submit(_run_session, model, provider, threads, shape) for _ in range(sessions)]
         return sum(rate.result() for rate in rates)
-
-
-def _write_first(manifest_uri: str, items: int, path: Path) -> str:
-    """Write a manifest of the first items of another; returns its path."""
-    found = pa.concat_tables(list(open_manifest(manifest_uri).batches())).slice(0, items)
-    columns = {"id": found["item_id"], "uri": found["uri"], "kind": found["kind"]}
-    pq.write_table(pa.table(columns), path)
-    return str(path)
 
 
 _BARRIER: list[Barrier] = []

@@ -364,6 +364,8 @@ class RenderConfig:
     """Leave class 0 undrawn in a blend."""
     manifest: str | None = None
     """The manifest of the run, needed only where the videos' URIs hold a password or a signature: the run does not."""
+    http_hosts: Names = ()
+    """Web hosts that videos may have, as in `fsf score`."""
     ray_address: str | None = None
     """Address of a running Ray cluster (default: the cluster of `ray job submit`, or this machine)."""
 
@@ -389,6 +391,8 @@ class BenchConfig:
     """Number of model actors, and of bare sessions (default: one per GPU, or one per CPU)."""
     threads: int = 1
     """CPU threads per session."""
+    http_hosts: Names = ()
+    """Web hosts that items may have, as in `fsf score`."""
 
     def __post_init__(self) -> None:
         """Check the number of frames.
@@ -413,3 +417,5 @@ class InspectConfig:
     """Leave class 0 undrawn."""
     legend: bool = False
     """Add the class names with their colours and shares; an image too small for them becomes wider."""
+    http_hosts: Names = ()
+    """Web hosts that items may have, as in `fsf score`."""

@@ -9,14 +9,17 @@ import signal
 from collections.abc import Iterable
 from typing import Self
 
-from fsf_core.safe_text import redact_message
+from fsf_core.safe_text import printable, redact_message
 
 
 class FSFError(Exception):
-    """An error that this project raises on purpose; its message shows no credential, wherever it was raised."""
+    """An error that this project raises on purpose.
+
+    Its message shows no credential and does not act on a terminal, wherever it is raised, kept or printed.
+    """
 
     def __init__(self, *args: object) -> None:
-        super().__init__(*(redact_message(arg) if isinstance(arg, str) else arg for arg in args))
+        super().__init__(*(_shown(arg) if isinstance(arg, str) else arg for arg in args))
 
 
 class RunError(FSFError):
@@ -127,6 +130,10 @@ class LabelError(ItemError):
 
 class MaskError(ItemError):
     """The scores could not be made into a class map."""
+
+
+def _shown(message: str) -> str:
+    return printable(redact_message(message), lines=True)
 
 
 def did_you_mean(word: str, words: Iterable[str]) -> str:

@@ -15,17 +15,15 @@ by a signal, resumable.
 The reason is the last line on stderr. What cannot be printed is dropped, and does not change the exit code.
 """
 
-import json
-import logging
 import os
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Any
 
 from cyclopts import App, CycloptsError
 
 from fsf_core import __version__
+from fsf_core.cli.output import configure_logging, show_error
 from fsf_core.config import BenchConfig, ExportConfig, InspectConfig, RenderConfig, ScoreConfig
 from fsf_core.errors import ConfigError, FSFError, RunError
 from fsf_core.process import interruptible, open_standard_streams
@@ -123,29 +121,26 @@ def demo(folder: str = "demo", /, *, steps: int = 220) -> int:
 def main(tokens: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     open_standard_streams()
-    logging.basicConfig(stream=sys.stderr, format="%(asctime)s level=%(levelname)s %(message)s", level=logging.WARNING)
-    logging.getLogger("fsf").setLevel(logging.INFO)
+    configure_logging()
     try:
         with interruptible():
             return _run(sys.argv[1:] if tokens is None else tokens)
-    except CycloptsError:
+    except CycloptsError as error:
+        show_error(f"ConfigError: {error}")
         return EXIT_USAGE
     except FSFError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        show_error(f"{type(error).__name__}: {error}")
         usage = isinstance(error, RunError)
         return EXIT_USAGE if usage else int(getattr(error, "exit_code", EXIT_UNEXPECTED))
     except KeyboardInterrupt:
-        print("interrupted; start the same command again to resume", file=sys.stderr)
+        show_error("interrupted; start the same command again to resume")
         return 130
     except (OSError, MemoryError, RecursionError) as error:  # of this machine or the input, before work began
-        print(f"{type(error).__name__}: {_environment_hint(error)}", file=sys.stderr)
+        show_error(f"{type(error).__name__}: {_environment_hint(error)}")
         return EXIT_USAGE
     except Exception as error:  # noqa: BLE001 - the reason comes last, below the traceback
-        from fsf_core import storage
-
-        print(storage.redact(traceback.format_exc()), file=sys.stderr)
-        reason = storage.redact(f"{type(error).__name__}: {error}")
-        print(f"unexpected {reason}; this is a bug, report it with the lines above", file=sys.stderr)
+        show_error(traceback.format_exc(), lines=True)
+        show_error(f"unexpected {type(error).__name__}: {error}; this is a bug, report it with the lines above")
         return EXIT_UNEXPECTED
 
 
@@ -162,7 +157,7 @@ def _run(tokens: Sequence[str]) -> int:
     except OSError as error:
         raise ConfigError(f"the current folder cannot be used: {error.strerror}; change to one that exists") from error
     words = configure(app, tokens)
-    return int(app(words, exit_on_error=False, print_error=True) or 0)
+    return int(app(words, exit_on_error=False, print_error=False) or 0)
 
 
 def _environment_hint(error: Exception) -> str:
@@ -171,11 +166,4 @@ def _environment_hint(error: Exception) -> str:
         return "an option or a file is nested too deeply; simplify it"
     if isinstance(error, MemoryError):
         return "this machine has too little memory; free some, or lower --actors"
-    from fsf_core import storage
-
-    return f"{storage.redact(str(error))}; check the path, its permissions and the free space"
-
-
-def print_json(document: dict[str, Any]) -> None:
-    """Print the result as the last line on stdout, for programs."""
-    print(json.dumps(document, ensure_ascii=False))
+    return f"{error}; check the path, its permissions and the free space"

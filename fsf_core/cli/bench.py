@@ -13,15 +13,15 @@ from fsf_core.config import BenchConfig
 def run(config: BenchConfig) -> int:
     """Measure and report; returns the exit code."""
     from fsf_core.bench import measure
-    from fsf_core.cli.app import print_json
+    from fsf_core.cli.output import print_json, show
 
     found = measure(config)
-    print(f"{found.frames} frames, {found.sessions} sessions on {found.provider}, {config.precision}")
+    show(f"{found.frames} frames, {found.sessions} sessions on {found.provider}, {config.precision}")
     for name, rate in (
         ("bare session", found.bare_frames_per_s),
         ("job, in steady state", found.steady_frames_per_s),
         ("job, start included", found.total_frames_per_s),
     ):
-        print(f"  {name:<22}{rate:10.2f} frames/s{rate / found.bare_frames_per_s:8.2f}")
+        show(f"  {name:<22}{rate:10.2f} frames/s{rate / found.bare_frames_per_s:8.2f}")
     print_json(dataclasses.asdict(found) | {"efficiency": found.efficiency})
     return 0

@@ -7,6 +7,7 @@ overlay.png to the folder. Existing files are used again, and the run is resumed
 import shutil
 from pathlib import Path
 
+from fsf_core.cli.output import show
 from fsf_core.config import ExportConfig, InspectConfig, ScoreConfig
 from fsf_core.errors import OutputError
 
@@ -51,4 +52,4 @@ def run(folder: str, *, steps: int) -> int:
 
 
 def _announce(what: str, where: Path) -> None:
-    print(f"\n== {what}: {where}", flush=True)
+    show(f"\n== {what}: {where}", lines=True)

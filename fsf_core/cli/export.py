@@ -1,26 +1,26 @@
 """`fsf export`: export the bundle, print its identity and the result of its parity check."""
 
-import sys
+from functools import partial
 
 from fsf_core.config import ExportConfig
 
 
 def run(config: ExportConfig) -> int:
     """Export and report; returns the exit code."""
-    from fsf_core.cli.app import print_json
+    from fsf_core.cli.output import print_json, show, show_error
     from fsf_core.export.job import export
     from fsf_core.model.bundle_files import read_parity
 
-    done = export(config, show_graph=print if config.print_graph else None)
+    done = export(config, show_graph=partial(show, lines=True) if config.print_graph else None)
     report = read_parity(done.bundle)
     worst = min(image["agreeing_share"] for image in report["pictures"])
     for warning in report["warnings"]:
-        print(f"warning: {warning}", file=sys.stderr)
-    print(f"{config.out}: {'this bundle was there already' if done.reused else 'written'}")
-    print(f"parity: {len(report['pictures'])} comparisons, at least {worst:.4%} of the pixels agree")
+        show_error(f"warning: {warning}")
+    show(f"{config.out}: {'this bundle was there already' if done.reused else 'written'}")
+    show(f"parity: {len(report['pictures'])} comparisons, at least {worst:.4%} of the pixels agree")
     for precision in report.get("precisions", []):
         share, mean_iou = precision["worst_differing_share"], precision["mean_iou"]
-        print(f"{precision['variant']}: mean IoU {mean_iou:.4f}, {share:.2%} of the worst image's pixels differ")
+        show(f"{precision['variant']}: mean IoU {mean_iou:.4f}, {share:.2%} of the worst image's pixels differ")
     print_json(
         {
             "bundle": config.out,

@@ -6,6 +6,7 @@ fsf inspect runs/today img236.jpg --png look.png --legend
 
 from fsf_core.config import InspectConfig
 from fsf_core.errors import ConfigError
+from fsf_core.options import SCHEMES
 
 
 def run(run_folder: str, item: str | None, config: InspectConfig) -> int:
@@ -15,14 +16,15 @@ def run(run_folder: str, item: str | None, config: InspectConfig) -> int:
         ConfigError: no such item, or --png has another suffix.
     """
     from fsf_core import storage
+    from fsf_core.cli.output import show
     from fsf_core.report.inspect import draw, find_item, item_table, run_table
 
     folder = storage.absolute(run_folder)
     if item is None and config.png is None:
-        print(run_table(folder))
+        show(run_table(folder), lines=True)
         return 0
     item_id = find_item(folder, item)
-    print(item_table(folder, item_id, frame_index=config.frame))
+    show(item_table(folder, item_id, frame_index=config.frame), lines=True)
     if config.png is not None:
         if not config.png.lower().endswith(".png"):
             raise ConfigError(f"--png is {config.png!r}, expected a name that ends in .png")
@@ -32,7 +34,8 @@ def run(run_folder: str, item: str | None, config: InspectConfig) -> int:
             frame_index=config.frame,
             clear_background=config.clear_background,
             legend=config.legend,
+            access=storage.Access(schemes=SCHEMES, http_hosts=config.http_hosts),
         )
         storage.write_bytes(storage.absolute(config.png), drawn.png)
-        print(f"wrote {config.png} ({drawn.width_px}×{drawn.height_px}, frame {drawn.frame_index})")
+        show(f"wrote {config.png} ({drawn.width_px}×{drawn.height_px}, frame {drawn.frame_index})")
     return 0

@@ -5,15 +5,15 @@ Exit codes: 0 done · 2 there is no finished run · 3 a video could not be rende
 cluster failed, try again · 129/130/131/143 interrupted, resumable.
 """
 
-import sys
-
 from fsf_core.config import RenderConfig
+from fsf_core.options import SCHEMES
 
 
 def run(run_folder: str, item: str | None, config: RenderConfig) -> int:
     """Render and report; returns the exit code."""
     from fsf_core import storage
-    from fsf_core.cli.app import EXIT_GATE, print_json
+    from fsf_core.cli.app import EXIT_GATE
+    from fsf_core.cli.output import print_json, show, show_error
     from fsf_core.manifest import open_manifest
     from fsf_core.report.inspect import find_item
     from fsf_core.score.render import render_run
@@ -27,10 +27,11 @@ def run(run_folder: str, item: str | None, config: RenderConfig) -> int:
         clear=config.clear_background,
         address=config.ray_address,
         listed=open_manifest(config.manifest) if config.manifest else None,
+        access=storage.Access(schemes=SCHEMES, http_hosts=config.http_hosts),
     )
     for rendered in outcome.videos:
-        print(f"{storage.join(run_folder, rendered.path)}: {rendered.frames} frames, sound: {rendered.sound}")
+        show(f"{storage.join(run_folder, rendered.path)}: {rendered.frames} frames, sound: {rendered.sound}")
     for name, reason in outcome.failed.items():
-        print(f"no rendered video of {name}: {reason}", file=sys.stderr)
+        show_error(f"no rendered video of {name}: {reason}")
     print_json({"run": run_folder, "films": len(outcome.videos), "failed": outcome.failed})
     return EXIT_GATE if outcome.failed else 0

@@ -1,22 +1,22 @@
 """`fsf score`: run the job, print its totals, and exit with the code that the gates decide."""
 
-import sys
-
 from fsf_core.config import ScoreConfig
+from fsf_core.safe_text import printable
 
 
 def run(config: ScoreConfig) -> int:
     """Score and report; returns the exit code."""
-    from fsf_core.cli.app import EXIT_GATE, print_json
+    from fsf_core.cli.app import EXIT_GATE
+    from fsf_core.cli.output import print_json, show, show_error
     from fsf_core.score.gates import failed_gates
     from fsf_core.score.job import score
 
     summary = score(config)
-    print(_table(summary))
+    show(_table(summary), lines=True)
     print_json(summary)
     gates = failed_gates(summary, max_failed_share=config.max_failed_share)
     for sentence in gates:
-        print(f"gate: {sentence}", file=sys.stderr)
+        show_error(f"gate: {sentence}")
     return EXIT_GATE if gates else 0
 
 
@@ -28,7 +28,9 @@ def _table(summary: dict[str, object]) -> str:
 
     classes: list[dict[str, object]] = summary["classes"]  # type: ignore[assignment] # JSON document
     items: dict[str, int] = summary["items"]  # type: ignore[assignment] # JSON document
-    counts = count_table([str(c["name"]) for c in classes], np.asarray([c["pixels"] for c in classes], np.int64))
+    counts = count_table(
+        [printable(str(c["name"])) for c in classes], np.asarray([c["pixels"] for c in classes], np.int64)
+    )
     failures = ", ".join(f"{count} {name}" for name, count in dict(summary["failures"]).items())  # type: ignore[call-overload] # JSON document
     scored = f"{items['scored']} of {items['total']} items scored, {summary['frames']} frames"
     return f"{counts}\n{scored}, {items['failed']} failed{f' ({failures})' if failures else ''}"

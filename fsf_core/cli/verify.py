@@ -7,13 +7,14 @@ Exit codes: 0 whole · 2 there is no run · 3 something is damaged, duplicate or
 def run(run_folder: str, *, repair: bool) -> int:
     """Print one line per problem, and repair the run where asked; returns the exit code."""
     from fsf_core import render, runs, storage
-    from fsf_core.cli.app import EXIT_GATE, print_json
+    from fsf_core.cli.app import EXIT_GATE
+    from fsf_core.cli.output import print_json, show
     from fsf_core.runs import video_stats
 
     folder = storage.absolute(run_folder)
     problems = runs.verify(folder) + video_stats.verify(folder) + render.verify(folder)
     for problem in problems:
-        print(problem)
+        show(problem)
     document: dict[str, object] = {"run": run_folder, "problems": len(problems)}
     if problems and repair:
         outcome = runs.repair(folder, render.derived_videos)
@@ -22,7 +23,7 @@ def run(run_folder: str, *, repair: bool) -> int:
             "files": outcome.removed_files,
             "finished": outcome.finished,
         }
-        print(
+        show(
             "repaired: the run is whole"
             if outcome.finished
             else f"repaired: {len(outcome.damaged)} damaged parts left the run; start its score command again, which "
@@ -30,6 +31,6 @@ def run(run_folder: str, *, repair: bool) -> int:
         )
         problems = [] if outcome.finished else problems
     elif problems:
-        print("start the score command again, or run `fsf verify --repair`")
+        show("start the score command again, or run `fsf verify --repair`")
     print_json(document)
     return EXIT_GATE if problems else 0

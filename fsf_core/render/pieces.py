@@ -48,7 +48,7 @@ def encode_pieces(plan: RenderPlan, pieces: Sequence[Piece], *, heartbeat: Calla
         return
     index: video.VideoIndex = pickle.loads(zlib.decompress(plan.index))  # noqa: S301 - from plan_render
     first, stop = missing[0].frames[0], missing[-1].frames[-1] + 1
-    with members.open_item(plan.uri) as file:
+    with members.open_item(plan.uri, plan.access) as file:
         frames = _until_damage(video.decode_frames(storage.path_or_file(plan.uri, file), index, range(first, stop)))
         for piece in missing:
             plan.staging.write(plan.piece_path(piece.number), _encode_piece(plan, piece, index, frames, heartbeat))
@@ -109,7 +109,7 @@ def assemble(plan: RenderPlan) -> RenderedVideo:
     end = _end(index, frames)
     openers = [partial(_open_piece, plan, piece.number) for piece in plan.pieces]
     stem = file_stem(plan.item_id)
-    with tempfile.TemporaryDirectory(prefix="fsf-render-") as folder, members.open_item(plan.uri) as file:
+    with tempfile.TemporaryDirectory(prefix="fsf-render-") as folder, members.open_item(plan.uri, plan.access) as file:
         local_path = Path(folder) / "rendered.mp4"
         source = storage.path_or_file(plan.uri, file)
         joined = video.concatenate(openers, times, source, local_path, end=end, zero_s=index.time_s(frames[0]))

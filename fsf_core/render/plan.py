@@ -64,6 +64,8 @@ class RenderPlan:
     item_id: str
     uri: str
     """Of the source."""
+    access: storage.Access | None
+    """Which addresses of sources may be opened; None for any."""
     digest: str
     """Of all that the video is made from."""
     look: RenderStyle
@@ -122,7 +124,13 @@ def locate_frames(ledger: Ledger, items: Collection[str]) -> dict[str, tuple[Sco
 
 
 def plan_render(
-    staging: Staging, item_id: str, spans: Sequence[ScoredSpan], look: RenderStyle, *, source: str | None = None
+    staging: Staging,
+    item_id: str,
+    spans: Sequence[ScoredSpan],
+    look: RenderStyle,
+    *,
+    source: str | None = None,
+    access: storage.Access | None = None,
 ) -> RenderPlan:
     """Index the source of a video and assign its scored frames to pieces.
 
@@ -132,6 +140,7 @@ def plan_render(
         spans: its spans, from locate_frames.
         look: how frames are drawn.
         source: the video's full URI, if the tables hold it without its credentials.
+        access: which addresses of sources may be opened; None for any.
 
     Raises:
         OutputError: the run has no frames of this video.
@@ -148,7 +157,7 @@ def plan_render(
         scored.append(row["frame_index"])
     scored.sort()
     uri = _with_credentials(uri, source)
-    with members.open_item(uri) as file:
+    with members.open_item(uri, access) as file:
         index = video.index_video(storage.path_or_file(uri, file))
     if scored[-1] >= index.frames:
         raise DecodeError(
@@ -159,6 +168,7 @@ def plan_render(
         earlier=earlier_folders(staging),
         item_id=item_id,
         uri=uri,
+        access=access,
         digest=digest(runs.read_document(run_uri, "run.json")["run_id"], item_id, spans, look),
         look=look,
         pieces=_pieces(scored, spans),

@@ -18,6 +18,7 @@ from fsf_core.errors import ConfigError, DecodeError, OutputError
 from fsf_core.manifest import members
 from fsf_core.media import images, video
 from fsf_core.render.draw import RenderStyle, add_legend, class_shares, paint
+from fsf_core.safe_text import printable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +64,7 @@ def run_table(run_uri: str) -> str:
     lines = [_counts(stats), f"{scored} items with {frames.num_rows} frames, {failed} items with failures"]
     lines += [_failure_line(row) for row in failures.slice(0, 20).to_pylist()]
     if failures.num_rows > 20:  # noqa: PLR2004 - a screen
-        lines.append(f"… and {failures.num_rows - 20} more in {storage.join(run_uri, 'failures')}")
+        lines.append(printable(f"… and {failures.num_rows - 20} more in {storage.join(run_uri, 'failures')}"))
     return "\n".join(lines)
 
 
@@ -74,14 +75,20 @@ def item_table(run_uri: str, item_id: str, *, frame_index: int | None = None) ->
         stats = stats.filter(pc.equal(stats.column("frame_index"), frame_index))
     failures = runs.read_table(run_uri, "failures", item_id=item_id).to_pylist()
     frames = len(pc.unique(stats.column("frame_index")))
-    lines = [f"{item_id}: {frames} frame{'' if frames == 1 else 's'}"]
+    lines = [f"{printable(item_id)}: {frames} frame{'' if frames == 1 else 's'}"]
     if frames:
         lines.append(_counts(stats))
     return "\n".join([*lines, *map(_failure_line, failures)])
 
 
 def draw(
-    run_uri: str, item_id: str, *, frame_index: int | None, clear_background: bool, legend: bool = False
+    run_uri: str,
+    item_id: str,
+    *,
+    frame_index: int | None,
+    clear_background: bool,
+    legend: bool = False,
+    access: storage.Access | None = None,
 ) -> Drawing:
     """Draw the classes of an item's mask over its source image.
 
@@ -91,6 +98,7 @@ def draw(
         frame_index: a frame of a video; None for the first one scored.
         clear_background: leave class 0 undrawn.
         legend: add names, colours and shares of the classes; an image too small for them becomes wider.
+        access: which addresses of sources may be opened; None for any.
 
     Raises:
         ConfigError: the item has no such frame.
@@ -98,7 +106,7 @@ def draw(
     """
     run = runs.open_run(run_uri)
     row = _mask_row(run_uri, item_id, frame_index)
-    image_HWC = _read_source(run_uri, row)
+    image_HWC = _read_source(run_uri, row, access)
     class_map_HW = masks.decode_png(row["mask"]["bytes"])
     look = RenderStyle(
         style="blend", legend=False, clear_background=clear_background, names=run.classes, palette=run.palette
@@ -128,13 +136,13 @@ def _mask_row(run_uri: str, item_id: str, frame_index: int | None) -> dict[str, 
     return row
 
 
-def _read_source(run_uri: str, row: dict[str, Any]) -> NDArray[np.uint8]:
+def _read_source(run_uri: str, row: dict[str, Any], access: storage.Access | None) -> NDArray[np.uint8]:
     """Decode the image or video frame that a row of masks was made from: uint8 BGR.
 
     Raises:
         FetchError, DecodeError: it is gone, or has changed.
     """
-    with members.open_item(row["uri"]) as file:
+    with members.open_item(row["uri"], access) as file:
         if row["pts_s"] is None:
             honour_exif = bool(runs.read_document(run_uri, "run.json")["attempts"][-1]["honour_exif"])
             return images.decode_bgr(file.read(), honour_exif=honour_exif, limits=images.ImageLimits())
@@ -155,9 +163,9 @@ def _counts(stats: pa.Table) -> str:
     if not totals:
         raise OutputError("the run has no scored frames; see its failures")
     return masks.count_table(
-        [row["class_name"] for row in totals], np.asarray([row["pixels_sum"] for row in totals], np.int64)
+        [printable(row["class_name"]) for row in totals], np.asarray([row["pixels_sum"] for row in totals], np.int64)
     )
 
 
 def _failure_line(row: dict[str, Any]) -> str:
-    return f"failed: {row['item_id']} in {row['stage']}: {row['error_type']}: {row['error_message']}"
+    return printable(f"failed: {row['item_id']} in {row['stage']}: {row['error_type']}: {row['error_message']}")

@@ -28,6 +28,7 @@ from fsf_core.runs.ledger import Ledger, item_keys_of, open_ledger
 from fsf_core.runs.parquet import open_parquet
 from fsf_core.runs.reading import read_frames, read_table, require_table, with_ledger
 from fsf_core.runs.records import Receipt
+from fsf_core.safe_text import printable
 from fsf_core.schema import VIDEO_STATS
 
 TableName = Literal["masks", "class_stats", "failures"]
@@ -263,7 +264,7 @@ class RunReader:
         return [*itertools.islice(dict.fromkeys([*ending, *alike]), IDS_SHOWN)]
 
     def __repr__(self) -> str:
-        return f"<RunReader {self.run_id} at {storage.redact(self.uri)}, {len(self.classes)} classes>"
+        return f"<RunReader {self.run_id} at {printable(storage.redact(self.uri))}, {len(self.classes)} classes>"
 
     def _repr_html_(self) -> str:
         """Return the run as an HTML table for notebooks: its state, and colour and pixel share of every class."""
@@ -275,14 +276,18 @@ class RunReader:
             state = f"{items['scored']:,} items scored, {items['failed']:,} failed, {summary['frames']:,} frames"
             ratios = {each["id"]: each["ratio"] for each in summary["classes"]}
         rows = "".join(
-            f'<tr><td style="background:rgb{colour}">&emsp;</td><td>{class_id}</td><td>{html.escape(name)}</td>'
+            f'<tr><td style="background:rgb{colour}">&emsp;</td><td>{class_id}</td><td>{_as_html(name)}</td>'
             f"<td>{f'{ratios[class_id]:.2%}' if class_id in ratios else ''}</td></tr>"
             for class_id, (name, colour) in enumerate(zip(self.classes, self.palette, strict=True))
         )
         return (
-            f"<b>{html.escape(self.run_id)}</b> <code>{html.escape(storage.redact(self.uri))}</code><br>{state}"
+            f"<b>{_as_html(self.run_id)}</b> <code>{_as_html(storage.redact(self.uri))}</code><br>{state}"
             f"<table><tr><th></th><th>id</th><th>class</th><th>pixels</th></tr>{rows}</table>"
         )
+
+
+def _as_html(text: str) -> str:
+    return html.escape(printable(text))
 
 
 def _may_hold(receipt: Receipt, item_id: str, frame: int) -> bool:

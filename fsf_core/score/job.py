@@ -305,8 +305,15 @@ def _render(work: _Work, ledger: runs.Ledger, style: render.RenderStyle) -> dict
     """Render all videos of a reconciled run; returns the entry of the summary."""
     items = render.video_item_ids(ledger)
     sources = unredacted_uris(work.manifest, items)
-    frame_s = work.config.item_seconds
-    rendered = render_videos(work.attempt.staging, ledger, items, style, frame_s=frame_s, sources=sources)
+    rendered = render_videos(
+        work.attempt.staging,
+        ledger,
+        items,
+        style,
+        frame_s=work.config.item_seconds,
+        sources=sources,
+        access=plan.item_access(work.config),
+    )
     return {"made": len(rendered.videos), "failed": rendered.failed}
 
 
@@ -425,7 +432,7 @@ def _summarize(work: _Work, ledger: runs.Ledger) -> dict[str, Any]:
     pixels[: len(totals.pixels)] = totals.pixels
     return {
         "run_id": work.attempt.run_id,
-        "out": work.out,
+        "out": storage.redact(work.out),
         "attempt": work.attempt.start,
         "items": {
             "total": manifest.items,

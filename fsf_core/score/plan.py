@@ -93,7 +93,7 @@ def plan_pipeline(
             segment_frames=segment_frames,
             task_segments=TASK_SEGMENTS * config.segment_frames // segment_frames,
             overlays=config.overlays,
-            access=storage.Access(schemes=config.schemes, http_hosts=config.http_hosts),
+            access=item_access(config),
             sampling=config.sampling(),
             max_frames=config.max_frames,
         ),
@@ -115,6 +115,11 @@ def plan_pipeline(
             extra=manifest.extra,
         ),
     )
+
+
+def item_access(config: ScoreConfig) -> storage.Access:
+    """Return which addresses items may have."""
+    return storage.Access(schemes=config.schemes, http_hosts=config.http_hosts)
 
 
 def place(config: ScoreConfig, bundle: Bundle) -> Placement:

@@ -7,11 +7,12 @@ from typing import Any
 
 import ray
 
-from fsf_core import render, runs
+from fsf_core import render, runs, storage
 from fsf_core.errors import FSFError
 from fsf_core.manifest import Manifest, unredacted_uris
 from fsf_core.options import Style
 from fsf_core.runs import video_stats
+from fsf_core.safe_text import redact_message
 from fsf_core.score.cluster import connected_cluster
 from fsf_core.stages.isolated_decode import watchdog
 
@@ -45,6 +46,7 @@ def render_run(
     clear: bool,
     address: str | None,
     listed: Manifest | None = None,
+    access: storage.Access | None = None,
 ) -> RenderOutcome:
     """Render the videos of a finished run, or one of them, and list them with the run's files.
 
@@ -56,6 +58,7 @@ def render_run(
         clear: whether class 0 is left undrawn.
         address: a running cluster; None for a local one.
         listed: a manifest with the full URIs of the videos, where those hold credentials.
+        access: which addresses of videos may be opened; None for any.
 
     Raises:
         OutputError: the run has not finished, or a job is using it.
@@ -76,7 +79,9 @@ def render_run(
         finished, summary = runs.is_finished(run_uri), runs.read_summary(run_uri)
         attempt = runs.begin_change(run_uri, lease)
         ledger = runs.load_ledger(run_uri, strict=True, staged=False)  # files of this run may have a new folder
-        outcome = render_videos(attempt.staging, ledger, items, render_style, frame_s=FRAME_TIMEOUT_S, sources=sources)
+        outcome = render_videos(
+            attempt.staging, ledger, items, render_style, frame_s=FRAME_TIMEOUT_S, sources=sources, access=access
+        )
         seconds = (
             video_stats.published_video_stats(run_uri)
             if finished
@@ -95,6 +100,7 @@ def render_videos(
     *,
     frame_s: float,
     sources: Mapping[str, str],
+    access: storage.Access | None,
 ) -> RenderOutcome:
     """Render videos of a run, except those that are up to date.
 
@@ -105,12 +111,13 @@ def render_videos(
         style: how they are drawn.
         frame_s: maximum time for one frame.
         sources: by item id, full URIs of the videos whose URIs in the tables are redacted.
+        access: which addresses of videos may be opened; None for any.
     """
     up_to_date = {found.video.item_id: found.video for found in render.up_to_date(ledger, look=style)}
     videos = [up_to_date[item] for item in items if item in up_to_date]
     failed: dict[str, str] = {}
     for item, outcome in _outcomes(
-        staging, ledger, [item for item in items if item not in up_to_date], style, frame_s, sources
+        staging, ledger, [item for item in items if item not in up_to_date], style, frame_s, sources, access
     ):
         if isinstance(outcome, str):
             failed[item] = outcome
@@ -131,6 +138,7 @@ def _outcomes(
     style: render.RenderStyle,
     frame_s: float,
     sources: Mapping[str, str],
+    access: storage.Access | None,
 ) -> Iterator[tuple[str, render.RenderedVideo | str]]:
     """Yield each item with its rendered video, or with the reason why there is none."""
     task: Any = ray.remote(num_cpus=VIDEO_CPUS, max_retries=MAX_RETRIES)(_render_video)
@@ -138,7 +146,10 @@ def _outcomes(
     refs: list[Any] = []
     for number, item in enumerate(items):
         started = items[len(refs) : number + VIDEOS_IN_FLIGHT]
-        refs += [task.remote(staging, each, units.get(each, ()), style, frame_s, sources.get(each)) for each in started]
+        refs += [
+            task.remote(staging, each, units.get(each, ()), style, frame_s, sources.get(each), access)
+            for each in started
+        ]
         try:
             yield item, ray.get(refs[number])
         except ray.exceptions.RayError as error:
@@ -152,20 +163,21 @@ def _render_video(
     style: render.RenderStyle,
     frame_s: float,
     source: str | None,
+    access: storage.Access | None,
 ) -> render.RenderedVideo | str:
     """Plan a video, wait for its pieces and join them, on a worker; returns the reason if it fails.
 
     While it waits for pieces it gives its CPU back.
     """
     try:
-        plan = render.plan_render(staging, item_id, units, style, source=source)
+        plan = render.plan_render(staging, item_id, units, style, source=source, access=access)
         task: Any = ray.remote(num_cpus=PIECE_CPUS, max_retries=MAX_RETRIES)(_encode_pieces)
         plan_ref = ray.put(plan)
         results = ray.get([task.remote(plan_ref, pieces, frame_s) for pieces in plan.tasks()])
         reasons = [reason for reason in results if reason]
         return reasons[0] if reasons else render.assemble(plan)
     except (FSFError, OSError) as error:
-        return f"{type(error).__name__}: {error}"
+        return redact_message(f"{type(error).__name__}: {error}")
 
 
 def _encode_pieces(plan: render.RenderPlan, pieces: tuple[render.Piece, ...], frame_s: float) -> str | None:
@@ -173,7 +185,7 @@ def _encode_pieces(plan: render.RenderPlan, pieces: tuple[render.Piece, ...], fr
     try:
         render.encode_pieces(plan, pieces, heartbeat=lambda: watchdog(frame_s, running=True))
     except (FSFError, OSError) as error:
-        return f"{type(error).__name__}: {error}"
+        return redact_message(f"{type(error).__name__}: {error}")
     finally:
         watchdog(frame_s, running=False)
     return None

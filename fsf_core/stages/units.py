@@ -57,9 +57,7 @@ def failure(stage: str, error: Exception, *, frame_index: int | None = None) -> 
     name = type(error).__name__
     reason = f": {error.strerror}" if isinstance(error, OSError) and error.strerror else ""
     message = str(error) if isinstance(error, ItemError) else f"{name}{reason}"
-    # A lone surrogate, from a file name that is not UTF-8, cannot be written as Arrow text.
-    safe = message[:MESSAGE_CHARACTERS].encode(errors="backslashreplace").decode()
-    return Failure(stage=stage, error_type=name, error_message=safe, frame_index=frame_index)
+    return Failure(stage=stage, error_type=name, error_message=message[:MESSAGE_CHARACTERS], frame_index=frame_index)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -102,6 +102,12 @@ def test_an_error_stays_redacted_where_it_is_pickled_and_raised_anew():
     assert interrupted.exit_code == 143
 
 
+def test_the_message_of_an_error_does_not_act_on_a_terminal():
+    error = FetchError("photo\u202e\x1b[2J\udc80.jpg\nis gone")
+    assert str(error) == "photo\\u202e\\u001b[2J\\udc80.jpg\nis gone"
+    assert str(FSFError(str(error))) == str(error)
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
