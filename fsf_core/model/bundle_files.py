@@ -9,6 +9,7 @@ import json
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -114,6 +115,20 @@ def save_bundle(
         for name, data in contents.items():
             storage.write_bytes(storage.join(draft, name), data, durable=True)
     return bundle
+
+
+def move_bundle(bundle: Bundle, uri: str) -> Bundle:
+    """Move a bundle to a new folder of the same store; returns it there.
+
+    Raises:
+        StorageError: the store refuses, or the folder exists.
+    """
+    if storage.is_local(uri):
+        storage.rename_folder(bundle.uri, uri)
+    else:
+        for name in [*(file.name for file in bundle.variants.values()), bundle.parity.name, DOCUMENT]:
+            storage.move(storage.join(bundle.uri, name), storage.join(uri, name), root=uri)
+    return replace(bundle, uri=uri)
 
 
 def require_free(uri: str) -> None:

@@ -4,18 +4,21 @@ A new video and its receipt are first in the folder of the attempt that made the
 """
 
 import json
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from fsf_core import storage
-from fsf_core.errors import FetchError, OutputError
+from fsf_core.errors import FetchError
 from fsf_core.keys import file_stem
 from fsf_core.render.draw import RenderStyle
 from fsf_core.runs import staging
 from fsf_core.runs.publish import VIDEOS, Derived
 
 FOLDER = VIDEOS
+
+log = logging.getLogger("fsf")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +67,7 @@ class FoundVideo:
 def find_videos(run_uri: str) -> Iterator[FoundVideo]:
     """Read the receipts of all rendered videos: staged ones first, the newest before others, then published ones.
 
-    Raises:
-        OutputError: a receipt cannot be read.
+    A video whose receipt is damaged does not exist: it is rendered again.
     """
     folders = [*map(staging.folder_name, staging.attempt_numbers(run_uri)), ""]
     sizes = {join_path(folder, FOLDER): staging.list_sizes(run_uri, [join_path(folder, FOLDER)]) for folder in folders}
@@ -73,7 +75,11 @@ def find_videos(run_uri: str) -> Iterator[FoundVideo]:
     for folder, listed in sizes.items():
         for path in sorted(listed):
             if path.endswith(".json") and path.count("/") == folder.count("/") + 1:
-                video, style = _read_receipt(storage.join(run_uri, path))
+                receipt = _read_receipt(storage.join(run_uri, path))
+                if receipt is None:
+                    log.warning("event=video_receipt_damaged path=%s", path)
+                    continue
+                video, style = receipt
                 candidates = [f"{folder}/{video.path.rpartition('/')[2]}", video.path]
                 # A publication that was interrupted moved one of the two files only.
                 now = next((each for each in candidates if known.get(each) == video.bytes), None)
@@ -81,16 +87,17 @@ def find_videos(run_uri: str) -> Iterator[FoundVideo]:
                     yield FoundVideo(video=video, style=style, path=now, receipt_path=path)
 
 
-def published_videos(run_uri: str) -> Iterator[RenderedVideo]:
+def published_videos(run_uri: str) -> Iterator[tuple[str, RenderedVideo | None]]:
     """Read the receipts of the published videos, whether their files are there or not, in name order.
 
-    Raises:
-        OutputError: a receipt cannot be read.
+    Yields:
+        The path of a receipt inside the run, and its video; None if it is damaged.
     """
     folder = storage.join(run_uri, FOLDER)
     for entry in storage.list_files(folder) if storage.exists(folder) else ():
         if entry.relative.endswith(".json"):
-            yield _read_receipt(entry.uri)[0]
+            receipt = _read_receipt(entry.uri)
+            yield f"{FOLDER}/{entry.relative}", receipt and receipt[0]
 
 
 def receipt_path(item_id: str) -> str:
@@ -154,15 +161,9 @@ def _receipt_from_json(facts: Mapping[str, Any]) -> tuple[RenderedVideo, RenderS
     return rendered, look
 
 
-def _read_receipt(uri: str) -> tuple[RenderedVideo, RenderStyle]:
-    """Read one receipt.
-
-    Raises:
-        OutputError: it cannot be read.
-    """
+def _read_receipt(uri: str) -> tuple[RenderedVideo, RenderStyle] | None:
+    """Read one receipt; None if it is damaged."""
     try:
         return _receipt_from_json(json.loads(storage.read_bytes(uri)))
-    except (FetchError, TypeError, ValueError, KeyError) as error:
-        raise OutputError(
-            f"{storage.redact(uri)} is not the receipt of a rendered video: {error}; delete it"
-        ) from error
+    except (FetchError, TypeError, ValueError, KeyError):
+        return None

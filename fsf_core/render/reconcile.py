@@ -4,7 +4,7 @@ from fsf_core import runs, storage
 from fsf_core.errors import FetchError
 from fsf_core.render.draw import RenderStyle
 from fsf_core.render.plan import digest, locate_frames
-from fsf_core.render.receipts import FOLDER, FoundVideo, RenderedVideo, find_videos, published_videos, receipt_path
+from fsf_core.render.receipts import FOLDER, FoundVideo, RenderedVideo, find_videos, published_videos
 from fsf_core.runs import Ledger
 from fsf_core.runs.publish import Derived
 
@@ -48,8 +48,12 @@ def verify(run_uri: str) -> list[str]:
     known: set[str] = set()
     listed = _listed_videos(run_uri)
     fresh = {each.video.item_id for each in up_to_date(runs.open_ledger(run_uri))}
-    for each in published_videos(run_uri):
-        known |= {each.path, receipt_path(each.item_id)}
+    for receipt, each in published_videos(run_uri):
+        known.add(receipt)
+        if each is None:
+            problems.append(f"torn: {receipt} is not the receipt of a rendered video; run `fsf render` again")
+            continue
+        known.add(each.path)
         damage = _check_file(run_uri, each)
         problems += damage
         if listed.pop(each.path, each.sha256) != each.sha256:

@@ -23,6 +23,7 @@ from fsf_core.runs.folder import (
     read_document,
     read_fingerprint,
     read_summary,
+    require_same,
     require_usable,
 )
 from fsf_core.runs.ledger import ALL_FAILURES, Ledger, item_keys_of, load_ledger, open_ledger, receipt_path, receipts
@@ -76,6 +77,7 @@ __all__ = [
     "receipts",
     "reconcile",
     "repair",
+    "require_same",
     "require_usable",
     "verify",
     "video_parts",

@@ -26,18 +26,6 @@ _STORAGE_OPTIONS = {"s3": {"conditional_put": "etag"}, "s3a": {"conditional_put"
 """A Delta commit is a file that only one of several writers may create; on S3 that takes conditional puts."""
 
 
-def require_delta() -> None:
-    """Refuse --delta before any work is done where the library is missing.
-
-    Raises:
-        ConfigError: deltalake is not installed.
-    """
-    try:
-        import deltalake  # noqa: F401
-    except ImportError as error:
-        raise ConfigError("--delta needs the package deltalake; install the extra: pip install 'fsf[delta]'") from error
-
-
 def require_tables(folder: str, *, run_uri: str, extra: pa.Schema) -> None:
     """Check that the rows of a run can be written to the Delta tables below a folder, before any work is done.
 
@@ -54,7 +42,10 @@ def require_tables(folder: str, *, run_uri: str, extra: pa.Schema) -> None:
         OutputError: a table cannot be written, or its columns do not fit.
         StorageError: the store refuses.
     """
-    require_delta()
+    try:
+        import deltalake  # noqa: F401
+    except ImportError as error:
+        raise ConfigError("--delta needs the package deltalake; install the extra: pip install 'fsf[delta]'") from error
     place = storage.join(folder, "")
     if place.startswith(storage.join(run_uri, "")) or storage.exists(storage.join(folder, "run.json")):
         raise ConfigError(

@@ -48,12 +48,12 @@ def require_usable(uri: str) -> None:
 
 
 @contextlib.contextmanager
-def lock_run(uri: str, *, fingerprint: Mapping[str, Any]) -> Iterator[lease.Lease]:
+def lock_run(uri: str, *, fingerprint: Mapping[str, Any] | None = None) -> Iterator[lease.Lease]:
     """Keep other jobs out of a folder until the block ends; nothing is written to it.
 
     Args:
         uri: the output folder.
-        fingerprint: everything that defines the result; a folder with a different one is refused.
+        fingerprint: for `require_same`, where it is known already.
 
     Raises:
         OutputError: the folder holds something else, belongs to another run, or is in use by a running job.
@@ -61,10 +61,30 @@ def lock_run(uri: str, *, fingerprint: Mapping[str, Any]) -> Iterator[lease.Leas
     """
     require_usable(uri)
     with lease.lease(uri) as held:
-        known = find_run_json(uri)
-        if known is not None:
-            _require_same(uri, known["fingerprint"], dict(fingerprint))
+        if fingerprint is not None:
+            require_same(uri, fingerprint)
         yield held
+
+
+def require_same(uri: str, fingerprint: Mapping[str, Any]) -> None:
+    """Refuse a folder that belongs to another run.
+
+    Args:
+        uri: the output folder.
+        fingerprint: everything that defines the result.
+
+    Raises:
+        OutputError: it has a different fingerprint; the message lists every difference.
+    """
+    known = find_run_json(uri)
+    old, new = (known["fingerprint"] if known else {}), json.loads(json.dumps(dict(fingerprint)))
+    changed = [
+        f"{key}: {old.get(key)!r} -> {new.get(key)!r}" for key in sorted({*old, *new}) if old.get(key) != new.get(key)
+    ]
+    if known and changed:
+        raise OutputError(
+            f"{storage.redact(uri)} is another run ({'; '.join(changed)}); give another --out or the old settings"
+        )
 
 
 @contextlib.contextmanager
@@ -194,19 +214,3 @@ def document_bytes(content: Mapping[str, Any]) -> bytes:
 def files_below(folder: str, *, hidden: bool) -> Iterable[storage.Entry]:
     """Return the files below a folder; none where the folder does not exist."""
     return storage.list_files(folder, hidden=hidden) if storage.exists(folder) else ()
-
-
-def _require_same(uri: str, old: dict[str, Any], new: dict[str, Any]) -> None:
-    """Refuse a fingerprint other than the one recorded.
-
-    Raises:
-        OutputError: they differ; the message lists every difference.
-    """
-    new = json.loads(json.dumps(new))
-    changed = [
-        f"{key}: {old.get(key)!r} -> {new.get(key)!r}" for key in sorted({*old, *new}) if old.get(key) != new.get(key)
-    ]
-    if changed:
-        raise OutputError(
-            f"{storage.redact(uri)} is another run ({'; '.join(changed)}); give another --out or the old settings"
-        )

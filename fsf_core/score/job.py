@@ -24,12 +24,14 @@ from fsf_core.model.bundle import Bundle
 from fsf_core.model.bundle_files import load_bundle
 from fsf_core.runs import delta, video_stats
 from fsf_core.runs.compaction import compact
+from fsf_core.runs.lease import Lease
 from fsf_core.score import plan
 from fsf_core.score.changes import as_recorded, row_keys_of
 from fsf_core.score.cluster import connected_cluster, unwrap_worker_errors
 from fsf_core.score.progress import show_progress
 from fsf_core.score.render import render_videos
-from fsf_core.score.reuse import reuse_unchanged, why_not_reusable
+from fsf_core.score.resumable import resumable
+from fsf_core.score.reuse import EarlierRun, open_earlier_run, reuse_unchanged, why_not_reusable
 from fsf_core.score.tracker import JobTracker
 from fsf_core.stages.reuse import ReuseSettings
 
@@ -64,30 +66,27 @@ def score(config: ScoreConfig) -> dict[str, Any]:
     started = time.monotonic()
     out = _resolve_out(config)
     runs.require_usable(out)
-    if config.delta:
-        delta.require_delta()
     outputs = [out, *([storage.absolute(config.delta)] if config.delta else [])]
     manifest = open_manifest(config.manifest, plan.selection(config), outputs=outputs)
     _require_reachable_stores(manifest)
+    if config.delta:
+        delta.require_tables(storage.absolute(config.delta), run_uri=out, extra=manifest.extra)
     with contextlib.ExitStack() as stack:
-        if config.checkpoint:
-            stack.enter_context(connected_cluster(config.ray_address))
-            plan.require_gpu(config)
-        bundle = load_bundle(
-            plan.export_bundle(config, out) if config.checkpoint else storage.absolute(str(config.bundle))
-        )
+        bundle, lease = _bundle_and_lease(config, out, stack)
         plan.require_precision(config, bundle)
         appearance = plan.class_appearance(config, bundle)
         facts = plan.fingerprint(config, bundle, manifest, appearance)
-        lease = stack.enter_context(runs.lock_run(out, fingerprint=as_recorded(facts, manifest, out)))
+        runs.require_same(out, as_recorded(facts, manifest, out))
         done, changes = _compare(config, manifest, out)
         pending = manifest.items - changes.finished_items
         if not config.checkpoint and (pending or config.render):
             stack.enter_context(connected_cluster(config.ray_address))
         # Whatever can refuse the job comes before this line, and whatever changes the folder after it.
         placement = plan.place(config, bundle) if pending else None
-        reuse_uri = _reusable_run(config, out, facts) if pending else None
-        attempt = runs.begin_attempt(out, lease, fingerprint=facts, details=_details(config, bundle))
+        earlier = _reusable_run(config, out, facts) if pending else None
+        stack.enter_context(resumable(out))
+        attempt = runs.begin_attempt(out, lease, fingerprint=facts, details=_details(config, bundle, out))
+        bundle = plan.keep_bundle(bundle, out)
         _report_lost(done)
         work = _Work(
             config=config,
@@ -102,9 +101,7 @@ def score(config: ScoreConfig) -> dict[str, Any]:
         scoring |= {"resumed_items": changes.finished_items, "changed_items": changes.changed_items}
         attempts = {} if config.keep_failures else runs.count_attempts(runs.load_ledger(out))
         if placement:
-            scoring |= _score_pending(
-                work, placement, done=done, attempts=attempts, pending=pending, reuse_uri=reuse_uri
-            )
+            scoring |= _score_pending(work, placement, done=done, attempts=attempts, pending=pending, earlier=earlier)
         ledger, summary = _settle(work, stack)
         summary |= {**scoring, "bundle_sha256": bundle.sha256, "precision": config.precision}
         if done.lost:
@@ -121,6 +118,16 @@ def score(config: ScoreConfig) -> dict[str, Any]:
         if config.delta:
             summary["delta_versions"] = delta.publish_delta(out, storage.absolute(config.delta))
         return summary
+
+
+def _bundle_and_lease(config: ScoreConfig, out: str, stack: contextlib.ExitStack) -> tuple[Bundle, Lease]:
+    """Load the bundle, exported first for --checkpoint, and lock the folder of the run."""
+    if config.bundle:
+        return load_bundle(storage.absolute(config.bundle)), stack.enter_context(runs.lock_run(out))
+    stack.enter_context(connected_cluster(config.ray_address))
+    plan.require_gpu(config)
+    lease = stack.enter_context(runs.lock_run(out))  # two jobs would export to the same folder
+    return load_bundle(stack.enter_context(plan.exported_bundle(config, out))), lease
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,7 +234,7 @@ def _score_again(work: _Work, stack: contextlib.ExitStack, damaged: Mapping[str,
     stack.enter_context(connected_cluster(work.config.ray_address))
     placement = plan.place(work.config, work.bundle)
     pending = work.manifest.items - _count_done(work.manifest, done)
-    _score_pending(work, placement, done=done, attempts={}, pending=pending, reuse_uri=None)
+    _score_pending(work, placement, done=done, attempts={}, pending=pending, earlier=None)
 
 
 def _score_pending(
@@ -237,7 +244,7 @@ def _score_pending(
     done: runs.Completed,
     attempts: dict[bytes, int],
     pending: int,
-    reuse_uri: str | None,
+    earlier: EarlierRun | None,
 ) -> dict[str, Any]:
     """Copy unchanged results from an earlier run, and score the rest.
 
@@ -261,12 +268,12 @@ def _score_pending(
     # Only a new run is judged by its first items; a resumed one may begin with nothing but its old failures.
     is_new = not (len(done.rows) or done.segments or attempts)
     reused = 0
-    if reuse_uri:
+    if earlier:
         settings = ReuseSettings(
-            earlier_uri=reuse_uri, same_by=config.reuse_by, access=spec.decode.access, write=spec.write
+            earlier_uri=earlier.uri, same_by=config.reuse_by, access=spec.decode.access, write=spec.write
         )
-        reused = reuse_unchanged(_pending_items(manifest, done, attempts), settings)
-        log.info("event=items_reused items=%d run=%s", reused, storage.redact(reuse_uri))
+        reused = reuse_unchanged(_pending_items(manifest, done, attempts), earlier, settings)
+        log.info("event=items_reused items=%d run=%s", reused, storage.redact(earlier.uri))
         done = runs.find_completed(work.load_ledger())
     start_tracker: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(JobTracker).remote
     tracker = start_tracker(
@@ -317,12 +324,12 @@ def _render(work: _Work, ledger: runs.Ledger, style: render.RenderStyle) -> dict
     return {"made": len(rendered.videos), "failed": rendered.failed}
 
 
-def _reusable_run(config: ScoreConfig, out: str, facts: dict[str, Any]) -> str | None:
-    """Return the run of --reuse, or None if none was given or its results do not apply to this run.
+def _reusable_run(config: ScoreConfig, out: str, facts: dict[str, Any]) -> EarlierRun | None:
+    """Open the run of --reuse; None if none was given or its results do not apply to this run.
 
     Raises:
         ConfigError: it is this run.
-        OutputError: there is no run.
+        OutputError: there is no run, or it is damaged.
     """
     if not config.reuse:
         return None
@@ -333,7 +340,7 @@ def _reusable_run(config: ScoreConfig, out: str, facts: dict[str, Any]) -> str |
     if reason:
         log.info("event=items_reused items=0 run=%s reason=%r", storage.redact(earlier), reason)
         return None
-    return earlier
+    return open_earlier_run(earlier)
 
 
 def _count_done(manifest: Manifest, done: runs.Completed) -> int:
@@ -403,11 +410,11 @@ def _group(tables: Iterator[pa.Table], min_rows: int) -> Iterator[pa.Table]:
         yield pa.concat_tables(group)
 
 
-def _details(config: ScoreConfig, bundle: Bundle) -> dict[str, Any]:
+def _details(config: ScoreConfig, bundle: Bundle, out: str) -> dict[str, Any]:
     """Return facts about this attempt that readers of the run need beside its fingerprint."""
     return {
         "fsf_version": __version__,
-        "bundle": storage.redact(bundle.uri),
+        "bundle": storage.redact(plan.bundle_home(bundle, out)),
         "provider": config.provider,
         "honour_exif": bundle.profile.honour_exif,
     }

@@ -3,10 +3,12 @@
 Runs nothing but the export that --checkpoint asks for and a probe of the model.
 """
 
+import contextlib
 import dataclasses
 import importlib
 import logging
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +20,8 @@ from fsf_core.config import Colours, ExportConfig, ModelOptions, ScoreConfig, pa
 from fsf_core.errors import BundleError, ClusterError, ConfigError, ProviderError
 from fsf_core.manifest import Manifest, Selection
 from fsf_core.media import images, video
-from fsf_core.model.bundle import Bundle, variant_of
+from fsf_core.model.bundle import DOCUMENT, Bundle, variant_of
+from fsf_core.model.bundle_files import move_bundle, require_free
 from fsf_core.options import Provider, ResolvedProvider
 from fsf_core.score.cluster import describe_resources, joins_cluster, largest_node_cpus, resources, unwrap_worker_errors
 from fsf_core.score.spec import GPU_PROVIDERS, PipelineSpec, cpus_of_other_stages
@@ -27,6 +30,9 @@ from fsf_core.stages.infer import MAX_OUTPUT_BYTES, probe
 from fsf_core.stages.isolated_decode import ChildLimits
 from fsf_core.stages.mask import MaskSettings
 from fsf_core.stages.write import WriteSettings
+
+EXPORT_FOLDER = ".export"
+"""Folder inside the run where --checkpoint is exported until the job begins."""
 
 log = logging.getLogger("fsf")
 
@@ -255,16 +261,59 @@ def _actor_count(config: ScoreConfig, provider: ResolvedProvider) -> int:
     return wanted
 
 
-def export_bundle(config: ScoreConfig, out: str) -> str:
-    """Export --checkpoint as a Ray task on a node that has torch; returns the bundle's folder, inside the run."""
-    folder = storage.join(out, runs.BUNDLE_FOLDER)
+@contextlib.contextmanager
+def exported_bundle(config: ScoreConfig, out: str) -> Iterator[str]:
+    """Export --checkpoint as a Ray task on a node that has torch, into a hidden folder of a locked run.
+
+    `keep_bundle` takes the bundle from there once nothing can refuse the job; otherwise it is removed at the end of the
+    block. A run that has the bundle already keeps it.
+
+    Yields:
+        The folder of the bundle.
+
+    Raises:
+        OutputError: the run has the bundle of another request.
+        RunError: as the export raises.
+    """
+    kept, staged = storage.join(out, runs.BUNDLE_FOLDER), storage.join(out, EXPORT_FOLDER, runs.BUNDLE_FOLDER)
+    if storage.exists(storage.join(kept, DOCUMENT)):
+        _export_on_node(config, kept)
+        yield kept
+        return
+    if storage.is_local(out):
+        require_free(kept)
+    storage.remove_folder(storage.join(out, EXPORT_FOLDER))  # of a job that was killed
+    try:
+        _export_on_node(config, staged)
+        yield staged
+    finally:
+        storage.remove_folder(storage.join(out, EXPORT_FOLDER))
+
+
+def bundle_home(bundle: Bundle, out: str) -> str:
+    """Return the folder where a bundle stays: for one that was exported for this run, a folder inside the run."""
+    staged = bundle.uri == storage.join(out, EXPORT_FOLDER, runs.BUNDLE_FOLDER)
+    return storage.join(out, runs.BUNDLE_FOLDER) if staged else bundle.uri
+
+
+def keep_bundle(bundle: Bundle, out: str) -> Bundle:
+    """Move a bundle that was exported for a run to where it stays.
+
+    Raises:
+        StorageError: the folder cannot be written.
+    """
+    home = bundle_home(bundle, out)
+    return bundle if home == bundle.uri else move_bundle(bundle, home)
+
+
+def _export_on_node(config: ScoreConfig, folder: str) -> None:
+    """Export --checkpoint to a folder, or check the bundle that it holds."""
     options = {field.name: getattr(config, field.name) for field in dataclasses.fields(ModelOptions)}
     options["checkpoint"] = storage.absolute(str(config.checkpoint))  # the worker's current folder is another
     precisions = () if config.precision == "fp32" else (config.precision,)
     task = ray.remote(num_cpus=1, max_retries=0)(_export)
     with unwrap_worker_errors():
         ray.get(task.remote(ExportConfig(**options, out=folder, precisions=precisions)))
-    return folder
 
 
 def _export(config: ExportConfig) -> None:

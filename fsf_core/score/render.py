@@ -1,5 +1,6 @@
 """Rendering the videos of a run as Ray tasks: one per video that plans and joins, and one per share of its pieces."""
 
+import contextlib
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from fsf_core.options import Style
 from fsf_core.runs import video_stats
 from fsf_core.safe_text import redact_message
 from fsf_core.score.cluster import connected_cluster
+from fsf_core.score.resumable import resumable
 from fsf_core.stages.isolated_decode import watchdog
 
 VIDEO_CPUS, PIECE_CPUS = 0.25, 1
@@ -63,8 +65,11 @@ def render_run(
     Raises:
         OutputError: the run has not finished, or a job is using it.
         ClusterError: the cluster cannot be reached.
+        ResumableError: a store, a disk or the cluster failed.
     """
-    with runs.locked_run(run_uri, finished=True) as lease, connected_cluster(address):
+    with contextlib.ExitStack() as stack:
+        lease = stack.enter_context(runs.locked_run(run_uri, finished=True))
+        stack.enter_context(connected_cluster(address))
         facts = runs.read_document(run_uri, "run.json")["fingerprint"]
         render_style = render.RenderStyle(
             style=style,
@@ -77,6 +82,7 @@ def render_run(
         items = [item] if item is not None else render.video_item_ids(ledger)
         sources = unredacted_uris(listed, items) if listed else {}
         finished, summary = runs.is_finished(run_uri), runs.read_summary(run_uri)
+        stack.enter_context(resumable(run_uri))
         attempt = runs.begin_change(run_uri, lease)
         ledger = runs.load_ledger(run_uri, strict=True, staged=False)  # files of this run may have a new folder
         outcome = render_videos(

@@ -33,11 +33,12 @@ def why_not_reusable(earlier_uri: str, fingerprint: Mapping[str, Any]) -> str | 
     return "; ".join(changed) or None
 
 
-def reuse_unchanged(rows: Iterable[pa.Table], settings: ReuseSettings) -> int:
+def reuse_unchanged(rows: Iterable[pa.Table], earlier: "EarlierRun", settings: ReuseSettings) -> int:
     """Copy the results of unchanged items from an earlier run, and commit them.
 
     Args:
         rows: pending items, as manifest rows.
+        earlier: the earlier run.
         settings: of the reuse tasks.
 
     Returns:
@@ -46,8 +47,7 @@ def reuse_unchanged(rows: Iterable[pa.Table], settings: ReuseSettings) -> int:
     Raises:
         FSFError: what a task raised.
     """
-    ledger = runs.load_ledger(settings.earlier_uri)
-    earlier, ledger_ref = _CompleteItems(ledger), ray.put(ledger)
+    ledger_ref = ray.put(earlier.ledger)
     task = ray.remote(num_cpus=DECODE_CPUS)(reuse_items)
     max_tasks = max(2, int(resources()["CPU"]))
     items, running = 0, list[Any]()
@@ -68,10 +68,20 @@ def _await_one(running: list[Any]) -> int:
     return items
 
 
-class _CompleteItems:
+def open_earlier_run(uri: str) -> "EarlierRun":
+    """Read which items of an earlier run can be reused.
+
+    Raises:
+        OutputError: there is no run, or it is damaged.
+    """
+    return EarlierRun(uri, runs.load_ledger(uri))
+
+
+class EarlierRun:
     """The complete items of a run that have no failure and one row, and their parts; 20 bytes per unit."""
 
-    def __init__(self, ledger: runs.Ledger) -> None:
+    def __init__(self, uri: str, ledger: runs.Ledger) -> None:
+        self.uri, self.ledger = uri, ledger
         self._parts: list[str] = []
         keys, parts, failed = [np.empty(0, "S16")], [np.empty(0, np.int32)], [np.empty(0, "S16")]
         for receipt in ledger.receipts():

@@ -2,7 +2,6 @@
 
 import datetime as dt
 import json
-import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from ray.data._internal.execution.streaming_executor import StreamingExecutor
 
 from fsf_core import masks, runs
 from fsf_core.config import ExportConfig, ScoreConfig
-from fsf_core.errors import BundleError, ClusterError, GateError, ManifestError, OutputError, ProviderError
+from fsf_core.errors import BundleError, GateError, ManifestError, OutputError, ProviderError
 from fsf_core.export.job import export
 from fsf_core.model.bundle import Bundle
 from fsf_core.model.bundle_files import read_model
@@ -293,67 +292,14 @@ def test_an_empty_folder_stops_before_ray_starts(tiny_bundle: Bundle, tmp_path: 
         score(ScoreConfig(bundle=tiny_bundle.uri, manifest=str(tmp_path / "empty"), out=str(tmp_path / "run")))
 
 
-def _without_gpu(options: dict[str, Any]) -> None:
-    """Skip where the machine has the GPU whose absence is tested."""
-    if options.get("provider") in {"cuda", "tensorrt"} and cuda_devices()[0]:
-        pytest.skip("this machine has a GPU")
-
-
-REFUSED = [
-    ({"provider": "cuda"}, ProviderError, "found no GPU"),
-    ({"provider": "tensorrt"}, ProviderError, "found no GPU"),
-    ({"actors": 10_000}, ClusterError, "found room for"),
-    ({"reuse": "never"}, OutputError, "holds no run"),
-]
-
-
-@pytest.mark.parametrize(("options", "error", "reason"), REFUSED)
-def test_a_refused_job_leaves_no_folder_behind(
-    options: dict[str, Any], error: type[Exception], reason: str, tiny_bundle: Bundle, folder: Path, tmp_path: Path
-) -> None:
-    """run.json stayed, and made the next attempt another run."""
-    _without_gpu(options)
-    with pytest.raises(error, match=reason):
-        score(ScoreConfig(bundle=tiny_bundle.uri, manifest=str(folder), out=str(tmp_path / "run"), **options))
-
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(("options", "error", "reason"), REFUSED)
-def test_a_refused_job_changes_nothing_in_a_finished_run_with_failures(
-    options: dict[str, Any],
-    error: type[Exception],
-    reason: str,
-    finished: tuple[Path, dict],
-    tiny_bundle: Bundle,
-    folder: Path,
-    tmp_path: Path,
-) -> None:
-    """An attempt was added to run.json, and the failures and _SUCCESS were gone."""
-    _without_gpu(options)
-    out = tmp_path / "run"
-    shutil.copytree(finished[0], out)
-    before = _files(out)
-    assert {"_SUCCESS", "run.json"} <= {*before}
-    with pytest.raises(error, match=reason):
-        score(ScoreConfig(bundle=tiny_bundle.uri, manifest=str(folder), out=str(out), segment_frames=8, **options))
-
-    assert _files(out) == before
-
-
 def test_a_missing_gpu_is_reported_before_a_checkpoint_is_exported(folder: Path, tmp_path: Path) -> None:
-    _without_gpu({"provider": "cuda"})
+    if cuda_devices()[0]:
+        pytest.skip("this machine has a GPU")
     network = {"checkpoint": str(tmp_path / "no.pth"), "net": "fastsegformer-p", "classes": ("background", "orange")}
     with pytest.raises(ProviderError, match="found no GPU"):
         score(ScoreConfig(**network, manifest=str(folder), out=str(tmp_path / "run"), provider="cuda"))
 
     assert list(tmp_path.iterdir()) == []
-
-
-def _files(out: Path) -> dict[str, bytes]:
-    """Content of all files of a run, without its lock."""
-    files = (path for path in out.rglob("*") if path.is_file() and path.name != ".lock")
-    return {path.relative_to(out).as_posix(): path.read_bytes() for path in files}
 
 
 def test_a_precision_that_the_bundle_lacks_is_an_error(tiny_bundle: Bundle, folder: Path, tmp_path: Path) -> None:

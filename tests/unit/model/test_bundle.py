@@ -8,7 +8,7 @@ import pytest
 from fsf_core import storage
 from fsf_core.errors import BundleError, OutputError, StorageError
 from fsf_core.model.bundle import Bundle, Origin, Signature, canonical_json
-from fsf_core.model.bundle_files import load_bundle, read_model, read_parity, save_bundle
+from fsf_core.model.bundle_files import load_bundle, move_bundle, read_model, read_parity, save_bundle
 from fsf_core.model.preprocess import PROFILES
 
 ORIGIN = Origin(
@@ -227,6 +227,17 @@ def test_a_bundle_is_saved_to_an_object_store():
     with pytest.raises(OutputError, match="already holds"):
         save_bundle(uri, **PARTS)
     storage.remove_folder("memory://store")
+
+
+@pytest.mark.parametrize("store", ["memory://store", ""])
+def test_a_moved_bundle_is_whole_and_leaves_nothing_behind(store, tmp_path):
+    home = store or str(tmp_path)
+    saved = save_bundle(f"{home}/.export/bundle", **PARTS)
+    moved = move_bundle(saved, f"{home}/bundle")
+
+    assert moved == load_bundle(f"{home}/bundle") == dataclasses.replace(saved, uri=f"{home}/bundle")
+    assert [entry.relative for entry in storage.list_files(f"{home}/.export", hidden=True)] == []
+    storage.remove_folder(home)
 
 
 def test_class_names_must_match_the_model_and_be_distinct(folder):

@@ -204,6 +204,20 @@ def test_verify_reports_changed_missing_and_unlisted_files(tmp_path):
     assert json.loads(path.with_suffix(".json").read_text())["sha256"] == rendered.sha256
 
 
+@pytest.mark.parametrize("content", ["no receipt", "[]", '{"item_id": "clip"}'])
+def test_a_damaged_receipt_is_reported_and_its_video_rendered_again(content, tmp_path):
+    """It ended every command, fsf score after everything had been scored."""
+    home, _ = run_over(tmp_path, clip(frames=4))
+    path, rendered = rendered_runs.render_item(home, rendered_runs.look())
+    receipt = path.with_suffix(".json")
+    receipt.write_text(content)
+
+    assert render.verify(home)[0].startswith(f"torn: videos/{receipt.name} is not the receipt of a rendered video")
+    assert render.up_to_date(runs.open_ledger(home)) == []
+    assert rendered_runs.render_item(home, rendered_runs.look()) == (path, rendered)
+    assert render.verify(home) == []
+
+
 def test_a_missing_or_replaced_source_is_an_error(tmp_path):
     home, source = run_over(tmp_path, clip(frames=30))
     source.write_bytes(clip(frames=10))

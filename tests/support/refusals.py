@@ -1,0 +1,518 @@
+"""Every refusal of the commands: the words that cause it, the sentence that follows, and where the sources raise it.
+
+Knows messages and files. Starts nothing.
+"""
+
+import ast
+import dataclasses
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from onnx import TensorProto, helper
+
+import fsf_core
+from fsf_core import errors
+from fsf_core.config import ExportConfig
+from fsf_core.export.job import export
+from fsf_core.export.parity import ParityLimitError
+from fsf_core.model.bundle import canonical_json
+from tests.support import assets, clips
+from tests.support.tiny_net import build
+from tests.support.tiny_onnx import tiny_onnx
+
+HOME = Path(fsf_core.__file__).parent
+
+RUNS = ("runs/finished", "runs/unfinished", "runs/new/run")
+"""The run folders at which a command is tried; nothing exists at the last one."""
+
+NEW = RUNS[2:]
+BEGUN = RUNS[:2]
+FINISHED = RUNS[:1]
+
+_SCORED = "--manifest items --provider cpu --segment-frames 8 --overlays --render blend --out {run}"
+SCORE = f"score --bundle bundle {_SCORED}"
+_NET = "--net tests.support.tiny_net:build --classes background,sunburn,ulcer,wind_scarring"
+CHECKPOINT = f"score {_NET} --checkpoint weights/other.pth {_SCORED}"
+_EXPORT = "export --exporter torchscript --out {run}"
+_TINY = f"{_EXPORT} {_NET}"
+_NETS = f"{_EXPORT} --classes a,b,c,d --net refused_nets"
+_ONNX = "export --classes a,b,c,d --out {run} --onnx onnx"
+_MANIFEST = "score --bundle bundle --provider cpu --out {run} --manifest"
+_BUNDLE = f"score {_SCORED} --bundle bundles"
+_WEIGHTS = f"{_TINY} --checkpoint"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refusal:
+    """A command that is refused."""
+
+    error: type[errors.RunError]
+    words: str
+    """The command line; variables may come first. {run} is a run folder."""
+    message: str
+    """A part of the message that is printed."""
+    source: str
+    """A part of the call that raises it: of its constant text or of its code."""
+    at: tuple[str, ...]
+
+
+def _refusal(words: str, message: str, source: str = "", *, at: tuple[str, ...] = RUNS) -> tuple[str, str, str, tuple]:
+    return words, message, source or message, at
+
+
+_TABLE = {
+    errors.ConfigError: (
+        # sources of options
+        _refusal(f"{SCORE} --config list.yaml --config list.yaml", "--config is given"),
+        _refusal(f"{SCORE} --config gone.yaml", "expected a YAML file; check the path"),
+        _refusal(f"{SCORE} --config items/good.jpg", "expected a YAML mapping"),
+        _refusal(f"{SCORE} --config list.yaml", "expected a mapping of option to value"),
+        _refusal(f"{SCORE} --config unknown.yaml", "unknown option bundel in unknown.yaml", "in {file}"),
+        _refusal(f"{SCORE} --bundel bundle", "did you mean --bundle? See fsf score --help.", " See fsf "),
+        _refusal("render {run} --stile mask", "See fsf render --help.", " See fsf "),
+        _refusal("verify {run} --fix", "See fsf verify --help.", " See fsf "),
+        _refusal(f"FSF_SCORE_BUNDEL=bundle {SCORE}", "unknown variable "),
+        # values of options
+        _refusal(f"{_EXPORT} --net x:y --classes a,,b", "expected names between the commas"),
+        _refusal(f"{_TINY} --palette red", "expected six hexadecimal digits per colour"),
+        _refusal(f"{_TINY} --net-option depth", "expected key=value; correct it"),
+        _refusal(f"{_TINY} --net-option a=1 --net-option a=2", "is given twice, expected one value"),
+        _refusal(f"{_TINY} --onnx m.onnx", "found --onnx with --net or --checkpoint"),
+        _refusal(f"{_EXPORT} --classes a,b", "no model is named"),
+        _refusal(f"{_EXPORT} --net fastsegformer-p --classes a,b", "comes without weights; pass --checkpoint"),
+        _refusal(f"{_EXPORT} --net x:y --classes a,a", "expected at least two names, none empty, no two equal"),
+        _refusal(f"{SCORE}/{{{{hour}}}}", "expected {date} or {date:FORMAT}; correct it"),
+        _refusal(f"{SCORE} --shard 3/2", "expected i/n with i from 1 to n"),
+        _refusal(f"{SCORE} --sample 0", "expected a share above 0 and up to 1"),
+        _refusal(f"{SCORE} --checkpoint weights.pth", "expected one of them; give the model once"),
+        _refusal(f"score {_SCORED} --checkpoint weights.pth", "found --checkpoint without --net or --classes"),
+        _refusal(f"{SCORE} --net x:y", "expected --bundle alone; leave them out"),
+        _refusal(f"{SCORE} --batch-frames 0", "expected at least 1", "_flag(name)"),
+        _refusal(f"{SCORE} --limit 0", "expected at least 1", "_flag(name)"),
+        _refusal(f"{SCORE} --max-failed-share 2", "expected 0 to 1"),
+        _refusal(f"{SCORE} --fps 2 --every-nth 2", "exclude each other", "; correct one of "),
+        _refusal("bench --bundle bundle --manifest items --frames 0", "--frames is "),
+        _refusal("bench --bundle bundle --manifest items --actors 0", "expected at least 1", "_flag(name)"),
+        # options against the bundle, the list and the tables
+        _refusal(f"{SCORE} --palette 000000", "different entries, expected one for each of the bundle's "),
+        _refusal(f"{SCORE} --where label==", "write it like "),
+        _refusal(f"{SCORE} --where \"color == 'red'\"", ", the manifest has "),
+        _refusal(f"{SCORE} --where id>3", "; write a value of that type"),
+        _refusal(f"{SCORE} --delta {{run}}/tables", "which is inside a run, expected a folder of its own"),
+        _refusal(f"{SCORE} --delta runs/other", "which is inside a run, expected a folder of its own"),
+        _refusal(f"{SCORE} --reuse {{run}}", "which is --out too; resuming needs no --reuse"),
+        # items of a run
+        _refusal("inspect {run} item", "; ids look like ", at=BEGUN),
+        _refusal("render {run} item", "; ids look like ", at=BEGUN),
+        _refusal("inspect {run} cut.jpg --png look.png", "in this run; see its failures with `fsf inspect`", at=BEGUN),
+        _refusal("inspect {run} good.jpg --png look.jpg", "expected a name that ends in .png", at=BEGUN),
+        # the network and its export
+        _refusal(f"{_TINY} --profile none", "is unknown; choose one of "),
+        _refusal(f"{_TINY} --palette 000000", "give one colour per class"),
+        _refusal(f"{_WEIGHTS} weights.pth --net-option depth=1", "; correct --net-option", at=NEW),
+        _refusal(f"{_NETS}:net --pyramid pooling --checkpoint weights.pth", "; correct --net-option", at=NEW),
+        _refusal(
+            "export --net fastsegformer-p --checkpoint weights.pth --classes a,b --net-option cnn_branch=x --out {run}",
+            "net option cnn_branch is 'x'",
+            "net option ",
+        ),
+        _refusal(f"{_TINY} --samples empty", "expected a folder of 1 to "),
+        _refusal(f"{_TINY} --samples lists", "is not an image that OpenCV reads"),
+        _refusal(f"{_TINY} --samples unreadable", "cannot be read: ", "; leave it out of the folder"),
+        _refusal(f"{_EXPORT} --net none --checkpoint weights.pth --classes a,b", "no network is called ", at=NEW),
+        _refusal(f"{_EXPORT} --net gone:net --classes a,b", ": importing "),
+        _refusal(f"{_NETS}:gone", " has no 'gone'", "expected package.module:callable; name"),
+        _refusal(f"{_NETS}:NUMBER", "; expected something to call"),
+        _refusal(f"{_NETS}:fails", "; expected a network; "),
+        _refusal(f"{_NETS}:number", "; expected a torch.nn.Module; "),
+        _refusal(f"{_NETS}:two", "expected one tensor of logits", at=NEW),
+        _refusal(f"{_NETS}:flat", "expected float logits", at=NEW),
+        _refusal(f"{_TINY} --opset 99", " exporter cannot write this network with opset ", at=NEW),
+        _refusal(f"{_ONNX}/opset10.onnx", " or later (half-pixel Resize); export it again"),
+        _refusal(f"{_ONNX}/batch8.onnx", " has a fixed batch of ", at=NEW),
+        _refusal(f"{_ONNX}/outside.onnx", "outside its own folder; export it as one file"),
+        _refusal(f"{_ONNX}/inputs.onnx", "the model has the inputs ", at=NEW),
+        _refusal(f"{_ONNX}/uint8.onnx", ", expected FLOAT (float32); export it again", at=NEW),
+        _refusal(f"{_ONNX}/size.onnx", " has it; choose a profile of this size", at=NEW),
+        _refusal(f"{_ONNX}/double.onnx", ", expected float32 logits [N, K, H, W]", at=NEW),
+        _refusal(
+            f"{_NETS}:coarse --profile fastsegformer-train", ": the padding can be cropped only from an equal", at=NEW
+        ),
+        _refusal(f"{_ONNX}/outputs.onnx", "; name the one with the logits with --output-name"),
+        _refusal(f"{_ONNX}/softmax.onnx", ", expected logits: softmax and argmax come after"),
+        _refusal(f"{_ONNX}/opset12.onnx --precisions int8", " or above for int8; export with --opset 17", at=NEW),
+    ),
+    errors.ManifestError: (
+        _refusal(f"{_MANIFEST} lists/no_uri.csv", "expected one named `uri`; rename the column"),
+        _refusal(f"{_MANIFEST} lists/repeated.csv", " more than once; rename or drop them"),
+        _refusal(f"{_MANIFEST} lists/reserved.csv", ", which the masks table has too; rename them"),
+        _refusal(f"{_MANIFEST} lists/kinds.csv", ", expected image, video or an empty cell"),
+        _refusal(f"{_MANIFEST} empty", " lists no items"),
+        _refusal(f"{_MANIFEST} lists/gone.csv", "does not exist", "str(error)"),
+        _refusal(f"{_MANIFEST} lists/schemas", ", which the files before it lack"),
+        _refusal(f"{_MANIFEST} lists/list.doc", ", expected .parquet, .csv, .tsv, .jsonl"),
+        _refusal(f"{_MANIFEST} lists/torn.parquet", " list: "),
+        _refusal(f"{_MANIFEST} lists/names", ", expected names in UTF-8; rename the file"),
+        _refusal(f"{_MANIFEST} lists/ids.csv", " ids more than once, e.g. "),
+        _refusal(f"{_MANIFEST} lists/no_id.csv", " has no id in row "),
+        _refusal("bench --bundle bundle --manifest lists/gone.csv", "does not exist", "str(error)"),
+        _refusal("render {run} --manifest lists/gone.csv", "does not exist", "str(error)"),
+    ),
+    errors.BundleError: (
+        _refusal(f"{_BUNDLE}/gone", "expected a folder that fsf export wrote, check --bundle"),
+        _refusal("bench --manifest items --bundle bundles/gone", "expected a folder that fsf export wrote"),
+        _refusal(f"{_BUNDLE}/altered", " bytes with sha256 "),
+        _refusal(f"{_BUNDLE}/no_description", " is not the description of a bundle"),
+        _refusal(f"{_BUNDLE}/old", " has format version "),
+        _refusal(f"{_BUNDLE}/edited", " was altered: its sha256 is "),
+        _refusal(f"{_BUNDLE}/malformed", " is malformed: "),
+        _refusal(f"{_BUNDLE}/identity", " names the identity "),
+        _refusal(f"{SCORE} --precision int8", "; export it with --precisions "),
+        _refusal(f"{_ONNX}/no_graph.onnx", " holds no graph; expected an ONNX model"),
+        _refusal(f"{_ONNX}/gone.onnx", "the ONNX file cannot be read: "),
+        _refusal(f"{_ONNX}/text.onnx", " is not an ONNX file ("),
+        _refusal(f"{_ONNX}/weightless.onnx", "the weights of "),
+        _refusal(f"{_ONNX}/invalid.onnx", " cannot load the model (", at=NEW),
+    ),
+    errors.CheckpointError: (
+        _refusal(f"{_WEIGHTS} gone.pth", "the checkpoint cannot be read: "),
+        _refusal(f"{_WEIGHTS} weights/empty.pth", " is empty (0 bytes); expected a checkpoint", at=NEW),
+        _refusal(f"{_WEIGHTS} weights/lfs.pth", " is a Git LFS pointer (", at=NEW),
+        _refusal(f"{_WEIGHTS} weights/text.pth", " is not a checkpoint, it begins with ", at=NEW),
+        _refusal(f"{_WEIGHTS} weights/torn.pth", "it may be truncated or damaged", "_why_unreadable", at=NEW),
+        _refusal(f"{_WEIGHTS} weights/list.pth", "; expected a mapping from names to tensors", at=NEW),
+        _refusal(f"{_WEIGHTS} weights/nothing.pth", " holds an empty mapping; expected named tensors", at=NEW),
+        _refusal(f"{_WEIGHTS} weights/others.pth", " entries are no named tensors ", at=NEW),
+        _refusal(f"{_WEIGHTS} weights/keys.pth", " does not fit ", at=NEW),
+        _refusal(f"{_WEIGHTS} weights/infinite.pth", ": NaN or infinity in ", at=NEW),
+    ),
+    errors.ProviderError: (
+        _refusal(
+            f"{SCORE.replace('cpu', 'cuda')}", "asked for cuda, found no GPU in the cluster", ", found no GPU in "
+        ),
+        _refusal(f"{SCORE.replace('cpu', 'tensorrt')}", "found no GPU in the cluster"),
+        _refusal("bench --bundle bundle --manifest items --provider cuda", "found no GPU in the cluster"),
+    ),
+    errors.ClusterError: (
+        _refusal(f"{SCORE} --actors 999", "found room for "),
+        _refusal("bench --bundle bundle --manifest items --actors 999", "found room for "),
+        _refusal(f"{CHECKPOINT} --actors 999", "found room for ", at=NEW),
+    ),
+    ParityLimitError: (_refusal(f"{_ONNX}/classes3.onnx", "outputs 3 classes, but 4 are named", "(report)", at=NEW),),
+    errors.OutputError: (
+        _refusal(_TINY, "expected a new or empty folder; choose another --out or empty it", at=BEGUN),
+        _refusal(_TINY, " is a file, expected a new or empty folder", at=("items/good.jpg",)),
+        _refusal(f"{_WEIGHTS} weights.pth", " holds the bundle of another request", at=("bundle",)),
+        _refusal(SCORE, " is a file, expected a folder; give another --out", at=("items/good.jpg",)),
+        _refusal(SCORE, " and no run.json: it is not a run", at=("items", "bundle", "bundles")),
+        _refusal(SCORE, " cannot be written: ", at=("items/good.jpg/run", "/proc/nowhere/run")),
+        _refusal(SCORE, " is in use by process ", " is in use by …; wait for it", at=("in_use",)),
+        _refusal("render {run}", " is in use by process ", " is in use by …; wait for it", at=("in_use",)),
+        _refusal(f"{SCORE} --mask-size model", " is another run (", at=BEGUN),
+        _refusal(CHECKPOINT, " is another run (", at=FINISHED),
+        _refusal(SCORE, " has run layout ", at=("runs/layout",)),
+        _refusal("render {run}", " has run layout ", at=("runs/layout",)),
+        _refusal("inspect {run}", " has run layout ", at=("runs/layout",)),
+        _refusal("verify {run}", " has run layout ", at=("runs/layout",)),
+        _refusal(f"{SCORE} --reuse runs/layout", " has run layout "),
+        _refusal(f"{SCORE} --reuse runs/gone", " holds no run (run.json is missing)"),
+        _refusal("inspect {run}", " holds no run (run.json is missing)", at=NEW),
+        _refusal("verify {run}", " holds no run (run.json is missing)", at=NEW),
+        _refusal("render {run}", " holds no finished run (_SUCCESS is missing)", at=("runs/unfinished",)),
+        _refusal("render {run}", " holds no run (run.json is missing)", at=("items", *NEW)),
+        _refusal(SCORE, "; give the --out of a score job", at=("runs/damaged",)),
+        _refusal("verify {run}", "; give the --out of a score job", at=("runs/damaged",)),
+        _refusal("verify {run}", " is not a receipt: ", at=("runs/receipt",)),
+        _refusal("inspect {run}", " is not a receipt: ", at=("runs/receipt",)),
+        _refusal("render {run}", " has a damaged part (", at=("runs/receipt",)),
+        _refusal("inspect {run}", " has a damaged part (", at=("runs/short",)),
+        _refusal("inspect {run}", " has _SUCCESS and no manifest.json", at=("runs/listless",)),
+        _refusal("inspect {run} good.jpg", " has a receipt but cannot be read: ", at=("runs/torn",)),
+        _refusal("inspect {run}", "the run has no scored frames", at=("runs/failed",)),
+        _refusal(f"{SCORE} --delta items/good.jpg/tables", " cannot take the rows of this run"),
+    ),
+    errors.StorageError: (
+        _refusal(
+            _TINY, " cannot be written: ", "StorageError(message)", at=("items/good.jpg/run", "/proc/nowhere/run")
+        ),
+        _refusal(SCORE, " cannot be opened: ", at=("nostore://bucket/run",)),
+        _refusal(
+            "inspect {run} good.jpg --png items/good.jpg/look.png",
+            " cannot be written: ",
+            "StorageError(message)",
+            at=BEGUN,
+        ),
+    ),
+}
+"""Type of error to commands: words, part of the message, part of the raising call where that differs, folders."""
+
+REFUSALS = tuple(
+    Refusal(error=error, words=words, message=message, source=source, at=at)
+    for error, rows in _TABLE.items()
+    for words, message, source, at in rows
+)
+
+UNTRIED = {
+    "the current folder cannot be used: ": "takes a process whose folder is deleted",
+    " exists, expected to create it: another job": "takes a job whose lock was deleted",
+    "fp32 is always exported": "checked by the parser of options before",
+    "asked for opset ": "takes a network that needs a newer opset",
+    "; give a longer manifest, or more --frames": "ends a measurement in a temporary folder",
+    "the graph violates the ONNX standard: ": "takes an exporter with a fault",
+    " cannot become a bundle: ": "takes a folder that appears meanwhile",
+    "num_classes is ": "checked by the options before",
+    "expected a checkpoint file that can be read": "a path, which only Python passes; commands read the bytes first",
+    "the model cannot be read: ": "a path, which only Python passes",
+    " has the variants ": "checked by the job before",
+    "the graph has a fixed batch size: ": "the same check, by another graph",
+    ": the graph has a fixed batch size; ": "the same check, by the shapes of another graph",
+    "; pass the path of a local file beside them": "a file in a store",
+    " has no fused model: ": "checked by the export before",
+    "the model has … bytes": "takes 2 GB",
+    "export needs ": "takes an installation without torch",
+    "--delta needs the package deltalake": "takes an installation without deltalake",
+    "this network cannot be converted to ": "takes a network that onnxruntime's tools reject",
+    "its attention has one weight per distance": "takes the pretrained size of a network and another profile",
+    "this network takes sides that divide by ": "takes another profile",
+    "requested …, found ": "the job finds the GPU missing before it loads the model",
+    "requested …, this onnxruntime has ": "takes a GPU",
+    "requested …, the session runs on ": "takes a GPU",
+    "requested …, but ": "takes a GPU",
+    "found uint8 input, ": "takes a fused model that export did not make",
+    "no item ": "only Python asks for it",
+    " has no frame … in ": "only Python asks for it",
+    " has no mask in ": "only Python asks for it",
+    " has not finished, expected a finished run: video_stats": "only Python asks for it",
+    "the run has no frames of ": "ends one video, not the job",
+    " cannot be locked: ": "takes a file system without locks",
+    " cannot be listed: ": "takes a folder without permission, which a superuser always has",
+    "no Ray cluster can be reached at ": "takes a process without a cluster",
+    "Ray did not start on this machine: ": "takes a process without a cluster",
+    " differs from its receipt; ": "ends work that had begun, which scores the part again",
+    "; it has a receipt: ": "ends work that had begun, which scores the part again",
+    " is no Parquet file; ": "ends work that had begun, which scores the part again",
+    " was published again while it was read": "takes a job that publishes meanwhile",
+    ", the job was started with ": "ends work that had begun",
+    "; score without --reuse, or without --overlays": "ends work that had begun",
+}
+"""A part of a raising call that no row of the table causes, and the reason."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """A call in the sources that creates a RunError, or names its type for another that does."""
+
+    place: str
+    error: type[errors.RunError]
+    text: str
+    """Its constant texts, with … for what is inserted, and its code."""
+
+
+def sites() -> Iterator[Site]:
+    """Yield every call below fsf_core that raises a RunError."""
+    kinds = {kind.__name__: kind for kind in _subclasses(errors.RunError)}
+    for path in sorted(HOME.rglob("*.py")):
+        for call in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(call, ast.Call) or getattr(call.func, "id", getattr(call.func, "attr", "")) in _HARMLESS:
+                continue
+            for node in (call.func, *call.args):
+                if isinstance(node, ast.Name) and node.id in kinds:
+                    place = f"{path.relative_to(HOME)}:{call.lineno}"
+                    yield Site(place=place, error=kinds[node.id], text=f"{_constant_text(call)} {ast.unparse(call)}")
+
+
+_HARMLESS = {"isinstance", "issubclass", "suppress"}
+"""Calls that name an error and raise nothing."""
+
+
+def _subclasses(kind: type) -> Iterator[type]:
+    for child in kind.__subclasses__():
+        yield child
+        yield from _subclasses(child)
+
+
+def _constant_text(call: ast.Call) -> str:
+    """Return the texts of a call; … for what is inserted."""
+    joined = [node for node in ast.walk(call) if isinstance(node, ast.JoinedStr)]
+    inner = {id(value) for node in joined for value in node.values}
+    texts = [
+        "".join(getattr(value, "value", "…") if isinstance(value, ast.Constant) else "…" for value in node.values)
+        for node in joined
+    ]
+    texts += [
+        node.value
+        for node in ast.walk(call)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in inner
+    ]
+    return " ".join(texts)
+
+
+NETS = """
+import torch
+from torch import nn
+from tests.support.tiny_net import TinyNet
+
+NUMBER = 3
+
+class Two(TinyNet):
+    def forward(self, batch):
+        return super().forward(batch), 0
+
+class Coarse(TinyNet):
+    def forward(self, batch):
+        return super().forward(batch)[:, :, ::4, ::4]
+
+class Flat(TinyNet):
+    def forward(self, batch):
+        return super().forward(batch).flatten(1)
+
+def net(num_classes): return TinyNet(num_classes)
+def two(num_classes): return Two(num_classes)
+def flat(num_classes): return Flat(num_classes)
+def coarse(num_classes): return Coarse(num_classes)
+def number(): return 3
+def fails(num_classes): raise OSError("gone")
+"""
+
+
+def export_fast(config: ExportConfig) -> None:
+    """Export by the faster of the exporters; runs on a worker."""
+    export(dataclasses.replace(config, exporter="torchscript"))
+
+
+def write_inputs(folder: Path, bundle: Path) -> None:
+    """Write the items, and the files that the refused commands name."""
+    (folder / "empty").mkdir()
+    (folder / "refused_nets.py").write_text(NETS)
+    (folder / "list.yaml").write_text("- a\n")
+    (folder / "unknown.yaml").write_text("bundel: b\n")
+    torch.save(build().state_dict(), folder / "weights.pth")
+    _write_items(folder / "items")
+    _write_lists(folder / "lists")
+    _write_weights(folder / "weights", (folder / "weights.pth").read_bytes())
+    _write_onnx(folder / "onnx")
+    shutil.copytree(bundle, folder / "bundle")
+    _write_bundles(folder / "bundles", bundle)
+    (folder / "unreadable").mkdir()
+    (folder / "unreadable" / "dangling.png").symlink_to(folder / "gone.png")
+
+
+def _write_items(items: Path) -> None:
+    """Write an image, a broken one and a video."""
+    items.mkdir()
+    (items / "good.jpg").write_bytes(assets.pillow(assets.picture(), "JPEG"))
+    (items / "cut.jpg").write_bytes(assets.pillow(assets.picture(), "JPEG")[:200])
+    (items / "clip.mp4").write_bytes(clips.clip(frames=12))
+
+
+def _write_lists(lists: Path) -> None:
+    """Write lists of items that are refused."""
+    tables = {
+        "no_uri.csv": "id,path\na,b.jpg\n",
+        "repeated.csv": "uri,x,x\na.jpg,1,2\n",
+        "reserved.csv": "uri,mask\na.jpg,1\n",
+        "kinds.csv": "uri,kind\na.jpg,audio\n",
+        "list.doc": "a.jpg",
+        "torn.parquet": "PAR1",
+        "ids.csv": "id,uri\na,a.jpg\na,b.jpg\n",
+        "no_id.csv": "id,uri\n,a.jpg\nb,b.jpg\n",
+    }
+    lists.mkdir()
+    for name, text in tables.items():
+        (lists / name).write_text(text)
+    (lists / "schemas").mkdir()
+    pq.write_table(pa.table({"uri": ["a.jpg"]}), lists / "schemas" / "a.parquet")
+    pq.write_table(pa.table({"uri": ["b.jpg"], "more": [1]}), lists / "schemas" / "b.parquet")
+    (lists / "names").mkdir()
+    Path(f"{lists}/names/\udcff.jpg").touch()
+
+
+def _write_weights(folder: Path, whole: bytes) -> None:
+    """Write checkpoints that are refused."""
+    folder.mkdir()
+    files = {
+        "empty": b"",
+        "lfs": b"version https://git-lfs.github.com/spec/v1",
+        "text": b"weights",
+        "torn": whole[:500],
+    }
+    for name, data in files.items():
+        (folder / f"{name}.pth").write_bytes(data)
+    infinite = build().state_dict()
+    infinite["head.bias"] = infinite["head.bias"] * float("inf")
+    other = build().state_dict()
+    other["head.bias"] = other["head.bias"] + 1
+    torch.save(other, folder / "other.pth")
+    values = {"list": [1], "nothing": {}, "others": {"a": 3}, "keys": {"a": torch.zeros(1)}, "infinite": infinite}
+    for name, value in values.items():
+        torch.save(value, folder / f"{name}.pth")
+
+
+def _write_onnx(folder: Path) -> None:
+    """Write ONNX files that are refused."""
+    folder.mkdir()
+    models = {
+        "opset10": tiny_onnx(),
+        "opset12": tiny_onnx(opset=12),
+        "batch8": tiny_onnx(batch=8),
+        "classes3": tiny_onnx(num_classes=3),
+        "softmax": tiny_onnx(last="Softmax"),
+        "inputs": tiny_onnx(),
+        "outputs": tiny_onnx(),
+        "uint8": tiny_onnx(),
+        "double": tiny_onnx(last="Cast"),
+        "size": tiny_onnx(),
+        "invalid": tiny_onnx(),
+    }
+    models["opset10"].opset_import[0].version = 10
+    models["double"].graph.node[-1].attribute.append(helper.make_attribute("to", TensorProto.DOUBLE))
+    models["double"].graph.output[0].type.tensor_type.elem_type = TensorProto.DOUBLE
+    models["inputs"].graph.input.append(helper.make_tensor_value_info("extra", TensorProto.FLOAT, [1]))
+    models["outputs"].graph.output.append(helper.make_tensor_value_info("c", TensorProto.FLOAT, None))
+    for name, kind, side_px in (("uint8", TensorProto.UINT8, 224), ("size", TensorProto.FLOAT, 512)):
+        image = helper.make_tensor_value_info("images:0", kind, ["n", 3, side_px, side_px])
+        models[name].graph.input[0].CopyFrom(image)
+    models["invalid"].graph.node[1].op_type = "NoSuchOperator"
+    for name, model in models.items():
+        (folder / f"{name}.onnx").write_bytes(model.SerializeToString())
+    (folder / "text.onnx").write_text("no model")
+    (folder / "no_graph.onnx").write_bytes(b"")
+    external = {"save_as_external_data": True, "size_threshold": 0}
+    onnx.save_model(tiny_onnx(), folder / "weightless.onnx", location="m.bin", **external)
+    (folder / "m.bin").unlink()
+    outside = onnx.load(folder / "weightless.onnx", load_external_data=False)
+    for tensor in outside.graph.initializer:
+        next(entry for entry in tensor.external_data if entry.key == "location").value = "../secret.bin"
+    (folder / "outside.onnx").write_bytes(outside.SerializeToString())
+
+
+def _write_bundles(folder: Path, bundle: Path) -> None:
+    """Write bundles that are refused."""
+    whole = json.loads((bundle / "bundle.json").read_bytes())
+
+    def copy(name: str, **changes: object) -> None:
+        """Copy the bundle with changes of its description; signed anew, except where only the date changes."""
+        shutil.copytree(bundle, folder / name)
+        content = {key: value for key, value in (whole | changes).items() if value is not None}
+        if "created_at" not in changes:
+            del content["document_sha256"]
+            content["document_sha256"] = hashlib.sha256(canonical_json(content)).hexdigest()
+        (folder / name / "bundle.json").write_text(json.dumps(content))
+
+    copy("altered")
+    with (folder / "altered" / "model.onnx").open("ab") as file:
+        file.write(b"!")
+    copy("old", format_version=0)
+    copy("edited", created_at="yesterday")
+    copy("malformed", classes=None)
+    copy("identity", sha256="0" * 64)
+    copy("no_description")
+    (folder / "no_description" / "bundle.json").write_text("{}")
