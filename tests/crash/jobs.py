@@ -115,14 +115,15 @@ class Workshop:
     @cached_property
     def media(self) -> dict[bool, Path]:
         """Folders of items by whether they are changed; the second has one more image, and one repaired."""
-        made = {}
-        for changed in (False, True):
-            made[changed] = self.scratch / f"media-{'new' if changed else 'old'}"
-            made[changed].mkdir()
-            for number in range(IMAGES + changed):
-                (made[changed] / f"{number}.jpg").write_bytes(_image(number))
-            (made[changed] / "clip.mp4").write_bytes(clips.clip(frames=VIDEO_FRAMES, gop=4))
-            (made[changed] / "repaired.jpg").write_bytes(_image(IMAGES + 1) if changed else b"no image")
+        made = {changed: self.scratch / f"media-{'new' if changed else 'old'}" for changed in (False, True)}
+        made[False].mkdir()
+        for number in range(IMAGES):
+            (made[False] / f"{number}.jpg").write_bytes(_image(number))
+        (made[False] / "clip.mp4").write_bytes(clips.clip(frames=VIDEO_FRAMES, gop=4))
+        (made[False] / "repaired.jpg").write_bytes(b"no image")
+        shutil.copytree(made[False], made[True])
+        for name in (f"{IMAGES}.jpg", "repaired.jpg"):
+            (made[True] / name).write_bytes(_image(IMAGES + len(name)))
         return made
 
     def command(self, run: Run) -> list[str]:
