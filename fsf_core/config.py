@@ -106,7 +106,7 @@ class ModelOptions:
     checkpoint: Annotated[str | None, Parameter(group=_CHECKPOINT)] = None
     """Trained weights to export: .pth, .pt or .safetensors. `fsf export` of a callable may do without."""
     classes: Annotated[Names, Parameter(group=_CHECKPOINT)] = ()
-    """Class names in the order of the class ids, separated by commas."""
+    """Class names of the checkpoint in the order of the class ids, separated by commas. A bundle has its own."""
     palette: Annotated[Names, Parameter(group=_CHECKPOINT)] = ()
     """One colour per class as rrggbb, separated by commas (default: the bundle's, or PASCAL VOC's)."""
     profile: Annotated[str, Parameter(group=_CHECKPOINT)] = "fastsegformer"
@@ -294,6 +294,9 @@ class ScoreConfig(ModelOptions):
             value = getattr(self, name)
             if value is not None and not value >= 1:  # nan is neither
                 raise ConfigError(f"{_flag(name)} is {value}, expected at least 1")
+            most = _MAX_SIZE if name in {"max_bytes", "max_pixels"} else _MAX_NUMBER
+            if value is not None and value > most:
+                raise ConfigError(f"{_flag(name)} is {value:.6g}, expected at most {most}")
         if self.sample is not None and not 0 < self.sample <= 1:
             raise ConfigError(f"--sample is {self.sample}, expected a share above 0 and up to 1")
         parse_shard(self.shard)
@@ -328,6 +331,9 @@ class ScoreConfig(ModelOptions):
         except ValueError as error:
             raise ConfigError(f"{error}; correct one of {', '.join(map(_flag, names))}") from error
 
+
+_MAX_NUMBER, _MAX_SIZE = (1 << 31) - 1, (1 << 62)
+"""What the libraries below take; sizes of images may be larger."""
 
 _AT_LEAST_1 = (
     "batch_frames",

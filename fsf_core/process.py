@@ -68,24 +68,37 @@ def interruptible() -> Iterator[None]:
 
     Signals that the parent has set to be ignored, as nohup does, stay ignored. A closing terminal sends SIGHUP more
     than once, so later ones are ignored.
+
+    Raises:
+        InterruptedRunError: also for a signal that arrived in an outer block, where a library ignored the error.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    if _received:
+        raise InterruptedRunError(_received[0])
     previous = {number: signal.getsignal(number) for number in SIGNALS}
+    is_outer = _interrupt not in previous.values()
     for number, handler in previous.items():
         if handler is not signal.SIG_IGN:
             signal.signal(number, _interrupt)
     try:
         yield
     finally:
-        if any(signal.getsignal(number) is _interrupt for number in SIGNALS):  # none was raised
+        if is_outer or not _received:
             for number, handler in previous.items():
                 if handler is not None:  # as it is for one that C code installed
                     signal.signal(number, handler)
+        if is_outer:
+            _received.clear()
+
+
+_received: list[int] = []
+"""The signal that interrupts this process."""
 
 
 def _interrupt(number: int, _: FrameType | None) -> None:
+    _received.append(number)
     for each in SIGNALS:
         if signal.getsignal(each) is not signal.SIG_IGN:
             signal.signal(each, signal.SIG_IGN if each == signal.SIGHUP else signal.SIG_DFL)

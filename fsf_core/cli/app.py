@@ -28,6 +28,9 @@ from fsf_core.config import BenchConfig, ExportConfig, InspectConfig, RenderConf
 from fsf_core.errors import ConfigError, FSFError, RunError
 from fsf_core.process import interruptible, open_standard_streams
 
+MAX_QUOTED = 500
+"""Characters of a message that quotes an option's value."""
+
 EXIT_UNEXPECTED, EXIT_USAGE, EXIT_GATE = 1, 2, 3
 
 app = App(
@@ -126,7 +129,8 @@ def main(tokens: Sequence[str] | None = None) -> int:
         with interruptible():
             return _run(sys.argv[1:] if tokens is None else tokens)
     except CycloptsError as error:
-        show_error(f"ConfigError: {error}")
+        message = " ".join(str(error).split())
+        show_error(f"ConfigError: {message if len(message) <= MAX_QUOTED else message[:MAX_QUOTED] + '…'}")
         return EXIT_USAGE
     except FSFError as error:
         show_error(f"{type(error).__name__}: {error}")

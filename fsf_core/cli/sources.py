@@ -3,6 +3,7 @@
 An unknown name is reported before any error that follows from it: of `--bundel X` the spelling, not the missing bundle.
 """
 
+import datetime as dt
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -120,16 +121,41 @@ def _read_yaml(file: str, options: Iterable[str]) -> dict[str, Any]:
     try:
         content = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise ConfigError(f"--config {file} cannot be read: {error}; expected a YAML mapping") from error
+        reason = " ".join(str(error).split())  # PyYAML points with spaces and lines
+        raise ConfigError(f"--config {file} cannot be read: {reason}; expected a YAML mapping") from error
+    except RecursionError as error:
+        raise ConfigError(f"--config {file} is nested too deeply, expected a mapping of option to value") from error
     if not isinstance(content, dict):
         raise ConfigError(f"--config {file} holds a {type(content).__name__}, expected a mapping of option to value")
     known = _keys(options)
     for key in map(str, content):
         if key.replace("_", "-") not in known:
             raise ConfigError(f"unknown option {key} in {file}{did_you_mean(key.replace('_', '-'), known)}")
-    return {str(key): _pairs(value) if isinstance(value, Mapping) else value for key, value in content.items()}
+    return {str(key): _option_value(value, key=str(key), file=file) for key, value in content.items()}
 
 
-def _pairs(mapping: Mapping[str, Any]) -> list[str]:
-    """Return a mapping as the list of key=value that --net-option takes."""
-    return [f"{key}={str(value).lower() if isinstance(value, bool) else value}" for key, value in mapping.items()]
+def _option_value(value: Any, *, key: str, file: str) -> Any:
+    """Return a value as cyclopts takes it: a scalar, a list of them, or for --net-option a list of key=value.
+
+    Raises:
+        ConfigError: it is something else; what is nested may be endless, and is not printed.
+    """
+    if isinstance(value, Mapping):
+        value = [
+            f"{name}={str(each).lower() if isinstance(each, bool) else each}" if _is_scalar(each) else each
+            for name, each in value.items()
+        ]
+    if isinstance(value, dt.date):  # YAML reads an unquoted day as a date
+        value = str(value)
+    if isinstance(value, list) and all(map(_is_scalar, value)):
+        return [str(each) if isinstance(each, dt.date) else each for each in value]
+    if value is None or _is_scalar(value):
+        return value
+    raise ConfigError(
+        f"{key} in {file} holds a {type(value).__name__}, expected text, a number, true or false, or a list of these; "
+        "correct it"
+    )
+
+
+def _is_scalar(value: Any) -> bool:
+    return isinstance(value, bool | int | float | dt.date) or (isinstance(value, str) and "\0" not in value)

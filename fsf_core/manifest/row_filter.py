@@ -25,6 +25,12 @@ _COMPARE = {
     "==": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
 }  # fmt: skip
 
+MAX_DEPTH = 100
+"""Brackets and negations inside each other; Python recurses into them."""
+
+MAX_CONDITIONS = 1000
+"""Conditions of one `and` or `or`; Arrow recurses into them, and 10,000 end the process."""
+
 Literal = str | int | float | bool
 
 
@@ -116,7 +122,7 @@ def _scalar(value: Literal, kind: pa.DataType, column: str) -> pa.Scalar:
             raise pa.ArrowInvalid("text and numbers do not compare")
         fraction = pa.types.is_integer(kind) and isinstance(value, float)
         return pa.scalar(value) if fraction else pa.scalar(value).cast(kind)
-    except (pa.ArrowException, TypeError, ValueError) as error:
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         raise ConfigError(
             f"--where compares the column {column!r} of type {kind} with {value!r}: {error}; write a value of that type"
         ) from error
@@ -128,7 +134,7 @@ class _Tokens:
     def __init__(self, text: str) -> None:
         self._text = text
         self._rest = self._scan()
-        self.at = 0
+        self.at = self.depth = 0
         self.kind = self.token = ""
         self.advance()
 
@@ -155,7 +161,8 @@ class _Tokens:
 
     def _scan(self) -> Iterator[tuple[int, str, str]]:
         at = 0
-        while self._text[at:].strip():
+        end = len(self._text.rstrip())
+        while at < end:
             match = _TOKEN.match(self._text, at)
             if match is None:
                 self.at, self.kind, self.token = at, "?", self._text[at:].strip()[:10]
@@ -177,10 +184,28 @@ def _parse_sequence(tokens: _Tokens, keyword: str, parse_part: Callable[[_Tokens
     parts = [parse_part(tokens)]
     while tokens.accept(keyword):
         parts.append(parse_part(tokens))
+        if len(parts) > MAX_CONDITIONS:
+            raise ConfigError(
+                f"--where has more than {MAX_CONDITIONS} conditions under one `{keyword}`, expected fewer; compare a "
+                "column with several values, as in \"split in ('a', 'b')\""
+            )
     return parts[0] if len(parts) == 1 else Compound(operator=keyword, parts=tuple(parts))
 
 
 def _parse_not(tokens: _Tokens) -> Condition:
+    tokens.depth += 1
+    if tokens.depth > MAX_DEPTH:
+        raise ConfigError(
+            f"--where has brackets and negations more than {MAX_DEPTH} deep at character {tokens.at}, expected fewer; "
+            "remove the superfluous ones"
+        )
+    try:
+        return _parse_negation(tokens)
+    finally:
+        tokens.depth -= 1
+
+
+def _parse_negation(tokens: _Tokens) -> Condition:
     if tokens.accept("not"):
         return Compound(operator="not", parts=(_parse_not(tokens),))
     if tokens.accept("("):
@@ -230,7 +255,10 @@ def _parse_value(tokens: _Tokens) -> Literal:
         return tokens.advance()[1:-1].replace(quote * 2, quote)
     if tokens.kind == "number":
         digits = tokens.advance()
-        return int(digits) if re.fullmatch(r"-?\d+", digits) else float(digits)
+        try:
+            return int(digits) if re.fullmatch(r"-?\d+", digits) else float(digits)
+        except ValueError as error:  # Python reads no integer of thousands of digits
+            raise tokens.unexpected("a shorter number") from error
     if tokens.accept("true"):
         return True
     if tokens.accept("false"):

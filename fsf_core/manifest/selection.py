@@ -65,7 +65,9 @@ def _hash_mask(keys: Keys, selection: Selection) -> np.ndarray[Any, np.dtype[np.
         number, count = selection.shard
         chosen &= halves[:, 0] % np.uint64(count) == np.uint64(number - 1)
     if selection.sample is not None:
-        mixed = _mix64(halves[:, 1].astype(np.uint64) ^ _mix64(np.asarray([selection.sample_seed], np.uint64)))
+        mixed = _mix64(
+            halves[:, 1].astype(np.uint64) ^ _mix64(np.asarray([selection.sample_seed % (1 << 64)], np.uint64))
+        )
         chosen &= (mixed >> np.uint64(11)) < np.uint64(int(selection.sample * 2**53))
     return chosen
 

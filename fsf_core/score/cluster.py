@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import logging
 import os
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -11,10 +12,14 @@ from typing import Any
 
 import ray
 
+from fsf_core import storage
 from fsf_core.errors import ClusterError, FSFError
 from fsf_core.process import interruptible, tolerant_stream
+from fsf_core.score.cluster_address import REMEDY, require_cluster
+from fsf_core.score.cluster_watch import watched_cluster
 from fsf_core.score.local_ray.authentication import private_token
 from fsf_core.score.local_ray.patches import patched_node
+from fsf_core.score.local_ray.session_folder import session_folder
 
 KEEP_WORKERS = {"idle_worker_killing_time_threshold_ms": 3_600_000}
 """For a local cluster: by default Ray ends a worker that has been idle for a second as soon as there are more workers
@@ -25,6 +30,8 @@ Raising num_workers_soft_limit instead would start a worker for every waiting ta
 QUIET: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
 """What Ray raises is reported once, by the command."""
 
+RAY_LOG_LINE = re.compile(rb"\[\d{4}-\d\d-\d\d [\d:,]+ [A-Z] \d+ \d+\] (\(\w+\) )?\S+\.(cc|h):\d+:")
+
 STORE_VARIABLES = ("AWS_", "GOOGLE_", "GCSFS_", "STORAGE_EMULATOR_HOST", "AZURE_", "HF_", "FSSPEC_")
 """Prefixes of the variables that configure stores; the workers of a joined cluster get them from the driver."""
 
@@ -34,7 +41,7 @@ NODE_VARIABLES = ("AWS_CONTAINER_", "AWS_EXECUTION_ENV", "AWS_LAMBDA_", "AWS_CA_
 
 def joins_cluster(address: str | None) -> bool:
     """Return whether the job runs on an existing cluster."""
-    return bool(address or os.environ.get("RAY_ADDRESS"))
+    return (address or os.environ.get("RAY_ADDRESS") or "local") != "local"
 
 
 @contextlib.contextmanager
@@ -46,11 +53,11 @@ def connected_cluster(address: str | None) -> Iterator[None]:
     Raises:
         ClusterError: the cluster cannot be reached, or this machine cannot start one.
     """
-    with _without_actor_pool_warnings(), contextlib.ExitStack() as stack:
+    with _without_ray_log(), contextlib.ExitStack() as stack:
         if not ray.is_initialized():
-            stack.enter_context(
-                _joined_cluster(address or os.environ["RAY_ADDRESS"]) if joins_cluster(address) else local_cluster()
-            )
+            is_local = not joins_cluster(address)
+            stack.enter_context(local_cluster() if is_local else _joined_cluster(address or os.environ["RAY_ADDRESS"]))
+            stack.enter_context(watched_cluster(is_local=is_local))
         stack.enter_context(interruptible())  # after ray.init, which installs handlers of its own
         yield
 
@@ -67,16 +74,24 @@ def local_cluster() -> Iterator[None]:
     # Logical CPUs: one per actor, and as many again for the other stages. The operating system schedules the cores, and
     # none is idle while a stage has work.
     cpus = 2 * max(2, os.cpu_count() or 1)
-    with private_token(), contextlib.ExitStack() as stack:
+    with private_token(), session_folder() as folder, contextlib.ExitStack() as stack:
         stack.callback(ray.shutdown)
         try:
             with patched_node():
                 ray.init(
-                    address="local", num_cpus=cpus, include_dashboard=False, _system_config=dict(KEEP_WORKERS), **QUIET
+                    address="local",
+                    num_cpus=cpus,
+                    include_dashboard=False,
+                    _temp_dir=str(folder),
+                    _system_config=dict(KEEP_WORKERS),
+                    **QUIET,
                 )
+        except FSFError:  # a signal
+            raise
         except Exception as error:  # Ray raises a bare Exception where its node takes more than 30 s to appear
             raise ClusterError(
-                f"Ray did not start on this machine: {error}; if the machine is very busy, start the same command again"
+                f"Ray did not start on this machine: {_first_line(error)}; if the machine is very busy, start the same "
+                "command again"
             ) from error
         yield
 
@@ -88,16 +103,21 @@ def _joined_cluster(address: str) -> Iterator[None]:
     Raises:
         ClusterError: it cannot be reached.
     """
+    require_cluster(address)
     with contextlib.ExitStack() as stack:
         stack.callback(ray.shutdown)
         try:
             ray.init(address=address, runtime_env={"worker_process_setup_hook": _store_settings_hook()}, **QUIET)
         except (ConnectionError, ray.exceptions.RayError, ValueError, RuntimeError) as error:
             raise ClusterError(
-                f"no Ray cluster can be reached at {address}: {error}; start one, or leave --ray-address and "
-                "RAY_ADDRESS unset to run on this machine"
+                f"no Ray cluster can be joined at {storage.redact(address)}: {_first_line(error)}; {REMEDY}"
             ) from error
         yield
+
+
+def _first_line(error: Exception) -> str:
+    """Return what went wrong without the pages of advice below it."""
+    return storage.redact(str(error).strip().partition("\n")[0]) or type(error).__name__
 
 
 def resources() -> dict[str, float]:
@@ -118,12 +138,16 @@ def describe_resources() -> str:
 
 
 def find_fsf_error(error: BaseException) -> FSFError | None:
-    """Return the FSFError that a worker raised, from below Ray's wrappers; None if there is none."""
+    """Return the FSFError that a worker raised, from below Ray's wrappers; None if there is none.
+
+    Ray Data appends lines on its own settings to the message; they are removed.
+    """
     seen: set[int] = set()
     queue: list[BaseException | None] = [error]
     while queue:
         found = queue.pop()
         if isinstance(found, FSFError) and type(found).__module__.startswith("fsf_core"):
+            found.args = (str(found).partition("\n")[0], *found.args[1:])
             return found
         if found is not None and id(found) not in seen:
             seen.add(id(found))
@@ -161,10 +185,10 @@ def _store_settings_hook() -> Callable[[], None]:
 
 
 @contextlib.contextmanager
-def _without_actor_pool_warnings() -> Iterator[None]:
-    """Drop a line that Ray's C++ side writes as an error for every actor pool, though nothing is wrong.
+def _without_ray_log() -> Iterator[None]:
+    """Drop what Ray's C++ side logs to stderr: what ends a job is reported by the command, once.
 
-    Ray issue 57733.
+    One line is written as an error for every actor pool, though nothing is wrong (Ray issue 57733).
     """
     try:
         stderr_fd = os.dup(2)
@@ -178,7 +202,7 @@ def _without_actor_pool_warnings() -> Iterator[None]:
     def copy_lines() -> None:
         with os.fdopen(read_fd, "rb") as lines:
             for line in lines:
-                if b"has constructor arguments in the object store" not in line:
+                if not RAY_LOG_LINE.match(line):
                     with contextlib.suppress(OSError):  # or else whatever writes to this pipe would wait for ever
                         os.write(stderr_fd, line)
 

@@ -3,6 +3,7 @@
 import ast
 import datetime as dt
 import inspect
+import math
 import re
 
 import pytest
@@ -155,6 +156,12 @@ def test_a_bundle_knows_its_net_and_its_classes(given):
 @pytest.mark.parametrize("value", [0, -1])
 def test_amounts_below_one_are_refused_by_the_name_of_their_flag(name, value):
     assert f"{flag(name)} is {value}, expected at least 1" in refused(bundle="b", **{name: value})
+
+
+@pytest.mark.parametrize("name", ["threads", "limit", "actors", "compact_mb", "item_seconds", "max_bytes"])
+def test_numbers_that_no_library_takes_are_refused(name):
+    assert f"{flag(name)} is 1e+30, expected at most" in refused(bundle="b", **{name: 10**30})
+    assert f"{flag(name)} is inf, expected at most" in refused(bundle="b", **{name: math.inf})
 
 
 @pytest.mark.parametrize("name", AMOUNTS)

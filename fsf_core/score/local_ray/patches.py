@@ -13,6 +13,7 @@ import functools
 import importlib
 import logging
 import pkgutil
+import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from typing import Any
 import ray
 
 from fsf_core.score.local_ray import dashboard_agent_stub
+from fsf_core.score.local_ray.session_folder import SESSION_NAME
 
 TESTED_VERSIONS = ("2.60.",)
 """Prefixes of the Ray versions that the patches were tested with."""
@@ -44,6 +46,11 @@ def patched_node() -> contextlib.AbstractContextManager[None]:
             (node, "start_log_monitor"): _skip_start,
             # Starts the node's dashboard agent, which imports for 2 s; the node needs its files, and ends if it ends.
             (services, "_build_python_executable_command_memory_profileable"): _python_command,
+            # Starts node and cluster state. In a session of its own, the agent stub knows a node's descendants, and
+            # signals of a terminal reach the driver alone.
+            (services, "ConsolePopen"): functools.partial(subprocess.Popen, start_new_session=True),
+            # Returns the name of an earlier session; ours is short, for the paths of the sockets.
+            (node, "check_persisted_session_name"): _session_name,
         }
     )
 
@@ -92,6 +99,11 @@ def _patched(replacements: dict[tuple[str, str], Any]) -> Iterator[None]:
 def _log_once(message: str) -> None:
     """Log a message the first time it occurs."""
     log.info("%s", message)
+
+
+def _session_name(_: Any) -> bytes:
+    """Return the name of the session, in place of a method of the node."""
+    return SESSION_NAME.encode()
 
 
 def _skip_start(node: Any, **_: Any) -> None:

@@ -1,5 +1,6 @@
 """Exit codes tell a scheduler what to do, the reason comes last, and standard streams never get in the way."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -10,7 +11,7 @@ import pytest
 
 from fsf_core import errors
 from fsf_core.cli import app, score
-from fsf_core.process import SIGNALS
+from fsf_core.process import SIGNALS, interruptible
 
 JOB = ["score", "--bundle", "b", "--manifest", "photos", "--out", "runs/today"]
 ROOT = Path(__file__).parents[3]
@@ -57,16 +58,32 @@ def test_passwords_are_hidden_in_unexpected_errors_too(monkeypatch, capsys):
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_every_signal_that_ends_a_job_has_its_code(number, monkeypatch, capsys):
-    handlers = {each: signal.getsignal(each) for each in SIGNALS}
-    monkeypatch.setattr(score, "run", lambda _: signal.raise_signal(number))
-    try:
-        assert app.main(JOB) == 128 + number
-        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL, "a second one kills"
-        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN, "a closing terminal sends it again"
-    finally:
-        for each, handler in handlers.items():
-            signal.signal(each, handler)
+    before = [signal.getsignal(each) for each in SIGNALS]
+    handlers = {}
+
+    def run(_):
+        try:
+            signal.raise_signal(number)
+        finally:
+            handlers.update({each: signal.getsignal(each) for each in SIGNALS})
+
+    monkeypatch.setattr(score, "run", run)
+    assert app.main(JOB) == 128 + number
+    assert handlers[signal.SIGTERM] is signal.SIG_DFL, "a second one kills"
+    assert handlers[signal.SIGHUP] is signal.SIG_IGN, "a closing terminal sends it again"
+    assert [signal.getsignal(each) for each in SIGNALS] == before
     assert f"interrupted by {number.name}; start the same command again" in capsys.readouterr().err
+
+
+def test_a_signal_that_a_library_swallows_ends_the_job_at_the_next_step(monkeypatch):
+    def run(_):
+        with contextlib.suppress(Exception):  # as Ray does while it starts
+            signal.raise_signal(signal.SIGTERM)
+        with interruptible():
+            pytest.fail("the job went on")
+
+    monkeypatch.setattr(score, "run", run)
+    assert app.main(JOB) == 143
 
 
 def test_a_signal_that_the_parent_ignores_stays_ignored(monkeypatch):

@@ -141,3 +141,49 @@ def test_help_and_version_are_no_unknown_options(capsys):
     for words in (["--help"], ["-h"], ["--version"], ["score", "--help"], ["score", "-h"], ["inspect", "--help"]):
         assert app.main(words) == 0, words
     assert "unknown" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("classes: !!python/tuple [a, b]", "could not determine a constructor for the tag"),
+        ("limit: !!python/object/apply:os.system ['x']", "could not determine a constructor"),
+        ("? [a]\n: b", "unhashable key"),
+        ("limit: 1\n---\nlimit: 2", "single document"),
+        ("classes: " + "[" * 3000 + "]" * 3000, "is nested too deeply"),
+        ("classes: &a [*a]", "classes in {file} holds a list, expected text, a number"),
+        ("classes: [&a [x, x], &b [*a, *a], [*b, *b]]", "classes in {file} holds a list"),
+        ("bundle: {a: {b: c}}", "bundle in {file} holds a list"),
+        ("classes: !!set {a, b}", "holds a set, expected text"),
+        ("bundle: !!binary aGVsbG8=", "bundle in {file} holds a bytes"),
+        ('out: "a\\0b"', "out in {file} holds a str"),
+        ("limit: " + "9" * 5000, "Exceeds the limit (4300 digits)"),
+        ("limit: many", 'unable to convert "many" into int'),
+        ("limit: true", "unable to convert"),
+        ("out: [a, b]", "unable to convert"),
+        ("out: caf\udce9", "can't decode byte 0xe9"),
+        ("\udcff\udcfe", "can't decode byte 0xff"),
+        ("", "holds a NoneType"),
+    ],
+)
+def test_a_yaml_file_that_holds_something_else_is_refused_in_one_line(text, message, tmp_path, received, capsys):
+    file = tmp_path / "job.yaml"
+    file.write_bytes(text.encode("utf-8", "surrogateescape"))
+    given = "" if text.startswith("out") else "--out=o"
+    words = ["score", "--config", str(file), "--manifest", "m", *([given] if given else [])]
+    assert app.main(words if text.startswith("bundle") else [*words, "--bundle", "b"]) == 2
+    printed = capsys.readouterr().err
+    assert message.replace("{file}", str(file)) in printed
+    assert len(printed.splitlines()) == 1
+    assert received == []
+
+
+def test_values_that_yaml_reads_as_dates_are_text(yaml_file, received):
+    file = yaml_file("out: 2026-11-27\nbundle: b\nmanifest: m\n")
+    assert app.main(["score", "--config", file]) == 0
+    assert received[0].out == "2026-11-27"
+
+
+def test_long_values_are_cut_in_messages(received, capsys):
+    assert app.main(["score", *JOB, "--bundle", "b", "--limit", "9" * 5000]) == 2
+    assert len(capsys.readouterr().err) < 600

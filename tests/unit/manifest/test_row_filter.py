@@ -97,3 +97,24 @@ def test_a_condition_gives_its_columns_and_conjuncts():
 def test_any_text_is_parsed_or_refused(text):
     with contextlib.suppress(ConfigError):
         parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("(" * 3000 + "size = 1" + ")" * 3000, "more than 100 deep at character 100"),
+        ("not " * 3000 + "size = 1", "more than 100 deep"),
+        (" or ".join(["size = 3"] * 10_000), "more than 1000 conditions under one `or`"),
+        (f"size = {10**30}", "compares the column 'size'"),
+        ("size = 1" + "0" * 5000, "expected a shorter number"),
+    ],
+)
+def test_what_is_too_deep_or_too_large_is_refused_with_a_message(text, message):
+    with pytest.raises(ConfigError, match=message):
+        rows(text)
+
+
+def test_conditions_within_the_limits_work():
+    assert rows(" or ".join(["size = 3"] * 1000)) == [2]
+    assert rows("(" * 90 + "size = 3" + ")" * 90) == [2]
+    assert rows(f"size in ({', '.join(map(str, range(3, 50_000)))})") == [2]

@@ -274,6 +274,12 @@ def test_a_sample_depends_on_the_ids_alone(table, tmp_path):
     assert len(names(open_manifest(table, Selection(sample=1.0)))) == 2000
 
 
+@pytest.mark.parametrize("seed", [-3, 10**30])
+def test_every_integer_is_a_seed(seed, table):
+    """NumPy refused those that are no unsigned 64-bit integers."""
+    assert 0 < len(names(open_manifest(table, Selection(sample=0.1, sample_seed=seed)))) < 2000
+
+
 def test_sampling_is_independent_of_sharding(table):
     chosen = names(open_manifest(table, Selection(sample=0.3, shard=(1, 2))))
 

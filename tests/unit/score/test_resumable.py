@@ -51,6 +51,7 @@ def ends_with(error: Exception, run: Path) -> errors.ResumableError:
         (FULL, "No space left on device"),
         (MemoryError(), "ran out of memory"),
         (in_task(errors.StorageError("disk full")), "disk full"),
+        (in_task(errors.StorageError("disk full\nTo change retry, set DataContext")), "disk full"),
         (in_task(FULL), "No space left on device"),
         (in_task(in_task(FULL)), "No space left on device"),
         (in_task(WorkerCrashedError()), "workers ended again and again (WorkerCrashedError)"),

@@ -1,0 +1,103 @@
+"""Ends the job with its reason where the cluster is lost: Ray would end the process with a page of logs and code 1.
+
+Ray's C++ side ends a driver within a second of its node, and within a minute of the cluster's head, and raises nothing.
+"""
+
+import contextlib
+import os
+import select
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import psutil
+import ray
+
+from fsf_core.errors import ResumableError
+
+HEAD_LOST_S = 45.0
+"""Ray waits for 60 s; a head with fault tolerance may restart in the meantime."""
+
+PROBE_INTERVAL_S = 5.0
+NODE, HEAD = "raylet", "gcs_server"
+LOST = {
+    NODE: "Ray's node on this machine ended (killed, or out of memory)",
+    HEAD: "the head of the Ray cluster ended, or cannot be reached any more",
+}
+
+
+@contextlib.contextmanager
+def watched_cluster(*, is_local: bool) -> Iterator[None]:
+    """End the process with the exit code of ResumableError if the cluster is lost while the block lasts.
+
+    Args:
+        is_local: whether this process has started the cluster.
+    """
+    stop_fd, stopper_fd = os.pipe()
+    watches = [threading.Thread(target=_watch_processes, args=(_processes(is_local=is_local), stop_fd), daemon=True)]
+    if not is_local:
+        head = ray.get_runtime_context().gcs_address
+        watches.append(threading.Thread(target=_watch_head, args=(head, stop_fd), daemon=True))
+    for watch in watches:
+        watch.start()
+    try:
+        yield
+    finally:
+        os.close(stopper_fd)
+        for watch in watches:
+            watch.join(timeout=PROBE_INTERVAL_S)
+        os.close(stop_fd)
+
+
+def _processes(*, is_local: bool) -> dict[str, int]:
+    """Return the processes without which this driver is lost, those of Ray on this machine."""
+    found: dict[str, int] = {}
+    children = psutil.Process().children() if is_local else []
+    for process in children or psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            name = process.name()
+            if (name == NODE and (is_local or _serves_this_driver(process))) or (name == HEAD and is_local):
+                found[name] = process.pid
+    return found
+
+
+def _serves_this_driver(process: psutil.Process) -> bool:
+    """Return whether a node is the one that this process is connected to."""
+    node: Any = ray._private.worker._global_node  # noqa: SLF001 - has no public name
+    return node is not None and f"--raylet_socket_name={node.raylet_socket_name}" in process.cmdline()
+
+
+def _watch_processes(processes: Mapping[str, int], stop_fd: int) -> None:
+    """End this process when one of the others has ended."""
+    watched: dict[int, str] = {}
+    for name, pid in processes.items():
+        with contextlib.suppress(OSError, AttributeError):  # another system: Ray ends the process
+            watched[os.pidfd_open(pid)] = name
+    ended, _, _ = select.select([stop_fd, *watched], [], [])
+    if stop_fd not in ended:
+        _end(LOST[watched[ended[0]]])
+    for descriptor in watched:
+        os.close(descriptor)
+
+
+def _watch_head(address: str, stop_fd: int) -> None:
+    """End this process when the head has not been reached for a while."""
+    host, _, port = address.rpartition(":")
+    reached = time.monotonic()
+    while not select.select([stop_fd], [], [], PROBE_INTERVAL_S)[0]:
+        with contextlib.suppress(OSError), socket.create_connection((host.strip("[]"), int(port)), PROBE_INTERVAL_S):
+            reached = time.monotonic()
+        if time.monotonic() - reached > HEAD_LOST_S:
+            _end(LOST[HEAD])
+
+
+def _end(reason: str) -> None:
+    """End this process at once: threads of Ray's would end it while it cleans up."""
+    cursor = b"\x1b[?25h" if sys.stderr.isatty() else b""  # which the progress bar hides
+    message = f"ResumableError: {reason}; the same command resumes the run\n"
+    with contextlib.suppress(OSError):
+        os.write(sys.stderr.fileno(), cursor + message.encode())
+    os._exit(ResumableError.exit_code)
