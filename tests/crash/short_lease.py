@@ -5,7 +5,7 @@ import sys
 from fsf_core.cli.app import main
 from fsf_core.runs import lease
 
-HEARTBEAT_S, HOLD_S, LEASE_S = 1.0, 8.0, 12.0
+HEARTBEAT_S, HOLD_S, LEASE_S = 1.0, 12.0, 16.0
 """HOLD_S is above what a busy machine of two cores takes for a heartbeat while two jobs run on it."""
 
 

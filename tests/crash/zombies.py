@@ -32,6 +32,7 @@ from pathlib import Path
 from fsf_core import storage
 from fsf_core.cli import verify
 from fsf_core.errors import FSFError
+from fsf_core.storage.filesystems import filesystem_of
 from tests.crash.hooked import HookedJob, Point, anonymous
 from tests.crash.jobs import KEEP, PART_UNITS, RUNS, Run, Workshop, scratch_folder
 from tests.crash.readers import Poll, State, WrongInstantError, finished_state, leftovers, problem_of
@@ -149,12 +150,14 @@ class Bucket:
             if problem and problem not in problems and self._mark() == before:
                 problems.append(problem)
 
-    def _mark(self) -> bytes | None:
-        mark = storage.join(self.root, "_SUCCESS")
-        if not storage.exists(mark):
+    def _mark(self) -> str | None:
+        """Return what tells one `_SUCCESS` from another; all are empty, and times have seconds."""
+        marks = [storage.join(self.root, name) for name in ("_SUCCESS", "summary.json")]
+        try:
+            facts = [filesystem_of(uri).info(uri) for uri in marks]
+        except FileNotFoundError:
             return None
-        with storage.open_binary(mark) as file:
-            return repr(storage.etag_or_mtime(file)).encode()
+        return repr([(each["ETag"], each["LastModified"]) for each in facts])
 
     def _copy(self, folder: Path) -> None:
         for entry in storage.list_files(self.root):
