@@ -20,6 +20,7 @@ import pickle
 import random
 import re
 import shutil
+import signal
 import sys
 import tarfile
 import tempfile
@@ -452,6 +453,7 @@ class Bench:
         imported = {*sys.modules}
         child = os.fork()
         if not child:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
             os.close(reading)
 
             def end(*, code: int = 0, **facts: Any) -> None:
@@ -548,6 +550,7 @@ def main() -> int:
     parser.add_argument("--sabotage", action="store_true", help="never take _SUCCESS away: there must be problems")
     parser.add_argument("--store", action="store_true", help="in an S3 store on this machine instead of a disk")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("interrupted"))  # so that no folder and no server is left
     with contextlib.ExitStack() as stack:
         bucket = _start_store(stack) if options.store else None
         return _crash_all(options, bucket)
