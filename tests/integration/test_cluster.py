@@ -155,6 +155,7 @@ def test_a_name_that_ray_no_longer_has_switches_its_patch_off_and_no_other(
     assert [message.split()[:2] for message in caplog.messages] == [
         ["event=ray_patch_off", "patch=ray._private.node:Node.start_monitor"],
         ["event=ray_patch_off", "patch=ray._private.services._build_python_executable_command_memory_profileable"],
+        ["event=ray_patch_off", "patch=ray._private.services.ConsolePopen"],
     ]
 
 
