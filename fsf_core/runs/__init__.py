@@ -36,7 +36,7 @@ from fsf_core.runs.records import Completed, Receipt, Totals
 from fsf_core.runs.repair import repair
 from fsf_core.runs.resume import count_attempts, find_completed
 from fsf_core.runs.staging import Staging
-from fsf_core.runs.verify import verify
+from fsf_core.runs.verify import require_sound, verify
 
 __all__ = [
     "ALL_FAILURES",
@@ -78,6 +78,7 @@ __all__ = [
     "reconcile",
     "repair",
     "require_same",
+    "require_sound",
     "require_usable",
     "verify",
     "video_parts",

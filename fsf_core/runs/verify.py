@@ -9,9 +9,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet
 
 from fsf_core import storage
-from fsf_core.errors import FetchError
+from fsf_core.errors import DamagedPartError, FetchError
 from fsf_core.runs.folder import LAYOUT_VERSION, RECEIPTS, find_manifest, is_finished, read_document, read_run_json
-from fsf_core.runs.ledger import FOLDERS, Ledger, load_ledger
+from fsf_core.runs.ledger import DO, FOLDERS, Ledger, load_ledger
 from fsf_core.runs.reconcile import unwanted_units
 from fsf_core.runs.resume import find_completed
 from fsf_core.runs.staging import list_sizes
@@ -50,6 +50,24 @@ def damaged_parts(ledger: Ledger) -> dict[str, str]:
             for problem in _file_problems(ledger.uri, table, file):
                 damaged[receipt.part] = problem
     return damaged | ledger.lost
+
+
+def require_sound(ledger: Ledger, *, before: int) -> None:
+    """Compare the files of earlier attempts' parts with their receipts, before their rows are copied elsewhere.
+
+    Args:
+        ledger: of the run.
+        before: number of the attempt whose own parts need not be read again.
+
+    Raises:
+        DamagedPartError: a part is damaged.
+    """
+    for receipt in ledger.receipts():
+        for table, file in receipt.files.items() if receipt.attempt < before else ():
+            for problem in _file_problems(ledger.uri, table, file):
+                raise DamagedPartError(
+                    receipt.part, f"{storage.redact(ledger.uri)} has a damaged part ({problem}); {DO}"
+                )
 
 
 def _file_problems(run_uri: str, table: str, file: Mapping[str, Any]) -> list[str]:

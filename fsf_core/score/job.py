@@ -211,6 +211,8 @@ def _settle(work: _Work, stack: contextlib.ExitStack) -> tuple[runs.Ledger, dict
             ledger.drop(part)
         try:
             summary = _summarize(work, ledger)
+            if config.delta:
+                runs.require_sound(ledger, before=attempt.number)
             if config.compact_mb:
                 summary["joined_parts"] = compact(attempt.staging, ledger, target_bytes=config.compact_mb << 20)
         except DamagedPartError as error:

@@ -10,7 +10,7 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from fsf_core import runs
-from fsf_core.errors import ConfigError, OutputError, ResumableError
+from fsf_core.errors import ConfigError, DamagedPartError, OutputError, ResumableError
 from fsf_core.runs import delta
 from fsf_core.schema import MASKS
 from tests.support import ledger
@@ -68,7 +68,7 @@ def test_rotten_bytes_are_not_published(published_run: str, tmp_path: Path) -> N
     data = path.read_bytes()
     path.write_bytes(data[:9] + bytes([data[9] ^ 1]) + data[10:])
 
-    with pytest.raises(ResumableError, match="differs from its receipt"):
+    with pytest.raises(DamagedPartError, match="differs from its receipt"):
         delta.publish_delta(published_run, str(tmp_path / "tables"))
 
 
