@@ -9,7 +9,7 @@ import pytest
 from fsf_core import render, runs
 from fsf_core.media.video import index_video
 from fsf_core.model.bundle import Bundle
-from tests.support import clips, rendered_runs
+from tests.support import clips, ledger, rendered_runs
 from tests.support.browser import chromium
 from tests.support.processes import fsf
 
@@ -79,6 +79,9 @@ def test_score_and_render_produce_videos_of_the_same_run(clip: Path, tiny_bundle
 
 def test_an_unfinished_run_cannot_be_rendered(tmp_path: Path) -> None:
     code, output = fsf("render", str(tmp_path))
+    assert (code, "holds no run (run.json is missing)" in output) == (2, True), output
 
-    assert code == 2
-    assert "holds no finished run" in output
+    with ledger.claim_run(str(tmp_path / "run"), fingerprint={"bundle": "ab" * 32}, details={}):
+        pass
+    code, output = fsf("render", str(tmp_path / "run"))
+    assert (code, "holds no finished run" in output) == (2, True), output
