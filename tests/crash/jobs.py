@@ -100,6 +100,7 @@ class Workshop:
         """
         self.scratch, self.module, self._bundle = scratch.resolve(), module, bundle
         self.out, self.tables = self.scratch / "run", self.scratch / "tables"
+        (self.scratch / "ray").mkdir(exist_ok=True)
         self.environment = {"RAY_TMPDIR": str(self.scratch / "ray")}
 
     @cached_property
