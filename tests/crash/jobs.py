@@ -102,7 +102,6 @@ class Workshop:
         self.out, self.tables = self.scratch / "run", self.scratch / "tables"
         (self.scratch / "ray").mkdir(exist_ok=True)
         self.environment = {"RAY_TMPDIR": str(self.scratch / "ray")}
-        (self.scratch / "ray").mkdir(exist_ok=True)
 
     @cached_property
     def bundle(self) -> str:
