@@ -152,7 +152,7 @@ def require_writable(folder: str) -> None:
     Raises:
         StorageError: it is not.
     """
-    probe = join(folder, f".write-check-{secrets.token_hex(4)}")
+    probe = join(folder, ".write-check")  # one name, so that the next check removes that of a killed process
     write_bytes(probe, b"")
     remove(probe)
 

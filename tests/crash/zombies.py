@@ -46,7 +46,7 @@ OTHER_PART_UNITS = 3
 TO_PUBLISH = Point(pattern=r"(^put | -> )manifest\.json$", when="before")
 """Where a successor waits while the sleeper is woken."""
 
-NO_POINTS = re.compile(r"(^| )\.(lock|write-check-\S+)$|^(mkdir|rmdir|create|write) ")
+NO_POINTS = re.compile(r"(^| )\.(lock|write-check)$|^(mkdir|rmdir|create|write) ")
 """Changes by jobs that do not hold the run yet, of empty folders, and of drafts before they get their names."""
 
 _POLL_PAUSE_S = 0.3

@@ -543,6 +543,19 @@ def test_an_interrupt_while_writing_leaves_no_draft(tmp_path, monkeypatch):
     assert names_in(tmp_path) == []
 
 
+def test_a_write_check_that_was_killed_leaves_nothing_after_the_next_one(bucket, monkeypatch):
+    def kill(uri):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("fsf_core.storage.writing.remove", kill)
+        with pytest.raises(KeyboardInterrupt):
+            storage.require_writable(f"{bucket}/run")
+    storage.require_writable(f"{bucket}/run")
+
+    assert names_in(f"{bucket}/run") == []
+
+
 def test_a_durable_write_syncs_the_file_and_then_its_folder(tmp_path, monkeypatch):
     """The name of a synced file can be lost in a power cut until its folder is synced."""
     synced, really = [], os.fsync
