@@ -58,6 +58,8 @@ def _write(home: Path, items: int) -> None:
             writer.write_table(pa.table({"uri": uris}, schema=schema))
     receipts = home / "run" / ".attempt-0001" / "receipts"
     receipts.mkdir(parents=True)
+    facts = {"layout": runs.LAYOUT_VERSION, "run_id": "bench", "fingerprint": {}, "attempts": []}
+    (home / "run" / "run.json").write_text(json.dumps(facts))
     for begin in range(0, int(DONE_SHARE * items), PART_UNITS):
         _write_receipt(receipts, [f"s3://photos/{name}" for name in _item_ids(begin, begin + PART_UNITS)])
 

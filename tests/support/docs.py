@@ -27,8 +27,18 @@ COMMANDS = (
     ("render", config.RenderConfig),
     ("bench", config.BenchConfig),
 )
-BENCHES = ("bench", "bench_masks", "bench_video", "bench_scaling", "bench_manifest", "bench_ledger", "feeding", "chaos",
-           "compare_versions")  # fmt: skip
+BENCHES = (
+    "bench",
+    "bench_masks",
+    "bench_video",
+    "bench_scaling",
+    "bench_manifest",
+    "bench_ledger",
+    "bench_end",
+    "feeding",
+    "chaos",
+    "compare_versions",
+)
 
 
 def tables() -> str:
