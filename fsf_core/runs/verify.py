@@ -1,7 +1,7 @@
 """Checking every file of a run against its receipt, and the receipts against the list of files and the summary."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -13,8 +13,11 @@ from fsf_core.errors import DamagedPartError, FetchError
 from fsf_core.runs.folder import LAYOUT_VERSION, RECEIPTS, find_manifest, is_finished, read_document, read_run_json
 from fsf_core.runs.ledger import DO, FOLDERS, Ledger, load_ledger
 from fsf_core.runs.reconcile import unwanted_units
+from fsf_core.runs.records import Receipt
 from fsf_core.runs.resume import find_completed
 from fsf_core.runs.staging import list_sizes
+
+OVERLAYS = "overlays"
 
 
 def verify(run_uri: str) -> list[str]:
@@ -28,8 +31,7 @@ def verify(run_uri: str) -> list[str]:
     """
     read_run_json(run_uri)
     ledger = load_ledger(run_uri, staged=not is_finished(run_uri))
-    problems = [line for receipt in ledger.receipts() for table, file in receipt.files.items()
-                for line in _file_problems(run_uri, table, file)]  # fmt: skip
+    problems = [problem for _, problem in _part_problems(ledger)]
     problems += ledger.lost.values()
     problems += _list_problems(run_uri)
     problems += [f"orphan: {path} belongs to no part of the run" for path in _orphans(run_uri)]
@@ -43,13 +45,8 @@ def verify(run_uri: str) -> list[str]:
 
 
 def damaged_parts(ledger: Ledger) -> dict[str, str]:
-    """Return the parts whose files differ from their receipts in existence, bytes or rows, with the problem."""
-    damaged: dict[str, str] = {}
-    for receipt in ledger.receipts():
-        for table, file in receipt.files.items():
-            for problem in _file_problems(ledger.uri, table, file):
-                damaged[receipt.part] = problem
-    return damaged | ledger.lost
+    """Return the parts whose files differ from their receipts or whose overlays are lost, with a problem of each."""
+    return {receipt.part: problem for receipt, problem in _part_problems(ledger)} | ledger.lost
 
 
 def require_sound(ledger: Ledger, *, before: int) -> None:
@@ -64,24 +61,44 @@ def require_sound(ledger: Ledger, *, before: int) -> None:
     """
     for receipt in ledger.receipts():
         for table, file in receipt.files.items() if receipt.attempt < before else ():
-            for problem in _file_problems(ledger.uri, table, file):
-                raise DamagedPartError(
-                    receipt.part, f"{storage.redact(ledger.uri)} has a damaged part ({problem}); {DO}"
-                )
+            problem, _ = _read_file(ledger.uri, table, file)
+            if problem:
+                found = f"{storage.redact(ledger.uri)} has a damaged part ({problem})"
+                raise DamagedPartError(receipt.part, f"{found}; {DO}")
 
 
-def _file_problems(run_uri: str, table: str, file: Mapping[str, Any]) -> list[str]:
-    """Compare a file with its entry in a receipt: existence, digest, rows."""
+def _part_problems(ledger: Ledger) -> Iterator[tuple[Receipt, str]]:
+    """Yield every problem of the files and overlays of a part, with its receipt."""
+    overlays: Collection[str] | None = None
+    for receipt in ledger.receipts():
+        for table, file in receipt.files.items():
+            problem, parquet = _read_file(ledger.uri, table, file)
+            if problem:
+                yield receipt, problem
+            elif parquet and table == "masks":
+                named = parquet.read(["overlay"]).column("overlay").drop_null().to_pylist()
+                if named and overlays is None:
+                    overlays = list_sizes(ledger.uri, [OVERLAYS])
+                for path in named:
+                    if path not in (overlays or ()):
+                        yield receipt, f"missing: {path} is named in {file['path']} and does not exist"
+
+
+def _read_file(
+    run_uri: str, table: str, file: Mapping[str, Any]
+) -> tuple[str | None, pyarrow.parquet.ParquetFile | None]:
+    """Compare a file with its entry in a receipt: existence, digest, rows; return the problem, or the sound file."""
     try:
         data = storage.read_bytes(storage.join(run_uri, file["path"]))
     except FetchError:
-        return [f"missing: {file['path']} has a receipt and does not exist"]
+        return f"missing: {file['path']} has a receipt and does not exist", None
     if hashlib.sha256(data).hexdigest() != file["sha256"]:
-        return [f"torn: {file['path']} differs from its receipt ({len(data)} bytes, expected {file['bytes']})"]
-    rows = pyarrow.parquet.read_metadata(pa.BufferReader(data)).num_rows
-    if rows != file["rows"]:
-        return [f"torn: {file['path']} of {table} has {rows} rows, its receipt {file['rows']}"]
-    return []
+        found = f"{len(data)} bytes, expected {file['bytes']}"
+        return f"torn: {file['path']} differs from its receipt ({found})", None
+    parquet = pyarrow.parquet.ParquetFile(pa.BufferReader(data))
+    if parquet.metadata.num_rows != file["rows"]:
+        return f"torn: {file['path']} of {table} has {parquet.metadata.num_rows} rows, its receipt {file['rows']}", None
+    return None, parquet
 
 
 def _list_problems(run_uri: str) -> list[str]:

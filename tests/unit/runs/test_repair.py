@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from fsf_core import runs
@@ -133,3 +134,23 @@ def test_a_change_completes_a_publication_that_was_interrupted(
         runs.publish(attempt, parts, runs.read_summary(run), keep_staged=True)
     assert [row["item_id"] for row in ledger.sorted_rows(run, "masks")] == ["a", "b", "new"]
     assert runs.verify(run) == []
+
+
+def test_a_lost_overlay_is_named_and_its_items_are_scored_again(tmp_path: Path) -> None:
+    uri = str(tmp_path / "run")
+    with ledger.claim_run(uri, fingerprint=FINGERPRINT, details={}) as attempt:
+        for name in ("a", "b"):
+            attempt.staging.replace(f"overlays/{name}.jpg", b"overlay")
+            tables = ledger.tables_of([image(name)])
+            at = tables["masks"].column_names.index("overlay")
+            field = tables["masks"].schema.field("overlay")
+            tables["masks"] = tables["masks"].set_column(at, field, pa.array([f"overlays/{name}.jpg"]))
+            runs.commit(attempt.staging, tables, ledger.rows_of([image(name)]))
+        publish(attempt, _summary(2))
+    assert runs.verify(uri) == []
+    Path(uri, "overlays", "b.jpg").unlink()
+
+    assert [line.partition(" is named")[0] for line in runs.verify(uri)] == ["missing: overlays/b.jpg"]
+    assert not runs.repair(uri, _no_videos).finished
+    assert ledger.sorted_rows(uri, "masks")[0]["item_id"] == "a"
+    assert len(ledger.sorted_rows(uri, "masks")) == 1
