@@ -17,20 +17,20 @@ def run(run_folder: str, *, repair: bool) -> int:
         show(problem)
     document: dict[str, object] = {"run": run_folder, "problems": len(problems)}
     if problems and repair:
-        outcome = runs.repair(folder, render.derived_videos)
+        outcome = runs.repair(folder, render.sound_videos)
         document["repaired"] = {
             "parts": len(outcome.damaged),
             "files": outcome.removed_files,
             "finished": outcome.finished,
         }
         show(
-            "repaired: the run is whole"
+            "repaired: the run is whole; a rendered video that was damaged is made again by `fsf render`"
             if outcome.finished
-            else f"repaired: {len(outcome.damaged)} damaged parts left the run; start its score command again, which "
-            "scores their items anew"
+            else f"repaired: what was damaged left the run ({len(outcome.damaged)} parts); start its score command "
+            "again, which scores their items anew"
         )
         problems = [] if outcome.finished else problems
     elif problems:
-        show("start the score command again, or run `fsf verify --repair`")
+        show("run `fsf verify --repair`, then start the score command again")
     print_json(document)
     return EXIT_GATE if problems else 0

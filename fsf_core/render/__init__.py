@@ -8,7 +8,7 @@ from fsf_core.render.draw import RenderStyle
 from fsf_core.render.pieces import assemble, encode_pieces
 from fsf_core.render.plan import Piece, RenderPlan, ScoredSpan, locate_frames, plan_render, video_item_ids
 from fsf_core.render.receipts import FoundVideo, RenderedVideo
-from fsf_core.render.reconcile import derived_videos, up_to_date, verify
+from fsf_core.render.reconcile import derived_videos, sound_videos, up_to_date, verify
 
 __all__ = [
     "FoundVideo",
@@ -22,6 +22,7 @@ __all__ = [
     "encode_pieces",
     "locate_frames",
     "plan_render",
+    "sound_videos",
     "up_to_date",
     "verify",
     "video_item_ids",

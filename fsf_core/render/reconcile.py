@@ -42,6 +42,12 @@ def derived_videos(ledger: Ledger, *, look: RenderStyle | None = None) -> list[D
     return [file for each in found.values() for file in each.derived()]
 
 
+def sound_videos(ledger: Ledger) -> list[Derived]:
+    """Return the files of the rendered videos that are up to date and whose bytes are those of their receipts."""
+    found = [each for each in up_to_date(ledger) if not _check_file(ledger.uri, each.video, each.path)]
+    return [file for each in found for file in each.derived()]
+
+
 def verify(run_uri: str) -> list[str]:
     """Check every rendered video against its receipt and against the run; return one line per problem."""
     problems: list[str] = []
@@ -54,7 +60,7 @@ def verify(run_uri: str) -> list[str]:
             problems.append(f"torn: {receipt} is not the receipt of a rendered video; run `fsf render` again")
             continue
         known.add(each.path)
-        damage = _check_file(run_uri, each)
+        damage = _check_file(run_uri, each, each.path)
         problems += damage
         if listed.pop(each.path, each.sha256) != each.sha256:
             problems.append(f"torn: the receipt of {each.path} differs from manifest.json")
@@ -78,10 +84,16 @@ def _listed_videos(run_uri: str) -> dict[str, str]:
     return {file["path"]: file["sha256"] for file in files if file["table"] == FOLDER}
 
 
-def _check_file(run_uri: str, rendered: RenderedVideo) -> list[str]:
-    """Compare a file's checksum with its receipt; return the problem, if there is one."""
+def _check_file(run_uri: str, rendered: RenderedVideo, path: str) -> list[str]:
+    """Compare the checksum of a file with its receipt; return the problem, if there is one.
+
+    Args:
+        run_uri: the run folder.
+        rendered: the receipt.
+        path: where the file is now, inside the run.
+    """
     try:
-        with storage.open_binary(storage.join(run_uri, rendered.path)) as file:
+        with storage.open_binary(storage.join(run_uri, path)) as file:
             sha256 = storage.file_sha256(file)
     except FetchError:
         return [f"missing: {rendered.path} has a receipt, but the file does not exist"]

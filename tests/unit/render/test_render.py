@@ -204,6 +204,21 @@ def test_verify_reports_changed_missing_and_unlisted_files(tmp_path):
     assert json.loads(path.with_suffix(".json").read_text())["sha256"] == rendered.sha256
 
 
+def test_repair_takes_a_rotten_video_out_of_the_run(tmp_path):
+    """Its size is that of the receipt, so only its checksum tells."""
+    home, _ = run_over(tmp_path, clip(frames=4))
+    path, rendered = rendered_runs.render_item(home, rendered_runs.look())
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    assert [line.split(":")[0] for line in render.verify(home)] == ["torn"]
+
+    assert runs.repair(home, render.sound_videos).finished
+    assert not path.exists()
+    assert render.verify(home) + runs.verify(home) == []
+    assert rendered_runs.render_item(home, rendered_runs.look()) == (path, rendered)
+
+
 @pytest.mark.parametrize("content", ["no receipt", "[]", '{"item_id": "clip"}'])
 def test_a_damaged_receipt_is_reported_and_its_video_rendered_again(content, tmp_path):
     """It ended every command, fsf score after everything had been scored."""
