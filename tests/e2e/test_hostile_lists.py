@@ -1,6 +1,8 @@
 """A list from a stranger gets nothing of the machine, and planted secrets appear nowhere: one job, seen as it runs."""
 
+import contextlib
 import http.server
+import os
 import re
 import tempfile
 import threading
@@ -67,8 +69,15 @@ def port() -> Iterator[int]:
     server.shutdown()
 
 
+@pytest.fixture
+def ray_folder() -> Iterator[Path]:
+    """A short path: it is part of the paths of Ray's sockets."""
+    with tempfile.TemporaryDirectory(prefix="ray-") as folder:
+        yield Path(folder)
+
+
 def test_a_hostile_list_gets_nothing_and_planted_secrets_appear_nowhere(
-    tiny_bundle: Bundle, tmp_path: Path, port: int, capsys: pytest.CaptureFixture[str]
+    tiny_bundle: Bundle, tmp_path: Path, port: int, ray_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "secret.txt").write_text(CONTENT)
     web = f"http://bob:{ITEM_PASSWORD}@127.0.0.1"
@@ -96,8 +105,9 @@ def test_a_hostile_list_gets_nothing_and_planted_secrets_appear_nowhere(
         Job(
             "score", "--bundle", tiny_bundle.uri, "--out", str(out), "--provider", "cpu", "--actors", "1",
             "--manifest", f"http://bob:{LIST_PASSWORD}@127.0.0.1:{port}/list.csv?token={SIGNATURE}",
-            "--http-hosts", "127.0.0.1", **VARIABLES,
-        )
+            "--http-hosts", "127.0.0.1", **VARIABLES, RAY_TMPDIR=str(ray_folder),
+        ),
+        ray_folder,
     )  # fmt: skip
 
     assert code == 0, shown["output"]
@@ -130,7 +140,13 @@ def test_a_hostile_list_gets_nothing_and_planted_secrets_appear_nowhere(
     assert not re.search("user[0-7]:", shown["tables"])
 
 
-def _watched(job: Job) -> tuple[int, dict[str, str]]:
+def _files_below(folder: Path) -> list[Path]:
+    """Return the files below a folder whose content changes; sockets and links are left out."""
+    found = (Path(root) / name for root, _, names in os.walk(folder) for name in names)
+    return [path for path in found if path.is_file() and not path.is_symlink()]
+
+
+def _watched(job: Job, ray_folder: Path) -> tuple[int, dict[str, str]]:
     """Wait for a job; return its exit code, and what could be read of it meanwhile: logs of Ray and command lines."""
     read: dict[str, str] = {}
     lines: set[str] = set()
@@ -144,13 +160,9 @@ def _watched(job: Job) -> tuple[int, dict[str, str]]:
                 lines.add(" ".join(process.cmdline()))
             except psutil.Error:
                 continue
-        for folder in Path(tempfile.gettempdir(), "ray").glob(f"session_*_{job.process.pid}"):
-            for path in [*folder.rglob("*")]:
-                try:
-                    if path.is_file() and not path.is_symlink():
-                        read[str(path.relative_to(folder))] = path.read_bytes().decode("latin-1")
-                except OSError:  # it was removed meanwhile
-                    continue
+        for path in _files_below(ray_folder):
+            with contextlib.suppress(OSError):  # it was removed meanwhile
+                read[str(path)] = path.read_bytes().decode("latin-1")
         time.sleep(0.1)
     reader.join()
     assert any("worker" in name for name in read), "Ray keeps its logs there"

@@ -258,8 +258,10 @@ def test_names_on_disk_are_those_of_the_older_run(home: Path, monkeypatch: pytes
         if name == "summary.json":
             assert mine.pop("changed_items") == "int"
         if name == "manifest.json":
-            added = {key: mine.pop(key) for key in ("layout", "attempt", "receipts") if key not in theirs}
+            added = {key: mine.pop(key) for key in {*mine} - {*theirs}}
+            assert {*added} == {"attempt", "decided", "summary", "receipts"}
             assert {*added["receipts"][0]} == {*mine["files"][0]}
+            assert added["summary"] == _shape(json.loads((home / "mine" / "summary.json").read_text()))
         assert mine == theirs, name
     for name in ("bundle.json", "parity.json"):
         mine, theirs = (_shape(json.loads((home / each / name).read_text())) for each in ("bundle of mine", "bundle"))

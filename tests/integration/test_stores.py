@@ -433,19 +433,20 @@ def test_videos_at_signed_addresses_are_rendered_from_the_manifest_that_holds_th
     listed, out = tmp_path / "list.csv", tmp_path / "run"
     listed.write_text(f'id,uri\nclip,"{address}"\n')
     bare = dict.fromkeys(seaweed.environment, "")
+    allowed = ("--http-hosts", "127.0.0.1")
 
     code, output = processes.fsf(
         "score", "--bundle", f"{home}/bundle", "--manifest", str(listed), "--out", str(out), "--provider", "cpu",
-        "--render", "blend", **bare,
+        "--render", "blend", *allowed, **bare,
     )  # fmt: skip
     assert code == 0, output
     rendered = next((out / "videos").glob("*.mp4"))
     before = rendered.read_bytes()
-    code, refusal = processes.fsf("render", str(out), "--style", "mask", **bare)
+    code, refusal = processes.fsf("render", str(out), "--style", "mask", *allowed, **bare)
     assert code == 3
     assert "pass the manifest that has the full URI with --manifest" in refusal
     assert rendered.read_bytes() == before
-    code, drawn = processes.fsf("render", str(out), "--style", "mask", "--manifest", str(listed), **bare)
+    code, drawn = processes.fsf("render", str(out), "--style", "mask", "--manifest", str(listed), *allowed, **bare)
 
     assert code == 0, drawn
     assert rendered.read_bytes() != before
