@@ -161,7 +161,7 @@ def test_a_job_on_a_full_disk_ends_with_a_message_and_is_resumed(
     out = small_disk / "run"
     code, output = fsf(*command, "--out", str(out))
 
-    assert code == 2, output
+    assert code == 75, output
     assert "No space left on device" in output
     assert "free space" in output
     assert 0 < receipts(out) < receipts(undisturbed)
