@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+import fsspec
 import pytest
 
 ADMIN = {"AWS_ACCESS_KEY_ID": "testadmin", "AWS_SECRET_ACCESS_KEY": "testadminsecret"}
@@ -67,7 +68,21 @@ def seaweed(folder: Path) -> Iterator[Store]:
     ]  # fmt: skip
     with _running(command, f"http://127.0.0.1:{port}/healthz", GOMEMLIMIT="256MiB"):
         environment = {**ADMIN, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "AWS_REGION": "us-east-1"}
+        _wait_for_bucket("data", port)
         yield Store(bucket="s3://data", environment=environment, port=port)
+
+
+def _wait_for_bucket(name: str, port: int) -> None:
+    """Wait until the server has made its bucket, some time after it responds."""
+    filesystem = fsspec.filesystem(
+        "s3", key=ADMIN["AWS_ACCESS_KEY_ID"], secret=ADMIN["AWS_SECRET_ACCESS_KEY"],
+        client_kwargs={"endpoint_url": f"http://127.0.0.1:{port}", "region_name": "us-east-1"},
+        skip_instance_cache=True, use_listings_cache=False,
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while name not in filesystem.ls(""):
+        assert time.monotonic() < deadline, f"the bucket {name} was not made"
+        time.sleep(0.1)
 
 
 @contextlib.contextmanager
