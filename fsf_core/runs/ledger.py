@@ -6,6 +6,7 @@ the parts that attempts have staged since. A part counts only if all of its file
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -124,11 +125,14 @@ class Ledger:
             return np.ones(receipt.units.num_rows, bool)
         return ~contained(self.superseded, rows_of(receipt.units))
 
+    def published_files(self) -> list[str]:
+        """Return paths of all files in the folders of published parts, hidden ones included."""
+        return [path for path in self._sizes or () if path.partition("/")[0] in FOLDERS]
+
     def strangers(self) -> list[str]:
-        """Return paths of files in the folders of published parts that belong to no part, hidden ones included."""
+        """Return those of them that belong to no part."""
         known = self._names | {*self.lost}
-        published = (path for path in self._sizes or () if path.partition("/")[0] in FOLDERS)
-        return [path for path in published if path.rpartition("/")[2].rpartition(".")[0] not in known]
+        return [path for path in self.published_files() if path.rpartition("/")[2].rpartition(".")[0] not in known]
 
     def _lose(self, part: str, problem: str) -> None:
         """Record that a part does not count.
@@ -160,7 +164,7 @@ class Ledger:
                     else f"torn: {candidates[0]} differs from its receipt ({found} bytes, expected {file['bytes']})"
                 )
             files[table] = {**file, "path": path}
-        return Receipt(**{**vars(receipt), "files": files})
+        return replace(receipt, files=files)
 
 
 def load_ledger(run_uri: str, *, strict: bool = False, staged: bool = True) -> Ledger:

@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -61,7 +62,7 @@ def commit(staging: Staging, tables: Mapping[str, pa.Table], units: pa.Table) ->
         for name, table in sorted(tables.items())
         if table.num_rows
     }
-    receipt = Receipt(**{**vars(receipt), "files": files})
+    receipt = replace(receipt, files=files)
     if staging.create(receipt_path(part), receipt_to_arrow(receipt)):
         return receipt
     return _read_staged(staging, part)
@@ -106,7 +107,7 @@ def _read_staged(staging: Staging, part: str) -> Receipt:
     uri = staging.uri(receipt_path(part))
     receipt = parse_receipt(uri, lambda: storage.read_bytes(uri))
     files = {name: {**file, "path": staging.path(receipt.staged_path(name))} for name, file in receipt.files.items()}
-    return Receipt(**{**vars(receipt), "files": files})
+    return replace(receipt, files=files)
 
 
 def _pixels_by_class(stats: pa.Table) -> tuple[int, ...]:

@@ -34,6 +34,8 @@ from fsf_core.schema import DERIVED
 
 VIDEOS = "videos"
 
+_FACTS = ("rows", "bytes", "sha256")
+
 CONCURRENT_COPIES = 16
 """Files that a store copies at once."""
 
@@ -137,9 +139,6 @@ def _make_current(
     attempt.replace("manifest.json", document_bytes(manifest))
     _raise_layout(attempt)
     _settle(attempt, listed, moves)
-
-
-_FACTS = ("rows", "bytes", "sha256")
 
 
 def _list_parts(ledger: Ledger) -> tuple[list[dict[str, Any]], dict[str, str]]:

@@ -9,9 +9,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet
 
 from fsf_core import storage
-from fsf_core.errors import DamagedPartError, FetchError
+from fsf_core.errors import FetchError
 from fsf_core.runs.folder import LAYOUT_VERSION, RECEIPTS, find_manifest, is_finished, read_document, read_run_json
-from fsf_core.runs.ledger import DO, FOLDERS, Ledger, load_ledger
+from fsf_core.runs.ledger import Ledger, load_ledger
+from fsf_core.runs.parquet import read_checked
 from fsf_core.runs.reconcile import unwanted_units
 from fsf_core.runs.records import Receipt
 from fsf_core.runs.resume import find_completed
@@ -34,7 +35,7 @@ def verify(run_uri: str) -> list[str]:
     problems = [problem for _, problem in _part_problems(ledger)]
     problems += ledger.lost.values()
     problems += _list_problems(run_uri)
-    problems += [f"orphan: {path} belongs to no part of the run" for path in _orphans(run_uri)]
+    problems += [f"orphan: {path} belongs to no part of the run" for path in _orphans(ledger)]
     for receipt, duplicate in unwanted_units(ledger):
         for unit in receipt.units.filter(pa.array(duplicate)).to_pylist():
             name = f"segment {unit['segment']} of {unit['item_id']!r}"
@@ -60,11 +61,8 @@ def require_sound(ledger: Ledger, *, before: int) -> None:
         DamagedPartError: a part is damaged.
     """
     for receipt in ledger.receipts():
-        for table, file in receipt.files.items() if receipt.attempt < before else ():
-            problem, _ = _read_file(ledger.uri, table, file)
-            if problem:
-                found = f"{storage.redact(ledger.uri)} has a damaged part ({problem})"
-                raise DamagedPartError(receipt.part, f"{found}; {DO}")
+        for file in receipt.files.values() if receipt.attempt < before else ():
+            read_checked(ledger.uri, receipt.part, file)
 
 
 def _part_problems(ledger: Ledger) -> Iterator[tuple[Receipt, str]]:
@@ -124,14 +122,13 @@ def _list_problems(run_uri: str) -> list[str]:
     return problems
 
 
-def _orphans(run_uri: str) -> list[str]:
+def _orphans(ledger: Ledger) -> list[str]:
     """Return the files that readers of the tables find and that are not part of the run, sorted."""
-    manifest = find_manifest(run_uri)
-    sizes = list_sizes(run_uri, FOLDERS)
+    manifest = find_manifest(ledger.uri)
     if manifest is None or manifest["layout"] < LAYOUT_VERSION:
-        found = load_ledger(run_uri).strangers()
+        found = ledger.strangers()
     else:
-        found = [*{*sizes} - {entry["path"] for entry in (*manifest["files"], *manifest[RECEIPTS])}]
+        found = [*{*ledger.published_files()} - {entry["path"] for entry in (*manifest["files"], *manifest[RECEIPTS])}]
     return sorted(path for path in found if "/." not in path)
 
 

@@ -7,7 +7,7 @@ import contextlib
 import datetime as dt
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -147,10 +147,12 @@ class _Work:
         """The run folder."""
         return self.attempt.uri
 
-    def load_ledger(self) -> runs.Ledger:
-        """Load the units that count, those of this attempt included."""
+    def load_ledger(self, *, without: Collection[str] = ()) -> runs.Ledger:
+        """Load the units that count, those of this attempt included, but for some parts."""
         ledger = _load_ledger(self.config, self.out, before=self.attempt.number)
         ledger.superseded = self.superseded
+        for part in without:
+            ledger.drop(part)
         return ledger
 
 
@@ -204,11 +206,9 @@ def _settle(work: _Work, stack: contextlib.ExitStack) -> tuple[runs.Ledger, dict
         ResumableError: an item of the manifest has no result and no failure.
     """
     config, attempt = work.config, work.attempt
-    damaged: dict[str, str] = {}
+    damaged: set[str] = set()
     while True:
-        ledger = work.load_ledger()
-        for part in damaged:
-            ledger.drop(part)
+        ledger = work.load_ledger(without=damaged)
         try:
             summary = _summarize(work, ledger)
             if config.delta:
@@ -217,7 +217,7 @@ def _settle(work: _Work, stack: contextlib.ExitStack) -> tuple[runs.Ledger, dict
                 summary["joined_parts"] = compact(attempt.staging, ledger, target_bytes=config.compact_mb << 20)
         except DamagedPartError as error:
             log.warning("event=part_damaged error=%r do='its items are scored again'", str(error))
-            damaged[error.part] = str(error)
+            damaged.add(error.part)
             # Scored again by this attempt, the same units would have the name of the damaged part.
             storage.remove(attempt.staging.uri(runs.receipt_path(error.part)))
             _score_again(work, stack, damaged)
@@ -227,12 +227,9 @@ def _settle(work: _Work, stack: contextlib.ExitStack) -> tuple[runs.Ledger, dict
             return ledger, summary
 
 
-def _score_again(work: _Work, stack: contextlib.ExitStack, damaged: Mapping[str, str]) -> None:
+def _score_again(work: _Work, stack: contextlib.ExitStack, damaged: Collection[str]) -> None:
     """Score the items of damaged parts."""
-    ledger = work.load_ledger()
-    for part in damaged:
-        ledger.drop(part)
-    done = runs.find_completed(ledger)
+    done = runs.find_completed(work.load_ledger(without=damaged))
     stack.enter_context(connected_cluster(work.config.ray_address))
     placement = plan.place(work.config, work.bundle)
     pending = work.manifest.items - _count_done(work.manifest, done)

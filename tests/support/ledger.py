@@ -53,9 +53,8 @@ def newest_attempt(uri):
 
 
 def next_attempt(uri):
-    """Begin another attempt in a run, as the next start of the job does; the lock is free again after it."""
-    with claim_run(uri, fingerprint=runs.read_fingerprint(uri), details={}) as attempt:
-        return replace(attempt, lease=HeldLease())
+    """Begin another attempt in a run, whatever its fingerprint."""
+    return begin(uri, fingerprint=runs.read_fingerprint(uri))
 
 
 def publish(run, summary, *, keep_failures=True, derived=None, compact_bytes=0):
@@ -108,6 +107,12 @@ def assert_folders_are_the_manifest(uri):
     for path, file in listed.items():
         data = storage.read_bytes(storage.join(uri, path))
         assert (len(data), hashlib.sha256(data).hexdigest()) == (file["bytes"], file["sha256"]), path
+
+
+def begin(uri, *, fingerprint=None):
+    """Begin an attempt as a start of the job does; the lock is free again after it, and its lease is never lost."""
+    with claim_run(uri, fingerprint=fingerprint or {}, details={}) as attempt:
+        return replace(attempt, lease=HeldLease())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -301,7 +301,6 @@ UNTRIED = {
     "the Ray address is ": "takes a process without a cluster",
     "no Ray cluster runs on this machine ": "takes a process without a cluster",
     "the temporary directory ": "takes a process without a cluster",
-    "(receipt.part, f'{found}; {DO}')": "ends work that had begun, which scores the part again",
     "Ray did not start on this machine: ": "takes a process without a cluster",
     " differs from its receipt; ": "ends work that had begun, which scores the part again",
     "; it has a receipt: ": "ends work that had begun, which scores the part again",

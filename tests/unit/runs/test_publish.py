@@ -3,7 +3,6 @@
 import contextlib
 import json
 from collections import Counter
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from tests.support import ledger
 from tests.support.ledger import (
     HeldLease,
     assert_folders_are_the_manifest,
+    begin,
     broken,
     commit,
     image,
@@ -28,29 +28,6 @@ from tests.support.ledger import (
 
 SUMMARY = {"items": {"total": 3}}
 CHANGES = ("write_bytes", "create", "write_file", "move", "remove", "create_folder", "rename_folder", "remove_folder")
-
-
-def begin(uri):
-    with ledger.claim_run(uri, fingerprint={}, details={}) as attempt:
-        return replace(attempt, lease=HeldLease())
-
-
-@pytest.fixture
-def attempt(tmp_path):
-    return begin(str(tmp_path / "run"))
-
-
-@pytest.fixture
-def in_store():
-    filesystem = fsspec.filesystem("memory")
-    filesystem.store.clear()
-    yield begin("memory://bucket/run")
-    filesystem.store.clear()
-
-
-@pytest.fixture(params=["attempt", "in_store"])
-def anywhere(request):
-    return request.getfixturevalue(request.param)
 
 
 def item_ids(uri, name="masks"):

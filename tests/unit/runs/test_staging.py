@@ -4,39 +4,15 @@ import contextlib
 from dataclasses import replace
 from pathlib import Path
 
-import fsspec
 import pytest
 
 from fsf_core import runs, storage
 from fsf_core.errors import LeaseLostError, StorageError
 from fsf_core.runs import staging
 from tests.support import ledger
-from tests.support.ledger import HeldLease, broken, commit, image, next_attempt, snapshot, video
+from tests.support.ledger import HeldLease, begin, broken, commit, image, next_attempt, snapshot, video
 
 SUMMARY = {"items": {"total": 2}}
-
-
-def begin(uri):
-    with ledger.claim_run(uri, fingerprint={}, details={}) as attempt:
-        return replace(attempt, lease=HeldLease())
-
-
-@pytest.fixture
-def attempt(tmp_path):
-    return begin(str(tmp_path / "run"))
-
-
-@pytest.fixture
-def in_store():
-    filesystem = fsspec.filesystem("memory")
-    filesystem.store.clear()
-    yield begin("memory://bucket/run")
-    filesystem.store.clear()
-
-
-@pytest.fixture(params=["attempt", "in_store"])
-def anywhere(request):
-    return request.getfixturevalue(request.param)
 
 
 def item_ids(uri):
