@@ -110,12 +110,41 @@ def joined(first: bytes, second: bytes) -> bytes:
     return file.getvalue()
 
 
-def rotated(mp4: bytes, clockwise_deg: int) -> bytes:
+MATRICES = {
+    1: (1, 0, 0, 1),
+    2: (-1, 0, 0, 1),
+    3: (-1, 0, 0, -1),
+    4: (1, 0, 0, -1),
+    5: (0, 1, 1, 0),
+    6: (0, 1, -1, 0),
+    7: (0, -1, -1, 0),
+    8: (0, -1, 1, 0),
+}
+"""By EXIF orientation, a, b, c and d of the display matrix with which ffmpeg shows that orientation."""
+
+
+def oriented(mp4: bytes, abcd: Sequence[float]) -> bytes:
     """Set the display matrix as phones do (ISO/IEC 14496-12, tkhd), without changing the frames."""
-    a, b, c, d = {90: (0, 1, -1, 0), 180: (-1, 0, 0, -1), 270: (0, -1, 1, 0)}[clockwise_deg]
-    matrix = struct.pack(">9i", a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30)
+    a, b, c, d = (round(number * (1 << 16)) for number in abcd)
+    matrix = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
     begin = mp4.index(b"tkhd") + 44  # version 0: type 4, flags 4, five times 4, reserved 8, layer to volume 8
     return mp4[:begin] + matrix + mp4[begin + len(matrix) :]
+
+
+def rotated(mp4: bytes, clockwise_deg: int) -> bytes:
+    """Set the display matrix to a rotation."""
+    return oriented(mp4, MATRICES[{90: 6, 180: 3, 270: 8}[clockwise_deg]])
+
+
+def remuxed(video: bytes, container: str, change=lambda packets: packets) -> bytes:
+    """Copy the video stream, with its display matrix, into another container; `change` may alter its packets."""
+    file = io.BytesIO()
+    with av.open(io.BytesIO(video)) as source, av.open(file, "w", format=container) as output:
+        stream = output.add_stream_from_template(source.streams.video[0])
+        for packet in change([packet for packet in source.demux(video=0) if packet.size]):
+            packet.stream = stream
+            output.mux(packet)
+    return file.getvalue()
 
 
 def with_duration(matroska: bytes, seconds: float) -> bytes:

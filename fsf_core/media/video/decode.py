@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from fsf_core.errors import DecodeError, LimitError
 from fsf_core.media.video.container import Source, ffmpeg_message, ignore_other_streams, open_video
-from fsf_core.media.video.index import MAX_FRAME_PX, VideoIndex, quarter_turns
+from fsf_core.media.video.index import MAX_FRAME_PX, VideoIndex
+from fsf_core.media.video.orientation import upright
 from fsf_core.media.video.segments import EVERY_FRAME, Sampling, select_frames
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class VideoFrame:
     pts_s: float
     """The source's own time of the frame in seconds."""
     image_HWC: NDArray[np.uint8]
-    """uint8 BGR, rotated upright, bit for bit what OpenCV's VideoCapture returns for the same frame."""
+    """uint8 BGR, upright; the conversion to BGR is bit for bit that of OpenCV's VideoCapture."""
 
 
 class BrokenVideoError(DecodeError):
@@ -180,7 +181,7 @@ def _decode_wanted(
                 position = number + 1
                 if pending[number]:
                     pending[number] = False
-                    image_HWC = _upright_bgr(frame, converter)
+                    image_HWC = _upright_bgr(frame, converter, index.orientation)
                     yield VideoFrame(frame_index=number, pts_s=index.time_s(number), image_HWC=image_HWC)
         except _InexactError:
             continue
@@ -191,8 +192,8 @@ def _decode_wanted(
         return
 
 
-def _upright_bgr(frame: av.VideoFrame, converter: VideoReformatter) -> NDArray[np.uint8]:
-    """Convert as OpenCV does: libswscale's bicubic chroma, then the rotation that the file requests.
+def _upright_bgr(frame: av.VideoFrame, converter: VideoReformatter, orientation: int) -> NDArray[np.uint8]:
+    """Convert as OpenCV does, with libswscale's bicubic chroma, then turn and mirror as the video requests.
 
     Raises:
         DecodeError: libswscale does not read this pixel format.
@@ -202,7 +203,7 @@ def _upright_bgr(frame: av.VideoFrame, converter: VideoReformatter) -> NDArray[n
     except av.FFmpegError as error:
         reason = ffmpeg_message(error)
         raise DecodeError(f"frames in {frame.format.name} cannot be converted to BGR: {reason}") from error
-    return np.ascontiguousarray(np.rot90(bgr.to_ndarray(), quarter_turns(frame)), np.uint8)
+    return upright(np.asarray(bgr.to_ndarray(), np.uint8), orientation)
 
 
 class _ExactFrames:

@@ -23,6 +23,7 @@ from fsf_core.media.video.container import (
     Source,
     open_video,
 )
+from fsf_core.media.video.orientation import UPRIGHT, read_orientation, shown_size
 from fsf_core.media.video.scan import MAX_FRAMES, PacketScan, scan_packets
 
 if TYPE_CHECKING:
@@ -47,11 +48,11 @@ class VideoIndex:
     """FFmpeg's name of the demuxer, by content."""
     codec: str
     width_px: int
-    """Columns as shown, after rotation."""
+    """Columns as shown, upright."""
     height_px: int
-    """Rows as shown, after rotation."""
-    rotation_deg: int
-    """Clockwise rotation that the file requests: 0, 90, 180 or 270."""
+    """Rows as shown, upright."""
+    orientation: int
+    """How a stored frame becomes upright, as EXIF numbers it: 1 as it is, 2 mirrored, … 6 turned by 90° clockwise."""
     time_base: Fraction
     """Seconds per tick of pts."""
     pts: NDArray[np.int64]
@@ -141,14 +142,6 @@ def estimate_frames(source: Source) -> int | None:
         return stream.frames or round(seconds * float(stream.average_rate or 0)) or None
 
 
-def quarter_turns(frame: av.VideoFrame) -> int:
-    """Return the counter-clockwise quarter turns that the file requests, 0 to 3.
-
-    Other angles and mirroring are ignored, as OpenCV ignores them.
-    """
-    return round(frame.rotation / 90) % 4 if frame.rotation % 90 == 0 else 0
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _PresentationOrder:
     """The frames of a scan in the order in which they are shown."""
@@ -178,13 +171,13 @@ def _build_index(
     number = np.empty(len(order.pts), np.int64)  # of each packet, in presentation order
     number[order.rank] = np.arange(len(order.pts))
     keyframes, clean, seek_ticks = _keyframes(scan, number, frames, name)
-    width_px, height_px, rotation_deg = _shape(scan.first_frame, stream)
+    height_px, width_px, orientation = _shape(scan.first_frame, stream)
     return VideoIndex(
         container=name,
         codec=stream.codec_context.codec.canonical_name,
         width_px=width_px,
         height_px=height_px,
-        rotation_deg=rotation_deg,
+        orientation=orientation,
         time_base=stream.time_base or Fraction(1, av.time_base),
         pts=order.pts[:frames],
         end=_end(scan, order.pts, frames),
@@ -241,12 +234,11 @@ def _end(scan: PacketScan, shown: NDArray[np.int64], frames: int) -> int:
 
 
 def _shape(frame: av.VideoFrame | None, stream: "VideoStream") -> tuple[int, int, int]:
-    """Return width, height and clockwise rotation as shown; the header's size if no frame could be decoded."""
+    """Return height and width as shown, and the orientation; the header's size if no frame could be decoded."""
     if frame is None:
-        return stream.width, stream.height, 0
-    rotation_deg = -quarter_turns(frame) % 4 * 90
-    size = (frame.width, frame.height) if rotation_deg in (0, 180) else (frame.height, frame.width)
-    return *size, rotation_deg
+        return stream.height, stream.width, UPRIGHT
+    orientation, _ = read_orientation(frame)
+    return *shown_size(frame.height, frame.width, orientation), orientation
 
 
 def _shortfall(scan: PacketScan, declared_frames: int, declared_s: float | None, name: str, missing: int) -> str | None:

@@ -11,7 +11,7 @@ import pytest
 
 from fsf_core.errors import LimitError
 from fsf_core.media.video import Sampling, decode_frames, index_video
-from tests.support.clips import clip, joined, rotated
+from tests.support.clips import clip, joined
 from tests.support.sample_videos import HEALTHY, decoded, digest, encoded, long_h264
 
 each_healthy = pytest.mark.parametrize("name", HEALTHY)
@@ -80,19 +80,6 @@ def test_frames_cut_by_an_edit_list_are_not_counted():
     whole, _ = decoded(clip())
     cut, _ = decoded(encoded("h264 edit list"))
     assert [image for _, _, image in cut] == [image for _, _, image in whole[5:]]
-
-
-@pytest.mark.parametrize(("clockwise_deg", "turns"), [(90, 3), (180, 2), (270, 1)])
-def test_rotation_metadata_is_applied_as_opencv_does(clockwise_deg, turns, tmp_path):
-    video = rotated(clip(frames=4), clockwise_deg)
-    index = index_video(io.BytesIO(video))
-    upright = [np.rot90(f.image_HWC, turns) for f in decode_frames(io.BytesIO(clip(frames=4)), index)]
-    turned = list(decode_frames(io.BytesIO(video), index))
-    assert index.rotation_deg == clockwise_deg
-    assert all(np.array_equal(frame.image_HWC, image) for frame, image in zip(turned, upright, strict=True))
-    assert turned[0].image_HWC.shape[:2] == (index.height_px, index.width_px)
-    assert turned[0].image_HWC.flags.c_contiguous
-    assert opencv(video, tmp_path / "clip.mp4") == [digest(frame.image_HWC) for frame in turned]
 
 
 def test_a_video_that_changes_size_returns_frames_in_their_own_sizes():

@@ -53,7 +53,7 @@ def test_a_rendered_video_has_the_frames_times_and_duration_of_its_source(name, 
     path, rendered = rendered_runs.render_item(home, rendered_runs.look())
     before, after = index_video(source), index_video(path)
 
-    assert (after.container, after.codec, after.rotation_deg) == ("mov", "h264", 0)
+    assert (after.container, after.codec, after.orientation) == ("mov", "h264", 1)
     assert after.frames == before.frames == rendered.frames
     ours = [before.time_s(frame) - before.time_s(0) for frame in range(before.frames)]
     assert [after.time_s(frame) for frame in range(after.frames)] == pytest.approx(ours, abs=1e-5)
@@ -107,7 +107,7 @@ def test_rotated_videos_are_rendered_upright(tmp_path):
     path, _ = rendered_runs.render_item(home, rendered_runs.look(style="blend", clear_background=True))
     index = index_video(path)
 
-    assert (index.height_px, index.width_px, index.rotation_deg) == (96, 64, 0)
+    assert (index.height_px, index.width_px, index.orientation) == (96, 64, 1)
     upper, given = (
         rendered_runs.images_of(path)[3][:6],
         rendered_runs.images_of(source)[3][:6],
