@@ -99,6 +99,10 @@ def filesystem_of(uri: str, access: Access | None = None) -> Any:
         raise StorageError(f"{redact(uri)} cannot be opened: {message_of(error, uri)}; {do}") from error
     if scheme(uri) in {"s3", "s3a"}:
         filesystem.retries = S3_ATTEMPTS
+    if scheme(uri) in WEB:
+        from fsf_core.storage.web_client import exact_url
+
+        filesystem.encode_url = exact_url
     return filesystem
 
 
@@ -120,6 +124,6 @@ def _settings_of(store: str, access: Access | None) -> dict[str, Any]:
 
         timeout = web_client.timeouts(connect_s=CONNECT_TIMEOUT_S, read_s=READ_TIMEOUT_S)
         # Of the same settings fsspec makes the same filesystem: a partial's text names its arguments.
-        guarded = {"get_client": partial(web_client.guarded_session, access)} if access else {}
-        return {"client_kwargs": {"timeout": timeout, **chosen.get("client_kwargs", {})}, **guarded}
+        client = partial(web_client.guarded_session, access) if access else web_client.session
+        return {"client_kwargs": {"timeout": timeout, **chosen.get("client_kwargs", {})}, "get_client": client}
     return {}
