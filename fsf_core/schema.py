@@ -5,7 +5,7 @@ Knows no files and no values.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import pyarrow as pa
 
@@ -49,7 +49,12 @@ MASKS = _table(
     _column("uri", pa.string(), "path or URI that the item was read from, without credentials"),
     _column("height_px", pa.int32(), "height of the source image or frame, upright", unit="pixel"),
     _column("width_px", pa.int32(), "width of the source image or frame, upright", unit="pixel"),
-    _column("mask", MASK_IMAGE, "class map as a PNG: pixel value = class_id, with the class colours as its palette"),
+    _column(
+        "mask",
+        MASK_IMAGE,
+        "class map as a PNG: pixel value = class_id, with the class colours as its palette; never null",
+        nullable=True,  # Hugging Face's datasets takes only a nullable struct for an Image
+    ),
     _column(
         "overlay", pa.string(), "path of the overlay inside the run folder; null without --overlays", nullable=True
     ),
@@ -67,6 +72,13 @@ MASKS = _table(
     ),
     _column("run_id", pa.string(), "id of the run that wrote this row"),
     _column("bundle_sha256", pa.string(), "SHA-256 that identifies the bundle that scored this row"),
+    _column(
+        "notes",
+        pa.string(),
+        "what was done with the item that its user may not expect, for example that only its first page was scored; "
+        "null where there is nothing to note, and in rows of older versions",
+        nullable=True,
+    ),
     features={"mask": {"_type": "Image"}},
 )
 
@@ -152,6 +164,43 @@ def with_columns(schema: pa.Schema, extra: Iterable[pa.Field]) -> pa.Schema:
     for field in extra:
         schema = schema.append(field.with_nullable(True))
     return schema
+
+
+def is_own(field: pa.Field) -> bool:
+    """Return whether a column that was read is one of a schema's own, and not one that a manifest passed through."""
+    return b"description" in (field.metadata or {})
+
+
+def complete(
+    rows: pa.Table | pa.RecordBatch, schema: pa.Schema, columns: Sequence[str] | None = None
+) -> pa.Table | pa.RecordBatch:
+    """Return rows in the columns of this version: nullable columns that the writer did not know hold nulls.
+
+    Args:
+        rows: as they were read, of any version.
+        schema: of their table.
+        columns: the columns that were asked for; None for all.
+
+    Returns:
+        The schema's columns in its order, then those that the manifest passed through. A column of the manifest that
+        has the name of a newer column of the schema stays what it is.
+    """
+    found: pa.Schema = rows.schema
+    own = [
+        field
+        for field in schema
+        if (is_own(found.field(field.name)) if field.name in found.names else field.nullable)
+        and (columns is None or field.name in columns)
+    ]
+    names = {field.name for field in own}
+    fields = pa.schema([*own, *(field for field in found if field.name not in names)], found.metadata)
+    if fields.equals(found):
+        return rows
+    values = [
+        rows.column(field.name) if field.name in found.names else pa.nulls(rows.num_rows, field.type)
+        for field in fields
+    ]
+    return type(rows).from_arrays(values, schema=fields)
 
 
 def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:

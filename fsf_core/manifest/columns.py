@@ -32,9 +32,10 @@ def pass_through_schema(uri: str, schema: pa.Schema) -> pa.Schema:
     extra = pa.schema([_pass_through_field(field) for field in schema if field.name not in OWN_COLUMNS])
     reserved = sorted({*extra.names} & {*MASKS.names})
     if reserved:
+        newer = "; a run that an earlier version began with a column `notes` keeps it, and is finished by that version"
         raise ManifestError(
             f"{storage.redact(uri)} has the columns {reserved}, which the masks table has too; rename them, since all "
-            "columns but id, uri and kind are passed through"
+            f"columns but id, uri and kind are passed through{newer if 'notes' in reserved else ''}"
         )
     return extra
 

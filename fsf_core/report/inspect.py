@@ -58,10 +58,13 @@ def find_item(run_uri: str, wanted: str | None) -> str:
 def run_table(run_uri: str) -> str:
     """Return the count table, the items and the failures of the whole run, as text."""
     stats = runs.read_table(run_uri, "class_stats", columns=["class_id", "class_name", "pixels"])
-    frames = runs.read_table(run_uri, "masks", columns=["item_id"])
+    frames = runs.read_table(run_uri, "masks", columns=["item_id", "notes"])
     failures = runs.read_table(run_uri, "failures", columns=["item_id", "stage", "error_type", "error_message"])
     scored, failed = (len(pc.unique(table.column("item_id"))) for table in (frames, failures))
     lines = [_counts(stats), f"{scored} items with {frames.num_rows} frames, {failed} items with failures"]
+    noted = len(pc.unique(frames.filter(pc.is_valid(frames.column("notes"))).column("item_id")))
+    if noted:
+        lines.append(f"{noted} item{'' if noted == 1 else 's'} with notes; see the column notes of masks")
     lines += [_failure_line(row) for row in failures.slice(0, 20).to_pylist()]
     if failures.num_rows > 20:  # noqa: PLR2004 - a screen
         lines.append(printable(f"… and {failures.num_rows - 20} more in {storage.join(run_uri, 'failures')}"))
@@ -69,15 +72,17 @@ def run_table(run_uri: str) -> str:
 
 
 def item_table(run_uri: str, item_id: str, *, frame_index: int | None = None) -> str:
-    """Return the count table of an item, or of one of its frames, and its failures, as text."""
+    """Return the count table of an item, or of one of its frames, its notes and its failures, as text."""
     stats = runs.read_table(run_uri, "class_stats", item_id=item_id)
     if frame_index is not None:
         stats = stats.filter(pc.equal(stats.column("frame_index"), frame_index))
     failures = runs.read_table(run_uri, "failures", item_id=item_id).to_pylist()
+    notes = pc.unique(runs.read_table(run_uri, "masks", item_id=item_id, columns=["notes"]).column("notes"))
     frames = len(pc.unique(stats.column("frame_index")))
     lines = [f"{printable(item_id)}: {frames} frame{'' if frames == 1 else 's'}"]
     if frames:
         lines.append(_counts(stats))
+    lines += [printable(f"note: {note}") for note in notes.to_pylist() if note is not None]
     return "\n".join([*lines, *map(_failure_line, failures)])
 
 

@@ -29,7 +29,7 @@ from fsf_core.runs.parquet import open_parquet
 from fsf_core.runs.reading import read_frames, read_table, require_table, with_ledger
 from fsf_core.runs.records import Receipt
 from fsf_core.safe_text import printable
-from fsf_core.schema import VIDEO_STATS
+from fsf_core.schema import TABLES, VIDEO_STATS, complete
 
 TableName = Literal["masks", "class_stats", "failures"]
 
@@ -161,7 +161,8 @@ class RunReader:
                 stack, parquet = opened
                 with stack:
                     for batch in parquet.iter_batches(batch_rows, columns=columns):
-                        yield batch if columns is None else batch.select(columns)
+                        whole = complete(batch, TABLES[table], columns)
+                        yield whole if columns is None else whole.select(columns)
 
     def _open_table(
         self, part: str, table: str, ledger: Ledger

@@ -12,7 +12,7 @@ from fsf_core.errors import OutputError
 from fsf_core.runs.ledger import Ledger, open_ledger
 from fsf_core.runs.parquet import open_parquet, read_checked
 from fsf_core.runs.records import Receipt
-from fsf_core.schema import TABLES
+from fsf_core.schema import TABLES, complete
 
 FRAME_BATCH_ROWS = 256
 """Rows of masks that are in memory while frames are searched."""
@@ -108,6 +108,9 @@ def read_part(
         columns: read only these, in this order.
         checked: whether the bytes of the file are compared with the receipt first; for rows that are copied elsewhere.
 
+    Returns:
+        The columns of this version; those that the part's version did not write hold nulls.
+
     Raises:
         OutputError: the file is missing or damaged.
     """
@@ -118,6 +121,7 @@ def read_part(
     else:
         with open_parquet(run_uri, receipt.files[name]["path"]) as parquet:
             table = parquet.read(wanted)
+    table = complete(table, TABLES[name], columns)
     return table.select(columns) if columns else table
 
 

@@ -15,7 +15,7 @@ from fsf_core import runs, storage
 from fsf_core.errors import FetchError, ItemError, OutputError
 from fsf_core.manifest import members
 from fsf_core.options import SameBy
-from fsf_core.schema import MASKS, TABLES, UNITS, conform, with_columns
+from fsf_core.schema import MASKS, TABLES, UNITS, conform, is_own, with_columns
 from fsf_core.stages.write import WriteSettings
 
 log = logging.getLogger("fsf")
@@ -139,7 +139,10 @@ def _of_items(table: pa.Table, item_ids: pa.Array) -> pa.Table:
 
 
 def _relabelled(masks: pa.Table, unchanged: Mapping[str, Mapping[str, Any]], settings: WriteSettings) -> pa.Table:
-    """Return the rows with this run's id, and the uri and pass-through columns of its manifest."""
+    """Return the rows with this run's id, and the uri and pass-through columns of its manifest.
+
+    Pass-through columns of the earlier run stay behind, also one that has the name of a column of this version.
+    """
     schema = with_columns(MASKS, settings.extra)
     rows = [unchanged[item_id] for item_id in masks.column("item_id").to_pylist()]
     fresh: dict[str, pa.Array] = {
@@ -148,6 +151,9 @@ def _relabelled(masks: pa.Table, unchanged: Mapping[str, Mapping[str, Any]], set
     }
     for field in settings.extra:
         fresh[field.name] = pa.array([row["extra"][field.name] for row in rows], field.type)
+    for field in MASKS:
+        if field.nullable and not is_own(masks.schema.field(field.name)):
+            fresh[field.name] = pa.nulls(len(rows), field.type)
     kept = masks.select([name for name in MASKS.names if name not in fresh])
     for name, values in fresh.items():
         kept = kept.append_column(name, values)

@@ -82,6 +82,8 @@ class Unit:
     source_images: Sequence[bytes] = ()
     """Encoded source image of every frame; empty without overlays."""
     failure: Failure | None = None
+    notes: str | None = None
+    """What was done with the item that its user may not expect: sentences joined by "; "."""
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Pass-through columns of the manifest."""
     row_digest: bytes | None = None
@@ -101,8 +103,8 @@ def to_table(units: Sequence[Unit], *, extra: pa.Schema) -> pa.Table:
 
     Returns:
         Columns item_id, uri, segment, segments, attempt, item_sha256, item_version, frames (list of FRAME), inputs (the
-        N×H×W×3 bytes of the frames), source_images, failed_stage, error_type, error_message, failed_frame, row_digest,
-        and `extra` where the manifest has such columns.
+        N×H×W×3 bytes of the frames), source_images, failed_stage, error_type, error_message, failed_frame, notes,
+        row_digest, and `extra` where the manifest has such columns.
     """
     failures = [unit.failure for unit in units]
     columns: dict[str, pa.Array] = {
@@ -120,6 +122,7 @@ def to_table(units: Sequence[Unit], *, extra: pa.Schema) -> pa.Table:
         "error_type": pa.array([why and why.error_type for why in failures], pa.string()),
         "error_message": pa.array([why and why.error_message for why in failures], pa.string()),
         "failed_frame": pa.array([why.frame_index if why else None for why in failures], pa.int64()),
+        "notes": pa.array([unit.notes for unit in units], pa.string()),
         "row_digest": pa.array([unit.row_digest for unit in units], UNITS.field("row_digest").type),
     }
     if len(extra):

@@ -74,6 +74,7 @@ def _masks_table(
             "item_version": row["item_version"],
             "run_id": settings.run_id,
             "bundle_sha256": settings.bundle_sha256,
+            "notes": row["notes"],
         }
         for row, paths in zip(rows, overlays, strict=True)
         for frame, png, overlay in zip(row["frames"], row["masks"], paths, strict=True)

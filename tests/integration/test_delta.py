@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -61,6 +62,23 @@ def test_publishing_a_run_again_replaces_its_rows_and_keeps_other_runs(published
     assert by_run == {ids[0]: 7, ids[1]: 1}
     assert [row["item_id"] for row in _rows(tables, "failures")] == ["c"]
     assert second["masks"] == first["masks"] + 1, "one commit a table"
+
+
+def test_rows_of_an_older_version_are_published_beside_new_ones(tmp_path: Path) -> None:
+    """Also into a table that an older version created: its column `mask` holds no nulls, and notes are added to it."""
+    attempt = ledger.begin(str(tmp_path / "run"))
+    for name, write in (("old", ledger.commit_older), ("new", ledger.commit), ("older", ledger.commit_older)):
+        write(attempt, replace(ledger.image(name), notes=f"of {name}"))
+    ledger.publish(attempt, {"items": {"total": 3}})
+    older = runs.read_part(attempt.uri, next(runs.receipts(attempt.uri)), "masks").select(["item_id", "mask", "run_id"])
+    field = pa.field("mask", older.schema.field("mask").type, nullable=False)
+    created = older.set_column(1, field, older.column("mask")).slice(0, 0).replace_schema_metadata()
+    write_deltalake(str(tmp_path / "kept" / "masks"), created)
+    for tables in (tmp_path / "tables", tmp_path / "kept"):
+        delta.require_tables(str(tables), run_uri=attempt.uri, extra=pa.schema([]))
+        delta.publish_delta(attempt.uri, str(tables))
+        notes = {row["item_id"]: row["notes"] for row in _rows(tables, "masks")}
+        assert notes == {"old": None, "new": "of new", "older": None}
 
 
 def test_rotten_bytes_are_not_published(published_run: str, tmp_path: Path) -> None:

@@ -188,6 +188,7 @@ def test_an_unfinished_older_run_keeps_its_parts(home: Path) -> None:
     assert len(runs.load_ledger(out).parts) == len(ledger.visible_files(out, "receipts")) + 1
     late = _rows(home / "run")["masks"]
     assert [row for row in late if row["item_id"] != "late"] == before["masks"]
+    assert {row["notes"] for row in late} == {None}
     assert len(late) == len(before["masks"]) + 1
     ledger.publish(attempt, runs.read_document(out, "summary.json") | {"frames": len(late)})
     assert _rows(home / "run")["masks"] == late

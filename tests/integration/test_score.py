@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import datasets
 import duckdb
 import numpy as np
+import pandas as pd
+import polars as pl
 import pytest
 from ray.data._internal.execution.interfaces import PhysicalOperator
 from ray.data._internal.execution.streaming_executor import StreamingExecutor
@@ -215,6 +218,28 @@ def test_tables_open_in_duckdb_without_this_code(finished: tuple[Path, dict]) ->
 
     assert frames == [(summary["frames"],)]
     assert dict(pixels) == {entry["name"]: entry["pixels"] for entry in summary["classes"]}
+
+
+def test_datasets_polars_and_pandas_open_the_masks_without_this_code(
+    finished: tuple[Path, dict], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """datasets takes the column for images, as long as it may be null: it was bytes where it was `not null`."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
+    files = f"{finished[0]}/masks/*.parquet"
+    rows = {(row["item_id"], row["frame_index"]): row for row in _rows(finished[0], "masks")}
+    dataset = datasets.load_dataset("parquet", data_files=files, split="train", cache_dir=str(tmp_path))
+    in_polars = pl.read_parquet(files).select("item_id", "frame_index", "mask", "notes").to_dicts()
+    in_pandas = pd.read_parquet(finished[0] / "masks")[["item_id", "frame_index", "mask", "notes"]]
+
+    assert isinstance(dataset.features["mask"], datasets.Image)
+    assert len(dataset) == len(in_polars) == len(in_pandas) == len(rows)
+    for row in dataset:
+        png = rows[row["item_id"], row["frame_index"]]["mask"]["bytes"]
+        assert np.array_equal(np.asarray(row["mask"]), masks.decode_png(png)), row["item_id"]
+    for found in (*in_polars, *in_pandas.to_dict("records")):
+        row = rows[found["item_id"], found["frame_index"]]
+        notes = None if pd.isna(found["notes"]) else found["notes"]
+        assert (found["mask"]["bytes"], notes) == (row["mask"]["bytes"], row["notes"])
 
 
 def test_a_finished_run_passes_verification_and_has_its_mark(finished: tuple[Path, dict]) -> None:

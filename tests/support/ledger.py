@@ -130,6 +130,7 @@ class ScoredUnit:
     """Whether its frames have times, as those of a video do."""
     row_digest: bytes | None = None
     """Of the item's row in the manifest; None in older runs."""
+    notes: str | None = None
 
     @property
     def key(self):
@@ -199,6 +200,23 @@ def commit(run, *units: ScoredUnit, attempt=1):
     return runs.commit(where, tables_of(units, attempt=attempt), rows_of(units))
 
 
+def commit_older(run, *units: ScoredUnit, passed=()):
+    """Commit these units as one part, as a version did that had no notes.
+
+    Args:
+        run: an attempt.
+        units: of the part.
+        passed: pass-through columns, (field, value of every row).
+    """
+    tables = tables_of(units)
+    schema = MASKS.remove(MASKS.get_field_index("notes"))
+    schema = schema.set(schema.get_field_index("mask"), schema.field("mask").with_nullable(False))
+    masks = tables["masks"].drop_columns(["notes"]).cast(schema)
+    for field, value in passed:
+        masks = masks.append_column(field, pa.array([value] * masks.num_rows, field.type))
+    return runs.commit(run.staging, tables | {"masks": masks}, rows_of(units))
+
+
 def sorted_rows(run_uri, name, *, but=()):
     """Return all committed rows of a table, in an order that does not depend on the parts."""
     table = runs.read_table(run_uri, name).drop_columns([*but])
@@ -221,6 +239,7 @@ def _mask(unit, frame):
         "item_version": "1234 1700000000000000000",
         "run_id": "20261122T000000Z-00000000",
         "bundle_sha256": "ab" * 32,
+        "notes": unit.notes,
     }
 
 

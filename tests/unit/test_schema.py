@@ -6,7 +6,18 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from fsf_core.schema import CLASS_STATS, DERIVED, FAILURES, MASKS, SCHEMA_VERSION, TABLES, UNITS, conform, with_columns
+from fsf_core.schema import (
+    CLASS_STATS,
+    DERIVED,
+    FAILURES,
+    MASKS,
+    SCHEMA_VERSION,
+    TABLES,
+    UNITS,
+    complete,
+    conform,
+    with_columns,
+)
 
 PIXEL_COLUMNS = [("masks", "height_px"), ("masks", "width_px"), ("class_stats", "pixels")]
 
@@ -87,6 +98,43 @@ def test_pass_through_columns_come_last_and_are_nullable():
     assert schema.names == [*MASKS.names, "camera", "tags"]
     assert schema.field("camera").nullable
     assert schema.metadata == MASKS.metadata
+
+
+def older(*passed: tuple[pa.Field, pa.Array]) -> pa.Table:
+    """Rows of a version that had no column `notes` and no nullable column `mask`, then pass-through columns."""
+    schema = MASKS.remove(MASKS.get_field_index("notes"))
+    schema = schema.set(schema.get_field_index("mask"), schema.field("mask").with_nullable(False))
+    table = schema.empty_table()
+    for field, values in passed:
+        table = table.append_column(field, values)
+    return table
+
+
+@pytest.mark.parametrize("kind", [pa.Table, pa.RecordBatch])
+def test_rows_of_an_older_version_get_the_newer_columns_before_those_of_the_manifest(kind):
+    table = older((pa.field("camera", pa.string()), pa.array([], pa.string())))
+    rows = table if kind is pa.Table else pa.RecordBatch.from_pylist([], schema=table.schema)
+
+    found = complete(rows, MASKS)
+
+    assert isinstance(found, kind)
+    assert found.schema.equals(with_columns(MASKS, [pa.field("camera", pa.string())]), check_metadata=True)
+    assert complete(found, MASKS) is found
+
+
+def test_of_an_older_version_only_the_columns_that_were_asked_for_are_added():
+    assert complete(older().select(["item_id"]), MASKS, ["item_id"]).schema.names == ["item_id"]
+    assert complete(older().select([]), MASKS, ["notes"]).schema.names == ["notes"]
+
+
+@pytest.mark.parametrize("type_", [pa.string(), pa.int64()])
+def test_a_column_of_the_manifest_stays_what_it_is_where_a_newer_column_has_its_name(type_):
+    field = pa.field("notes", type_)
+
+    found = complete(older((field, pa.array([], type_))), MASKS)
+
+    assert found.schema.field("notes") == field
+    assert b"description" not in (found.schema.field("notes").metadata or {})
 
 
 def test_tables_are_published_under_their_own_names():

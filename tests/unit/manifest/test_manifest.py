@@ -458,6 +458,12 @@ def test_a_column_of_the_masks_table_is_refused(name, refused):
     assert f"['{name}'], which the masks table has too; rename" in message
 
 
+def test_a_column_notes_is_refused_with_the_way_to_finish_a_run_that_has_it(refused):
+    assert "rename them, since" in refused("l.csv", "uri,notes\na.jpg,ripe\n")
+    assert "column `notes` keeps it, and is finished by that version" in refused("m.csv", "uri,notes\na.jpg,ripe\n")
+    assert "version" not in refused("n.csv", "uri,mask\na.jpg,ripe\n")
+
+
 def test_a_repeated_column_is_refused(refused):
     """Regression: it ended in a KeyError of Arrow's."""
     assert "columns ['n'] more than once; rename" in refused("l.csv", "uri,n,n\na,1,2\n")

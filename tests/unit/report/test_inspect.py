@@ -1,12 +1,14 @@
 """A run for people: which item is meant, its count table, and its image with classes and legend."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
 
 from fsf_core.errors import ConfigError, DecodeError
 from fsf_core.report.inspect import draw, find_item, item_table, run_table
-from tests.support import clips, rendered_runs
+from tests.support import clips, ledger, rendered_runs
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +36,17 @@ def test_an_unknown_item_is_refused_with_ids_that_exist(run, wanted):
 def test_tables_name_the_frames_and_the_classes(run):
     assert "1 items with 12 frames, 0 items with failures" in run_table(run)
     assert item_table(run, "belt/clip.mp4", frame_index=3).startswith("belt/clip.mp4: 1 frame\n")
+
+
+def test_notes_are_counted_and_shown(tmp_path):
+    run = str(tmp_path / "run")
+    attempt = ledger.begin(run)
+    ledger.commit(attempt, replace(ledger.image("a"), notes="first of 3 pages"), ledger.image("b"))
+    ledger.commit_older(attempt, ledger.image("c"))
+
+    assert "3 items with 3 frames, 0 items with failures\n1 item with notes" in run_table(run)
+    assert item_table(run, "a").endswith("\nnote: first of 3 pages")
+    assert "note" not in item_table(run, "b") + item_table(run, "c")
 
 
 def test_a_frame_of_a_video_is_drawn_with_its_classes(run):

@@ -1,13 +1,16 @@
 """Merged parts hold the rows of the small ones; a job that dies in between loses and duplicates nothing."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from fsf_core import runs, storage
 from fsf_core.errors import DamagedPartError
 from fsf_core.runs.compaction import compact
+from fsf_core.schema import MASKS, with_columns
 from tests.support import ledger
 
 SUMMARY = {"items": {"total": 26}}
@@ -44,6 +47,22 @@ def test_small_parts_are_merged_into_few_with_the_same_rows(attempt):
     assert sorted(part.failed_units for part in runs.receipts(attempt.uri)) == [0, 2]
     assert runs.verify(attempt.uri) == []
     ledger.assert_folders_are_the_manifest(attempt.uri)
+
+
+def test_parts_of_an_older_version_and_new_ones_become_one_with_the_columns_of_this_version(attempt):
+    ledger.commit_older(attempt, ledger.image("old"), passed=[(pa.field("camera", pa.string()), "left")])
+    ledger.commit(attempt, replace(ledger.image("new"), notes="first of 2 pages"))
+    before = runs.read_table(attempt.uri, "masks")
+    parts = runs.load_ledger(attempt.uri)
+    compact(attempt.staging, parts, target_bytes=1 << 20)
+    runs.publish(attempt, parts, {"items": {"total": 28}})
+
+    found = runs.read_table(attempt.uri, "masks")
+    assert found.schema.equals(with_columns(MASKS, [pa.field("camera", pa.string())]), check_metadata=True)
+    noted = {row["item_id"]: (row["camera"], row["notes"]) for row in found.to_pylist()}
+    assert noted == {row["item_id"]: (row["camera"], row["notes"]) for row in before.to_pylist()}
+    assert (noted["old"], noted["new"]) == (("left", None), (None, "first of 2 pages"))
+    assert runs.verify(attempt.uri) == []
 
 
 def test_merged_parts_stay_below_the_target_size(attempt):

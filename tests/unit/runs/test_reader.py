@@ -1,7 +1,9 @@
 """`open_run`: a run's tables as Arrow and its masks as NumPy arrays, from what is committed at that moment."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import duckdb
 import fsspec
 import numpy as np
 import pyarrow as pa
@@ -10,6 +12,7 @@ import pytest
 from fsf_core import masks, runs, storage
 from fsf_core.errors import ItemNotFoundError, OutputError
 from fsf_core.runs import reading
+from fsf_core.schema import MASKS
 from tests.support import ledger
 from tests.support.ledger import ScoredUnit, broken, image, rows_of, tables_of, video
 
@@ -281,3 +284,19 @@ def test_a_relative_path_is_opened(folder, monkeypatch):
 def test_a_folder_that_is_not_a_run_is_not_opened(tmp_path):
     with pytest.raises(OutputError, match="holds no run"):
         runs.open_run(str(tmp_path))
+
+
+@pytest.mark.parametrize("columns", [None, ["notes"], ["notes", "item_id"]], ids=str)
+def test_rows_of_an_older_version_have_no_notes(columns, tmp_path):
+    attempt = ledger.begin(str(tmp_path / "run"), fingerprint=FINGERPRINT)
+    ledger.commit_older(attempt, image("old"), *video("clip", 2))
+    ledger.commit(attempt, replace(image("new"), notes="first of 2 pages"))
+    run = runs.open_run(attempt.uri)
+    batches = list(run.iter_batches("masks", columns=columns))
+
+    assert pa.Table.from_batches(batches).equals(run.masks(columns=columns))
+    assert run.masks(columns=columns).column_names == (columns or MASKS.names)
+    assert sorted(run.masks(columns=columns).column("notes").to_pylist(), key=str) == [None] * 3 + ["first of 2 pages"]
+    assert run.masks(columns=["notes"], item_id="old").to_pylist() == [{"notes": None}]
+    query = f"select item_id, notes from read_parquet('{attempt.staging.uri('masks')}/*', union_by_name = true)"
+    assert sorted(duckdb.sql(query).fetchall()) == [("clip", None)] * 2 + [("new", "first of 2 pages"), ("old", None)]

@@ -54,7 +54,9 @@ def expected_inputs(*units):
 
 
 def test_a_unit_is_one_row_with_all_its_fields():
-    bad = unit("clip", 2, segment=3, segments=9, attempt=2, item_sha256="ab" * 32, source_images=[b"p", b"q"])
+    bad = unit(
+        "clip", 2, segment=3, segments=9, attempt=2, item_sha256="ab" * 32, source_images=[b"p", b"q"], notes="n"
+    )
     bad = bad.failed(failure("decode", DecodeError("found noise"), frame_index=194))
 
     row = to_table([bad], extra=NO_EXTRA).to_pylist()[0]
@@ -70,7 +72,7 @@ def test_a_unit_is_one_row_with_all_its_fields():
     assert row["frames"][1] == {"frame_index": 1, "pts_s": 0.04, "height_px": 20, "width_px": 30}
     assert row["source_images"] == [b"p", b"q"]
     assert (row["failed_stage"], row["error_type"], row["failed_frame"]) == ("decode", "DecodeError", 194)
-    assert row["item_sha256"] == "ab" * 32
+    assert (row["item_sha256"], row["notes"]) == ("ab" * 32, "n")
 
 
 def test_a_table_without_units_has_the_same_columns():
