@@ -14,8 +14,15 @@ from cyclopts import Group, Parameter, Token
 from fsf_core.errors import ConfigError
 from fsf_core.options import (
     SCHEMES,
+    Align,
+    ChannelOrder,
     Exporter,
+    FitMode,
+    InputLayout,
+    Interpolation,
     MaskSize,
+    OutputKind,
+    OutputLayout,
     Precision,
     Provider,
     PyramidKind,
@@ -43,6 +50,25 @@ def _split_names(_: Any, tokens: Sequence[Token]) -> tuple[str, ...]:
 _NAMES = Parameter(converter=_split_names, n_tokens=1, negative=(), show_default=False)
 Names = Annotated[tuple[str, ...], _NAMES]
 """A list of names; commas separate them on the command line."""
+
+
+def _split_numbers(_: Any, tokens: Sequence[Token]) -> tuple[float, ...]:
+    """Return the numbers of `1,2,3`, of a repeated flag, or of a YAML list.
+
+    Raises:
+        ConfigError: one is no number.
+    """
+    numbers: list[float] = []
+    for part in (part.strip() for token in tokens for part in str(token.value).split(",")):
+        try:
+            numbers.append(float(part))
+        except ValueError as error:
+            raise ConfigError(f"found {part!r}, expected numbers between the commas; correct it") from error
+    return tuple(numbers)
+
+
+Numbers = Annotated[tuple[float, ...], Parameter(converter=_split_numbers, n_tokens=1, negative=(), show_default=False)]
+"""A list of numbers; commas separate them on the command line."""
 
 Colours = tuple[tuple[int, int, int], ...]
 """One RGB colour per class."""
@@ -90,10 +116,11 @@ def parse_shard(text: str | None) -> tuple[int, int] | None:
 
 _MODEL = Group("Model", sort_key=1)
 _CHECKPOINT = Group("Checkpoint to export", sort_key=2)
-_ITEMS = Group("Items to score; a resumed run must choose the same", sort_key=3)
-_VIDEO = Group("Videos", sort_key=4)
-_SCALE = Group("Speed and size", sort_key=5)
-_LIMITS = Group("Limits; an item beyond one is a failure", sort_key=6)
+_INTERFACE = Group("Input and output of a model; only FastSegFormer's have defaults", sort_key=3)
+_ITEMS = Group("Items to score; a resumed run must choose the same", sort_key=4)
+_VIDEO = Group("Videos", sort_key=5)
+_SCALE = Group("Speed and size", sort_key=6)
+_LIMITS = Group("Limits; an item beyond one is a failure", sort_key=7)
 
 
 @Parameter(name="*")
@@ -109,14 +136,41 @@ class ModelOptions:
     """Class names of the checkpoint in the order of the class ids, separated by commas. A bundle has its own."""
     palette: Annotated[Names, Parameter(group=_CHECKPOINT)] = ()
     """One colour per class as rrggbb, separated by commas (default: the bundle's, or PASCAL VOC's)."""
-    profile: Annotated[str, Parameter(group=_CHECKPOINT)] = "fastsegformer"
-    """Preprocessing: fastsegformer (the authors' tools) or fastsegformer-train (letterbox of their training code)."""
     net_option: Annotated[Names, Parameter(group=_CHECKPOINT)] = ()
     """key=value, repeatable, for what only this network takes: pyramid, cnn_branch, or a keyword of the callable."""
     pyramid: Annotated[PyramidKind | None, Parameter(group=_CHECKPOINT)] = None
     """Context module of FastSegFormer (default: multiscale). Short for --net-option pyramid=…"""
     cnn_branch: Annotated[bool | None, Parameter(group=_CHECKPOINT)] = None
     """Whether FastSegFormer has its image branch (default: true). Short for --net-option cnn_branch=…"""
+
+    profile: Annotated[str | None, Parameter(group=_INTERFACE)] = None
+    """Preprocessing by name: fastsegformer (224x224, stretched, RGB, /255) or fastsegformer-train (letterboxed)."""
+    model_config: Annotated[str | None, Parameter(group=_INTERFACE)] = None
+    """YAML file with `input:` and `output:` of the model. Options below replace its entries."""
+    input_size: Annotated[str | None, Parameter(group=_INTERFACE)] = None
+    """Height and width of the model's input in pixels, such as 512x1024."""
+    resize: Annotated[FitMode | None, Parameter(group=_INTERFACE)] = None
+    """How an image becomes that size: stretched, or letterboxed (aspect ratio kept, border filled with --padding)."""
+    interpolation: Annotated[Interpolation | None, Parameter(group=_INTERFACE)] = None
+    """Filter of the resize: one of OpenCV's, or Pillow's with pil- before its name."""
+    channel_order: Annotated[ChannelOrder | None, Parameter(group=_INTERFACE)] = None
+    """Order of the channels in the model's input."""
+    scale: Annotated[float | None, Parameter(group=_INTERFACE)] = None
+    """Divisor of the levels 0 to 255, before mean and std: 255, or 1 where mean and std are in levels."""
+    mean: Annotated[Numbers, Parameter(group=_INTERFACE)] = ()
+    """Subtracted from each scaled channel, in the channel order of the model: 0.485,0.456,0.406."""
+    std: Annotated[Numbers, Parameter(group=_INTERFACE)] = ()
+    """Divisor of each channel after the mean, in the channel order of the model: 0.229,0.224,0.225."""
+    padding: Annotated[Numbers, Parameter(group=_INTERFACE)] = ()
+    """Levels of a letterbox's border, 0 to 255, in the channel order of the model: 114,114,114."""
+    align: Annotated[Align | None, Parameter(group=_INTERFACE)] = None
+    """Where an image is placed in a letterbox (default: centre)."""
+    input_layout: Annotated[InputLayout | None, Parameter(group=_INTERFACE)] = None
+    """Axes of an ONNX file's input, where the file does not show them."""
+    output_kind: Annotated[OutputKind | None, Parameter(group=_INTERFACE)] = None
+    """What the output holds (default: what its numbers prove; else you are asked)."""
+    output_layout: Annotated[OutputLayout | None, Parameter(group=_INTERFACE)] = None
+    """Axes of the output (default: what its shape proves; else you are asked)."""
 
     def net_options(self) -> dict[str, str]:
         """Return the options that only this network has, by name, as they were given.
@@ -136,6 +190,30 @@ class ModelOptions:
         return options
 
 
+INTERFACE_OPTIONS = (
+    "profile",
+    "model_config",
+    "input_size",
+    "resize",
+    "interpolation",
+    "channel_order",
+    "scale",
+    "mean",
+    "std",
+    "padding",
+    "align",
+    "input_layout",
+    "output_kind",
+    "output_layout",
+)
+"""Fields of ModelOptions that say what a model's input and output are."""
+
+
+def is_adopted(config: "ExportConfig") -> bool:
+    """Return whether the model's input and output must be given: it is none of this project's networks."""
+    return config.net is None or (":" in config.net and not config.net.startswith("fsf_core."))
+
+
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class ExportConfig(ModelOptions):
@@ -151,8 +229,8 @@ class ExportConfig(ModelOptions):
     """ONNX opset of the graph (default: 20 with dynamo, 17 with torchscript). An ONNX file keeps its own."""
     input_name: str = "input"
     """Name of the graph's input. An ONNX file keeps its own."""
-    output_name: str = "output"
-    """Name of the graph's output; chooses one if an ONNX file has several."""
+    output_name: str | None = None
+    """Name of the graph's output (default: output); chooses one if an ONNX file has several."""
     samples: str | None = None
     """Folder of your images, at most 32: they join the parity check and calibrate int8."""
     precisions: Annotated[tuple[SmallPrecision, ...], _NAMES] = ()
@@ -172,7 +250,8 @@ class ExportConfig(ModelOptions):
             raise ConfigError("no model is named; pass --net and --checkpoint, or --onnx")
         if self.net is not None and ":" not in self.net and self.checkpoint is None:
             raise ConfigError(f"network {self.net!r} comes without weights; pass --checkpoint")
-        if len(self.classes) < 2 or not all(self.classes) or len(set(self.classes)) != len(self.classes):  # noqa: PLR2004 - argmax over one class is constant
+        few = len(self.classes) < (1 if is_adopted(self) else 2)  # one channel may have one name: of the foreground
+        if few or not all(self.classes) or len(set(self.classes)) != len(self.classes):
             raise ConfigError(
                 f"classes are {list(self.classes)}, expected at least two names, none empty, no two equal; "
                 "pass --classes background,first,second"
@@ -312,6 +391,7 @@ class ScoreConfig(ModelOptions):
         if self.checkpoint and not (self.net and self.classes):
             raise ConfigError("found --checkpoint without --net or --classes, expected all three; name them")
         of_checkpoint = {"--net": self.net, "--classes": self.classes, "network options": self.net_options()}
+        of_checkpoint |= {_flag(name): getattr(self, name) for name in INTERFACE_OPTIONS}
         superfluous = [name for name, value in of_checkpoint.items() if value]
         if self.bundle and superfluous:
             found = " and ".join(superfluous)

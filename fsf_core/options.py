@@ -19,10 +19,21 @@ PyramidKind = Literal["multiscale", "pooling"]
 
 FitMode = Literal["stretch", "letterbox"]
 """How an image becomes the size of the network's input: stretched, or scaled evenly and padded."""
-Interpolation = Literal["linear", "pil-bicubic", "pil-bilinear"]
+Align = Literal["centre", "top-left"]
+"""Where a letterboxed image is placed in the network's input."""
+Interpolation = Literal["linear", "nearest", "cubic", "area", "pil-bilinear", "pil-bicubic", "pil-lanczos"]
 """How an image is resized to the network's input: by OpenCV, or as Pillow does it."""
 ChannelOrder = Literal["rgb", "bgr"]
 """Order of the channels in the network's input."""
+InputLayout = Literal["NCHW", "NHWC"]
+"""Order of the axes of a model's input."""
+InputType = Literal["float32", "float16", "bfloat16", "float64", "uint8"]
+"""Type of a model's input."""
+
+OutputKind = Literal["logits", "probabilities", "binary_logit", "binary_probability", "class_map"]
+"""What a model's output holds; the binary ones have one channel, of the foreground."""
+OutputLayout = Literal["NKHW", "NHWK", "NHW", "N1HW"]
+"""Order of the axes of a model's output; K are the classes."""
 
 MaskSize = Literal["original", "model"]
 """Size of masks: the image's, or the network's output grid."""

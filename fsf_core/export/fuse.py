@@ -1,5 +1,7 @@
 """Fuse a model with its pre- and postprocessing: normalise, run, softmax, resize, argmax and count in one graph.
 
+Probabilities take no softmax, and a class map its nearest cell.
+
 For GPUs, where copying logits costs more than computing masks; on CPUs the kernels of `masks` are several times faster.
 Knows ONNX operators from opset 11 on and the profile's arithmetic. Knows no torch and no files.
 """
@@ -18,6 +20,7 @@ from onnx import NodeProto, TensorProto, compose, helper, numpy_helper
 from fsf_core.errors import ConfigError
 from fsf_core.export.graph import checked, opset_of, signature_of
 from fsf_core.model.preprocess import Profile
+from fsf_core.options import OutputKind
 
 FRAMES = "frames"
 """Input, uint8 NHWC, channels in the network's order, of preprocess.fit."""
@@ -39,12 +42,16 @@ def why_not_fusible(profile: Profile) -> str:
     return ""
 
 
-def fuse(model: onnx.ModelProto, profile: Profile) -> onnx.ModelProto:
+def fuse(
+    model: onnx.ModelProto, profile: Profile, *, kind: OutputKind = "logits", num_classes: int | None = None
+) -> onnx.ModelProto:
     """Return a plain model fused with its pre- and postprocessing.
 
     Args:
-        model: float32 NCHW in, logits NKHW out, shapes written down.
+        model: float32 NCHW in, scores NKHW or class ids N1HW out, shapes written down.
         profile: gives scale, mean and std.
+        kind: what the output means.
+        num_classes: classes of a class map; scores have one channel for each.
 
     Raises:
         ConfigError: the profile has no fused variant.
@@ -58,7 +65,7 @@ def fuse(model: onnx.ModelProto, profile: Profile) -> onnx.ModelProto:
     # The prefix keeps the network's names, which may be any, apart from those of this module.
     plain = compose.add_prefix(plain, "net/")
     before = _preprocessing(model, profile)
-    behind = _postprocessing(model, signature.output_shape[1:])
+    behind = _postprocessing(model, signature.output_shape[1:], kind, num_classes or signature.output_shape[1])
     fed = compose.merge_models(before, plain, io_map=[(_JOINT_IN, f"net/{signature.input_name}")])
     fused = compose.merge_models(fed, behind, io_map=[(f"net/{signature.output_name}", _JOINT_OUT)])
     fused.producer_name = model.producer_name
@@ -112,23 +119,44 @@ def _preprocessing(like: onnx.ModelProto, profile: Profile) -> onnx.ModelProto:
     return graph.model(like, [frames], [batch])
 
 
-def _postprocessing(like: onnx.ModelProto, logits_KHW: tuple[int, int, int]) -> onnx.ModelProto:
-    """Return the model from logits to class maps and counts; softmax before resize is the contract."""
+def _postprocessing(
+    like: onnx.ModelProto, output_KHW: tuple[int, int, int], kind: OutputKind, num_classes: int
+) -> onnx.ModelProto:
+    """Return the model from the network's output to class maps and counts; softmax before resize is the contract."""
     graph = _Graph()
-    num_classes = logits_KHW[0]
-    value = _softmax(graph, _JOINT_OUT, opset_of(like))
-    value = _resize(graph, value)
-    value = graph.node("ArgMax", [value], "winner", axis=1, keepdims=0)
+    if kind == "class_map":
+        value = _nearest(graph, _JOINT_OUT, output_KHW[1:])
+    else:
+        value = _softmax(graph, _JOINT_OUT, opset_of(like)) if kind == "logits" else _JOINT_OUT
+        value = _resize(graph, value)
+        value = graph.node("ArgMax", [value], "winner", axis=1, keepdims=0)
     # Counted as int32: CUDA has no Equal for uint8, and int64 costs twice the memory.
     value = graph.node("Cast", [value], "class_ids", to=TensorProto.INT32)
-    kind = TensorProto.UINT8 if num_classes <= 255 else TensorProto.UINT16  # noqa: PLR2004 - 255 stays free for "ignore"
-    graph.node("Cast", [value], CLASS_MAPS, to=kind)
+    stored = TensorProto.UINT8 if num_classes <= 255 else TensorProto.UINT16  # noqa: PLR2004 - 255 stays free for "ignore"
+    graph.node("Cast", [value], CLASS_MAPS, to=stored)
     _count(graph, value, num_classes, opset_of(like))
-    logits = helper.make_tensor_value_info(_JOINT_OUT, TensorProto.FLOAT, ["batch", *logits_KHW])
+    output = helper.make_tensor_value_info(_JOINT_OUT, TensorProto.FLOAT, ["batch", *output_KHW])
     size = helper.make_tensor_value_info(OUT_HW, TensorProto.INT64, [2])
-    class_maps = helper.make_tensor_value_info(CLASS_MAPS, kind, ["batch", "out_h", "out_w"])
+    class_maps = helper.make_tensor_value_info(CLASS_MAPS, stored, ["batch", "out_h", "out_w"])
     counts = helper.make_tensor_value_info(COUNTS, TensorProto.INT32, ["batch", num_classes])
-    return graph.model(like, [logits, size], [class_maps, counts])
+    return graph.model(like, [output, size], [class_maps, counts])
+
+
+def _nearest(graph: _Graph, value: str, grid_hw: tuple[int, int]) -> str:
+    """Add the choice of the nearest cell, in integers, as masks.nearest does it; ids N1HW become NHW."""
+    shape = graph.constant("without_channel", [0, *grid_hw], np.int64)
+    value = graph.node("Reshape", [value, shape], "grid")
+    zero, one, two = (graph.constant(name, number, np.int64) for name, number in (("0", 0), ("1", 1), ("2", 2)))
+    for axis, cells in enumerate(grid_hw):
+        size = graph.node("Gather", [OUT_HW, graph.constant(f"axis{axis}", axis, np.int64)], f"size{axis}", axis=0)
+        pixels = graph.node("Range", [zero, size, one], f"pixels{axis}")
+        doubled = graph.node("Mul", [pixels, two], f"doubled{axis}")
+        centres = graph.node("Add", [doubled, one], f"centres{axis}")
+        scaled = graph.node("Mul", [centres, graph.constant(f"cells{axis}", cells, np.int64)], f"scaled{axis}")
+        edge = graph.node("Mul", [size, two], f"edge{axis}")
+        nearest = graph.node("Div", [scaled, edge], f"nearest{axis}")
+        value = graph.node("Gather", [value, nearest], f"chosen{axis}", axis=axis + 1)
+    return value
 
 
 def _softmax(graph: _Graph, value: str, opset: int) -> str:

@@ -24,7 +24,7 @@ from fsf_core.export.material import Material, build_network
 from fsf_core.export.parity import PRECISION_LIMITS, ParityLimitError, ParityReport
 from fsf_core.export.precision_parity import compare_precision
 from fsf_core.export.precisions import to_fp16, to_int8
-from fsf_core.export.request import opset_of_export, profile_of
+from fsf_core.export.request import DEFAULT_OUTPUT, opset_of_export, profile_of
 from fsf_core.export.sample_images import SampleImage, drawn_images
 from fsf_core.export.verify import Reference, verify
 from fsf_core.model.bundle import FUSED, PLAIN, Origin, Signature, variant_of
@@ -83,7 +83,7 @@ def _plain_model(config: ExportConfig, material: Material, profile: Profile) -> 
         opset=opset_of_export(config),
         exporter=config.exporter,
         input_name=config.input_name,
-        output_name=config.output_name,
+        output_name=config.output_name or DEFAULT_OUTPUT,
     )
     return plain, _array_function(network)
 

@@ -16,6 +16,7 @@ from fsf_core.export.sample_images import SampleImage
 from fsf_core.export.verify import Reference, class_probabilities
 from fsf_core.model.preprocess import Profile, fit, normalise
 from fsf_core.model.session import Session
+from fsf_core.options import OutputKind
 
 
 def compare_precision(
@@ -27,6 +28,7 @@ def compare_precision(
     profile: Profile,
     num_classes: int,
     images: Sequence[SampleImage],
+    kind: OutputKind = "logits",
 ) -> PrecisionParity:
     """Compare one variant of the model, plain or fused, with the original on every image at its own size.
 
@@ -38,6 +40,7 @@ def compare_precision(
         profile: preprocessing.
         num_classes: classes that the bundle names.
         images: at least one.
+        kind: what the output means.
     """
     assert images, "a check needs images"
     confusion_KK = np.zeros((num_classes, num_classes), np.int64)
@@ -46,11 +49,11 @@ def compare_precision(
         height_px, width_px = sample.image_HWC.shape[:2]
         frames_1HWC = fit(sample.image_HWC, profile)[None]
         input_1CHW = normalise(frames_1HWC, profile.levels())
-        expected_HW = _class_map(reference(input_1CHW)[0], sample, profile)
+        expected_HW = _class_map(reference(input_1CHW)[0], sample, profile, kind, num_classes)
         if session.fused:
             found_HW = session.run_fused(frames_1HWC, height_px=height_px, width_px=width_px)[0][0].astype(np.intp)
         else:
-            found_HW = _class_map(session.run(input_1CHW)[0], sample, profile)
+            found_HW = _class_map(session.run(input_1CHW)[0], sample, profile, kind, num_classes)
         pairs = np.bincount((expected_HW * num_classes + found_HW).ravel(), minlength=num_classes**2)
         confusion_KK += pairs.reshape(num_classes, num_classes)
         differing[sample.name] = float((expected_HW != found_HW).mean())
@@ -58,9 +61,13 @@ def compare_precision(
     return _within_limits(variant, _ious(confusion_KK), worst, differing[worst], limits)
 
 
-def _class_map(logits_KHW: NDArray[np.float32], sample: SampleImage, profile: Profile) -> NDArray[np.intp]:
+def _class_map(
+    logits_KHW: NDArray[np.float32], sample: SampleImage, profile: Profile, kind: OutputKind, num_classes: int
+) -> NDArray[np.intp]:
     height_px, width_px = sample.image_HWC.shape[:2]
-    scores_KHW = class_probabilities(logits_KHW, height_px=height_px, width_px=width_px, profile=profile)
+    scores_KHW = class_probabilities(
+        logits_KHW, height_px=height_px, width_px=width_px, profile=profile, kind=kind, num_classes=num_classes
+    )
     return np.asarray(scores_KHW.argmax(axis=0), np.intp)
 
 

@@ -31,15 +31,20 @@ OPSETS: Mapping[Exporter, int] = {"dynamo": 20, "torchscript": 17}
 """
 
 
+DEFAULT_OUTPUT = "output"
+"""Name of the output of an exported graph."""
+
+
 def profile_of(config: ExportConfig) -> Profile:
     """Return the preprocessing.
 
     Raises:
         ConfigError: no profile has this name.
     """
-    if config.profile not in PROFILES:
-        raise ConfigError(f"profile {config.profile!r} is unknown; choose one of {', '.join(PROFILES)}")
-    return PROFILES[config.profile]
+    name = config.profile or "fastsegformer"
+    if name not in PROFILES:
+        raise ConfigError(f"profile {name!r} is unknown; choose one of {', '.join(PROFILES)}")
+    return PROFILES[name]
 
 
 def palette_of(config: ExportConfig) -> Colours:
@@ -67,7 +72,7 @@ def identity_of(config: ExportConfig, *, weights_sha256: str, samples_sha256: Se
         weights_sha256: digest of the weights.
         samples_sha256: digests of the user's images.
     """
-    graph = [config.exporter, opset_of_export(config), config.input_name, config.output_name]
+    graph = [config.exporter, opset_of_export(config), config.input_name, config.output_name or DEFAULT_OUTPUT]
     content = {
         "network": config.net or "onnx",
         "options": resolve_net_options(config.net, config.net_options()),

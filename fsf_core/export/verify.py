@@ -26,9 +26,10 @@ from fsf_core.export.parity import (
 from fsf_core.export.sample_images import SampleImage
 from fsf_core.model.preprocess import Profile, crop, fit, place
 from fsf_core.model.session import Session
+from fsf_core.options import OutputKind
 
 Reference = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-"""The original network: float32 NCHW of one image to float32 logits NKHW."""
+"""The original network: float32 NCHW of one image to its output as float32, scores NKHW or class ids N1HW."""
 
 BATCH = 4
 """Images per call in the check that a batch does not mix them."""
@@ -42,6 +43,8 @@ class _ReferenceCase:
     frame_HWC: NDArray[np.uint8]
     input_CHW: NDArray[np.float32]
     logits_KHW: NDArray[np.float32]
+    kind: OutputKind
+    num_classes: int
 
     @property
     def size_hw(self) -> tuple[int, int]:
@@ -61,6 +64,7 @@ def verify(
     profile: Profile,
     num_classes: int,
     images: Sequence[SampleImage],
+    kind: OutputKind = "logits",
     limits: ParityLimits = PARITY_LIMITS,
 ) -> ParityReport:
     """Compare the float32 variants with the original, image by image and in batches.
@@ -72,6 +76,7 @@ def verify(
         profile: preprocessing.
         num_classes: classes that the bundle will name.
         images: at least one.
+        kind: what the output means.
         limits: largest differences allowed.
 
     Returns:
@@ -81,7 +86,7 @@ def verify(
         ParityLimitError: an image violates a limit, a number is not finite, or a shape is not the expected one.
     """
     assert images, "a check needs images"
-    cases = [_reference_case(reference, sample, profile) for sample in images]
+    cases = [_reference_case(reference, sample, profile, kind, num_classes) for sample in images]
     unusable = _unusable_reference(cases, num_classes)
     compared: list[ImageParity] = []
     if not unusable:
@@ -94,31 +99,55 @@ def verify(
 
 
 def class_probabilities(
-    logits_KHW: NDArray[np.float32], *, height_px: int, width_px: int, profile: Profile
+    logits_KHW: NDArray[np.float32],
+    *,
+    height_px: int,
+    width_px: int,
+    profile: Profile,
+    kind: OutputKind = "logits",
+    num_classes: int = 0,
 ) -> NDArray[np.float32]:
     """Return the probabilities before the argmax: softmax, crop the padding, resize every class to the image's size.
 
+    Softmax of logits only; class ids, whose number of classes must be given, become 0 and 1 at the nearest cell.
     Shares no code with the kernels that it is the reference for.
     """
-    shifted = np.exp(logits_KHW - logits_KHW.max(axis=0, keepdims=True))
-    probabilities_KHW = shifted / shifted.sum(axis=0, keepdims=True)
-    inner_KHW = crop(probabilities_KHW, place(height_px, width_px, profile), profile)
+    inner_KHW = crop(logits_KHW, place(height_px, width_px, profile), profile)
+    if kind == "class_map":
+        rows, columns = (
+            np.floor((np.arange(size) + 0.5) * (cells / size) + 1e-9).astype(int)
+            for size, cells in zip((height_px, width_px), inner_KHW.shape[1:], strict=True)
+        )
+        ids_1HW = inner_KHW[:, rows][..., columns]
+        return np.asarray(ids_1HW == np.arange(num_classes)[:, None, None], np.float32)
+    if kind == "logits":
+        shifted = np.exp(inner_KHW - inner_KHW.max(axis=0, keepdims=True))
+        inner_KHW = shifted / shifted.sum(axis=0, keepdims=True)
     planes = [cv2.resize(plane, (width_px, height_px), interpolation=cv2.INTER_LINEAR) for plane in inner_KHW]
     return np.stack(planes).astype(np.float32, copy=False)
 
 
-def _reference_case(reference: Reference, sample: SampleImage, profile: Profile) -> _ReferenceCase:
+def _reference_case(
+    reference: Reference, sample: SampleImage, profile: Profile, kind: OutputKind, num_classes: int
+) -> _ReferenceCase:
     frame_HWC = fit(sample.image_HWC, profile)
     levels = profile.levels()
     input_CHW = np.stack([levels[channel][frame_HWC[..., channel]] for channel in range(3)])
     logits_KHW = reference(input_CHW[None])[0]
-    return _ReferenceCase(sample=sample, frame_HWC=frame_HWC, input_CHW=input_CHW, logits_KHW=logits_KHW)
+    return _ReferenceCase(
+        sample=sample,
+        frame_HWC=frame_HWC,
+        input_CHW=input_CHW,
+        logits_KHW=logits_KHW,
+        kind=kind,
+        num_classes=num_classes,
+    )
 
 
 def _unusable_reference(cases: Iterable[_ReferenceCase], num_classes: int) -> str:
     """Return why the original cannot be compared with, or ""."""
     for case in cases:
-        if len(case.logits_KHW) != num_classes:
+        if len(case.logits_KHW) != num_classes and case.kind != "class_map":
             return f"the network outputs {len(case.logits_KHW)} classes, but {num_classes} are named"
         if not np.isfinite(case.logits_KHW).all():
             return f"the network itself outputs NaN or infinity for {case.sample.name}"
@@ -176,7 +205,7 @@ def _from_logits(
     if not np.isfinite(logits_KHW).all():
         return _ModelResult(failure="the logits hold NaN or infinity")
     height_px, width_px = case.size_hw
-    scores_KHW = class_probabilities(logits_KHW, height_px=height_px, width_px=width_px, profile=profile)
+    scores_KHW = _probabilities(case, logits_KHW, (height_px, width_px), profile)
     return _ModelResult(
         class_map_HW=scores_KHW.argmax(axis=0),
         logit_difference=float(np.abs(logits_KHW - case.logits_KHW).max()),
@@ -245,7 +274,20 @@ def _difference(expected_KHW: NDArray[np.float32], class_map_HW: NDArray[Any]) -
 
 
 def _expected(case: _ReferenceCase, size_hw: tuple[int, int], profile: Profile) -> NDArray[np.float32]:
-    return class_probabilities(case.logits_KHW, height_px=size_hw[0], width_px=size_hw[1], profile=profile)
+    return _probabilities(case, case.logits_KHW, size_hw, profile)
+
+
+def _probabilities(
+    case: _ReferenceCase, logits_KHW: NDArray[np.float32], size_hw: tuple[int, int], profile: Profile
+) -> NDArray[np.float32]:
+    return class_probabilities(
+        logits_KHW,
+        height_px=size_hw[0],
+        width_px=size_hw[1],
+        profile=profile,
+        kind=case.kind,
+        num_classes=case.num_classes,
+    )
 
 
 def _try_run(run: Callable[[NDArray[Any]], Output], batch: NDArray[Any]) -> tuple[Output | None, str]:
@@ -264,7 +306,11 @@ def _batches(cases: Sequence[_ReferenceCase], size: int) -> Iterator[list[_Refer
 
 def _weaknesses(cases: Sequence[_ReferenceCase]) -> tuple[str, ...]:
     """Return why a passed check would prove little."""
-    predicted = {int(index) for case in cases for index in np.unique(case.logits_KHW.argmax(axis=0))}
+    predicted = {
+        int(index)
+        for case in cases
+        for index in np.unique(case.logits_KHW if case.kind == "class_map" else case.logits_KHW.argmax(axis=0))
+    }
     if len(predicted) > 1:
         return ()
     found = f"the network predicts class {predicted.pop()} for every pixel of all {len(cases)} images"

@@ -1,6 +1,6 @@
 """Class scores to masks: softmax, class map, statistics, PNG, colours. Knows no model, no file and no video."""
 
-from fsf_core.masks.class_map import ClassMap, FrameMask, class_map_dtype, make_mask, measure, softmax
+from fsf_core.masks.class_map import ClassMap, FrameMask, class_map_dtype, make_mask, measure, nearest, softmax
 from fsf_core.masks.count_table import count_table
 from fsf_core.masks.palette import colour_map, overlay, voc_colours, voc_palette
 from fsf_core.masks.png import PNG_SIGNATURE, decode_png, encode_png
@@ -18,6 +18,7 @@ __all__ = [
     "encode_png",
     "make_mask",
     "measure",
+    "nearest",
     "overlay",
     "softmax",
     "voc_colours",

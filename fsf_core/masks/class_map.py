@@ -117,6 +117,36 @@ def make_mask(probabilities_Khw: NDArray[np.float32], *, height_px: int, width_p
     )
 
 
+def nearest(
+    class_ids_hw: NDArray[np.float32], *, height_px: int, width_px: int, num_classes: int
+) -> NDArray[np.unsignedinteger[Any]]:
+    """Return a class map on the network's grid at the size of the image: every pixel has the class of its nearest cell.
+
+    Args:
+        class_ids_hw: ids as float32, which holds them exactly.
+        height_px: rows of the image.
+        width_px: columns of the image.
+        num_classes: classes of the model.
+
+    Raises:
+        MaskError: a number is no class.
+    """
+    wrong_hw = ~((class_ids_hw >= 0) & (class_ids_hw < num_classes)) | (class_ids_hw != np.trunc(class_ids_hw))
+    if wrong_hw.any():
+        found = f"{class_ids_hw[wrong_hw][0]:g}"
+        raise MaskError(
+            f"found {found} in the class map, expected whole numbers from 0 to {num_classes - 1}; "
+            "export the bundle again with a name for each class that the model outputs"
+        )
+    ids_hw = class_ids_hw.astype(class_map_dtype(num_classes))
+    rows, columns = (
+        (2 * np.arange(size_px) + 1) * cells // (2 * size_px)  # in integers, as in the fused graph
+        for size_px, cells in zip((height_px, width_px), ids_hw.shape, strict=True)
+    )
+    class_map_HW: NDArray[np.unsignedinteger[Any]] = ids_hw[rows[:, None], columns]
+    return class_map_HW
+
+
 def measure(class_map_HW: ClassMap, *, num_classes: int) -> FrameMask:
     """Compute the statistics of a class map that the model returned; mean probabilities are NaN.
 

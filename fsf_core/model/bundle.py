@@ -8,11 +8,11 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 from fsf_core.errors import BundleError
 from fsf_core.model.preprocess import Profile
-from fsf_core.options import Precision
+from fsf_core.options import OutputKind, OutputLayout, Precision
 
 FORMAT_VERSION = 1
 """Version of bundle.json; a reader refuses any other."""
@@ -20,7 +20,7 @@ FORMAT_VERSION = 1
 DOCUMENT = "bundle.json"
 PARITY = "parity.json"
 PLAIN = "plain"
-"""Variant from float32 images to logits."""
+"""Variant from float32 images to scores or class ids, as `output` says."""
 FUSED = "fused"
 """Variant from uint8 frames to class maps and pixel counts."""
 
@@ -46,6 +46,24 @@ class BundleFile:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Output:
+    """What the model's output means, and the form in which the model as it was given has it.
+
+    The plain variant has float32 NKHW whatever the form: of a binary output the probabilities of background and
+    foreground, of a class map N1HW.
+    """
+
+    kind: OutputKind = "logits"
+    layout: OutputLayout = "NKHW"
+    dtype: str = "float32"
+    """Name of the NumPy type."""
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(OutputKind) or self.layout not in get_args(OutputLayout):
+            raise ValueError(f"found output kind {self.kind!r} and layout {self.layout!r}; expected known ones")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Signature:
     """Input and output of the plain variant."""
 
@@ -54,7 +72,9 @@ class Signature:
     """N, C, H, W of float32 images; None where any size is accepted."""
     output_name: str
     output_shape: tuple[int | None, int, int, int]
-    """N, K, H, W of float32 logits."""
+    """N, K, H, W of float32 scores; N, 1, H, W of class ids, as float32, where the output is a class map."""
+    output: Output = field(default_factory=Output)
+    """What the output means."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,10 +120,9 @@ class Bundle:
     def __post_init__(self) -> None:
         if not self.classes or not all(self.classes) or len(set(self.classes)) != len(self.classes):
             raise ValueError(f"found class names {list(self.classes)}; expected at least one, none empty, no two equal")
-        if self.signature.output_shape[1] != len(self.classes):
-            raise ValueError(
-                f"found {len(self.classes)} class names for {self.signature.output_shape[1]} classes; expected one each"
-            )
+        channels = self.signature.output_shape[1]
+        if channels != (1 if self.output.kind == "class_map" else len(self.classes)):
+            raise ValueError(f"found {len(self.classes)} class names for {channels} classes; expected one each")
         if len(self.palette) != len(self.classes) or any(
             len(colour) != 3 or min(colour) < 0 or max(colour) > 255  # noqa: PLR2004 - RGB, 8 bits each
             for colour in self.palette
@@ -111,6 +130,11 @@ class Bundle:
             raise ValueError(f"found palette {list(self.palette)}; expected one RGB colour of 0..255 per class")
         if PLAIN not in self.variants:
             raise ValueError(f"found variants {sorted(self.variants)}; expected {PLAIN!r} among them")
+
+    @property
+    def output(self) -> Output:
+        """What the output of the plain variant means."""
+        return self.signature.output
 
     @property
     def num_classes(self) -> int:
@@ -129,6 +153,7 @@ class Bundle:
             "profile": self.profile.to_json(),
             "signature": _signature_to_json(self.signature),
             "variants": {name: file.sha256 for name, file in self.variants.items()},
+            **_output_to_json(self.output),
         }
         return hashlib.sha256(canonical_json(content)).hexdigest()
 
@@ -152,6 +177,13 @@ def _signature_to_json(signature: Signature) -> dict[str, Any]:
         "output_name": signature.output_name,
         "output_shape": signature.output_shape,
     }
+
+
+def _output_to_json(output: Output) -> dict[str, Any]:
+    """Return an output as in bundle.json: nothing for float32 logits, so that bundles of them keep their identity."""
+    if output == Output():
+        return {}
+    return {"output": {"kind": output.kind, "layout": output.layout, "dtype": output.dtype}}
 
 
 def _file_to_json(file: BundleFile) -> dict[str, Any]:
@@ -180,6 +212,7 @@ def to_document(bundle: Bundle) -> bytes:
         "palette": bundle.palette,
         "profile": bundle.profile.to_json(),
         "signature": _signature_to_json(bundle.signature),
+        **_output_to_json(bundle.output),
         "variants": {name: _file_to_json(file) for name, file in bundle.variants.items()},
         "parity": _file_to_json(bundle.parity),
         "origin": _origin_to_json(bundle.origin),
@@ -231,7 +264,7 @@ def _to_bundle(uri: str, content: dict[str, Any]) -> Bundle:
         classes=tuple(content.pop("classes")),
         palette=tuple(tuple(colour) for colour in content.pop("palette")),
         profile=Profile.from_json(content.pop("profile")),
-        signature=Signature(**_with_tuples(content.pop("signature"))),
+        signature=Signature(**_with_tuples(content.pop("signature")), output=Output(**content.pop("output", {}))),
         variants={name: BundleFile(**file) for name, file in content.pop("variants").items()},
         parity=BundleFile(**content.pop("parity")),
         origin=Origin(**content.pop("origin")),

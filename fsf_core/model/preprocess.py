@@ -15,9 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fsf_core.options import ChannelOrder, FitMode, Interpolation
+from fsf_core.options import Align, ChannelOrder, FitMode, InputLayout, InputType, Interpolation
 
-_PIL_FILTERS = {"pil-bicubic": Image.Resampling.BICUBIC, "pil-bilinear": Image.Resampling.BILINEAR}
+_PIL_FILTERS: Mapping[Interpolation, Image.Resampling] = {
+    "pil-bilinear": Image.Resampling.BILINEAR,
+    "pil-bicubic": Image.Resampling.BICUBIC,
+    "pil-lanczos": Image.Resampling.LANCZOS,
+}
+_CV2_FILTERS: Mapping[Interpolation, int] = {
+    "linear": cv2.INTER_LINEAR,
+    "nearest": cv2.INTER_NEAREST,
+    "cubic": cv2.INTER_CUBIC,
+    "area": cv2.INTER_AREA,
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,7 +42,7 @@ class Profile:
     mode: FitMode
     """stretch ignores the aspect ratio; letterbox keeps it and pads."""
     interpolation: Interpolation
-    """linear is OpenCV's INTER_LINEAR on uint8; the pil ones are Pillow's, which antialias."""
+    """linear, nearest, cubic and area are OpenCV's on uint8; the pil ones are Pillow's, which antialias."""
     honour_exif: bool
     """Whether the EXIF orientation is applied before anything else."""
     channel_order: ChannelOrder = "rgb"
@@ -42,15 +52,26 @@ class Profile:
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
     padding: tuple[int, int, int] = (128, 128, 128)
     """Colour of the letterbox border, in the network's channel order."""
+    align: Align = "centre"
+    """Where the image is placed in a letterbox."""
+    layout: InputLayout = "NCHW"
+    """Axes of the model as it was given; the bundle's models take NCHW whatever it is."""
+    dtype: InputType = "float32"
+    """Type of the model as it was given; the bundle's models take float32 whatever it is."""
 
     def __post_init__(self) -> None:
         if self.height_px < 1 or self.width_px < 1:
             raise ValueError(f"found input size {self.height_px}x{self.width_px}; expected at least 1 on both sides")
-        if self.scale <= 0 or min(self.std) <= 0:
+        if not self.scale > 0 or not min(self.std) > 0:  # nan is neither
             raise ValueError(f"found scale {self.scale} and std {self.std}; expected values above 0")
 
     def to_json(self) -> dict[str, Any]:
-        """Return what bundle.json holds of a profile. The keys are names on disk."""
+        """Return what bundle.json holds of a profile. The keys are names on disk.
+
+        The fields that came later are left out where they have their defaults: a profile keeps its bytes, and a bundle
+        its identity.
+        """
+        later = {name: getattr(self, name) for name, default in _LATER_FIELDS.items() if getattr(self, name) != default}
         return {
             "name": self.name,
             "height_px": self.height_px,
@@ -63,6 +84,7 @@ class Profile:
             "mean": list(self.mean),
             "std": list(self.std),
             "padding": list(self.padding),
+            **later,
         }
 
     @classmethod
@@ -84,8 +106,9 @@ class Profile:
             mean=tuple(facts["mean"]),
             std=tuple(facts["std"]),
             padding=tuple(facts["padding"]),
+            **{name: facts.get(name, default) for name, default in _LATER_FIELDS.items()},
         )
-        if unknown := sorted({*facts} - {*known.to_json()}):
+        if unknown := sorted({*facts} - {*known.to_json()} - {*_LATER_FIELDS}):
             raise ValueError(f"found unknown preprocessing fields {unknown}")
         return known
 
@@ -99,6 +122,18 @@ class Profile:
         std = np.asarray(self.std, np.float32)[:, None]
         return np.ascontiguousarray((grey[None, :] - mean) / std, dtype=np.float32)
 
+    def describe(self) -> str:
+        """Return the preprocessing as text."""
+        fitted = "stretched" if self.mode == "stretch" else f"letterboxed ({self.align}, padding {list(self.padding)})"
+        levels = f"levels / {self.scale:g}"
+        if any(self.mean) or any(part != 1 for part in self.std):
+            levels = f"({levels} - {list(self.mean)}) / {list(self.std)}"
+        size = f"{self.height_px}x{self.width_px}"
+        return f"{size} pixels, {fitted} by {self.interpolation}, {self.channel_order.upper()}, {levels}"
+
+
+_LATER_FIELDS: Mapping[str, Any] = {"align": "centre", "layout": "NCHW", "dtype": "float32"}
+"""Fields that bundle.json holds only where they differ from these defaults."""
 
 PROFILES: MappingProxyType[str, Profile] = MappingProxyType(
     {
@@ -141,9 +176,10 @@ def place(height_px: int, width_px: int, profile: Profile) -> Box:
     scale = min(profile.width_px / width_px, profile.height_px / height_px)
     # Truncated, as upstream; a sliver keeps one pixel, where upstream would fail.
     inner_w, inner_h = max(1, int(width_px * scale)), max(1, int(height_px * scale))
+    centred = profile.align == "centre"
     return Box(
-        top_px=(profile.height_px - inner_h) // 2,
-        left_px=(profile.width_px - inner_w) // 2,
+        top_px=(profile.height_px - inner_h) // 2 if centred else 0,
+        left_px=(profile.width_px - inner_w) // 2 if centred else 0,
         height_px=inner_h,
         width_px=inner_w,
     )
@@ -209,11 +245,14 @@ def crop(scores_KHW: NDArray[np.float32], box: Box, profile: Profile) -> NDArray
     return scores_KHW[:, box.top_px : box.top_px + box.height_px, box.left_px : box.left_px + box.width_px]
 
 
-def _resize(image_HWC: NDArray[np.uint8], height_px: int, width_px: int, interpolation: str) -> NDArray[np.uint8]:
+def _resize(
+    image_HWC: NDArray[np.uint8], height_px: int, width_px: int, interpolation: Interpolation
+) -> NDArray[np.uint8]:
     """Resize with the named filter."""
     if image_HWC.shape[:2] == (height_px, width_px):
         return image_HWC
-    if interpolation == "linear":
-        return np.asarray(cv2.resize(image_HWC, (width_px, height_px), interpolation=cv2.INTER_LINEAR), np.uint8)
+    if interpolation in _CV2_FILTERS:
+        filtered = cv2.resize(image_HWC, (width_px, height_px), interpolation=_CV2_FILTERS[interpolation])
+        return np.asarray(filtered, np.uint8)
     image = Image.fromarray(image_HWC)  # filters act per channel, so the order of the channels does not matter
     return np.asarray(image.resize((width_px, height_px), _PIL_FILTERS[interpolation]))

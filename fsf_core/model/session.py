@@ -87,13 +87,9 @@ class Session:
         self.input_shape = _fixed_sizes(inputs[0].shape)
         self.output_name: str = outputs[0].name
         self.output_shape = _fixed_sizes(outputs[0].shape)
-        self.fused: bool = inputs[0].type == "tensor(uint8)"
+        # Frames and size in, class maps and counts out; a foreign model may take uint8 too.
+        self.fused: bool = inputs[0].type == "tensor(uint8)" and (len(inputs), len(outputs)) == (2, 2)
         if self.fused:
-            if len(inputs) != 2 or len(outputs) != 2:  # noqa: PLR2004 - frames and size in, class maps and counts out
-                raise BundleError(
-                    f"found uint8 input, {len(inputs)} inputs and {len(outputs)} outputs; expected a fused "
-                    "model with 2 and 2, export it again"
-                )
             self._size_name: str = inputs[1].name
             self._counts_name: str = outputs[1].name
             self.num_classes = _fixed_sizes(outputs[1].shape)[-1]

@@ -109,6 +109,7 @@ def plan_pipeline(
             num_classes=bundle.num_classes,
             palette_K3=np.asarray(appearance.palette, np.uint8),
             grid_hw=None if fused else (rows_columns[0], rows_columns[1]),
+            output_kind=bundle.output.kind,
             mask_size=config.mask_size,
             limits=limits,
             clear_background=config.clear_background,

@@ -1,6 +1,7 @@
 """Third stage: the network's outputs to encoded masks and their statistics.
 
-Softmax, then resize, then argmax: the order is part of the model's contract. Knows no model and no files.
+Softmax, then resize, then argmax: the order is part of the model's contract. Probabilities take no softmax, and a class
+map its nearest cell. Knows no model and no files.
 """
 
 # N frames, K classes, H×W pixels
@@ -18,7 +19,7 @@ from fsf_core import masks
 from fsf_core.errors import ItemError
 from fsf_core.media import images
 from fsf_core.model import preprocess
-from fsf_core.options import MaskSize
+from fsf_core.options import MaskSize, OutputKind
 from fsf_core.stages import units
 from fsf_core.stages.units import Failure
 
@@ -33,7 +34,9 @@ class MaskSettings:
     num_classes: int
     palette_K3: NDArray[np.uint8]
     grid_hw: tuple[int, int] | None
-    """Rows and columns of the logits; None where the model returns class maps."""
+    """Rows and columns of the outputs; None where the model returns class maps of the images' sizes."""
+    output_kind: OutputKind = "logits"
+    """What the outputs on the grid mean."""
     mask_size: MaskSize
     """original is the source image's size; model is the network's grid without padding."""
     limits: images.ImageLimits
@@ -46,7 +49,7 @@ def mask(table: pa.Table, settings: MaskSettings) -> pa.Table:
     """Turn outputs into masks and statistics.
 
     Args:
-        table: units with `outputs` (float32 logits of settings.grid_hw, or class maps).
+        table: units with `outputs` (float32 on settings.grid_hw, or class maps).
         settings: settings of the stage.
 
     Returns:
@@ -100,10 +103,11 @@ def _mask_unit(row: dict[str, Any], outputs: pa.LargeBinaryScalar, settings: Mas
 def _frame_outputs(
     outputs: pa.LargeBinaryScalar, frames: list[dict[str, Any]], settings: MaskSettings
 ) -> Iterator[NDArray[Any]]:
-    """Yield the output of every frame, logits_KHW or a class map, as views of the unit's bytes."""
+    """Yield the output of every frame, scores_KHW, class_ids_1HW or a class map, as views of the unit's bytes."""
     data = np.frombuffer(outputs.as_buffer(), np.uint8) if frames else np.empty(0, np.uint8)
     if settings.grid_hw is not None:
-        yield from data.view(np.float32).reshape(len(frames), settings.num_classes, *settings.grid_hw)
+        channels = 1 if settings.output_kind == "class_map" else settings.num_classes
+        yield from data.view(np.float32).reshape(len(frames), channels, *settings.grid_hw)
         return
     dtype = masks.class_map_dtype(settings.num_classes)
     start = 0
@@ -119,10 +123,16 @@ def _frame_mask(output: NDArray[Any], frame: dict[str, Any], settings: MaskSetti
     if settings.grid_hw is None:
         return masks.measure(output, num_classes=settings.num_classes)
     box = preprocess.place(frame["height_px"], frame["width_px"], settings.profile)
-    probabilities_KHW = preprocess.crop(masks.softmax(output), box, settings.profile)
+    inner_KHW = preprocess.crop(output, box, settings.profile)
     original = settings.mask_size == "original"
-    height_px = frame["height_px"] if original else probabilities_KHW.shape[1]
-    width_px = frame["width_px"] if original else probabilities_KHW.shape[2]
+    height_px = frame["height_px"] if original else inner_KHW.shape[1]
+    width_px = frame["width_px"] if original else inner_KHW.shape[2]
+    if settings.output_kind == "class_map":
+        class_map_HW = masks.nearest(
+            inner_KHW[0], height_px=height_px, width_px=width_px, num_classes=settings.num_classes
+        )
+        return masks.measure(class_map_HW, num_classes=settings.num_classes)
+    probabilities_KHW = masks.softmax(inner_KHW) if settings.output_kind == "logits" else inner_KHW
     return masks.make_mask(probabilities_KHW, height_px=height_px, width_px=width_px)
 
 

@@ -83,6 +83,7 @@ _TABLE = {
         # values of options
         _refusal(f"{_EXPORT} --net x:y --classes a,,b", "expected names between the commas"),
         _refusal(f"{_TINY} --palette red", "expected six hexadecimal digits per colour"),
+        _refusal(f"{_TINY} --mean 0,half,0", "expected numbers between the commas"),
         _refusal(f"{_TINY} --net-option depth", "expected key=value; correct it"),
         _refusal(f"{_TINY} --net-option a=1 --net-option a=2", "is given twice, expected one value"),
         _refusal(f"{_TINY} --onnx m.onnx", "found --onnx with --net or --checkpoint"),
@@ -288,7 +289,6 @@ UNTRIED = {
     "requested …, this onnxruntime has ": "takes a GPU",
     "requested …, the session runs on ": "takes a GPU",
     "requested …, but ": "takes a GPU",
-    "found uint8 input, ": "takes a fused model that export did not make",
     "no item ": "only Python asks for it",
     " has no frame … in ": "only Python asks for it",
     " has no mask in ": "only Python asks for it",
