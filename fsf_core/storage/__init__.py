@@ -7,9 +7,8 @@ errors are retried first.
 from fsf_core.safe_text import is_redacted, redact
 from fsf_core.storage.access import Access
 from fsf_core.storage.digest import file_sha256
-from fsf_core.storage.filesystems import guarded
+from fsf_core.storage.filesystems import glob_regex, guarded
 from fsf_core.storage.listing import (
-    Entry,
     exists,
     fixed_folder,
     glob,
@@ -18,6 +17,7 @@ from fsf_core.storage.listing import (
     list_names,
     require_bucket,
 )
+from fsf_core.storage.local_walk import Entry
 from fsf_core.storage.prefetching import open_prefetched, read_prefetched
 from fsf_core.storage.reading import Opener, etag_or_mtime, open_binary, path_or_file, read_bytes
 from fsf_core.storage.uris import (
@@ -66,6 +66,7 @@ __all__ = [
     "file_sha256",
     "fixed_folder",
     "glob",
+    "glob_regex",
     "guarded",
     "is_folder",
     "is_local",

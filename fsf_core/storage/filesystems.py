@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 import fsspec
+from fsspec.utils import glob_translate
 
 from fsf_core.errors import StorageError
 from fsf_core.safe_text import redact
@@ -104,6 +105,15 @@ def filesystem_of(uri: str, access: Access | None = None) -> Any:
 
         filesystem.encode_url = exact_url
     return filesystem
+
+
+def glob_regex(pattern: str) -> str:
+    """Return the regular expression of a pattern with *, ** and ?, where ** stands for empty names too: a//b.jpg.
+
+    Raises:
+        ValueError: it has ** beside other characters of a name.
+    """
+    return str(glob_translate(pattern)).replace("(?:.+/)?", "(?:.*/)?")
 
 
 def _settings_of(store: str, access: Access | None) -> dict[str, Any]:

@@ -1,35 +1,18 @@
 """Listing: files below a folder, names, patterns, and whether a store grants access at all."""
 
 import contextlib
-import os
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TypeAlias
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from fsf_core.errors import StorageError
 from fsf_core.storage import retry
 from fsf_core.storage.access import WEB
-from fsf_core.storage.error_translation import as_storage_error, describe
-from fsf_core.storage.filesystems import filesystem_of, with_retries_for
+from fsf_core.storage.error_translation import as_storage_error
+from fsf_core.storage.filesystems import filesystem_of, glob_regex, with_retries_for
+from fsf_core.storage.local_walk import Cut, Entry, Skip, walk
 from fsf_core.storage.uris import OBJECT_STORES, is_local, join, local_path, parent, scheme
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Entry:
-    """One file of a listing."""
-
-    uri: str
-    relative: str
-    """Path below the listed folder, with forward slashes."""
-    size_bytes: int
-
-
-Skip: TypeAlias = Callable[[str, Sequence[str]], bool]
-"""Called with the path of a folder below the listed one ("" for that one) and the names of the files directly in it;
-returns whether the listing leaves the folder out, with everything below."""
 
 
 def require_bucket(uri: str) -> None:
@@ -70,22 +53,28 @@ def is_folder(uri: str) -> bool:
         return local_path(uri).is_dir() if is_local(uri) else with_retries_for(uri, lambda: _is_prefix(uri))
 
 
-def list_files(folder: str, *, hidden: bool = False, skip: Skip | None = None) -> Iterator[Entry]:
+def list_files(
+    folder: str, *, hidden: bool = False, skip: Skip | None = None, cut: Cut | None = None
+) -> Iterator[Entry]:
     """Yield the files below a folder, recursively, in name order folder by folder.
 
-    A folder that does not exist is empty, as in an object store.
+    A folder that does not exist is empty, as in an object store. Objects that only mark a folder are no files.
 
     Args:
         folder: local path or prefix.
         hidden: whether to include names that start with a dot, and the content of folders with such names.
         skip: which folders to leave out; folders are tried before those below them.
+        cut: follow links to local folders, but for those that it is called with; without it, none is followed. Links
+            to files are files.
 
     Raises:
         StorageError: a folder below cannot be listed, or vanishes meanwhile; nothing is skipped silently.
     """
     if is_local(folder):
-        yield from _walk_local(local_path(folder), hidden=hidden, skip=skip)
+        yield from walk(local_path(folder), hidden=hidden, skip=skip, cut=cut)
         return
+    base = folder.rstrip("/") if folder.rstrip("/").partition("://")[2] else folder
+    inner = max(0, len(folder) - len(base) - 1) * "/"  # of a prefix whose last name is empty: s3://bucket/photos//
     with as_storage_error(folder, "listed"):
         filesystem = filesystem_of(folder)
         root = filesystem._strip_protocol(folder).rstrip("/")  # noqa: SLF001 - fsspec's documented hook for listings
@@ -93,15 +82,34 @@ def list_files(folder: str, *, hidden: bool = False, skip: Skip | None = None) -
 
     def entries() -> Iterator[Entry]:
         for path, info in found:
-            relative = path[len(root) :].lstrip("/")
-            if not relative or info["type"] != "file":
-                continue  # a placeholder object of a folder
-            if hidden or not any(name.startswith(".") for name in relative.split("/")):
-                # Joined to the folder as given: fsspec's own path lacks the account of an abfs URI.
-                yield Entry(uri=join(folder, relative), relative=relative, size_bytes=int(info.get("size") or 0))
+            name = _below(root, path)
+            relative = name[len(inner) :]
+            if not name.startswith(inner) or not _is_object(relative, info):
+                continue
+            if hidden or not _hidden_names(relative):
+                # Appended to the folder as given: fsspec's own path lacks the account of an abfs URI.
+                uri = base + ("" if base.endswith("/") else "/") + name
+                yield Entry(uri=uri, relative=relative, size_bytes=int(info.get("size") or 0))
 
     left_out = _skipped((entry.relative for entry in entries()), skip) if skip else ()
     yield from (entry for entry in entries() if entry.relative.rpartition("/")[0] not in left_out)
+
+
+def _below(root: str, path: str) -> str:
+    """Return the key of an object below a prefix, with all its slashes but the one that ends the prefix."""
+    return path[len(root) :].removeprefix("/")
+
+
+def _hidden_names(path: str) -> int:
+    """Return how many names of a path are hidden; . and .. are names like others in a store."""
+    if path[:1] != "." and "/." not in path:
+        return 0
+    return sum(name.startswith(".") and name not in {".", ".."} for name in path.split("/"))
+
+
+def _is_object(relative: str, info: dict[str, Any]) -> bool:
+    """Return whether a listed object is a file: some programs write objects that mark folders."""
+    return info["type"] == "file" and bool(relative) and not relative.endswith(("/", "_$folder$"))
 
 
 def list_names(folder: str, prefix: str) -> list[str]:
@@ -117,22 +125,62 @@ def list_names(folder: str, prefix: str) -> list[str]:
     return []
 
 
-def glob(pattern: str) -> list[str]:
+def glob(pattern: str, *, cut: Cut | None = None) -> list[str]:
     """Return the files that match a pattern with *, ** and ?, in name order; hidden ones if the pattern has the dot.
+
+    Args:
+        pattern: absolute.
+        cut: as for list_files.
 
     Raises:
         StorageError: the store refuses.
     """
     root = fixed_folder(pattern)
+    if pattern.endswith("/"):
+        return []  # it names folders
     with as_storage_error(pattern, "listed"):
-        filesystem = filesystem_of(pattern)
-        below = filesystem._strip_protocol(root)  # noqa: SLF001 - fsspec's documented hook for listings
-        found = sorted(with_retries_for(pattern, lambda: filesystem.glob(pattern, detail=True)).items())
-        # For fsspec a local link is `other`, even if it points to a file.
-        files = [path for path, info in found if info["type"] == "file" or info.get("islink")]
-        kept = [path for path in files if not (is_local(pattern) and local_path(path).is_dir())]
-    uris = [join(root, path.removeprefix(below)) for path in kept]
-    return [uri for uri in uris if uri.count("/.") <= pattern.count("/.")]
+        if is_local(pattern):
+            names = _match_local(pattern, root, cut or (lambda _: None))
+        else:
+            names = with_retries_for(pattern, lambda: _match_remote(pattern, root))
+    base = join(root, "")
+    named = _hidden_names(pattern[len(base) :])
+    return [base + name for name in names if _hidden_names(name) <= named]
+
+
+def _match_local(pattern: str, root: str, cut: Cut) -> list[str]:
+    """Return the paths below the fixed folder of a pattern that match it; only folders that may hold one are opened."""
+    parts = [part for part in pattern[len(join(root, "")) :].split("/") if part]
+    whole = glob_regex("/".join(parts))
+    first = [re.compile(glob_regex("/".join(parts[: length + 1]))) for length in range(len(parts))]
+    fixed = parts.index("**") if "**" in parts else len(parts) - 1  # levels that are matched one by one
+
+    def enter(folder: str) -> bool:
+        names = folder.split("/")
+        if len(names) <= fixed:
+            return bool(first[len(names) - 1].match(folder))
+        return "**" in parts and (not fixed or bool(first[fixed - 1].match("/".join(names[:fixed]))))
+
+    hidden = any(part.startswith(".") for part in parts)
+    files = walk(local_path(root), hidden=hidden, cut=cut, enter=enter)
+    return sorted(file.relative for file in files if re.match(whole, file.relative))
+
+
+def _match_remote(pattern: str, root: str) -> list[str]:
+    """Return the keys below the fixed prefix of a pattern that match it."""
+    filesystem = filesystem_of(pattern)
+    path, below = filesystem._strip_protocol(pattern), filesystem._strip_protocol(root).rstrip("/")  # noqa: SLF001 - as above
+    if scheme(pattern) in {*WEB, "hf"}:  # whose libraries have patterns of their own
+        found, matches = filesystem.glob(pattern, detail=True), re.compile("")
+    else:
+        stem = re.split(r"[*?\[]", _below(below, path))[0].lstrip("/")
+        flat = "**" in path or "//" in path[1:]  # an empty name is no folder to fsspec
+        depth = None if flat else _below(below, path).count("/") + 1
+        options = {"prefix": stem} if stem and not flat else {}
+        found = filesystem.find(below, maxdepth=depth, detail=True, **options)
+        matches = re.compile(glob_regex(path))
+    keys = (_below(below, path) for path, info in found.items() if matches.match(path) and _is_object(path, info))
+    return sorted(filter(None, keys))
 
 
 def fixed_folder(pattern: str) -> str:
@@ -183,28 +231,3 @@ def _skipped(files: Iterable[str], skip: Skip) -> frozenset[str]:
         if (folder and folder.rpartition("/")[0] in left_out) or skip(folder, names[folder]):
             left_out.add(folder)
     return frozenset(left_out)
-
-
-def _walk_local(root: Path, *, hidden: bool, skip: Skip | None) -> Iterator[Entry]:
-    """Yield files depth first; links to folders are not followed, so a cycle cannot trap the listing."""
-
-    def refuse(error: OSError) -> None:
-        raise StorageError(
-            f"{error.filename} cannot be listed: {describe(error, str(error.filename))}; grant access, or move it "
-            "out of the folder"
-        ) from error
-
-    for folder, folders, names in os.walk(root, onerror=refuse) if root.exists() else ():
-        below = "" if folder == str(root) else Path(folder).relative_to(root).as_posix()
-        if skip and skip(below, names):
-            folders.clear()
-            continue
-        folders[:] = sorted(name for name in folders if hidden or not name.startswith("."))
-        for name in sorted(names):
-            if hidden or not name.startswith("."):
-                path = Path(folder) / name
-                try:
-                    size = path.stat().st_size
-                except OSError:  # a dangling link is listed, and fails when it is read
-                    size = 0
-                yield Entry(uri=str(path.absolute()), relative=path.relative_to(root).as_posix(), size_bytes=size)
