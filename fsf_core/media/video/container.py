@@ -1,18 +1,20 @@
-"""Containers of video: recognised by content, and opened so that FFmpeg can open nothing else.
+"""Containers of video, opened so that FFmpeg can open nothing else.
 
-Knows magic bytes and FFmpeg's demuxers. Knows no frames and no codecs, and ignores file names.
+Knows FFmpeg's demuxers. Knows no frames and no codecs, and ignores file names.
 """
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, TypeAlias
+from typing import TYPE_CHECKING, BinaryIO, TypeAlias, cast
 
 import av
-from av.stream import Discard, Disposition
+from av.stream import Discard
 
 from fsf_core.errors import DecodeError, FetchError
+from fsf_core.media.video.signatures import READABLE, SNIFF_BYTES, sniff_container
+from fsf_core.media.video.streams import choose_stream
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -20,9 +22,6 @@ if TYPE_CHECKING:
 
 Source: TypeAlias = str | os.PathLike[str] | BinaryIO
 """A local path, or a seekable binary file object. A string is always a path, never a URL."""
-
-SNIFF_BYTES = 1024
-"""Bytes that sniff_container needs: a transport stream is recognised by several sync bytes."""
 
 SEEKABLE = frozenset({"mov", "matroska", "avi"})
 """Containers in which seeking to a keyframe is exact."""
@@ -36,68 +35,57 @@ DECLARE_COUNT = frozenset({"mov", "avi"})
 JOINED_MIDWAY = frozenset({"mpegts", "mpeg"})
 """Containers of broadcasts, which may begin midway; frames before their first keyframe cannot be decoded."""
 
-_MOV_BOXES = frozenset({b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"})
-# The same box structure holds still images, which FFmpeg would open as videos.
-_STILL_BRANDS = frozenset({b"avif", b"avis", b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1"})
-_MAGICS: tuple[tuple[bytes, str], ...] = (
-    (b"\x1aE\xdf\xa3", "matroska"),
-    (b"FLV\x01", "flv"),
-    (b"OggS", "ogg"),
-    (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "asf"),
-    (b"\x00\x00\x01\xba", "mpeg"),
-)
-_TS_PACKETS = (
-    (188, 0),
-    (192, 4),
-    (204, 0),
-)  # packet size, offset of the sync byte: plain, Blu-ray, with error correction
-
-
-def sniff_container(head: bytes) -> str | None:
-    """Recognise the container by the first bytes of a file.
-
-    Playlists and scripts (m3u8, ffconcat) are not recognised: they are text that names other files. GIF and animated
-    WebP are images.
-
-    Args:
-        head: the first SNIFF_BYTES bytes, or the whole file where it is shorter.
-
-    Returns:
-        FFmpeg's name of the demuxer (mov, matroska, avi, mpegts, mpeg, flv, ogg, asf), or None if it is no video.
-    """
-    box = head[4:8]
-    if box == b"ftyp":
-        return None if head[8:12] in _STILL_BRANDS else "mov"
-    if box in _MOV_BOXES:
-        return "mov"
-    if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
-        return "avi"
-    for magic, name in _MAGICS:
-        if head.startswith(magic):
-            return name
-    return "mpegts" if _is_transport_stream(head) else None
+UNTIMED = frozenset({"h264", "hevc", "mpegvideo", "m4v"})
+"""Bare streams, which hold no times: frame k is shown at k over the stream's frame rate, 25 where it states none."""
 
 
 @contextmanager
-def open_video(source: Source) -> "Iterator[tuple[InputContainer, VideoStream, str]]":
+def open_video(
+    source: Source, *, stream_index: int | None = None
+) -> "Iterator[tuple[InputContainer, VideoStream, str]]":
     """Open a source as the container that its first bytes show.
 
     The demuxer is forced and the only protocol is the local file itself, so that no file named .mp4 can make FFmpeg
     read a second file or a URL.
 
+    Args:
+        source: local path or seekable binary file object.
+        stream_index: the stream that an earlier call chose; chosen by streams.choose_stream if None.
+
     Yields:
-        The open container, its first video stream that is not cover art, and the container's name.
+        The open container, its video stream, and the container's name.
 
     Raises:
         FetchError: the bytes could not be read.
         DecodeError: it is no video, its headers are broken, or it holds no video stream.
     """
     name = _container_name(source)
+    with _demuxer(source, name) as container:
+        if stream_index is None:
+            stream, is_read = choose_stream(container, name)
+        else:
+            stream, is_read = cast("VideoStream", container.streams[stream_index]), False
+        if not is_read:
+            yield container, stream, name
+            return
+        stream_index = stream.index  # a closed container has no streams
+    if not isinstance(source, str | os.PathLike):
+        source.seek(0)
+    with _demuxer(source, name) as container:
+        yield container, cast("VideoStream", container.streams[stream_index]), name
+
+
+def _demuxer(source: Source, name: str) -> "InputContainer":
+    """Open a source with the demuxer of this name.
+
+    Raises:
+        DecodeError: its headers are broken.
+    """
     target, protocols = source, "none"
     if isinstance(source, str | os.PathLike):
         target, protocols = f"file:{Path(source).absolute()}", "file"
     try:
-        container = av.open(
+        return av.open(
             target,
             mode="r",
             format=name,
@@ -106,8 +94,6 @@ def open_video(source: Source) -> "Iterator[tuple[InputContainer, VideoStream, s
         )
     except av.FFmpegError as error:
         raise DecodeError(f"it begins like {name}, but FFmpeg cannot open it: {ffmpeg_message(error)}") from error
-    with container:
-        yield container, _video_stream(container, name), name
 
 
 def ignore_other_streams(container: "InputContainer", stream: "VideoStream") -> None:
@@ -151,31 +137,7 @@ def _container_name(source: Source) -> str:
     name = sniff_container(head)
     if name is None:
         raise DecodeError(
-            "found another kind of file, expected a video container (MP4/MOV, Matroska/WebM, AVI, MPEG-TS/PS, FLV, Ogg "
-            "or ASF); replace the file or remove it from the manifest"
+            f"found another kind of file, expected a video container: {READABLE}; replace the file or remove it from "
+            "the manifest"
         )
     return name
-
-
-def _is_transport_stream(head: bytes) -> bool:
-    """Return whether at least two sync bytes are one transport packet apart."""
-    for size, offset in _TS_PACKETS:
-        syncs = head[offset::size]
-        if len(syncs) > 1 and set(syncs) == {0x47}:
-            return True
-    return False
-
-
-def _video_stream(container: "InputContainer", name: str) -> "VideoStream":
-    """Return the first video stream that is not cover art.
-
-    Raises:
-        DecodeError: there is none, or FFmpeg has no decoder for it.
-    """
-    for stream in container.streams.video:
-        if not stream.disposition & Disposition.attached_pic:
-            if stream.codec_context is None:
-                raise DecodeError(f"FFmpeg has no decoder for the video stream of this {name} file")
-            return stream
-    kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "none"
-    raise DecodeError(f"the {name} file holds no video stream (streams found: {kinds})")

@@ -67,8 +67,8 @@ def decode_frames(
     The frames of a part are exactly those of one pass over the whole video. Decoding therefore begins at a keyframe
     after which nothing refers back: for an H.264 keyframe that is not an IDR picture it begins one keyframe earlier.
     If a frame is still missing, decoding begins again one keyframe earlier, then at the last clean keyframe or the
-    start of the file, before the frame counts as lost. MPEG-TS, MPEG-PS, FLV, Ogg, ASF, and AVI with B-frames cannot
-    seek exactly and are always decoded from the start.
+    start of the file, before the frame counts as lost. Only MP4, MOV, Matroska, and AVI without
+    B-frames can be entered exactly; others are always decoded from the start.
 
     Damage: frames that the decoder marks as corrupt or does not return are lost, and with them all that may have been
     predicted from them, up to the next keyframe. The others are yielded, then the loss is raised. A decoder cannot
@@ -302,7 +302,7 @@ class _PacketDecoder:
             _InexactError: seeking did not lead to a keyframe at or before the requested one.
             LimitError: no frame for too long.
         """
-        with open_video(self._source) as (container, stream, _):
+        with open_video(self._source, stream_index=self._index.stream_index) as (container, stream, _):
             ignore_other_streams(container, stream)
             codec = stream.codec_context
             codec.thread_count = 1  # tasks run side by side; with several, MPEG-2 fails to notice some damage

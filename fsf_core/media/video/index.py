@@ -46,6 +46,8 @@ class VideoIndex:
 
     container: str
     """FFmpeg's name of the demuxer, by content."""
+    stream_index: int
+    """The stream that holds the frames."""
     codec: str
     width_px: int
     """Columns as shown, upright."""
@@ -174,6 +176,7 @@ def _build_index(
     height_px, width_px, orientation = _shape(scan.first_frame, stream)
     return VideoIndex(
         container=name,
+        stream_index=stream.index,
         codec=stream.codec_context.codec.canonical_name,
         width_px=width_px,
         height_px=height_px,

@@ -15,6 +15,7 @@ from fsf_core.media.video.completeness import BlockGaps
 from fsf_core.media.video.container import (
     DECLARE_DURATION,
     JOINED_MIDWAY,
+    UNTIMED,
     Source,
     ffmpeg_message,
     ignore_other_streams,
@@ -119,7 +120,7 @@ def _record_frame(scan: PacketScan, packet: "Packet[Stream]", stream: "VideoStre
             scan.has_frame_without_pts = False
         if not scan.pts:
             scan.first_key_pts = packet.pts
-    scan.has_frame_without_pts |= packet.pts is None
+    scan.has_frame_without_pts |= packet.pts is None or name in UNTIMED
     scan.has_reordered_frames |= packet.pts != packet.dts
     codec = stream.codec_context.codec.canonical_name
     if packet.is_discard or is_hidden(packet, codec):
@@ -129,11 +130,11 @@ def _record_frame(scan: PacketScan, packet: "Packet[Stream]", stream: "VideoStre
     if packet.is_keyframe:
         scan.keyframes.append(len(scan.pts))
         scan.clean.append(is_clean(packet, codec, stream.codec_context.extradata))
-    dts = packet.dts if packet.dts is not None else packet.pts
-    pts = packet.pts if packet.pts is not None else dts
-    scan.end = max(scan.end, (pts or 0) + (packet.duration or 0))
-    scan.pts.append(pts or 0)
-    scan.dts.append(dts or 0)
+    dts = next((tick for tick in (packet.dts, packet.pts) if tick is not None and name not in UNTIMED), scan.end)
+    pts = packet.pts if packet.pts is not None and name not in UNTIMED else dts
+    scan.end = max(scan.end, pts + (packet.duration or 0))
+    scan.pts.append(pts)
+    scan.dts.append(dts)
 
 
 def _decode_first_frame(scan: PacketScan, packet: "Packet[Stream] | None", stream: "VideoStream") -> None:
