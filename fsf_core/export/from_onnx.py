@@ -1,4 +1,4 @@
-"""Import an ONNX file of any exporter: any names, opset 11 or later, batch free or 1.
+"""Import an ONNX file of any exporter: any names, any opset that onnxruntime reads, any number of images per call.
 
 Knows what such files contain and what must be checked. Knows no torch; outputs are compared by the parity check.
 """
@@ -8,129 +8,70 @@ Knows what such files contain and what must be checked. Knows no torch; outputs 
 import copy
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, numpy_helper
-from onnx.external_data_helper import uses_external_data
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
 
-from fsf_core import storage
-from fsf_core.errors import BundleError, ConfigError, FetchError
-from fsf_core.export.graph import checked, first_line, model_bytes, opset_of, real_inputs, sizes_of, state_shapes
+from fsf_core.errors import ConfigError
+from fsf_core.export.batches import Call, MixedError, accepted_batch, built_for, difference_of_calls, same
+from fsf_core.export.graph import BATCH, attribute_of, checked, model_bytes, real_inputs, sizes_of, state_shapes
+from fsf_core.export.onnx_file import load_onnx, nodes_of
 from fsf_core.model.preprocess import Profile
 from fsf_core.model.session import Session
-
-OLDEST_OPSET = 11
-"""Resize has had half-pixel centres since opset 11; an earlier opset cannot express a bilinear upsampling."""
-
-_EXPORT_DYNAMIC = "export it again with a dynamic batch"
 
 
 def read_onnx(source: str | Path | bytes, *, output_name: str | None = None) -> onnx.ModelProto:
     """Read an ONNX file with its weights and one output.
 
     Args:
-        source: path, URI or bytes. Weights in files beside a local path are loaded too.
+        source: path, URI or bytes. Weights in files in the folder of a local path, or below it, are loaded too.
         output_name: the output with the logits, if there are several.
 
     Raises:
         BundleError: the file cannot be read, or is no ONNX model.
-        ConfigError: its weights are elsewhere, its opset is too old, or the output with the logits is ambiguous.
+        ConfigError: it is not one that this machine reads as it was meant, or the output with the logits is ambiguous.
     """
-    model = _load(source)
-    if opset_of(model) < OLDEST_OPSET:
-        raise ConfigError(
-            f"the model has opset {opset_of(model)}, expected {OLDEST_OPSET} or later (half-pixel Resize); "
-            "export it again"
-        )
+    model = load_onnx(source)
     _keep_output(model, output_name)
     return model
 
 
 def from_onnx(original: onnx.ModelProto, profile: Profile) -> onnx.ModelProto:
-    """Convert a model to float32 NCHW in, logits NKHW out, with a free batch; names and opset stay.
+    """Convert a model to float32 NCHW in, logits NKHW out, with a free batch or a fixed one; names and opset stay.
 
     Args:
         original: of read_onnx; not changed.
         profile: gives the size of the input.
 
     Raises:
-        ConfigError: input or output has another type or shape, or the graph has a fixed batch size.
+        ConfigError: input or output has another type or shape, or the model responds differently from call to call or
+            from batch to batch.
         BundleError: onnxruntime cannot load it.
     """
     model = copy.deepcopy(original)
     image = _require_image_input(model, profile)
     size = (3, profile.height_px, profile.width_px)
-    fixed_batch = image.type.tensor_type.shape.dim[0].dim_value
-    if fixed_batch > 1:
-        raise ConfigError(
-            f"input {image.name!r} has a fixed batch of {fixed_batch}, expected a free batch axis or 1; "
-            f"{_EXPORT_DYNAMIC}"
-        )
-    logits_shape = _output_shape(model, (1, *size))
-    if fixed_batch:
-        _free_reshapes(model)
-    state_shapes(model, size, logits_shape[1:])
-    for batch in (2, 3):
-        try:
-            shape = _output_shape(model, (batch, *size))
-        except RuntimeError as error:
-            raise ConfigError(f"the graph has a fixed batch size: {error}; {_EXPORT_DYNAMIC}") from error
-        if shape != (batch, *logits_shape[1:]):
-            raise ConfigError(
-                f"a batch of {batch} gives logits {list(shape)}, expected {[batch, *logits_shape[1:]]}: "
-                f"the graph has a fixed batch size; {_EXPORT_DYNAMIC}"
-            )
+    label = sizes_of(image)[0]
+    _free_label(model, size)
+    model, logits_shape, batch = _measured_batch(model, size, label)
+    state_shapes(model, size, logits_shape, batch=batch or BATCH)
     return checked(model)
 
 
-def _load(source: str | Path | bytes) -> onnx.ModelProto:
-    """Read a model with its weights; files with weights must be in the model's folder."""
-    try:
-        data = source if isinstance(source, bytes) else storage.read_bytes(str(source))
-        model = onnx.load_model_from_string(data)
-    except FetchError as error:
-        reason = error if storage.exists(str(source)) else f"{_name(source)} does not exist"
-        raise BundleError(f"the ONNX file cannot be read: {reason}; check --onnx") from error
-    except Exception as error:  # protobuf's DecodeError is private to its implementation
-        raise BundleError(
-            f"{_name(source)} is not an ONNX file ({first_line(error)}); expected a model, "
-            "pass a PyTorch checkpoint with --checkpoint"
-        ) from error
-    if not model.graph.node:
-        raise BundleError(f"{_name(source)} holds no graph; expected an ONNX model")
-    outside = {entry.value for tensor in _tensors(model.graph) for entry in _locations(tensor)}
-    if not outside:
-        return model
-    if isinstance(source, bytes) or not storage.is_local(str(source)):
-        raise ConfigError(f"the model keeps weights in {sorted(outside)}; pass the path of a local file beside them")
-    if any(Path(name).name != name for name in outside):
-        raise ConfigError(
-            f"the model keeps weights in {sorted(outside)}, outside its own folder; export it as one file"
-        )
-    folder = storage.local_path(storage.absolute(str(source))).parent
-    try:
-        onnx.load_external_data_for_model(model, str(folder))
-    except (OSError, ValueError, onnx.checker.ValidationError) as error:
-        raise BundleError(
-            f"the weights of {_name(source)} in {sorted(outside)} cannot be read: {first_line(error)}"
-        ) from error
-    return model
+def original_session(original: onnx.ModelProto, plain: onnx.ModelProto) -> Session:
+    """Return the session of a model as it was given, which takes any number of images.
 
-
-def _tensors(graph: onnx.GraphProto) -> Iterator[TensorProto]:
-    """Yield every constant of a graph and of its subgraphs."""
-    yield from graph.initializer
-    for node in graph.node:
-        for attribute in node.attribute:
-            yield from [attribute.t, *attribute.tensors]
-            for inner in [attribute.g, *attribute.graphs]:
-                yield from _tensors(inner)
-
-
-def _locations(tensor: TensorProto) -> list[Any]:
-    return [entry for entry in tensor.external_data if entry.key == "location"] if uses_external_data(tensor) else []
+    Args:
+        original: of read_onnx; not changed.
+        plain: of from_onnx; tells how many images a call takes, whatever the label says.
+    """
+    model = copy.deepcopy(original)
+    batch = sizes_of(real_inputs(plain)[0])[0]
+    if batch:
+        real_inputs(model)[0].type.tensor_type.shape.dim[0].dim_value = batch
+    return Session(model_bytes(model))
 
 
 def _require_image_input(model: onnx.ModelProto, profile: Profile) -> onnx.ValueInfoProto:
@@ -180,43 +121,163 @@ def _keep_output(model: onnx.ModelProto, wanted: str | None) -> None:
         del model.graph.output[index]
 
 
-def _free_reshapes(model: onnx.ModelProto) -> None:
-    """Let `Reshape` to [1, …] follow the batch, in place: exporters write a batch of 1 into a graph that way.
+# ---------------------------------------------------------------------------------------------------------- the batch
 
-    With the other sizes known, the first becomes -1; with one unknown, it becomes 0, which copies the input's.
-    The result is checked elsewhere: from_onnx runs batches of 2 and 3, and the parity check compares outputs.
+
+def _free_label(model: onnx.ModelProto, size: tuple[int, ...]) -> None:
+    """Take the number of images off input and output, in place; what the graph takes is measured."""
+    image, output = real_inputs(model)[0], model.graph.output[0]
+    image.CopyFrom(helper.make_tensor_value_info(image.name, image.type.tensor_type.elem_type, [BATCH, *size]))
+    output.type.tensor_type.ClearField("shape")
+    del model.graph.value_info[:]  # stale beside the new shapes
+
+
+def _measured_batch(
+    model: onnx.ModelProto, size: tuple[int, ...], label: int | None
+) -> tuple[onnx.ModelProto, tuple[int, ...], int | None]:
+    """Return a model, the shape of its logits KHW, and the number of images that its calls take, None for any.
+
+    Args:
+        model: without a label; with a batch of 1 written into its Reshapes, another is returned where that is right.
+        size: C, H and W of an image.
+        label: number of images that the file names.
+
+    Raises:
+        ConfigError: it takes no batch at all, gives no logits, or its output depends on the call or the batch.
+    """
+    call = Session(model_bytes(model)).run
+    images_NCHW = np.random.default_rng(0).random((3, *size), np.float32)
+    try:
+        alone = [call(image_CHW[None]) for image_CHW in images_NCHW]
+    except RuntimeError as error:
+        count = accepted_batch(call, images_NCHW[:1], _built_in(model, label))
+        if count is None:
+            raise ConfigError(
+                f"the model takes neither one image nor a batch: {error}; export it again with a batch of one"
+            ) from error
+        return model, _of_fixed_batch(model, images_NCHW, count), count
+    _require_logits(alone[0])
+    _require_same_output(model, call, images_NCHW[:1])
+    batch: int | None = 1
+    try:
+        batch = built_for(call, alone, images_NCHW)
+    except MixedError as error:
+        if label != 1:  # a batch of one mixes nothing: so exporters write normalisation per image
+            raise ConfigError(_mixed(model)) from error
+    freed = copy.deepcopy(model)
+    if batch == 1 and _free_reshapes(freed):
+        try:
+            if built_for(Session(model_bytes(freed)).run, alone, images_NCHW) is None:
+                return freed, alone[0].shape[1:], None
+        except MixedError:
+            pass  # the batch is in more than its Reshapes
+    return model, alone[0].shape[1:], batch
+
+
+def _of_fixed_batch(model: onnx.ModelProto, images_NCHW: NDArray[np.float32], count: int) -> tuple[int, ...]:
+    """Return the shape of the logits KHW of a model that takes exactly `count` images, more than one.
+
+    Raises:
+        ConfigError: it gives no logits, or its output depends on the call or on the other images.
+    """
+    call = Session(model_bytes(model)).run
+    copies_NCHW = np.repeat(images_NCHW[:1], count, axis=0)
+    mixture_NCHW = np.concatenate([images_NCHW[:1], np.repeat(images_NCHW[1:2], count - 1, axis=0)])
+    output = call(copies_NCHW)
+    _require_logits(output)
+    _require_same_output(model, call, copies_NCHW)
+    if not same(output[0], call(mixture_NCHW)[0]):
+        raise ConfigError(_mixed(model))
+    return output.shape[1:]
+
+
+def _built_in(model: onnx.ModelProto, label: int | None) -> list[int]:
+    """Return the numbers of images that the model may be built for: label, beginnings of shapes, parts of splits."""
+    begins = {int(value[0]) for value in _whole_numbers(model) if value.ndim == 1 and value.size}
+    parts = {len(node.output) for node in nodes_of(model)}
+    return [*([label] if label else []), *sorted(begins | parts)]
+
+
+def _whole_numbers(model: onnx.ModelProto) -> Iterator[NDArray[np.int64]]:
+    """Yield the constants of int64: shapes, sizes and axes."""
+    constants = [attribute_of(node, "value") for node in nodes_of(model) if node.op_type == "Constant"]
+    for tensor in [*model.graph.initializer, *constants]:
+        if tensor is not None and tensor.data_type == TensorProto.INT64:
+            yield numpy_helper.to_array(tensor)
+
+
+def _require_same_output(model: onnx.ModelProto, call: Call, batch_NCHW: NDArray[np.float32]) -> None:
+    """Refuse a model whose output differs when it is called twice.
+
+    Raises:
+        ConfigError: it does.
+    """
+    if apart := difference_of_calls(call, batch_NCHW):
+        raise ConfigError(
+            f"two calls with the same picture differ by up to {apart:.2g}{_suspects(model, 'a random operator?')}; "
+            f"{_IN_EVALUATION_MODE}"
+        )
+
+
+def _mixed(model: onnx.ModelProto) -> str:
+    """Return the message about a model whose output for a picture depends on the other pictures."""
+    return (
+        f"the output for a picture depends on the other pictures of its batch{_suspects(model, 'batch norm?')}; "
+        f"{_IN_EVALUATION_MODE}"
+    )
+
+
+_IN_EVALUATION_MODE = "export it in evaluation mode (model.eval()), with the statistics of its training"
+
+_RANDOM = {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"}
+
+
+def _suspects(model: onnx.ModelProto, otherwise: str) -> str:
+    """Return the operators of training, as the end of a clause, or a question where there is none."""
+    found = [
+        f"{node.op_type} {node.name or node.output[0]!r}"
+        for node in nodes_of(model)
+        if node.op_type in _RANDOM
+        or attribute_of(node, "training_mode", 0)
+        or (node.op_type == "Dropout" and len(node.input) > 2)  # noqa: PLR2004 - the third says that it is on
+    ]
+    return f" ({', '.join(found[:3])}: in training mode?)" if found else f" (in training mode: {otherwise})"
+
+
+def _free_reshapes(model: onnx.ModelProto) -> bool:
+    """Let `Reshape` to [1, …] follow the batch, in place; returns whether there is one.
+
+    Exporters write a batch of 1 into a graph that way. With the other sizes known, the first becomes -1; with one
+    unknown, it becomes 0, which copies the input's. The result is checked elsewhere: batches are compared with single
+    images here, and by the parity check.
     """
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
-    nodes = {node.output[0]: node for node in model.graph.node if node.op_type == "Constant"}
+    constants |= {
+        node.output[0]: attribute_of(node, "value") for node in model.graph.node if node.op_type == "Constant"
+    }
+    found = False
     for node in model.graph.node:
-        if node.op_type != "Reshape" or any(entry.name == "allowzero" and entry.i for entry in node.attribute):
+        if node.op_type != "Reshape" or attribute_of(node, "allowzero", 0):
             continue
         tensor = constants.get(node.input[1])
-        if tensor is None and node.input[1] in nodes:
-            tensor = next((entry.t for entry in nodes[node.input[1]].attribute if entry.name == "value"), None)
         target = [] if tensor is None else numpy_helper.to_array(tensor).tolist()
         if len(target) > 1 and target[0] == 1:
             target[0] = 0 if -1 in target else -1
             name = f"{node.output[0]}/free_batch"
             model.graph.initializer.append(numpy_helper.from_array(np.array(target, np.int64), name))
             node.input[1] = name
+            found = True
+    return found
 
 
-def _output_shape(model: onnx.ModelProto, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the shape of the logits for a batch of noise.
+def _require_logits(logits: NDArray[np.float32]) -> None:
+    """Refuse an output that is no logits.
 
     Raises:
-        ConfigError: the output is not float32 with four axes.
+        ConfigError: it is not float32 with four axes.
     """
-    batch_NCHW = np.random.default_rng(0).random(shape, np.float32)
-    logits = Session(model_bytes(model)).run(batch_NCHW)
     if logits.ndim != 4 or logits.dtype != np.float32:  # noqa: PLR2004 - NKHW
         raise ConfigError(
             f"the model outputs {logits.dtype} {list(logits.shape)}, expected float32 logits [N, K, H, W]; "
             "export it without the last step, or name another --output-name"
         )
-    return tuple(logits.shape)
-
-
-def _name(source: str | Path | bytes) -> str:
-    return f"the file of {len(source)} bytes" if isinstance(source, bytes) else str(source)

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from onnx import NodeProto, TensorProto, compose, helper, numpy_helper
 
 from fsf_core.errors import ConfigError
-from fsf_core.export.graph import checked, opset_of, signature_of
+from fsf_core.export.graph import BATCH, checked, opset_of, signature_of
 from fsf_core.model.preprocess import Profile
 from fsf_core.options import OutputKind
 
@@ -31,14 +31,19 @@ CLASS_MAPS = "class_maps"
 COUNTS = "counts"
 """Output, int32 NK: pixels of each class."""
 
+OLDEST_OPSET = 11
+"""Resize has had half-pixel centres since this opset."""
+
 _JOINT_IN = "fsf/batch"
 _JOINT_OUT = "fsf/logits"
 
 
-def why_not_fusible(profile: Profile) -> str:
-    """Return why models of this profile have no fused variant, or ""."""
+def why_not_fusible(profile: Profile, opset: int) -> str:
+    """Return why models of this profile and opset have no fused variant, or ""."""
     if profile.mode == "letterbox":
         return "a letterbox is cropped per image before the resize, and a batch shares one graph"
+    if opset < OLDEST_OPSET:
+        return f"opset {opset} has no Resize with half-pixel centres"
     return ""
 
 
@@ -56,7 +61,7 @@ def fuse(
     Raises:
         ConfigError: the profile has no fused variant.
     """
-    reason = why_not_fusible(profile)
+    reason = why_not_fusible(profile, opset_of(model))
     if reason:
         raise ConfigError(f"profile {profile.name!r} has no fused model: {reason}; use the plain one")
     signature = signature_of(model)
@@ -114,8 +119,9 @@ def _preprocessing(like: onnx.ModelProto, profile: Profile) -> onnx.ModelProto:
         std = graph.constant("std", np.reshape(profile.std, (1, 3, 1, 1)), np.float32)
         value = graph.node("Div", [value, std], "normalised")
     graph.node("Identity", [value], _JOINT_IN)
-    frames = helper.make_tensor_value_info(FRAMES, TensorProto.UINT8, ["batch", *size, 3])
-    batch = helper.make_tensor_value_info(_JOINT_IN, TensorProto.FLOAT, ["batch", 3, *size])
+    count = signature_of(like).input_shape[0] or BATCH
+    frames = helper.make_tensor_value_info(FRAMES, TensorProto.UINT8, [count, *size, 3])
+    batch = helper.make_tensor_value_info(_JOINT_IN, TensorProto.FLOAT, [count, 3, *size])
     return graph.model(like, [frames], [batch])
 
 
@@ -135,10 +141,11 @@ def _postprocessing(
     stored = TensorProto.UINT8 if num_classes <= 255 else TensorProto.UINT16  # noqa: PLR2004 - 255 stays free for "ignore"
     graph.node("Cast", [value], CLASS_MAPS, to=stored)
     _count(graph, value, num_classes, opset_of(like))
-    output = helper.make_tensor_value_info(_JOINT_OUT, TensorProto.FLOAT, ["batch", *output_KHW])
+    count = signature_of(like).input_shape[0] or BATCH
+    output = helper.make_tensor_value_info(_JOINT_OUT, TensorProto.FLOAT, [count, *output_KHW])
     size = helper.make_tensor_value_info(OUT_HW, TensorProto.INT64, [2])
-    class_maps = helper.make_tensor_value_info(CLASS_MAPS, stored, ["batch", "out_h", "out_w"])
-    counts = helper.make_tensor_value_info(COUNTS, TensorProto.INT32, ["batch", num_classes])
+    class_maps = helper.make_tensor_value_info(CLASS_MAPS, stored, [count, "out_h", "out_w"])
+    counts = helper.make_tensor_value_info(COUNTS, TensorProto.INT32, [count, num_classes])
     return graph.model(like, [output, size], [class_maps, counts])
 
 

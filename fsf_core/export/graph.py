@@ -1,12 +1,13 @@
 """The plain ONNX model that every later step relies on: its shapes, its check, its bytes and its text.
 
-float32 NCHW in, float32 logits NKHW out, weights inside, batch free, other sizes fixed. Knows onnx and no torch.
+float32 NCHW in, float32 logits NKHW out, weights inside, batch free or of one number, other sizes fixed. Knows onnx
+and no torch.
 """
 
 # N images, C channels, K classes, H rows, W columns
 
 import warnings
-from typing import cast
+from typing import Any, cast
 
 import onnx
 from onnx import TensorProto, helper, shape_inference
@@ -53,28 +54,42 @@ def model_bytes(model: onnx.ModelProto) -> bytes:
 
 def opset_of(model: onnx.ModelProto) -> int:
     """Return the version of ONNX's own operators in the model."""
-    return max(int(entry.version) for entry in model.opset_import if entry.domain in {"", "ai.onnx"})
+    return max((int(entry.version) for entry in model.opset_import if entry.domain in {"", "ai.onnx"}), default=1)
+
+
+def attribute_of(node: onnx.NodeProto, name: str, default: Any = None) -> Any:
+    """Return the value of an attribute; text is bytes."""
+    return next((helper.get_attribute_value(entry) for entry in node.attribute if entry.name == name), default)
 
 
 def signature_of(model: onnx.ModelProto) -> Signature:
     """Return names and shapes of a model whose shapes are fixed."""
     image, logits = real_inputs(model)[0], model.graph.output[0]
-    _, channels, height_px, width_px = sizes_of(image)
+    count, channels, height_px, width_px = sizes_of(image)
     _, classes, rows, columns = sizes_of(logits)
     assert channels and height_px and width_px and classes and rows and columns, "state_shapes wrote them"  # noqa: PT018 - one fact
     return Signature(
         input_name=image.name,
-        input_shape=(None, channels, height_px, width_px),
+        input_shape=(count, channels, height_px, width_px),
         output_name=logits.name,
-        output_shape=(None, classes, rows, columns),
+        output_shape=(count, classes, rows, columns),
     )
 
 
-def state_shapes(model: onnx.ModelProto, size: tuple[int, ...], logits: tuple[int, ...]) -> None:
-    """Set the shapes of input and output, in place; TorchScript leaves names such as 'Resizeoutput_dim_3'."""
+def state_shapes(
+    model: onnx.ModelProto, size: tuple[int, ...], logits: tuple[int, ...], *, batch: int | str = BATCH
+) -> None:
+    """Set the shapes of input and output, in place; TorchScript leaves names such as 'Resizeoutput_dim_3'.
+
+    Args:
+        model: with one image as input, and logits as output.
+        size: C, H and W of an image.
+        logits: K, H and W.
+        batch: images per call if the graph is built for a number of them.
+    """
     del model.graph.value_info[:]  # stale beside the new shapes; checked() infers them again
     for value, sizes in ((real_inputs(model)[0], size), (model.graph.output[0], logits)):
-        value.CopyFrom(helper.make_tensor_value_info(value.name, TensorProto.FLOAT, [BATCH, *sizes]))
+        value.CopyFrom(helper.make_tensor_value_info(value.name, TensorProto.FLOAT, [batch, *sizes]))
 
 
 def real_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:

@@ -17,7 +17,7 @@ from torch import nn
 from fsf_core.config import ExportConfig
 from fsf_core.errors import ConfigError
 from fsf_core.export.convert import to_onnx
-from fsf_core.export.from_onnx import from_onnx
+from fsf_core.export.from_onnx import from_onnx, original_session
 from fsf_core.export.fuse import fuse, why_not_fusible
 from fsf_core.export.graph import model_bytes, opset_of, printable, signature_of
 from fsf_core.export.material import Material, build_network
@@ -61,7 +61,7 @@ def make_models(
     models: dict[str, bytes] = {}
     for precision, model in _in_every_precision(plain, config, material, profile):
         models[variant_of(precision, fused=False)] = model_bytes(model)
-        if not why_not_fusible(profile):
+        if not why_not_fusible(profile, opset_of(model)):
             models[variant_of(precision, fused=True)] = model_bytes(fuse(model, profile))
     return Made(
         models=models,
@@ -75,7 +75,7 @@ def _plain_model(config: ExportConfig, material: Material, profile: Profile) -> 
     """Return the float32 model, and the original that it must equal."""
     if material.onnx_model is not None:
         plain = from_onnx(material.onnx_model, profile)
-        return plain, Session(model_bytes(material.onnx_model)).run
+        return plain, original_session(material.onnx_model, plain).run
     network = material.network or build_network(config, material.weights)
     plain = to_onnx(
         network,

@@ -69,7 +69,7 @@ class Signature:
 
     input_name: str
     input_shape: tuple[int | None, int, int, int]
-    """N, C, H, W of float32 images; None where any size is accepted."""
+    """N, C, H, W of float32 images; None where any size is accepted. N is a number if every call takes exactly N."""
     output_name: str
     output_shape: tuple[int | None, int, int, int]
     """N, K, H, W of float32 scores; N, 1, H, W of class ids, as float32, where the output is a class map."""

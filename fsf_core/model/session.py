@@ -9,7 +9,10 @@ and tensors. Knows no image formats, no class names, and no file but the model.
 import contextlib
 import io
 import os
+import re
+import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +53,8 @@ class Session:
         output_shape: its shape, None where any size is possible.
         num_classes: number of classes; None if the graph does not fix it.
         grid_hw: rows and columns of the logits; None for a fused model, or if the graph does not fix them.
+        fixed_batch: images per call of onnxruntime that the graph is built for; None if it takes any number. Every
+            method here takes any number: a batch is cut into calls of that size, and the last is filled up.
     """
 
     def __init__(
@@ -85,6 +90,7 @@ class Session:
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         self.input_name: str = inputs[0].name
         self.input_shape = _fixed_sizes(inputs[0].shape)
+        self.fixed_batch: int | None = self.input_shape[0] if self.input_shape else None
         self.output_name: str = outputs[0].name
         self.output_shape = _fixed_sizes(outputs[0].shape)
         # Frames and size in, class maps and counts out; a foreign model may take uint8 too.
@@ -112,7 +118,11 @@ class Session:
             RuntimeError: onnxruntime rejects the batch or runs out of memory.
         """
         assert not self.fused, "a fused model takes run_fused"
-        return np.asarray(self._call([self.output_name], {self.input_name: batch_NCHW})[0])
+        parts = [
+            self._call([self.output_name], {self.input_name: filled})[0][:count]
+            for filled, count in _calls(batch_NCHW, self.fixed_batch)
+        ]
+        return np.asarray(parts[0] if len(parts) == 1 else np.concatenate(parts))
 
     def run_into(self, batch_NCHW: NDArray[np.float32], logits_NKHW: NDArray[np.float32]) -> None:
         """Run a batch without copies: the model writes into the given logits.
@@ -127,6 +137,23 @@ class Session:
         assert not self.fused, "a fused model takes run_fused"
         assert logits_NKHW.flags.c_contiguous, "the model writes to its address"
         assert logits_NKHW.flags.writeable, "the model writes to it"
+        start = 0
+        for filled, count in _calls(batch_NCHW, self.fixed_batch):
+            wanted = logits_NKHW if len(batch_NCHW) == count else logits_NKHW[start : start + count]
+            if len(filled) == count:
+                self._run_bound(filled, wanted)
+            else:
+                room = np.empty((len(filled), *wanted.shape[1:]), wanted.dtype)
+                self._run_bound(filled, room)
+                wanted[:] = room[:count]
+            start += count
+
+    def _run_bound(self, batch_NCHW: NDArray[np.float32], logits_NKHW: NDArray[np.float32]) -> None:
+        """Run one batch of a size that the graph takes, into the given logits.
+
+        Raises:
+            RuntimeError: onnxruntime rejects the batch or the shape of the logits, or runs out of memory.
+        """
         try:
             binding = self._session.io_binding()
             binding.bind_cpu_input(self.input_name, batch_NCHW)
@@ -154,9 +181,12 @@ class Session:
         """
         assert self.fused, "a plain model takes run"
         size = np.array([height_px, width_px], np.int64)
-        feed: dict[str, NDArray[Any]] = {self.input_name: frames_NHWC, self._size_name: size}
-        class_maps_NHW, counts_NK = self._call([self.output_name, self._counts_name], feed)
-        return class_maps_NHW, counts_NK
+        names, maps, counts = [self.output_name, self._counts_name], [], []
+        for filled, count in _calls(frames_NHWC, self.fixed_batch):
+            class_maps_NHW, counts_NK = self._call(names, {self.input_name: filled, self._size_name: size})
+            maps.append(class_maps_NHW[:count])
+            counts.append(counts_NK[:count])
+        return (maps[0], counts[0]) if len(maps) == 1 else (np.concatenate(maps), np.concatenate(counts))
 
     def _call(self, names: list[str], feed: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
         """Return the outputs of these names.
@@ -179,6 +209,28 @@ class Session:
 def runtime_version() -> str:
     """Return the version of onnxruntime."""
     return str(ort.__version__)
+
+
+@cache
+def newest_ir_version() -> int:
+    """Return the newest version of the ONNX format that this onnxruntime reads."""
+    return _newest(b"\x08\xff\x7f\x3a\x00\x42\x02\x10\x08", r"max supported IR version: (\d+)")  # IR 16383, empty graph
+
+
+@cache
+def newest_opset() -> int:
+    """Return the newest version of ONNX's own operators that this onnxruntime reads."""
+    return _newest(b"\x08\x08\x3a\x00\x42\x03\x10\xff\x7f", r"is till opset (\d+)")  # opset 16383, empty graph
+
+
+def _newest(model: bytes, words: str) -> int:
+    """Return the number that onnxruntime names when it refuses a model; the largest there is if it names none."""
+    try:
+        _create(model, _options(1), [_NAMES["cpu"]])
+    except BundleError as error:
+        found = re.search(words, str(error))
+        return int(found[1]) if found else sys.maxsize
+    return sys.maxsize
 
 
 def _model_bytes(model: str | Path | bytes) -> bytes:
@@ -333,11 +385,46 @@ def _captured_output(stdout: io.StringIO) -> Iterator[None]:
         ort.set_default_logger_severity(2)  # the library's default; there is no getter
 
 
+def _calls(batch: NDArray[Any], size: int | None) -> Iterator[tuple[NDArray[Any], int]]:
+    """Yield the batch in calls of exactly `size` images, and how many of each were asked for.
+
+    The last is filled up with copies of its last image. None: the whole batch in one call.
+    """
+    if size is None or len(batch) == size:
+        yield batch, len(batch)
+        return
+    for start in range(0, len(batch), size):
+        part = batch[start : start + size]
+        missing = size - len(part)
+        yield (np.concatenate([part, np.repeat(part[-1:], missing, axis=0)]) if missing else part), len(part)
+
+
 def _fixed_sizes(shape: list[Any]) -> tuple[int | None, ...]:
     """Return the shape with None for symbolic sizes."""
     return tuple(size if isinstance(size, int) else None for size in shape)
 
 
 def _first_line(message: object) -> str:
-    """Return the first line of a message."""
-    return str(message).strip().split("\n", 1)[0]
+    """Return the first line of a message that says something, without the place in onnxruntime's sources."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(message))
+    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text.strip())
+    text = re.sub(r"/\S+\.(?:cc|h|cpp|cu):\d+ ", _PLACE, text)
+    while _PLACE in text:
+        before, _, behind = text.partition(_PLACE)
+        text = before + _behind_signature(behind)
+    return next((line.strip() for line in text.splitlines() if line.strip()), "no reason given")
+
+
+_PLACE = "\0"
+
+
+def _behind_signature(text: str) -> str:
+    """Return what follows the signature of a C++ function, such as `bool f(int) [with T = int] says why`."""
+    head = re.match(r"[^()\n]*?[\w>~](?=\()", text)
+    if head is None:
+        return text.partition(" ")[2] if "::" in text.partition(" ")[0] else text
+    end, depth = head.end(), 1
+    while depth and end + 1 < len(text):
+        end += 1
+        depth += (text[end] == "(") - (text[end] == ")")
+    return re.sub(r"^\s*(const\b)?\s*(\[with [^\]]*\])?\s*", "", text[end + 1 :])

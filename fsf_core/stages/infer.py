@@ -74,14 +74,15 @@ class Infer:
             ProviderError: the provider is not available.
         """
         bundle = _load_bundle_of_job(bundle_uri, bundle_sha256)
-        self._batch_frames = batch_frames
-        self._max_frames = max(batch_frames, chunk_frames)
         self._profile = bundle.profile
         self._levels_C256 = bundle.profile.levels()
         self._logits_KHW = bundle.signature.output_shape[1:]
         self._logit_bytes = int(np.prod(self._logits_KHW)) * np.dtype(np.float32).itemsize
         model = read_model(bundle, variant)
         self._session = Session(model, provider=provider, threads=threads, trt_cache_dir=engine_cache)
+        fixed = self._session.fixed_batch or 1  # only full calls, or as many frames as asked for are run for nothing
+        self._batch_frames = -(-batch_frames // fixed) * fixed
+        self._max_frames = max(self._batch_frames, chunk_frames)
 
     def __call__(self, table: pa.Table) -> Iterator[pa.Table]:
         """Run the model over units.

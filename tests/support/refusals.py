@@ -12,11 +12,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 import fsf_core
 from fsf_core import errors
@@ -139,9 +140,14 @@ _TABLE = {
         _refusal(f"{_NETS}:two", "expected one tensor of logits", at=NEW),
         _refusal(f"{_NETS}:flat", "expected float logits", at=NEW),
         _refusal(f"{_TINY} --opset 99", " exporter cannot write this network with opset ", at=NEW),
-        _refusal(f"{_ONNX}/opset10.onnx", " or later (half-pixel Resize); export it again"),
-        _refusal(f"{_ONNX}/batch8.onnx", " has a fixed batch of ", at=NEW),
-        _refusal(f"{_ONNX}/outside.onnx", "outside its own folder; export it as one file"),
+        _refusal(f"{_ONNX}/opset10.onnx", ", which has half-pixel centres, "),
+        _refusal(f"{_ONNX}/opset99.onnx", " has opset 99, onnxruntime ", " reads up to "),
+        _refusal(f"{_ONNX}/one_machine.onnx", ": onnxruntime optimised it for one kind of processor"),
+        _refusal(f"{_ONNX}/outside.onnx", "outside its own folder "),
+        _refusal(f"{_ONNX}/large.onnx", ", and a bundle keeps each model in one; "),
+        _refusal(f"{_ONNX}/nothing.onnx", "the model takes neither one image nor a batch: ", at=NEW),
+        _refusal(f"{_ONNX}/random.onnx", "two calls with the same picture differ by up to ", at=NEW),
+        _refusal(f"{_ONNX}/mixing.onnx", "depends on the other pictures of its batch", "_mixed(model)", at=NEW),
         _refusal(f"{_ONNX}/inputs.onnx", "the model has the inputs ", at=NEW),
         _refusal(f"{_ONNX}/uint8.onnx", ", expected FLOAT (float32); export it again", at=NEW),
         _refusal(f"{_ONNX}/size.onnx", " has it; choose a profile of this size", at=NEW),
@@ -275,8 +281,6 @@ UNTRIED = {
     "expected a checkpoint file that can be read": "a path, which only Python passes; commands read the bytes first",
     "the model cannot be read: ": "a path, which only Python passes",
     " has the variants ": "checked by the job before",
-    "the graph has a fixed batch size: ": "the same check, by another graph",
-    ": the graph has a fixed batch size; ": "the same check, by the shapes of another graph",
     "; pass the path of a local file beside them": "a file in a store",
     " has no fused model: ": "checked by the export before",
     "the model has … bytes": "takes 2 GB",
@@ -467,8 +471,12 @@ def _write_onnx(folder: Path) -> None:
     folder.mkdir()
     models = {
         "opset10": tiny_onnx(),
+        "opset99": tiny_onnx(),
+        "one_machine": tiny_onnx(),
+        "nothing": tiny_onnx(last="Reshape"),
+        "random": tiny_onnx(last="RandomNormalLike"),
+        "mixing": tiny_onnx(last="CumSum"),
         "opset12": tiny_onnx(opset=12),
-        "batch8": tiny_onnx(batch=8),
         "classes3": tiny_onnx(num_classes=3),
         "softmax": tiny_onnx(last="Softmax"),
         "inputs": tiny_onnx(),
@@ -479,6 +487,11 @@ def _write_onnx(folder: Path) -> None:
         "invalid": tiny_onnx(),
     }
     models["opset10"].opset_import[0].version = 10
+    models["opset99"].opset_import[0].version = 99
+    models["one_machine"].graph.node[0].domain = "com.microsoft.nchwc"
+    for name, constant in (("nothing", [7, 7, 7, 7]), ("mixing", 0)):
+        models[name].graph.node[-1].input.append("constant")
+        models[name].graph.initializer.append(numpy_helper.from_array(np.array(constant, np.int64), "constant"))
     models["double"].graph.node[-1].attribute.append(helper.make_attribute("to", TensorProto.DOUBLE))
     models["double"].graph.output[0].type.tensor_type.elem_type = TensorProto.DOUBLE
     models["inputs"].graph.input.append(helper.make_tensor_value_info("extra", TensorProto.FLOAT, [1]))
@@ -498,6 +511,9 @@ def _write_onnx(folder: Path) -> None:
     for tensor in outside.graph.initializer:
         next(entry for entry in tensor.external_data if entry.key == "location").value = "../secret.bin"
     (folder / "outside.onnx").write_bytes(outside.SerializeToString())
+    large = onnx.load(folder / "weightless.onnx", load_external_data=False)
+    large.graph.initializer[0].dims[0] = 1 << 26
+    (folder / "large.onnx").write_bytes(large.SerializeToString())
 
 
 def _write_bundles(folder: Path, bundle: Path) -> None:

@@ -255,7 +255,7 @@ def test_a_checkpoint_that_is_missing_or_does_not_fit_is_refused(tmp_path):
         ({"net": "fastsegformer-p"}, "comes without weights; pass --checkpoint"),
         ({"net": "fastsegformer-p", "checkpoint": "a.pth", "onnx": "b.onnx"}, "pass the file alone"),
         ({"net": "a:b", "profile": "fastsegformr"}, "choose one of fastsegformer, fastsegformer-train"),
-        ({"net": "a:b", "classes": ("one",)}, "at least two names"),
+        ({"net": "fastsegformer-p", "checkpoint": "a.pth", "classes": ("one",)}, "at least two names"),
         ({"net": "a:b", "classes": ("one", "one")}, "no two equal"),
         ({"net": "a:b", "palette": ("000000",)}, "1 colours for 4 classes"),
     ],

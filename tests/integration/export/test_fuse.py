@@ -89,7 +89,8 @@ def test_more_than_255_classes_need_16_bits():
 
 def test_a_letterbox_has_no_fused_variant():
     letterbox = PROFILES["fastsegformer-train"]
-    assert why_not_fusible(PROFILE) == ""
-    assert "cropped per image" in why_not_fusible(letterbox)
+    assert why_not_fusible(PROFILE, 11) == ""
+    assert "half-pixel" in why_not_fusible(PROFILE, 10)
+    assert "cropped per image" in why_not_fusible(letterbox, 17)
     with pytest.raises(ConfigError, match="no fused model"):
         fuse(plain_model(), letterbox)
