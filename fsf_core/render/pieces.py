@@ -18,6 +18,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO
 
@@ -77,9 +78,10 @@ def _encode_piece(
         plan.staging.run_uri, piece.paths, item_id=plan.item_id, first=first, last=last, columns=["mask.bytes"]
     )
     pngs = {row["frame_index"]: row["mask"]["bytes"] for row in rows}
-    times = _times(index, piece.frames)
+    clock = _Clock(index, plan)
+    times = clock.ticks(piece.frames)
     size = {"height_px": index.height_px, "width_px": index.width_px}
-    with video.SegmentWriter(**size, ticks_per_s=video.timescale(index.time_base)) as writer:
+    with video.SegmentWriter(**size, ticks_per_s=clock.ticks_per_s) as writer:
         drawn = 0
         for frame in frames:
             heartbeat()
@@ -105,8 +107,8 @@ def assemble(plan: RenderPlan) -> RenderedVideo:
     """
     index: video.VideoIndex = pickle.loads(zlib.decompress(plan.index))  # noqa: S301 - from plan_render
     frames = [number for piece in plan.pieces for number in piece.frames]
-    times = _times(index, frames)
-    end = _end(index, frames)
+    clock = _Clock(index, plan)
+    times, end = clock.ticks(frames), clock.end
     openers = [partial(_open_piece, plan, piece.number) for piece in plan.pieces]
     stem = file_stem(plan.item_id)
     with tempfile.TemporaryDirectory(prefix="fsf-render-") as folder, members.open_item(plan.uri, plan.access) as file:
@@ -143,18 +145,30 @@ def _open_piece(plan: RenderPlan, number: int) -> AbstractContextManager[BinaryI
     return storage.open_binary(plan.find_piece(number) or plan.staging.uri(plan.piece_path(number)))
 
 
-def _times(index: video.VideoIndex, frames: Sequence[int]) -> list[int]:
-    """Return the tick of every frame in the rendered video, from 0 and strictly ascending."""
-    factor = index.time_base * video.timescale(index.time_base)
-    first = int(index.pts[frames[0]])
-    times = [round((int(index.pts[number]) - first) * factor) for number in frames]
-    for at in range(1, len(times)):
-        times[at] = max(times[at], times[at - 1] + 1)
-    return times
+class _Clock:
+    """The times of a rendered video: those of the source's running clock, from the first scored frame on.
 
+    Attributes:
+        ticks_per_s: time scale of the rendered video.
+        end: tick at which the last frame leaves the screen: when the source's next frame is shown.
+    """
 
-def _end(index: video.VideoIndex, frames: Sequence[int]) -> int:
-    """Return the tick at which the last frame leaves the screen: when the source's next frame is shown."""
-    following = frames[-1] + 1
-    until = int(index.pts[following]) if following < index.frames else index.end
-    return max(1, round((until - int(index.pts[frames[0]])) * index.time_base * video.timescale(index.time_base)))
+    def __init__(self, index: video.VideoIndex, plan: RenderPlan) -> None:
+        scored = [number for piece in plan.pieces for number in piece.frames]
+        self._clock = index.clock()
+        following = scored[-1] + 1
+        until = int(self._clock[following]) if following < index.frames else index.end
+        shown = [*self._clock[scored].tolist(), until]
+        longest_s = max(later - earlier for earlier, later in pairwise(shown)) * index.time_base
+        self.ticks_per_s = video.timescale(index.time_base, longest_s)
+        self._factor = index.time_base * self.ticks_per_s
+        self.end = max(1, round((until - shown[0]) * self._factor))
+
+    def ticks(self, frames: Sequence[int]) -> list[int]:
+        """Return the ticks of frames, strictly ascending from 0 for the first."""
+        times = [
+            round((tick - int(self._clock[frames[0]])) * self._factor) for tick in self._clock[list(frames)].tolist()
+        ]
+        for at in range(1, len(times)):
+            times[at] = max(times[at], times[at - 1] + 1)
+        return times

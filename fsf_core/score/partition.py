@@ -136,7 +136,7 @@ def _plan_group(rows: Sequence[dict[str, Any]], settings: DecodeSettings, limit_
     for row in rows:
         watchdog(limit_s, running=True)
         try:
-            plan = plan_video(row, settings)
+            plan = plan_video(row, settings, heartbeat=lambda: watchdog(limit_s, running=True))
             plans.append((plan.tasks, pack_plan(plan)) if plan else None)
         except (FSFError, OSError):
             plans.append(None)

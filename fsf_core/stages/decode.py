@@ -52,7 +52,7 @@ def decode(
     openers = members.open_prefetched([row["uri"] for row in items], settings.access)
     for row, opener in zip(items, openers, strict=True):
         watchdog(True)
-        for unit in _decode_item(row, opener, settings):
+        for unit in _decode_item(row, opener, settings, lambda: watchdog(True)):
             if unit is None:
                 watchdog(True)
             elif unit.segments > 1:
@@ -69,7 +69,9 @@ def decode(
         yield units.to_table(held, extra=settings.extra)
 
 
-def _decode_item(row: Mapping[str, Any], opener: storage.Opener, settings: DecodeSettings) -> Iterator[Unit | None]:
+def _decode_item(
+    row: Mapping[str, Any], opener: storage.Opener, settings: DecodeSettings, heartbeat: Callable[[], None]
+) -> Iterator[Unit | None]:
     """Decode one item; an error becomes the failure of its remaining units.
 
     Yields:
@@ -83,7 +85,7 @@ def _decode_item(row: Mapping[str, Any], opener: storage.Opener, settings: Decod
             size = _size_of(file)
             head = file.read(images.HEAD_BYTES)
             if is_video(head, row["kind"]):
-                for unit in decode_video(file, blank, row, settings):
+                for unit in decode_video(file, blank, row, settings, heartbeat=heartbeat):
                     yielded.update(() if unit is None else (unit.segment,))
                     yield unit
             else:

@@ -1,6 +1,6 @@
 """Videos to units: decodes the segments that a row asks for."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
@@ -23,7 +23,12 @@ OVERLAY_SOURCE_QUALITY = 95
 
 
 def decode_video(
-    file: BinaryIO, blank: Unit, row: Mapping[str, Any], settings: DecodeSettings
+    file: BinaryIO,
+    blank: Unit,
+    row: Mapping[str, Any],
+    settings: DecodeSettings,
+    *,
+    heartbeat: Callable[[], None] = lambda: None,
 ) -> Iterator[Unit | None]:
     """Decode the segments that a row asks for, share by share of the video's plan.
 
@@ -32,12 +37,16 @@ def decode_video(
         blank: the unit without segments.
         row: a row of the manifest; with `share` and `plan`, one task's share.
         settings: settings of the stage.
+        heartbeat: called every few frames while the frames are counted by decoding.
 
     Yields:
         A unit per segment; None for a segment that was done in an earlier run but had to be decoded past. Shares that
         were done whole are skipped.
     """
-    plan = unpack_plan(row["plan"]) if row.get("plan") else plan_open_video(file, blank.uri, settings)
+    if row.get("plan"):
+        plan = unpack_plan(row["plan"])
+    else:
+        plan = plan_open_video(file, blank.uri, settings, heartbeat=heartbeat)
     share = share_of(row)
     done = frozenset(row["done_segments"] or ())
     whole = replace(blank, segments=plan.segments, item_sha256=plan.item_sha256)
@@ -95,7 +104,8 @@ def _missing_frames_error(index: video.VideoIndex, sampling: video.Sampling, wan
     """Return the reason for missing frames where the decoder raised none."""
     if wanted:
         return DecodeError(f"found fewer frames than the {index.frames} that the file announces")
-    last_s = index.time_s(index.frames - 1) - index.time_s(0)
+    clock = index.clock()
+    last_s = float(int(clock[-1] - clock[0]) * index.time_base)
     end = "its end" if sampling.end_s is None else f"{sampling.end_s:g} s"
     return LimitError(
         f"found no frame between {sampling.start_s:g} s and {end}, the last one begins at {last_s:.3f} s; correct "

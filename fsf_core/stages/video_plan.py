@@ -2,7 +2,7 @@
 
 import pickle
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -27,11 +27,14 @@ class VideoPlan:
         return self.tasks[-1].stop
 
 
-def plan_video(row: Mapping[str, Any], settings: DecodeSettings) -> VideoPlan | None:
+def plan_video(
+    row: Mapping[str, Any], settings: DecodeSettings, *, heartbeat: Callable[[], None] = lambda: None
+) -> VideoPlan | None:
     """Plan the decoding of a manifest row by several tasks; reads the packets of the video.
 
     Returns:
-        None for what one task should decode whole: short videos, containers that cannot seek, and images.
+        None for what one task should index and decode: short videos, containers that cannot seek, and images. A plan of
+        one task where the frames had to be counted by decoding, which is not to be done twice.
 
     Raises:
         ItemError, OSError: the item cannot be decoded; the decode stage will report it.
@@ -42,14 +45,26 @@ def plan_video(row: Mapping[str, Any], settings: DecodeSettings) -> VideoPlan | 
         estimate = video.estimate_frames(storage.path_or_file(row["uri"], file))
         if estimate is not None and estimate < settings.task_segments * settings.segment_frames:
             return None
-        plan = plan_open_video(file, row["uri"], settings)
-        return plan if len(plan.tasks) > 1 else None
+        plan = plan_open_video(file, row["uri"], settings, heartbeat=heartbeat)
+        return plan if len(plan.tasks) > 1 or plan.index.is_counted else None
 
 
-def plan_open_video(file: BinaryIO, uri: str, settings: DecodeSettings) -> VideoPlan:
-    """Index a video and partition its segments among tasks, of which there may be one."""
+def plan_open_video(
+    file: BinaryIO, uri: str, settings: DecodeSettings, *, heartbeat: Callable[[], None] = lambda: None
+) -> VideoPlan:
+    """Index a video and partition its segments among tasks, of which there may be one.
+
+    Args:
+        file: the open video.
+        uri: its address.
+        settings: of the decode stage.
+        heartbeat: called every few frames while the frames are counted by decoding.
+    """
     index = video.index_video(
-        storage.path_or_file(uri, file), max_frame_px=settings.limits.max_pixels, max_frames=settings.max_frames
+        storage.path_or_file(uri, file),
+        max_frame_px=settings.limits.max_pixels,
+        max_frames=settings.max_frames,
+        heartbeat=heartbeat,
     )
     wanted = video.select_frames(index, settings.sampling)
     tasks: tuple[range, ...] = (range(1),)  # without a wanted frame, one task has to report that

@@ -1,13 +1,17 @@
-"""The header bits of a packet that mark hidden frames, and keyframes at which decoding may begin.
+"""What the header bits of packets tell: the pictures in them, and keyframes at which decoding may begin.
 
-Knows H.264, H.265, VP8 and VP9. Decodes nothing.
+Knows which codec is read how. Decodes nothing.
 """
 
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from fsf_core.media.video.bits import length_bytes, nal_units
+from fsf_core.media.video.h264 import H264Pictures
+from fsf_core.media.video.hevc import HevcPictures
+from fsf_core.media.video.mpeg import Mpeg4Pictures, MpegPictures
+from fsf_core.media.video.pictures import FRAME, REFERENCE, UNKNOWN, Picture, PictureReader
 
+if TYPE_CHECKING:
     from av.packet import Packet
     from av.stream import Stream
 
@@ -20,11 +24,54 @@ _H264_IDR, _H264_SLICES = frozenset({5}), frozenset(range(1, 6))
 _H265_IRAP, _H265_SLICES = frozenset(range(16, 22)), frozenset(range(32))
 
 
-def is_hidden(packet: "Packet[Stream]", codec: str) -> bool:
+def picture_reader(codec: str, extradata: bytes | None, *, reorders: bool) -> PictureReader:
+    """Return the reader of a codec's packets.
+
+    Args:
+        codec: FFmpeg's canonical name.
+        extradata: the stream's configuration.
+        reorders: whether the codec may show frames in another order than it decodes them.
+    """
+    if codec == "h264":
+        return H264Pictures(extradata)
+    if codec == "hevc":
+        return HevcPictures(extradata)
+    if codec in ("mpeg1video", "mpeg2video"):
+        return MpegPictures()
+    if codec == "mpeg4":
+        return Mpeg4Pictures()
+    return _UnreadPictures() if reorders else _OrderedPictures(codec)
+
+
+class _OrderedPictures:
+    """The pictures of a codec that shows frames in the order in which it decodes them."""
+
+    def __init__(self, codec: str) -> None:
+        self._codec = codec
+        self._decoded = 0
+
+    def read(self, packet: memoryview) -> Picture:
+        """Return what the next packet holds, in decoding order."""
+        self._decoded += 1
+        if is_hidden(packet, self._codec):
+            return REFERENCE
+        return Picture(FRAME, (0, self._decoded))
+
+
+class _UnreadPictures:
+    """The pictures of a codec whose headers are not read here."""
+
+    def read(self, packet: memoryview) -> Picture:
+        """Return a picture of which nothing is known."""
+        del packet
+        return UNKNOWN
+
+
+def is_hidden(packet: memoryview, codec: str) -> bool:
     """Return whether a VP8 or VP9 packet holds only a frame that is never shown (RFC 6386 §9.1; VP9 §6.2)."""
     if codec not in ("vp8", "vp9"):
         return False
-    head, last = memoryview(packet)[0], memoryview(packet)[packet.size - 1]
+    head, last = packet[0], packet[-1]
     if codec == "vp8":
         return not head & 0x10
     if last & 0xE0 == _SUPERFRAME:  # hidden frames and one that is shown
@@ -40,38 +87,9 @@ def is_clean(packet: "Packet[Stream]", codec: str, extradata: bytes | None) -> b
     FFmpeg also marks H.264 recovery points as keyframes; only an IDR picture is clean.
     """
     if codec == "h264":
-        return _first_slice(bytes(packet), extradata, _H264_SLICES, codec) in _H264_IDR
+        units = nal_units(memoryview(packet), length_bytes(extradata, 4))
+        return next((kind for unit in units if (kind := unit[0] & 0x1F) in _H264_SLICES), None) in _H264_IDR
     if codec == "hevc":
-        return _first_slice(bytes(packet), extradata, _H265_SLICES, codec) in _H265_IRAP
+        units = nal_units(memoryview(packet), length_bytes(extradata, 21))
+        return next((kind for unit in units if (kind := unit[0] >> 1 & 0x3F) in _H265_SLICES), None) in _H265_IRAP
     return True
-
-
-def _first_slice(packet: bytes, extradata: bytes | None, slices: frozenset[int], codec: str) -> int | None:
-    """Return the type of the first NAL unit in a packet that is a slice; None if there is none."""
-    for first_byte in _nal_heads(packet, _length_bytes(extradata, codec)):
-        kind = first_byte & 0x1F if codec == "h264" else first_byte >> 1 & 0x3F
-        if kind in slices:
-            return kind
-    return None
-
-
-def _length_bytes(extradata: bytes | None, codec: str) -> int:
-    """Return the size of the length field before each NAL unit (ISO/IEC 14496-15); 0 if start codes separate them."""
-    position = 4 if codec == "h264" else 21
-    if not extradata or extradata[0] != 1 or len(extradata) <= position:
-        return 0
-    return (extradata[position] & 3) + 1
-
-
-def _nal_heads(packet: bytes, length_bytes: int) -> "Iterator[int]":
-    """Yield the first byte of every NAL unit."""
-    if length_bytes:
-        at = 0
-        while at + length_bytes < len(packet):
-            yield packet[at + length_bytes]
-            at += length_bytes + int.from_bytes(packet[at : at + length_bytes], "big")
-        return
-    at = packet.find(b"\x00\x00\x01")
-    while at >= 0 and at + 3 < len(packet):
-        yield packet[at + 3]
-        at = packet.find(b"\x00\x00\x01", at + 3)

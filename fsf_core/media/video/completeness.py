@@ -5,6 +5,7 @@ the lengths that they declare; knows no packets' contents.
 """
 
 import os
+from collections.abc import Iterator
 from typing import BinaryIO
 
 from fsf_core.media.video.container import Source, opened
@@ -42,22 +43,23 @@ class BlockGaps:
             self._gaps.append((self._end, frames))
         self._end = max(self._end, position + size)
 
-    def first_unexplained(self, source: Source) -> int | None:
-        """Return the number of frames before the first bytes that the demuxer skipped; None if it skipped none."""
+    def unexplained(self, source: Source) -> list[int]:
+        """Return the number of frames before each place where the demuxer skipped bytes."""
+        found = []
         with opened(source) as file:
             for begin, frames in self._gaps:
                 file.seek(begin)
                 head = file.read(_ELEMENT_WITHIN_BYTES)
                 if not any(element in head for element in _ELEMENTS):
-                    return frames
-        return None
+                    found.append(frames)
+        return found
 
 
 def missing_bytes(source: Source, container: str) -> int:
     """Return the number of bytes that the container declares beyond the end of the file.
 
-    0 for a recording that was still running, which declares no lengths, and for a file cut exactly between two boxes
-    or packets.
+    0 for a recording that was still running, which declares no lengths, and for a file cut exactly between two boxes,
+    chunks or packets.
 
     Args:
         source: local path or seekable binary file object; the position of a file object afterwards is undefined.
@@ -67,6 +69,8 @@ def missing_bytes(source: Source, container: str) -> int:
         size = file.seek(0, os.SEEK_END)
         if container == "mov":
             return max(0, _boxes_end(file, size) - size)
+        if container == "avi":
+            return max(0, _chunks_end(file, size) - size)
         if container == "matroska":
             return max(0, _segment_end(file) - size)
         if container == "mpegts":
@@ -75,6 +79,47 @@ def missing_bytes(source: Source, container: str) -> int:
         if container == "asf":
             return max(0, _asf_end(file) - size)
     return 0
+
+
+def avi_entries(source: Source, stream: int) -> tuple[int, int] | None:
+    """Return how many chunks of a stream the index of an AVI file lists, and how many of these hold data.
+
+    None without an index (idx1). An empty chunk marks a frame that the recorder lost.
+    """
+    with opened(source) as file:
+        size = file.seek(0, os.SEEK_END)
+        for at, name, length in _chunks(file, 12, size):
+            if name != b"idx1":
+                continue
+            file.seek(at + 8)
+            entries = file.read(length)
+            sizes = [
+                int.from_bytes(entries[entry + 12 : entry + 16], "little")
+                for entry in range(0, len(entries) - 15, 16)
+                if entries[entry : entry + 2] == b"%02d" % stream
+            ]
+            return len(sizes), sum(size > 0 for size in sizes)
+    return None
+
+
+def _chunks(file: BinaryIO, at: int, end: int) -> Iterator[tuple[int, bytes, int]]:
+    """Yield offset, name and length of consecutive RIFF chunks, as far as their heads are there."""
+    while at + 8 <= end:
+        file.seek(at)
+        head = file.read(8)
+        length = int.from_bytes(head[4:], "little")
+        yield at, head[:4], length
+        at += 8 + length + length % 2
+
+
+def _chunks_end(file: BinaryIO, size: int) -> int:
+    """Return the offset at which the last RIFF chunk of an AVI file ends; one of no length was never finished."""
+    end = 0
+    for at, name, length in _chunks(file, 0, size):
+        if name != b"RIFF":
+            break
+        end = at + 8 + length if length else 0
+    return end
 
 
 def _asf_end(file: BinaryIO) -> int:

@@ -36,6 +36,7 @@ KEYFRAME_EVERY = 64
 QUALITY = 20
 """x264's constant rate factor, visually lossless."""
 MAX_TIMESCALE = 1_000_000
+_MAX_TICKS = (1 << 31) - 1
 SOUND_IN_MP4 = frozenset({"aac", "mp3", "opus"})
 """Audio codecs that MP4 holds and browsers play; others are re-encoded as AAC."""
 AAC_RATES = frozenset({96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000})
@@ -45,9 +46,18 @@ Opener: TypeAlias = Callable[[], AbstractContextManager[BinaryIO]]
 """Opens one encoded segment."""
 
 
-def timescale(time_base: Fraction) -> int:
-    """Return ticks per second that express every time of the source exactly, or MPEG's 90,000 for odd clocks."""
-    return time_base.denominator if time_base.denominator <= MAX_TIMESCALE else 90_000
+def timescale(time_base: Fraction, longest_s: Fraction = Fraction(0)) -> int:
+    """Return ticks per second that express every time of the source exactly, or MPEG's 90,000 for odd clocks.
+
+    Fewer where a frame stays on screen so long that MP4 could not store it (ISO/IEC 14496-12 §8.6.1.2: 32 bits, of
+    which FFmpeg uses 31).
+
+    Args:
+        time_base: of the source.
+        longest_s: longest time between two frames, in seconds.
+    """
+    exact = time_base.denominator if time_base.denominator <= MAX_TIMESCALE else 90_000
+    return min(exact, int(_MAX_TICKS / longest_s)) if longest_s * exact > _MAX_TICKS else exact
 
 
 class SegmentWriter:

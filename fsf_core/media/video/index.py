@@ -1,10 +1,12 @@
 """A video's index: the time, number and storage order of every frame, and where decoding may begin.
 
-Knows timestamps and what containers declare. Decodes nothing itself.
+Knows what packets prove and what containers declare. Decodes only what they leave open.
 """
 
-# n frames; "frame k" is the k-th in presentation order, the order in which frames are shown
+# n frames; "frame k" is the k-th that a decoder returns, in presentation order; a packet's "rank" is its position among
+# the stored packets of its stream, in decoding order
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Literal
@@ -14,17 +16,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fsf_core.errors import DecodeError, LimitError
-from fsf_core.media.video.completeness import missing_bytes
+from fsf_core.media.video.completeness import avi_entries, missing_bytes
 from fsf_core.media.video.container import (
     DECLARE_COUNT,
     DECLARE_DURATION,
     JOINED_MIDWAY,
     SEEKABLE,
+    UNTIMED,
     Source,
     open_video,
 )
+from fsf_core.media.video.count import counted_order
+from fsf_core.media.video.order import frame_times, proven_order, running_clock, usual_duration
 from fsf_core.media.video.orientation import UPRIGHT, read_orientation, shown_size
-from fsf_core.media.video.scan import MAX_FRAMES, PacketScan, scan_packets
+from fsf_core.media.video.packet_decoder import DecodeLimits
+from fsf_core.media.video.scan import KINDS, MAX_FRAMES, NO_TIME, PacketScan, scan_packets
 
 if TYPE_CHECKING:
     from av.video.stream import VideoStream
@@ -36,8 +42,6 @@ MAX_FRAME_PX = 1 << 28
 _DURATION_SLACK_S = 1.0
 
 _MAX_REORDER = 16  # the largest decoded-picture buffer of H.264 and H.265
-
-_USUAL_REORDER = 8  # where timestamps do not tell; encoders put 1 to 4 B-frames in a row
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -58,24 +62,30 @@ class VideoIndex:
     time_base: Fraction
     """Seconds per tick of pts."""
     pts: NDArray[np.int64]
-    """Time of every frame in ticks, ascending; one entry per frame."""
+    """Time of every frame in ticks, as the file has it: it may repeat or step back."""
     end: int
-    """Tick at which the last frame leaves the screen."""
+    """Tick of the running clock at which the last frame leaves the screen."""
     decode_rank: NDArray[np.int64]
-    """Position of frame k's packet in decoding order, from 0. With B-frames it is not k."""
+    """Rank of frame k's packet, which identifies the frame. With B-frames it does not ascend."""
+    begin: int
+    """Rank of the packet that decoding begins with: not the first if the stream was joined midway."""
+    references: NDArray[np.int64]
+    """Ranks of packets that hold no frame of their own, but what others need, ascending."""
     keyframes: NDArray[np.int64]
     """Frames that the container marks as keyframes, ascending."""
     clean: NDArray[np.bool_]
     """Per keyframe: whether every frame shown from it on can be decoded without an earlier packet."""
     seek_ticks: NDArray[np.int64]
     """Per keyframe: the tick to pass to the demuxer's seek."""
+    places: NDArray[np.int64]
+    """Per keyframe: the offset of its packet in the file, -1 if it is not known."""
     timed_by: Literal["pts", "order"]
-    """pts: decoded frames are identified by their timestamps. order: the file has no usable ones (B-frames in AVI);
-    frames are numbered in the order in which the decoder returns them, and pts are the packets' times, sorted."""
+    """pts: the packets prove the order of the frames, and they store their times. order: frames were counted by
+    decoding the video, or the container stores no times of presentation (B-frames in AVI)."""
+    is_counted: bool
+    """Whether the frames were counted by decoding the video."""
     seekable: bool
     """Whether decoding can begin at a keyframe and still be exact; otherwise it always begins at the start."""
-    skips_to_keyframe: bool
-    """Whether decoding from the start begins at the first keyframe, because the stream may have been joined midway."""
     reorder_frames: int
     """Largest number of frames by which a frame is shown before one that it may be predicted from."""
     declared_frames: int | None
@@ -94,21 +104,46 @@ class VideoIndex:
         return len(self.pts)
 
     def time_s(self, frame: int) -> float:
-        """Return the source's time of a frame in seconds; the first need not be 0."""
+        """Return the source's time of a frame in seconds; the first need not be 0, nor the later one be later."""
         return float(int(self.pts[frame]) * self.time_base)
 
+    def clock(self) -> NDArray[np.int64]:
+        """Return the running clock in ticks, one entry per frame: the times, without their steps back."""
+        return running_clock(self.pts)
 
-def index_video(source: Source, *, max_frame_px: int = MAX_FRAME_PX, max_frames: int = MAX_FRAMES) -> VideoIndex:
+    def numbers(self) -> NDArray[np.int64]:
+        """Return the frame of every packet by rank; -1 for a packet without one."""
+        found = np.full(int(self.decode_rank.max()) + 1, -1, np.int64)
+        found[self.decode_rank] = np.arange(self.frames)
+        return found
+
+    def is_needed(self, rank: int) -> bool:
+        """Return whether frames need a packet that holds none."""
+        at = int(np.searchsorted(self.references, rank))
+        return at < len(self.references) and int(self.references[at]) == rank
+
+
+def index_video(
+    source: Source,
+    *,
+    max_frame_px: int = MAX_FRAME_PX,
+    max_frames: int = MAX_FRAMES,
+    heartbeat: Callable[[], None] = lambda: None,
+) -> VideoIndex:
     """Index a video by reading all its packets once; only the first frame is decoded.
 
+    Where the packets do not prove how many frames a decoder returns, and in which order, the video is decoded once to
+    count them: with times that repeat, are missing or contradict the order of the pictures, with several pictures or
+    none in a packet, and if it begins in the middle of a group of pictures that only a decoder can judge.
+
     Not counted are packets that no player shows: those cut away by an edit list, hidden reference frames of VP8 and
-    VP9, and what precedes the first keyframe in either order. H.264 whose two fields come as two packets (some
-    interlaced broadcasts) is counted by field; decoding reports the difference as damage.
+    VP9, second fields, and pictures that refer to what precedes the first keyframe.
 
     Args:
         source: local path or seekable binary file object.
         max_frame_px: most pixels of one frame.
         max_frames: most frames.
+        heartbeat: called every few frames while the video is decoded.
 
     Raises:
         FetchError: the bytes could not be read.
@@ -123,9 +158,21 @@ def index_video(source: Source, *, max_frame_px: int = MAX_FRAME_PX, max_frames:
         stream.codec_context.thread_count = 1
         stream.codec_context.options = {"max_pixels": str(max_frame_px)}
         scan = scan_packets(source, container, stream, name, max_frames=max_frames)
+        has_pts = name not in UNTIMED and (name != "avi" or scan.pts == scan.dts)
+        begin = (scan.first_keyframe or 0) if name in JOINED_MIDWAY else 0
+        ranks = proven_order(scan, has_pts=has_pts)
+        is_counted = ranks is None
+        if ranks is None:
+            limits = DecodeLimits(max_frame_px=max_frame_px)
+            ranks = counted_order(
+                source, scan, stream_index=stream.index, begin=begin, limits=limits, heartbeat=heartbeat
+            )
+        usual_ticks = usual_duration(stream.average_rate, _time_base(stream))
+        times = frame_times(scan, ranks, has_pts=has_pts, usual_ticks=usual_ticks)
+        order = _FrameOrder(ranks=ranks, pts=times, begin=begin, has_pts=has_pts, is_counted=is_counted)
         declared_s = container.duration / av.time_base if container.duration and name in DECLARE_DURATION else None
-        shortfall = _shortfall(scan, stream.frames, declared_s, name, missing_bytes(source, name))
-        return _build_index(scan, stream, name, declared_s, shortfall)
+        shortfall = _shortfall(source, scan, stream, name, declared_s)
+        return _build_index(scan, order, stream, name, declared_s, shortfall)
 
 
 def estimate_frames(source: Source) -> int | None:
@@ -145,35 +192,48 @@ def estimate_frames(source: Source) -> int | None:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _PresentationOrder:
+class _FrameOrder:
     """The frames of a scan in the order in which they are shown."""
 
+    ranks: NDArray[np.int64]
+    """Per frame: the rank of its packet."""
     pts: NDArray[np.int64]
-    """Ascending."""
-    rank: NDArray[np.int64]
-    """Per shown frame: position of its packet in the scan."""
-    timed_by: Literal["pts", "order"]
-    reorder_frames: int
+    begin: int
+    """Rank of the packet that decoding begins with."""
+    has_pts: bool
+    """Whether the container stores times of presentation."""
+    is_counted: bool
+    """Whether the packets do not prove it."""
 
 
 def _build_index(
-    scan: PacketScan, stream: "VideoStream", name: str, declared_s: float | None, shortfall: str | None
+    scan: PacketScan,
+    order: _FrameOrder,
+    stream: "VideoStream",
+    name: str,
+    declared_s: float | None,
+    shortfall: str | None,
 ) -> VideoIndex:
     """Build the index from what the scan recorded.
 
     Raises:
         DecodeError: no frame is known to be complete.
     """
-    order = _presentation_order(scan, name, can_reorder=bool(stream.codec_context.reorder_depth))
-    gap_at = scan.gap_at if scan.gap_at is not None and scan.gap_at < len(order.pts) else None
+    ranks, total = order.ranks, len(order.ranks)
+    number = np.full(scan.packets, -1, np.int64)  # of each packet, in presentation order
+    number[ranks] = np.arange(total)
+    behind_gap = number[scan.gaps[0] :] if scan.gaps else number[:0]
+    behind_gap = behind_gap[behind_gap >= 0]
+    reorder_frames = _reorder_frames(ranks)
     # Before the last frames of a cut file others may be missing, so their numbers are not known.
-    frames = max(0, len(order.pts) - (order.reorder_frames if shortfall and gap_at is None else 0))
+    frames = max(0, total - (reorder_frames if shortfall and not behind_gap.size else 0))
     if not frames:
-        raise DecodeError(f"the {name} file holds no frames: {shortfall or 'it has headers, but no frame data'}")
-    number = np.empty(len(order.pts), np.int64)  # of each packet, in presentation order
-    number[order.rank] = np.arange(len(order.pts))
-    keyframes, clean, seek_ticks = _keyframes(scan, number, frames, name)
+        reason = "none of its frames can be decoded" if scan.packets else "it has headers, but no frame data"
+        raise DecodeError(f"the {name} file holds no frames: {shortfall or reason}")
+    keyframes, clean, seek_ticks, places = _keyframes(scan, number, frames, name)
     height_px, width_px, orientation = _shape(scan.first_frame, stream)
+    needed = np.flatnonzero((np.asarray(scan.kinds, np.int8) == KINDS.index("reference")) & (number < 0))
+    has_places = bool((places >= 0).all()) and len(np.unique(places)) == len(places)
     return VideoIndex(
         container=name,
         stream_index=stream.index,
@@ -181,59 +241,53 @@ def _build_index(
         width_px=width_px,
         height_px=height_px,
         orientation=orientation,
-        time_base=stream.time_base or Fraction(1, av.time_base),
+        time_base=_time_base(stream),
         pts=order.pts[:frames],
-        end=_end(scan, order.pts, frames),
-        decode_rank=order.rank[:frames],
+        end=_end(scan, running_clock(order.pts), frames),
+        decode_rank=ranks[:frames],
+        begin=order.begin,
+        references=needed.astype(np.int64),
         keyframes=keyframes,
         clean=clean,
         seek_ticks=seek_ticks,
-        timed_by=order.timed_by,
-        seekable=name in SEEKABLE and order.timed_by == "pts",
-        skips_to_keyframe=name in JOINED_MIDWAY and scan.has_keyframe,
-        reorder_frames=order.reorder_frames,
+        places=places,
+        timed_by="pts" if order.has_pts and not order.is_counted else "order",
+        is_counted=order.is_counted,
+        seekable=name in SEEKABLE and order.has_pts and not order.is_counted and has_places,
+        reorder_frames=reorder_frames,
         declared_frames=stream.frames or None,
         declared_duration_s=declared_s,
-        intact_frames=frames if gap_at is None else int(number[gap_at:].min()),
+        intact_frames=int(behind_gap.min()) if behind_gap.size else frames,
         shortfall=shortfall,
     )
 
 
-def _presentation_order(scan: PacketScan, name: str, *, can_reorder: bool) -> _PresentationOrder:
-    """Sort the frames of a scan by presentation time, or keep their order if the file has no usable times."""
-    pts, dts = np.asarray(scan.pts, np.int64), np.asarray(scan.dts, np.int64)
-    rank = np.argsort(pts, kind="stable").astype(np.int64)
-    shown = pts[rank]
-    # AVI stores no presentation times: FFmpeg's are right only where nothing is reordered.
-    guessed = name == "avi" and scan.has_reordered_frames
-    if scan.has_frame_without_pts or bool((np.diff(shown) == 0).any()) or guessed:
-        return _PresentationOrder(
-            pts=np.sort(dts),
-            rank=np.arange(len(pts), dtype=np.int64),
-            timed_by="order",
-            reorder_frames=_USUAL_REORDER if can_reorder else 0,
-        )
-    return _PresentationOrder(pts=shown, rank=rank, timed_by="pts", reorder_frames=_reorder_frames(rank))
+def _time_base(stream: "VideoStream") -> Fraction:
+    """Return the seconds per tick of a stream's times."""
+    return stream.time_base or Fraction(1, av.time_base)
 
 
 def _keyframes(
     scan: PacketScan, number: NDArray[np.int64], frames: int, name: str
-) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.int64]]:
-    """Return the numbers of the keyframes, ascending, whether each is clean, and the tick to seek to for each."""
-    packets, clean = np.asarray(scan.keyframes, np.int64), np.asarray(scan.clean, np.bool_)
-    order = np.argsort(number[packets], kind="stable")
-    order = order[number[packets[order]] < frames]
+) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.int64], NDArray[np.int64]]:
+    """Return, for the keyframes in order: number, whether it is clean, the tick to seek to, and the offset."""
+    ranks = np.asarray(scan.keyframes, np.int64)
+    order = np.argsort(number[ranks], kind="stable")
+    order = order[(number[ranks[order]] >= 0) & (number[ranks[order]] < frames)]
     # MP4's own index is in decoding times, Matroska's in presentation times.
-    ticks = np.asarray(scan.dts if name == "mov" else scan.pts, np.int64)
-    return number[packets[order]], clean[order], ticks[packets[order]]
+    pts, dts = np.asarray(scan.pts, np.int64)[ranks], np.asarray(scan.dts, np.int64)[ranks]
+    first, second = (dts, pts) if name == "mov" else (pts, dts)
+    ticks = np.where(first == NO_TIME, second, first)
+    clean, places = np.asarray(scan.clean, np.bool_), np.asarray(scan.places, np.int64)
+    return number[ranks[order]], clean[order], ticks[order], places[order]
 
 
-def _end(scan: PacketScan, shown: NDArray[np.int64], frames: int) -> int:
+def _end(scan: PacketScan, clock: NDArray[np.int64], frames: int) -> int:
     """Return the tick at which the last frame leaves the screen; undeclared, it lasts as long as the one before."""
-    if frames < len(shown):
-        return int(shown[frames])
-    duration = int(shown[-1] - shown[-2]) if frames > 1 else 1
-    return scan.end if scan.end > shown[-1] else int(shown[-1]) + duration
+    if frames < len(clock):
+        return int(clock[frames])
+    duration = max(1, int(clock[-1] - clock[-2])) if frames > 1 else 1
+    return scan.end if scan.end > clock[-1] else int(clock[-1]) + duration
 
 
 def _shape(frame: av.VideoFrame | None, stream: "VideoStream") -> tuple[int, int, int]:
@@ -244,24 +298,39 @@ def _shape(frame: av.VideoFrame | None, stream: "VideoStream") -> tuple[int, int
     return *shown_size(frame.height, frame.width, orientation), orientation
 
 
-def _shortfall(scan: PacketScan, declared_frames: int, declared_s: float | None, name: str, missing: int) -> str | None:
+def _shortfall(
+    source: Source, scan: PacketScan, stream: "VideoStream", name: str, declared_s: float | None
+) -> str | None:
     """Return what the file lacks, as text; None if nothing is missing."""
-    if name in DECLARE_COUNT and declared_frames:  # a cut behind the last frame loses none
-        short = declared_frames > scan.stored_packets
-        return (
-            f"the header declares {declared_frames} frames, the file ends after {scan.stored_packets}"
-            if short
-            else None
-        )
-    if scan.gap_at is not None or scan.read_error:
+    missing = missing_bytes(source, name)
+    if name in DECLARE_COUNT and stream.frames:  # a cut behind the last frame loses none
+        listed = scan.entries
+        if name == "avi":
+            listed = _avi_length(source, scan, stream, missing)
+        short = stream.frames > listed
+        return f"the header declares {stream.frames} frames, the file ends after {listed}" if short else None
+    if scan.gaps or scan.read_error:
         return scan.read_error or "the demuxer skipped damaged bytes inside the file"
     if declared_s is not None and declared_s > scan.end_s + _DURATION_SLACK_S:
         return f"the header declares {declared_s:.3f} s, the file ends after {scan.end_s:.3f} s"
-    if scan.last_is_incomplete:
-        return f"frame {scan.stored_packets - 1} in storage order, the last one, is incomplete"
+    if scan.packets - 1 in scan.incomplete:
+        return f"frame {scan.packets - 1} in storage order, the last one, is incomplete"
     if missing:
         return f"the file lacks at least its last {missing} bytes"
     return None
+
+
+def _avi_length(source: Source, scan: PacketScan, stream: "VideoStream", missing: int) -> int:
+    """Return the length of an AVI stream in chunks: those of frames, and the empty ones that repeat a frame.
+
+    A chunk takes one tick. Empty chunks at the end are only in the index.
+    """
+    last = max(scan.dts, default=-1)
+    entries = None if missing else avi_entries(source, stream.index)
+    if entries is None:
+        return last + 1
+    listed, filled = entries
+    return max(listed, last + 1) if filled <= scan.packets else scan.packets
 
 
 def _reorder_frames(rank: NDArray[np.int64]) -> int:

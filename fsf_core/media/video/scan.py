@@ -1,16 +1,18 @@
-"""One pass over the packets of a video: which are shown, when, and where reading stopped.
+"""One pass over the packets of a video: what each holds, when it is shown, and where reading stopped.
 
 Decodes only as much as gives the first frame, for its true size and rotation.
 """
 
+# A packet's "rank" is its position among the stored packets of its stream, in decoding order
+
 from array import array
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import av
 
 from fsf_core.errors import LimitError
-from fsf_core.media.video.bitstream import is_clean, is_hidden
+from fsf_core.media.video.bitstream import is_clean, picture_reader
 from fsf_core.media.video.completeness import BlockGaps
 from fsf_core.media.video.container import (
     DECLARE_DURATION,
@@ -20,6 +22,7 @@ from fsf_core.media.video.container import (
     ffmpeg_message,
     ignore_other_streams,
 )
+from fsf_core.media.video.pictures import DROPPED, Kind, Picture, PictureReader
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -30,40 +33,58 @@ if TYPE_CHECKING:
 MAX_FRAMES = 10_000_000
 """46 hours at 60 frames per second."""
 
+NO_TIME: Final = -(1 << 63)
+"""In place of a time that a packet lacks."""
+
+KINDS: Final[tuple[Kind, ...]] = ("frame", "reference", "dropped", "unclear", "unknown")
+
 _PROBE_PACKETS = 64  # a decoder holds back at most 16 frames, times a few threads
 
 
 @dataclass(slots=True)
 class PacketScan:
-    """What one pass over the packets records, in decoding order."""
+    """What one pass over the packets records, by rank."""
 
     pts: "array[int]" = field(default_factory=lambda: array("q"))
+    """Ticks, or NO_TIME."""
     dts: "array[int]" = field(default_factory=lambda: array("q"))
-    end: int = 0
+    """Ticks, or NO_TIME."""
+    kinds: "array[int]" = field(default_factory=lambda: array("b"))
+    """Positions in KINDS."""
+    epochs: "array[int]" = field(default_factory=lambda: array("q"))
+    orders: "array[int]" = field(default_factory=lambda: array("q"))
+    """With epochs, the order in which the frames are shown; both are valid where `is_ordered`."""
+    is_ordered: "array[int]" = field(default_factory=lambda: array("b"))
+    end: int = NO_TIME
     """Tick at which the last frame so far leaves the screen."""
     keyframes: list[int] = field(default_factory=list)
-    """Positions of keyframes in pts."""
+    """Ranks of keyframes that are shown."""
     clean: list[bool] = field(default_factory=list)
     """Per keyframe: whether decoding may begin there."""
-    first_key_pts: int | None = None
-    """Tick of the first packet, if that is a keyframe."""
-    has_keyframe: bool = False
-    has_frame_without_pts: bool = False
-    has_reordered_frames: bool = False
-    """Whether some packet's pts is not its dts."""
-    stored_packets: int = 0
-    """Packets of the stream, shown or not."""
-    last_is_incomplete: bool = False
-    """Whether the demuxer marked the last packet as corrupt."""
+    places: list[int] = field(default_factory=list)
+    """Per keyframe: its offset in the file; -1 where the demuxer does not tell."""
+    first_keyframe: int | None = None
+    """Rank of the first packet that the container marks as a keyframe, shown or not."""
+    entries: int = 0
+    """Packets of the stream, those without data included."""
+    shown: int = 0
+    """Packets that seem to hold a frame."""
+    incomplete: set[int] = field(default_factory=set)
+    """Ranks of packets that the demuxer marked as corrupt."""
     end_s: float = 0.0
     """Where the last packet of any stream ends."""
     read_error: str | None = None
     """FFmpeg's message where reading stopped early."""
-    gap_at: int | None = None
-    """Position in pts before which the demuxer skipped damaged bytes."""
+    gaps: list[int] = field(default_factory=list)
+    """Ranks before which the demuxer skipped damaged bytes."""
     first_frame: "av.VideoFrame | None" = None
     probed_packets: int = 0
     """Packets given to the decoder for the first frame."""
+
+    @property
+    def packets(self) -> int:
+        """Number of packets so far."""
+        return len(self.pts)
 
 
 def scan_packets(
@@ -84,57 +105,63 @@ def scan_packets(
     scan = PacketScan()
     if name not in DECLARE_DURATION:  # a declared duration covers the sound too, so there the sound is read
         ignore_other_streams(container, stream)
+    context = stream.codec_context
+    reader = picture_reader(context.codec.canonical_name, context.extradata, reorders=context.codec.reorder)
     gaps = BlockGaps()
     try:
         for packet in container.demux():
             if packet.pos is not None and name == "matroska":
-                gaps.add(packet.pos, packet.size, len(scan.pts))
-            _record_packet(scan, packet, stream, name)
-            if len(scan.pts) > max_frames:
+                gaps.add(packet.pos, packet.size, scan.packets)
+            scan.end_s = max(scan.end_s, _end_s(packet))
+            if packet.stream_index != stream.index:
+                continue
+            scan.entries += bool(packet.size or packet.dts is not None)
+            if packet.size:
+                _record_packet(scan, packet, stream, reader, name)
+                _decode_first_frame(scan, packet, stream)
+            if scan.shown > max_frames:
                 raise LimitError(f"the video has more than {max_frames} frames, which is the limit; raise --max-frames")
     except av.FFmpegError as error:
-        scan.read_error = f"reading stops after {scan.stored_packets} frames: {ffmpeg_message(error)}"
+        scan.read_error = f"reading stops after {scan.packets} frames: {ffmpeg_message(error)}"
     _decode_first_frame(scan, None, stream)
-    scan.gap_at = gaps.first_unexplained(source)
+    scan.gaps = gaps.unexplained(source)
     return scan
 
 
-def _record_packet(scan: PacketScan, packet: "Packet[Stream]", stream: "VideoStream", name: str) -> None:
-    """Record one packet of any stream."""
-    scan.end_s = max(scan.end_s, _end_s(packet))
-    if packet.stream_index != stream.index or not (packet.size or packet.dts is not None):
-        return
-    scan.stored_packets += 1
-    scan.last_is_incomplete = packet.is_corrupt
-    if packet.size:  # AVI stores an empty packet for "show the last frame again"
-        _record_frame(scan, packet, stream, name)
-        _decode_first_frame(scan, packet, stream)
-
-
-def _record_frame(scan: PacketScan, packet: "Packet[Stream]", stream: "VideoStream", name: str) -> None:
-    """Record one frame, unless no player shows it."""
-    if packet.is_keyframe and not scan.has_keyframe:
-        scan.has_keyframe = True
-        if name in JOINED_MIDWAY:
-            del scan.pts[:], scan.dts[:]
-            scan.has_frame_without_pts = False
-        if not scan.pts:
-            scan.first_key_pts = packet.pts
-    scan.has_frame_without_pts |= packet.pts is None or name in UNTIMED
-    scan.has_reordered_frames |= packet.pts != packet.dts
-    codec = stream.codec_context.codec.canonical_name
-    if packet.is_discard or is_hidden(packet, codec):
-        return
-    if packet.pts is not None and scan.first_key_pts is not None and packet.pts < scan.first_key_pts:
-        return  # a leading frame of the first keyframe: what it refers to is not in the file
-    if packet.is_keyframe:
-        scan.keyframes.append(len(scan.pts))
-        scan.clean.append(is_clean(packet, codec, stream.codec_context.extradata))
-    dts = next((tick for tick in (packet.dts, packet.pts) if tick is not None and name not in UNTIMED), scan.end)
-    pts = packet.pts if packet.pts is not None and name not in UNTIMED else dts
-    scan.end = max(scan.end, pts + (packet.duration or 0))
+def _record_packet(
+    scan: PacketScan, packet: "Packet[Stream]", stream: "VideoStream", reader: PictureReader, name: str
+) -> None:
+    """Record one packet of the stream."""
+    rank = scan.packets
+    joined_midway, is_untimed = name in JOINED_MIDWAY, name in UNTIMED
+    if packet.is_keyframe and scan.first_keyframe is None:
+        scan.first_keyframe = rank
+        if joined_midway:  # what precedes it cannot be decoded
+            scan.kinds = array("b", bytes([KINDS.index("dropped")]) * rank)
+            scan.shown = 0
+    picture = reader.read(memoryview(packet)) if scan.first_keyframe is not None or not joined_midway else DROPPED
+    if packet.is_discard:
+        picture = Picture("reference")
+    is_shown = picture.kind not in ("reference", "dropped")
+    scan.shown += is_shown
+    if packet.is_corrupt:
+        scan.incomplete.add(rank)
+    if packet.is_keyframe and is_shown:
+        codec = stream.codec_context
+        scan.keyframes.append(rank)
+        scan.clean.append(is_clean(packet, codec.codec.canonical_name, codec.extradata))
+        scan.places.append(-1 if packet.pos is None else packet.pos)
+    pts, dts = (NO_TIME if tick is None or is_untimed else tick for tick in (packet.pts, packet.dts))
+    time = dts if pts == NO_TIME else pts
+    if time != NO_TIME and is_shown:
+        scan.end = max(scan.end, time + (packet.duration or 0))
     scan.pts.append(pts)
     scan.dts.append(dts)
+    scan.kinds.append(KINDS.index(picture.kind))
+    scan.is_ordered.append(picture.order is not None)
+    epoch, order = picture.order or (0, 0)
+    scan.epochs.append(epoch)
+    scan.orders.append(order)
 
 
 def _decode_first_frame(scan: PacketScan, packet: "Packet[Stream] | None", stream: "VideoStream") -> None:

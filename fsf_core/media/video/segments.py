@@ -95,20 +95,21 @@ def _frames_decoded_before(index: VideoIndex, frames: NDArray[np.int64]) -> list
 
 def select_frames(index: VideoIndex, sampling: Sampling) -> NDArray[np.int64]:
     """Return the frames that a sampling keeps: int64 frame numbers, ascending, possibly none."""
-    first = int(np.searchsorted(index.pts, _ticks(index, sampling.start_s), side="left"))
+    clock = index.clock()
+    first = int(np.searchsorted(clock, _ticks(index, clock, sampling.start_s), side="left"))
     end = index.frames
     if sampling.end_s is not None:
-        end = int(np.searchsorted(index.pts, _ticks(index, sampling.end_s), side="left"))
+        end = int(np.searchsorted(clock, _ticks(index, clock, sampling.end_s), side="left"))
     if sampling.keyframes_only:
         return index.keyframes[(index.keyframes >= first) & (index.keyframes < end)]
     if sampling.fps is not None:
-        return _frames_at_rate(index, first, end, sampling)
+        return _frames_at_rate(index, clock, first, end, sampling)
     return np.arange(first, end, sampling.every_nth, dtype=np.int64)
 
 
-def _ticks(index: VideoIndex, seconds: float) -> int:
+def _ticks(index: VideoIndex, clock: NDArray[np.int64], seconds: float) -> int:
     """Return the first tick of the video's clock at or after a time."""
-    return int(index.pts[0]) + -int(-_as_typed(seconds) // index.time_base)
+    return int(clock[0]) + -int(-_as_typed(seconds) // index.time_base)
 
 
 def _as_typed(number: float) -> Fraction:
@@ -116,16 +117,18 @@ def _as_typed(number: float) -> Fraction:
     return Fraction(str(number))
 
 
-def _frames_at_rate(index: VideoIndex, first: int, end: int, sampling: Sampling) -> NDArray[np.int64]:
+def _frames_at_rate(
+    index: VideoIndex, clock: NDArray[np.int64], first: int, end: int, sampling: Sampling
+) -> NDArray[np.int64]:
     """Return the frames in first … end - 1 that are on screen at the ticks of sampling.fps, counted from start_s."""
     assert sampling.fps is not None
     if first >= end:
         return np.empty(0, np.int64)
     begin, step = _as_typed(sampling.start_s), 1 / _as_typed(sampling.fps)
-    last_s = int(index.pts[end - 1] - index.pts[0]) * index.time_base
+    last_s = int(clock[end - 1] - clock[0]) * index.time_base
     due = [
-        int(index.pts[0]) + int((begin + number * step) // index.time_base)
+        int(clock[0]) + int((begin + number * step) // index.time_base)
         for number in range(int((last_s - begin) // step) + 1)
     ]
-    on_screen = np.searchsorted(index.pts, np.asarray(due, np.int64), side="right") - 1
+    on_screen = np.searchsorted(clock, np.asarray(due, np.int64), side="right") - 1
     return np.unique(np.clip(on_screen, first, end - 1)).astype(np.int64)
