@@ -47,7 +47,14 @@ def _split_names(_: Any, tokens: Sequence[Token]) -> tuple[str, ...]:
     return names
 
 
+def _split_types(_: Any, tokens: Sequence[Token]) -> tuple[str, ...]:
+    """Return the entries of `plot=int64,price=decimal128(10, 2)`, of a repeated flag, or of a YAML list."""
+    parts = (part.strip() for token in tokens for part in re.split(r",(?![^(\[]*[)\]])", str(token.value)))
+    return tuple(filter(None, parts))
+
+
 _NAMES = Parameter(converter=_split_names, n_tokens=1, negative=(), show_default=False)
+_TYPES = Parameter(converter=_split_types, n_tokens=1, negative=(), show_default=False)
 Names = Annotated[tuple[str, ...], _NAMES]
 """A list of names; commas separate them on the command line."""
 
@@ -279,6 +286,8 @@ class ScoreConfig(ModelOptions):
     precision: Annotated[Precision, Parameter(group=_MODEL)] = "fp32"
     """Model precision to run. A bundle must hold it; with --checkpoint it is exported too."""
 
+    column_types: Annotated[tuple[str, ...], _TYPES, Parameter(group=_ITEMS)] = ()
+    """Arrow types for columns of a CSV or JSON list, such as plot=int64,day=date32 (default: text, as written)."""
     where: Annotated[str | None, Parameter(group=_ITEMS)] = None
     """Score only rows that match, for example "split == 'test' and day >= '2026-11-01'". Also: or, not, in, is null."""
     shard: Annotated[str | None, Parameter(group=_ITEMS)] = None

@@ -20,17 +20,26 @@ def pass_through_schema(uri: str, schema: pa.Schema) -> pa.Schema:
     """Return the pass-through columns of a table of items.
 
     Raises:
-        ManifestError: there is no `uri` column, a name occurs twice, or the masks table has a column of that name.
+        ManifestError: there is no `uri` column, a name occurs twice, or the masks table has a column of that name,
+            in capitals or not.
     """
-    if "uri" not in schema.names:
+    blank = [name for name in schema.names if name not in OWN_COLUMNS and name.strip() in OWN_COLUMNS]
+    if blank:
         raise ManifestError(
-            f"{storage.redact(uri)} has the columns {schema.names}, expected one named `uri`; rename the column"
+            f"{storage.redact(uri)} has the columns {schema.names}, expected names without blanks around them: the "
+            f"column {blank[0]!r} has blanks around its name; remove them, in the cells of the column too"
+        )
+    if "uri" not in schema.names:
+        meant = "".join(f" {name!r}" for name in schema.names if name.lower() == "uri")
+        raise ManifestError(
+            f"{storage.redact(uri)} has the columns {schema.names}, expected one named `uri`; rename the column{meant}"
         )
     repeated = sorted(name for name, count in Counter(schema.names).items() if count > 1)
     if repeated:
         raise ManifestError(f"{storage.redact(uri)} has the columns {repeated} more than once; rename or drop them")
     extra = pa.schema([_pass_through_field(field) for field in schema if field.name not in OWN_COLUMNS])
-    reserved = sorted({*extra.names} & {*MASKS.names})
+    # Without regard to case, as DuckDB and Delta compare names.
+    reserved = sorted(name for name in extra.names if name.lower() in MASKS.names)
     if reserved:
         newer = "; a run that an earlier version began with a column `notes` keeps it, and is finished by that version"
         raise ManifestError(
@@ -83,8 +92,8 @@ def _absolute(uris: pa.Array, base: str) -> pa.Array:
     """Make URIs absolute; an empty one stays empty. Only relative and untidy paths leave Arrow."""
     complete = pc.or_(
         pc.and_not(
-            pc.match_substring_regex(uris, r"^[a-zA-Z][a-zA-Z0-9+.\-]+://"),
-            pc.match_substring_regex(uris, r"(?i)^file://([^/]|$)"),
+            pc.match_substring_regex(uris, r"^[a-z][a-z0-9+.\-]+://"),
+            pc.match_substring_regex(uris, r"^file://([^/]|$)"),
         ),
         pc.and_(pc.starts_with(uris, "/"), pc.invert(pc.match_substring_regex(uris, r"//|/\.(/|$)|/$"))),
     )

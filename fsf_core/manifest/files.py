@@ -1,6 +1,5 @@
 """Lists without columns of their own: folders and globs of media, text files of paths, tar archives, one file."""
 
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -11,8 +10,12 @@ import pyarrow.compute as pc
 from fsf_core import storage
 from fsf_core.manifest import members
 from fsf_core.manifest.results import ResultFolders
-from fsf_core.manifest.rows import ITEM_SCHEMA, ReadBatches, as_manifest_error, batched, ids_from_names
+from fsf_core.manifest.rows import ITEM_SCHEMA, ReadBatches, as_manifest_error, batched, ids_from_names, unreadable
 from fsf_core.manifest.suffixes import TABLE_SUFFIXES, kind_by_name, suffix_of
+from fsf_core.manifest.utf8 import TextReader
+
+PIECE_CHARACTERS = 1 << 20
+"""Of a text file that are read at once."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,11 +120,33 @@ def tar_archives(prefix: str, names: Sequence[str]) -> ReadBatches:
 
 
 def read_path_list(uri: str) -> Iterator[pa.Table]:
-    """Yield the items of a text file with one path or URI a line, which is the id; skip empty lines and # comments."""
+    """Yield the items of a text file with one path or URI a line: exactly as written, and the id too.
+
+    Lines end with LF or CR LF, or with CR in a file without LF. Empty lines are no items.
+
+    Raises:
+        ManifestError: it is not UTF-8 or UTF-16, or its paths end with NUL.
+    """
     base = storage.parent(uri)
-    with storage.open_binary(uri) as file, io.TextIOWrapper(file, "utf-8-sig") as lines:
-        for batch in batched(lines):
-            paths = [line.strip() for line in batch if line.strip() and not line.lstrip().startswith("#")]
-            ids = ids_from_names(uri, map(storage.redact, paths))
-            uris = pa.array([storage.as_listed(storage.absolute(path, base)) for path in paths], pa.string())
-            yield pa.table({"item_id": ids, "uri": uris, "kind": pa.nulls(len(paths), pa.string())}, schema=ITEM_SCHEMA)
+    with storage.open_binary(uri) as file:
+        for batch in batched(_lines(uri, TextReader(uri, file))):
+            ids = ids_from_names(uri, map(storage.redact, batch))
+            uris = pa.array([storage.as_listed(storage.absolute(path, base)) for path in batch], pa.string())
+            yield pa.table({"item_id": ids, "uri": uris, "kind": pa.nulls(len(batch), pa.string())}, schema=ITEM_SCHEMA)
+
+
+def _lines(uri: str, text: TextReader) -> Iterator[str]:
+    """Yield the lines of a text that are not empty."""
+    first = text.read(PIECE_CHARACTERS)
+    end = "\n" if "\n" in first or "\r" not in first else "\r"
+    rest, more = "", first
+    while more:
+        if "\0" in more:
+            raise unreadable(
+                uri, "it holds NUL, expected one path a line", "write it with `find … -print`, not -print0"
+            )
+        *lines, rest = (rest + more).split(end)
+        yield from filter(None, (line.removesuffix("\r") for line in lines))
+        more = text.read(PIECE_CHARACTERS)
+    if last := rest.removesuffix("\r"):
+        yield last

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -10,10 +11,11 @@ import pyarrow.compute as pc
 from fsf_core import storage
 from fsf_core.errors import FetchError, ManifestError, StorageError
 from fsf_core.manifest import row_filter
+from fsf_core.manifest.column_types import ColumnTypes
 from fsf_core.manifest.readers import Place, item_reader, locate
 from fsf_core.manifest.results import ResultFolders
 from fsf_core.manifest.row_digests import row_digests
-from fsf_core.manifest.rows import NAMES_SHOWN, ReadBatches, as_manifest_error
+from fsf_core.manifest.rows import NAMES_SHOWN, ReadBatches, TextColumns, as_manifest_error
 from fsf_core.manifest.selection import EVERYTHING, Selection, select_items
 from fsf_core.manifest.unique_ids import check_ids
 
@@ -32,6 +34,8 @@ class Manifest:
     """Number of items."""
     extra: pa.Schema
     """Pass-through columns: all but id, uri and kind."""
+    texts: TextColumns | None
+    """Which columns of the list are text as it is written; None for a list with types of its own, or no columns."""
     left_out: int
     """Files of a folder that are not items by name."""
     _folder: str
@@ -46,7 +50,13 @@ class Manifest:
         return row_digests(rows, self._folder)
 
 
-def open_manifest(uri: str, selection: Selection = EVERYTHING, *, outputs: Collection[str] = ()) -> Manifest:
+def open_manifest(
+    uri: str,
+    selection: Selection = EVERYTHING,
+    *,
+    outputs: Collection[str] = (),
+    column_types: ColumnTypes = MappingProxyType({}),
+) -> Manifest:
     """Read a whole list once and check it. Runs below a folder or glob are left out.
 
     Args:
@@ -54,19 +64,25 @@ def open_manifest(uri: str, selection: Selection = EVERYTHING, *, outputs: Colle
             folder of media, Parquet files or tar archives.
         selection: the items to score; the others are not checked.
         outputs: folders that the job writes, which are left out too, whether they exist or not.
+        column_types: of pass-through columns of a CSV, TSV or JSON list, whose values are text otherwise.
 
     Raises:
         ManifestError: the list is unreadable, empty or without a `uri` column, or has missing or repeated ids or an
             unknown kind.
-        ConfigError: the condition does not fit the columns.
+        ConfigError: the condition or the types do not fit the columns.
     """
     uri = storage.absolute(uri)
+    if storage.is_stream(uri):
+        raise ManifestError(
+            f"{uri} is a pipe or a device, expected a file: a job reads its list several times, and again when it is "
+            "resumed; write the list to a file first (`find photos -type f > list.txt`) and pass that"
+        )
     condition = row_filter.parse(selection.where) if selection.where else None
     try:
         with as_manifest_error(uri):
             place, folder = locate(uri)
             results = ResultFolders(folder, outputs)
-            reader = item_reader(uri, place, condition, results=results)
+            reader = item_reader(uri, place, condition, results=results, types=column_types)
             read = select_items(reader.read, selection)
             items = check_ids(uri, read)
     except (FetchError, StorageError) as error:
@@ -87,6 +103,7 @@ def open_manifest(uri: str, selection: Selection = EVERYTHING, *, outputs: Colle
         address=_address(uri, place, folder),
         items=items,
         extra=reader.extra,
+        texts=reader.texts,
         left_out=reader.left_out,
         _folder=folder,
         _read=read,

@@ -1,14 +1,15 @@
 """Which reader a list needs: a folder, a glob, a table or a file without columns, by its URI and its content."""
 
+from collections.abc import Iterator
 from typing import Literal, TypeAlias
 
 import pyarrow as pa
 
 from fsf_core import storage
 from fsf_core.errors import ManifestError
-from fsf_core.manifest import row_filter
+from fsf_core.manifest import column_types, row_filter, text_filter
 from fsf_core.manifest.columns import normalize_batches, pass_through_schema
-from fsf_core.manifest.csv_table import csv_types, read_csv
+from fsf_core.manifest.csv_table import read_csv
 from fsf_core.manifest.files import (
     glob_files,
     list_folder,
@@ -17,11 +18,11 @@ from fsf_core.manifest.files import (
     single_file,
     tar_archives,
 )
-from fsf_core.manifest.json_table import json_schema, read_json_lines
+from fsf_core.manifest.json_table import json_names, read_json
 from fsf_core.manifest.parquet_table import read_parquet
 from fsf_core.manifest.partitions import read_table_files, table_file
 from fsf_core.manifest.results import ResultFolders
-from fsf_core.manifest.rows import ITEM_SCHEMA, OWN_COLUMNS, ItemReader, ReadBatches
+from fsf_core.manifest.rows import ITEM_SCHEMA, OWN_COLUMNS, ItemReader, ReadBatches, TextColumns
 from fsf_core.manifest.suffixes import TABLE_SUFFIXES, kind_by_name, suffix_of
 
 Place: TypeAlias = Literal["glob", "folder", "file"]
@@ -35,7 +36,12 @@ def locate(uri: str) -> tuple[Place, str]:
 
 
 def item_reader(
-    uri: str, place: Place, condition: row_filter.Condition | None, *, results: ResultFolders
+    uri: str,
+    place: Place,
+    condition: row_filter.Condition | None,
+    *,
+    results: ResultFolders,
+    types: column_types.ColumnTypes,
 ) -> ItemReader:
     """Find out what kind of list the URI names, and return how to read it.
 
@@ -44,7 +50,14 @@ def item_reader(
         place: as `locate` returns it.
         condition: which items to read.
         results: folders that are left out of a glob or a folder.
+        types: of columns whose values are text.
+
+    Raises:
+        ConfigError: the condition or the types do not fit the columns.
     """
+    if place == "file" and (texts := _text_table(uri, condition, types)):
+        return texts
+    column_types.require_columns(uri, types, None)
     if place == "glob":
         return ItemReader(read=_filter_items(glob_files(uri, results), condition))
     if place == "folder":
@@ -82,6 +95,42 @@ def _file_without_columns(uri: str) -> ReadBatches | None:
     return single_file(uri) if kind_by_name(uri) else None
 
 
+def _text_table(uri: str, condition: row_filter.Condition | None, types: column_types.ColumnTypes) -> ItemReader | None:
+    """Return a reader of a table whose values are text; None for any other file."""
+    suffix = suffix_of(uri)
+    if suffix in {".csv", ".tsv"}:
+        return _text_reader(uri, lambda: read_csv(uri, quoted=suffix == ".csv"), condition, types, empty_is_null=True)
+    if suffix in {".jsonl", ".ndjson", ".json"}:
+        names = json_names(uri)
+        return _text_reader(uri, lambda: read_json(uri, names), condition, types, empty_is_null=False)
+    return None
+
+
+def _text_reader(
+    uri: str,
+    read: ReadBatches,
+    condition: row_filter.Condition | None,
+    types: column_types.ColumnTypes,
+    *,
+    empty_is_null: bool,
+) -> ItemReader:
+    """Return a reader of the matching rows of a table whose values are text, but for the columns with types."""
+    schema = next(read()).schema
+    column_types.require_columns(uri, types, schema.names)
+    schema = pa.schema([field.with_type(types.get(field.name, field.type)) for field in schema])
+    extra = pass_through_schema(uri, schema)
+    texts = TextColumns(names=frozenset(schema.names) - types.keys(), empty_is_null=empty_is_null)
+    if condition is not None:
+        text_filter.require_fit(condition, schema, texts)
+
+    def rows() -> Iterator[pa.Table]:
+        tables = column_types.with_types(uri, read(), types) if types else read()
+        return tables if condition is None else text_filter.matching(uri, tables, condition, texts)
+
+    base = storage.parent(uri)
+    return ItemReader(read=lambda: normalize_batches(uri, base, rows, extra), extra=extra, texts=texts)
+
+
 def _read_table(uri: str, condition: row_filter.Condition | None) -> ReadBatches:
     """Return how to read a table file, whose first batch is empty and has its columns.
 
@@ -92,13 +141,6 @@ def _read_table(uri: str, condition: row_filter.Condition | None) -> ReadBatches
     suffix = suffix_of(uri)
     if suffix in TABLE_SUFFIXES:
         return lambda: read_parquet(uri, condition=condition)
-    if suffix in {".csv", ".tsv"}:
-        delimiter = "\t" if suffix == ".tsv" else ","
-        types = csv_types(uri, delimiter)
-        return lambda: read_csv(uri, delimiter, types)
-    if suffix in {".jsonl", ".ndjson", ".json"}:
-        schema = json_schema(uri)
-        return lambda: read_json_lines(uri, schema)
     with storage.open_binary(uri):  # a file that does not exist is reported as missing
         raise ManifestError(
             f"{storage.redact(uri)} has the suffix {suffix!r}, expected .parquet, .csv, .tsv, .jsonl, a .txt of paths, "

@@ -5,6 +5,7 @@ They are recorded beside results and compared by later versions: their values ar
 
 import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -50,7 +51,7 @@ def _address(uri: str) -> str:
     if container != uri:
         member = uri.split("/", 4)[3] if storage.scheme(uri) == "cell" else ""
         return f"{_address(container)}|{storage.scheme(uri)}:{member}"
-    return str(storage.local_path(uri)) if storage.is_local(uri) else storage.without_credentials(uri)
+    return str(Path(storage.written_path(uri))) if storage.is_local(uri) else storage.without_credentials(uri)
 
 
 def _encode(values: pa.Array) -> pa.Array:

@@ -121,6 +121,8 @@ def _scalar(value: Literal, kind: pa.DataType, column: str) -> pa.Scalar:
         if pa.types.is_string(kind) != isinstance(value, str) and not pa.types.is_temporal(kind):
             raise pa.ArrowInvalid("text and numbers do not compare")
         fraction = pa.types.is_integer(kind) and isinstance(value, float)
+        if pa.types.is_integer(kind) and not fraction:
+            return pa.scalar(value, kind)
         return pa.scalar(value) if fraction else pa.scalar(value).cast(kind)
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         raise ConfigError(

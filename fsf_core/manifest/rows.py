@@ -34,12 +34,23 @@ ReadBatches = Callable[[], Iterator[pa.Table]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class TextColumns:
+    """Which columns of a list are text as it is written."""
+
+    names: frozenset[str]
+    empty_is_null: bool
+    """Whether an empty cell has no value: in CSV, which has no other way to say so."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ItemReader:
     """How to read the items of a list, and what is known of it before they are read."""
 
     read: ReadBatches
     extra: pa.Schema = NO_EXTRA
     """Pass-through columns."""
+    texts: TextColumns | None = None
+    """Which columns are text as it is written; None for a list that has types of its own, or no columns."""
     left_out: int = 0
     """Files of a folder that are not items by name."""
 
@@ -50,15 +61,25 @@ def as_manifest_error(uri: str) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError, UnicodeError) as error:
-        raise ManifestError(
-            f"{storage.redact(uri)} is not a readable {suffix_of(uri)} list: {_reason(error)}; repair or replace it"
-        ) from None
+        raise unreadable(uri, _reason(error)) from None
+
+
+def unreadable(uri: str, reason: str, do: str = "repair or replace it") -> ManifestError:
+    """Return the error of a list that cannot be read.
+
+    Args:
+        uri: the list, or the part of it that is meant.
+        reason: what was found, and what was expected.
+        do: what to do about it.
+    """
+    kind = f"{suffix_of(uri)} list".lstrip()
+    return ManifestError(f"{storage.redact(uri)} is not a readable {kind}: {reason}; {do}")
 
 
 def _reason(error: Exception) -> str:
     """Return the message of an error on one line, without the rows and values that Arrow and Python quote."""
     if isinstance(error, UnicodeDecodeError):
-        return f"{error.reason} at byte {error.start}, expected UTF-8"
+        return f"{error.reason} at byte {error.start}, expected {error.encoding.upper()}"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     message = " ".join(str(error).split())  # Arrow's have several lines

@@ -19,14 +19,14 @@ from fsf_core import __version__, render, runs, storage
 from fsf_core.config import ScoreConfig, expand_template
 from fsf_core.errors import ConfigError, DamagedPartError, ResumableError
 from fsf_core.keys import KEY_BYTES, Keys, RowKeys, item_keys
-from fsf_core.manifest import Manifest, open_manifest, unredacted_uris
+from fsf_core.manifest import Manifest, column_types, open_manifest, unredacted_uris
 from fsf_core.model.bundle import Bundle
 from fsf_core.model.bundle_files import load_bundle
 from fsf_core.runs import delta, video_stats
 from fsf_core.runs.compaction import compact
 from fsf_core.runs.lease import Lease
 from fsf_core.score import plan
-from fsf_core.score.changes import as_recorded, row_keys_of
+from fsf_core.score.changes import as_recorded, require_same_values, row_keys_of
 from fsf_core.score.cluster import connected_cluster, unwrap_worker_errors
 from fsf_core.score.progress import show_progress
 from fsf_core.score.render import render_videos
@@ -67,7 +67,8 @@ def score(config: ScoreConfig) -> dict[str, Any]:
     out = _resolve_out(config)
     runs.require_usable(out)
     outputs = [out, *([storage.absolute(config.delta)] if config.delta else [])]
-    manifest = open_manifest(config.manifest, plan.selection(config), outputs=outputs)
+    types = column_types.parse(config.column_types)
+    manifest = open_manifest(config.manifest, plan.selection(config), outputs=outputs, column_types=types)
     _require_reachable_stores(manifest)
     if config.delta:
         delta.require_tables(storage.absolute(config.delta), run_uri=out, extra=manifest.extra)
@@ -76,7 +77,9 @@ def score(config: ScoreConfig) -> dict[str, Any]:
         plan.require_precision(config, bundle)
         appearance = plan.class_appearance(config, bundle)
         facts = plan.fingerprint(config, bundle, manifest, appearance)
-        runs.require_same(out, as_recorded(facts, manifest, out))
+        facts_there = as_recorded(facts, manifest, out)
+        require_same_values(facts_there, manifest, out)
+        runs.require_same(out, facts_there)
         done, changes = _compare(config, manifest, out)
         pending = manifest.items - changes.finished_items
         if not config.checkpoint and (pending or config.render):

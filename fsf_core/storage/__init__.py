@@ -19,7 +19,7 @@ from fsf_core.storage.listing import (
 )
 from fsf_core.storage.local_walk import Entry
 from fsf_core.storage.prefetching import open_prefetched, read_prefetched
-from fsf_core.storage.reading import Opener, etag_or_mtime, open_binary, path_or_file, read_bytes
+from fsf_core.storage.reading import Opener, etag_or_mtime, is_stream, open_binary, path_or_file, read_bytes
 from fsf_core.storage.uris import (
     absolute,
     as_listed,
@@ -33,6 +33,7 @@ from fsf_core.storage.uris import (
     scheme,
     without_credentials,
     without_query,
+    written_path,
 )
 from fsf_core.storage.writing import (
     create,
@@ -71,6 +72,7 @@ __all__ = [
     "is_folder",
     "is_local",
     "is_redacted",
+    "is_stream",
     "join",
     "list_files",
     "list_names",
@@ -95,4 +97,5 @@ __all__ = [
     "without_query",
     "write_bytes",
     "write_file",
+    "written_path",
 ]

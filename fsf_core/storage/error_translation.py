@@ -1,6 +1,6 @@
 """Errors of the operating system and the stores as FetchError or StorageError, with what to do about them.
 
-Knows errors; opens nothing.
+Knows errors; opens no file.
 """
 
 import contextlib
@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from fsf_core.errors import FetchError, FSFError, ResumableError, StorageError
 from fsf_core.safe_text import HIDDEN, redact, redact_message, secrets_of
 from fsf_core.storage import retry
+from fsf_core.storage.missing import hint_for_missing
 from fsf_core.storage.uris import OBJECT_STORES, is_local, scheme
 
 
@@ -35,6 +36,7 @@ def _fetch_message(error: Exception, uri: str) -> str:
         on_web = error.__cause__ and scheme(uri) in {"http", "https"}
         found = f"cannot be fetched ({describe(error.__cause__, uri)})" if on_web else "does not exist"
         do = hint_for(error, uri) if not is_local(uri) and retry.reason(error) == "bucket" else ""
+        do = hint_for_missing(uri) if is_local(uri) else do
         return f"{redact(uri)} {found}; {do or 'correct the address or restore the file'}"
     if isinstance(error, PermissionError):
         do = "grant read access" if is_local(uri) else hint_for(error, uri)

@@ -64,6 +64,14 @@ def open_binary(uri: str, access: Access | None = None) -> Iterator[BinaryIO]:
         yield file
 
 
+def is_stream(uri: str) -> bool:
+    """Return whether a URI is a pipe, a socket, a device or the open file of a process: what may be read only once."""
+    if not is_local(uri):
+        return False
+    path = local_path(uri)
+    return _is_open_file(path) or (path.exists() and not path.is_file() and not path.is_dir())
+
+
 def path_or_file(uri: str, file: BinaryIO) -> str | BinaryIO:
     """Return the path of a local file, otherwise the open file, for a library that reads a path faster by itself.
 

@@ -3,6 +3,7 @@
 import os
 import re
 from pathlib import Path
+from urllib.parse import unquote_to_bytes
 
 from fsf_core.safe_text import CREDENTIAL_PARAMETERS, without_login
 
@@ -19,6 +20,9 @@ CONTAINED_SCHEMES = frozenset(("span", "cell"))
 _CONTAINED = re.compile(r"(?:span://\d+\+\d+|cell://\d+\.\d+/[^/]+)/(.+)", re.DOTALL)
 
 _SCHEME = re.compile(r"^([a-zA-Z][a-zA-Z0-9+.\-]+)://")
+
+_FILE = re.compile(r"(?i)^file:(?://(?:localhost(?=/))?|(?=/))")
+"""The part of a local address before its path (RFC 8089): file:/a, file:///a, file://localhost/a."""
 
 _TRAILING = re.compile(r"(?<=[^:/])/+$")
 
@@ -49,8 +53,17 @@ def is_local(uri: str) -> bool:
 
 
 def local_path(uri: str) -> Path:
-    """Return the path of a local URI; percent signs are literal, as in fsspec."""
-    return Path(uri[7:] if uri[:7].lower() == "file://" else uri)
+    """Return the path of a local URI; that of a `file:` address as it is written, or decoded if only that exists."""
+    path = written_path(uri)
+    if path == uri or "%" not in path:
+        return Path(path)
+    decoded = os.fsdecode(unquote_to_bytes(path))
+    return Path(decoded if os.path.lexists(decoded) and not os.path.lexists(path) else path)
+
+
+def written_path(uri: str) -> str:
+    """Return the path of a local URI as it is written there, with its percent signs."""
+    return _FILE.sub("", uri)
 
 
 def without_credentials(uri: str) -> str:
@@ -78,15 +91,25 @@ def canonical(uri: str) -> str:
 
 
 def absolute(uri: str, base: str = "") -> str:
-    """Return the URI in absolute form; relative paths count from `base`, or from the working directory."""
-    if _SCHEME.match(uri):
-        if not is_local(uri) or uri[7:8] == "/":
-            return uri
-        uri = uri[7:]  # file://photos
+    """Return the URI in absolute form, with its scheme in lower case; `file:` remains only with a base.
+
+    Args:
+        uri: any.
+        base: folder that relative paths count from; without it, the working directory.
+    """
+    if match := _SCHEME.match(uri):
+        name = match[1].lower()
+        if name != "file":  # SPAN:// and CELL:// are names that lists made up
+            return uri if name in CONTAINED_SCHEMES else name + uri[len(name) :]
+    if _FILE.match(uri):
+        path = written_path(uri)
+        if path.startswith("/"):
+            return f"file://{path}" if base else str(local_path(uri).absolute())
+        uri = path  # file://photos
     if uri == "~" or uri.startswith("~/"):
         uri = str(Path(uri).expanduser())
     if uri.startswith("/") or not base:
-        return str(Path(uri).absolute()) if is_local(uri) else uri
+        return str(Path(uri).absolute())
     return join(base, uri)
 
 
