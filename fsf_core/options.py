@@ -27,7 +27,7 @@ ChannelOrder = Literal["rgb", "bgr"]
 """Order of the channels in the network's input."""
 InputLayout = Literal["NCHW", "NHWC"]
 """Order of the axes of a model's input."""
-InputType = Literal["float32", "float16", "bfloat16", "float64", "uint8"]
+InputType = Literal["float32", "float16", "float64", "uint8"]
 """Type of a model's input."""
 
 OutputKind = Literal["logits", "probabilities", "binary_logit", "binary_probability", "class_map"]

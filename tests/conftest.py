@@ -63,6 +63,7 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     from fsf_core.export.job import export
 
     network = {"net": "tests.support.tiny_net:build", "classes": CLASSES, "exporter": "torchscript"}
+    network |= {"profile": "fastsegformer"}
     return export(ExportConfig(**network, out=str(tmp_path_factory.mktemp("bundles") / "tiny"))).bundle
 
 

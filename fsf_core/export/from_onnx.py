@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from fsf_core.errors import ConfigError
+from fsf_core.export.adapters import adapt_input
 from fsf_core.export.batches import Call, MixedError, accepted_batch, built_for, difference_of_calls, same
 from fsf_core.export.graph import BATCH, attribute_of, checked, model_bytes, real_inputs, sizes_of, state_shapes
 from fsf_core.export.onnx_file import load_onnx, nodes_of
@@ -39,24 +40,26 @@ def read_onnx(source: str | Path | bytes, *, output_name: str | None = None) -> 
 
 
 def from_onnx(original: onnx.ModelProto, profile: Profile) -> onnx.ModelProto:
-    """Convert a model to float32 NCHW in, logits NKHW out, with a free batch or a fixed one; names and opset stay.
+    """Convert a model to float32 NCHW in, with a free batch or a fixed one; output and opset stay.
 
     Args:
         original: of read_onnx; not changed.
-        profile: gives the size of the input.
+        profile: gives the size of the input, and its type and layout in the original.
 
     Raises:
-        ConfigError: input or output has another type or shape, or the model responds differently from call to call or
-            from batch to batch.
+        ConfigError: the model responds differently from call to call or from batch to batch.
         BundleError: onnxruntime cannot load it.
     """
     model = copy.deepcopy(original)
-    image = _require_image_input(model, profile)
+    adapt_input(model, profile)
+    image = real_inputs(model)[0]
     size = (3, profile.height_px, profile.width_px)
     label = sizes_of(image)[0]
     _free_label(model, size)
-    model, logits_shape, batch = _measured_batch(model, size, label)
-    state_shapes(model, size, logits_shape, batch=batch or BATCH)
+    model, output_shape, batch = _measured_batch(model, size, label)
+    kind = model.graph.output[0].type.tensor_type.elem_type
+    state_shapes(model, size, output_shape, batch=batch or BATCH)
+    model.graph.output[0].type.tensor_type.elem_type = kind
     return checked(model)
 
 
@@ -74,48 +77,16 @@ def original_session(original: onnx.ModelProto, plain: onnx.ModelProto) -> Sessi
     return Session(model_bytes(model))
 
 
-def _require_image_input(model: onnx.ModelProto, profile: Profile) -> onnx.ValueInfoProto:
-    """Return the only input.
-
-    Raises:
-        ConfigError: there are several, or it does not take float32 images of the profile's size.
-    """
-    inputs = real_inputs(model)
-    if len(inputs) != 1:
-        raise ConfigError(f"the model has the inputs {[value.name for value in inputs]}, expected one: the image")
-    image = inputs[0]
-    kind = TensorProto.DataType.Name(image.type.tensor_type.elem_type)
-    if kind != "FLOAT":
-        raise ConfigError(f"input {image.name!r} is {kind}, expected FLOAT (float32); export it again")
-    expected = (None, 3, profile.height_px, profile.width_px)
-    sizes = sizes_of(image)
-    fits = len(sizes) == len(expected) and all(
-        found is None or wanted is None or found == wanted for found, wanted in zip(sizes, expected, strict=True)
-    )
-    if not fits:
-        raise ConfigError(
-            f"input {image.name!r} is {list(sizes)}, expected [N, 3, {profile.height_px}, {profile.width_px}] as "
-            f"profile {profile.name!r} has it; choose a profile of this size, or export the model as NCHW"
-        )
-    return image
-
-
 def _keep_output(model: onnx.ModelProto, wanted: str | None) -> None:
-    """Remove every output but the logits.
+    """Remove every output but the scores.
 
     Raises:
-        ConfigError: the output with the logits is ambiguous, or is not logits.
+        ConfigError: it is ambiguous which output that is.
     """
     names = [value.name for value in model.graph.output]
     if len(names) > 1 and wanted not in names:
         raise ConfigError(f"the model has the outputs {names}; name the one with the logits with --output-name")
     kept = next(value for value in model.graph.output if len(names) == 1 or value.name == wanted)
-    maker = next((node for node in model.graph.node if kept.name in node.output), None)
-    if maker is not None and maker.op_type in {"Softmax", "LogSoftmax", "ArgMax"}:
-        raise ConfigError(
-            f"output {kept.name!r} is written by {maker.op_type}, expected logits: softmax and argmax come after the "
-            "resize to the original size; export the model without its last step"
-        )
     names.remove(kept.name)
     for index in reversed([i for i, value in enumerate(model.graph.output) if value.name in names]):
         del model.graph.output[index]
@@ -135,7 +106,7 @@ def _free_label(model: onnx.ModelProto, size: tuple[int, ...]) -> None:
 def _measured_batch(
     model: onnx.ModelProto, size: tuple[int, ...], label: int | None
 ) -> tuple[onnx.ModelProto, tuple[int, ...], int | None]:
-    """Return a model, the shape of its logits KHW, and the number of images that its calls take, None for any.
+    """Return a model, the shape of its output for an image, and the number of images that its calls take, None for any.
 
     Args:
         model: without a label; with a batch of 1 written into its Reshapes, another is returned where that is right.
@@ -143,7 +114,7 @@ def _measured_batch(
         label: number of images that the file names.
 
     Raises:
-        ConfigError: it takes no batch at all, gives no logits, or its output depends on the call or the batch.
+        ConfigError: it takes no batch at all, or its output depends on the call or the batch.
     """
     call = Session(model_bytes(model)).run
     images_NCHW = np.random.default_rng(0).random((3, *size), np.float32)
@@ -156,7 +127,6 @@ def _measured_batch(
                 f"the model takes neither one image nor a batch: {error}; export it again with a batch of one"
             ) from error
         return model, _of_fixed_batch(model, images_NCHW, count), count
-    _require_logits(alone[0])
     _require_same_output(model, call, images_NCHW[:1])
     batch: int | None = 1
     try:
@@ -175,16 +145,15 @@ def _measured_batch(
 
 
 def _of_fixed_batch(model: onnx.ModelProto, images_NCHW: NDArray[np.float32], count: int) -> tuple[int, ...]:
-    """Return the shape of the logits KHW of a model that takes exactly `count` images, more than one.
+    """Return the shape of the output for an image of a model that takes exactly `count` images, more than one.
 
     Raises:
-        ConfigError: it gives no logits, or its output depends on the call or on the other images.
+        ConfigError: its output depends on the call or on the other images.
     """
     call = Session(model_bytes(model)).run
     copies_NCHW = np.repeat(images_NCHW[:1], count, axis=0)
     mixture_NCHW = np.concatenate([images_NCHW[:1], np.repeat(images_NCHW[1:2], count - 1, axis=0)])
     output = call(copies_NCHW)
-    _require_logits(output)
     _require_same_output(model, call, copies_NCHW)
     if not same(output[0], call(mixture_NCHW)[0]):
         raise ConfigError(_mixed(model))
@@ -268,16 +237,3 @@ def _free_reshapes(model: onnx.ModelProto) -> bool:
             node.input[1] = name
             found = True
     return found
-
-
-def _require_logits(logits: NDArray[np.float32]) -> None:
-    """Refuse an output that is no logits.
-
-    Raises:
-        ConfigError: it is not float32 with four axes.
-    """
-    if logits.ndim != 4 or logits.dtype != np.float32:  # noqa: PLR2004 - NKHW
-        raise ConfigError(
-            f"the model outputs {logits.dtype} {list(logits.shape)}, expected float32 logits [N, K, H, W]; "
-            "export it without the last step, or name another --output-name"
-        )

@@ -11,9 +11,10 @@ from typing import Any
 from fsf_core import storage
 from fsf_core.config import ExportConfig
 from fsf_core.errors import OutputError
+from fsf_core.export.interface import profile_of, read_given
 from fsf_core.export.material import read_material
 from fsf_core.export.net_options import resolve_net_options
-from fsf_core.export.request import differences, identity_of, palette_of, profile_of, sha256_of, tools_of
+from fsf_core.export.request import differences, identity_of, palette_of, sha256_of, tools_of
 from fsf_core.model.bundle import DOCUMENT, Bundle
 from fsf_core.model.bundle_files import load_bundle, read_model, require_free, save_bundle
 
@@ -45,12 +46,18 @@ def export(config: ExportConfig, *, show_graph: Callable[[str], object] | None =
             with the report), or the folder holds something else. Nothing is left behind.
     """
     tools_of(config)  # first: the next step imports them
-    profile, palette = profile_of(config), palette_of(config)
+    given = read_given(config)
+    if config.onnx is None:
+        profile_of(config, given)  # before the network is built
+    palette_of(config)
     resolve_net_options(config.net, config.net_options())
     out = storage.absolute(config.out)
     material = read_material(config)
+    profile = profile_of(config, given, material.file_input)
     identity = identity_of(
         config,
+        profile=profile,
+        given=given,
         weights_sha256=material.weights_sha256,
         samples_sha256=[sha256_of(sample.image_HWC.tobytes()) for sample in material.samples],
     )
@@ -62,11 +69,11 @@ def export(config: ExportConfig, *, show_graph: Callable[[str], object] | None =
 
     from fsf_core.export.make import make_models
 
-    made = make_models(config, material, identity, show_graph)
+    made = make_models(config, material, profile, given, identity, show_graph)
     bundle = save_bundle(
         out,
-        classes=config.classes,
-        palette=palette,
+        classes=made.classes,
+        palette=palette_of(config, made.classes),
         profile=profile,
         signature=made.signature,
         origin=made.origin,

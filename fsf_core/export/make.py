@@ -4,6 +4,7 @@ Knows torch and onnx; `job` imports it only if there is something to export.
 """
 
 import dataclasses
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,23 +15,31 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 from torch import nn
 
-from fsf_core.config import ExportConfig
+from fsf_core.config import ExportConfig, is_adopted
 from fsf_core.errors import ConfigError
+from fsf_core.export.adapters import feed, to_scores, with_plain_output
 from fsf_core.export.convert import to_onnx
 from fsf_core.export.from_onnx import from_onnx, original_session
 from fsf_core.export.fuse import fuse, why_not_fusible
 from fsf_core.export.graph import model_bytes, opset_of, printable, signature_of
+from fsf_core.export.interface import Given
 from fsf_core.export.material import Material, build_network
+from fsf_core.export.output_kind import read_output, with_background
 from fsf_core.export.parity import PRECISION_LIMITS, ParityLimitError, ParityReport
 from fsf_core.export.precision_parity import compare_precision
 from fsf_core.export.precisions import to_fp16, to_int8
-from fsf_core.export.request import DEFAULT_OUTPUT, opset_of_export, profile_of
+from fsf_core.export.request import DEFAULT_OUTPUT, opset_of_export
 from fsf_core.export.sample_images import SampleImage, drawn_images
 from fsf_core.export.verify import Reference, verify
-from fsf_core.model.bundle import FUSED, PLAIN, Origin, Signature, variant_of
+from fsf_core.model.bundle import FUSED, PLAIN, Origin, Output, Signature, variant_of
 from fsf_core.model.preprocess import Profile, fit, normalise
 from fsf_core.model.session import Session
 from fsf_core.options import Precision
+
+IMAGES_OF_OUTPUT = 8
+"""Drawn images whose outputs show what the output means; the user's are used too."""
+
+log = logging.getLogger("fsf")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,51 +50,87 @@ class Made:
     """Variant to the bytes of an ONNX file."""
     signature: Signature
     origin: Origin
+    classes: tuple[str, ...]
+    """Names in the order of the class ids."""
     report: ParityReport
 
 
 def make_models(
-    config: ExportConfig, material: Material, identity: Mapping[str, Any], show_graph: Callable[[str], object] | None
+    config: ExportConfig,
+    material: Material,
+    profile: Profile,
+    given: Given,
+    identity: Mapping[str, Any],
+    show_graph: Callable[[str], object] | None,
 ) -> Made:
     """Make and verify every variant of the model.
 
     Raises:
         RunError: the weights do not fit, the graph cannot be written, or a parity limit is violated.
     """
-    profile = profile_of(config)
-    plain, reference = _plain_model(config, material, profile)
+    plain, reference, output = _plain_model(config, material, profile, given)
+    classes = with_background(config.classes, output)
     if show_graph is not None:
         show_graph(printable(plain))
-    signature = signature_of(plain)
+    signature = dataclasses.replace(signature_of(plain), output=output)
     _require_output_grid(signature.output_shape, profile)
     models: dict[str, bytes] = {}
     for precision, model in _in_every_precision(plain, config, material, profile):
         models[variant_of(precision, fused=False)] = model_bytes(model)
         if not why_not_fusible(profile, opset_of(model)):
-            models[variant_of(precision, fused=True)] = model_bytes(fuse(model, profile))
+            models[variant_of(precision, fused=True)] = model_bytes(
+                fuse(model, profile, kind=output.kind, num_classes=len(classes))
+            )
     return Made(
         models=models,
         signature=signature,
         origin=_origin(config, material, plain, identity),
-        report=_verify_all(reference, models, profile, config, material.samples),
+        classes=classes,
+        report=_verify_all(reference, models, profile, config, material.samples, output, len(classes)),
     )
 
 
-def _plain_model(config: ExportConfig, material: Material, profile: Profile) -> tuple[ModelProto, Reference]:
-    """Return the float32 model, and the original that it must equal."""
+def _plain_model(
+    config: ExportConfig, material: Material, profile: Profile, given: Given
+) -> tuple[ModelProto, Reference, Output]:
+    """Return the float32 model, the original that it must equal, and what its output means."""
     if material.onnx_model is not None:
-        plain = from_onnx(material.onnx_model, profile)
-        return plain, original_session(material.onnx_model, plain).run
+        converted = from_onnx(material.onnx_model, profile)
+        session = original_session(material.onnx_model, converted)
+        return _with_output(
+            converted, lambda batch: session.run(feed(batch, profile)), config, material, profile, given
+        )
     network = material.network or build_network(config, material.weights)
-    plain = to_onnx(
+    converted = to_onnx(
         network,
         profile,
         opset=opset_of_export(config),
         exporter=config.exporter,
         input_name=config.input_name,
-        output_name=config.output_name or DEFAULT_OUTPUT,
+        output_name=given.output_name or DEFAULT_OUTPUT,
     )
-    return plain, _array_function(network)
+    original = _array_function(network)
+    if not is_adopted(config) and given.kind is None:
+        return converted, original, Output()
+    return _with_output(converted, original, config, material, profile, given)
+
+
+def _with_output(
+    converted: ModelProto,
+    original: Callable[[NDArray[np.float32]], NDArray[Any]],
+    config: ExportConfig,
+    material: Material,
+    profile: Profile,
+    given: Given,
+) -> tuple[ModelProto, Reference, Output]:
+    """Return model and original with the output of the plain variant, and what it means: read from some images."""
+    images = [*drawn_images()[:IMAGES_OF_OUTPUT], *material.samples]
+    inputs = (normalise(fit(sample.image_HWC, profile)[None], profile.levels()) for sample in images)
+    output, reason = read_output(map(original, inputs), given, names=len(config.classes))
+    if reason and output.kind != "logits":
+        log.info("event=output_recognised kind=%s layout=%s reason=%r", output.kind, output.layout, reason)
+    plain = converted if output == Output() else with_plain_output(converted, output)
+    return plain, lambda batch_NCHW: to_scores(original(batch_NCHW), output), output
 
 
 def _in_every_precision(
@@ -98,6 +143,11 @@ def _in_every_precision(
     if "int8" in config.precisions:
         frames = [fit(sample.image_HWC, profile) for sample in material.samples or drawn_images()]
         yield "int8", to_int8(plain, [normalise(frame_HWC[None], profile.levels()) for frame_HWC in frames])
+
+
+def _file_function(session: Session, profile: Profile) -> Callable[[NDArray[np.float32]], NDArray[Any]]:
+    """Return an ONNX model as it was given as a function of float32 NCHW."""
+    return lambda batch_NCHW: session.run(feed(batch_NCHW, profile))
 
 
 def _array_function(network: nn.Module) -> Reference:
@@ -117,6 +167,8 @@ def _verify_all(
     profile: Profile,
     config: ExportConfig,
     samples: tuple[SampleImage, ...],
+    output: Output,
+    num_classes: int,
 ) -> ParityReport:
     """Verify the float32 variants, then those of each extra precision."""
     images = (*drawn_images(), *samples)
@@ -125,8 +177,9 @@ def _verify_all(
         Session(models[PLAIN]),
         Session(models[FUSED]) if FUSED in models else None,
         profile=profile,
-        num_classes=len(config.classes),
+        num_classes=num_classes,
         images=images,
+        kind=output.kind,
     )
     precisions = tuple(
         compare_precision(
@@ -135,8 +188,9 @@ def _verify_all(
             variant=variant,
             limits=PRECISION_LIMITS[precision],
             profile=profile,
-            num_classes=len(config.classes),
+            num_classes=num_classes,
             images=images,
+            kind=output.kind,
         )
         for precision in config.precisions
         for variant in (variant_of(precision, fused=False), variant_of(precision, fused=True))

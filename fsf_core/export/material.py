@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from fsf_core import storage
 from fsf_core.config import ExportConfig
 from fsf_core.errors import CheckpointError, FetchError
+from fsf_core.export.interface import FileInput, read_given
 from fsf_core.export.net_options import resolve_net_options
 from fsf_core.export.request import sha256_of
 from fsf_core.export.sample_images import SampleImage, read_samples
@@ -23,6 +24,8 @@ class Material:
     """Digest of the checkpoint or ONNX file, or of the weights themselves if a network brings its own."""
     weights: bytes | None = None
     onnx_model: "ModelProto | None" = None
+    file_input: FileInput | None = None
+    """What the ONNX file fixes about its input."""
     network: "nn.Module | None" = None
     """Set if the network had to be built to know its weights."""
     samples: tuple[SampleImage, ...] = ()
@@ -36,11 +39,17 @@ def read_material(config: ExportConfig) -> Material:
     """
     samples = () if config.samples is None else read_samples(storage.absolute(config.samples))
     if config.onnx is not None:
+        from fsf_core.export.adapters import read_input, without_bfloat16
         from fsf_core.export.from_onnx import read_onnx
         from fsf_core.export.graph import model_bytes
 
-        model = read_onnx(storage.absolute(config.onnx), output_name=config.output_name)
-        return Material(weights_sha256=sha256_of(model_bytes(model)), onnx_model=model, samples=samples)
+        model = read_onnx(storage.absolute(config.onnx), output_name=read_given(config).output_name)
+        return Material(
+            weights_sha256=sha256_of(model_bytes(model)),
+            onnx_model=without_bfloat16(model),
+            file_input=read_input(without_bfloat16(model), config.onnx),
+            samples=samples,
+        )
     if config.checkpoint is not None:
         weights = _read_checkpoint(storage.absolute(config.checkpoint))
         return Material(weights_sha256=sha256_of(weights), weights=weights, samples=samples)

@@ -15,9 +15,10 @@ from typing import Any
 import fsf_core
 from fsf_core.config import Colours, ExportConfig, parse_colours
 from fsf_core.errors import ConfigError
+from fsf_core.export.interface import Given
 from fsf_core.export.net_options import resolve_net_options
 from fsf_core.masks import voc_colours
-from fsf_core.model.preprocess import PROFILES, Profile
+from fsf_core.model.preprocess import Profile
 from fsf_core.model.session import runtime_version
 from fsf_core.options import Exporter
 
@@ -35,28 +36,24 @@ DEFAULT_OUTPUT = "output"
 """Name of the output of an exported graph."""
 
 
-def profile_of(config: ExportConfig) -> Profile:
-    """Return the preprocessing.
-
-    Raises:
-        ConfigError: no profile has this name.
-    """
-    name = config.profile or "fastsegformer"
-    if name not in PROFILES:
-        raise ConfigError(f"profile {name!r} is unknown; choose one of {', '.join(PROFILES)}")
-    return PROFILES[name]
-
-
-def palette_of(config: ExportConfig) -> Colours:
+def palette_of(config: ExportConfig, classes: tuple[str, ...] = ()) -> Colours:
     """Return one RGB colour per class: those given, extra ones left out, or PASCAL VOC's.
+
+    Args:
+        config: the request.
+        classes: names of the bundle, where a background was added to the one that the request has.
 
     Raises:
         ConfigError: there are fewer colours than classes, or one is not six hexadecimal digits.
     """
-    colours = parse_colours(config.palette) or voc_colours(len(config.classes))
-    if len(colours) < len(config.classes):
-        raise ConfigError(f"{len(colours)} colours for {len(config.classes)} classes; give one colour per class")
-    return colours[: len(config.classes)]
+    count = len(classes or config.classes)
+    given = parse_colours(config.palette)
+    if given and len(config.classes) < len(classes) and len(given) < len(classes):
+        given = (*voc_colours(1), *given)
+    colours = given or voc_colours(count)
+    if len(colours) < count:
+        raise ConfigError(f"{len(colours)} colours for {count} classes; give one colour per class")
+    return colours[:count]
 
 
 def opset_of_export(config: ExportConfig) -> int:
@@ -64,14 +61,19 @@ def opset_of_export(config: ExportConfig) -> int:
     return config.opset or OPSETS[config.exporter]
 
 
-def identity_of(config: ExportConfig, *, weights_sha256: str, samples_sha256: Sequence[str]) -> dict[str, Any]:
+def identity_of(
+    config: ExportConfig, *, profile: Profile, given: Given, weights_sha256: str, samples_sha256: Sequence[str]
+) -> dict[str, Any]:
     """Return everything that decides what the bundle holds and how it is checked, as JSON holds it.
 
     Args:
         config: the request.
+        profile: preprocessing of the model.
+        given: what was given about its output; nothing gives the keys of bundles that were exported before.
         weights_sha256: digest of the weights.
         samples_sha256: digests of the user's images.
     """
+    output = {name: value for name, value in (("kind", given.kind), ("layout", given.layout)) if value}
     graph = [config.exporter, opset_of_export(config), config.input_name, config.output_name or DEFAULT_OUTPUT]
     content = {
         "network": config.net or "onnx",
@@ -80,7 +82,8 @@ def identity_of(config: ExportConfig, *, weights_sha256: str, samples_sha256: Se
         "graph": [] if config.onnx else graph,
         "classes": config.classes,
         "palette": palette_of(config),
-        "profile": profile_of(config).to_json(),
+        "profile": profile.to_json(),
+        **({"output": output} if output else {}),
         "samples": samples_sha256,
         "precisions": sorted(config.precisions),
         "recipe": RECIPE_VERSION,

@@ -147,6 +147,8 @@ def _reference_case(
 def _unusable_reference(cases: Iterable[_ReferenceCase], num_classes: int) -> str:
     """Return why the original cannot be compared with, or ""."""
     for case in cases:
+        if case.kind == "class_map" and not np.isin(case.logits_KHW, range(num_classes)).all():
+            return f"the network outputs numbers that are no ids of {num_classes} classes for {case.sample.name}"
         if len(case.logits_KHW) != num_classes and case.kind != "class_map":
             return f"the network outputs {len(case.logits_KHW)} classes, but {num_classes} are named"
         if not np.isfinite(case.logits_KHW).all():

@@ -81,6 +81,7 @@ def main() -> int:
     manifests = corpus.write(home, seed=arguments.seed, fuzzed=arguments.fuzzed, crash_rounds=arguments.crash_rounds)
     network = {
         "net": "tests.support.tiny_net:build",
+        "profile": "fastsegformer",
         "classes": ("background", "a", "b", "c"),
         "exporter": "torchscript",
     }

@@ -60,7 +60,17 @@ def run_steps(program: str, inputs: Path, home: Path) -> None:
 
     home.mkdir(parents=True)
     pictures, videos = str(inputs / "pictures"), str(inputs / "videos")
-    fsf("export", "--onnx", str(inputs / "tiny.onnx"), "--classes", CLASSES, "--out", "bundle")
+    fsf(
+        "export",
+        "--onnx",
+        str(inputs / "tiny.onnx"),
+        "--classes",
+        CLASSES,
+        "--profile",
+        "fastsegformer",
+        "--out",
+        "bundle",
+    )
     model = ("--bundle", "bundle", "--provider", "cpu")
     fsf("score", *model, "--manifest", pictures, "--out", "pictures", "--overlays", "--early-failed-share", "1")
     fsf("score", *model, "--manifest", pictures, "--out", "grid", "--mask-size", "model", "--early-failed-share", "1")

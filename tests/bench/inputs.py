@@ -60,7 +60,7 @@ def null_model(home: Path) -> Path:
         onnx.save(
             helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), home / "null.onnx"
         )
-        export(ExportConfig(onnx=str(home / "null.onnx"), classes=CLASSES, out=str(bundle)))
+        export(ExportConfig(onnx=str(home / "null.onnx"), classes=CLASSES, profile="fastsegformer", out=str(bundle)))
     return bundle
 
 

@@ -109,7 +109,9 @@ class Workshop:
         if self._bundle is None:
             model = self.scratch / "model.onnx"
             model.write_bytes(tiny_onnx().SerializeToString())
-            request = ExportConfig(onnx=str(model), classes=CLASSES, out=str(self.scratch / "bundle"))
+            request = ExportConfig(
+                onnx=str(model), classes=CLASSES, profile="fastsegformer", out=str(self.scratch / "bundle")
+            )
             self._bundle = export(request).bundle.uri
         return self._bundle
 

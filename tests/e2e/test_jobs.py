@@ -52,7 +52,7 @@ def test_checkpoint_to_masks_in_one_command(images: Path, tmp_path: Path) -> Non
     torch.save(build().state_dict(), tmp_path / "weights.pth")
     done = fsf(
         "score", "--net", "tests.support.tiny_net:build", "--checkpoint", str(tmp_path / "weights.pth"),
-        "--classes", CLASSES,
+        "--classes", CLASSES, "--profile", "fastsegformer",
         "--manifest", str(images), "--out", str(tmp_path / "run"), "--provider", "cpu",
     )  # fmt: skip
 

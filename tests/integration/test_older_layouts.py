@@ -204,7 +204,7 @@ def test_an_older_run_becomes_rows_of_delta_tables(home: Path) -> None:
 
 
 def _request(home: Path, out: str) -> ExportConfig:
-    return ExportConfig(onnx=str(home / "tiny.onnx"), classes=CLASSES, out=str(home / out))
+    return ExportConfig(onnx=str(home / "tiny.onnx"), classes=CLASSES, profile="fastsegformer", out=str(home / out))
 
 
 def test_an_older_bundle_of_the_same_request_is_not_exported_again(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,6 +236,7 @@ def test_the_model_files_are_those_of_this_recipe_version(source: str, home: Pat
     network = {
         "net": "tests.support.tiny_net:build",
         "classes": CLASSES,
+        "profile": "fastsegformer",
         "exporter": source,
         "precisions": ("fp16",),
         "out": str(home / "mine"),

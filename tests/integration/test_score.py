@@ -146,6 +146,7 @@ def test_with_separate_stages_two_calls_of_one_model_overlap(
 def test_units_of_a_model_of_many_classes_are_shorter_because_its_logits_are_larger(tmp_path: Path) -> None:
     classes = tuple(f"class_{number}" for number in range(100))  # 20 MB of logits per frame, at most 256 MiB per unit
     network = {"net": "tests.support.tiny_net:build", "classes": classes, "exporter": "torchscript"}
+    network |= {"profile": "fastsegformer"}
     bundle = export(ExportConfig(**network, out=str(tmp_path / "bundle"))).bundle
     (tmp_path / "clip.mp4").write_bytes(clips.clip(frames=30))
     out = str(tmp_path / "run")

@@ -7,6 +7,7 @@ import ast
 import dataclasses
 import hashlib
 import json
+import math
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -41,11 +42,12 @@ FINISHED = RUNS[:1]
 _SCORED = "--manifest items --provider cpu --segment-frames 8 --overlays --render blend --out {run}"
 SCORE = f"score --bundle bundle {_SCORED}"
 _NET = "--net tests.support.tiny_net:build --classes background,sunburn,ulcer,wind_scarring"
-CHECKPOINT = f"score {_NET} --checkpoint weights/other.pth {_SCORED}"
-_EXPORT = "export --exporter torchscript --out {run}"
+CHECKPOINT = f"score {_NET} --profile fastsegformer --checkpoint weights/other.pth {_SCORED}"
+_EXPORT = "export --exporter torchscript --profile fastsegformer --out {run}"
 _TINY = f"{_EXPORT} {_NET}"
 _NETS = f"{_EXPORT} --classes a,b,c,d --net refused_nets"
-_ONNX = "export --classes a,b,c,d --out {run} --onnx onnx"
+_ONNX = "export --profile fastsegformer --classes a,b,c,d --out {run} --onnx onnx"
+_UNSAID = _ONNX.replace("--profile fastsegformer ", "")
 _MANIFEST = "score --bundle bundle --provider cpu --out {run} --manifest"
 _BUNDLE = f"score {_SCORED} --bundle bundles"
 _WEIGHTS = f"{_TINY} --checkpoint"
@@ -127,7 +129,38 @@ _TABLE = {
         _refusal("inspect {run} cut.jpg --png look.png", "in this run; see its failures with `fsf inspect`", at=BEGUN),
         _refusal("inspect {run} good.jpg --png look.jpg", "expected a name that ends in .png", at=BEGUN),
         # the network and its export
-        _refusal(f"{_TINY} --profile none", "is unknown; choose one of "),
+        _refusal(_TINY.replace("--profile fastsegformer", "--profile none"), "is unknown; choose one of "),
+        _refusal(_TINY.replace("--profile fastsegformer", ""), "is not known: missing are ", "_question"),
+        _refusal(f"{_UNSAID}/plain.onnx --input-size 224x224 --scale 1", "missing are ", "ConfigError(_question("),
+        _refusal(f"{_ONNX}/size.onnx", " is fixed at 512x512, but profile ", " too if only the size differs"),
+        _refusal(f"{_ONNX}/size.onnx --input-size 224x224", ", but the size is given as "),
+        _refusal(f"{_ONNX}/size.onnx --input-layout NHWC", " of the input is given as "),
+        _refusal(f"{_ONNX}/uint8.onnx", ", which takes the levels 0 to 255 as they are"),
+        _refusal(f"{_TINY} --input-size original", "expected HEIGHTxWIDTH in pixels", "KEYS[section][key].expected"),
+        _refusal(f"{_TINY} --model-config gone.yaml", "; expected a YAML file"),
+        _refusal(f"{_TINY} --model-config list.yaml", " without sections, expected "),
+        _refusal(f"{_TINY} --model-config sections.yaml", ", expected the sections "),
+        _refusal(f"{_TINY} --model-config keys.yaml", ", expected keys out of ", ", expected keys "),
+        _refusal(f"{_UNSAID}/inputs.onnx", ", expected the images alone: "),
+        _refusal(f"{_UNSAID}/integers.onnx", "; export the model with one of these"),
+        _refusal(f"{_UNSAID}/grey.onnx", "; export the model with such an input"),
+        _refusal(
+            f"{_ONNX}/softmax.onnx --output-kind logits",
+            "the output is given as logits",
+            "the output is given as ",
+            at=NEW,
+        ),
+        _refusal(f"{_ONNX}/sigmoid.onnx", "; pass --output-kind probabilities or --output-kind logits", at=NEW),
+        _refusal(f"{_ONNX}/plain.onnx --output-layout NHW", "the layout of the output is given as ", at=NEW),
+        _refusal(f"{_ONNX.replace(',c,d', '')}/ids.onnx", "; pass --classes with one name for each id", at=NEW),
+        _refusal(f"{_ONNX}/one.onnx", ": the scores of one foreground class", at=NEW),
+        _refusal(f"{_ONNX}/zero.onnx", " everywhere on the drawn images", at=NEW),
+        _refusal(f"{_ONNX}/nan.onnx", "the output holds NaN or infinity", at=NEW),
+        _refusal(f"{_ONNX}/flat.onnx", ", expected numbers on a grid", at=NEW),
+        _refusal(f"{_ONNX}/square.onnx", "; pass --output-layout NKHW or NHWK", at=NEW),
+        _refusal(f"{_ONNX}/classes3.onnx", "but 4 are named", "; pass --classes with one name for each class", at=NEW),
+        _refusal(f"{_ONNX.replace('a,b,c,d', 'a')}/plain.onnx", "one name is enough only where ", at=NEW),
+        _refusal(f"{_ONNX.replace('a,b,c,d', 'background')}/one.onnx", "expected the name of the foreground", at=NEW),
         _refusal(f"{_TINY} --palette 000000", "give one colour per class"),
         _refusal(f"{_WEIGHTS} weights.pth --net-option depth=1", "; correct --net-option", at=NEW),
         _refusal(f"{_NETS}:net --pyramid pooling --checkpoint weights.pth", "; correct --net-option", at=NEW),
@@ -156,15 +189,12 @@ _TABLE = {
         _refusal(f"{_ONNX}/nothing.onnx", "the model takes neither one image nor a batch: ", at=NEW),
         _refusal(f"{_ONNX}/random.onnx", "two calls with the same picture differ by up to ", at=NEW),
         _refusal(f"{_ONNX}/mixing.onnx", "depends on the other pictures of its batch", "_mixed(model)", at=NEW),
-        _refusal(f"{_ONNX}/inputs.onnx", "the model has the inputs ", at=NEW),
-        _refusal(f"{_ONNX}/uint8.onnx", ", expected FLOAT (float32); export it again", at=NEW),
-        _refusal(f"{_ONNX}/size.onnx", " has it; choose a profile of this size", at=NEW),
-        _refusal(f"{_ONNX}/double.onnx", ", expected float32 logits [N, K, H, W]", at=NEW),
         _refusal(
-            f"{_NETS}:coarse --profile fastsegformer-train", ": the padding can be cropped only from an equal", at=NEW
+            f"{_NETS}:coarse".replace("fastsegformer ", "fastsegformer-train "),
+            ": the padding can be cropped only from an equal",
+            at=NEW,
         ),
         _refusal(f"{_ONNX}/outputs.onnx", "; name the one with the logits with --output-name"),
-        _refusal(f"{_ONNX}/softmax.onnx", ", expected logits: softmax and argmax come after"),
         _refusal(f"{_ONNX}/opset12.onnx --precisions int8", " or above for int8; export with --opset 17", at=NEW),
     ),
     errors.ManifestError: (
@@ -228,7 +258,7 @@ _TABLE = {
         _refusal("bench --bundle bundle --manifest items --actors 999", "found room for "),
         _refusal(f"{CHECKPOINT} --actors 999", "found room for ", at=NEW),
     ),
-    ParityLimitError: (_refusal(f"{_ONNX}/classes3.onnx", "outputs 3 classes, but 4 are named", "(report)", at=NEW),),
+    ParityLimitError: (_refusal(f"{_ONNX}/mixes.onnx", "does not equal the original", "(report)", at=NEW),),
     errors.OutputError: (
         _refusal(_TINY, "expected a new or empty folder; choose another --out or empty it", at=BEGUN),
         _refusal(_TINY, " is a file, expected a new or empty folder", at=("items/good.jpg",)),
@@ -418,6 +448,8 @@ def write_inputs(folder: Path, bundle: Path) -> None:
     (folder / "refused_nets.py").write_text(NETS)
     (folder / "list.yaml").write_text("- a\n")
     (folder / "unknown.yaml").write_text("bundel: b\n")
+    (folder / "sections.yaml").write_text("inputs: {scale: 1}\n")
+    (folder / "keys.yaml").write_text("input: {sizes: 1}\n")
     torch.save(build().state_dict(), folder / "weights.pth")
     _write_items(folder / "items")
     _write_lists(folder / "lists")
@@ -496,12 +528,17 @@ def _write_onnx(folder: Path) -> None:
         "opset12": tiny_onnx(opset=12),
         "classes3": tiny_onnx(num_classes=3),
         "softmax": tiny_onnx(last="Softmax"),
-        "inputs": tiny_onnx(),
-        "outputs": tiny_onnx(),
-        "uint8": tiny_onnx(),
-        "double": tiny_onnx(last="Cast"),
-        "size": tiny_onnx(),
-        "invalid": tiny_onnx(),
+        "sigmoid": tiny_onnx(last="Sigmoid"),
+        "ids": tiny_onnx(last="ArgMax"),
+        "one": tiny_onnx(num_classes=1, last="Sigmoid"),
+        "zero": tiny_onnx(num_classes=1, last="Mul"),
+        "nan": tiny_onnx(last="Mul"),
+        "flat": tiny_onnx(last="Flatten"),
+        "square": tiny_onnx(last="AveragePool"),
+        "mixes": tiny_onnx(last="Add"),
+        **{
+            name: tiny_onnx() for name in ("plain", "inputs", "outputs", "uint8", "integers", "grey", "size", "invalid")
+        },
     }
     models["opset10"].opset_import[0].version = 10
     models["opset99"].opset_import[0].version = 99
@@ -509,12 +546,25 @@ def _write_onnx(folder: Path) -> None:
     for name, constant in (("nothing", [7, 7, 7, 7]), ("mixing", 0)):
         models[name].graph.node[-1].input.append("constant")
         models[name].graph.initializer.append(numpy_helper.from_array(np.array(constant, np.int64), "constant"))
-    models["double"].graph.node[-1].attribute.append(helper.make_attribute("to", TensorProto.DOUBLE))
-    models["double"].graph.output[0].type.tensor_type.elem_type = TensorProto.DOUBLE
+    models["ids"].graph.output[0].CopyFrom(helper.make_tensor_value_info("seg/scores", TensorProto.INT64, None))
+    for name, factor in (("zero", 0), ("nan", math.nan)):
+        models[name].graph.initializer.append(numpy_helper.from_array(np.float32(factor), "factor"))
+        models[name].graph.node[-1].input.append("factor")
+    for name in ("flat", "square"):
+        models[name].graph.output[0].CopyFrom(helper.make_tensor_value_info("seg/scores", TensorProto.FLOAT, None))
+    sides = [helper.make_attribute(name, [56, 56]) for name in ("kernel_shape", "strides")]
+    models["square"].graph.node[-1].attribute.extend(sides)
+    models["mixes"].graph.node.insert(4, helper.make_node("ReduceMean", ["d"], ["mean"], axes=[0, 1, 2, 3], keepdims=1))
+    models["mixes"].graph.node[-1].input.append("mean")
     models["inputs"].graph.input.append(helper.make_tensor_value_info("extra", TensorProto.FLOAT, [1]))
     models["outputs"].graph.output.append(helper.make_tensor_value_info("c", TensorProto.FLOAT, None))
-    for name, kind, side_px in (("uint8", TensorProto.UINT8, 224), ("size", TensorProto.FLOAT, 512)):
-        image = helper.make_tensor_value_info("images:0", kind, ["n", 3, side_px, side_px])
+    for name, kind, channels, side_px in (
+        ("uint8", TensorProto.UINT8, 3, 224),
+        ("integers", TensorProto.INT32, 3, 224),
+        ("grey", TensorProto.FLOAT, 1, 224),
+        ("size", TensorProto.FLOAT, 3, 512),
+    ):
+        image = helper.make_tensor_value_info("images:0", kind, ["n", channels, side_px, side_px])
         models[name].graph.input[0].CopyFrom(image)
     models["invalid"].graph.node[1].op_type = "NoSuchOperator"
     for name, model in models.items():

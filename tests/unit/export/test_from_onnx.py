@@ -75,37 +75,6 @@ def test_weights_that_are_listed_as_inputs_are_no_inputs():
     assert signature_of(from_onnx(read(model), PROFILE)).input_name == "images:0"
 
 
-@pytest.mark.parametrize("last", ["Softmax", "ArgMax"])
-def test_a_model_that_ends_behind_its_logits_is_refused(last):
-    with pytest.raises(ConfigError, match=f"written by {last}, expected logits"):
-        read(tiny_onnx(last=last))
-
-
-@pytest.mark.parametrize(
-    ("sizes", "kind"),
-    [
-        (["n", 3, 512, 512], TensorProto.FLOAT),
-        (["n", 224, 224, 3], TensorProto.FLOAT),
-        (["n", 1, 224, 224], TensorProto.FLOAT),
-        ([3, 224, 224], TensorProto.FLOAT),
-        (["n", 3, 224, 224], TensorProto.UINT8),
-        (["n", 3, 224, 224], TensorProto.FLOAT16),
-    ],
-)
-def test_an_input_of_another_type_or_shape_is_refused(sizes, kind):
-    model = tiny_onnx()
-    model.graph.input[0].CopyFrom(helper.make_tensor_value_info("images:0", kind, sizes))
-    with pytest.raises(ConfigError, match=r"input 'images:0' is .*expected"):
-        from_onnx(read(model), PROFILE)
-
-
-def test_two_inputs_are_refused():
-    model = tiny_onnx()
-    model.graph.input.append(helper.make_tensor_value_info("extra", TensorProto.FLOAT, [1]))
-    with pytest.raises(ConfigError, match=r"inputs \['images:0', 'extra'\], expected one"):
-        from_onnx(read(model), PROFILE)
-
-
 def test_free_height_and_width_become_the_profiles():
     model = tiny_onnx()
     model.graph.input[0].CopyFrom(helper.make_tensor_value_info("images:0", TensorProto.FLOAT, ["n", 3, "h", "w"]))

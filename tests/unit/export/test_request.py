@@ -3,13 +3,16 @@
 import pytest
 
 from fsf_core.config import ExportConfig
+from fsf_core.export.interface import profile_of, read_given
 from fsf_core.export.request import RECIPE_VERSION, differences, identity_of
 
 NAMED = {"net": "fastsegformer-p", "checkpoint": "c.pth", "classes": ("a", "b"), "out": "bundle"}
 
 
 def identity(**options):
-    return identity_of(ExportConfig(**{**NAMED, **options}), weights_sha256="ab", samples_sha256=[])
+    config = ExportConfig(**{**NAMED, "profile": "fastsegformer", **options})
+    given = read_given(config)
+    return identity_of(config, profile=profile_of(config, given), given=given, weights_sha256="ab", samples_sha256=[])
 
 
 def test_the_identity_has_the_keys_and_values_of_bundles_that_were_exported_before():
