@@ -80,8 +80,12 @@ def _encode_piece(
     pngs = {row["frame_index"]: row["mask"]["bytes"] for row in rows}
     clock = _Clock(index, plan)
     times = clock.ticks(piece.frames)
-    size = {"height_px": index.height_px, "width_px": index.width_px}
-    with video.SegmentWriter(**size, ticks_per_s=clock.ticks_per_s) as writer:
+    with video.SegmentWriter(
+        height_px=index.height_px,
+        width_px=index.width_px,
+        ticks_per_s=clock.ticks_per_s,
+        pixel_aspect=index.pixel_aspect,
+    ) as writer:
         drawn = 0
         for frame in frames:
             heartbeat()

@@ -35,7 +35,7 @@ class RenderedVideo:
     bytes: int
     frames: int
     sound: str
-    """none, copied or aac, with the second at which it could no longer be read, if that happened."""
+    """none, copied or aac, with what was lost and why in parentheses, if anything was."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,6 +23,12 @@ VIDEOS_IN_FLIGHT = 32
 MAX_RETRIES = 2
 """Of a task whose process died: a node may be lost. A video that ends its process every time is a failure."""
 
+_PROCESS_ENDED = (
+    ray.exceptions.WorkerCrashedError,
+    ray.exceptions.OutOfMemoryError,
+    ray.exceptions.NodeDiedError,
+)
+
 FRAME_TIMEOUT_S = 120.0
 """Maximum time for one frame where no job sets another limit."""
 
@@ -159,7 +165,20 @@ def _outcomes(
         try:
             yield item, ray.get(refs[number])
         except ray.exceptions.RayError as error:
-            yield item, f"{type(error).__name__}: a task of this video ended its process {MAX_RETRIES + 1} times"
+            yield item, describe_failure(error)
+
+
+def describe_failure(error: ray.exceptions.RayError) -> str:
+    """Return why a task failed: what it raised below Ray's wrappers, or that its process ended."""
+    cause: BaseException = error
+    while isinstance(cause, ray.exceptions.RayTaskError):
+        cause = cause.cause
+    if isinstance(cause, _PROCESS_ENDED):
+        return (
+            f"{type(cause).__name__}: a task of this video ended its process {MAX_RETRIES + 1} times; check the memory "
+            "of its node, then run `fsf render` again"
+        )
+    return redact_message(f"{type(cause).__name__}: {cause}")
 
 
 def _render_video(

@@ -40,6 +40,7 @@ def clip(
     container_options=None,
     audio=False,
     start=0,
+    pixel_aspect=None,
 ) -> bytes:
     """Encode a clip in memory.
 
@@ -48,12 +49,15 @@ def clip(
         container: FFmpeg's name of the muxer.
         pts: time of each frame in 25ths of a second; consecutive by default.
         start: added to every packet's time; below 0, MP4 cuts the first frames by an edit list.
+        pixel_aspect: width of a pixel over its height; not stated by default.
     """
     file = io.BytesIO()
     with av.open(file, "w", format=container, container_options=container_options or {}) as output:
         stream = output.add_stream(codec, rate=RATE, options=_defaults(codec) | (options or {}))
         stream.width, stream.height, stream.pix_fmt = width_px, height_px, pixel_format
         stream.codec_context.gop_size = gop
+        if pixel_aspect is not None:
+            stream.codec_context.sample_aspect_ratio = pixel_aspect
         stream.codec_context.thread_count = 1
         sound = output.add_stream("mp2" if container in ("mpegts", "avi") else "aac", rate=48000) if audio else None
         packets = []

@@ -5,8 +5,9 @@ Knows FFmpeg, through PyAV. Knows no image files, no stores (callers pass paths 
 
 from fsf_core.media.video.container import Source
 from fsf_core.media.video.decode import BrokenVideoError, VideoFrame, decode_frames
-from fsf_core.media.video.encode import JoinedVideo, SegmentWriter, concatenate, timescale
+from fsf_core.media.video.encode import SegmentWriter, timescale
 from fsf_core.media.video.index import MAX_FRAME_PX, VideoIndex, estimate_frames, index_video
+from fsf_core.media.video.join import JoinedVideo, concatenate
 from fsf_core.media.video.scan import MAX_FRAMES
 from fsf_core.media.video.segments import EVERY_FRAME, Sampling, partition_segments, select_frames
 from fsf_core.media.video.signatures import READABLE, sniff_container

@@ -28,7 +28,7 @@ from fsf_core.media.video.container import (
 )
 from fsf_core.media.video.count import counted_order
 from fsf_core.media.video.order import frame_times, proven_order, running_clock, usual_duration
-from fsf_core.media.video.orientation import UPRIGHT, read_orientation, shown_size
+from fsf_core.media.video.orientation import UPRIGHT, read_orientation, shown_aspect, shown_size
 from fsf_core.media.video.packet_decoder import DecodeLimits
 from fsf_core.media.video.scan import KINDS, MAX_FRAMES, NO_TIME, PacketScan, scan_packets
 
@@ -59,6 +59,8 @@ class VideoIndex:
     """Rows as shown, upright."""
     orientation: int
     """How a stored frame becomes upright, as EXIF numbers it: 1 as it is, 2 mirrored, … 6 turned by 90° clockwise."""
+    pixel_aspect: Fraction
+    """Width of a pixel as shown over its height; masks are in stored pixels."""
     time_base: Fraction
     """Seconds per tick of pts."""
     pts: NDArray[np.int64]
@@ -241,6 +243,7 @@ def _build_index(
         width_px=width_px,
         height_px=height_px,
         orientation=orientation,
+        pixel_aspect=shown_aspect(stream.sample_aspect_ratio, orientation),
         time_base=_time_base(stream),
         pts=order.pts[:frames],
         end=_end(scan, running_clock(order.pts), frames),

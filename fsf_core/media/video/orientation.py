@@ -8,6 +8,7 @@ first frame decides for all: a SEI message is at keyframes only, and holds until
 
 import math
 import struct
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -71,6 +72,13 @@ def orientation_of(matrix: tuple[int, ...]) -> tuple[int, float]:
 def shown_size(height_px: int, width_px: int, orientation: int) -> tuple[int, int]:
     """Return rows and columns as shown of a picture that is stored with this height and width."""
     return (width_px, height_px) if _STEPS[orientation][0] else (height_px, width_px)
+
+
+def shown_aspect(pixel_aspect: Fraction | None, orientation: int) -> Fraction:
+    """Return the width of a pixel over its height as shown; pixels are square where a file does not state it."""
+    if not pixel_aspect or pixel_aspect < 0:
+        return Fraction(1)
+    return 1 / pixel_aspect if _STEPS[orientation][0] else pixel_aspect
 
 
 def upright(image_HWC: "NDArray[np.uint8]", orientation: int) -> "NDArray[np.uint8]":

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import tracemalloc
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -17,7 +18,7 @@ from fsf_core.media.video import BrokenVideoError, decode_frames, index_video
 from fsf_core.render import pieces, plan
 from fsf_core.render.draw import paint
 from tests.support import rendered_runs
-from tests.support.clips import clip, overwritten, rotated
+from tests.support.clips import MATRICES, clip, oriented, overwritten, rotated
 
 FRAMES = 45
 SOURCES = {
@@ -113,6 +114,49 @@ def test_rotated_videos_are_rendered_upright(tmp_path):
         rendered_runs.images_of(source)[3][:6],
     )  # class 0: the source itself
     assert np.abs(upper.astype(int) - given).mean() < 8
+
+
+ASPECTS = {
+    "DV, 16:9": ({"container": "mp4"}, Fraction(64, 45), 1),
+    "DVD": ({"codec": "mpeg2video", "container": "vob", "width_px": 720, "height_px": 576}, Fraction(64, 45), 1),
+    "HDV": ({"container": "mpegts"}, Fraction(4, 3), 1),
+    "camera with AVI": ({"codec": "mpeg4", "container": "avi"}, Fraction(12, 11), 1),
+    "Matroska": ({"container": "matroska"}, Fraction(16, 9), 1),
+    "turned by a quarter": ({"container": "mp4"}, Fraction(16, 9), 6),
+    "turned by a half": ({"container": "mp4"}, Fraction(16, 9), 3),
+    "mirrored and turned by a quarter": ({"container": "mov"}, Fraction(16, 9), 5),
+    "square": ({"container": "mp4"}, Fraction(1), 1),
+    "not stated": ({"container": "mp4"}, None, 6),
+}
+
+
+@pytest.mark.parametrize("case", ASPECTS)
+def test_pixels_keep_their_shape(case, tmp_path):
+    """Kind: pixels that are not square. The rendered video has the ratio of its source, swapped by a quarter turn."""
+    made, aspect, orientation = ASPECTS[case]
+    data = clip(frames=3, pixel_aspect=aspect, **made)
+    home, source = run_over(tmp_path, oriented(data, MATRICES[orientation]) if orientation > 1 else data)
+    path, _ = rendered_runs.render_item(home, rendered_runs.look())
+
+    with av.open(str(source)) as given, av.open(str(path)) as made:
+        stated = given.streams.video[0].sample_aspect_ratio or Fraction(1)
+        assert stated == (aspect or 1)
+        found = made.streams.video[0]
+        assert found.sample_aspect_ratio == (1 / stated if orientation >= 5 else stated)
+        assert found.codec_context.sample_aspect_ratio == found.sample_aspect_ratio  # in the bit stream too
+
+
+def test_a_pause_of_days_and_a_frame_out_of_line_are_rendered(tmp_path):
+    """MP4 refused both: a frame of 2³¹ ticks or more, and times that do not ascend."""
+    pause = 50_000 * 25
+    data = clip(container="mpegts", frames=6, pts=[0, 1, 2, pause, pause + 1, pause + 2], options={"bf": "0"})
+    home, _ = run_over(tmp_path, data)
+    path, rendered = rendered_runs.render_item(home, rendered_runs.look())
+    index = index_video(path)
+
+    assert rendered.frames == index.frames == 6
+    times = [0, 0.04, 0.08, 50_000, 50_000.04, 50_000.08]
+    assert [index.time_s(frame) for frame in range(6)] == pytest.approx(times, abs=1e-3)
 
 
 def test_sampled_frames_stay_on_screen_until_the_next_one(tmp_path):
