@@ -134,7 +134,7 @@ def _decode_image(data: bytes, blank: Unit, settings: DecodeSettings) -> Unit:
     """
     if len(data) > settings.limits.max_bytes:
         raise LimitError(f"found more than {settings.limits.max_bytes} bytes, which is the limit; raise --max-bytes")
-    image_HWC = images.decode_bgr(data, honour_exif=settings.profile.honour_exif, limits=settings.limits)
+    image_HWC, notes = images.decode_image(data, honour_exif=settings.profile.honour_exif, limits=settings.limits)
     height_px, width_px = image_HWC.shape[:2]
     return replace(
         blank,
@@ -142,4 +142,5 @@ def _decode_image(data: bytes, blank: Unit, settings: DecodeSettings) -> Unit:
         frames=[Frame(frame_index=0, pts_s=None, height_px=height_px, width_px=width_px)],
         inputs_HWC=[preprocess.fit(image_HWC, settings.profile)],
         source_images=[data] if settings.overlays else [],
+        notes=notes,
     )

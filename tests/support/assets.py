@@ -264,7 +264,7 @@ def _good_others() -> Iterator[tuple[str, bytes]]:
     yield "pnm/1 bit.pbm", pillow(image.convert("1"), "PPM")
     yield "pnm/text.ppm", b"P3 # written by hand\n2\t2\n# levels\n255\n" + b"1 2 3\n" * 4
     yield "pnm/16 bit.ppm", opencv(rgb.astype(np.uint16) * 256, ".ppm")
-    yield "pnm/any.pam", opencv(rgb, ".pam")
+    yield "pnm/any.pam", b"P7\nWIDTH 120\nHEIGHT 90\nDEPTH 3\nMAXVAL 255\nTUPLTYPE RGB\nENDHDR\n" + rgb.tobytes()
     yield "hdr/light.hdr", opencv(rgb.astype(np.float32) / 255, ".hdr")
 
 
@@ -369,7 +369,7 @@ def _broken_tiffs() -> Iterator[tuple[str, bytes, str]]:
     image = Image.fromarray(rgb)
     plain, deflate = pillow(rgb, "TIFF"), pillow(rgb, "TIFF", compression="tiff_adobe_deflate")
     opencv_tiff = opencv(rgb, ".tiff", cv2.IMWRITE_TIFF_COMPRESSION, 1)
-    yield "tiff cut.tif", plain[:-1000], "cannot be decoded"
+    yield "tiff cut.tif", plain[:-1000], "the tiff is cut off"
     yield "tiff without its directory.tif", opencv_tiff[: len(opencv_tiff) // 2], "cut off inside its header"
     yield "tiff of five bytes.tif", plain[:5], "cut off inside its header"
     middle = len(deflate) // 2
@@ -381,7 +381,7 @@ def _broken_tiffs() -> Iterator[tuple[str, bytes, str]]:
     yield "tiff deflate cut.tif", deflate[:-1000], "cut off"
     yield "tiff floating point.tif", pillow(image.convert("F"), "TIFF"), "floating-point"
     yield "tiff floating point rgb.tif", opencv(rgb.astype(np.float32), ".tiff"), "floating-point"
-    yield "tiff 32 bit.tif", pillow(image.convert("I"), "TIFF"), "32-bit"
+    yield "tiff 32 bit.tif", pillow(image.convert("I"), "TIFF"), "signed (SampleFormat 2)"
     yield "tiff zstandard.tif", pillow(rgb, "TIFF", compression="zstd"), "Zstandard"
     yield "tiff thumbnail first.tif", tiff_tagged(plain, 277, 1, new_tag=254), "thumbnail"
 

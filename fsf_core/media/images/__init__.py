@@ -3,8 +3,17 @@
 Knows formats and how they break. Knows no files, no URIs, no network, no model.
 """
 
-from fsf_core.media.images.decode import ImageLimits, decode_bgr
+from fsf_core.media.images.decode import DecodedImage, ImageLimits, decode_bgr, decode_image
 from fsf_core.media.images.headers import HEAD_BYTES, ImageHeader, read_header
 from fsf_core.media.images.kinds import sniff
 
-__all__ = ["HEAD_BYTES", "ImageHeader", "ImageLimits", "decode_bgr", "read_header", "sniff"]
+__all__ = [
+    "HEAD_BYTES",
+    "DecodedImage",
+    "ImageHeader",
+    "ImageLimits",
+    "decode_bgr",
+    "decode_image",
+    "read_header",
+    "sniff",
+]

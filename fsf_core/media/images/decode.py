@@ -1,20 +1,26 @@
 """Decoding of one image, within limits.
 
-The pixels are those of `cv2.imdecode(data, IMREAD_COLOR)`, whichever decoder is used: 8 bits, alpha dropped, 16 bits
-shifted right by 8, the first frame of an animation, the first page of a TIFF. The size is read from the header and
-compared with the limits before anything is decoded, and a damaged image is an error, never a half-grey image.
+Whichever decoder is used, the pixels are 8 bits in the colours that are stored: alpha is not applied, 16 bits lose the
+lower byte, of several pages or frames the first one counts, and one rule for orientation holds for all formats. The
+size is read from the header and compared with the limits before anything is decoded, and a damaged image is an error,
+never a half-grey image.
 """
 
 # H×W pixels, C channels (blue, green, red)
 
+import struct
+from collections.abc import Callable
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fsf_core.errors import DecodeError, LimitError
-from fsf_core.media.images import jpeg, opencv, png, tiff
+from fsf_core.media.images import avif, bmp, exif, gif, jp2, jpeg, opencv, png, pnm, tiff_pixels, webp
 from fsf_core.media.images.headers import ImageHeader, read_header
+from fsf_core.media.images.stored import Stored
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,17 +43,32 @@ DEFAULT_LIMITS = ImageLimits()
 _LARGE = "make it smaller or raise the limit"
 
 
+class DecodedImage(NamedTuple):
+    """An image, and what its user may not expect of it."""
+
+    image_HWC: NDArray[np.uint8]
+    """BGR, contiguous."""
+    notes: str | None
+    """Sentences joined by "; ", for example that only the first page was decoded; None if there are none."""
+
+
 def decode_bgr(data: bytes, *, honour_exif: bool, limits: ImageLimits = DEFAULT_LIMITS) -> NDArray[np.uint8]:
+    """Decode one image; arguments and errors as for `decode_image`.
+
+    Returns:
+        uint8 H×W×3, BGR, contiguous.
+    """
+    return decode_image(data, honour_exif=honour_exif, limits=limits).image_HWC
+
+
+def decode_image(data: bytes, *, honour_exif: bool, limits: ImageLimits = DEFAULT_LIMITS) -> DecodedImage:
     """Decode one image.
 
     Args:
         data: the whole encoded image.
-        honour_exif: apply the EXIF orientation of JPEG, PNG and WebP. Like OpenCV 5.0, this always applies TIFF's and
-            never AVIF's.
+        honour_exif: turn the image upright, by its EXIF orientation, or by irot and imir in AVIF; otherwise it is as
+            stored, whatever its format.
         limits: largest image to decode.
-
-    Returns:
-        uint8 H×W×3, BGR, contiguous.
 
     Raises:
         DecodeError: the bytes are no image, a damaged one, or of a format that is not supported.
@@ -57,24 +78,34 @@ def decode_bgr(data: bytes, *, honour_exif: bool, limits: ImageLimits = DEFAULT_
         raise LimitError(f"the file has {len(data):,} bytes; the limit is {limits.max_bytes:,}; {_LARGE}")
     header = read_header(data)
     _check_limits(header, limits)
-    image_HWC = _decode(data, header.format, honour_exif=honour_exif)
-    _check_size(image_HWC, header)
-    return np.ascontiguousarray(image_HWC)
+    try:
+        stored = _DECODERS[header.format](data)
+    except (struct.error, IndexError) as error:
+        raise DecodeError(f"the {header.format} is cut off or damaged; copy it again from its source") from error
+    except MemoryError as error:
+        raise LimitError(
+            f"the {header.format} does not fit into memory; give the task more memory or lower max_pixels"
+        ) from error
+    _check_size(stored.image_HWC, header)
+    image_HWC = exif.upright(stored.image_HWC, stored.orientation) if honour_exif else stored.image_HWC
+    return DecodedImage(np.ascontiguousarray(image_HWC), "; ".join(stored.notes) or None)
 
 
-def _decode(data: bytes, name: str, *, honour_exif: bool) -> NDArray[np.uint8]:
-    """Decode with the decoder of the format, after the checks that OpenCV omits."""
-    match name:
-        case "jpeg":
-            return jpeg.decode(data, honour_exif=honour_exif)
-        case "png":
-            png.check(data)
-            return opencv.decode(data, name, honour_exif=honour_exif)
-        case "tiff":
-            tiff.check(data)
-            return opencv.decode(data, name, honour_exif=honour_exif, reason=tiff.unsupported_feature(data))
-        case _:
-            return opencv.decode(data, name, honour_exif=honour_exif)
+_DECODERS: MappingProxyType[str, Callable[[bytes], Stored]] = MappingProxyType(
+    {
+        "jpeg": jpeg.decode,
+        "png": png.decode,
+        "webp": webp.decode,
+        "bmp": bmp.decode,
+        "tiff": tiff_pixels.decode,
+        "gif": gif.decode,
+        "jp2": jp2.decode,
+        "avif": avif.decode,
+        "pnm": pnm.decode,
+        "hdr": lambda data: Stored(opencv.decode(data, "hdr")),
+    }
+)
+"""Per supported format: a function from the bytes to the stored pixels."""
 
 
 def _check_limits(header: ImageHeader, limits: ImageLimits) -> None:
@@ -98,7 +129,7 @@ def _check_size(image_HWC: NDArray[np.uint8], header: ImageHeader) -> None:
         DecodeError: they differ.
     """
     height_px, width_px = image_HWC.shape[:2]
-    if sorted((height_px, width_px)) != sorted((header.height_px, header.width_px)):
+    if (height_px, width_px) != (header.height_px, header.width_px):
         raise DecodeError(
             f"the {header.format} declares {header.width_px}x{header.height_px} pixels but decodes to "
             f"{width_px}x{height_px}; save it again as JPEG or PNG"

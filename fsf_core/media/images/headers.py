@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from fsf_core.errors import DecodeError
-from fsf_core.media.images import jpeg, kinds, tiff
+from fsf_core.media.images import avif, bmp, jp2, jpeg, kinds, pnm, tiff
 
 HEAD_BYTES = 4096
 """First bytes that identify a file and contain any text header."""
@@ -74,51 +74,19 @@ def _webp_size(data: bytes) -> tuple[int, int]:
     return height_px & 0x3FFF, width_px & 0x3FFF
 
 
-def _bmp_size(data: bytes) -> tuple[int, int]:
-    """Read the 16-bit sides of the oldest header, or the 32-bit ones of the others."""
-    os2 = int.from_bytes(data[14:18], "little") == 12  # noqa: PLR2004  # length of the oldest header
-    width_px, height_px = struct.unpack_from("<HH" if os2 else "<ii", data, 18)
-    return abs(height_px), width_px  # a negative height means top row first
-
-
 def _gif_size(data: bytes) -> tuple[int, int]:
     """Read the logical screen descriptor."""
     width_px, height_px = struct.unpack_from("<HH", data, 6)
     return height_px, width_px
 
 
-def _jp2_size(data: bytes) -> tuple[int, int]:
-    """Read the size segment of the codestream."""
-    codestream = data.find(b"\xff\x4f\xff\x51")  # its start, followed by its size segment
-    right, bottom, left, top = struct.unpack_from(">IIII", data, codestream + 8 if codestream >= 0 else len(data))
-    return bottom - top, right - left
-
-
-def _avif_size(data: bytes) -> tuple[int, int]:
-    """Read the largest of the spatial extents."""
-    # Every item (image, tiles, alpha, thumbnail) has its own extent; the image's is the largest.
-    extents = [struct.unpack_from(">II", data, found.end() + 4) for found in re.finditer(b"ispe", data[: 1 << 16])]
-    width_px, height_px = max(extents, key=lambda extent: extent[0] * extent[1], default=(0, 0))
-    return height_px, width_px
-
-
-_GAP = rb"(?:\s|#[^\r\n]*[\r\n])+"
-_PNM = re.compile(rb"P[1-6]" + _GAP + rb"(?P<width>\d{1,9})" + _GAP + rb"(?P<height>\d{1,9})\s")
-_PAM = re.compile(
-    rb"P7(?=.*?\nWIDTH\s+(?P<width>\d{1,9})\s)(?=.*?\nHEIGHT\s+(?P<height>\d{1,9})\s).*?\nENDHDR", re.DOTALL
-)
 _HDR = re.compile(rb"#\?.*?\n-Y\s+(?P<height>\d{1,9})\s+\+X\s+(?P<width>\d{1,9})\s", re.DOTALL)
 
 
-def _size_in_text(*patterns: re.Pattern[bytes]) -> Callable[[bytes], tuple[int, int]]:
-    """Return a size reader for formats whose header is text."""
-
-    def size(data: bytes) -> tuple[int, int]:
-        head = bytes(data[:HEAD_BYTES])
-        found = next((match for pattern in patterns if (match := pattern.match(head))), None)
-        return (int(found["height"]), int(found["width"])) if found else (0, 0)
-
-    return size
+def _hdr_size(data: bytes) -> tuple[int, int]:
+    """Read the line of the resolution."""
+    found = _HDR.match(bytes(data[:HEAD_BYTES]))
+    return (int(found["height"]), int(found["width"])) if found else (0, 0)
 
 
 _SIZES: MappingProxyType[str, Callable[[bytes], tuple[int, int]]] = MappingProxyType(
@@ -126,13 +94,13 @@ _SIZES: MappingProxyType[str, Callable[[bytes], tuple[int, int]]] = MappingProxy
         "jpeg": jpeg.size,
         "png": _png_size,
         "webp": _webp_size,
-        "bmp": _bmp_size,
+        "bmp": bmp.size,
         "tiff": tiff.size,
         "gif": _gif_size,
-        "jp2": _jp2_size,
-        "avif": _avif_size,
-        "pnm": _size_in_text(_PNM, _PAM),
-        "hdr": _size_in_text(_HDR),
+        "jp2": jp2.size,
+        "avif": avif.size,
+        "pnm": pnm.size,
+        "hdr": _hdr_size,
     }
 )
 """Per supported format: a function from the bytes to (height_px, width_px)."""

@@ -6,22 +6,17 @@ error. Knows JPEG; knows no limits.
 
 import re
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from enum import IntEnum
-from functools import cache
 from typing import NamedTuple
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
 from simplejpeg import decode_jpeg
 
 from fsf_core.errors import DecodeError
-from fsf_core.media.images import opencv
+from fsf_core.media.images import exif, opencv
+from fsf_core.media.images.stored import Pixels, Stored, first_of
 
 # H×W pixels, C channels (blue, green, red)
-
-Pixels = NDArray[np.uint8]
 
 
 class Marker(IntEnum):
@@ -35,6 +30,7 @@ class Marker(IntEnum):
     END_OF_IMAGE = 0xD9
     START_OF_SCAN = 0xDA
     APP1 = 0xE1
+    APP2 = 0xE2
     FRAME_JPEG_LS = 0xF7
     FILL = 0xFF
 
@@ -49,6 +45,14 @@ _PADDED = "extraneous bytes before marker 0xd9"
 _NUMBER = re.compile(r"0x[0-9a-fA-F]+|\d+")
 _DAMAGED = ("Premature end", "Corrupt JPEG data", "Inconsistent progression")
 _NO_NAME = "Could not determine subsampling level of JPEG image"
+
+_MULTI_PICTURE = b"MPF\0"
+_ENTRIES = 0xB002
+_ENTRY_BYTES = 16
+_KIND_MASK = 0xFFFFFF
+_PREVIEWS = frozenset({0x010001, 0x010002})
+_GAIN_MAP = b"hdrgm:Version"
+"""XMP of photos that carry a map of brightness for HDR displays as their second picture."""
 
 
 class Segment(NamedTuple):
@@ -75,21 +79,43 @@ def size(data: bytes) -> tuple[int, int]:
     raise DecodeError("the jpeg has no frame header before its image data; it is damaged, copy it again")
 
 
-def decode(data: bytes, *, honour_exif: bool) -> Pixels:
+def decode(data: bytes) -> Stored:
     """Decode to uint8 H×W×3, BGR.
 
     Raises:
         DecodeError: the image is cut off, damaged, or of a kind that neither decoder reads.
     """
     image_HWC = _decode_as_stored(data)
-    if not honour_exif:
-        return image_HWC
-    exif = b"".join(
-        data[segment.start : segment.end]
-        for segment in _segments(data)
-        if segment.marker == Marker.APP1 and data[segment.start + 4 : segment.start + 8] == b"Exif"
-    )
-    return _orientation_of(exif)(image_HWC) if exif else image_HWC
+    exif_segments, pictures = b"", 1
+    for segment in _segments(data):
+        payload = data[segment.start + 4 : segment.end]
+        if segment.marker == Marker.APP1 and payload.startswith(b"Exif"):
+            exif_segments += data[segment.start : segment.end]
+        elif segment.marker == Marker.APP2 and payload.startswith(_MULTI_PICTURE):
+            pictures = _pictures(payload[len(_MULTI_PICTURE) :])
+    if pictures > 1 and _GAIN_MAP in data[: segment.end]:
+        pictures -= 1  # a map of brightness is no picture
+    orientation = exif.orientation_of_segments(exif_segments, "jpeg") if exif_segments else 1
+    return Stored(image_HWC, orientation, first_of(pictures, "pictures"))
+
+
+def _pictures(multi_picture: bytes) -> int:
+    """Return the number of pictures, without previews, that the index of a Multi-Picture file (CIPA DC-007) lists."""
+    order = "<" if multi_picture[:2] == b"II" else ">"
+    try:
+        (at,) = struct.unpack_from(f"{order}I", multi_picture, 4)
+        (entries,) = struct.unpack_from(f"{order}H", multi_picture, at)
+        for number in range(entries):
+            tag, _, size, place = struct.unpack_from(f"{order}HHII", multi_picture, at + 2 + 12 * number)
+            if tag == _ENTRIES:
+                kinds = [
+                    struct.unpack_from(f"{order}I", multi_picture, place + start)[0] & _KIND_MASK
+                    for start in range(0, size, _ENTRY_BYTES)
+                ]
+                return sum(kind not in _PREVIEWS for kind in kinds)
+    except struct.error:
+        pass  # a damaged index leaves the picture before it as it is
+    return 1
 
 
 def _segments(data: bytes) -> Iterator[Segment]:
@@ -132,7 +158,7 @@ def _decode_as_stored(data: bytes) -> Pixels:
         raise DecodeError(f"the jpeg is cut off or damaged ({shown}); copy it again from its source")
     # Subsamplings that TurboJPEG's API has no name for, and headers that libjpeg only warns about.
     reason = None if warning.endswith(_NO_NAME) else shown
-    return opencv.decode(data, "jpeg", honour_exif=False, reason=reason)
+    return opencv.decode(data, "jpeg", reason=reason)
 
 
 def _turbo(data: bytes, *, strict: bool = True) -> Pixels:
@@ -149,50 +175,3 @@ def _without_stray_bytes(data: bytes) -> bytes:
     """Return the JPEG without the bytes between its header segments."""
     segments = list(_segments(data))
     return data[:2] + b"".join(data[s.start : s.end] for s in segments) + data[segments[-1].end :]
-
-
-def _transposed(image_HWC: Pixels) -> Pixels:
-    """Swap rows and columns."""
-    return np.asarray(cv2.transpose(image_HWC), np.uint8)
-
-
-def _flipped(image_HWC: Pixels, axis: int) -> Pixels:
-    """Mirror along one axis or both."""
-    return np.asarray(cv2.flip(image_HWC, axis), np.uint8)
-
-
-_UP_DOWN, _LEFT_RIGHT, _BOTH = 0, 1, -1  # OpenCV's axes
-_ORIENTATIONS: tuple[Callable[[Pixels], Pixels], ...] = (  # EXIF orientations 1 to 8
-    lambda image_HWC: image_HWC,
-    lambda image_HWC: _flipped(image_HWC, _LEFT_RIGHT),
-    lambda image_HWC: _flipped(image_HWC, _BOTH),
-    lambda image_HWC: _flipped(image_HWC, _UP_DOWN),
-    _transposed,
-    lambda image_HWC: _flipped(_transposed(image_HWC), _LEFT_RIGHT),
-    lambda image_HWC: _flipped(_transposed(image_HWC), _BOTH),
-    lambda image_HWC: _flipped(_transposed(image_HWC), _UP_DOWN),
-)
-
-
-def _orientation_of(exif: bytes) -> Callable[[Pixels], Pixels]:
-    """Return the transform that OpenCV applies for an EXIF block, found by decoding a small image that carries it.
-
-    Malformed blocks are common, and which of them still count is OpenCV's decision, not the standard's.
-
-    Raises:
-        DecodeError: OpenCV does not decode an image with this block.
-    """
-    encoded, stored_HWC = _probe_image()
-    carrier = np.frombuffer(encoded[:2] + exif + encoded[2:], np.uint8)
-    seen_HWC = np.asarray(cv2.imdecode(carrier, cv2.IMREAD_COLOR))
-    for orient in _ORIENTATIONS:
-        if np.array_equal(orient(stored_HWC), seen_HWC):
-            return orient
-    raise DecodeError("the jpeg's EXIF block cannot be read; remove it (exiftool -EXIF= FILE) or copy the file again")
-
-
-@cache
-def _probe_image() -> tuple[bytes, Pixels]:
-    """Return a JPEG of 16×8 pixels that differs in each of the eight orientations, and its pixels."""
-    encoded = cv2.imencode(".jpg", np.arange(8 * 16, dtype=np.uint8).reshape(8, 16))[1].tobytes()
-    return encoded, _turbo(encoded)

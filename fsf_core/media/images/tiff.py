@@ -1,38 +1,110 @@
-"""TIFF's directory: size, features that OpenCV does not support, and damage that it ignores. Knows no pixels."""
+"""TIFF's directories: size, pages, how pixels are stored, and what is not supported. Knows no pixels."""
 
 import struct
-import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
 from enum import IntEnum
 from types import MappingProxyType
 
 from fsf_core.errors import DecodeError
+
+Tags = dict[int, tuple[int, ...]]
 
 
 class Tag(IntEnum):
     """The tags that are read."""
 
     SUBFILE_KIND = 254
+    OLD_SUBFILE_KIND = 255
     WIDTH = 256
     HEIGHT = 257
     BITS = 258
     COMPRESSION = 259
+    PHOTOMETRIC = 262
+    FILL_ORDER = 266
     STRIP_OFFSETS = 273
+    ORIENTATION = 274
+    SAMPLES = 277
+    STRIP_ROWS = 278
     STRIP_BYTES = 279
+    MIN_SAMPLE = 280
+    MAX_SAMPLE = 281
+    PLANAR = 284
+    PREDICTOR = 317
+    COLOUR_MAP = 320
+    TILE_WIDTH = 322
+    TILE_HEIGHT = 323
     TILE_OFFSETS = 324
     TILE_BYTES = 325
+    INK_SET = 332
+    EXTRA_SAMPLES = 338
     SAMPLE_FORMAT = 339
+
+
+class Colours(IntEnum):
+    """Values of PHOTOMETRIC that are read."""
+
+    WHITE_IS_ZERO = 0
+    BLACK_IS_ZERO = 1
+    RGB = 2
+    PALETTE = 3
+    SEPARATED = 5
+    YCBCR = 6
 
 
 _READ_TAGS = frozenset(Tag)
 _INTEGERS = MappingProxyType({1: "B", 3: "H", 4: "I", 16: "Q"})  # TIFF's type number to struct's letter
 _BIG_TIFF = 43
-_THUMBNAIL = 1
-_FLOATING_POINT = 3
-_MAX_BITS = 16
-_DEFLATE = frozenset({8, 32946})
-_UNSUPPORTED_COMPRESSIONS = MappingProxyType({34925: "LZMA", 50000: "Zstandard", 50001: "WebP", 50002: "JPEG XL"})
-_STEP_BYTES = 1 << 20
-_MAX_BYTES_PER_PIXEL = 64  # 32 bands of 16 bits
+_THUMBNAIL, _MASK = 1, 4
+_OLD_THUMBNAIL = 2
+_MAX_PAGES = 100_000
+_UNSIGNED = frozenset({1, 4})  # 4: undefined, which readers take for unsigned
+_SAMPLE_FORMATS = MappingProxyType({2: "signed", 3: "floating-point", 5: "complex integers", 6: "complex"})
+_OTHER_COLOURS = MappingProxyType(
+    {
+        4: "transparency mask",
+        8: "CIELab",
+        9: "ICCLab",
+        10: "ITULab",
+        32803: "colour filter array (a camera's raw data)",
+        32844: "LogL",
+        32845: "LogLuv",
+        34892: "linear raw",
+    }
+)
+_CMYK = 1
+_COMPRESSIONS = MappingProxyType({34925: "LZMA", 50000: "Zstandard", 50001: "WebP", 50002: "JPEG XL"})
+_BYTE_BITS = 8
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Directory:
+    """The first page: how its samples are stored."""
+
+    tags: Tags
+    order: str
+    """Byte order, for struct and NumPy: < or >."""
+    pages: int
+    """Pages of the file, without thumbnails and masks."""
+
+    def one(self, tag: Tag, default: int) -> int:
+        """Return the first value of a tag, or the default of the format."""
+        return self.tags.get(tag, (default,))[0]
+
+    @property
+    def orientation(self) -> int:
+        """EXIF's number; others than 1 to 8 count as 1."""
+        return self.one(Tag.ORIENTATION, 1)
+
+    @property
+    def samples(self) -> int:
+        """Bands of a pixel."""
+        return self.one(Tag.SAMPLES, 1)
+
+    @property
+    def colours(self) -> int:
+        """PHOTOMETRIC; where it is absent, what the number of bands suggests."""
+        return self.one(Tag.PHOTOMETRIC, Colours.RGB if self.samples > 2 else Colours.BLACK_IS_ZERO)  # noqa: PLR2004
 
 
 def size(data: bytes) -> tuple[int, int]:
@@ -41,82 +113,139 @@ def size(data: bytes) -> tuple[int, int]:
     Raises:
         struct.error: the directory points outside the file.
     """
-    tags = _read_tags(data)
+    tags, _ = _read_tags(data, _first_directory(data))
     return tags.get(Tag.HEIGHT, (0,))[0], tags.get(Tag.WIDTH, (0,))[0]
 
 
-def unsupported_feature(data: bytes) -> str | None:
-    """Describe what OpenCV does not support in this file, for a message; None if nothing is known."""
-    tags = _read_tags(data)
-    if tags.get(Tag.SAMPLE_FORMAT, (1,))[0] == _FLOATING_POINT or tags.get(Tag.BITS, (8,))[0] > _MAX_BITS:
-        return "its samples are floating-point or 32-bit, which have no standard conversion to 8 bits"
-    compression = tags.get(Tag.COMPRESSION, (1,))[0]
-    if compression in _UNSUPPORTED_COMPRESSIONS:
-        return f"it is compressed with {_UNSUPPORTED_COMPRESSIONS[compression]}, which OpenCV does not read"
+def read_directory(data: bytes) -> Directory:
+    """Read the directory of the first page, and count the pages.
+
+    Raises:
+        DecodeError: the page is a thumbnail, or of a kind that is not supported.
+        struct.error: it points outside the file.
+    """
+    tags, after = _read_tags(data, _first_directory(data))
+    if tags.get(Tag.SUBFILE_KIND, (0,))[0] & _THUMBNAIL:
+        raise DecodeError("the tiff begins with a thumbnail, as a camera's raw file does; convert it to JPEG or PNG")
+    directory = Directory(tags=tags, order=_order(data), pages=1 + sum(_further_pages(data, after)))
+    reason = _unsupported_feature(directory)
+    if reason:
+        raise DecodeError(f"the tiff cannot be decoded: {reason}; save it again as JPEG or PNG")
+    return directory
+
+
+def _unsupported_feature(directory: Directory) -> str | None:
+    """Describe what is not supported in this page; None if all of it is."""
+    compression = directory.one(Tag.COMPRESSION, 1)
+    if compression in _COMPRESSIONS:
+        return f"it is compressed with {_COMPRESSIONS[compression]}, which is not supported"
+    return _unsupported_samples(directory) or _unsupported_colours(directory)
+
+
+def _unsupported_samples(directory: Directory) -> str | None:
+    """Describe the kind of number that a sample is, if it is not supported."""
+    kinds = {*directory.tags.get(Tag.SAMPLE_FORMAT, (1,))} - _UNSIGNED
+    bits = directory.tags.get(Tag.BITS, (1,))
+    if kinds:
+        kind = min(kinds)
+        name = _SAMPLE_FORMATS.get(kind, "of an unknown kind")
+        return f"its samples are {name} (SampleFormat {kind}), which have no standard conversion to 8 bits"
+    if max(bits) > 2 * _BYTE_BITS:
+        return f"its samples have {max(bits)} bits, which have no standard conversion to 8 bits"
+    if min(bits) != max(bits) or not min(bits):
+        return f"its samples have {', '.join(map(str, bits[:8]))} bits, expected the same number in each"
     return None
 
 
-def check(data: bytes) -> None:
-    """Refuse a raw file's thumbnail, and damaged deflate data, where OpenCV 5.0 ignores libtiff's error.
-
-    Raises:
-        DecodeError: the file is one of these.
-    """
-    tags = _read_tags(data)
-    if tags.get(Tag.SUBFILE_KIND, (0,))[0] & _THUMBNAIL:
-        raise DecodeError("the tiff begins with a thumbnail, as a camera's raw file does; convert it to JPEG or PNG")
-    if tags.get(Tag.COMPRESSION, (1,))[0] not in _DEFLATE:
-        return
-    offsets = tags.get(Tag.STRIP_OFFSETS) or tags.get(Tag.TILE_OFFSETS, ())
-    lengths = tags.get(Tag.STRIP_BYTES) or tags.get(Tag.TILE_BYTES, ())
-    budget_bytes = tags[Tag.HEIGHT][0] * tags[Tag.WIDTH][0] * _MAX_BYTES_PER_PIXEL
-    for offset, length in zip(offsets, lengths, strict=False):
-        budget_bytes -= _inflate(data[offset : offset + length], budget_bytes)
+def _unsupported_colours(directory: Directory) -> str | None:
+    """Describe the colour model, if it is not supported."""
+    if directory.colours not in Colours.__members__.values():
+        name = _OTHER_COLOURS.get(directory.colours, "unknown")
+        return f"its colour model is {name} (PhotometricInterpretation {directory.colours}), which is not supported"
+    if directory.colours == Colours.SEPARATED and directory.one(Tag.INK_SET, _CMYK) != _CMYK:
+        return "its inks are others than cyan, magenta, yellow and black (InkSet), which is not supported"
+    bits = directory.one(Tag.BITS, 1)
+    if directory.colours == Colours.YCBCR and bits != _BYTE_BITS:
+        return f"its colour model is YCbCr with {bits} bits, expected 8"
+    return None
 
 
-def _inflate(piece: bytes, budget_bytes: int) -> int:
-    """Inflate in steps to verify zlib's checksum, which comes last; return the number of inflated bytes.
-
-    Raises:
-        DecodeError: the data are damaged, cut off, or larger than the budget.
-    """
-    inflate, rest, inflated_bytes = zlib.decompressobj(), piece, 0
-    try:
-        while rest and not inflate.eof:
-            inflated_bytes += len(inflate.decompress(rest, _STEP_BYTES))
-            rest = inflate.unconsumed_tail
-            if inflated_bytes > budget_bytes:
-                raise DecodeError("the tiff's compressed data are larger than its image; save it again as JPEG or PNG")
-    except zlib.error as error:
-        raise DecodeError(
-            f"the tiff is damaged: its compressed data cannot be inflated ({error}); copy it again"
-        ) from error
-    if not inflate.eof:
-        raise DecodeError("the tiff is cut off inside its compressed data; copy it again from its source")
-    return inflated_bytes
+def without_orientation(data: bytes) -> bytes:
+    """Return the file with orientation 1 in its first directory, for a decoder that turns pixels."""
+    order = _order(data)
+    for tag, kind, _, at in _entries(data, _first_directory(data)):
+        if tag == Tag.ORIENTATION and kind in _INTEGERS:
+            changed = bytearray(data)
+            struct.pack_into(order + _INTEGERS[kind], changed, at, 1)
+            return bytes(changed)
+    return data
 
 
-def _read_tags(data: bytes) -> dict[int, tuple[int, ...]]:
-    """Return the values of the first page's directory by tag; absent and empty tags are left out.
+def _further_pages(data: bytes, at: int) -> Iterator[bool]:
+    """Yield for every directory after the first one whether it is a page, as far as they can be read."""
+    seen: set[int] = set()
+    while at and at not in seen and len(seen) < _MAX_PAGES:
+        seen.add(at)
+        try:
+            tags, following = _read_tags(data, at, only=_KIND_TAGS)
+        except struct.error:
+            return
+        kind, old_kind = (tags.get(tag, (0,))[0] for tag in (Tag.SUBFILE_KIND, Tag.OLD_SUBFILE_KIND))
+        yield not kind & (_THUMBNAIL | _MASK) and old_kind != _OLD_THUMBNAIL
+        at = following
+
+
+_KIND_TAGS = frozenset({Tag.SUBFILE_KIND, Tag.OLD_SUBFILE_KIND})
+
+
+def _order(data: bytes) -> str:
+    return "<" if data[:2] == b"II" else ">"
+
+
+def _form(data: bytes) -> tuple[str, str, int]:
+    """Return struct's letters of offsets and of the number of entries, and where the first offset is."""
+    big = struct.unpack_from(f"{_order(data)}H", data, 2)[0] == _BIG_TIFF
+    return ("Q", "Q", 8) if big else ("I", "H", 4)
+
+
+def _first_directory(data: bytes) -> int:
+    """Return the offset of the first directory."""
+    word, _, first_at = _form(data)
+    return int(struct.unpack_from(_order(data) + word, data, first_at)[0])
+
+
+def _entries(data: bytes, directory: int) -> Iterator[tuple[int, int, int, int]]:
+    """Yield tag, type and count of every entry of a directory, and where its values are.
 
     Raises:
         struct.error: the directory points outside the file.
     """
-    order = "<" if data[:2] == b"II" else ">"
-    big = struct.unpack_from(f"{order}H", data, 2)[0] == _BIG_TIFF
-    word, counter, first_at = ("Q", "Q", 8) if big else ("I", "H", 4)
+    order, (word, counter, _) = _order(data), _form(data)
     word_bytes = struct.calcsize(f"={word}")
-    (directory,) = struct.unpack_from(order + word, data, first_at)
     (entries,) = struct.unpack_from(order + counter, data, directory)
-    entry_bytes = 4 + 2 * word_bytes
-    tags: dict[int, tuple[int, ...]] = {}
     for number in range(entries):
-        entry = directory + struct.calcsize(f"={counter}") + number * entry_bytes
+        entry = directory + struct.calcsize(f"={counter}") + number * (4 + 2 * word_bytes)
         tag, kind, count = struct.unpack_from(f"{order}HH{word}", data, entry)
-        if tag not in _READ_TAGS or tag in tags or kind not in _INTEGERS or not count:
-            continue
-        numbers, values_at = f"{order}{count}{_INTEGERS[kind]}", entry + 4 + word_bytes
-        if struct.calcsize(numbers) > word_bytes:  # too long for the entry, which then holds their offset
-            (values_at,) = struct.unpack_from(order + word, data, values_at)
-        tags[tag] = struct.unpack_from(numbers, data, values_at)
-    return tags
+        values_at = entry + 4 + word_bytes
+        if kind in _INTEGERS and count * struct.calcsize(f"={_INTEGERS[kind]}") > word_bytes:
+            (values_at,) = struct.unpack_from(order + word, data, values_at)  # too long for the entry
+        yield tag, kind, count, values_at
+
+
+def _read_tags(data: bytes, directory: int, *, only: frozenset[int] = _READ_TAGS) -> tuple[Tags, int]:
+    """Return the values of a directory by tag, and the offset of the next one; absent and empty tags are left out.
+
+    Raises:
+        struct.error: the directory points outside the file.
+    """
+    order, (word, counter, _) = _order(data), _form(data)
+    tags: Tags = {}
+    for tag, kind, count, at in _entries(data, directory):
+        if tag in only and tag not in tags and kind in _INTEGERS and count:
+            tags[tag] = struct.unpack_from(f"{order}{count}{_INTEGERS[kind]}", data, at)
+    (entries,) = struct.unpack_from(order + counter, data, directory)
+    end = directory + struct.calcsize(f"={counter}") + entries * (4 + 2 * struct.calcsize(f"={word}"))
+    try:
+        return tags, int(struct.unpack_from(order + word, data, end)[0])
+    except struct.error:
+        return tags, 0  # some writers leave the last link out

@@ -1,0 +1,65 @@
+"""EXIF orientation: one rule for all formats. Knows blocks of EXIF and how pixels are turned; knows no formats."""
+
+# H×W pixels, C channels (blue, green, red)
+
+import struct
+from functools import cache
+
+import cv2
+import numpy as np
+from simplejpeg import decode_jpeg
+
+from fsf_core.errors import DecodeError
+from fsf_core.media.images.stored import Pixels
+
+PREFIX = b"Exif\0\0"
+_BLOCK_BYTES = 65_000
+"""Largest block that is looked at; the first directory is at its beginning. A JPEG segment holds 65,533 bytes."""
+_UP_DOWN, _LEFT_RIGHT, _BOTH = 0, 1, -1  # OpenCV's axes
+_FLIPS = {2: _LEFT_RIGHT, 3: _BOTH, 4: _UP_DOWN, 6: _LEFT_RIGHT, 7: _BOTH, 8: _UP_DOWN}
+_FIRST_TRANSPOSED = 5
+_LAST = 8
+
+
+def upright(image_HWC: Pixels, orientation: int) -> Pixels:
+    """Turn stored pixels upright, as EXIF defines orientations 1 to 8; any other number is no orientation."""
+    if _FIRST_TRANSPOSED <= orientation <= _LAST:
+        image_HWC = np.asarray(cv2.transpose(image_HWC), np.uint8)
+    axis = _FLIPS.get(orientation)
+    return image_HWC if axis is None else np.asarray(cv2.flip(image_HWC, axis), np.uint8)
+
+
+def orientation_of(block: bytes, name: str) -> int:
+    """Return the orientation of a block of EXIF, with or without its prefix; as for `orientation_of_segments`."""
+    payload = (block if block.startswith(PREFIX) else PREFIX + block)[:_BLOCK_BYTES]
+    return orientation_of_segments(struct.pack(">BBH", 0xFF, 0xE1, len(payload) + 2) + payload, name)
+
+
+def orientation_of_segments(segments: bytes, name: str) -> int:
+    """Return the orientation, 1 to 8, of EXIF in a JPEG's segments, found by decoding a small image that carries them.
+
+    Malformed blocks are common, and which of them still count is OpenCV's decision, not the standard's.
+
+    Args:
+        segments: with their markers.
+        name: format of the image, for the message.
+
+    Raises:
+        DecodeError: OpenCV does not decode an image with these segments.
+    """
+    encoded, stored_HWC = _probe_image()
+    carrier = np.frombuffer(encoded[:2] + segments + encoded[2:], np.uint8)
+    seen_HWC = np.asarray(cv2.imdecode(carrier, cv2.IMREAD_COLOR))
+    for number in range(1, _LAST + 1):
+        if np.array_equal(upright(stored_HWC, number), seen_HWC):
+            return number
+    raise DecodeError(
+        f"the {name}'s EXIF block cannot be read; remove it (exiftool -EXIF= FILE) or copy the file again"
+    )
+
+
+@cache
+def _probe_image() -> tuple[bytes, Pixels]:
+    """Return a JPEG of 16×8 pixels that differs in each of the eight orientations, and its pixels."""
+    encoded = cv2.imencode(".jpg", np.arange(8 * 16, dtype=np.uint8).reshape(8, 16))[1].tobytes()
+    return encoded, decode_jpeg(encoded, "BGR", strict=True)
