@@ -25,11 +25,11 @@ from fsf_core.export.graph import model_bytes, opset_of, printable, signature_of
 from fsf_core.export.interface import Given
 from fsf_core.export.material import Material, build_network
 from fsf_core.export.output_kind import read_output, with_background
-from fsf_core.export.parity import PRECISION_LIMITS, ParityLimitError, ParityReport
+from fsf_core.export.parity import ADOPTED, OTHER_PICTURES, PRECISION_LIMITS, ParityLimitError, ParityReport
 from fsf_core.export.precision_parity import compare_precision
 from fsf_core.export.precisions import to_fp16, to_int8
 from fsf_core.export.request import DEFAULT_OUTPUT, opset_of_export
-from fsf_core.export.sample_images import SampleImage, drawn_images
+from fsf_core.export.sample_images import SampleImage, drawn_images, unusual_images
 from fsf_core.export.verify import Reference, verify
 from fsf_core.model.bundle import FUSED, PLAIN, Origin, Output, Signature, variant_of
 from fsf_core.model.preprocess import Profile, fit, normalise
@@ -138,11 +138,14 @@ def _in_every_precision(
 ) -> Iterator[tuple[Precision, ModelProto]]:
     """Yield the float32 model, and its conversion to each extra precision."""
     yield "fp32", plain
+    if not config.precisions:
+        return
+    frames = [fit(sample.image_HWC, profile) for sample in material.samples or drawn_images()]
+    inputs_1CHW = [normalise(frame_HWC[None], profile.levels()) for frame_HWC in frames]
     if "fp16" in config.precisions:
-        yield "fp16", to_fp16(plain)
+        yield "fp16", to_fp16(plain, inputs_1CHW)
     if "int8" in config.precisions:
-        frames = [fit(sample.image_HWC, profile) for sample in material.samples or drawn_images()]
-        yield "int8", to_int8(plain, [normalise(frame_HWC[None], profile.levels()) for frame_HWC in frames])
+        yield "int8", to_int8(plain, inputs_1CHW)
 
 
 def _file_function(session: Session, profile: Profile) -> Callable[[NDArray[np.float32]], NDArray[Any]]:
@@ -172,15 +175,20 @@ def _verify_all(
 ) -> ParityReport:
     """Verify the float32 variants, then those of each extra precision."""
     images = (*drawn_images(), *samples)
-    report = verify(
-        reference,
-        Session(models[PLAIN]),
-        Session(models[FUSED]) if FUSED in models else None,
-        profile=profile,
-        num_classes=num_classes,
-        images=images,
-        kind=output.kind,
-    )
+    try:
+        report = verify(
+            reference,
+            Session(models[PLAIN]),
+            Session(models[FUSED]) if FUSED in models else None,
+            profile=profile,
+            num_classes=num_classes,
+            images=(*images, *unusual_images()),
+            kind=output.kind,
+        )
+    except ParityLimitError as error:
+        if config.onnx is None or error.finding:
+            raise
+        raise ParityLimitError(error.report, advice=ADOPTED) from error
     precisions = tuple(
         compare_precision(
             reference,
@@ -199,7 +207,7 @@ def _verify_all(
     violations = tuple(parity.violation for parity in precisions if parity.violation)
     report = dataclasses.replace(report, precisions=precisions, violations=violations, passed=not violations)
     if violations:
-        raise ParityLimitError(report)
+        raise ParityLimitError(report, advice=OTHER_PICTURES)
     return report
 
 

@@ -16,10 +16,15 @@ class ParityLimits:
     """Limits of the float32 variants. Measured on FastSegFormer P and E, AMD Zen 4, 2026-11."""
 
     max_differing_share: float = 1e-4
-    """Share of one class map's pixels, 0 to 1. Float rounding moved at most 8e-6; resizing logits instead of
-    probabilities moves 9e-5 to 6e-4 of a photograph, another interpolation of the input 7e-4 and more."""
+    """Share of one class map's pixels, 0 to 1, ties left out. Float rounding moved at most 8e-6; resizing logits
+    instead of probabilities moves 9e-5 to 6e-4 of a photograph, another interpolation of the input 7e-4 and more."""
     max_margin: float = 1e-3
-    """Probability by which the original may prefer its class at a pixel that differs: only near-ties may flip."""
+    """Probability by which the original may prefer its class at a pixel that differs: only near-ties may flip. Where
+    the logits are so large that rounding alone changes more, the margin of a tie."""
+    noise_share: float = 1e-5
+    """Error of a logit by float32 rounding, as a share of the largest logit, of the original and of the model together:
+    exports stayed below 7e-6. A pixel whose two classes this can swap is a tie: it is decided by rounding, and may
+    differ."""
     max_logit_share: float = 1e-4
     """Largest difference of logits, as a share of the largest logit: logits have no unit, so an absolute limit
     would not carry over to another network. Exports stayed below 1e-5; a single damaged weight rarely does."""
@@ -93,8 +98,14 @@ class ImageParity:
     height_px: int
     width_px: int
     agreeing_share: float
-    """Share of the class map's pixels with the same class, 0 to 1."""
+    """Share of the class map's pixels with the same class, ties included, 0 to 1."""
     differing_px: int
+    """Pixels with another class."""
+    tied_px: int
+    """Those of them at which float rounding decides: the original prefers its class by no more than `tie_margin`."""
+    tie_margin: float
+    """Difference of two probabilities that float rounding makes: ParityLimits.noise_share of the largest logit of both
+    sides, and the last digits of float32."""
     differing_margin: float | None
     """Largest probability by which the original prefers its class at a pixel that differs; null if none differs."""
     logit_difference: float | None
@@ -114,6 +125,8 @@ class ImageParity:
             "width_px": self.width_px,
             "agreeing_share": self.agreeing_share,
             "differing_px": self.differing_px,
+            "tied_px": self.tied_px,
+            "tie_margin": self.tie_margin,
             "differing_margin": self.differing_margin,
             "logit_difference": self.logit_difference,
             "logit_absmax": self.logit_absmax,
@@ -127,7 +140,7 @@ class ParityReport:
 
     passed: bool
     violations: tuple[str, ...]
-    """One sentence per violated limit."""
+    """One sentence per violated limit, or the one reason why the model cannot be compared."""
     warnings: tuple[str, ...]
     """Reasons why a passed check proves little."""
     limits: ParityLimits
@@ -145,6 +158,7 @@ class ParityReport:
                 "max_differing_share": self.limits.max_differing_share,
                 "max_margin": self.limits.max_margin,
                 "max_logit_share": self.limits.max_logit_share,
+                "noise_share": self.limits.noise_share,
             },
             "pictures": [image.to_json() for image in self.images],
             "precisions": [precision.to_json() for precision in self.precisions],
@@ -152,13 +166,27 @@ class ParityReport:
         return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
+EXPORTED_ANEW = "try another --exporter or --opset, and report the network if both fail"
+"""Advice on an exported network that differs from the original."""
+ADOPTED = "no option changes that: report it, with the file"
+"""Advice on an adopted file that differs from itself."""
+OTHER_PICTURES = "give images of your own with --samples, or leave that precision out of --precisions"
+"""Advice on a precision beyond its limits."""
+
+
 class ParityLimitError(ParityError):
     """The exported model violates a limit of parity; `report` holds the measurements."""
 
-    def __init__(self, report: ParityReport) -> None:
+    def __init__(self, report: ParityReport, finding: str = "", advice: str = EXPORTED_ANEW) -> None:
+        """Name the first violation, or what it comes from.
+
+        Args:
+            report: the measurements.
+            finding: the cause in one sentence, where it is known.
+            advice: what to do.
+        """
         more = f" (and {len(report.violations) - 1} more)" if len(report.violations) > 1 else ""
-        advice = "try another --exporter or --opset, and report the network if both fail"
-        if report.precisions:  # compared only after the float32 model has passed
-            advice = "give images of your own with --samples, or leave that precision out of --precisions"
-        super().__init__(f"the exported model does not equal the original: {report.violations[0]}{more}; {advice}")
+        found = finding or f"the exported model does not equal the original: {report.violations[0]}{more}"
+        super().__init__(f"{found}; {advice}")
         self.report = report
+        self.finding = finding

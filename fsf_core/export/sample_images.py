@@ -1,10 +1,12 @@
-"""Images for the parity check: drawn ones that resemble photographs, and the user's own.
+"""Images for the parity check: drawn ones that resemble photographs, drawn ones that resemble none, and the user's own.
 
-Knows sizes and pixels, and no model. On random noise a network predicts noise or a single class, which proves little.
+Knows sizes and pixels, and no model. On random noise a network predicts noise or a single class, which proves little;
+but an export may have lost a branch that only an unusual image takes.
 """
 
 # H rows, W columns, C channels
 
+import functools
 from dataclasses import dataclass
 
 import cv2
@@ -16,6 +18,9 @@ from fsf_core.errors import ConfigError, FSFError
 
 DRAWN_SIZES_HW = ((512, 512), (480, 640), (900, 1200), (333, 251), (512, 512), (224, 224))
 """512x512 as orchard photographs, 4:3 as video, one larger, one odd and upright, one that needs no resize."""
+
+UNUSUAL_SIZE_HW = (240, 320)
+"""Small: these images are for the network, which resizes them."""
 
 MAX_SAMPLES = 32
 """Most images of the user; more cost minutes and prove little more."""
@@ -30,13 +35,46 @@ class SampleImage:
     """uint8 BGR."""
 
 
+@functools.cache
 def drawn_images() -> tuple[SampleImage, ...]:
     """Draw the same images on every call: discs of several colours over soft backgrounds, with shade and grain."""
     rng = np.random.default_rng(2024)
     return tuple(
-        SampleImage(name=f"drawn-{index}-{width}x{height}", image_HWC=_draw(rng, height, width))
+        _unchangeable(f"drawn-{index}-{width}x{height}", _draw(rng, height, width))
         for index, (height, width) in enumerate(DRAWN_SIZES_HW)
     )
+
+
+@functools.cache
+def unusual_images() -> tuple[SampleImage, ...]:
+    """Draw what drawn_images leaves out: casts of one colour, darkness, glare, noise, and nothing but 0 and 255.
+
+    For float32 variants, which must equal the network on any image; a small precision need not on these.
+    """
+    rng = np.random.default_rng(2025)
+    height_px, width_px = UNUSUAL_SIZE_HW
+    scene_HWC = _draw(rng, height_px, width_px).astype(np.float32)
+    noise_HWC = rng.integers(0, 256, scene_HWC.shape, np.uint8)
+    grain_HWC = rng.uniform(0, 4, scene_HWC.shape).astype(np.float32)
+    scenes_BGR = {
+        "red": scene_HWC * (0.15, 0.2, 0.5) + (0, 5, 127),
+        "green": scene_HWC * (0.2, 0.5, 0.15) + (5, 127, 0),
+        "blue": scene_HWC * (0.5, 0.2, 0.15) + (127, 5, 0),
+        "dark": scene_HWC * 0.05 + grain_HWC,
+        "bright": 255 - scene_HWC * 0.05 - grain_HWC,
+        "noise": noise_HWC,
+        "dim noise": noise_HWC // 8 + 112,
+        "black and white": np.where(scene_HWC.mean(axis=2, keepdims=True) > np.median(scene_HWC), 255, 0) + np.zeros(3),
+    }
+    return tuple(
+        _unchangeable(f"drawn {name}", np.asarray(np.clip(image_HWC, 0, 255), np.uint8))
+        for name, image_HWC in scenes_BGR.items()
+    )
+
+
+def _unchangeable(name: str, image_HWC: NDArray[np.uint8]) -> SampleImage:
+    image_HWC.flags.writeable = False
+    return SampleImage(name=name, image_HWC=image_HWC)
 
 
 def read_samples(folder: str) -> tuple[SampleImage, ...]:

@@ -1,20 +1,20 @@
 """The parity check of the float32 variants: does the exported model equal the original network?
 
-Knows the reference path from image to class map, without optimisations, and the limits. Compares pixels of the final
-class map at the image's own size first, then logits. Knows no torch and writes nothing.
+Compares pixels of the final class map at the image's own size first, then logits, image by image and in batches. Names
+the cause where the measurements show it. Knows the limits. Knows no torch and writes nothing.
 """
 
 # N images, K classes, C channels, H rows, W columns
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from fsf_core.export.batches import difference_of_calls
 from fsf_core.export.parity import (
     PARITY_LIMITS,
     Float32Variant,
@@ -23,8 +23,9 @@ from fsf_core.export.parity import (
     ParityLimits,
     ParityReport,
 )
+from fsf_core.export.reference import Scores, tie_margin
 from fsf_core.export.sample_images import SampleImage
-from fsf_core.model.preprocess import Profile, crop, fit, place
+from fsf_core.model.preprocess import Profile, fit
 from fsf_core.model.session import Session
 from fsf_core.options import OutputKind
 
@@ -34,23 +35,56 @@ Reference = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 BATCH = 4
 """Images per call in the check that a batch does not mix them."""
 
+OUTPUT_BYTES = 256 << 20
+"""Output of one batch beyond which batches of two are compared."""
+
+PLANES_BYTES = 256 << 20
+"""Class probabilities at the size of the class maps, which a fused model holds at once; beyond, its class maps are
+compared at a smaller size."""
+
+EVALUATION_MODE = (
+    "the network must not depend on the batch or on chance in evaluation mode: give batch norm its running statistics, "
+    "let dropout follow self.training, and use operations on whole batches instead of a loop over their pictures"
+)
+"""Advice on a network that mixes pictures or responds by chance."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class _ReferenceCase:
-    """An image, the network's input for it, and the original's logits."""
+class _Case:
+    """An image, the network's input for it, and the original's output."""
 
     sample: SampleImage
     frame_HWC: NDArray[np.uint8]
     input_CHW: NDArray[np.float32]
-    logits_KHW: NDArray[np.float32]
-    kind: OutputKind
-    num_classes: int
+    output_KHW: NDArray[np.float32]
+    expected: Scores
+    """At the image's own size."""
 
     @property
     def size_hw(self) -> tuple[int, int]:
         """Rows and columns of the image."""
         height_px, width_px = self.sample.image_HWC.shape[:2]
         return height_px, width_px
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Check:
+    """What every comparison needs to know."""
+
+    profile: Profile
+    kind: OutputKind
+    num_classes: int
+    limits: ParityLimits
+
+    def scores(self, output_KHW: NDArray[np.float32], size_hw: tuple[int, int]) -> Scores:
+        return Scores(
+            output_KHW=output_KHW,
+            height_px=size_hw[0],
+            width_px=size_hw[1],
+            profile=self.profile,
+            kind=self.kind,
+            num_classes=self.num_classes,
+        )
 
 
 Output = TypeVar("Output")
@@ -86,106 +120,142 @@ def verify(
         ParityLimitError: an image violates a limit, a number is not finite, or a shape is not the expected one.
     """
     assert images, "a check needs images"
-    cases = [_reference_case(reference, sample, profile, kind, num_classes) for sample in images]
-    unusable = _unusable_reference(cases, num_classes)
+    check = _Check(profile=profile, kind=kind, num_classes=num_classes, limits=limits)
     compared: list[ImageParity] = []
-    if not unusable:
-        compared += _compare_plain(plain, cases, profile, limits)
-        compared += [] if fused is None else _compare_fused(fused, cases, profile, limits)
-    report = _report(tuple(compared), unusable, _weaknesses(cases), limits)
+    predicted: set[int] = set()
+    for group, count in _groups(_cases(reference, images, check), len(images)):
+        compared += _compare_plain(plain, group, count, check)
+        compared += [] if fused is None else _compare_fused(fused, group, count, check)
+        for case in group[:count]:
+            predicted |= {*np.unique(case.expected.class_map).tolist()}
+    violations = tuple(image.violation for image in compared if image.violation)
+    report = ParityReport(
+        passed=not violations,
+        violations=violations,
+        warnings=(*_one_class(predicted, len(images)), *_undecided(compared)),
+        limits=limits,
+        images=tuple(compared),
+    )
     if not report.passed:
-        raise ParityLimitError(report)
+        raise ParityLimitError(report, *_dependence_on_the_batch(compared))
     return report
 
 
-def class_probabilities(
-    logits_KHW: NDArray[np.float32],
-    *,
-    height_px: int,
-    width_px: int,
-    profile: Profile,
-    kind: OutputKind = "logits",
-    num_classes: int = 0,
-) -> NDArray[np.float32]:
-    """Return the probabilities before the argmax: softmax, crop the padding, resize every class to the image's size.
+# ----------------------------------------------------------------------------------------------------- the original
 
-    Softmax of logits only; class ids, whose number of classes must be given, become 0 and 1 at the nearest cell.
-    Shares no code with the kernels that it is the reference for.
+
+def _cases(reference: Reference, images: Sequence[SampleImage], check: _Check) -> Iterator[_Case]:
+    """Yield the images with the original's output, over and over.
+
+    Raises:
+        ParityLimitError: the original's output cannot be compared with.
     """
-    inner_KHW = crop(logits_KHW, place(height_px, width_px, profile), profile)
-    if kind == "class_map":
-        rows, columns = (
-            np.floor((np.arange(size) + 0.5) * (cells / size) + 1e-9).astype(int)
-            for size, cells in zip((height_px, width_px), inner_KHW.shape[1:], strict=True)
+    levels, first = check.profile.levels(), True
+    while True:
+        for sample in images:
+            frame_HWC = fit(sample.image_HWC, check.profile)
+            input_CHW = np.stack([levels[channel][frame_HWC[..., channel]] for channel in range(3)])
+            if first and (apart := difference_of_calls(reference, input_CHW[None])):
+                _refuse(
+                    check,
+                    f"two calls of the network with the same picture differ by up to {apart:.2g}: dropout or another "
+                    "random operator is active",
+                    EVALUATION_MODE,
+                )
+            first = False
+            output_KHW = reference(input_CHW[None])[0]
+            _require_usable(output_KHW, sample.name, check)
+            yield _Case(
+                sample=sample,
+                frame_HWC=frame_HWC,
+                input_CHW=input_CHW,
+                output_KHW=output_KHW,
+                expected=check.scores(output_KHW, (sample.image_HWC.shape[0], sample.image_HWC.shape[1])),
+            )
+
+
+def _require_usable(output_KHW: NDArray[np.float32], name: str, check: _Check) -> None:
+    """Refuse an output that cannot be compared with.
+
+    Raises:
+        ParityLimitError: it is for another number of classes, or holds NaN or infinity.
+    """
+    if not np.isfinite(output_KHW).all():
+        _refuse(
+            check,
+            f"the network itself outputs NaN or infinity for {name}",
+            "check its weights, and mean, std and scale of its input",
         )
-        ids_1HW = inner_KHW[:, rows][..., columns]
-        return np.asarray(ids_1HW == np.arange(num_classes)[:, None, None], np.float32)
-    if kind == "logits":
-        shifted = np.exp(inner_KHW - inner_KHW.max(axis=0, keepdims=True))
-        inner_KHW = shifted / shifted.sum(axis=0, keepdims=True)
-    planes = [cv2.resize(plane, (width_px, height_px), interpolation=cv2.INTER_LINEAR) for plane in inner_KHW]
-    return np.stack(planes).astype(np.float32, copy=False)
+    if check.kind == "class_map":
+        if not np.isin(output_KHW, range(check.num_classes)).all():
+            _refuse(
+                check,
+                f"{check.num_classes} class names are given, and the network outputs the class id "
+                f"{output_KHW.max():g} for {name}",
+                "give a name for every id from 0 on with --classes",
+            )
+    elif len(output_KHW) != check.num_classes:
+        _refuse(
+            check,
+            f"found {check.num_classes} class names for the {len(output_KHW)} classes that the network tells apart",
+            f"give {len(output_KHW)} names with --classes, in the order of the class ids; a background counts",
+        )
 
 
-def _reference_case(
-    reference: Reference, sample: SampleImage, profile: Profile, kind: OutputKind, num_classes: int
-) -> _ReferenceCase:
-    frame_HWC = fit(sample.image_HWC, profile)
-    levels = profile.levels()
-    input_CHW = np.stack([levels[channel][frame_HWC[..., channel]] for channel in range(3)])
-    logits_KHW = reference(input_CHW[None])[0]
-    return _ReferenceCase(
-        sample=sample,
-        frame_HWC=frame_HWC,
-        input_CHW=input_CHW,
-        logits_KHW=logits_KHW,
-        kind=kind,
-        num_classes=num_classes,
-    )
+def _refuse(check: _Check, finding: str, advice: str) -> None:
+    report = ParityReport(passed=False, violations=(finding,), warnings=(), limits=check.limits, images=())
+    raise ParityLimitError(report, finding, advice)
 
 
-def _unusable_reference(cases: Iterable[_ReferenceCase], num_classes: int) -> str:
-    """Return why the original cannot be compared with, or ""."""
-    for case in cases:
-        if case.kind == "class_map" and not np.isin(case.logits_KHW, range(num_classes)).all():
-            return f"the network outputs numbers that are no ids of {num_classes} classes for {case.sample.name}"
-        if len(case.logits_KHW) != num_classes and case.kind != "class_map":
-            return f"the network outputs {len(case.logits_KHW)} classes, but {num_classes} are named"
-        if not np.isfinite(case.logits_KHW).all():
-            return f"the network itself outputs NaN or infinity for {case.sample.name}"
-    return ""
+def _groups(cases: Iterator[_Case], total: int) -> Iterator[tuple[list[_Case], int]]:
+    """Yield full batches of consecutive images, and how many of each are new: the last is filled from the beginning.
+
+    Few are in memory at a time: the output of a network with many classes is large.
+    """
+    done = 0
+    while done < total:
+        group = [next(cases)]
+        size = BATCH if group[0].output_KHW.nbytes * BATCH <= OUTPUT_BYTES else 2
+        group += [next(cases) for _ in range(size - 1)]
+        yield group, min(size, total - done)
+        done += size
 
 
-def _compare_plain(
-    session: Session, cases: Sequence[_ReferenceCase], profile: Profile, limits: ParityLimits
-) -> Iterator[ImageParity]:
-    """Compare every image alone and in a batch, at its own size."""
-    for batch in (1, BATCH):
-        for group in _batches(cases, batch):
-            logits_NKHW, failure = _try_run(session.run, np.stack([case.input_CHW for case in group]))
-            for row, case in enumerate(group):
-                expected_KHW = _expected(case, case.size_hw, profile)
-                result = _ModelResult(failure=failure)
-                if logits_NKHW is not None:
-                    result = _from_logits(case, logits_NKHW, row, batch, profile)
-                yield _compare(case, "plain", batch, expected_KHW, result, limits)
+# ------------------------------------------------------------------------------------------------------- the variants
 
 
-def _compare_fused(
-    session: Session, cases: Sequence[_ReferenceCase], profile: Profile, limits: ParityLimits
-) -> Iterator[ImageParity]:
-    """Compare every image alone at its own size, and in batches that share the size of their first image."""
-    for batch in (1, BATCH):
-        for group in _batches(cases, batch):
-            height_px, width_px = group[0].size_hw
-            run = functools.partial(session.run_fused, height_px=height_px, width_px=width_px)
-            outputs, failure = _try_run(run, np.stack([case.frame_HWC for case in group]))
-            for row, case in enumerate(group):
-                expected_KHW = _expected(case, (height_px, width_px), profile)
-                result = _ModelResult(failure=failure)
-                if outputs is not None:
-                    result = _from_maps(outputs[0], outputs[1], row, (batch, *expected_KHW.shape))
-                yield _compare(case, "fused", batch, expected_KHW, result, limits)
+def _compare_plain(session: Session, group: list[_Case], count: int, check: _Check) -> Iterator[ImageParity]:
+    """Compare every image alone and in the batch, at its own size."""
+    for cases in (*([case] for case in group[:count]), group):
+        outputs_NKHW, failure = _try_run(session.run, np.stack([case.input_CHW for case in cases]))
+        for row, case in enumerate(cases):
+            result = _ModelResult(failure=failure)
+            if outputs_NKHW is not None:
+                result = _from_output(case, outputs_NKHW, row, len(cases), check)
+            yield _compare(case, "plain", len(cases), case.expected, result, check)
+
+
+def _compare_fused(session: Session, group: list[_Case], count: int, check: _Check) -> Iterator[ImageParity]:
+    """Compare every image alone at its own size, and in a batch that shares the size of its first image."""
+    for cases in (*([case] for case in group[:count]), group):
+        height_px, width_px = affordable(cases[0].size_hw, check.num_classes * len(cases))
+        run = functools.partial(session.run_fused, height_px=height_px, width_px=width_px)
+        outputs, failure = _try_run(run, np.stack([case.frame_HWC for case in cases]))
+        for row, case in enumerate(cases):
+            expected = case.expected
+            if (height_px, width_px) != case.size_hw:
+                expected = check.scores(case.output_KHW, (height_px, width_px))
+            result = _ModelResult(failure=failure)
+            if outputs is not None:
+                wanted = (len(cases), check.num_classes, height_px, width_px)
+                result = _from_maps(outputs[0], outputs[1], row, wanted)
+            yield _compare(case, "fused", len(cases), expected, result, check)
+
+
+def affordable(size_hw: tuple[int, int], planes: int) -> tuple[int, int]:
+    """Return the size of class maps whose probabilities are within PLANES_BYTES, of the same shape."""
+    scale = min(1.0, (PLANES_BYTES / (planes * size_hw[0] * size_hw[1] * 4)) ** 0.5)
+    return max(1, int(size_hw[0] * scale)), max(1, int(size_hw[1] * scale))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -193,24 +263,25 @@ class _ModelResult:
     """What a model computed for one image, or why that cannot be compared."""
 
     class_map_HW: NDArray[Any] | None = None
-    logit_difference: float | None = None
+    difference: float | None = None
+    """Largest between the outputs; a fused model has none."""
+    absmax: float = 0.0
+    """Largest absolute value of the output."""
     failure: str = ""
 
 
-def _from_logits(
-    case: _ReferenceCase, logits_NKHW: NDArray[np.float32], row: int, batch: int, profile: Profile
-) -> _ModelResult:
-    expected = (batch, *case.logits_KHW.shape)
-    if logits_NKHW.shape != expected:
-        return _ModelResult(failure=f"the logits are {list(logits_NKHW.shape)}, expected {list(expected)}")
-    logits_KHW = logits_NKHW[row]
-    if not np.isfinite(logits_KHW).all():
+def _from_output(case: _Case, outputs_NKHW: NDArray[np.float32], row: int, batch: int, check: _Check) -> _ModelResult:
+    expected = (batch, *case.output_KHW.shape)
+    if outputs_NKHW.shape != expected:
+        return _ModelResult(failure=f"the logits are {list(outputs_NKHW.shape)}, expected {list(expected)}")
+    output_KHW = outputs_NKHW[row]
+    if not np.isfinite(output_KHW).all():
         return _ModelResult(failure="the logits hold NaN or infinity")
-    height_px, width_px = case.size_hw
-    scores_KHW = _probabilities(case, logits_KHW, (height_px, width_px), profile)
+    equal = np.array_equal(output_KHW, case.output_KHW)  # then the class map is too
     return _ModelResult(
-        class_map_HW=scores_KHW.argmax(axis=0),
-        logit_difference=float(np.abs(logits_KHW - case.logits_KHW).max()),
+        class_map_HW=(case.expected if equal else check.scores(output_KHW, case.size_hw)).class_map,
+        difference=0.0 if equal else float(np.abs(output_KHW - case.output_KHW).max()),
+        absmax=float(np.abs(output_KHW).max()),
     )
 
 
@@ -227,68 +298,40 @@ def _from_maps(
 
 
 def _compare(
-    case: _ReferenceCase,
-    variant: Float32Variant,
-    batch: int,
-    expected_KHW: NDArray[np.float32],
-    result: _ModelResult,
-    limits: ParityLimits,
+    case: _Case, variant: Float32Variant, batch: int, expected: Scores, result: _ModelResult, check: _Check
 ) -> ImageParity:
-    """Compare pixels first, logits second."""
-    height_px, width_px = expected_KHW.shape[1:]
-    pixels = height_px * width_px
-    differing_px, margin = pixels, None
-    if result.class_map_HW is not None:
-        differing_px, margin = _difference(expected_KHW, result.class_map_HW)
-    absmax = float(np.abs(case.logits_KHW).max())
+    """Compare pixels first, outputs second."""
+    limits, pixels = check.limits, expected.height_px * expected.width_px
+    absmax = float(np.abs(case.output_KHW).max())
+    tie = tie_margin(max(absmax, result.absmax), check.kind, limits.noise_share)
+    margins = None if result.class_map_HW is None else expected.margins(result.class_map_HW)
+    differing_px, tied_px, margin = pixels, 0, None
+    if margins is not None:
+        differing_px, tied_px = len(margins), int((margins <= tie).sum())
+        margin = float(margins.max()) if differing_px else None
+    apart_px = differing_px - tied_px
     reason = result.failure
-    if not reason and differing_px > limits.max_differing_share * pixels:
-        reason = f"{differing_px} of {pixels} pixels differ, expected at most a share of {limits.max_differing_share:g}"
-    if not reason and margin is not None and margin > limits.max_margin:
+    if not reason and apart_px > limits.max_differing_share * pixels:
+        reason = f"{apart_px} of {pixels} pixels differ, expected at most a share of {limits.max_differing_share:g}"
+    if not reason and margin is not None and margin > max(limits.max_margin, tie):
         reason = f"a pixel differs that the original decided by {margin:.2g}, expected at most {limits.max_margin:g}"
-    if not reason and result.logit_difference is not None and result.logit_difference > limits.max_logit_share * absmax:
+    if not reason and result.difference is not None and result.difference > limits.max_logit_share * absmax:
         allowed = limits.max_logit_share * absmax
-        reason = f"a logit differs by {result.logit_difference:.2g}, expected at most {allowed:.2g}"
+        reason = f"a logit differs by {result.difference:.2g}, expected at most {allowed:.2g}"
     return ImageParity(
         name=case.sample.name,
         variant=variant,
         batch=batch,
-        height_px=height_px,
-        width_px=width_px,
-        agreeing_share=1 - differing_px / pixels,
+        height_px=expected.height_px,
+        width_px=expected.width_px,
+        agreeing_share=1 - apart_px / pixels,
         differing_px=differing_px,
+        tied_px=tied_px,
+        tie_margin=tie,
         differing_margin=margin,
-        logit_difference=result.logit_difference,
+        logit_difference=result.difference,
         logit_absmax=absmax,
         violation=reason and f"{case.sample.name}, {variant}, batch of {batch}: {reason}",
-    )
-
-
-def _difference(expected_KHW: NDArray[np.float32], class_map_HW: NDArray[Any]) -> tuple[int, float | None]:
-    """Return how many pixels differ, and the largest margin of the original's class over the model's there."""
-    expected_HW = expected_KHW.argmax(axis=0)
-    rows, columns = np.nonzero(expected_HW != class_map_HW)
-    if not len(rows):
-        return 0, None
-    preferred = expected_KHW[expected_HW[rows, columns], rows, columns]
-    chosen = expected_KHW[class_map_HW[rows, columns], rows, columns]
-    return len(rows), float((preferred - chosen).max())
-
-
-def _expected(case: _ReferenceCase, size_hw: tuple[int, int], profile: Profile) -> NDArray[np.float32]:
-    return _probabilities(case, case.logits_KHW, size_hw, profile)
-
-
-def _probabilities(
-    case: _ReferenceCase, logits_KHW: NDArray[np.float32], size_hw: tuple[int, int], profile: Profile
-) -> NDArray[np.float32]:
-    return class_probabilities(
-        logits_KHW,
-        height_px=size_hw[0],
-        width_px=size_hw[1],
-        profile=profile,
-        kind=case.kind,
-        num_classes=case.num_classes,
     )
 
 
@@ -300,27 +343,38 @@ def _try_run(run: Callable[[NDArray[Any]], Output], batch: NDArray[Any]) -> tupl
         return None, str(error)
 
 
-def _batches(cases: Sequence[_ReferenceCase], size: int) -> Iterator[list[_ReferenceCase]]:
-    """Yield full batches of consecutive images; the last one is filled up from the beginning."""
-    for start in range(0, len(cases), size):
-        yield [cases[index % len(cases)] for index in range(start, start + size)]
+# ------------------------------------------------------------------------------------------------------ the findings
 
 
-def _weaknesses(cases: Sequence[_ReferenceCase]) -> tuple[str, ...]:
-    """Return why a passed check would prove little."""
-    predicted = {
-        int(index)
-        for case in cases
-        for index in np.unique(case.logits_KHW if case.kind == "class_map" else case.logits_KHW.argmax(axis=0))
-    }
+def _dependence_on_the_batch(images: Sequence[ImageParity]) -> tuple[str, str] | tuple[()]:
+    """Return that the model is right for single images and wrong for batches, with advice, or nothing."""
+    wrong = [image for image in images if image.violation]
+    if any(image.batch == 1 for image in wrong):
+        return ()
+    finding = (
+        "the output for a picture depends on the other pictures of its batch (batch norm in training mode or without "
+        f"statistics, or a loop over the pictures): alone every picture equals the original; {wrong[0].violation}"
+    )
+    return finding, EVALUATION_MODE
+
+
+def _one_class(predicted: set[int], count: int) -> tuple[str, ...]:
+    """Return that a passed check would prove little, if the network predicts one class."""
     if len(predicted) > 1:
         return ()
-    found = f"the network predicts class {predicted.pop()} for every pixel of all {len(cases)} images"
+    found = f"the network predicts class {min(predicted)} for every pixel of all {count} images"
     return (f"{found}: give images of your own with --samples for a stronger check",)
 
 
-def _report(
-    images: tuple[ImageParity, ...], unusable: str, warnings: tuple[str, ...], limits: ParityLimits
-) -> ParityReport:
-    violations = ((unusable,) if unusable else ()) + tuple(image.violation for image in images if image.violation)
-    return ParityReport(passed=not violations, violations=violations, warnings=warnings, limits=limits, images=images)
+MANY_TIES = 0.01
+"""Share of an image's pixels from which ties are reported."""
+
+
+def _undecided(images: Sequence[ImageParity]) -> tuple[str, ...]:
+    """Return which image has many pixels that the network does not decide."""
+    shares = {image.name: image.tied_px / (image.height_px * image.width_px) for image in images}
+    worst = max(shares, key=shares.__getitem__)
+    if shares[worst] <= MANY_TIES:
+        return ()
+    found = f"{shares[worst]:.1%} of the pixels of {worst} changed their class by float rounding alone"
+    return (f"{found}: the network gives two classes the same probability there",)

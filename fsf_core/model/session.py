@@ -118,11 +118,13 @@ class Session:
             RuntimeError: onnxruntime rejects the batch or runs out of memory.
         """
         assert not self.fused, "a fused model takes run_fused"
+        if self.fixed_batch is None:
+            return np.asarray(self._call([self.output_name], {self.input_name: batch_NCHW})[0])
         parts = [
             self._call([self.output_name], {self.input_name: filled})[0][:count]
             for filled, count in _calls(batch_NCHW, self.fixed_batch)
         ]
-        return np.asarray(parts[0] if len(parts) == 1 else np.concatenate(parts))
+        return np.concatenate(parts)
 
     def run_into(self, batch_NCHW: NDArray[np.float32], logits_NKHW: NDArray[np.float32]) -> None:
         """Run a batch without copies: the model writes into the given logits.
@@ -184,8 +186,9 @@ class Session:
         names, maps, counts = [self.output_name, self._counts_name], [], []
         for filled, count in _calls(frames_NHWC, self.fixed_batch):
             class_maps_NHW, counts_NK = self._call(names, {self.input_name: filled, self._size_name: size})
-            maps.append(class_maps_NHW[:count])
-            counts.append(counts_NK[:count])
+            whole = len(filled) == count  # the shapes of what is not filled up are checked elsewhere
+            maps.append(class_maps_NHW if whole else class_maps_NHW[:count])
+            counts.append(counts_NK if whole else counts_NK[:count])
         return (maps[0], counts[0]) if len(maps) == 1 else (np.concatenate(maps), np.concatenate(counts))
 
     def _call(self, names: list[str], feed: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:

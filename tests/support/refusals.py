@@ -187,6 +187,7 @@ _TABLE = {
         _refusal(f"{_ONNX}/outside.onnx", "outside its own folder "),
         _refusal(f"{_ONNX}/large.onnx", ", and a bundle keeps each model in one; "),
         _refusal(f"{_ONNX}/nothing.onnx", "the model takes neither one image nor a batch: ", at=NEW),
+        _refusal(f"{_ONNX}/overflow.onnx --precisions fp16", "this network overflows in fp16: ", at=NEW),
         _refusal(f"{_ONNX}/random.onnx", "two calls with the same picture differ by up to ", at=NEW),
         _refusal(f"{_ONNX}/mixing.onnx", "depends on the other pictures of its batch", "_mixed(model)", at=NEW),
         _refusal(
@@ -258,7 +259,7 @@ _TABLE = {
         _refusal("bench --bundle bundle --manifest items --actors 999", "found room for "),
         _refusal(f"{CHECKPOINT} --actors 999", "found room for ", at=NEW),
     ),
-    ParityLimitError: (_refusal(f"{_ONNX}/mixes.onnx", "does not equal the original", "(report)", at=NEW),),
+    ParityLimitError: (_refusal(f"{_NETS}:chance", "two calls of the network ", "(report, finding, advice)", at=NEW),),
     errors.OutputError: (
         _refusal(_TINY, "expected a new or empty folder; choose another --out or empty it", at=BEGUN),
         _refusal(_TINY, " is a file, expected a new or empty folder", at=("items/good.jpg",)),
@@ -313,6 +314,9 @@ REFUSALS = tuple(
 )
 
 UNTRIED = {
+    "(report, *_dependence_on_the_batch(compared))": "takes an exporter with a fault",
+    "(error.report, advice=ADOPTED)": "takes a fault of the import",
+    "(report, advice=OTHER_PICTURES)": "takes weights that a small precision spoils",
     "the current folder cannot be used: ": "takes a process whose folder is deleted",
     " exists, expected to create it: another job": "takes a job whose lock was deleted",
     "fp32 is always exported": "checked by the parser of options before",
@@ -424,6 +428,10 @@ class Coarse(TinyNet):
     def forward(self, batch):
         return super().forward(batch)[:, :, ::4, ::4]
 
+class Chance(TinyNet):
+    def forward(self, batch):
+        return nn.functional.dropout(super().forward(batch), 0.3, training=True)
+
 class Flat(TinyNet):
     def forward(self, batch):
         return super().forward(batch).flatten(1)
@@ -432,6 +440,7 @@ def net(num_classes): return TinyNet(num_classes)
 def two(num_classes): return Two(num_classes)
 def flat(num_classes): return Flat(num_classes)
 def coarse(num_classes): return Coarse(num_classes)
+def chance(num_classes): return Chance(num_classes)
 def number(): return 3
 def fails(num_classes): raise OSError("gone")
 """
@@ -525,6 +534,7 @@ def _write_onnx(folder: Path) -> None:
         "nothing": tiny_onnx(last="Reshape"),
         "random": tiny_onnx(last="RandomNormalLike"),
         "mixing": tiny_onnx(last="CumSum"),
+        "overflow": tiny_onnx(last="Mul"),
         "opset12": tiny_onnx(opset=12),
         "classes3": tiny_onnx(num_classes=3),
         "softmax": tiny_onnx(last="Softmax"),
@@ -535,13 +545,14 @@ def _write_onnx(folder: Path) -> None:
         "nan": tiny_onnx(last="Mul"),
         "flat": tiny_onnx(last="Flatten"),
         "square": tiny_onnx(last="AveragePool"),
-        "mixes": tiny_onnx(last="Add"),
         **{
             name: tiny_onnx() for name in ("plain", "inputs", "outputs", "uint8", "integers", "grey", "size", "invalid")
         },
     }
     models["opset10"].opset_import[0].version = 10
     models["opset99"].opset_import[0].version = 99
+    models["overflow"].graph.node[-1].input.append("constant")
+    models["overflow"].graph.initializer.append(numpy_helper.from_array(np.float32(1e5), "constant"))
     models["one_machine"].graph.node[0].domain = "com.microsoft.nchwc"
     for name, constant in (("nothing", [7, 7, 7, 7]), ("mixing", 0)):
         models[name].graph.node[-1].input.append("constant")
@@ -554,8 +565,6 @@ def _write_onnx(folder: Path) -> None:
         models[name].graph.output[0].CopyFrom(helper.make_tensor_value_info("seg/scores", TensorProto.FLOAT, None))
     sides = [helper.make_attribute(name, [56, 56]) for name in ("kernel_shape", "strides")]
     models["square"].graph.node[-1].attribute.extend(sides)
-    models["mixes"].graph.node.insert(4, helper.make_node("ReduceMean", ["d"], ["mean"], axes=[0, 1, 2, 3], keepdims=1))
-    models["mixes"].graph.node[-1].input.append("mean")
     models["inputs"].graph.input.append(helper.make_tensor_value_info("extra", TensorProto.FLOAT, [1]))
     models["outputs"].graph.output.append(helper.make_tensor_value_info("c", TensorProto.FLOAT, None))
     for name, kind, channels, side_px in (

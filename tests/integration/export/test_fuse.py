@@ -8,7 +8,7 @@ from fsf_core.errors import ConfigError
 from fsf_core.export.from_onnx import from_onnx, read_onnx
 from fsf_core.export.fuse import fuse, why_not_fusible
 from fsf_core.export.graph import model_bytes, opset_of
-from fsf_core.export.verify import class_probabilities
+from fsf_core.export.reference import Scores
 from fsf_core.model.preprocess import PROFILES
 from fsf_core.model.session import Session
 from tests.support.tiny_onnx import tiny_onnx
@@ -29,11 +29,12 @@ def by_hand(plain, frames_NHWC, profile, height_px, width_px):
     """Class probabilities of the plain model at the wanted size, and the class maps they give."""
     levels = profile.levels()
     batch_NCHW = np.stack([[levels[c][frame[..., c]] for c in range(3)] for frame in frames_NHWC])
+    size = {"height_px": height_px, "width_px": width_px}
     scores = [
-        class_probabilities(logits, height_px=height_px, width_px=width_px, profile=profile)
+        Scores(output_KHW=logits, profile=profile, kind="logits", num_classes=4, **size)
         for logits in Session(model_bytes(plain)).run(batch_NCHW)
     ]
-    return np.stack(scores)
+    return np.stack([[one.plane(index) for index in range(4)] for one in scores])
 
 
 @pytest.mark.parametrize("opset", [11, 12, 13, 17, 18, 20])

@@ -5,8 +5,9 @@ import onnx
 import pytest
 
 from fsf_core.errors import ConfigError
+from fsf_core.export.from_onnx import from_onnx, read_onnx
 from fsf_core.export.fuse import fuse
-from fsf_core.export.graph import model_bytes
+from fsf_core.export.graph import checked, model_bytes
 from fsf_core.export.parity import PRECISION_LIMITS, PrecisionLimits
 from fsf_core.export.precision_parity import compare_precision
 from fsf_core.export.precisions import to_fp16, to_int8
@@ -107,3 +108,83 @@ def test_a_precision_that_loses_a_class_is_named_however_few_its_pixels():
     assert "keeps an IoU of" in parity_of(Session(model_bytes(other)), generous, session).violation
     shares = PrecisionLimits(min_mean_iou=0, min_class_iou=0, max_differing_share=0.05)
     assert "of the pixels of drawn-" in parity_of(Session(model_bytes(other)), shares, session).violation
+
+
+def overflowing(by=1e5):
+    """Logits multiplied and divided by the same number, which is nothing in float32 and too much in float16."""
+    model = three_convolutions()
+    nodes = [
+        onnx.helper.make_node("Mul", ["c", "large"], ["larger"], name="times"),
+        onnx.helper.make_node("Div", ["larger", "large"], ["c2"]),
+    ]
+    model.graph.node[4].input[0] = "c2"
+    for at, node in enumerate(nodes, 4):
+        model.graph.node.insert(at, node)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(by), "large"))
+    return from_onnx(read_onnx(model.SerializeToString()), PROFILE)
+
+
+@pytest.mark.parametrize("by", [6e4, 1e5, 1e10])
+def test_values_beyond_float16_are_refused_with_that_reason(inputs, by):
+    """onnxruntime computes float16 in float32 on CPUs: only the values between show what a GPU would lose."""
+    with pytest.raises(ConfigError, match=r"overflows in fp16: Mul 'larger' reaches .* no picture .* leave fp16 out"):
+        to_fp16(overflowing(by), inputs)
+
+
+def test_large_values_within_float16_and_masks_beyond_are_no_overflow(inputs):
+    """Attention adds -1e9 or -inf to what it hides; the softmax behind makes 0 of any such number."""
+    to_fp16(overflowing(1e3), inputs)
+    model = overflowing(1)
+    mask = onnx.numpy_helper.from_array(np.float32(-3.4e38), "mask")
+    node = next(node for node in model.graph.node if node.name == "times")
+    node.op_type, node.input[1] = "Add", "mask"
+    model.graph.initializer.append(mask)
+    softmax = onnx.helper.make_node("Softmax", ["larger"], ["soft"], axis=1)
+    at = [*model.graph.node].index(node)
+    model.graph.node.insert(at + 1, softmax)
+    model.graph.node[at + 2].input[0] = "soft"
+    del model.graph.value_info[:]
+    to_fp16(checked(model), inputs)
+
+
+@pytest.mark.parametrize("convert", [to_fp16, to_int8])
+def test_a_model_of_a_fixed_batch_has_every_precision(inputs, convert):
+    original = three_convolutions()
+    resize = next(node for node in original.graph.node if node.name == "up")
+    resize.input[2] = ""
+    resize.input.append("sizes")
+    original.graph.initializer.append(onnx.numpy_helper.from_array(np.array([2, 4, 224, 224]), "sizes"))
+    plain = from_onnx(read_onnx(original.SerializeToString()), PROFILE)
+    session = Session(model_bytes(convert(plain, inputs)))
+    assert session.fixed_batch == 2
+    assert parity_of(session, PRECISION_LIMITS["int8"]).violation == ""
+
+
+def test_a_precision_that_outputs_nan_is_refused_with_that_reason():
+    model = three_convolutions()
+    weights = next(tensor for tensor in model.graph.initializer if tensor.name == "w2")
+    weights.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(weights) * np.float32(np.nan), "w2"))
+    found = parity_of(Session(model_bytes(model)), PRECISION_LIMITS["int8"], Session(model_bytes(three_convolutions())))
+    assert found.violation == "int8-plain: the logits hold NaN or infinity for drawn-0-512x512"
+
+
+def test_ties_are_lost_in_no_precision():
+    """Where float rounding decides between two classes, either is right: a small precision may take the other one."""
+    model = three_convolutions()
+    for tensor in model.graph.initializer:
+        if tensor.name == "w2":
+            weights = onnx.numpy_helper.to_array(tensor).copy()
+            weights[3] = weights[1]
+            tensor.CopyFrom(onnx.numpy_helper.from_array(weights, "w2"))
+    original = Session(model_bytes(model))
+
+    class Other:
+        fused = False
+
+        def run(self, batch_NCHW):
+            logits = original.run(batch_NCHW)
+            return logits + np.float32(1e-7) * (np.arange(4) == 3)[None, :, None, None].astype(np.float32)
+
+    found = parity_of(Other(), PRECISION_LIMITS["fp16"], original)
+    assert found.violation == ""
+    assert found.worst_differing_share < 1e-4

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from fsf_core.errors import ConfigError
-from fsf_core.export.sample_images import DRAWN_SIZES_HW, drawn_images, read_samples
+from fsf_core.export.sample_images import DRAWN_SIZES_HW, drawn_images, read_samples, unusual_images
 
 
 @pytest.fixture(scope="module")
@@ -12,7 +12,7 @@ def images():
 
 
 def test_drawn_images_are_the_same_every_time_and_all_different(images):
-    first, second = images, drawn_images()
+    first, second = images, drawn_images.__wrapped__()
     assert [image.image_HWC.shape[:2] for image in first] == list(DRAWN_SIZES_HW)
     assert all(np.array_equal(a.image_HWC, b.image_HWC) for a, b in zip(first, second, strict=True))
     assert len({image.image_HWC.tobytes() for image in first}) == len(first)
@@ -51,3 +51,24 @@ def test_a_folder_without_samples_is_an_error(tmp_path, name):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ConfigError, match="holds 0 files, expected a folder of 1 to"):
         read_samples(str(tmp_path / name))
+
+
+def test_unusual_images_have_what_drawn_ones_lack():
+    """A network may branch on any of these: a mean, a share, a maximum, the difference of two channels."""
+    drawn = [image.image_HWC for image in drawn_images()]
+    unusual = {image.name: image.image_HWC for image in unusual_images()}
+    assert all(np.array_equal(image.image_HWC, unusual[image.name]) for image in unusual_images.__wrapped__())
+
+    def casts(images):
+        means = np.array([image.reshape(-1, 3).mean(axis=0) / 255 for image in images])
+        return [means[:, a] - means[:, b] for a in range(3) for b in range(3) if a != b]
+
+    assert max(cast.max() for cast in casts(drawn)) < 0.4
+    assert all(cast.max() > 0.4 for cast in casts(unusual.values()))
+    levels = [image.mean() / 255 for image in unusual.values()]
+    assert min(levels) < 0.05
+    assert max(levels) > 0.95
+    assert {*np.unique(unusual["drawn black and white"]).tolist()} == {0, 255}
+    assert unusual["drawn dark"].max() < 64
+    assert unusual["drawn bright"].min() > 192
+    assert unusual["drawn noise"].std() > 70

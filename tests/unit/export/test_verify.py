@@ -8,12 +8,14 @@ import pytest
 from onnx import numpy_helper
 
 from fsf_core.errors import ParityError
+from fsf_core.export import verify as gate
 from fsf_core.export.from_onnx import from_onnx, read_onnx
 from fsf_core.export.fuse import fuse
 from fsf_core.export.graph import model_bytes
 from fsf_core.export.parity import PARITY_LIMITS, ParityLimitError
+from fsf_core.export.reference import Scores
 from fsf_core.export.sample_images import SampleImage, drawn_images
-from fsf_core.export.verify import BATCH, class_probabilities, verify
+from fsf_core.export.verify import BATCH, verify
 from fsf_core.model.preprocess import PROFILES, fit
 from fsf_core.model.session import Session
 from tests.support.tiny_onnx import tiny_onnx
@@ -177,7 +179,7 @@ def test_a_network_that_outputs_nan_itself_is_a_violation(plain):
 
 
 def test_another_number_of_classes_is_a_violation(reference, plain):
-    with pytest.raises(ParityLimitError, match="outputs 4 classes, but 5 are named"):
+    with pytest.raises(ParityLimitError, match=r"found 5 class names for the 4 classes .*give 4 names with --classes"):
         compare(reference, plain, num_classes=5)
     narrow = from_onnx(read_onnx(tiny_onnx(num_classes=3).SerializeToString()), PROFILE)
     with pytest.raises(ParityLimitError, match=r"logits are \[1, 3, 224, 224\], expected \[1, 4, 224, 224\]"):
@@ -202,8 +204,14 @@ def refuse(_):
 @pytest.mark.parametrize(
     ("mix", "words"),
     [
-        (lambda logits: logits[::-1], f"plain, batch of {BATCH}: .* pixels differ"),
-        (lambda logits: np.repeat(logits[:1], len(logits), axis=0), f"plain, batch of {BATCH}: .* pixels differ"),
+        (
+            lambda logits: logits[::-1],
+            f"depends on the other pictures of its batch.*plain, batch of {BATCH}: .* pixels differ",
+        ),
+        (
+            lambda logits: np.repeat(logits[:1], len(logits), axis=0),
+            f"depends on the other pictures of its batch.*plain, batch of {BATCH}: .* pixels differ",
+        ),
         (lambda logits: logits[:1], r"logits are \[1, 4, 224, 224\], expected \[4, 4, 224, 224\]"),
         (refuse, "onnxruntime on cpu refused"),
     ],
@@ -262,7 +270,142 @@ def test_a_letterbox_is_compared_without_its_padding(reference, plain):
 def test_the_reference_is_softmax_then_resize_on_half_pixel_centres():
     logits_KHW = np.zeros((2, 224, 224), np.float32)
     logits_KHW[0, :, 112:] = 2
-    scores_KHW = class_probabilities(logits_KHW, height_px=448, width_px=448, profile=PROFILE)
+    scores = Scores(output_KHW=logits_KHW, height_px=448, width_px=448, profile=PROFILE, kind="logits", num_classes=2)
+    scores_KHW = np.stack([scores.plane(index) for index in range(2)])
     left, right = 0.5, 1 / (1 + np.exp(-2))
     assert np.allclose(scores_KHW[0, 0, 222:226], [left, left * 0.75 + right * 0.25, left * 0.25 + right * 0.75, right])
     assert np.allclose(scores_KHW.sum(axis=0), 1)
+
+
+# ---------------------------------------------------------------------------------------------------------------- ties
+
+
+def tied(scale=1.0):
+    """The tiny model, with logits of another size, and a fifth class that equals the one of the widest regions."""
+
+    def tie(weights):
+        weights = np.concatenate([weights[:4], weights[1:2]])
+        return weights * scale
+
+    model = from_onnx(read_onnx(tiny_onnx(num_classes=5).SerializeToString()), PROFILE)
+    first_four = numpy_helper.to_array(tiny_onnx().graph.initializer[2])
+    return altered(model, change_weight("w2", lambda _: tie(first_four)))
+
+
+def rounded_otherwise(run, ulps=1):
+    """A network whose logits are those of `run`, off by some last digits of the largest one, in random directions."""
+
+    def rounded(batch_NCHW):
+        logits = run(batch_NCHW)
+        digit = np.spacing(np.abs(logits).max())
+        rng = np.random.default_rng(int(batch_NCHW.sum()) % 1000)
+        return (logits + rng.integers(-ulps, ulps + 1, logits.shape) * digit).astype(np.float32)
+
+    return rounded
+
+
+@pytest.mark.parametrize("scale", [0.01, 1, 300, 3e4, 1e6])
+def test_wide_ties_pass_whatever_the_size_of_the_logits(scale):
+    """Two classes that are equal over wide regions, up to the last digits of float32: rounding decides between them."""
+    model = tied(scale)
+    report = compare(rounded_otherwise(Session(model_bytes(model)).run), model, fuse(model, PROFILE), num_classes=5)
+    assert report.passed
+    most = max(image.tied_px / (image.height_px * image.width_px) for image in report.images)
+    assert most > (0.05 if scale >= 1 else 0)  # smaller digits do not reach the probabilities
+    assert all(image.differing_px == image.tied_px for image in report.images)
+    assert all(image.agreeing_share == 1 for image in report.images)
+    assert ["two classes the same probability" in warning for warning in report.warnings] == [True] * (scale >= 1)
+    content = json.loads(report.to_json())
+    assert content["limits"]["noise_share"] == PARITY_LIMITS.noise_share
+    assert {"tied_px", "tie_margin"} <= {*content["pictures"][0]}
+
+
+def another_class_on_a_patch(by, rows=slice(0, 40)):
+    def wrong(run):
+        def patched(batch_NCHW):
+            logits = run(batch_NCHW).copy()
+            logits[:, 0, rows] = logits[:, :, rows].max(axis=1) + by
+            return logits
+
+        return patched
+
+    return wrong
+
+
+@pytest.mark.parametrize("by", [1e-2, 1.0])
+def test_a_wrong_class_with_a_margin_is_refused_beside_wide_ties(by):
+    model = tied()
+    right = Session(model_bytes(model))
+    with pytest.raises(ParityLimitError, match=r"pixels differ|decided by|a logit differs"):
+        compare(another_class_on_a_patch(by)(right.run), model, num_classes=5)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        change_weight("w1", one_weight),
+        change_weight("b1", lambda value: value + 0.01),
+        change_attribute("up", "coordinate_transformation_mode", "asymmetric"),
+        change_attribute("up", "mode", "nearest"),
+    ],
+    ids=["one weight", "a bias", "asymmetric", "nearest"],
+)
+@pytest.mark.parametrize("scale", [1, 3e4])
+def test_a_damaged_model_is_refused_beside_wide_ties(damage, scale):
+    model = tied(scale)
+    with pytest.raises(ParityLimitError, match="does not equal the original"):
+        compare(Session(model_bytes(model)).run, altered(model, damage), num_classes=5)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        change_attribute("fsf/resized", "coordinate_transformation_mode", "align_corners"),
+        change_weight("fsf/scale", lambda value: value * 256 / 255),
+        change_weight("net/w1", one_weight),
+    ],
+    ids=["corners", "256 levels", "one weight"],
+)
+def test_a_damaged_fused_model_is_refused_beside_wide_ties(damage):
+    """Fused models give no logits: only the pixels tell, and ties must hide none that is none."""
+    model = tied()
+    with pytest.raises(ParityLimitError, match="fused"):
+        compare(Session(model_bytes(model)).run, model, altered(fuse(model, PROFILE), damage), num_classes=5)
+
+
+# ---------------------------------------------------------------------------------------------------------- the reason
+
+
+def test_a_network_that_responds_by_chance_is_refused_with_that_reason(reference, plain):
+    rng = np.random.default_rng(0)
+
+    def by_chance(batch_NCHW):
+        logits = reference(batch_NCHW)
+        return (logits * (rng.random(logits.shape) > 0.1)).astype(np.float32)
+
+    with pytest.raises(ParityLimitError, match=r"two calls of the network .* differ by .*dropout") as caught:
+        compare(by_chance, plain)
+    assert "--exporter" not in str(caught.value)
+
+
+def test_a_model_that_is_wrong_for_single_images_too_gets_no_other_reason(reference, plain):
+    damaged = altered(plain, change_weight("w2", lambda value: value[::-1]))
+    with pytest.raises(ParityLimitError, match=r"does not equal the original.*--exporter"):
+        compare(reference, damaged)
+
+
+# ---------------------------------------------------------------------------------------------------------- memory
+
+
+def test_outputs_of_many_classes_are_compared_in_batches_of_two_at_a_size_that_fits(
+    plain, fused, reference, monkeypatch
+):
+    monkeypatch.setattr(gate, "OUTPUT_BYTES", 4 * 224 * 224 * 4 * 4 - 1)
+    monkeypatch.setattr(gate, "PLANES_BYTES", 100 * 100 * 4 * 4)
+    report = compare(reference, plain, fused)
+    assert report.passed
+    assert {image.batch for image in report.images} == {1, 2}
+    assert {image.name for image in report.images} == {image.name for image in SMALL}
+    for image in report.images:
+        small = image.height_px * image.width_px <= 100 * 100 // image.batch
+        assert small == (image.variant == "fused")

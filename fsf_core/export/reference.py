@@ -1,0 +1,108 @@
+"""The reference path from a model's output to the class map: plain arithmetic, in the memory of a few planes.
+
+Shares no code with the kernels and the graphs that it is the reference for. Knows outputs, sizes and profiles.
+"""
+
+# K classes, H×W pixels or cells
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from fsf_core.model.preprocess import Profile, crop, place
+from fsf_core.options import OutputKind
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Scores:
+    """The class probabilities of an image's pixels, one class at a time: all of them would fill the memory."""
+
+    output_KHW: NDArray[np.float32]
+    """The model's output: scores, or class ids 1HW."""
+    height_px: int
+    width_px: int
+    profile: Profile
+    kind: OutputKind
+    num_classes: int
+
+    @cached_property
+    def _cells(self) -> NDArray[np.float32]:
+        """Probabilities on the network's grid, without padding; class ids stay."""
+        inner_KHW = crop(self.output_KHW, place(self.height_px, self.width_px, self.profile), self.profile)
+        if self.kind != "logits":
+            return inner_KHW
+        cells_KHW = np.asarray(inner_KHW - inner_KHW.max(axis=0, keepdims=True), np.float32)
+        np.exp(cells_KHW, out=cells_KHW)
+        cells_KHW /= cells_KHW.sum(axis=0, keepdims=True)
+        return cells_KHW
+
+    @cached_property
+    def _ids(self) -> NDArray[np.intp]:
+        """Class ids of the pixels, by the nearest cell."""
+        ids_HW = self._cells[0]
+        rows, columns = (
+            np.floor((np.arange(size) + 0.5) * (cells / size) + 1e-9).astype(int)
+            for size, cells in zip((self.height_px, self.width_px), ids_HW.shape, strict=True)
+        )
+        return np.asarray(ids_HW[rows][:, columns], np.intp)
+
+    def plane(self, class_id: int) -> NDArray[np.float32]:
+        """Return the probability of one class at every pixel: softmax, crop, resize; or 1 where its id is."""
+        if self.kind == "class_map":
+            return np.asarray(self._ids == class_id, np.float32)
+        size = (self.width_px, self.height_px)
+        return np.asarray(cv2.resize(self._cells[class_id], size, interpolation=cv2.INTER_LINEAR), np.float32)
+
+    @cached_property
+    def class_map(self) -> NDArray[np.intp]:
+        """The most probable class of every pixel, the first of equal ones."""
+        return self._decided[0]
+
+    @cached_property
+    def best(self) -> NDArray[np.float32]:
+        """The probability of the most probable class."""
+        return self._decided[1]
+
+    @cached_property
+    def _decided(self) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+        if self.kind == "class_map":
+            return self._ids, np.ones(self._ids.shape, np.float32)
+        best_HW = self.plane(0)
+        class_map_HW = np.zeros(best_HW.shape, np.intp)
+        for class_id in range(1, self.num_classes):
+            plane_HW = self.plane(class_id)
+            class_map_HW[plane_HW > best_HW] = class_id
+            np.maximum(best_HW, plane_HW, out=best_HW)
+        return class_map_HW, best_HW
+
+    def margins(self, class_map_HW: NDArray[np.integer]) -> NDArray[np.float32]:
+        """Return, at the pixels where another class map differs, by how much this one prefers its own class."""
+        rows, columns = np.nonzero(self.class_map != class_map_HW)
+        chosen = np.asarray(class_map_HW[rows, columns], np.intp)
+        margins = self.best[rows, columns]
+        for class_id in np.unique(chosen).tolist():
+            at = chosen == class_id
+            if class_id < self.num_classes:  # a class that does not exist has no probability
+                margins[at] -= self.plane(class_id)[rows[at], columns[at]]
+        return margins
+
+
+def tie_margin(output_absmax: float, kind: OutputKind, noise_share: float) -> float:
+    """Return the difference of two probabilities up to which float rounding decides between their classes.
+
+    Two classes change places where each of their logits is off by half of their difference. With every logit off by d,
+    that takes a difference of 2d at most, and one of tanh(d) between the probabilities. Softmax and resize add the
+    last digits of float32.
+
+    Args:
+        output_absmax: largest absolute value of the output.
+        kind: what the output means.
+        noise_share: largest error of the output by rounding, as a share of output_absmax.
+    """
+    if kind == "class_map":
+        return 0.0
+    noise = noise_share * output_absmax
+    return float(np.tanh(noise) if kind == "logits" else 2 * noise) + 1e-6
