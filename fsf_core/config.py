@@ -139,6 +139,12 @@ class ModelOptions:
     """Network of the checkpoint: fastsegformer-p, -e, -s24 or -s36, or package.module:callable."""
     checkpoint: Annotated[str | None, Parameter(group=_CHECKPOINT)] = None
     """Trained weights to export: .pth, .pt or .safetensors. `fsf export` of a callable may do without."""
+    weights_key: Annotated[str | None, Parameter(group=_CHECKPOINT)] = None
+    """Which weights to take from a checkpoint that holds several, as a dotted name, such as model_ema."""
+    allow_missing: Annotated[Names, Parameter(group=_CHECKPOINT)] = ()
+    """Patterns of keys that the checkpoint may lack, such as aux_head.*; the network keeps its own values there."""
+    allow_unexpected: Annotated[Names, Parameter(group=_CHECKPOINT)] = ()
+    """Patterns of keys of the checkpoint that the network may lack, such as aux_head.*"""
     classes: Annotated[Names, Parameter(group=_CHECKPOINT)] = ()
     """Class names of the checkpoint in the order of the class ids, separated by commas. A bundle has its own."""
     palette: Annotated[Names, Parameter(group=_CHECKPOINT)] = ()
@@ -178,6 +184,10 @@ class ModelOptions:
     """What the output holds (default: what its numbers prove; else you are asked)."""
     output_layout: Annotated[OutputLayout | None, Parameter(group=_INTERFACE)] = None
     """Axes of the output (default: what its shape proves; else you are asked)."""
+
+    def weight_options(self) -> list[str]:
+        """Return the flags given that say how to read a checkpoint, and need one."""
+        return [_flag(name) for name in ("weights_key", "allow_missing", "allow_unexpected") if getattr(self, name)]
 
     def net_options(self) -> dict[str, str]:
         """Return the options that only this network has, by name, as they were given.
@@ -255,6 +265,8 @@ class ExportConfig(ModelOptions):
             raise ConfigError("found --onnx with --net or --checkpoint, expected one model; pass the file alone")
         if self.onnx is None and self.net is None:
             raise ConfigError("no model is named; pass --net and --checkpoint, or --onnx")
+        if self.checkpoint is None and self.weight_options():
+            raise ConfigError(f"found {' and '.join(self.weight_options())} without --checkpoint; add it, or drop them")
         if self.net is not None and ":" not in self.net and self.checkpoint is None:
             raise ConfigError(f"network {self.net!r} comes without weights; pass --checkpoint")
         few = len(self.classes) < (1 if is_adopted(self) else 2)  # one channel may have one name: of the foreground
@@ -401,7 +413,7 @@ class ScoreConfig(ModelOptions):
             raise ConfigError("found --checkpoint without --net or --classes, expected all three; name them")
         of_checkpoint = {"--net": self.net, "--classes": self.classes, "network options": self.net_options()}
         of_checkpoint |= {_flag(name): getattr(self, name) for name in INTERFACE_OPTIONS}
-        superfluous = [name for name, value in of_checkpoint.items() if value]
+        superfluous = [name for name, value in of_checkpoint.items() if value] + self.weight_options()
         if self.bundle and superfluous:
             found = " and ".join(superfluous)
             raise ConfigError(f"found {found} beside --bundle, expected --bundle alone; leave them out")

@@ -14,6 +14,8 @@ def run(config: ExportConfig) -> int:
     done = export(config, show_graph=partial(show, lines=True) if config.print_graph else None)
     report = read_parity(done.bundle)
     worst = min(image["agreeing_share"] for image in report["pictures"])
+    for note in done.notes:
+        show(note)
     for warning in report["warnings"]:
         show_error(f"warning: {warning}")
     show(f"{config.out}: {'this bundle was there already' if done.reused else 'written'}")

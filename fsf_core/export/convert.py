@@ -10,15 +10,23 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import onnx
 import torch
 from torch import nn
 
 from fsf_core.errors import ConfigError
-from fsf_core.export.graph import BATCH, checked, first_line, opset_of, state_shapes
+from fsf_core.export.branches import find_branch
+from fsf_core.export.foreign import FOREIGN, in_one_line
+from fsf_core.export.graph import BATCH, checked, opset_of, state_shapes
+from fsf_core.export.outputs import call, example_batch
 from fsf_core.model.preprocess import Profile
 from fsf_core.options import Exporter
+
+_ONE_PATH = (
+    "expected the same operations for every image; replace the condition by torch.where, or the value by a tensor"
+)
 
 
 def to_onnx(
@@ -44,18 +52,16 @@ def to_onnx(
         ConfigError: the network returns no logits, or the exporter cannot write it, or not in this opset.
     """
     module.eval()
-    example_NCHW = torch.zeros(2, 3, profile.height_px, profile.width_px)
+    example_NCHW = example_batch(profile)
     logits_shape = _logits_shape(module, example_NCHW)
+    write = _by_dynamo if exporter == "dynamo" else _by_torchscript
+    if exporter == "torchscript":
+        _require_one_path(module, example_NCHW)
     with _silence():
         try:
-            write = _by_dynamo if exporter == "dynamo" else _by_torchscript
             model = write(module, example_NCHW, opset, input_name, output_name)
-        except Exception as error:  # a foreign network may raise anything in the exporter
-            other = "torchscript" if exporter == "dynamo" else "dynamo"
-            raise ConfigError(
-                f"the {exporter} exporter cannot write this network with opset {opset}: {first_line(error)}; "
-                f"try --exporter {other} or another --opset"
-            ) from error
+        except FOREIGN as error:
+            raise ConfigError(_why_not_written(error, module, example_NCHW, exporter, opset)) from error
     written = opset_of(model)
     if written != opset:
         raise ConfigError(
@@ -73,13 +79,8 @@ def _logits_shape(module: nn.Module, example_NCHW: torch.Tensor) -> tuple[int, i
     Raises:
         ConfigError: it returns no logits.
     """
-    with torch.inference_mode():
-        logits = module(example_NCHW)
-    if not isinstance(logits, torch.Tensor):
-        raise ConfigError(
-            f"the network returns a {type(logits).__name__}, expected one tensor of logits [N, K, H, W]; "
-            "wrap it so that it returns that tensor alone"
-        )
+    logits = call(module, example_NCHW)
+    assert isinstance(logits, torch.Tensor), "single_output gives one tensor"
     if logits.ndim != 4 or logits.shape[0] != len(example_NCHW) or not logits.is_floating_point():  # noqa: PLR2004 - NKHW
         raise ConfigError(
             f"the network returns {logits.dtype} {list(logits.shape)} for {list(example_NCHW.shape)}, "
@@ -124,6 +125,36 @@ def _by_torchscript(
     return onnx.load_model_from_string(file.getvalue())
 
 
+def _why_not_written(
+    error: BaseException, module: nn.Module, example_NCHW: torch.Tensor, exporter: Exporter, opset: int
+) -> str:
+    """Return the message for a network that an exporter refuses: the cause in one sentence."""
+    branch = find_branch(module, example_NCHW, exporter)
+    if branch is not None:
+        return f"the {exporter} exporter cannot write this network: {branch}; {_ONE_PATH}"
+    cause: BaseException = error
+    while cause.__cause__ is not None:  # dynamo's own message lists steps, its cause has the reason
+        cause = cause.__cause__
+    other = "torchscript" if exporter == "dynamo" else "dynamo"
+    return (
+        f"the {exporter} exporter cannot write this network with opset {opset}: {in_one_line(cause)}; "
+        f"try --exporter {other} or another --opset"
+    )
+
+
+def _require_one_path(module: nn.Module, example_NCHW: torch.Tensor) -> None:
+    """Refuse to trace a network that takes another path for other images.
+
+    torch warns of conditions on sizes too, which are constants here, and not of every condition on contents.
+
+    Raises:
+        ConfigError: the code of the network depends on the contents of the images.
+    """
+    branch = find_branch(module, example_NCHW, "torchscript")
+    if branch is not None:
+        raise ConfigError(f"the torchscript exporter would write one path of this network: {branch}; {_ONE_PATH}")
+
+
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
     """Silence the exporters: their warnings concern packages that are not needed, or what is checked afterwards.
@@ -134,11 +165,31 @@ def _silence() -> Iterator[None]:
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+            _without_graphs(),
+        ):
             warnings.simplefilter("ignore")
             yield
     finally:
         logging.disable(before)
+
+
+@contextlib.contextmanager
+def _without_graphs() -> Iterator[None]:
+    """Keep the torchscript exporter from printing the graph of a network that it cannot write, from C++.
+
+    torch 2.13 asks whether the function that tells whether such prints are enabled is true, and enables them.
+    """
+    core: Any = torch._C  # noqa: SLF001 - the exporter reads it there
+    function = core._jit_is_onnx_log_enabled  # noqa: SLF001
+    core._jit_is_onnx_log_enabled = False  # noqa: SLF001
+    try:
+        yield
+    finally:
+        core._jit_is_onnx_log_enabled = function  # noqa: SLF001
 
 
 def _strip(model: onnx.ModelProto) -> None:

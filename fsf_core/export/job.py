@@ -26,6 +26,8 @@ class Exported:
     bundle: Bundle
     reused: bool
     """Whether the folder held the bundle of this request already."""
+    notes: tuple[str, ...] = ()
+    """Sentences on choices that were made for the user, such as which weights of the checkpoint were taken."""
 
 
 def export(config: ExportConfig, *, show_graph: Callable[[str], object] | None = None) -> Exported:
@@ -80,7 +82,7 @@ def export(config: ExportConfig, *, show_graph: Callable[[str], object] | None =
         models=made.models,
         parity=made.report.to_json(),
     )
-    return Exported(bundle=bundle, reused=False)
+    return Exported(bundle=bundle, reused=False, notes=made.notes)
 
 
 def _existing_bundle(out: str, identity: Mapping[str, Any]) -> Bundle | None:

@@ -25,6 +25,7 @@ from fsf_core.export.graph import model_bytes, opset_of, printable, signature_of
 from fsf_core.export.interface import Given
 from fsf_core.export.material import Material, build_network
 from fsf_core.export.output_kind import read_output, with_background
+from fsf_core.export.outputs import call, example_batch, single_output
 from fsf_core.export.parity import ADOPTED, OTHER_PICTURES, PRECISION_LIMITS, ParityLimitError, ParityReport
 from fsf_core.export.precision_parity import compare_precision
 from fsf_core.export.precisions import to_fp16, to_int8
@@ -53,6 +54,8 @@ class Made:
     classes: tuple[str, ...]
     """Names in the order of the class ids."""
     report: ParityReport
+    notes: tuple[str, ...]
+    """Sentences on choices that were made for the user."""
 
 
 def make_models(
@@ -68,7 +71,7 @@ def make_models(
     Raises:
         RunError: the weights do not fit, the graph cannot be written, or a parity limit is violated.
     """
-    plain, reference, output = _plain_model(config, material, profile, given)
+    plain, reference, output, notes = _plain_model(config, material, profile, given)
     classes = with_background(config.classes, output)
     if show_graph is not None:
         show_graph(printable(plain))
@@ -87,32 +90,35 @@ def make_models(
         origin=_origin(config, material, plain, identity),
         classes=classes,
         report=_verify_all(reference, models, profile, config, material.samples, output, len(classes)),
+        notes=notes,
     )
 
 
 def _plain_model(
     config: ExportConfig, material: Material, profile: Profile, given: Given
-) -> tuple[ModelProto, Reference, Output]:
-    """Return the float32 model, the original that it must equal, and what its output means."""
+) -> tuple[ModelProto, Reference, Output, tuple[str, ...]]:
+    """Return the float32 model, the original that it must equal, and what its output means, and what was chosen."""
     if material.onnx_model is not None:
         converted = from_onnx(material.onnx_model, profile)
         session = original_session(material.onnx_model, converted)
-        return _with_output(
+        return *_with_output(
             converted, lambda batch: session.run(feed(batch, profile)), config, material, profile, given
-        )
-    network = material.network or build_network(config, material.weights)
+        ), ()
+    built = material.built or build_network(config, material.weights, material.weights_name)
+    one = single_output(built.network, example_batch(profile), wanted=given.output_name)
+    notes = tuple(note for note in (built.note, one.note) if note)
     converted = to_onnx(
-        network,
+        one.network,
         profile,
         opset=opset_of_export(config),
         exporter=config.exporter,
         input_name=config.input_name,
         output_name=given.output_name or DEFAULT_OUTPUT,
     )
-    original = _array_function(network)
+    original = _array_function(one.network)
     if not is_adopted(config) and given.kind is None:
-        return converted, original, Output()
-    return _with_output(converted, original, config, material, profile, given)
+        return converted, original, Output(), notes
+    return *_with_output(converted, original, config, material, profile, given), notes
 
 
 def _with_output(
@@ -157,9 +163,9 @@ def _array_function(network: nn.Module) -> Reference:
     """Return the network as a function of NumPy arrays."""
 
     def logits(batch_NCHW: NDArray[np.float32]) -> NDArray[np.float32]:
-        with torch.inference_mode():
-            logits_NKHW: NDArray[np.float32] = network(torch.from_numpy(batch_NCHW)).numpy()
-        return logits_NKHW
+        logits_NKHW = call(network, torch.from_numpy(batch_NCHW))
+        assert isinstance(logits_NKHW, torch.Tensor), "single_output gives one tensor"
+        return logits_NKHW.numpy()
 
     return logits
 

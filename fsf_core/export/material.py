@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from fsf_core import storage
 from fsf_core.config import ExportConfig
 from fsf_core.errors import CheckpointError, FetchError
+from fsf_core.export.file_kinds import folder_kind
 from fsf_core.export.interface import FileInput, read_given
 from fsf_core.export.net_options import resolve_net_options
 from fsf_core.export.request import sha256_of
@@ -14,6 +15,8 @@ from fsf_core.export.sample_images import SampleImage, read_samples
 if TYPE_CHECKING:
     from onnx import ModelProto
     from torch import nn
+
+    from fsf_core.export.build import BuiltNetwork
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,7 +29,9 @@ class Material:
     onnx_model: "ModelProto | None" = None
     file_input: FileInput | None = None
     """What the ONNX file fixes about its input."""
-    network: "nn.Module | None" = None
+    weights_name: str = ""
+    """Name of the checkpoint in messages."""
+    built: "BuiltNetwork | None" = None
     """Set if the network had to be built to know its weights."""
     samples: tuple[SampleImage, ...] = ()
 
@@ -51,31 +56,42 @@ def read_material(config: ExportConfig) -> Material:
             samples=samples,
         )
     if config.checkpoint is not None:
-        weights = _read_checkpoint(storage.absolute(config.checkpoint))
-        return Material(weights_sha256=sha256_of(weights), weights=weights, samples=samples)
-    network = build_network(config, None)
-    return Material(weights_sha256=_state_sha256(network), network=network, samples=samples)
+        uri = storage.absolute(config.checkpoint)
+        weights = _read_checkpoint(uri)
+        return Material(weights_sha256=sha256_of(weights), weights=weights, weights_name=uri, samples=samples)
+    built = build_network(config, None)
+    return Material(weights_sha256=_state_sha256(built.network), built=built, samples=samples)
 
 
-def build_network(config: ExportConfig, weights: bytes | None) -> "nn.Module":
+def build_network(config: ExportConfig, weights: bytes | None, weights_name: str = "") -> "BuiltNetwork":
     """Build the network and load the weights, or keep its own if there are none."""
-    from fsf_core.export.build import load_network
+    from fsf_core.export import build
+    from fsf_core.export.weights import WeightOptions
 
     assert config.net is not None, "ExportConfig requires a model"
-    options = resolve_net_options(config.net, config.net_options())
-    return load_network(config.net, num_classes=len(config.classes), checkpoint=weights, options=options)
+    return build.build_network(
+        config.net,
+        num_classes=len(config.classes),
+        checkpoint=weights,
+        options=resolve_net_options(config.net, config.net_options()),
+        weights=WeightOptions(
+            key=config.weights_key, allow_missing=config.allow_missing, allow_unexpected=config.allow_unexpected
+        ),
+        source=weights_name,
+    )
 
 
 def _read_checkpoint(uri: str) -> bytes:
     try:
         return storage.read_bytes(uri)
     except FetchError as error:
-        reason = error if storage.exists(uri) else f"{uri} does not exist"
+        reason = str(error) if storage.exists(uri) else f"{uri} does not exist"
+        if storage.is_local(uri) and (folder := storage.local_path(uri)).is_dir():
+            kind, remedy = folder_kind({path.name for path in folder.iterdir()})
+            reason = f"{uri} is {kind}, expected one file; {remedy}"
         raise CheckpointError(f"the checkpoint cannot be read: {reason}; check --checkpoint") from error
 
 
 def _state_sha256(network: "nn.Module") -> str:
-    parts = (
-        f"{name}{list(value.shape)}".encode() + value.numpy().tobytes() for name, value in network.state_dict().items()
-    )
-    return sha256_of(*parts)
+    tensors = ((name, value) for name, value in network.state_dict().items() if hasattr(value, "numpy"))
+    return sha256_of(*(f"{name}{list(value.shape)}".encode() + value.numpy().tobytes() for name, value in tensors))

@@ -90,6 +90,8 @@ def identity_of(
         "network_code": _network_code_sha256(config.net or ""),
         "tools": tools_of(config),
     }
+    if config.weight_options():  # absent from bundles that were exported before there were any
+        content["weight_options"] = [config.weights_key, sorted(config.allow_missing), sorted(config.allow_unexpected)]
     identity: dict[str, Any] = json.loads(json.dumps(content))
     return identity
 

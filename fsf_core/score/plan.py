@@ -314,12 +314,19 @@ def _export_on_node(config: ScoreConfig, folder: str) -> None:
     precisions = () if config.precision == "fp32" else (config.precision,)
     task = ray.remote(num_cpus=1, max_retries=0)(_export)
     with unwrap_worker_errors():
-        ray.get(task.remote(ExportConfig(**options, out=folder, precisions=precisions)))
+        notes = ray.get(task.remote(ExportConfig(**options, out=folder, precisions=precisions)))
+    for note in notes:
+        log.info("event=model_exported note=%r", note)
 
 
-def _export(config: ExportConfig) -> None:
-    """Export on a worker. Imported by name: scoring must not import torch, not even through the export job."""
-    importlib.import_module("fsf_core.export.job").export(config)
+def _export(config: ExportConfig) -> tuple[str, ...]:
+    """Export on a worker. Imported by name: scoring must not import torch, not even through the export job.
+
+    Returns:
+        Sentences on choices that were made for the user.
+    """
+    notes: tuple[str, ...] = importlib.import_module("fsf_core.export.job").export(config).notes
+    return notes
 
 
 def selection(config: ScoreConfig) -> Selection:

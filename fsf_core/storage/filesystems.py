@@ -108,7 +108,7 @@ def filesystem_of(uri: str, access: Access | None = None) -> Any:
 
 
 def glob_regex(pattern: str) -> str:
-    """Return the regular expression of a pattern with *, ** and ?, where ** stands for empty names too: a//b.jpg.
+    """Return the regular expression of a pattern with *, ** and ?, where ** matches empty names too: a//b.jpg.
 
     Raises:
         ValueError: it has ** beside other characters of a name.

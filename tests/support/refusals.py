@@ -91,6 +91,10 @@ _TABLE = {
         _refusal(f"{_TINY} --net-option a=1 --net-option a=2", "is given twice, expected one value"),
         _refusal(f"{_TINY} --onnx m.onnx", "found --onnx with --net or --checkpoint"),
         _refusal(f"{_EXPORT} --classes a,b", "no model is named"),
+        _refusal(
+            f"{_TINY} --weights-key ema", "found --weights-key without --checkpoint", " without --checkpoint; add it"
+        ),
+        _refusal(f"{SCORE} --weights-key ema", "found --weights-key beside --bundle", "expected --bundle alone"),
         _refusal(f"{_EXPORT} --net fastsegformer-p --classes a,b", "comes without weights; pass --checkpoint"),
         _refusal(f"{_EXPORT} --net x:y --classes a,a", "expected at least two names, none empty, no two equal"),
         _refusal(f"{SCORE}/{{{{hour}}}}", "expected {date} or {date:FORMAT}; correct it"),
@@ -178,9 +182,21 @@ _TABLE = {
         _refusal(f"{_NETS}:NUMBER", "; expected something to call"),
         _refusal(f"{_NETS}:fails", "; expected a network; "),
         _refusal(f"{_NETS}:number", "; expected a torch.nn.Module; "),
-        _refusal(f"{_NETS}:two", "expected one tensor of logits", at=NEW),
+        _refusal(f"{_NETS}:needs", " needs width, which have no default", "which have no default"),
+        _refusal(
+            f"{_NETS}:two",
+            "; expected one output to be chosen; give --output-name 0",
+            "to be chosen; give --output",
+            at=NEW,
+        ),
+        _refusal(f"{_NETS}:text", "or a mapping, a sequence or a record of tensors", at=NEW),
+        _refusal(f"{_NETS}:half", "the network returns bfloat16", at=NEW),
+        _refusal(
+            f"{_NETS}:small", "ValueError: 512 only; expected outputs", "the network fails for images of ", at=NEW
+        ),
+        _refusal(f"{_NETS}:branch", "refused_nets.py:34, where a tensor becomes", "would write one path", at=NEW),
         _refusal(f"{_NETS}:flat", "expected float logits", at=NEW),
-        _refusal(f"{_TINY} --opset 99", " exporter cannot write this network with opset ", at=NEW),
+        _refusal(f"{_TINY} --opset 99", " exporter cannot write this network with opset ", "_why_not_written", at=NEW),
         _refusal(f"{_ONNX}/opset10.onnx", ", which has half-pixel centres, "),
         _refusal(f"{_ONNX}/opset99.onnx", " has opset 99, onnxruntime ", " reads up to "),
         _refusal(f"{_ONNX}/one_machine.onnx", ": onnxruntime optimised it for one kind of processor"),
@@ -237,15 +253,21 @@ _TABLE = {
     ),
     errors.CheckpointError: (
         _refusal(f"{_WEIGHTS} gone.pth", "the checkpoint cannot be read: "),
-        _refusal(f"{_WEIGHTS} weights/empty.pth", " is empty (0 bytes); expected a checkpoint", at=NEW),
-        _refusal(f"{_WEIGHTS} weights/lfs.pth", " is a Git LFS pointer (", at=NEW),
+        _refusal(f"{_WEIGHTS} weights", "is a folder, expected one file; ", "the checkpoint cannot be read: "),
+        _refusal(f"{_WEIGHTS} weights/empty.pth", "empty.pth is empty (0 bytes)", " is empty (0 bytes)", at=NEW),
+        _refusal(f"{_WEIGHTS} weights/lfs.pth", "is a Git LFS pointer", "writes; …", at=NEW),
         _refusal(f"{_WEIGHTS} weights/text.pth", " is not a checkpoint, it begins with ", at=NEW),
         _refusal(f"{_WEIGHTS} weights/torn.pth", "it may be truncated or damaged", "_why_unreadable", at=NEW),
         _refusal(f"{_WEIGHTS} weights/list.pth", "; expected a mapping from names to tensors", at=NEW),
-        _refusal(f"{_WEIGHTS} weights/nothing.pth", " holds an empty mapping; expected named tensors", at=NEW),
-        _refusal(f"{_WEIGHTS} weights/others.pth", " entries are no named tensors ", at=NEW),
-        _refusal(f"{_WEIGHTS} weights/keys.pth", " does not fit ", at=NEW),
+        _refusal(f"{_WEIGHTS} weights/nothing.pth", " holds an empty mapping", "from names to tensors", at=NEW),
+        _refusal(f"{_WEIGHTS} weights/others.pth", " holds no tensors (a)", "from names to tensors", at=NEW),
+        _refusal(f"{_WEIGHTS} weights/keys.pth", "keys.pth does not fit ", "_unfit(", at=NEW),
         _refusal(f"{_WEIGHTS} weights/infinite.pth", ": NaN or infinity in ", at=NEW),
+        _refusal(f"{_WEIGHTS} weights/whole.pth", " are not plain floating-point weights ", at=NEW),
+        _refusal(f"{_WEIGHTS} weights/sets.pth", "--weights-key model or --weights-key ema", " and differ: ", at=NEW),
+        _refusal(
+            f"{_WEIGHTS} weights/sets.pth --weights-key m", "expected one of model, ema", "--weights-key is ", at=NEW
+        ),
     ),
     errors.ProviderError: (
         _refusal(
@@ -422,7 +444,7 @@ NUMBER = 3
 
 class Two(TinyNet):
     def forward(self, batch):
-        return super().forward(batch), 0
+        return super().forward(batch), batch
 
 class Coarse(TinyNet):
     def forward(self, batch):
@@ -436,7 +458,28 @@ class Flat(TinyNet):
     def forward(self, batch):
         return super().forward(batch).flatten(1)
 
+class Text(TinyNet):
+    def forward(self, batch):
+        return "logits"
+
+class Half(TinyNet):
+    def forward(self, batch):
+        return super().forward(batch).bfloat16()
+
+class Small(TinyNet):
+    def forward(self, batch):
+        raise ValueError("512 only")
+
+class Branch(TinyNet):
+    def forward(self, batch):
+        return super().forward(batch) if batch.mean() < 9 else batch
+
 def net(num_classes): return TinyNet(num_classes)
+def text(num_classes): return Text(num_classes)
+def half(num_classes): return Half(num_classes)
+def small(num_classes): return Small(num_classes)
+def branch(num_classes): return Branch(num_classes)
+def needs(num_classes, width): return TinyNet(num_classes)
 def two(num_classes): return Two(num_classes)
 def flat(num_classes): return Flat(num_classes)
 def coarse(num_classes): return Coarse(num_classes)
@@ -446,9 +489,9 @@ def fails(num_classes): raise OSError("gone")
 """
 
 
-def export_fast(config: ExportConfig) -> None:
+def export_fast(config: ExportConfig) -> tuple[str, ...]:
     """Export by the faster of the exporters; runs on a worker."""
-    export(dataclasses.replace(config, exporter="torchscript"))
+    return export(dataclasses.replace(config, exporter="torchscript")).notes
 
 
 def write_inputs(folder: Path, bundle: Path) -> None:
@@ -519,7 +562,15 @@ def _write_weights(folder: Path, whole: bytes) -> None:
     other = build().state_dict()
     other["head.bias"] = other["head.bias"] + 1
     torch.save(other, folder / "other.pth")
-    values = {"list": [1], "nothing": {}, "others": {"a": 3}, "keys": {"a": torch.zeros(1)}, "infinite": infinite}
+    values = {
+        "list": [1],
+        "nothing": {},
+        "others": {"a": 3},
+        "keys": {"a": torch.zeros(1)},
+        "infinite": infinite,
+        "whole": build().state_dict() | {"head.bias": torch.zeros(4, dtype=torch.int8)},
+        "sets": {"model": build().state_dict(), "ema": other},
+    }
     for name, value in values.items():
         torch.save(value, folder / f"{name}.pth")
 

@@ -115,8 +115,6 @@ class Returns(nn.Module):
 @pytest.mark.parametrize(
     ("outputs", "message"),
     [
-        (lambda x: {"out": x}, "returns a dict"),
-        (lambda x: (x, x), "returns a tuple"),
         (lambda x: x.mean(dim=(2, 3)), r"returns torch.float32 \[2, 3\]"),
         (lambda x: x.argmax(dim=1, keepdim=True), "returns torch.int64"),
         (lambda x: x[:1], r"returns torch.float32 \[1, 3, 224, 224\] for \[2, 3, 224, 224\]"),
@@ -127,14 +125,62 @@ def test_a_network_that_returns_no_logits_is_refused(outputs, message):
         to_onnx(Returns(outputs), PROFILE)
 
 
-def test_a_network_that_cannot_be_written_names_the_other_exporter():
+def test_a_network_that_cannot_be_written_names_the_other_exporter(capfd):
     def unexportable(x):
         return torch.linalg.lstsq(x, x).solution
 
     with contextlib.suppress(RuntimeError), torch.inference_mode():
         unexportable(torch.rand(2, 3, 224, 224))
-    with pytest.raises(ConfigError, match="try --exporter dynamo"):
+    with pytest.raises(ConfigError, match="try --exporter dynamo") as caught:
         to_onnx(Returns(unexportable), PROFILE, exporter="torchscript", opset=17)
+    assert "\n" not in str(caught.value)
+    assert capfd.readouterr() == ("", ""), "torch prints the graph from C++"
+
+
+@pytest.mark.parametrize("exporter", ["torchscript", "dynamo"])
+def test_a_condition_on_the_images_is_refused_with_its_line_and_no_other_exporter(exporter, capfd):
+    """A trace holds one path of it. torch's refusal by dynamo is a page of graph, and that of torchscript a warning."""
+
+    def condition(x):
+        return x.flip(1) if x.mean() > 0.4 else x
+
+    with pytest.raises(
+        ConfigError, match=rf"{exporter} exporter .*contents of the images at .*test_convert\.py:\d+,"
+    ) as caught:
+        to_onnx(Returns(condition), PROFILE, exporter=exporter, opset=17 if exporter == "torchscript" else 20)
+    message = str(caught.value)
+    assert "replace the condition by torch.where" in message
+    assert "--exporter" not in message
+    assert "\n" not in message
+    assert "\x1b" not in message
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_condition_on_sizes_is_traced():
+    """torch warns of it as of one on contents, but an exported model has one size."""
+
+    def condition(x):
+        height_px, width_px = x.shape[2:]
+        assert height_px % 32 == 0
+        return torch.nn.functional.interpolate(x, (int(height_px) // 2, int(width_px * 0.5))) if height_px > 9 else x
+
+    assert signature_of(to_onnx(Returns(condition), PROFILE, exporter="torchscript", opset=17)).output_shape[2:] == (
+        112,
+        112,
+    )
+
+
+def test_the_cause_of_a_refusal_by_dynamo_is_one_sentence(capfd):
+    def unwritable(x):
+        if torch.compiler.is_compiling():
+            raise RuntimeError("only eager\nmode\n\nNext steps: none")
+        return x
+
+    with pytest.raises(
+        ConfigError, match="cannot write this network with opset 20: RuntimeError: only eager mode; try"
+    ):
+        to_onnx(Returns(unwritable), PROFILE)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_the_print_shows_sizes_but_no_weights(model):
