@@ -49,7 +49,8 @@ def decode_video(
         plan = plan_open_video(file, blank.uri, settings, heartbeat=heartbeat)
     share = share_of(row)
     done = frozenset(row["done_segments"] or ())
-    whole = replace(blank, segments=plan.segments, item_sha256=plan.item_sha256)
+    notes = "; ".join(plan.index.notes) or None
+    whole = replace(blank, segments=plan.segments, item_sha256=plan.item_sha256, notes=notes)
     for task in plan.tasks:
         if (share is None or task == share) and not done.issuperset(task):
             yield from _decode_share(storage.path_or_file(blank.uri, file), whole, plan, task, done, settings)

@@ -41,6 +41,7 @@ def clip(
     audio=False,
     start=0,
     pixel_aspect=None,
+    rate=RATE,
 ) -> bytes:
     """Encode a clip in memory.
 
@@ -50,10 +51,11 @@ def clip(
         pts: time of each frame in 25ths of a second; consecutive by default.
         start: added to every packet's time; below 0, MP4 cuts the first frames by an edit list.
         pixel_aspect: width of a pixel over its height; not stated by default.
+        rate: frames per second; without sound.
     """
     file = io.BytesIO()
     with av.open(file, "w", format=container, container_options=container_options or {}) as output:
-        stream = output.add_stream(codec, rate=RATE, options=_defaults(codec) | (options or {}))
+        stream = output.add_stream(codec, rate=rate, options=_defaults(codec) | (options or {}))
         stream.width, stream.height, stream.pix_fmt = width_px, height_px, pixel_format
         stream.codec_context.gop_size = gop
         if pixel_aspect is not None:
@@ -64,7 +66,7 @@ def clip(
         for number in range(frames):
             image = picture(number, width_px=width_px, height_px=height_px)
             frame = av.VideoFrame.from_ndarray(image, format="bgr24")
-            frame.pts, frame.time_base = pts[number] if pts else number, Fraction(1, RATE)
+            frame.pts, frame.time_base = pts[number] if pts else number, 1 / Fraction(rate)
             packets += stream.encode(frame)
         packets += stream.encode()
         if sound is not None:

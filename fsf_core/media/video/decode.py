@@ -14,10 +14,10 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 from fsf_core.errors import DecodeError
+from fsf_core.media.images.exif import upright
 from fsf_core.media.video.container import Source, ffmpeg_message
 from fsf_core.media.video.exact import ExactFrames, InexactError
 from fsf_core.media.video.index import MAX_FRAME_PX, VideoIndex
-from fsf_core.media.video.orientation import upright
 from fsf_core.media.video.packet_decoder import STALL_S, DecodeLimits, Landing, LandingError, PacketDecoder
 from fsf_core.media.video.segments import EVERY_FRAME, Sampling, select_frames
 

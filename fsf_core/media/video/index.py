@@ -30,6 +30,7 @@ from fsf_core.media.video.count import counted_order
 from fsf_core.media.video.order import frame_times, proven_order, running_clock, usual_duration
 from fsf_core.media.video.orientation import UPRIGHT, read_orientation, shown_aspect, shown_size
 from fsf_core.media.video.packet_decoder import DecodeLimits
+from fsf_core.media.video.remarks import remarks
 from fsf_core.media.video.scan import KINDS, MAX_FRAMES, NO_TIME, PacketScan, scan_packets
 
 if TYPE_CHECKING:
@@ -61,6 +62,8 @@ class VideoIndex:
     """How a stored frame becomes upright, as EXIF numbers it: 1 as it is, 2 mirrored, … 6 turned by 90° clockwise."""
     pixel_aspect: Fraction
     """Width of a pixel as shown over its height; masks are in stored pixels."""
+    notes: tuple[str, ...]
+    """What was done with the video that its user may not expect, one sentence each."""
     time_base: Fraction
     """Seconds per tick of pts."""
     pts: NDArray[np.int64]
@@ -169,7 +172,9 @@ def index_video(
             ranks = counted_order(
                 source, scan, stream_index=stream.index, begin=begin, limits=limits, heartbeat=heartbeat
             )
-        usual_ticks = usual_duration(stream.average_rate, _time_base(stream))
+        # The average rate of a bare stream is FFmpeg's 25, whatever its own headers state.
+        rate = stream.guessed_rate if name in UNTIMED else stream.average_rate
+        usual_ticks = usual_duration(rate, _time_base(stream))
         times = frame_times(scan, ranks, has_pts=has_pts, usual_ticks=usual_ticks)
         order = _FrameOrder(ranks=ranks, pts=times, begin=begin, has_pts=has_pts, is_counted=is_counted)
         declared_s = container.duration / av.time_base if container.duration and name in DECLARE_DURATION else None
@@ -244,6 +249,7 @@ def _build_index(
         height_px=height_px,
         orientation=orientation,
         pixel_aspect=shown_aspect(stream.sample_aspect_ratio, orientation),
+        notes=remarks(stream, name, scan.first_frame),
         time_base=_time_base(stream),
         pts=order.pts[:frames],
         end=_end(scan, running_clock(order.pts), frames),

@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 
 from fsf_core.media.video.scan import KINDS, NO_TIME, PacketScan
 
+DEFAULT_RATE = Fraction(25)
+"""Frames per second where nothing states them, as FFmpeg assumes."""
+
 _FRAME, _UNCLEAR, _UNKNOWN = KINDS.index("frame"), KINDS.index("unclear"), KINDS.index("unknown")
 
 
@@ -114,4 +117,4 @@ def running_clock(pts: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def usual_duration(rate: Fraction | None, time_base: Fraction) -> int:
     """Return the ticks of a frame at a rate, 25 frames per second where there is none."""
-    return max(1, round(1 / (rate or Fraction(25)) / time_base))
+    return max(1, round(1 / (rate or DEFAULT_RATE) / time_base))

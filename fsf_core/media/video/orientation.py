@@ -4,19 +4,15 @@ FFmpeg reads the matrix from MP4 and MOV (tkhd), from Matroska (projection) and 
 first frame decides for all: a SEI message is at keyframes only, and holds until the next one.
 """
 
-# H×W pixels
-
 import math
 import struct
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from av.sidedata.sidedata import Type
 
 if TYPE_CHECKING:
     import av
-    from numpy.typing import NDArray
 
 UPRIGHT = 1
 
@@ -79,10 +75,3 @@ def shown_aspect(pixel_aspect: Fraction | None, orientation: int) -> Fraction:
     if not pixel_aspect or pixel_aspect < 0:
         return Fraction(1)
     return 1 / pixel_aspect if _STEPS[orientation][0] else pixel_aspect
-
-
-def upright(image_HWC: "NDArray[np.uint8]", orientation: int) -> "NDArray[np.uint8]":
-    """Return a picture as shown, C-contiguous; the same array where nothing has to be moved."""
-    transposed, reversed_axes = _STEPS[orientation]
-    turned = image_HWC.transpose(1, 0, 2) if transposed else image_HWC
-    return np.ascontiguousarray(np.flip(turned, reversed_axes) if reversed_axes else turned)

@@ -312,6 +312,22 @@ def test_a_map_of_brightness_is_no_second_picture():
     assert notes_of(jpeg_with(data, jpeg_segment(0xE1, xmp))) is None
 
 
+@pytest.mark.parametrize(
+    "head",
+    [b"", jpeg_segment(0xFE, b"a camera"), jpeg_segment(0xE1, b"Exif\0\0" + exif_with(1).tobytes()[6:])],
+    ids=["JFIF", "comment", "EXIF"],
+)
+def test_the_first_picture_of_a_raw_mjpeg_stream_is_noted(head):
+    """JPEG after JPEG, as network cameras stream them, is a file that begins like a picture."""
+    frames = [jpeg_with(encoded(IMAGE[number:], "JPEG"), head) for number in range(3)]
+
+    assert notes_of(b"".join(frames)) == "first of 3 pictures"
+    assert notes_of(frames[0] + bytes(64)) is None
+    assert np.array_equal(
+        images.decode_bgr(b"".join(frames), honour_exif=True), images.decode_bgr(frames[0], honour_exif=True)
+    )
+
+
 def test_the_first_of_several_netpbm_images_is_noted():
     one = b"P5\n2 1\n255\n\x00\xff"
 

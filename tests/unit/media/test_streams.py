@@ -95,6 +95,13 @@ def test_the_default_mark_comes_before_size(case, container):
     assert scored(file_of(container, *streams)) == (expected, FRAMES, streams[expected]["size"])
 
 
+def test_the_choice_is_noted():
+    (note,) = index_video(io.BytesIO(file_of("matroska", THUMBNAIL, SMALL, VIDEO))).notes
+
+    assert note == "video stream 2 (96x64) was scored, not 0 (32x24), 1 (32x24)"
+    assert index_video(io.BytesIO(file_of("mp4", COVER, VIDEO))).notes == ()
+
+
 def test_covers_count_for_nothing():
     data = file_of("mp4", COVER | {"size": (480, 640)}, VIDEO)
     with av.open(io.BytesIO(data)) as written:

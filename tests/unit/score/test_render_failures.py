@@ -31,5 +31,5 @@ def test_an_error_of_a_task_is_named_as_what_it_is(error, reason):
 @pytest.mark.parametrize(
     "error", [ray.exceptions.WorkerCrashedError(), raised(ray.exceptions.OutOfMemoryError("the node is out of memory"))]
 )
-def test_only_a_task_whose_process_ended_is_said_to_have_ended_it(error):
+def test_only_a_process_that_ended_is_reported_as_ended(error):
     assert "a task of this video ended its process 3 times" in describe_failure(error)
