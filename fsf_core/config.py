@@ -29,6 +29,7 @@ from fsf_core.options import (
     SameBy,
     SmallPrecision,
     Style,
+    TarIds,
 )
 
 if TYPE_CHECKING:
@@ -285,7 +286,20 @@ class ExportConfig(ModelOptions):
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class ScoreConfig(ModelOptions):
+class ListOptions:
+    """How the items of folders, archives and Parquet tables are found, as `fsf score` and `fsf bench` take it."""
+
+    exclude: Annotated[Names, Parameter(group=_ITEMS)] = ()
+    """Leave out files of a folder, glob or tar that match, such as 'labels/,*.seg.png'; patterns as in .gitignore."""
+    tar_ids: Annotated[TarIds, Parameter(group=_ITEMS)] = "key"
+    """Ids of the members of tar archives: key (the path up to the first dot of the name) or name (the whole path)."""
+    image_column: Annotated[str | None, Parameter(group=_ITEMS)] = None
+    """Column of a Parquet table that holds the images, where there are several or a column uri."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class ScoreConfig(ListOptions, ModelOptions):
     """Options of `fsf score`."""
 
     manifest: str
@@ -479,7 +493,7 @@ class RenderConfig:
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class BenchConfig:
+class BenchConfig(ListOptions):
     """Options of `fsf bench`."""
 
     bundle: str

@@ -35,6 +35,9 @@ OutputKind = Literal["logits", "probabilities", "binary_logit", "binary_probabil
 OutputLayout = Literal["NKHW", "NHWK", "NHW", "N1HW"]
 """Order of the axes of a model's output; K are the classes."""
 
+TarIds = Literal["key", "name"]
+"""Ids of the members of tar archives: the path up to the first dot of the name, or the whole path."""
+
 MaskSize = Literal["original", "model"]
 """Size of masks: the image's, or the network's output grid."""
 SameBy = Literal["sha256", "version"]

@@ -5,8 +5,13 @@ Exit codes: 0 done · 2 there is no finished run · 3 a video could not be rende
 cluster failed, try again · 129/130/131/143 interrupted, resumable.
 """
 
+from typing import TYPE_CHECKING
+
 from fsf_core.config import RenderConfig
 from fsf_core.options import SCHEMES
+
+if TYPE_CHECKING:
+    from fsf_core.manifest import Selection
 
 
 def run(run_folder: str, item: str | None, config: RenderConfig) -> int:
@@ -26,7 +31,7 @@ def run(run_folder: str, item: str | None, config: RenderConfig) -> int:
         legend=config.legend,
         clear=config.clear_background,
         address=config.ray_address,
-        listed=open_manifest(config.manifest) if config.manifest else None,
+        listed=open_manifest(config.manifest, _reading_of(folder)) if config.manifest else None,
         access=storage.Access(schemes=SCHEMES, http_hosts=config.http_hosts),
     )
     for rendered in outcome.videos:
@@ -35,3 +40,20 @@ def run(run_folder: str, item: str | None, config: RenderConfig) -> int:
         show_error(f"no rendered video of {name}: {reason}")
     print_json({"run": run_folder, "films": len(outcome.videos), "failed": outcome.failed})
     return EXIT_GATE if outcome.failed else 0
+
+
+def _reading_of(run_uri: str) -> "Selection":
+    """Return how the run found the items of its folder, archives or tables.
+
+    Raises:
+        OutputError: there is no such run.
+    """
+    from fsf_core.manifest import Selection
+    from fsf_core.runs import read_fingerprint
+
+    facts = read_fingerprint(run_uri).get("selection", {})
+    return Selection(
+        exclude=tuple(facts.get("exclude", ())),
+        tar_ids=facts.get("tar_ids", "key"),
+        image_column=facts.get("image_column"),
+    )

@@ -24,6 +24,7 @@ def _table(summary: dict[str, object]) -> str:
     """Return pixels per class and totals of items, as text."""
     import numpy as np
 
+    from fsf_core.manifest import LeftOut
     from fsf_core.masks import count_table
 
     classes: list[dict[str, object]] = summary["classes"]  # type: ignore[assignment] # JSON document
@@ -33,4 +34,6 @@ def _table(summary: dict[str, object]) -> str:
     )
     failures = ", ".join(f"{count} {name}" for name, count in dict(summary["failures"]).items())  # type: ignore[call-overload] # JSON document
     scored = f"{items['scored']} of {items['total']} items scored, {summary['frames']} frames"
-    return f"{counts}\n{scored}, {items['failed']} failed{f' ({failures})' if failures else ''}"
+    totals = f"{counts}\n{scored}, {items['failed']} failed{f' ({failures})' if failures else ''}"
+    left_out = [LeftOut(**entry) for entry in list(summary["left_out"])]  # type: ignore[call-overload] # JSON document
+    return "\n".join([totals, *(f"left out: {printable(str(one))}" for one in left_out)])

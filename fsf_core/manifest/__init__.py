@@ -4,8 +4,18 @@ Knows item ids, URIs and kinds. Opens no image.
 """
 
 from fsf_core.manifest import column_types
+from fsf_core.manifest.left_out import LeftOut
 from fsf_core.manifest.open import Manifest, list_address, open_manifest, unredacted_uris
 from fsf_core.manifest.selection import Selection
 from fsf_core.manifest.suffixes import kind_by_name
 
-__all__ = ["Manifest", "Selection", "column_types", "kind_by_name", "list_address", "open_manifest", "unredacted_uris"]
+__all__ = [
+    "LeftOut",
+    "Manifest",
+    "Selection",
+    "column_types",
+    "kind_by_name",
+    "list_address",
+    "open_manifest",
+    "unredacted_uris",
+]

@@ -1,61 +1,29 @@
-"""Lists without columns of their own: folders and globs of media, text files of paths, tar archives, one file."""
+"""Lists without columns of their own: media of folders and globs, text files of paths, tar archives, one file."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from fsf_core import storage
-from fsf_core.manifest import members
-from fsf_core.manifest.results import ResultFolders
-from fsf_core.manifest.rows import ITEM_SCHEMA, ReadBatches, as_manifest_error, batched, ids_from_names, unreadable
-from fsf_core.manifest.suffixes import TABLE_SUFFIXES, kind_by_name, suffix_of
+from fsf_core.manifest import tar
+from fsf_core.manifest.left_out import Rules
+from fsf_core.manifest.rows import (
+    ITEM_SCHEMA,
+    ItemReader,
+    ReadBatches,
+    as_manifest_error,
+    batched,
+    ids_from_names,
+    unreadable,
+)
+from fsf_core.manifest.suffixes import kind_by_name
 from fsf_core.manifest.utf8 import TextReader
+from fsf_core.options import TarIds
 
 PIECE_CHARACTERS = 1 << 20
 """Of a text file that are read at once."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FolderContents:
-    """The files of a folder, sorted by what their names suggest."""
-
-    prefix: str
-    """What the names of media follow in their URIs."""
-    media: list[pa.Array]
-    """Names of images and videos below the folder, in batches."""
-    tables: list[storage.Entry]
-    archives: list[str]
-    """Names of tar archives below the folder."""
-    others: int
-    """Number of other files."""
-
-
-def list_folder(uri: str, results: ResultFolders) -> FolderContents:
-    """List a folder once, without folders of results, and classify its files.
-
-    Raises:
-        StorageError: it cannot be listed.
-        ManifestError: the name of an image or video is not UTF-8.
-    """
-    prefix, media, tables, archives, others = uri, [], [], [], 0
-    for entries in batched(storage.list_files(uri, skip=results.skip)):
-        names = []
-        for entry in entries:
-            if kind_by_name(entry.relative):
-                names.append(entry.relative)
-                prefix = entry.uri.removesuffix(entry.relative)
-            elif (suffix := suffix_of(entry.relative)) in TABLE_SUFFIXES:
-                tables.append(entry)
-            elif suffix == ".tar":
-                archives.append(entry.relative)
-            else:
-                others += 1
-        if names:
-            media.append(ids_from_names(uri, names))
-    return FolderContents(prefix=prefix, media=media, tables=tables, archives=archives, others=others)
 
 
 def named_files(prefix: str, names: list[pa.Array]) -> ReadBatches:
@@ -82,26 +50,17 @@ def single_file(uri: str) -> ReadBatches:
     return lambda: iter([table])
 
 
-def glob_files(pattern: str, results: ResultFolders) -> ReadBatches:
-    """Return a reader of the files that match a pattern; where all are tar archives, of their members.
-
-    Ids are paths below the folder before the first wildcard.
-    """
-    prefix = storage.join(storage.fixed_folder(pattern), "")
-    names = results.without_results([uri.removeprefix(prefix) for uri in storage.glob(pattern)])
-    if names and all(suffix_of(name) == ".tar" for name in names):
-        return tar_archives(prefix, names)
-    return named_files(prefix, [ids_from_names(pattern, batch) for batch in batched(names)])
-
-
-def tar_archives(prefix: str, names: Sequence[str]) -> ReadBatches:
+def tar_archives(prefix: str, names: Sequence[str], rules: Rules, tar_ids: TarIds) -> ItemReader:
     """Return a reader of the media in tar archives.
 
     Headers are read here, one archive after the other, and the addresses of the members are held in memory.
 
     Args:
         prefix: what the names follow in the URIs of the archives.
-        names: of the archives. Ids are the keys of the members, after the archive's name unless that is empty.
+        names: of the archives.
+        rules: which members to leave out.
+        tar_ids: whether the ids are the keys or the names of the members; after the archive's name unless that is
+            empty.
 
     Raises:
         FetchError: an archive cannot be opened.
@@ -110,13 +69,36 @@ def tar_archives(prefix: str, names: Sequence[str]) -> ReadBatches:
     tables = []
     for name in names:
         id_prefix = f"{name.removesuffix('.tar')}/" if name else ""
-        media = (member for member in members.tar_members(prefix + name) if kind_by_name(member.name))
         with as_manifest_error(prefix + name):
-            for batch in batched(media):
-                ids = ids_from_names(prefix + name, [id_prefix + member.key for member in batch])
-                uris = pa.array([member.uri for member in batch])
+            for batch in batched(_media_members(prefix, name, rules)):
+                keys = [member.key if tar_ids == "key" else member.name for member in batch]
+                ids = ids_from_names(prefix + name, [id_prefix + key for key in keys])
+                uris = ids_from_names(prefix + name, [member.uri for member in batch])
                 tables.append(pa.table([ids, uris, pa.nulls(len(batch), pa.string())], schema=ITEM_SCHEMA))
-    return lambda: iter(tables)
+    return ItemReader(read=lambda: iter(tables), explain_repeated=lambda item: _explain_repeated(tables, item))
+
+
+def _media_members(prefix: str, archive: str, rules: Rules) -> Iterator[tar.Member]:
+    """Yield the images and videos of an archive that the rules keep."""
+    shown = f"{archive}/" if archive else ""
+    for batch in batched(tar.tar_members(prefix + archive, lambda name: rules.omissions.add("loops", shown + name))):
+        wanted = {*rules.keep(rules.outside_system_folders([member.name for member in batch]), prefix=shown)}
+        others = [shown + member.name for member in batch if member.name in wanted and not kind_by_name(member.name)]
+        rules.omissions.add("other_members", *others)
+        yield from (member for member in batch if member.name in wanted and kind_by_name(member.name))
+
+
+def _explain_repeated(tables: Sequence[pa.Table], item: str) -> str:
+    """Return what to do about a key that several members of archives share, by the names of the first two."""
+    found = (table.filter(pc.equal(table.column("item_id"), item)).column("uri").to_pylist() for table in tables)
+    names = [storage.name_of_range(uri) for uris in found for uri in uris][:2]
+    if len({*names}) == 1:
+        return f"it holds {names[0]} more than once; pack it again without the older one"
+    endings = [f"*.{name.rpartition('/')[2].partition('.')[2]}" for name in names]
+    return (
+        f"{' and '.join(names)} share a key; leave one kind out, as with --exclude '{endings[-1]}', or pass --tar-ids "
+        "name for ids with the ending"
+    )
 
 
 def read_path_list(uri: str) -> Iterator[pa.Table]:

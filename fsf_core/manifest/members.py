@@ -1,18 +1,15 @@
-"""Items inside other files: members of tar archives, and images in the cells of Parquet tables.
+"""Items inside other files: images in the cells of Parquet tables, and members of tar archives.
 
-Gives each a URI that every worker can open: `span://OFFSET+LENGTH/FILE` is read by storage, and
-`cell://GROUP.ROW/COLUMN/FILE` here. Knows the two formats; knows no manifest.
+A cell has a URI that every worker can open here: `cell://GROUP.ROW/COLUMN/FILE`. That of a member is
+`span://OFFSET+LENGTH!NAME/FILE`, which storage reads. Knows no manifest.
 """
 
 import io
 import re
 import secrets
-import tarfile
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
 from functools import partial
-from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 from urllib.parse import quote, unquote
 
@@ -32,40 +29,15 @@ _MARK = secrets.token_hex(16)
 _CELL = re.compile(r"cell://(\d+)\.(\d+)/([^/]+)/(.+)", re.DOTALL)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Member:
-    """A file in an archive."""
-
-    name: str
-    uri: str
-
-    @property
-    def key(self) -> str:
-        """The path up to the first dot of the name, which the files of one sample share (WebDataset)."""
-        path = PurePosixPath(self.name)
-        return str(path.with_name(path.name.split(".", 1)[0] or path.name))
-
-
-def tar_members(uri: str) -> Iterator[Member]:
-    """Yield the files of an uncompressed archive in order; only headers are read.
-
-    Raises:
-        FetchError: it cannot be opened.
-        OSError: it is not a tar archive, or is truncated.
-    """
-    with storage.open_binary(uri) as file:
-        try:
-            with tarfile.open(fileobj=file, mode="r:") as archive:
-                for member in archive:
-                    if member.isreg() and not member.issparse():
-                        yield Member(name=member.name, uri=storage.byte_range(uri, member.offset_data, member.size))
-        except tarfile.TarError as error:
-            raise OSError(f"not an uncompressed tar archive, or a damaged one ({type(error).__name__})") from error
-
-
 def image_columns(schema: pa.Schema) -> list[str]:
-    """Return the columns that hold files: binary, or Hugging Face's struct of bytes and path."""
+    """Return the columns that hold files: binary, or Hugging Face's struct of bytes and path. Knows no view types."""
     return [field.name for field in schema if _holds_bytes(field.type)]
+
+
+def holds_lists_of_bytes(kind: pa.DataType) -> bool:
+    """Return whether a column holds several files in a cell."""
+    lists = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    return lists and _holds_bytes(kind.value_type)
 
 
 def cell_uris(uri: str, column: str, group: int, rows: int) -> pa.Array:
@@ -151,7 +123,10 @@ class _CellReader:
                 f"row {row} of row group {group} of {storage.redact(inner)} cannot be read ({type(error).__name__}); "
                 "the table has changed since the manifest was read: start a new run"
             ) from None
-        data = cell["bytes"] if isinstance(cell, dict) else cell
+        data, path = (cell["bytes"], cell.get("path")) if isinstance(cell, dict) else (cell, None)
+        if data is None and path:
+            address = storage.absolute(path, storage.parent(inner))
+            return storage.open_binary(storage.as_listed(address), self._access)
         if not data:
             raise DecodeError(
                 f"the cell of {column!r} is empty, expected the bytes of an image; fill it or leave it out"

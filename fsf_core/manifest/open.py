@@ -1,6 +1,7 @@
 """Opening a list of any kind: recognize it, read it once and check it."""
 
 import logging
+import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -9,9 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fsf_core import storage
-from fsf_core.errors import FetchError, ManifestError, StorageError
+from fsf_core.errors import ConfigError, FetchError, ManifestError, StorageError
 from fsf_core.manifest import row_filter
 from fsf_core.manifest.column_types import ColumnTypes
+from fsf_core.manifest.left_out import LeftOut, Rules, exclusion
 from fsf_core.manifest.readers import Place, item_reader, locate
 from fsf_core.manifest.results import ResultFolders
 from fsf_core.manifest.row_digests import row_digests
@@ -36,10 +38,15 @@ class Manifest:
     """Pass-through columns: all but id, uri and kind."""
     texts: TextColumns | None
     """Which columns of the list are text as it is written; None for a list with types of its own, or no columns."""
-    left_out: int
-    """Files of a folder that are not items by name."""
+    omissions: tuple[LeftOut, ...]
+    """Files of a folder, a glob or an archive that are no items, by reason."""
     _folder: str
     _read: ReadBatches
+
+    @property
+    def left_out(self) -> int:
+        """Number of files of a folder, a glob or an archive that are no items."""
+        return sum(one.count for one in self.omissions)
 
     def batches(self) -> Iterator[pa.Table]:
         """Yield tables of at most 65,536 items: item_id, uri (absolute), kind (null: by content), extra (struct)."""
@@ -81,17 +88,21 @@ def open_manifest(
     try:
         with as_manifest_error(uri):
             place, folder = locate(uri)
-            results = ResultFolders(folder, outputs)
-            reader = item_reader(uri, place, condition, results=results, types=column_types)
+            rules = _rules(folder, outputs, selection)
+            results = rules.results
+            reader = item_reader(uri, place, condition, selection=selection, rules=rules, types=column_types)
             read = select_items(reader.read, selection)
-            items = check_ids(uri, read)
+            items = check_ids(uri, read, reader.explain_repeated)
     except (FetchError, StorageError) as error:
         raise ManifestError(str(error)) from error
     if results.found:
         shown = [storage.redact(found) for found in results.found[:NAMES_SHOWN]]
         log.info("event=results_left_out folders=%d first=%r", len(results.found), shown)
+    omissions = rules.omissions.found()
+    for one in omissions:
+        log.info("event=files_left_out reason=%s files=%d first=%r", one.reason, one.count, one.first)
     if not items:
-        hint = f" ({reader.left_out} files are not media by name)" if reader.left_out else ""
+        hint = f" (left out: {'; '.join(map(str, omissions))})" if omissions else ""
         hint += f" ({len(results.found)} folders are runs or outputs of this job)" if results.found else ""
         chosen = f" under {selection.facts()}" if selection.facts() else ""
         raise ManifestError(
@@ -104,10 +115,26 @@ def open_manifest(
         items=items,
         extra=reader.extra,
         texts=reader.texts,
-        left_out=reader.left_out,
+        omissions=omissions,
         _folder=folder,
         _read=read,
     )
+
+
+def _rules(folder: str, outputs: Collection[str], selection: Selection) -> Rules:
+    """Return what leaves files of a folder out.
+
+    Raises:
+        ConfigError: a pattern of --exclude is none.
+    """
+    try:
+        exclusion(selection.exclude)
+    except (ValueError, re.error) as error:
+        raise ConfigError(
+            f"--exclude is {','.join(selection.exclude)}, expected patterns with *, ** between slashes, ? and [...]: "
+            f"{error}; correct it"
+        ) from error
+    return Rules(results=ResultFolders(folder, outputs), exclude=selection.exclude)
 
 
 def _address(uri: str, place: Place, folder: str) -> str:

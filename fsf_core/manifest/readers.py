@@ -1,6 +1,7 @@
 """Which reader a list needs: a folder, a glob, a table or a file without columns, by its URI and its content."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Literal, TypeAlias
 
 import pyarrow as pa
@@ -10,20 +11,15 @@ from fsf_core.errors import ManifestError
 from fsf_core.manifest import column_types, row_filter, text_filter
 from fsf_core.manifest.columns import normalize_batches, pass_through_schema
 from fsf_core.manifest.csv_table import read_csv
-from fsf_core.manifest.files import (
-    glob_files,
-    list_folder,
-    named_files,
-    read_path_list,
-    single_file,
-    tar_archives,
-)
+from fsf_core.manifest.files import named_files, read_path_list, single_file, tar_archives
+from fsf_core.manifest.folders import FolderContents, Kind, kind_of, list_folder, list_glob, require_plain_tables
 from fsf_core.manifest.json_table import json_names, read_json
+from fsf_core.manifest.left_out import Rules
 from fsf_core.manifest.parquet_table import read_parquet
 from fsf_core.manifest.partitions import read_table_files, table_file
-from fsf_core.manifest.results import ResultFolders
 from fsf_core.manifest.rows import ITEM_SCHEMA, OWN_COLUMNS, ItemReader, ReadBatches, TextColumns
-from fsf_core.manifest.suffixes import TABLE_SUFFIXES, kind_by_name, suffix_of
+from fsf_core.manifest.selection import Selection
+from fsf_core.manifest.suffixes import COMPRESSED, TABLE_SUFFIXES, kind_by_name, suffix_of
 
 Place: TypeAlias = Literal["glob", "folder", "file"]
 
@@ -40,7 +36,8 @@ def item_reader(
     place: Place,
     condition: row_filter.Condition | None,
     *,
-    results: ResultFolders,
+    selection: Selection,
+    rules: Rules,
     types: column_types.ColumnTypes,
 ) -> ItemReader:
     """Find out what kind of list the URI names, and return how to read it.
@@ -49,40 +46,61 @@ def item_reader(
         uri: the list.
         place: as `locate` returns it.
         condition: which items to read.
-        results: folders that are left out of a glob or a folder.
+        selection: how to read folders, archives and Parquet tables.
+        rules: which files of a folder, a glob or an archive to leave out.
         types: of columns whose values are text.
 
     Raises:
         ConfigError: the condition or the types do not fit the columns.
     """
-    if place == "file" and (texts := _text_table(uri, condition, types)):
-        return texts
+    suffix = suffix_of(uri)
+    if place == "file":
+        selection.require_fit(uri, "archives" if suffix == ".tar" else "table" if suffix in TABLE_SUFFIXES else "file")
+        if texts := _text_table(uri, condition, types):
+            return texts
     column_types.require_columns(uri, types, None)
     if place == "glob":
-        return ItemReader(read=_filter_items(glob_files(uri, results), condition))
+        kind, found = list_glob(uri, rules)
+        if kind == "tables":
+            require_plain_tables(storage.fixed_folder(uri), found.tables)
+        return _list_of_files(uri, kind, found, condition, selection, rules)
     if place == "folder":
-        return _folder_reader(uri, condition, results)
+        found = list_folder(uri, rules)
+        kind = kind_of(uri, found, rules, selection.image_column)
+        return _list_of_files(uri, kind, found, condition, selection, rules)
+    if suffix == ".tar":
+        return _filtered(tar_archives(uri, [""], rules, selection.tar_ids), condition)
     read = _file_without_columns(uri)
     if read is not None:
         return ItemReader(read=_filter_items(read, condition))
-    return _table_reader(uri, storage.parent(uri), _read_table(uri, condition), condition)
+    return _table_reader(uri, storage.parent(uri), _read_table(uri, condition, selection.image_column), condition)
 
 
 def _is_pattern(uri: str) -> bool:
     return any(sign in storage.without_query(uri) for sign in "*?[")
 
 
-def _folder_reader(uri: str, condition: row_filter.Condition | None, results: ResultFolders) -> ItemReader:
-    """Return a reader of the media of a folder, or of its Parquet files, or of its tar archives: of the first found."""
-    found = list_folder(uri, results)
-    if found.media:
-        read = named_files(found.prefix, found.media)
-        left_out = found.others + len(found.tables) + len(found.archives)
-        return ItemReader(read=_filter_items(read, condition), left_out=left_out)
-    base = storage.join(uri, "")
-    if found.tables:
-        return _table_reader(uri, base, read_table_files([*map(table_file, found.tables)], condition), condition)
-    return ItemReader(read=_filter_items(tar_archives(base, found.archives), condition), left_out=found.others)
+def _list_of_files(
+    uri: str,
+    kind: Kind,
+    found: FolderContents,
+    condition: row_filter.Condition | None,
+    selection: Selection,
+    rules: Rules,
+) -> ItemReader:
+    """Return a reader of the media, or the tables, or the archives of a folder or a glob."""
+    selection.require_fit(uri, kind)
+    if kind == "media":
+        return ItemReader(read=_filter_items(named_files(found.prefix, found.media), condition))
+    if kind == "tables":
+        files = [*map(table_file, found.tables)]
+        read = read_table_files(files, condition, image_column=selection.image_column)
+        return _table_reader(uri, found.prefix, read, condition)
+    return _filtered(tar_archives(found.prefix, found.archives, rules, selection.tar_ids), condition)
+
+
+def _filtered(reader: ItemReader, condition: row_filter.Condition | None) -> ItemReader:
+    return replace(reader, read=_filter_items(reader.read, condition))
 
 
 def _file_without_columns(uri: str) -> ReadBatches | None:
@@ -90,8 +108,6 @@ def _file_without_columns(uri: str) -> ReadBatches | None:
     suffix = suffix_of(uri)
     if suffix in {".txt", ".lst", ".list"}:
         return lambda: read_path_list(uri)
-    if suffix == ".tar":
-        return tar_archives(uri, [""])
     return single_file(uri) if kind_by_name(uri) else None
 
 
@@ -131,7 +147,7 @@ def _text_reader(
     return ItemReader(read=lambda: normalize_batches(uri, base, rows, extra), extra=extra, texts=texts)
 
 
-def _read_table(uri: str, condition: row_filter.Condition | None) -> ReadBatches:
+def _read_table(uri: str, condition: row_filter.Condition | None, image_column: str | None) -> ReadBatches:
     """Return how to read a table file, whose first batch is empty and has its columns.
 
     Raises:
@@ -140,8 +156,13 @@ def _read_table(uri: str, condition: row_filter.Condition | None) -> ReadBatches
     """
     suffix = suffix_of(uri)
     if suffix in TABLE_SUFFIXES:
-        return lambda: read_parquet(uri, condition=condition)
+        return lambda: read_parquet(uri, condition=condition, image_column=image_column)
     with storage.open_binary(uri):  # a file that does not exist is reported as missing
+        if COMPRESSED.search(storage.without_query(uri)):
+            raise ManifestError(
+                f"{storage.redact(uri)} is a compressed archive or file, expected an uncompressed .tar, whose members "
+                "are read in place, or a folder; unpack it, and pass what that gives"
+            )
         raise ManifestError(
             f"{storage.redact(uri)} has the suffix {suffix!r}, expected .parquet, .csv, .tsv, .jsonl, a .txt of paths, "
             "a folder, a glob or a media file; convert it, or rename it to what it is"

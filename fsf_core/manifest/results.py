@@ -33,6 +33,7 @@ class ResultFolders:
         self._folder = folder
         root = storage.canonical(folder)
         known = {storage.join(storage.canonical(output), "") for output in outputs}
+        self._all_outputs = known
         below = storage.join(root, "")
         self._outputs = {output.removeprefix(below).rstrip("/") for output in known if output.startswith(below)}
 
@@ -59,10 +60,16 @@ class ResultFolders:
         return storage.join(self._folder, *filter(None, [relative]), RUN_DOCUMENT)
 
     def _note(self, relative: str, *, is_run: bool) -> bool:
-        if is_run or relative in self._outputs:
+        if is_run or relative in self._outputs or self._leads_to_output(relative):
             self.found.append(storage.parent(self._document(relative)))
             return True
         return False
+
+    def _leads_to_output(self, relative: str) -> bool:
+        """Return whether a link led to a folder that the job writes."""
+        if not self._all_outputs or not relative or not storage.is_local(self._folder):
+            return False
+        return storage.join(storage.canonical(storage.join(self._folder, relative)), "") in self._all_outputs
 
 
 def _folders_above(name: str) -> Iterator[str]:

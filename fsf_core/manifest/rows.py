@@ -51,8 +51,8 @@ class ItemReader:
     """Pass-through columns."""
     texts: TextColumns | None = None
     """Which columns are text as it is written; None for a list that has types of its own, or no columns."""
-    left_out: int = 0
-    """Files of a folder that are not items by name."""
+    explain_repeated: Callable[[str], str] | None = None
+    """Returns what to do about an id that occurs more than once; without it, the list has a column of ids."""
 
 
 @contextlib.contextmanager

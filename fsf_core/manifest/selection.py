@@ -7,14 +7,23 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from fsf_core import storage
+from fsf_core.errors import ConfigError
 from fsf_core.keys import Keys, item_keys
 from fsf_core.manifest.rows import ReadBatches
+from fsf_core.options import TarIds
 
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
     """The items of a list to score; its fields apply in this order."""
 
+    exclude: tuple[str, ...] = ()
+    """Patterns of files below a folder, or members of an archive, that are left out."""
+    tar_ids: TarIds = "key"
+    """What the ids of the members of archives are."""
+    image_column: str | None = None
+    """Column of a Parquet table whose cells are the items."""
     where: str | None = None
     """Condition on the columns."""
     shard: tuple[int, int] | None = None
@@ -28,9 +37,41 @@ class Selection:
 
     def facts(self) -> dict[str, Any]:
         """Return the fields that restrict the items, for records and messages."""
-        chosen = {"where": self.where, "shard": self.shard and list(self.shard), "sample": self.sample}
+        chosen: dict[str, Any] = {"exclude": [*self.exclude] or None, "image_column": self.image_column}
+        chosen |= {
+            "tar_ids": self.tar_ids if self.tar_ids != "key" else None,
+            "where": self.where,
+            "shard": self.shard and list(self.shard),
+            "sample": self.sample,
+        }
         chosen |= {"sample_seed": self.sample_seed if self.sample is not None else None, "limit": self.limit}
         return {name: value for name, value in chosen.items() if value is not None}
+
+    def require_fit(self, uri: str, found: str) -> None:
+        """Check that the options for folders, archives and tables are given for one.
+
+        Args:
+            uri: the list.
+            found: what it is: media, tables or archives of a folder or a glob, or a single table, archives or another
+                file.
+
+        Raises:
+            ConfigError: an option would have no effect.
+        """
+        unfit = {
+            "--exclude": bool(self.exclude) and found in {"table", "file"},
+            "--tar-ids": self.tar_ids != "key" and found != "archives",
+            "--image-column": self.image_column is not None and found not in {"tables", "table"},
+        }
+        wanted = {
+            "--exclude": "files of folders and globs, and members of tar archives",
+            "--tar-ids": "tar archives",
+            "--image-column": "Parquet tables",
+        }
+        for option in (option for option, is_unfit in unfit.items() if is_unfit):
+            raise ConfigError(
+                f"{option} is for {wanted[option]}, and {storage.redact(uri)} has none; leave the option out"
+            )
 
 
 EVERYTHING = Selection()

@@ -1,19 +1,24 @@
 """What the suffix of a file's name suggests. A hint for planning; the content decides."""
 
+import re
 from pathlib import PurePosixPath
 
 from fsf_core import storage
 
 # fmt: off
 IMAGE_SUFFIXES = frozenset((
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif", ".jp2", ".ppm", ".pgm",
-    ".pbm", ".pnm", ".avif", ".heic", ".heif", ".jxl",
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".jfi", ".jif", ".mpo", ".png", ".apng", ".webp", ".bmp", ".dib", ".tif", ".tiff",
+    ".gif", ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".jpm", ".ppm", ".pgm", ".pbm", ".pnm", ".pam", ".avif",
+    ".avifs", ".heic", ".heif", ".hif", ".jxl",
 ))
 VIDEO_SUFFIXES = frozenset((
-    ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp",
-    ".ogv",
+    ".mp4", ".m4v", ".mov", ".qt", ".3gp", ".3gpp", ".3g2", ".f4v", ".mkv", ".mk3d", ".webm", ".avi", ".divx", ".ts",
+    ".m2t", ".mts", ".m2ts", ".mpg", ".mpeg", ".mpe", ".m2p", ".vob", ".m1v", ".m2v", ".mpv", ".wmv", ".asf", ".flv",
+    ".ogv", ".ogm", ".mxf", ".dv", ".ivf", ".y4m", ".nut", ".h264", ".264", ".avc", ".h265", ".265", ".hevc",
 ))
 # fmt: on
+COMPRESSED = re.compile(r"(?i)\.(tar\.(gz|bz2|xz|zst|lz4|z|br)|tgz|tbz2?|txz|tzst|gz|zip|7z|rar)$")
+"""Archives whose members cannot be read in place."""
 TABLE_SUFFIXES = frozenset((".parquet", ".pq"))
 """Tables that may share a folder."""
 

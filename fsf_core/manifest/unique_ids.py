@@ -1,5 +1,6 @@
 """The check that every item has a unique id."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,13 @@ from fsf_core.keys import item_keys
 from fsf_core.manifest.rows import NAMES_SHOWN, ReadBatches
 
 
-def check_ids(uri: str, read: ReadBatches) -> int:
+def check_ids(uri: str, read: ReadBatches, explain_repeated: Callable[[str], str] | None = None) -> int:
     """Count the items of a list and check their ids. Memory: 16 bytes per item, not the ids.
+
+    Args:
+        uri: the list, for messages.
+        read: its items.
+        explain_repeated: as in ItemReader.
 
     Raises:
         ManifestError: an id is missing, or occurs more than once.
@@ -34,9 +40,10 @@ def check_ids(uri: str, read: ReadBatches) -> int:
     repeated = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
     if len(repeated):
         names = _ids_with_keys(repeated[:NAMES_SHOWN], read)
+        do = explain_repeated(names[0]) if explain_repeated else "correct the `id` column, or add one"
         raise ManifestError(
-            f"{storage.redact(uri)} has {len(repeated)} ids more than once, e.g. {names}, expected unique ids; correct "
-            "the `id` column, or add one"
+            f"{storage.redact(uri)} has {len(repeated)} ids more than once, e.g. {[*map(storage.redact, names)]}, "
+            f"expected unique ids; {do}"
         )
     return rows
 
@@ -46,4 +53,4 @@ def _ids_with_keys(wanted: np.ndarray[Any, np.dtype[np.bytes_]], read: ReadBatch
     for table in read():
         ids = table.column("item_id").to_pylist()
         found.update(np.asarray(ids, object)[np.isin(item_keys(ids), wanted)].tolist())
-    return sorted(map(storage.redact, found))
+    return sorted(found)

@@ -450,6 +450,7 @@ def _summarize(work: _Work, ledger: runs.Ledger) -> dict[str, Any]:
             "not_in_manifest": totals.foreign_items,
         },
         "files_left_out": manifest.left_out,
+        "left_out": [{"reason": one.reason, "count": one.count, "first": [*one.first]} for one in manifest.omissions],
         "frames": totals.frames,
         "failures": dict(runs.failure_kinds(ledger)),
         "classes": [

@@ -332,6 +332,9 @@ def _export(config: ExportConfig) -> tuple[str, ...]:
 def selection(config: ScoreConfig) -> Selection:
     """Return the selection of manifest items."""
     return Selection(
+        exclude=config.exclude,
+        tar_ids=config.tar_ids,
+        image_column=config.image_column,
         where=config.where,
         shard=parse_shard(config.shard),
         sample=config.sample,

@@ -3,7 +3,7 @@
 import os
 import re
 from pathlib import Path
-from urllib.parse import unquote_to_bytes
+from urllib.parse import unquote, unquote_to_bytes
 
 from fsf_core.safe_text import CREDENTIAL_PARAMETERS, without_login
 
@@ -12,12 +12,12 @@ RETRYING_STORES = frozenset(("gs", "gcs", "az", "abfs", "abfss", "hf"))
 
 OBJECT_STORES = frozenset(("s3", "s3a", *RETRYING_STORES)) - {"hf"}
 
-SPAN_PATTERN = re.compile(r"span://(\d+)\+(\d+)/(.+)", re.DOTALL)
+SPAN_PATTERN = re.compile(r"span://(\d+)\+(\d+)(?:![^/]*)?/(.+)", re.DOTALL)
 
 CONTAINED_SCHEMES = frozenset(("span", "cell"))
 """Schemes of parts of files, which only this program makes: members of tar archives and cells of Parquet tables."""
 
-_CONTAINED = re.compile(r"(?:span://\d+\+\d+|cell://\d+\.\d+/[^/]+)/(.+)", re.DOTALL)
+_CONTAINED = re.compile(r"(?:span://\d+\+\d+(?:![^/]*)?|cell://\d+\.\d+/[^/]+)/(.+)", re.DOTALL)
 
 _SCHEME = re.compile(r"^([a-zA-Z][a-zA-Z0-9+.\-]+)://")
 
@@ -128,9 +128,23 @@ def parent(uri: str) -> str:
     return f"{head}/" if head in {"", "file://"} and "/" in path else head or "."
 
 
-def byte_range(uri: str, offset: int, length: int) -> str:
-    """Return the URI of a range of bytes of a file; it can be opened like a file."""
-    return f"span://{offset}+{length}/{uri}"
+def byte_range(uri: str, offset: int, length: int, *, name: str = "") -> str:
+    """Return the URI of a range of bytes of a file; it can be opened like a file.
+
+    Args:
+        uri: the file.
+        offset: of the first byte.
+        length: in bytes.
+        name: what the range holds, for readers of the URI.
+    """
+    shown = re.sub(r"[%/@:?#\x00-\x1f]", lambda match: f"%{ord(match[0]):02X}", name)
+    return f"span://{offset}+{length}{'!' if shown else ''}{shown}/{uri}"
+
+
+def name_of_range(uri: str) -> str:
+    """Return the name that byte_range was given; the URI itself if it was none."""
+    match = re.match(r"span://\d+\+\d+!([^/]*)/", uri)
+    return unquote(match[1]) if match else uri
 
 
 def container_of(uri: str) -> str:

@@ -5,6 +5,7 @@ Knows messages and files. Starts nothing.
 
 import ast
 import dataclasses
+import gzip
 import hashlib
 import json
 import math
@@ -124,6 +125,8 @@ _TABLE = {
         _refusal(f"{_MANIFEST} lists/text.csv --column-types m=int64", "--column-types names the column "),
         _refusal(f"{SCORE} --column-types n=int64", " is for lists in CSV, TSV or JSON"),
         _refusal(f"{_MANIFEST} lists/text.csv --where n=={2**60}", "expected a number below 2**53; quote it"),
+        _refusal(f"{SCORE} --exclude a**b", "--exclude is a**b, expected patterns", "expected patterns with *"),
+        _refusal(f"{SCORE} --tar-ids name", "is for tar archives", "; leave the option out"),
         _refusal(f"{SCORE} --delta {{run}}/tables", "which is inside a run, expected a folder of its own"),
         _refusal(f"{SCORE} --delta runs/other", "which is inside a run, expected a folder of its own"),
         _refusal(f"{SCORE} --reuse {{run}}", "which is --out too; resuming needs no --reuse"),
@@ -222,6 +225,16 @@ _TABLE = {
         _refusal(f"{_MANIFEST} empty", " lists no items"),
         _refusal(f"{_MANIFEST} lists/gone.csv", "does not exist", "str(error)"),
         _refusal(f"{_MANIFEST} lists/schemas", ", which the files before it lack"),
+        _refusal(f"{_MANIFEST} lists/types", "b.parquet has the column 'x' as int64", ", and no type holds both"),
+        _refusal(
+            f"{_MANIFEST} lists/mixed", "expected one kind of list; pass --exclude '*.parquet'", "one kind of list"
+        ),
+        _refusal(f"{_MANIFEST} lists/delta", "is a Delta table", " table, whose Parquet files also hold"),
+        _refusal(f"{_MANIFEST} lists/pairs.parquet", "pass --image-column a or another", "or one column of images"),
+        _refusal(f"{_MANIFEST} lists/pairs.parquet --image-column c", ", and --image-column is "),
+        _refusal(f"{_MANIFEST} lists/albums.parquet", ", expected one image in a row; give each image"),
+        _refusal(f"{_MANIFEST} lists/zipped.tar", "not an uncompressed tar archive, but one that is "),
+        _refusal(f"{_MANIFEST} lists/list.tar.gz", " is a compressed archive or file, "),
         _refusal(f"{_MANIFEST} lists/list.doc", ", expected .parquet, .csv, .tsv, .jsonl"),
         _refusal(f"{_MANIFEST} lists/torn.parquet", " list: ", " is not a readable "),
         _refusal(f"{_MANIFEST} lists/blanks.csv", " has blanks around its name; remove them"),
@@ -542,6 +555,17 @@ def _write_lists(lists: Path) -> None:
     (lists / "schemas").mkdir()
     pq.write_table(pa.table({"uri": ["a.jpg"]}), lists / "schemas" / "a.parquet")
     pq.write_table(pa.table({"uri": ["b.jpg"], "more": [1]}), lists / "schemas" / "b.parquet")
+    for name, values in (("a", [True]), ("b", [1])):
+        (lists / "types").mkdir(exist_ok=True)
+        pq.write_table(pa.table({"uri": [name], "x": values}), lists / "types" / f"{name}.parquet")
+    for folder, beside in (("mixed", "logo.png"), ("delta", "_delta_log/0.json")):
+        (lists / folder / beside).parent.mkdir(parents=True)
+        (lists / folder / beside).touch()
+        pq.write_table(pa.table({"uri": ["a.jpg"]}), lists / folder / "a.parquet")
+    pq.write_table(pa.table({"a": [b"1"], "b": [b"2"]}), lists / "pairs.parquet")
+    pq.write_table(pa.table({"images": [[b"1", b"2"]]}), lists / "albums.parquet")
+    for name in ("zipped.tar", "list.tar.gz"):
+        (lists / name).write_bytes(gzip.compress(bytes(1024)))
     (lists / "names").mkdir()
     Path(f"{lists}/names/\udcff.jpg").touch()
 
