@@ -137,6 +137,54 @@ def oriented(mp4: bytes, abcd: Sequence[float]) -> bytes:
     return mp4[:begin] + matrix + mp4[begin + len(matrix) :]
 
 
+def stored_again(video: bytes, container: str, change=lambda packets: packets, *, rate: int = 1000) -> bytes:
+    """Store the packets of a video in another container, with other times.
+
+    Args:
+        video: the source.
+        container: FFmpeg's name of the muxer.
+        change: takes and returns [data, time, is_keyframe] of every packet in decoding order, in 25ths of a second.
+        rate: ticks per second; AVI has one tick per chunk.
+    """
+    file = io.BytesIO()
+    with (
+        av.open(io.BytesIO(video)) as source,
+        av.open(file, "w", format=container, container_options={"avoid_negative_ts": "disabled"}) as output,
+    ):
+        given = source.streams.video[0]
+        ticks = Fraction(1, RATE) / given.time_base
+        packets = change([[bytes(p), p.pts / ticks, p.is_keyframe] for p in source.demux(given) if p.size])
+        stream = output.add_stream_from_template(given, opaque=True)
+        pts = [round(time * rate / RATE) for _, time, _ in packets]
+        # As late as the times allow, and ascending.
+        dts = [
+            min(tick - (later - number) for later, tick in enumerate(pts) if later >= number)
+            for number in range(len(pts))
+        ]
+        for (data, _, is_keyframe), shown, decoded in zip(packets, pts, dts, strict=True):
+            packet = av.Packet(data)
+            packet.stream, packet.time_base, packet.is_keyframe = stream, Fraction(1, rate), is_keyframe
+            packet.pts, packet.dts, packet.duration = shown, decoded, rate // RATE
+            output.mux(packet)
+    return file.getvalue()
+
+
+def continued(first: bytes, second: bytes) -> bytes:
+    """Put two transport streams one behind the other, with packet counters that continue."""
+    counters = {_pid(first, at): first[at + 3] & 15 for at in range(0, len(first), 188)}
+    data = bytearray(second)
+    for at in range(0, len(data), 188):
+        pid = _pid(data, at)
+        counters[pid] = counters.get(pid, 0) + bool(data[at + 3] & 0x10) & 15
+        data[at + 3] = data[at + 3] & 0xF0 | counters[pid]
+    return first + bytes(data)
+
+
+def _pid(data: bytes, at: int) -> int:
+    """Return the stream number of a transport packet."""
+    return int.from_bytes(data[at + 1 : at + 3]) & 0x1FFF
+
+
 def rotated(mp4: bytes, clockwise_deg: int) -> bytes:
     """Set the display matrix to a rotation."""
     return oriented(mp4, MATRICES[{90: 6, 180: 3, 270: 8}[clockwise_deg]])

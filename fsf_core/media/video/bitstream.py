@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from fsf_core.media.video.bits import length_bytes, nal_units
 from fsf_core.media.video.h264 import H264Pictures
 from fsf_core.media.video.hevc import HevcPictures
-from fsf_core.media.video.mpeg import Mpeg4Pictures, MpegPictures
+from fsf_core.media.video.mpeg import Mpeg4Pictures, MpegPictures, intra_picture
 from fsf_core.media.video.pictures import FRAME, REFERENCE, UNKNOWN, Picture, PictureReader
 
 if TYPE_CHECKING:
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 
 _SUPERFRAME, _PROFILE_3 = 0xC0, 0x30
+
+_INTRA_CODECS = frozenset({"mpeg1video", "mpeg2video", "mpeg4", "vp8", "vp9"})
+"""Codecs of which every keyframe is intra-coded, which their headers say."""
 
 _H264_IDR, _H264_SLICES = frozenset({5}), frozenset(range(1, 6))
 
@@ -81,15 +84,28 @@ def is_hidden(packet: memoryview, codec: str) -> bool:
     return not (show_existing or show)
 
 
+def is_entry(packet: "Packet[Stream]", codec: str, extradata: bytes | None) -> bool:
+    """Return whether a decoder may begin with a packet: a keyframe, whose mark counts where headers are not read."""
+    if codec in _INTRA_CODECS:
+        return is_clean(packet, codec, extradata)
+    return packet.is_keyframe or (codec in ("h264", "hevc") and is_clean(packet, codec, extradata))
+
+
 def is_clean(packet: "Packet[Stream]", codec: str, extradata: bytes | None) -> bool:
     """Return whether decoding may begin at a keyframe: every frame shown from it on is exact.
 
-    FFmpeg also marks H.264 recovery points as keyframes; only an IDR picture is clean.
+    FFmpeg also marks H.264 recovery points as keyframes; only an IDR picture is clean. Some MP4 files mark every frame
+    as a keyframe.
     """
+    data = memoryview(packet)
     if codec == "h264":
-        units = nal_units(memoryview(packet), length_bytes(extradata, 4))
+        units = nal_units(data, length_bytes(extradata, 4))
         return next((kind for unit in units if (kind := unit[0] & 0x1F) in _H264_SLICES), None) in _H264_IDR
     if codec == "hevc":
-        units = nal_units(memoryview(packet), length_bytes(extradata, 21))
+        units = nal_units(data, length_bytes(extradata, 21))
         return next((kind for unit in units if (kind := unit[0] >> 1 & 0x3F) in _H265_SLICES), None) in _H265_IRAP
-    return True
+    if codec == "vp8":
+        return not data[0] & 1
+    if codec == "vp9":
+        return not data[0] >> (1 if data[0] & _PROFILE_3 == _PROFILE_3 else 2) & 1
+    return intra_picture(data, codec) if codec in _INTRA_CODECS else True

@@ -41,7 +41,7 @@ UNTIMED = frozenset({"h264", "hevc", "mpegvideo", "m4v"})
 
 @contextmanager
 def open_video(
-    source: Source, *, stream_index: int | None = None
+    source: Source, *, stream_index: int | None = None, ignore_edits: bool = False
 ) -> "Iterator[tuple[InputContainer, VideoStream, str]]":
     """Open a source as the container that its first bytes show.
 
@@ -51,6 +51,7 @@ def open_video(
     Args:
         source: local path or seekable binary file object.
         stream_index: the stream that an earlier call chose; chosen by streams.choose_stream if None.
+        ignore_edits: whether to read what the edit list of an MP4 file hides, too.
 
     Yields:
         The open container, its video stream, and the container's name.
@@ -60,7 +61,7 @@ def open_video(
         DecodeError: it is no video, its headers are broken, or it holds no video stream.
     """
     name = _container_name(source)
-    with _demuxer(source, name) as container:
+    with _demuxer(source, name, ignore_edits=ignore_edits) as container:
         if stream_index is None:
             stream, is_read = choose_stream(container, name)
         else:
@@ -75,7 +76,7 @@ def open_video(
         yield container, cast("VideoStream", container.streams[stream_index]), name
 
 
-def _demuxer(source: Source, name: str) -> "InputContainer":
+def _demuxer(source: Source, name: str, *, ignore_edits: bool = False) -> "InputContainer":
     """Open a source with the demuxer of this name.
 
     Raises:
@@ -89,7 +90,7 @@ def _demuxer(source: Source, name: str) -> "InputContainer":
             target,
             mode="r",
             format=name,
-            container_options={"protocol_whitelist": protocols},
+            container_options={"protocol_whitelist": protocols} | ({"ignore_editlist": "1"} if ignore_edits else {}),
             metadata_errors="replace",  # a title in an unknown encoding is no reason to refuse the frames
         )
     except av.FFmpegError as error:

@@ -68,6 +68,8 @@ class HevcPictures:
             lsb = 0 if kind in _IDR else bits.u(self._order_bits[sequence])
         except EOFError:
             return UNKNOWN
+        if not self._epoch and kind not in _IRAP:
+            return UNCLEAR
         order = self._order(kind, lsb, 1 << self._order_bits[sequence], (unit[1] & 7) == 1)
         if not is_output or (kind in _RASL and self._drops_rasl):
             return DROPPED

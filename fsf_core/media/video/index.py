@@ -20,7 +20,6 @@ from fsf_core.media.video.completeness import avi_entries, missing_bytes
 from fsf_core.media.video.container import (
     DECLARE_COUNT,
     DECLARE_DURATION,
-    JOINED_MIDWAY,
     SEEKABLE,
     UNTIMED,
     Source,
@@ -164,7 +163,7 @@ def index_video(
         stream.codec_context.options = {"max_pixels": str(max_frame_px)}
         scan = scan_packets(source, container, stream, name, max_frames=max_frames)
         has_pts = name not in UNTIMED and (name != "avi" or scan.pts == scan.dts)
-        begin = (scan.first_keyframe or 0) if name in JOINED_MIDWAY else 0
+        begin = scan.first_keyframe or 0
         ranks = proven_order(scan, has_pts=has_pts)
         is_counted = ranks is None
         if ranks is None:
@@ -316,6 +315,8 @@ def _shortfall(
         listed = scan.entries
         if name == "avi":
             listed = _avi_length(source, scan, stream, missing)
+        elif stream.frames > listed and not missing:
+            listed = _stored_samples(source, stream.index)
         short = stream.frames > listed
         return f"the header declares {stream.frames} frames, the file ends after {listed}" if short else None
     if scan.gaps or scan.read_error:
@@ -327,6 +328,15 @@ def _shortfall(
     if missing:
         return f"the file lacks at least its last {missing} bytes"
     return None
+
+
+def _stored_samples(source: Source, stream_index: int) -> int:
+    """Return the number of samples that an MP4 stream holds, those behind the end of its edit list included."""
+    with open_video(source, stream_index=stream_index, ignore_edits=True) as (container, stream, _):
+        try:
+            return sum(1 for packet in container.demux(stream) if packet.size or packet.dts is not None)
+        except av.FFmpegError:
+            return 0
 
 
 def _avi_length(source: Source, scan: PacketScan, stream: "VideoStream", missing: int) -> int:

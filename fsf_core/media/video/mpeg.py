@@ -13,6 +13,15 @@ _NOT_CODED_BYTES = 8
 """A VOP that is not coded has a few bytes; so may one of a tiny picture in which nothing moves."""
 
 
+def intra_picture(packet: memoryview, codec: str) -> bool:
+    """Return whether the first picture of a packet refers to no other."""
+    data, is_mpeg4 = bytes(packet), codec == "mpeg4"
+    at = data.find(b"\x00\x00\x01\xb6" if is_mpeg4 else b"\x00\x00\x01\x00")
+    if at < 0 or at + 5 >= len(data):
+        return False
+    return data[at + 4] >> 6 == 0 if is_mpeg4 else data[at + 5] >> 3 & 7 == 1
+
+
 class _Anchors:
     """The order in which pictures are shown."""
 

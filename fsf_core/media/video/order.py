@@ -31,7 +31,7 @@ def proven_order(scan: PacketScan, *, has_pts: bool) -> NDArray[np.int64] | None
         has_pts: whether the container stores times of presentation, so that pts are not FFmpeg's guess.
     """
     kinds = np.asarray(scan.kinds, np.int8)
-    if (kinds == _UNCLEAR).any():
+    if (kinds == _UNCLEAR).any() or scan.first_keyframe is None:
         return None
     ranks = np.flatnonzero((kinds == _FRAME) | (kinds == _UNKNOWN)).astype(np.int64)
     pts, is_ordered = np.asarray(scan.pts, np.int64)[ranks], np.asarray(scan.is_ordered, np.bool_)[ranks]

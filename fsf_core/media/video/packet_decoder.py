@@ -184,4 +184,6 @@ def _decode(
     try:
         return stream.codec_context.decode(packet), None
     except (av.FFmpegError, EOFError) as error:
+        if stream.codec_context.codec.canonical_name == "vp9":  # FFmpeg's never recovers by itself, and holds no frames
+            stream.codec_context.flush_buffers()
         return [], ffmpeg_message(error)

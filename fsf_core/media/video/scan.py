@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Final
 import av
 
 from fsf_core.errors import LimitError
-from fsf_core.media.video.bitstream import is_clean, picture_reader
+from fsf_core.media.video.bitstream import is_clean, is_entry, picture_reader
 from fsf_core.media.video.completeness import BlockGaps
 from fsf_core.media.video.container import (
     DECLARE_DURATION,
-    JOINED_MIDWAY,
     UNTIMED,
     Source,
     ffmpeg_message,
@@ -64,7 +63,7 @@ class PacketScan:
     places: list[int] = field(default_factory=list)
     """Per keyframe: its offset in the file; -1 where the demuxer does not tell."""
     first_keyframe: int | None = None
-    """Rank of the first packet that the container marks as a keyframe, shown or not."""
+    """Rank of the first packet that a decoder may begin with, shown or not."""
     entries: int = 0
     """Packets of the stream, those without data included."""
     shown: int = 0
@@ -133,13 +132,12 @@ def _record_packet(
 ) -> None:
     """Record one packet of the stream."""
     rank = scan.packets
-    joined_midway, is_untimed = name in JOINED_MIDWAY, name in UNTIMED
-    if packet.is_keyframe and scan.first_keyframe is None:
+    is_untimed = name in UNTIMED
+    codec, extradata = stream.codec_context.codec.canonical_name, stream.codec_context.extradata
+    if scan.first_keyframe is None and is_entry(packet, codec, extradata):
         scan.first_keyframe = rank
-        if joined_midway:  # what precedes it cannot be decoded
-            scan.kinds = array("b", bytes([KINDS.index("dropped")]) * rank)
-            scan.shown = 0
-    picture = reader.read(memoryview(packet)) if scan.first_keyframe is not None or not joined_midway else DROPPED
+    # Most decoders leave out what precedes the first keyframe, others return pictures with parts that are missing.
+    picture = reader.read(memoryview(packet)) if scan.first_keyframe is not None else DROPPED
     if packet.is_discard:
         picture = Picture("reference")
     is_shown = picture.kind not in ("reference", "dropped")
@@ -147,9 +145,8 @@ def _record_packet(
     if packet.is_corrupt:
         scan.incomplete.add(rank)
     if packet.is_keyframe and is_shown:
-        codec = stream.codec_context
         scan.keyframes.append(rank)
-        scan.clean.append(is_clean(packet, codec.codec.canonical_name, codec.extradata))
+        scan.clean.append(is_clean(packet, codec, extradata))
         scan.places.append(-1 if packet.pos is None else packet.pos)
     pts, dts = (NO_TIME if tick is None or is_untimed else tick for tick in (packet.pts, packet.dts))
     time = dts if pts == NO_TIME else pts
