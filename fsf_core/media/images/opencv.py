@@ -41,10 +41,16 @@ def decode_with_alpha(data: bytes, name: str) -> tuple[Pixels, NDArray[Any] | No
     image = np.asarray(_imdecode(data, name, cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION, None))
     if image.ndim != _COLOURS or image.shape[2] != _COLOURS + 1:
         return decode(data, name), None
-    colours_HWC = image[..., :_COLOURS]
+    colours_HWC: NDArray[Any] = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGRA2BGR))
     if colours_HWC.dtype == np.uint16:
         colours_HWC = colours_HWC >> 8
-    return np.ascontiguousarray(colours_HWC, np.uint8), image[..., _COLOURS]
+    return np.asarray(colours_HWC, np.uint8), np.asarray(cv2.extractChannel(image, _COLOURS))
+
+
+def as_bgr(image_HWC: Pixels) -> Pixels:
+    """Return grey or RGB as BGR, contiguous."""
+    code = cv2.COLOR_GRAY2BGR if image_HWC.shape[2] == 1 else cv2.COLOR_RGB2BGR
+    return np.asarray(cv2.cvtColor(np.ascontiguousarray(image_HWC), code), np.uint8)
 
 
 def _imdecode(data: bytes, name: str, flags: int, reason: str | None) -> Any:

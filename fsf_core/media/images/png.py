@@ -89,7 +89,7 @@ def _check(data: bytes) -> _Facts:
 
 
 def _without_animation(data: bytes) -> bytes:
-    """Return the PNG without the chunks of an animation: its first frame, or the image that stands for it."""
+    """Return the PNG without the chunks of an animation: its first frame or default image."""
     kept, at = [data[:8]], 8
     while at < len(data):
         end = at + 12 + int.from_bytes(data[at : at + 4], "big")

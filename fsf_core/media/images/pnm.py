@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fsf_core.errors import DecodeError
-from fsf_core.media.images.stored import Pixels, Stored, transparency
+from fsf_core.media.images import opencv
+from fsf_core.media.images.stored import Stored, transparency
 
 _HEAD_BYTES = 4096
 _GAP = rb"(?:\s|#[^\r\n]*[\r\n])+"
@@ -33,7 +34,6 @@ _CHANNELS = MappingProxyType(
         b"RGB_ALPHA": 4,
     }
 )
-_TWO, _COLOURS = 2, 3
 _TEXT_KINDS, _BILEVEL_KINDS = (1, 2, 3), (1, 4)
 
 
@@ -71,7 +71,8 @@ def decode(data: bytes) -> Stored:
     if not header.channels:
         raise DecodeError("the pnm does not declare (TUPLTYPE) that its samples are grey or RGB; save it again as PNG")
     samples_HWC, end = _read_samples(data, header)
-    greatest = int(samples_HWC.max())
+    whole_range = header.maxval == np.iinfo(samples_HWC.dtype).max
+    greatest = header.maxval if whole_range else int(samples_HWC.max())
     if greatest > header.maxval:
         raise DecodeError(
             f"the pnm is damaged: it holds a sample of {greatest}, its MAXVAL is {header.maxval}; copy it again, or "
@@ -86,14 +87,7 @@ def decode(data: bytes) -> Stored:
         notes += transparency(levels[samples_HWC[..., -1]])
     if re.match(rb"\s*P[1-7]\s", data[end : end + 16]):
         notes += ("first of several images",)
-    return Stored(_as_bgr(image_HWC), notes=notes)
-
-
-def _as_bgr(image_HWC: Pixels) -> Pixels:
-    """Return grey or RGB, with or without alpha, as BGR."""
-    if image_HWC.shape[2] <= _TWO:
-        return np.repeat(image_HWC[..., :1], _COLOURS, axis=2)
-    return np.ascontiguousarray(image_HWC[..., _COLOURS - 1 :: -1])
+    return Stored(opencv.as_bgr(image_HWC[..., : header.channels - (header.channels + 1) % 2]), notes=notes)
 
 
 def _read_header(data: bytes) -> Header | None:

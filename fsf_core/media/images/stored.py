@@ -28,7 +28,7 @@ def first_of(count: int, kind: str) -> tuple[str, ...]:
 def transparency(alpha: NDArray[np.uint8] | NDArray[np.uint16]) -> tuple[str, ...]:
     """Return the note that transparent pixels have the colours that are stored for them; none if all are opaque."""
     opaque = int(np.iinfo(alpha.dtype).max)
-    count = int((alpha < opaque).sum())
+    count = int(np.count_nonzero(alpha != opaque))
     if not count:
         return ()
     return (f"alpha was not applied: {count:,} of {alpha.size:,} pixels are transparent, at least in part",)

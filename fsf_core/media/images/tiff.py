@@ -97,6 +97,11 @@ class Directory:
         return self.one(Tag.ORIENTATION, 1)
 
     @property
+    def bits(self) -> int:
+        """Bits of a sample."""
+        return self.one(Tag.BITS, 1)
+
+    @property
     def samples(self) -> int:
         """Bands of a pixel."""
         return self.one(Tag.SAMPLES, 1)

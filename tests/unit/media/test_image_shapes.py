@@ -11,6 +11,7 @@ from PIL import Image, ImageOps
 
 from fsf_core.errors import DecodeError
 from fsf_core.media import images
+from fsf_core.media.images import tiff
 from tests.shapes.pictures import ALPHA, encoded, exif_with, picture, upright
 from tests.shapes.tiff_file import Layout, Page, file_of
 from tests.support.assets import jpeg_segment, jpeg_with
@@ -261,6 +262,21 @@ def test_colours_of_a_tiff_are_not_multiplied_by_alpha(bits, kind):
         notes_of(data)
         == f"alpha was not applied: {GREY.size:,} of {GREY.size:,} pixels are transparent, at least in part"
     )
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "packbits", "tiff_adobe_deflate"])
+def test_compressed_strips_of_a_tiff_are_read_whole_or_refused(compression):
+    """Kind: a damaged picture is an error, never half a picture; OpenCV ignores what libtiff reports."""
+    image = np.tile(IMAGE, (40, 20, 1))  # several strips
+    data = encoded(image, "TIFF", compression=compression)
+    tags, _ = tiff._read_tags(data, tiff._first_directory(data))
+    start, size = tags[tiff.Tag.STRIP_OFFSETS][1], tags[tiff.Tag.STRIP_BYTES][1]
+    shortened = data.replace(struct.pack("<I", size), struct.pack("<I", size // 2))
+
+    assert np.array_equal(rgb_of(data), image)
+    assert "cut off" in refusal_of(shortened) or "damaged" in refusal_of(shortened)
+    zeros = data[: start + 9] + bytes(size - 9) + data[start + size :]
+    assert "damaged" in refusal_of(zeros) or "cut off" in refusal_of(zeros)
 
 
 def test_depths_that_differ_are_refused_with_their_numbers():
