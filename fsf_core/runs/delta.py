@@ -7,13 +7,13 @@ import contextlib
 import itertools
 import os
 import secrets
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
 
 import pyarrow as pa
 
 from fsf_core import storage
 from fsf_core.errors import ConfigError, FSFError, OutputError, ResumableError, StorageError
+from fsf_core.runs.delta_types import as_delta, delta_schema
 from fsf_core.runs.folder import read_document
 from fsf_core.runs.ledger import receipts
 from fsf_core.runs.reading import read_part
@@ -26,7 +26,9 @@ _STORAGE_OPTIONS = {"s3": {"conditional_put": "etag"}, "s3a": {"conditional_put"
 """A Delta commit is a file that only one of several writers may create; on S3 that takes conditional puts."""
 
 
-def require_tables(folder: str, *, run_uri: str, extra: pa.Schema) -> None:
+def require_tables(
+    folder: str, *, run_uri: str, extra: pa.Schema, items: Callable[[], Iterable[pa.Table]] = lambda: ()
+) -> None:
     """Check that the rows of a run can be written to the Delta tables below a folder, before any work is done.
 
     Each table is opened, its columns are compared, and a write is begun and broken off before its first row. An empty
@@ -36,6 +38,7 @@ def require_tables(folder: str, *, run_uri: str, extra: pa.Schema) -> None:
         folder: as for `publish_delta`.
         run_uri: the run.
         extra: pass-through columns of its manifest.
+        items: returns the batches of its manifest, whose struct `extra` is read if a column is written in another type.
 
     Raises:
         ConfigError: deltalake is not installed, or the folder is part of a run.
@@ -56,7 +59,9 @@ def require_tables(folder: str, *, run_uri: str, extra: pa.Schema) -> None:
         rows = with_columns(schema, extra) if name == "masks" else schema
         uri = storage.join(folder, name)
         with _raised_as(OutputError, f"{storage.redact(uri)} cannot take the rows of this run", "nothing was scored"):
-            _rehearse(uri, _with_run_id(rows.empty_table(), "").schema)
+            written = _rehearse(uri, _with_run_id(rows.empty_table(), "").schema)
+            if name == "masks":
+                _require_values(items, extra, written)
 
 
 def publish_delta(run_uri: str, folder: str) -> dict[str, int]:
@@ -85,11 +90,12 @@ def _replace_rows(run_uri: str, name: str, table_uri: str, run_id: str) -> int:
 
     tables = _tables(run_uri, name, run_id)
     first = next(tables)
-    schema = first.schema
-    batches = (batch for table in itertools.chain([first], tables) for batch in table.to_batches(BATCH_ROWS))
     options = _storage_options(table_uri)
     found = f"the rows of run {run_id} cannot be written to {storage.redact(table_uri)}"
     with _raised_as(ResumableError, found, "the run itself is complete"):
+        schema = delta_schema(first.schema, _existing_schema(table_uri))
+        written = (as_delta(table, schema) for table in itertools.chain([first], tables))
+        batches = (batch for table in written for batch in table.to_batches(BATCH_ROWS))
         if not DeltaTable.is_deltatable(table_uri, storage_options=options):
             # An empty table first: of two jobs that create it one may fail, but neither overwrites the other's rows.
             write_deltalake(table_uri, schema.empty_table(), mode="ignore", storage_options=options)
@@ -112,8 +118,20 @@ def _overwrite(table_uri: str, rows: pa.RecordBatchReader, run_id: str) -> None:
     )
 
 
-def _rehearse(table_uri: str, schema: pa.Schema) -> None:
-    """Do all of a write to a table but its rows and its commit.
+def _require_values(items: Callable[[], Iterable[pa.Table]], extra: pa.Schema, written: pa.Schema) -> None:
+    """Check that the values of the pass-through columns fit the types in which they are written.
+
+    Raises:
+        ValueError: one does not.
+    """
+    others = pa.schema([written.field(field.name) for field in extra if written.field(field.name).type != field.type])
+    for batch in items() if len(others) else ():
+        values = pa.Table.from_struct_array(batch.column("extra"))
+        as_delta(values.select(others.names), others)
+
+
+def _rehearse(table_uri: str, rows: pa.Schema) -> pa.Schema:
+    """Do all of a write to a table but its rows and its commit; returns the columns that would be written.
 
     Raises:
         ValueError: the columns do not fit those of the table.
@@ -122,6 +140,8 @@ def _rehearse(table_uri: str, schema: pa.Schema) -> None:
     from deltalake import DeltaTable
 
     options = _storage_options(table_uri)
+    existing = _existing_schema(table_uri)
+    schema = delta_schema(rows, existing)
     probe = storage.join(table_uri, f".write-check-{secrets.token_hex(4)}")
     with storage.empty_folders_removed(table_uri):
         try:
@@ -129,9 +149,9 @@ def _rehearse(table_uri: str, schema: pa.Schema) -> None:
         finally:
             with contextlib.suppress(StorageError):  # where nothing may be deleted, publishing works nevertheless
                 storage.remove_folder(probe)
-    if not DeltaTable.is_deltatable(table_uri, storage_options=options):
-        return
-    _require_fitting_columns(schema, DeltaTable(table_uri, storage_options=options).schema())
+    if existing is None:
+        return schema
+    _require_fitting_columns(schema, existing)
     asked_for_rows = False
 
     def break_off(_: object) -> pa.RecordBatch:
@@ -144,21 +164,32 @@ def _rehearse(table_uri: str, schema: pa.Schema) -> None:
     except Exception:
         if not asked_for_rows:  # deltalake checks features and columns of the table first
             raise
+    return schema
 
 
-def _require_fitting_columns(schema: pa.Schema, table: Any) -> None:
+def _existing_schema(table_uri: str) -> pa.Schema | None:
+    """Return the columns of a Delta table; None where there is none."""
+    from deltalake import DeltaTable
+
+    options = _storage_options(table_uri)
+    if not DeltaTable.is_deltatable(table_uri, storage_options=options):
+        return None
+    return pa.schema(DeltaTable(table_uri, storage_options=options).schema())
+
+
+def _require_fitting_columns(schema: pa.Schema, found: pa.Schema) -> None:
     """Check that the columns of a table hold every value of a run: deltalake casts 1.5 to the integer 1.
 
     Args:
         schema: the columns of the run.
-        table: deltalake's schema of the table.
+        found: those of the table.
 
     Raises:
         ValueError: one does not.
     """
     from deltalake import Schema
 
-    wanted, found = pa.schema(Schema.from_arrow(schema)), pa.schema(table)
+    wanted = pa.schema(Schema.from_arrow(schema))
     for field in found:
         if field.name not in wanted.names:
             if not field.nullable:
@@ -170,9 +201,11 @@ def _require_fitting_columns(schema: pa.Schema, table: Any) -> None:
 def _holds(old: pa.DataType, new: pa.DataType) -> bool:
     """Return whether a column holds the values of another type, integers beyond 2**53 in a float aside.
 
-    Nested types are left to deltalake.
+    Nested types of another kind, and fields of structs that one lacks, are left to deltalake.
     """
-    if old == new or pa.types.is_nested(old) or pa.types.is_nested(new):
+    if pa.types.is_nested(old) or pa.types.is_nested(new):
+        return all(_holds(*types) for types in _inner_types(old, new))
+    if old == new:
         return True
     if pa.types.is_string(old):
         return not pa.types.is_binary(new)
@@ -182,6 +215,17 @@ def _holds(old: pa.DataType, new: pa.DataType) -> bool:
     if same_kind:
         return bool(old.bit_width >= new.bit_width)
     return bool(pa.types.is_timestamp(old) and pa.types.is_temporal(new))
+
+
+def _inner_types(old: pa.DataType, new: pa.DataType) -> Iterator[tuple[pa.DataType, pa.DataType]]:
+    """Yield what two nested types of one kind have at the same place."""
+    if pa.types.is_struct(old) and pa.types.is_struct(new):
+        names = {field.name for field in old} & {field.name for field in new}
+        yield from ((old.field(name).type, new.field(name).type) for name in names)
+    elif pa.types.is_map(old) and pa.types.is_map(new):
+        yield from ((old.key_type, new.key_type), (old.item_type, new.item_type))
+    elif hasattr(old, "value_type") and hasattr(new, "value_type"):  # lists of any form
+        yield old.value_type, new.value_type
 
 
 @contextlib.contextmanager

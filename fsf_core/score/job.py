@@ -71,7 +71,8 @@ def score(config: ScoreConfig) -> dict[str, Any]:
     manifest = open_manifest(config.manifest, plan.selection(config), outputs=outputs, column_types=types)
     _require_reachable_stores(manifest)
     if config.delta:
-        delta.require_tables(storage.absolute(config.delta), run_uri=out, extra=manifest.extra)
+        tables = storage.absolute(config.delta)
+        delta.require_tables(tables, run_uri=out, extra=manifest.extra, items=manifest.batches)
     with contextlib.ExitStack() as stack:
         bundle, lease = _bundle_and_lease(config, out, stack)
         plan.require_precision(config, bundle)

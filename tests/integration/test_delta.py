@@ -151,8 +151,25 @@ MISFITS = [
     (pa.field("x", pa.string()), {"x": pa.struct([("a", pa.int64())])}, "Unsupported CAST from Struct"),
     (pa.field("x", pa.string()), {"x": pa.binary()}, "its column 'x' is string and that of the run binary"),
     (pa.field("X", pa.string()), {"x": pa.string()}, "Duplicate field name"),
+    (pa.field("x", pa.string()), {"note": pa.string(), "Note": pa.string()}, "columns ['note', 'Note'] are one name"),
     (pa.field("day", pa.string(), nullable=False), {}, "its column 'day' has no nulls and the run has no such column"),
-    (pa.field("x", pa.string()), {"y": pa.time32("s")}, "Invalid data type for Delta Lake: Time32(s)"),
+    (pa.field("x", pa.list_(pa.int64())), {"x": pa.list_(pa.string())}, "its column 'x' is list"),
+    (pa.field("x", pa.struct([("a", pa.int64())])), {"x": pa.struct([("a", pa.string())])}, "its column 'x' is struct"),
+    *(
+        (pa.field("x", pa.string()), {"y": kind}, f"its column 'y' is {kind}, and Delta has no")
+        for kind in (
+            pa.time32("s"),
+            pa.time64("ns"),
+            pa.duration("us"),
+            pa.month_day_nano_interval(),
+            pa.struct([("a", pa.time64("us"))]),
+            pa.list_(pa.duration("s")),
+            pa.map_(pa.string(), pa.time32("s")),
+            pa.struct([("a", pa.int64()), ("A", pa.int64())]),
+            pa.struct([]),
+        )
+    ),
+    (pa.field("x", pa.string()), {"y": pa.decimal256(50, 2)}, "and Delta has decimals of up to 38 digits"),
 ]
 
 
