@@ -108,7 +108,16 @@ def _file_without_columns(uri: str) -> ReadBatches | None:
     suffix = suffix_of(uri)
     if suffix in {".txt", ".lst", ".list"}:
         return lambda: read_path_list(uri)
-    return single_file(uri) if kind_by_name(uri) else None
+    return single_file(uri) if kind_by_name(uri) or (suffix not in TABLE_SUFFIXES and _is_media(uri)) else None
+
+
+def _is_media(uri: str) -> bool:
+    """Return whether the first bytes of a file are those of an image or a video."""
+    from fsf_core.media import images, video  # loads FFmpeg, which other lists do not need
+
+    with storage.open_binary(uri) as file:
+        head = file.read(images.HEAD_BYTES)
+    return bool(images.sniff(head) or video.sniff_container(head))
 
 
 def _text_table(uri: str, condition: row_filter.Condition | None, types: column_types.ColumnTypes) -> ItemReader | None:
@@ -164,8 +173,9 @@ def _read_table(uri: str, condition: row_filter.Condition | None, image_column: 
                 "are read in place, or a folder; unpack it, and pass what that gives"
             )
         raise ManifestError(
-            f"{storage.redact(uri)} has the suffix {suffix!r}, expected .parquet, .csv, .tsv, .jsonl, a .txt of paths, "
-            "a folder, a glob or a media file; convert it, or rename it to what it is"
+            f"{storage.redact(uri)} has the suffix {suffix!r}, and its bytes are no image and no video, expected "
+            ".parquet, .csv, .tsv, .jsonl, a .txt of paths, .tar, a folder, a glob or a media file; convert it, or "
+            "rename it to what it is"
         )
 
 

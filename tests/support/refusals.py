@@ -235,7 +235,7 @@ _TABLE = {
         _refusal(f"{_MANIFEST} lists/albums.parquet", ", expected one image in a row; give each image"),
         _refusal(f"{_MANIFEST} lists/zipped.tar", "not an uncompressed tar archive, but one that is "),
         _refusal(f"{_MANIFEST} lists/list.tar.gz", " is a compressed archive or file, "),
-        _refusal(f"{_MANIFEST} lists/list.doc", ", expected .parquet, .csv, .tsv, .jsonl"),
+        _refusal(f"{_MANIFEST} lists/list.doc", "and its bytes are no image and no video, "),
         _refusal(f"{_MANIFEST} lists/torn.parquet", " list: ", " is not a readable "),
         _refusal(f"{_MANIFEST} lists/blanks.csv", " has blanks around its name; remove them"),
         _refusal(f"{_MANIFEST} lists/quote.csv", " is not a readable .csv list: ", " is not a readable "),

@@ -483,7 +483,14 @@ def test_a_damaged_parquet_file_is_refused_wherever_it_is_damaged(tmp_path):
 
 @pytest.mark.parametrize("name", ["list.xlsx", "list.foo", "list"])
 def test_a_file_with_an_unknown_suffix_is_refused(name, refused):
-    assert "expected .parquet, .csv" in refused(name, b"x")
+    assert "its bytes are no image and no video, expected .parquet, .csv" in refused(name, b"x")
+
+
+@pytest.mark.parametrize("name", ["a.vob", "a", "a.jpg_large", "a.f4v", "sha256-0a1b"])
+@pytest.mark.parametrize("content", [JPEG, b"\x00\x00\x00\x18ftypisom\x00\x00\x02\x00isomiso2"], ids=["image", "video"])
+def test_one_media_file_is_known_by_its_bytes_whatever_its_name(name, content, listed):
+    """Kind: `a.vob` was to be converted or renamed, though its bytes are read."""
+    assert column(listed(name, content), "item_id") == [name]
 
 
 def test_unreachable_lists_are_refused(tmp_path):
