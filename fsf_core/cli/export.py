@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from fsf_core.config import ExportConfig
+from fsf_core.config import ExportConfig, is_adopted
 
 
 def run(config: ExportConfig) -> int:
@@ -19,7 +19,11 @@ def run(config: ExportConfig) -> int:
     for warning in report["warnings"]:
         show_error(f"warning: {warning}")
     show(f"{config.out}: {'this bundle was there already' if done.reused else 'written'}")
-    show(f"parity: {len(report['pictures'])} comparisons, at least {worst:.4%} of the pixels agree")
+    compared = f"{len(report['pictures'])} comparisons"
+    if is_adopted(config):  # whether this preprocessing is the one of its training, no comparison can show
+        source = "the ONNX file as it is" if config.onnx else "the network"
+        compared += f" with {source}, both fed {done.bundle.profile.describe()}"
+    show(f"parity: {compared}, at least {worst:.4%} of the pixels agree")
     for precision in report.get("precisions", []):
         share, mean_iou = precision["worst_differing_share"], precision["mean_iou"]
         show(f"{precision['variant']}: mean IoU {mean_iou:.4f}, {share:.2%} of the worst image's pixels differ")
@@ -29,6 +33,8 @@ def run(config: ExportConfig) -> int:
             "sha256": done.bundle.sha256,
             "reused": done.reused,
             "opset": done.bundle.origin.opset,
+            "preprocessing": done.bundle.profile.describe(),
+            "output": done.bundle.output.kind,
             "parity": {"passed": report["passed"], "comparisons": len(report["pictures"]), "agreeing_share": worst},
             "precisions": {precision["variant"]: precision["mean_iou"] for precision in report.get("precisions", [])},
         }

@@ -35,6 +35,10 @@ FOREGROUND = np.float32(1 - 2.0**-24)
 """The largest float32 below 1. Background gets this minus the probability of the foreground, so that at 0.5, where both
 would be equal and the lower class would win, the foreground wins."""
 
+_SAME_SHAPE = np.zeros(4, np.int64)
+"""A Reshape to this changes nothing, and keeps onnxruntime from dropping a cast to float16 and back: it would compute
+in float32 what the model as given rounds, and logits would differ by their rounding."""
+
 _AXES_ARE_INPUTS = 13
 """Opset from which Unsqueeze takes its axes as an input."""
 
@@ -136,13 +140,18 @@ def adapt_input(model: onnx.ModelProto, profile: Profile) -> None:
         return
     image = real_inputs(model)[0]
     fed = _unused(model, f"{image.name}/float32")
-    nodes, value = [], fed
+    steps: list[tuple[str, list[str], dict[str, Any]]] = []
     if profile.dtype != "float32":
-        target = image.name if profile.layout == "NCHW" else _unused(model, f"{image.name}/cast")
-        nodes.append(helper.make_node("Cast", [value], [target], name=target, to=_TENSOR_TYPES[profile.dtype]))
-        value = target
+        steps.append(("Cast", [], {"to": _TENSOR_TYPES[profile.dtype]}))
+    if profile.dtype == "float16":
+        steps.append(("Reshape", [_constant(model, f"{image.name}/shape", _SAME_SHAPE)], {}))
     if profile.layout == "NHWC":
-        nodes.append(helper.make_node("Transpose", [value], [image.name], name=image.name, perm=[0, 2, 3, 1]))
+        steps.append(("Transpose", [], {"perm": [0, 2, 3, 1]}))
+    nodes, value = [], fed
+    for number, (op_type, constants, attributes) in enumerate(steps, start=1):
+        target = image.name if number == len(steps) else _unused(model, f"{image.name}/{op_type.lower()}")
+        nodes.append(helper.make_node(op_type, [value, *constants], [target], name=target, **attributes))
+        value = target
     batch = image.type.tensor_type.shape.dim[0].dim_value or BATCH
     size = (CHANNELS, profile.height_px, profile.width_px)
     image.CopyFrom(helper.make_tensor_value_info(fed, TensorProto.FLOAT, [batch, *size]))
@@ -161,6 +170,9 @@ def adapt_output(model: onnx.ModelProto, output: Output) -> None:
     """Let a model return what the plain variant returns, in place."""
     value = model.graph.output[0].name
     graph = _Tail(model, value)
+    if output.dtype == "float16":
+        axes = len(model.graph.output[0].type.tensor_type.shape.dim)
+        graph.add("Reshape", graph.constant("shape", _SAME_SHAPE[:axes]))
     if output.dtype != "float32":
         graph.add("Cast", to=TensorProto.FLOAT)
     if output.layout == "NHWK":
@@ -205,9 +217,7 @@ class _Tail:
 
     def constant(self, name: str, number: Any) -> str:
         """Add a constant; returns its name."""
-        full = _unused(self._model, f"{self._output}/{name}")
-        self._model.graph.initializer.append(numpy_helper.from_array(np.asarray(number), full))
-        return full
+        return _constant(self._model, f"{self._output}/{name}", number)
 
     def add(self, op_type: str, *more: str, before: str | None = None, **attributes: Any) -> None:
         """Append a node that reads the last value, after `before` and in front of `more`."""
@@ -215,6 +225,13 @@ class _Tail:
         inputs = [*([before] if before else []), self.value, *more]
         self._model.graph.node.append(helper.make_node(op_type, inputs, [name], name=name, **attributes))
         self.value = name
+
+
+def _constant(model: onnx.ModelProto, name: str, value: Any) -> str:
+    """Add a constant under this name, or one like it; returns its name."""
+    full = _unused(model, name)
+    model.graph.initializer.append(numpy_helper.from_array(np.asarray(value), full))
+    return full
 
 
 def _unused(model: onnx.ModelProto, name: str) -> str:

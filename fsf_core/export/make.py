@@ -37,6 +37,8 @@ from fsf_core.model.preprocess import Profile, fit, normalise
 from fsf_core.model.session import Session
 from fsf_core.options import Precision
 
+_NO_CHECKPOINT = "exported with the weights that the network is built with: random ones, unless it loads its own"
+
 IMAGES_OF_OUTPUT = 8
 """Drawn images whose outputs show what the output means; the user's are used too."""
 
@@ -104,6 +106,8 @@ def _plain_model(
         return *_with_output(
             converted, lambda batch: session.run(feed(batch, profile)), config, material, profile, given
         ), ()
+    if material.weights is None:
+        log.warning("event=no_checkpoint network=%s reason=%r", config.net, _NO_CHECKPOINT)
     built = material.built or build_network(config, material.weights, material.weights_name)
     one = single_output(built.network, example_batch(profile), wanted=given.output_name)
     notes = tuple(note for note in (built.note, one.note) if note)

@@ -146,6 +146,8 @@ def class_appearance(config: ScoreConfig, bundle: Bundle) -> ClassAppearance:
     Raises:
         ConfigError: there is not exactly one for each class.
     """
+    if config.checkpoint:  # the bundle was exported with the names and colours of these options
+        return ClassAppearance(names=bundle.classes, palette=bundle.palette)
     names, colours = config.classes or bundle.classes, parse_colours(config.palette) or bundle.palette
     for option, given in (("--classes", names), ("--palette", colours)):
         if len(given) != bundle.num_classes or (option == "--classes" and len({*given}) != len(given)):
@@ -310,7 +312,9 @@ def keep_bundle(bundle: Bundle, out: str) -> Bundle:
 def _export_on_node(config: ScoreConfig, folder: str) -> None:
     """Export --checkpoint to a folder, or check the bundle that it holds."""
     options = {field.name: getattr(config, field.name) for field in dataclasses.fields(ModelOptions)}
-    options["checkpoint"] = storage.absolute(str(config.checkpoint))  # the worker's current folder is another
+    for name in ("checkpoint", "model_config"):  # the worker's current folder is another
+        if options[name]:
+            options[name] = storage.absolute(options[name])
     precisions = () if config.precision == "fp32" else (config.precision,)
     task = ray.remote(num_cpus=1, max_retries=0)(_export)
     with unwrap_worker_errors():

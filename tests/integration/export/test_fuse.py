@@ -1,14 +1,19 @@
 import dataclasses
 
+import cv2
 import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto, helper
 
 from fsf_core.errors import ConfigError
+from fsf_core.export.adapters import with_plain_output
 from fsf_core.export.from_onnx import from_onnx, read_onnx
 from fsf_core.export.fuse import fuse, why_not_fusible
 from fsf_core.export.graph import model_bytes, opset_of
 from fsf_core.export.reference import Scores
+from fsf_core.masks import nearest
+from fsf_core.model.bundle import Output
 from fsf_core.model.preprocess import PROFILES
 from fsf_core.model.session import Session
 from tests.support.tiny_onnx import tiny_onnx
@@ -95,3 +100,38 @@ def test_a_letterbox_has_no_fused_variant():
     assert "cropped per image" in why_not_fusible(letterbox, 17)
     with pytest.raises(ConfigError, match="no fused model"):
         fuse(plain_model(), letterbox)
+
+
+def test_a_fused_class_map_takes_the_nearest_cells_that_the_mask_stage_takes():
+    file = tiny_onnx(opset=17, last="ArgMax")
+    file.graph.node[-1].input[0] = "c"  # on the coarse grid
+    file.graph.output[0].CopyFrom(helper.make_tensor_value_info("seg/scores", TensorProto.INT64, None))
+    plain = with_plain_output(
+        from_onnx(read_onnx(file.SerializeToString()), PROFILE), Output(kind="class_map", layout="N1HW", dtype="int64")
+    )
+    ids_N1HW = Session(model_bytes(plain)).run(levels(frames(2), PROFILE))
+    session = Session(model_bytes(fuse(plain, PROFILE, kind="class_map", num_classes=4)))
+    assert ids_N1HW.shape == (2, 1, 56, 56)
+    for height_px, width_px in ((56, 56), (300, 517), (31, 12)):
+        class_maps_NHW, counts_NK = session.run_fused(frames(2), height_px=height_px, width_px=width_px)
+        expected = [nearest(ids, height_px=height_px, width_px=width_px, num_classes=4) for [ids] in ids_N1HW]
+        assert np.array_equal(class_maps_NHW, expected)
+        assert np.array_equal(counts_NK, [np.bincount(one.ravel(), minlength=4) for one in expected])
+
+
+def test_fused_probabilities_take_no_softmax():
+    plain = plain_model(last="Softmax")
+    session = Session(model_bytes(fuse(plain, PROFILE, kind="probabilities")))
+    probabilities_NKHW = Session(model_bytes(plain)).run(levels(frames(1), PROFILE))
+    expected_HW = np.argmax([cv2.resize(plane, (517, 300)) for plane in probabilities_NKHW[0]], axis=0)
+    class_maps_NHW, _ = session.run_fused(frames(1), height_px=300, width_px=517)
+    operators = [node.op_type for node in fuse(plain, PROFILE, kind="probabilities").graph.node]
+
+    assert (class_maps_NHW[0] == expected_HW).mean() > 0.9999
+    assert operators.count("Softmax") == 1
+
+
+def levels(frames_NHWC, profile):
+    """The network's input for frames, by the table of the profile."""
+    table = profile.levels()
+    return np.stack([[table[c][frame[..., c]] for c in range(3)] for frame in frames_NHWC])

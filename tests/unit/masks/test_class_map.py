@@ -1,3 +1,5 @@
+from fractions import Fraction
+
 import cv2
 import numpy as np
 import pytest
@@ -6,7 +8,7 @@ from hypothesis import strategies as st
 
 from fsf_core import masks
 from fsf_core.errors import MaskError
-from fsf_core.masks import make_mask
+from fsf_core.masks import make_mask, nearest
 
 # Float32 sums of the reference round to about 1e-7. OpenCV without IPP also rounds its coordinates to float32, which
 # moves its weights by up to 3e-5. Pixels within the tolerance are ties that the reference itself decides by rounding.
@@ -249,3 +251,19 @@ def test_softmax_propagates_nan_and_infinity_and_gives_zero_to_minus_infinity():
 def test_softmax_of_a_view_equals_softmax_of_its_copy():
     scores = field("noise", 4, 20, 30, 0)[:, 3:15, 2:]
     assert np.array_equal(masks.softmax(scores), masks.softmax(scores.copy()))
+
+
+@pytest.mark.parametrize(
+    ("grid", "image"), [((7, 5), (7, 5)), ((7, 5), (40, 33)), ((56, 40), (9, 100)), ((1, 1), (3, 2))]
+)
+def test_nearest_takes_the_cell_that_holds_the_centre_of_the_pixel(grid, image):
+    """In integers: an edge between two cells that falls on a centre is the next cell's, on every processor."""
+    ids_hw = np.random.default_rng(0).integers(0, 300, grid).astype(np.float32)
+    found = nearest(ids_hw, height_px=image[0], width_px=image[1], num_classes=300)
+    rows, columns = (
+        [int(Fraction(2 * at + 1, 2) * cells / size) for at in range(size)]
+        for size, cells in zip(image, grid, strict=True)
+    )
+
+    assert found.dtype == np.uint16
+    assert found.tolist() == ids_hw[np.ix_(rows, columns)].tolist()

@@ -1,0 +1,218 @@
+"""A model's preprocessing is what was given for it: by options, a YAML document, a profile's name, its own file."""
+
+import re
+
+import pytest
+import yaml
+
+from fsf_core.config import ExportConfig
+from fsf_core.errors import ConfigError
+from fsf_core.export.interface import FileInput, profile_of, read_given
+from fsf_core.model.preprocess import PROFILES, Profile
+
+FREE = FileInput(name="x", height_px=None, width_px=None, layout="NCHW", dtype="float32")
+WIDE = FileInput(name="x", height_px=512, width_px=1024, layout="NCHW", dtype="float32")
+BYTES = FileInput(name="x", height_px=224, width_px=224, layout="NHWC", dtype="uint8")
+OPTIONS = {
+    "input_size": "512x1024",
+    "resize": "letterbox",
+    "interpolation": "pil-bilinear",
+    "channel_order": "bgr",
+    "scale": 1.0,
+    "mean": (104.0, 117.0, 123.0),
+    "std": (57.5,),
+    "padding": (114.0,),
+}
+DOCUMENT = {
+    "input": {
+        "size": "512x1024",
+        "resize": "letterbox",
+        "interpolation": "pil-bilinear",
+        "channel_order": "bgr",
+        "scale": 1,
+        "mean": [104, 117, 123],
+        "std": 57.5,
+        "padding": 114,
+    }
+}
+EXPECTED = Profile(
+    name="custom",
+    height_px=512,
+    width_px=1024,
+    mode="letterbox",
+    interpolation="pil-bilinear",
+    honour_exif=True,
+    channel_order="bgr",
+    scale=1,
+    mean=(104, 117, 123),
+    std=(57.5, 57.5, 57.5),
+    padding=(114, 114, 114),
+)
+
+
+def profile(file=FREE, **options):
+    model = {"onnx": "m.onnx"} if file else {"net": options.pop("net", "my.nets:build")}
+    config = ExportConfig(**model, classes=("a", "b"), out="bundle", **options)
+    return profile_of(config, read_given(config), file)
+
+
+@pytest.fixture
+def document(tmp_path):
+    def write(content):
+        path = tmp_path / "model.yaml"
+        path.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+        return str(path)
+
+    return write
+
+
+@pytest.mark.parametrize("file", [FREE, WIDE, None], ids=["free", "fixed", "network"])
+def test_options_and_document_give_the_same_profile(file, document):
+    assert profile(file, **OPTIONS) == EXPECTED
+    assert profile(file, model_config=document(DOCUMENT)) == EXPECTED
+
+
+def test_an_option_replaces_an_entry_of_the_document(document):
+    assert profile(model_config=document(DOCUMENT), input_size="64x32", align="top-left") == Profile(
+        **{name: getattr(EXPECTED, name) for name in EXPECTED.__slots__}
+        | {"height_px": 64, "width_px": 32, "align": "top-left"}
+    )
+
+
+@pytest.mark.parametrize("missing", [*OPTIONS])
+def test_each_missing_part_is_asked_for_by_its_name(missing):
+    """Nothing is assumed: not the size, not the filter of the resize, not the order of the channels."""
+    rest = {name: value for name, value in OPTIONS.items() if name != missing}
+    with pytest.raises(
+        ConfigError, match=rf"missing is the .*|missing is how images.*; pass --{missing.replace('_', '-')}"
+    ):
+        profile(**rest)
+
+
+@pytest.mark.parametrize("file", [FREE, None], ids=["free", "network"])
+def test_a_model_without_anything_given_is_asked_for_all_of_it(file):
+    with pytest.raises(ConfigError) as caught:
+        profile(file)
+    message = str(caught.value)
+
+    for word in ("size (height and width)", "mean", "std", "scale", "channel order", "resized", "interpolation"):
+        assert word in message, word
+    for option in ("--input-size", "--mean", "--std", "--scale", "--channel-order", "--resize", "--interpolation"):
+        assert option in message, option
+    assert "224x224 pixels, stretched by linear, RGB, levels / 255" in message
+    assert "\n" not in message
+
+
+def test_the_document_of_the_question_holds_what_the_file_shows_and_is_yaml_once_filled_in(document):
+    with pytest.raises(ConfigError) as caught:
+        profile(WIDE)
+    template = re.search(r"\{input: \{.*\}\}", str(caught.value))[0]
+    assert "size: 512x1024, layout: NCHW, dtype: float32" in template
+    filled = re.sub(r"(\w|-)+(\|(\w|-)+)+", lambda choices: choices[0].partition("|")[0], template).replace("|…", "")
+
+    assert profile(WIDE, model_config=document(filled)) == Profile(
+        name="custom", height_px=512, width_px=1024, mode="stretch", interpolation="linear", honour_exif=True
+    )
+
+
+def test_the_networks_of_this_project_keep_their_profile():
+    config = {"net": "fastsegformer-p", "checkpoint": "c.pth"}
+    assert profile(None, **config) == PROFILES["fastsegformer"]
+    assert profile(None, net="fsf_core.demo.model:build") == PROFILES["fastsegformer"]
+    assert profile(None, **config, mean=(0.5,)).mean == (0.5, 0.5, 0.5)
+
+
+def test_a_profile_by_name_is_a_complete_response_and_parts_of_it_can_be_replaced():
+    assert profile(profile="fastsegformer-train") == PROFILES["fastsegformer-train"]
+    assert profile(WIDE, profile="fastsegformer", input_size="512x1024").height_px == 512
+    with pytest.raises(
+        ConfigError, match="fixed at 512x1024, but profile 'fastsegformer' has 224x224; pass --input-size"
+    ):
+        profile(WIDE, profile="fastsegformer")
+
+
+def test_a_preprocessing_that_has_a_name_gets_it():
+    """The same request in other terms is the same bundle."""
+    given = {"resize": "stretch", "interpolation": "linear", "channel_order": "rgb", "scale": 255.0}
+    assert profile(input_size="224x224", mean=(0.0,), std=(1.0,), **given) == PROFILES["fastsegformer"]
+
+
+def test_a_uint8_input_takes_the_levels_as_they_are_and_is_asked_for_the_rest():
+    given = {"resize": "stretch", "interpolation": "linear", "channel_order": "rgb"}
+    found = profile(BYTES, **given)
+
+    assert (found.scale, found.mean, found.std) == (1, (0, 0, 0), (1, 1, 1))
+    assert (found.height_px, found.layout, found.dtype) == (224, "NHWC", "uint8")
+    with pytest.raises(ConfigError, match=r"missing is the channel order \(rgb or bgr\)"):
+        profile(BYTES, resize="stretch", interpolation="linear")
+    for contradiction in ({"scale": 255.0}, {"mean": (0.5,)}, {"profile": "fastsegformer"}):
+        with pytest.raises(ConfigError, match="uint8, which takes the levels 0 to 255 as they are"):
+            profile(BYTES, **given | contradiction)
+
+
+def test_a_layout_that_the_file_does_not_show_is_asked_for():
+    unknown = FileInput(name="x", height_px=None, width_px=None, layout=None, dtype="float32")
+    with pytest.raises(ConfigError, match=r"missing is the layout \(NCHW or NHWC\); pass --input-layout"):
+        profile(unknown, **OPTIONS)
+    assert profile(unknown, **OPTIONS, input_layout="NHWC").layout == "NHWC"
+    assert profile(unknown, profile="fastsegformer").layout == "NCHW"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"input_size": "1024x512"}, "fixed at 512x1024, but the size is given as 1024x512"),
+        ({"input_layout": "NHWC"}, "the layout of the input is given as NHWC, but the input of m.onnx is NCHW"),
+    ],
+)
+def test_what_contradicts_the_file_is_refused(options, message):
+    with pytest.raises(ConfigError, match=message):
+        profile(WIDE, **OPTIONS | options)
+
+
+@pytest.mark.parametrize("size", ["original", "512", "0x0", "512x", "512x1024x3", "shortest-edge"])
+def test_a_size_that_is_not_one_size_for_all_images_is_refused(size):
+    with pytest.raises(
+        ConfigError, match=f"--input-size is '{size}', expected HEIGHTxWIDTH .*every image is brought to"
+    ):
+        profile(**OPTIONS | {"input_size": size})
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("- a", "holds a list without sections"),
+        ("input: 3", "holds a dict without sections"),
+        ("inputs: {}", "has 'inputs', did you mean input?"),
+        ("input: {sizes: 1}", "has 'sizes' below input"),
+        ("output: {kinds: 1}", "has 'kinds' below output"),
+        ("input: {resize: crop}", "resize of input in .* is 'crop', expected one of stretch, letterbox"),
+        ("input: {size: [512, true]}", "expected HEIGHTxWIDTH"),
+        ("input: {mean: [1, 2]}", r"is \[1, 2\], expected one number, or three"),
+        ("input: {mean: '0.5'}", "is '0.5', expected one number, or three"),
+        ("input: {std: 0}", "is 0, expected one number above 0"),
+        ("input: {scale: .nan}", "is nan, expected a number above 0"),
+        ("input: {scale: true}", "is True, expected a number above 0"),
+        ("input: {padding: 300}", "is 300, expected one level of 0 to 255"),
+        ("input: {honour_exif: maybe}", "is 'maybe', expected true or false"),
+        ("output: {kind: softmax}", "is 'softmax', expected one of logits, probabilities"),
+        ("output: {name: 3}", "is 3, expected the name of an output"),
+        ("input: [", "cannot be read: "),
+    ],
+)
+def test_a_document_with_a_mistake_is_refused_with_its_place(content, message, document):
+    with pytest.raises(ConfigError, match=message):
+        profile(model_config=document(content))
+
+
+def test_a_document_that_does_not_exist_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"cannot be read: .*; expected a YAML file"):
+        profile(model_config=str(tmp_path / "gone.yaml"))
+
+
+def test_what_is_given_of_the_output_is_read_too(document):
+    path = document({"output": {"kind": "class_map", "layout": "NHW", "name": "ids"}})
+    config = ExportConfig(onnx="m.onnx", classes=("a", "b"), out="b", model_config=path, output_layout="N1HW")
+    given = read_given(config)
+
+    assert (given.kind, given.layout, given.output_name) == ("class_map", "N1HW", "ids")

@@ -1,0 +1,127 @@
+"""What the numbers of an output prove, what contradicts them, and what is asked because they leave it open."""
+
+import re
+
+import numpy as np
+import pytest
+
+from fsf_core.errors import ConfigError
+from fsf_core.export.interface import Given
+from fsf_core.export.output_kind import read_output, with_background
+from fsf_core.model.bundle import Output
+
+RNG = np.random.default_rng(0)
+LOGITS = RNG.normal(0, 3, (1, 4, 6, 8)).astype(np.float32)
+PROBABILITIES = (np.exp(LOGITS) / np.exp(LOGITS).sum(1, keepdims=True)).astype(np.float32)
+SIGMOIDS = (1 / (1 + np.exp(-LOGITS))).astype(np.float32)
+IDS = LOGITS.argmax(1)
+NONE = Given(input={})
+
+
+def read(raw, given=NONE, *, names=4):
+    return read_output([raw, raw[..., ::-1]], given, names=names)[0]
+
+
+@pytest.mark.parametrize(
+    ("raw", "names", "kind", "layout", "dtype"),
+    [
+        (LOGITS, 4, "logits", "NKHW", "float32"),
+        (np.log(PROBABILITIES), 4, "logits", "NKHW", "float32"),  # softmax of log-probabilities gives them back
+        (LOGITS.astype(np.float64), 4, "logits", "NKHW", "float64"),
+        (LOGITS.transpose(0, 2, 3, 1), 4, "logits", "NHWK", "float32"),
+        (PROBABILITIES, 4, "probabilities", "NKHW", "float32"),
+        (PROBABILITIES.astype(np.float16), 4, "probabilities", "NKHW", "float16"),
+        (PROBABILITIES.transpose(0, 2, 3, 1), 4, "probabilities", "NHWK", "float32"),
+        (np.eye(4, dtype=np.float32)[IDS], 4, "probabilities", "NHWK", "float32"),
+        (SIGMOIDS[:, :1], 2, "binary_probability", "N1HW", "float32"),
+        (SIGMOIDS[:, :1], 1, "binary_probability", "N1HW", "float32"),
+        (SIGMOIDS[:, 0], 2, "binary_probability", "NHW", "float32"),
+        (LOGITS[:, :1], 2, "binary_logit", "N1HW", "float32"),
+        (LOGITS[:, :1].transpose(0, 2, 3, 1), 2, "binary_logit", "NHWK", "float32"),
+        (IDS, 4, "class_map", "NHW", "int64"),
+        (IDS[:, None].astype(np.float32), 4, "class_map", "N1HW", "float32"),
+        (IDS[..., None].astype(np.uint8), 4, "class_map", "NHWK", "uint8"),
+        (IDS > 1, 2, "class_map", "NHW", "bool"),
+        (IDS > 1, 1, "class_map", "NHW", "bool"),
+        (np.zeros_like(IDS), 4, "class_map", "NHW", "int64"),  # an integer is nothing but an id
+    ],
+)
+def test_the_numbers_prove_what_the_output_is(raw, names, kind, layout, dtype):
+    """Whatever operator wrote them, in any layout and type."""
+    assert read(raw, names=names) == Output(kind=kind, layout=layout, dtype=dtype)
+
+
+@pytest.mark.parametrize(
+    ("raw", "names", "message"),
+    [
+        (SIGMOIDS, 4, "sigmoid per class, or logits"),
+        ((LOGITS * 10).astype(np.int32), 4, "--output-kind probabilities or --output-kind logits"),
+        (np.full((1, 1, 6, 8), 0.0, np.float32), 2, "0 everywhere on the drawn images"),
+        (IDS, 3, "3 classes are named; pass --classes with one name for each id"),
+        ((IDS > 1).astype(np.uint8) * 255, 2, "from 0 to 255, but 2 classes are named"),
+        (SIGMOIDS[:, :1], 4, "scores of one foreground class, but 4 classes"),
+        (LOGITS, 5, "4 classes as [N, K, H, W], or 8 as [N, H, W, K], but 5 are named"),
+        (RNG.normal(size=(1, 4, 6, 4)), 4, "--output-layout NKHW or NHWK"),
+        (np.full((1, 4, 6, 8), np.nan, np.float32), 4, "NaN or infinity"),
+        (LOGITS[0, 0], 4, "expected numbers on a grid"),
+        (LOGITS[None], 4, "expected numbers on a grid"),
+        (np.repeat(LOGITS, 2, 0), 4, "expected numbers on a grid"),
+    ],
+)
+def test_what_the_numbers_leave_open_is_asked_for_or_refused(raw, names, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        read(raw, names=names)
+
+
+@pytest.mark.parametrize(
+    ("raw", "kind", "names"),
+    [
+        (SIGMOIDS, "probabilities", 4),
+        (SIGMOIDS, "logits", 4),
+        (LOGITS[:, :1], "binary_logit", 2),
+        (SIGMOIDS[:, :1], "binary_logit", 1),
+        (np.zeros((1, 1, 6, 8), np.float32), "class_map", 2),
+        ((LOGITS * 10).astype(np.int32), "logits", 4),
+    ],
+)
+def test_what_is_given_is_taken_where_the_numbers_do_not_contradict_it(raw, kind, names):
+    assert read(raw, Given(input={}, kind=kind), names=names).kind == kind
+
+
+@pytest.mark.parametrize(
+    ("raw", "kind", "names", "message"),
+    [
+        (PROBABILITIES, "logits", 4, "softmax would be applied again"),
+        (LOGITS, "probabilities", 4, "probabilities are from 0 to 1"),
+        (LOGITS[:, :1], "binary_probability", 2, "probabilities are from 0 to 1"),
+        (LOGITS, "binary_logit", 4, "it has 4 channels, and a binary output has one"),
+        (LOGITS[:, :1], "binary_logit", 3, "3 classes are named, and a binary output has two"),
+        (LOGITS[:, :1], "logits", 2, "it has 1 channels, and 2 classes are named"),
+        (LOGITS[:, :1], "class_map", 4, "not whole"),
+        (IDS - 1, "class_map", 4, "holds ids from 0 on"),
+        (IDS, "class_map", 3, "3 classes are named"),
+        (LOGITS, "class_map", 4, "it has 4 channels, and a class map has one"),
+    ],
+)
+def test_numbers_that_contradict_what_is_given_are_refused_with_that_reason(raw, kind, names, message):
+    with pytest.raises(ConfigError, match=f"is given as {kind}, but .*{message}"):
+        read(raw, Given(input={}, kind=kind), names=names)
+
+
+def test_a_layout_that_is_given_settles_what_the_shape_leaves_open():
+    square = RNG.normal(size=(1, 4, 6, 4)).astype(np.float32)
+
+    assert read(square, Given(input={}, layout="NHWK")).layout == "NHWK"
+    with pytest.raises(ConfigError, match=r"given as N1HW, but the output is \[1, 4, 6, 4\]"):
+        read(square, Given(input={}, layout="N1HW"))
+
+
+def test_one_name_is_that_of_the_foreground():
+    binary = Output(kind="binary_probability", layout="N1HW")
+
+    assert with_background(("rot",), binary) == ("background", "rot")
+    assert with_background(("a", "b"), binary) == ("a", "b")
+    with pytest.raises(ConfigError, match="one name is enough only where the output has one channel"):
+        with_background(("rot",), Output())
+    with pytest.raises(ConfigError, match="expected the name of the foreground"):
+        with_background(("background",), binary)

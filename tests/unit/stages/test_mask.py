@@ -1,0 +1,99 @@
+"""The mask stage makes of each kind of output what it means: softmax for logits alone, nearest cells for class ids."""
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+from fsf_core import masks
+from fsf_core.media.images import ImageLimits
+from fsf_core.model.preprocess import PROFILES
+from fsf_core.stages import units
+from fsf_core.stages.mask import MaskSettings, mask
+from fsf_core.stages.units import Frame, Unit
+
+RNG = np.random.default_rng(5)
+GRID = (20, 24)
+SIZE = (50, 61)
+LOGITS = cv2.resize(RNG.normal(0, 4, (4, 5, 3)).astype(np.float32), GRID[::-1]).transpose(2, 0, 1)
+LOGITS = np.ascontiguousarray(np.concatenate([LOGITS, LOGITS[:1] + 0.5]))
+PROBABILITIES = (np.exp(LOGITS) / np.exp(LOGITS).sum(0)).astype(np.float32)
+IDS = LOGITS.argmax(0).astype(np.float32)[None]
+
+
+def row_of(output, kind, *, mask_size="original", profile=PROFILES["fastsegformer"]):
+    frame = Frame(frame_index=0, pts_s=None, height_px=SIZE[0], width_px=SIZE[1])
+    unit = Unit(item_id="a", uri="a", frames=[frame], inputs_HWC=[np.zeros((224, 224, 3), np.uint8)])
+    table = units.to_table([unit], extra=pa.schema([])).drop_columns(["inputs"])
+    table = table.append_column("outputs", pa.array([output.tobytes()], pa.large_binary()))
+    settings = MaskSettings(
+        profile=profile,
+        num_classes=len(LOGITS),
+        palette_K3=np.asarray(masks.voc_colours(len(LOGITS)), np.uint8),
+        grid_hw=output.shape[1:],
+        output_kind=kind,
+        mask_size=mask_size,
+        limits=ImageLimits(max_bytes=1, max_pixels=1, max_side_px=1),
+        clear_background=False,
+    )
+    [row] = mask(table, settings).to_pylist()
+    return row
+
+
+def class_map(row):
+    return masks.decode_png(row["masks"][0])
+
+
+def by_hand(probabilities_KHW, size=SIZE):
+    planes = [cv2.resize(plane, size[::-1], interpolation=cv2.INTER_LINEAR) for plane in probabilities_KHW]
+    return np.argmax(planes, axis=0)
+
+
+def test_probabilities_take_no_second_softmax():
+    """Twice applied, it moves borders and halves `mean_probability`."""
+    row = row_of(PROBABILITIES, "probabilities")
+    won = PROBABILITIES.argmax(0)
+    means = [PROBABILITIES[k][won == k].mean() for k in range(len(LOGITS)) if (won == k).any()]
+
+    assert (class_map(row) != by_hand(PROBABILITIES)).mean() < 1e-3  # ties
+    assert [mean for mean in row["mean_probability"] if not np.isnan(mean)] == pytest.approx(means)
+    assert row["pixels"] == np.bincount(class_map(row).ravel(), minlength=len(LOGITS)).tolist()
+
+
+def test_a_sigmoid_per_class_is_compared_as_it_is():
+    sigmoids = (1 / (1 + np.exp(-LOGITS))).astype(np.float32)
+
+    assert (class_map(row_of(sigmoids, "probabilities")) != by_hand(sigmoids)).mean() < 1e-3
+
+
+def test_logits_take_one_softmax():
+    assert class_map(row_of(LOGITS, "logits")).tolist() == class_map(row_of(PROBABILITIES, "probabilities")).tolist()
+
+
+@pytest.mark.parametrize("mask_size", ["original", "model"])
+def test_a_class_map_goes_to_the_nearest_cell_and_has_no_probability(mask_size):
+    row = row_of(IDS, "class_map", mask_size=mask_size)
+    size = SIZE if mask_size == "original" else GRID
+    expected = np.asarray(Image.fromarray(IDS[0].astype(np.uint8)).resize(size[::-1], Image.Resampling.NEAREST))
+
+    assert class_map(row).tolist() == expected.tolist()
+    assert np.isnan(row["mean_probability"]).all()
+    assert row["pixels"] == np.bincount(expected.ravel(), minlength=len(LOGITS)).tolist()
+
+
+def test_the_padding_of_a_letterbox_is_cropped_from_a_class_map_too():
+    grid = np.full((1, 224, 224), 3, np.float32)
+    grid[0, 20:203, :] = 1  # 61x50 pixels become 224x183, 20 rows below the top
+
+    assert np.unique(class_map(row_of(grid, "class_map", profile=PROFILES["fastsegformer-train"]))).tolist() == [1]
+
+
+@pytest.mark.parametrize("value", [4, -1, 0.5, np.nan, 255, np.inf])
+def test_a_number_that_is_no_class_is_a_failure_of_its_frame(value):
+    ids = IDS.copy()
+    ids[0, 3, 4] = value
+    row = row_of(ids, "class_map")
+
+    assert (row["failed_stage"], row["error_type"], row["masks"]) == ("mask", "MaskError", [])
+    assert f"found {value:g} in the class map, expected whole numbers from 0 to 3" in row["error_message"]
