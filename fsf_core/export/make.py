@@ -99,7 +99,7 @@ def make_models(
 def _plain_model(
     config: ExportConfig, material: Material, profile: Profile, given: Given
 ) -> tuple[ModelProto, Reference, Output, tuple[str, ...]]:
-    """Return the float32 model, the original that it must equal, and what its output means, and what was chosen."""
+    """Return the float32 model, the original that it must equal, what its output means, and notes on choices."""
     if material.onnx_model is not None:
         converted = from_onnx(material.onnx_model, profile)
         session = original_session(material.onnx_model, converted)
@@ -156,11 +156,6 @@ def _in_every_precision(
         yield "fp16", to_fp16(plain, inputs_1CHW)
     if "int8" in config.precisions:
         yield "int8", to_int8(plain, inputs_1CHW)
-
-
-def _file_function(session: Session, profile: Profile) -> Callable[[NDArray[np.float32]], NDArray[Any]]:
-    """Return an ONNX model as it was given as a function of float32 NCHW."""
-    return lambda batch_NCHW: session.run(feed(batch_NCHW, profile))
 
 
 def _array_function(network: nn.Module) -> Reference:

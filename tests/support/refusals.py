@@ -48,7 +48,7 @@ _EXPORT = "export --exporter torchscript --profile fastsegformer --out {run}"
 _TINY = f"{_EXPORT} {_NET}"
 _NETS = f"{_EXPORT} --classes a,b,c,d --net refused_nets"
 _ONNX = "export --profile fastsegformer --classes a,b,c,d --out {run} --onnx onnx"
-_UNSAID = _ONNX.replace("--profile fastsegformer ", "")
+_NOT_GIVEN = _ONNX.replace("--profile fastsegformer ", "")
 _MANIFEST = "score --bundle bundle --provider cpu --out {run} --manifest"
 _BUNDLE = f"score {_SCORED} --bundle bundles"
 _WEIGHTS = f"{_TINY} --checkpoint"
@@ -138,7 +138,7 @@ _TABLE = {
         # the network and its export
         _refusal(_TINY.replace("--profile fastsegformer", "--profile none"), "is unknown; choose one of "),
         _refusal(_TINY.replace("--profile fastsegformer", ""), "is not known: missing are ", "_question"),
-        _refusal(f"{_UNSAID}/plain.onnx --input-size 224x224 --scale 1", "missing are ", "ConfigError(_question("),
+        _refusal(f"{_NOT_GIVEN}/plain.onnx --input-size 224x224 --scale 1", "missing are ", "ConfigError(_question("),
         _refusal(f"{_ONNX}/size.onnx", " is fixed at 512x512, but profile ", " too if only the size differs"),
         _refusal(f"{_ONNX}/size.onnx --input-size 224x224", ", but the size is given as "),
         _refusal(f"{_ONNX}/size.onnx --input-layout NHWC", " of the input is given as "),
@@ -148,9 +148,9 @@ _TABLE = {
         _refusal(f"{_TINY} --model-config list.yaml", " without sections, expected "),
         _refusal(f"{_TINY} --model-config sections.yaml", ", expected the sections "),
         _refusal(f"{_TINY} --model-config keys.yaml", ", expected keys out of ", ", expected keys "),
-        _refusal(f"{_UNSAID}/inputs.onnx", ", expected the images alone: "),
-        _refusal(f"{_UNSAID}/integers.onnx", "; export the model with one of these"),
-        _refusal(f"{_UNSAID}/grey.onnx", "; export the model with such an input"),
+        _refusal(f"{_NOT_GIVEN}/inputs.onnx", ", expected the images alone: "),
+        _refusal(f"{_NOT_GIVEN}/integers.onnx", "; export the model with one of these"),
+        _refusal(f"{_NOT_GIVEN}/grey.onnx", "; export the model with such an input"),
         _refusal(
             f"{_ONNX}/softmax.onnx --output-kind logits",
             "the output is given as logits",
