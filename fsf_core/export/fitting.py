@@ -22,6 +22,7 @@ from fsf_core.export.weights import (
     is_trained,
     matches,
     similar_sets,
+    without_wrappers,
 )
 
 _FEW_GROUPS = 3
@@ -54,6 +55,10 @@ def load_weights(
         CheckpointError: no set of weights fits, several do, or one holds numbers that cannot be loaded.
     """
     sets = find_sets(network, contents, options)
+    unwrapped = None if any(one.fits for one in sets) else without_wrappers(contents)
+    found = [] if unwrapped is None else find_sets(network, unwrapped, options)
+    if unwrapped is not None and any(one.fits for one in found):
+        sets, contents = found, unwrapped
     chosen = choose(sets, contents, options, described=described, source=source)
     donor = None if chosen.fits or not chosen.complete else next((one for one in sets if one.fits), None)
     taken = _taken(network, chosen, donor, sets, contents)
@@ -153,8 +158,8 @@ def _load(
             for key in missing
             if key not in state
             and not is_counter(key)  # evaluation never reads it
-            and address_of(own[key]) not in addresses  # a tied parameter is loaded by its other name
-            and (key.startswith(chosen.inner) or is_trained(key, own[key]))  # a wrapper has constants of its own
+            and address_of(own.get(key)) not in addresses  # a tied parameter is loaded by its other name
+            and (key.startswith(chosen.inner) or is_trained(key, own.get(key)))  # a wrapper has constants of its own
             and not _allowed(key, chosen, options.allow_missing)
         ],
         "unexpected": [

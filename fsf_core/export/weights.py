@@ -21,6 +21,8 @@ ROOT = "."
 _NAMES_SHOWN = 10
 _PROBES = 32
 """Keys of the network that are looked for in the file, to find what may precede them."""
+_WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
+"""Attributes in which torch's wrappers keep a module."""
 _PREFIXES = {"module", "_orig_mod", "model", "net", "network"}
 """What trainers put before every key, for messages about weights of another network."""
 _MAX_DEPTH, _MAX_ENTRIES = 16, 1_000_000
@@ -141,6 +143,23 @@ def _walk(value: object, path: str, depth: int) -> Iterator[tuple[str, str, obje
         name = f"{path}.{key}" if path else str(key)
         yield name, path, item
         yield from _walk(item, name, depth + 1)
+
+
+def without_wrappers(contents: Contents) -> Contents | None:
+    """Return the contents without the names of wrappers inside the names, or None where there are none.
+
+    Parts of a network that were compiled, sharded or trained in parallel alone have such a name in the middle.
+    """
+    if not any(part in _WRAPPERS for name in contents.tensors for part in name.split(".")):
+        return None
+    names = {name: ".".join(part for part in name.split(".") if part not in _WRAPPERS) for name in contents.holders}
+    if len({names[name] for name in contents.tensors}) < len(contents.tensors):
+        return None
+    return Contents(
+        tensors={names[name]: tensor for name, tensor in contents.tensors.items()},
+        others={names[name]: other for name, other in contents.others.items()},
+        holders={names[name]: names.get(holder, holder) for name, holder in contents.holders.items()},
+    )
 
 
 # ------------------------------------------------------------------------------------------------- finding the sets

@@ -71,6 +71,13 @@ def test_numbers_of_numpy_are_read_as_numbers_of_python(value, new_format):
     assert type(found) is type(value.item())
 
 
+def test_numbers_and_arrays_of_numpy_1_are_read_too():
+    data = saved({"best": np.float64(0.5), "mean": np.ones(2)}, _use_new_zipfile_serialization=False)
+    found = read_checkpoint(data.replace(b"numpy._core.multiarray", b"numpy.core.multiarray"))
+    assert found["best"] == 0.5
+    assert found["mean"].array.tolist() == [1, 1]
+
+
 @pytest.mark.parametrize(
     "array",
     [

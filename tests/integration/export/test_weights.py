@@ -64,6 +64,14 @@ class Normalised(WrappedTwice):
         self.norm = nn.BatchNorm2d(3, affine=False)
 
 
+class Parallel(nn.Module):
+    """A network that keeps a wrapper of torch inside."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = nn.DataParallel(Tiny())
+
+
 class Tied(nn.Module):
     """One parameter by two names."""
 
@@ -244,6 +252,20 @@ def test_a_wrapper_in_a_wrapper_is_entered_but_statistics_outside_are_missed():
 def test_a_wrappers_own_checkpoint_fills_its_constants():
     state = weights(kind=Wrapped)
     assert_loaded(load(state, Wrapped), state)
+
+
+@pytest.mark.parametrize("wrapper", ["module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"])
+@pytest.mark.parametrize("prefix", ["", "model."])
+def test_a_wrapper_around_a_part_of_the_network_is_taken_off_the_middle_of_its_keys(wrapper, prefix):
+    state = {key.replace("block.", f"block.{wrapper}."): value for key, value in weights().items()}
+    assert_loaded(load({"state_dict": prefixed(prefix, state)}), weights())
+
+
+def test_a_wrapper_that_the_network_has_itself_stays_in_its_keys():
+    state = weights(kind=Parallel)
+    assert "net.module.stem.weight" in state
+    assert_loaded(load(state, Parallel), state)
+    assert_loaded(load(weights(), Parallel), weights(), "net.module.")
 
 
 # --- several sets of weights
