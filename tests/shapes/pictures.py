@@ -333,7 +333,11 @@ def png(rng: Generator) -> Shape:
             notes = (ALPHA,)
     if not rng.integers(4):
         chunks.append(png_chunk(b"acTL", struct.pack(">II", 5, 0)))
-        notes = ("first of 5 frames", *notes)
+        moves = bool(rng.integers(2))  # whether the image is the first frame, or shown instead of the animation
+        if moves:
+            size = (image.shape[1], image.shape[0])
+            chunks.append(png_chunk(b"fcTL", struct.pack(">IIIIIHHBB", 0, *size, 0, 0, 1, 10, 0, 0)))
+        notes = (f"first of {5 if moves else 6} frames", *notes)
     head = struct.pack(">IIBBBBB", image.shape[1], image.shape[0], bits, colour, 0, 0, 0)
     rows = b"".join(b"\0" + row.tobytes() for row in packed)
     body = [png_chunk(b"IHDR", head), *chunks, png_chunk(b"IDAT", zlib.compress(rows)), png_chunk(b"IEND", b"")]

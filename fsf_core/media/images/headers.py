@@ -80,12 +80,16 @@ def _gif_size(data: bytes) -> tuple[int, int]:
     return height_px, width_px
 
 
+_TURNED_HDR = re.compile(rb"\n[-+][XY]\s+\d{1,9}\s+[-+][XY]\s+\d{1,9}\s")
 _HDR = re.compile(rb"#\?.*?\n-Y\s+(?P<height>\d{1,9})\s+\+X\s+(?P<width>\d{1,9})\s", re.DOTALL)
 
 
 def _hdr_size(data: bytes) -> tuple[int, int]:
     """Read the line of the resolution."""
-    found = _HDR.match(bytes(data[:HEAD_BYTES]))
+    head = bytes(data[:HEAD_BYTES])
+    found = _HDR.match(head)
+    if not found and _TURNED_HDR.search(head):
+        raise DecodeError("the hdr is stored in another order than rows from the top (-Y +X); save it again as PNG")
     return (int(found["height"]), int(found["width"])) if found else (0, 0)
 
 

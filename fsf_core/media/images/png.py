@@ -34,7 +34,10 @@ class _Facts:
     """EXIF in a chunk of text; counts where there is no chunk of its own."""
     transparent: bytes | None = None
     """Payload of tRNS."""
-    frames: int = 1
+    frames: int = 0
+    """Of an animation, and the image that is shown instead of it, if it has one."""
+    has_first_frame: bool = False
+    """Whether the image data are the first frame."""
 
 
 def decode(data: bytes) -> Stored:
@@ -84,6 +87,9 @@ def _check(data: bytes) -> _Facts:
             raise DecodeError(f"the png is damaged: its chunk {name}at byte {at} fails its checksum; copy it again")
         if kind != b"IDAT":
             _note(facts, kind, data[at + 8 : end])
+        elif facts.frames and not facts.has_first_frame:  # an image that is shown where nothing moves
+            facts.frames += 1
+            facts.has_first_frame = True
         at = end + 4
     return facts
 
@@ -108,6 +114,8 @@ def _note(facts: _Facts, kind: bytes, payload: bytes) -> None:
             facts.transparent = payload
         case b"acTL":
             facts.frames = int.from_bytes(payload[:4], "big")
+        case b"fcTL":
+            facts.has_first_frame = True
         case b"tEXt" | b"zTXt" if payload.startswith(_PROFILES):
             facts.profile = _profile(payload.partition(b"\0")[2], compressed=kind == b"zTXt")
 

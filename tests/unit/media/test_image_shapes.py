@@ -14,7 +14,7 @@ from fsf_core.media import images
 from fsf_core.media.images import tiff
 from tests.shapes.pictures import ALPHA, encoded, exif_with, picture, upright
 from tests.shapes.tiff_file import Layout, Page, file_of
-from tests.support.assets import jpeg_segment, jpeg_with
+from tests.support.assets import jpeg_segment, jpeg_with, opencv
 
 IMAGE = picture(np.random.default_rng(7))
 GREY = IMAGE[..., 2]
@@ -317,6 +317,20 @@ def test_the_first_of_several_frames_is_noted(kind, options, name):
     assert notes_of(encoded(first, kind, **options)) is None
     pillow = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
     assert np.abs(rgb_of(data).astype(int) - pillow).mean() < 1
+
+
+def test_the_image_that_stays_where_an_apng_does_not_move_counts_as_a_frame():
+    first, second = Image.fromarray(IMAGE), Image.fromarray(IMAGE[::-1].copy())
+    data = encoded(first, "PNG", save_all=True, append_images=[second], default_image=True)
+
+    assert notes_of(data) == "first of 2 frames"
+    assert np.array_equal(rgb_of(data), IMAGE)
+
+
+def test_radiance_in_another_order_of_rows_is_refused_by_that_name():
+    data = opencv(IMAGE.astype(np.float32) / 255, ".hdr")
+
+    assert "(-Y +X)" in refusal_of(data.replace(b"-Y ", b"+Y "))
 
 
 def test_a_map_of_brightness_is_no_second_picture():
