@@ -47,8 +47,18 @@ MASKS = _table(
         nullable=True,
     ),
     _column("uri", pa.string(), "path or URI that the item was read from, without credentials"),
-    _column("height_px", pa.int32(), "height of the source image or frame, upright", unit="pixel"),
-    _column("width_px", pa.int32(), "width of the source image or frame, upright", unit="pixel"),
+    _column(
+        "height_px",
+        pa.int32(),
+        "height of the source image or frame, upright where its orientation is honoured",
+        unit="pixel",
+    ),
+    _column(
+        "width_px",
+        pa.int32(),
+        "width of the source image or frame, upright where its orientation is honoured",
+        unit="pixel",
+    ),
     _column(
         "mask",
         MASK_IMAGE,

@@ -90,7 +90,7 @@ def decode(data: bytes) -> Stored:
         DecodeError: the image is cut off, damaged, or of a kind that neither decoder reads.
     """
     image_HWC = _decode_as_stored(data)
-    exif_segments, pictures = b"", 1
+    exif_segments, pictures = b"", 0
     for segment in _segments(data):
         payload = data[segment.start + 4 : segment.end]
         if segment.marker == Marker.APP1 and payload.startswith(b"Exif"):
@@ -99,8 +99,8 @@ def decode(data: bytes) -> Stored:
             pictures = _pictures(payload[len(_MULTI_PICTURE) :])
     if pictures > 1 and _GAIN_MAP in data[: segment.end]:
         pictures -= 1  # a map of brightness is no picture
-    if pictures == 1:  # JPEG after JPEG, as cameras stream them: each begins like the first
-        pictures += data.count(_END + data[:_HEAD_BYTES])
+    if not pictures:  # JPEG after JPEG, as cameras stream them: each begins like the first
+        pictures = 1 + data.count(_END + data[:_HEAD_BYTES])
     orientation = exif.orientation_of_segments(exif_segments, "jpeg") if exif_segments else 1
     return Stored(image_HWC, orientation, first_of(pictures, "pictures"))
 
