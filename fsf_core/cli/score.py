@@ -35,5 +35,7 @@ def _table(summary: dict[str, object]) -> str:
     failures = ", ".join(f"{count} {name}" for name, count in dict(summary["failures"]).items())  # type: ignore[call-overload] # JSON document
     scored = f"{items['scored']} of {items['total']} items scored, {summary['frames']} frames"
     totals = f"{counts}\n{scored}, {items['failed']} failed{f' ({failures})' if failures else ''}"
+    if summary["files_left_out"]:
+        totals += f", {summary['files_left_out']} files left out"
     left_out = [LeftOut(**entry) for entry in list(summary["left_out"])]  # type: ignore[call-overload] # JSON document
     return "\n".join([totals, *(f"left out: {printable(str(one))}" for one in left_out)])

@@ -34,6 +34,9 @@ WORDS: dict[Reason, str] = {
 }
 """Reason to what was left out, after a number."""
 
+FILES = frozenset(WORDS) - {"system_folders", "loops"}
+"""Reasons for which files are counted, and not folders."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LeftOut:

@@ -13,7 +13,7 @@ from fsf_core import storage
 from fsf_core.errors import ConfigError, FetchError, ManifestError, StorageError
 from fsf_core.manifest import row_filter
 from fsf_core.manifest.column_types import ColumnTypes
-from fsf_core.manifest.left_out import LeftOut, Rules, exclusion
+from fsf_core.manifest.left_out import FILES, LeftOut, Rules, exclusion
 from fsf_core.manifest.readers import Place, item_reader, locate
 from fsf_core.manifest.results import ResultFolders
 from fsf_core.manifest.row_digests import row_digests
@@ -46,7 +46,7 @@ class Manifest:
     @property
     def left_out(self) -> int:
         """Number of files of a folder, a glob or an archive that are no items."""
-        return sum(one.count for one in self.omissions)
+        return sum(one.count for one in self.omissions if one.reason in FILES)
 
     def batches(self) -> Iterator[pa.Table]:
         """Yield tables of at most 65,536 items: item_id, uri (absolute), kind (null: by content), extra (struct)."""

@@ -3,6 +3,7 @@
 Knows names, literals and comparisons: == != < <= > >=, in, not in, is null, and, or, not, brackets. Knows no files.
 """
 
+import decimal
 import functools
 import operator
 import re
@@ -110,6 +111,7 @@ def _comparison(condition: Comparison, schema: pa.Schema) -> pc.Expression:
         return field.is_null()
     values = [_scalar(value, kind, condition.column) for value in condition.values]
     if condition.operator == "in":
+        kind = kind if not pa.types.is_decimal(kind) else None
         return field.isin(pa.array([value.as_py() for value in values], kind))
     return _COMPARE[condition.operator](field, values[0])
 
@@ -118,8 +120,10 @@ def _scalar(value: Literal, kind: pa.DataType, column: str) -> pa.Scalar:
     try:
         if pa.types.is_boolean(kind) != isinstance(value, bool):
             raise pa.ArrowInvalid("true and false compare only with each other")
-        if pa.types.is_string(kind) != isinstance(value, str) and not pa.types.is_temporal(kind):
+        if _is_text(kind) != isinstance(value, str) and not pa.types.is_temporal(kind):
             raise pa.ArrowInvalid("text and numbers do not compare")
+        if pa.types.is_decimal(kind):
+            return pa.scalar(decimal.Decimal(str(value)))
         fraction = pa.types.is_integer(kind) and isinstance(value, float)
         if pa.types.is_integer(kind) and not fraction:
             return pa.scalar(value, kind)
@@ -128,6 +132,14 @@ def _scalar(value: Literal, kind: pa.DataType, column: str) -> pa.Scalar:
         raise ConfigError(
             f"--where compares the column {column!r} of type {kind} with {value!r}: {error}; write a value of that type"
         ) from error
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    """Return whether a type holds text; some programs write it as bytes."""
+    return any(
+        holds(kind)
+        for holds in (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
+    )
 
 
 class _Tokens:

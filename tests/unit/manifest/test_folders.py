@@ -101,6 +101,15 @@ def test_a_glob_takes_files_whatever_their_names(home):
     assert ids(open_manifest(f"{home}/*")) == ["a.jpg", "f", "notes.txt"]
 
 
+@pytest.mark.parametrize("name", ["photo", "sha256-0a1b", "clip.dat", "a.jpg_large"])
+def test_a_single_file_is_an_item_by_its_content(name, tmp_path):
+    """Kind: a file that is named itself, whatever its ending."""
+    clip = bytes.fromhex("0000001866747970 69736f6d00000200 69736f6d")
+    storage.write_bytes(f"{tmp_path}/{name}", clip if name == "clip.dat" else bytes.fromhex("ffd8ffe000104a464946"))
+
+    assert ids(open_manifest(f"{tmp_path}/{name}")) == [name]
+
+
 # --- folders of the system, and what the user excludes ---
 
 PHOTOS = ["1.jpg", "images/2.jpg", "images/2.seg.png", "labels/1.png", "labels/deep/3.png", "x/labels.jpg"]
@@ -115,6 +124,7 @@ def test_folders_of_the_system_are_left_out_and_counted(pattern, home):
     manifest = open_manifest(home + pattern)
 
     assert sorted(ids(manifest)) == PHOTOS
+    assert manifest.left_out == 0
     assert omitted(manifest)["system_folders"] == (4, ("#recycle/", "$Recycle.Bin/", "@eaDir/", "images/__MACOSX/"))
     assert ids(open_manifest(f"{home}/@eaDir")) == ["1.jpg/SYNOPHOTO_THUMB_M.jpg"]
     assert ids(open_manifest(f"{home}/**/@eaDir/*/*.jpg")) == ["@eaDir/1.jpg/SYNOPHOTO_THUMB_M.jpg"]

@@ -2,6 +2,7 @@
 
 import base64
 import datetime as dt
+import decimal
 
 import pyarrow as pa
 import pyarrow.parquet
@@ -98,6 +99,27 @@ def test_a_condition_compares_views_as_text(where, expected, tmp_path):
     assert [row["uri"] for row in found] == [
         dict(zip("123", ("/a", "/b", "/c"), strict=True))[name] for name in expected
     ]
+
+
+@pytest.mark.parametrize(
+    ("values", "where"),
+    [
+        (pa.array(["test", "x"], pa.large_string()), "c == 'test'"),
+        (pa.array(["test", "x"], pa.large_string()), "c < 'x' and c in ('test', 'y')"),
+        (pa.array(["test", "x"], pa.large_string()).dictionary_encode(), "c == 'test'"),
+        (pa.array([b"test", b"x"]), "c == 'test'"),
+        (pa.array([b"test", b"x"], pa.large_binary()), "c in ('test')"),
+        (pa.array([decimal.Decimal("1.50"), decimal.Decimal("2.25")]), "c == 1.5"),
+        (pa.array([decimal.Decimal("1.50"), decimal.Decimal("2.25")]), "c < 2 and c in (1.5, 3)"),
+    ],
+)
+def test_a_condition_compares_large_text_bytes_and_decimals(values, where, tmp_path):
+    """Kind: what polars, Impala and databases write for text and numbers."""
+    write(tmp_path / "l.parquet", uri=["/a", "/b"], c=values)
+
+    assert [row["uri"] for row in rows_of(open_manifest(f"{tmp_path}/l.parquet", Selection(where=where)))] == ["/a"]
+    with pytest.raises(ConfigError, match="text and numbers do not compare"):
+        open_manifest(f"{tmp_path}/l.parquet", Selection(where="c == 1" if "'" in where else "c == 'test'"))
 
 
 @pytest.mark.parametrize("kind", [pa.binary_view(), pa.struct([("bytes", pa.binary_view()), ("path", VIEW)])])
