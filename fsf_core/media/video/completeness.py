@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from fsf_core.media.video.container import Source, opened
+from fsf_core.media.video.lengths import missing_dv_bytes, missing_mxf_bytes, missing_y4m_bytes
 
 _TS_PACKET_BYTES = 188
 _BOX_HEAD_BYTES = 8
@@ -22,6 +23,9 @@ _ELEMENT_WITHIN_BYTES = 64
 _ELEMENTS = tuple(
     bytes.fromhex(element) for element in ("1c53bb6b", "1254c367", "114d9b74", "1043a770", "1941a469", "75a1")
 )
+
+
+_MISSING = {"mxf": missing_mxf_bytes, "dv": missing_dv_bytes, "yuv4mpegpipe": missing_y4m_bytes}
 
 
 class BlockGaps:
@@ -78,7 +82,7 @@ def missing_bytes(source: Source, container: str) -> int:
             return -size % _TS_PACKET_BYTES if file.read(_TS_PACKET_BYTES + 1)[::_TS_PACKET_BYTES] == b"GG" else 0
         if container == "asf":
             return max(0, _asf_end(file) - size)
-    return 0
+        return _MISSING[container](file, size) if container in _MISSING else 0
 
 
 def avi_entries(source: Source, stream: int) -> tuple[int, int] | None:

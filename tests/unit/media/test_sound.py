@@ -108,6 +108,14 @@ def test_sound_that_begins_late_or_early_keeps_its_place(tmp_path):
 
 def test_a_part_of_a_video_has_the_sound_of_that_part(tmp_path):
     assert_heard(recording("matroska", "flac"), tmp_path, "aac", [0.3], length_s=0.9, zero_s=0.7, end_s=0.9)
+    assert_heard(recording("mpegts", "mp2"), tmp_path, "aac", [0.4], length_s=0.9, zero_s=1.6, end_s=0.9)
+
+
+@pytest.mark.parametrize("codec", ["flac", "aac"])
+def test_a_part_behind_the_end_of_the_sound_has_none(codec, tmp_path):
+    data = recording("matroska", codec, change=without(0.9, 3))
+
+    assert joined(data, tmp_path, zero_s=1.5, end_s=1) == ("none", [], 0.0)
 
 
 def broken(at_s):
