@@ -6,7 +6,6 @@ TSV has no quotes (IANA, text/tab-separated-values): every line is a row.
 import contextlib
 import csv
 import io
-import logging
 import re
 from collections.abc import Iterator, Sequence
 
@@ -30,8 +29,6 @@ _SEPARATOR_LINE = re.compile(rb"sep=([^\r\n])(?:\r\n|\r|\n)")
 
 CLOSE_IT = "close the quote, or double it where it is part of the text"
 
-log = logging.getLogger("fsf")
-
 
 def read_csv(uri: str, *, quoted: bool) -> Iterator[pa.Table]:
     """Yield the rows of a file as text, after an empty table with its columns.
@@ -45,7 +42,7 @@ def read_csv(uri: str, *, quoted: bool) -> Iterator[pa.Table]:
     """
     with storage.open_binary(uri) as file:
         reader = Utf8Reader(file)
-        first = reader.read(csv_rows.PIECE_BYTES)
+        first = reader.read(HEAD_BYTES)
         delimiter, begin = _dialect(first) if quoted else ("\t", 0)
         rows = _Rows(uri, delimiter, quoted=quoted, lines=csv_rows.lines_of(first[:begin]))
         for piece in csv_rows_of(rows, first[begin:] or b"\n", reader):
@@ -63,7 +60,7 @@ def csv_rows_of(rows: "_Rows", first: bytes, reader: Utf8Reader) -> Iterator[byt
 def delimiter_of(uri: str) -> str:
     """Return the delimiter of a CSV file."""
     with storage.open_binary(uri) as file:
-        return _dialect(Utf8Reader(file).read(csv_rows.PIECE_BYTES))[0]
+        return _dialect(Utf8Reader(file).read(HEAD_BYTES))[0]
 
 
 def _dialect(first: bytes) -> tuple[str, int]:
@@ -71,7 +68,7 @@ def _dialect(first: bytes) -> tuple[str, int]:
     match = _SEPARATOR_LINE.match(first)
     if match:
         return match[1].decode("latin-1"), match.end()
-    head = first[:HEAD_BYTES].decode(errors="replace")
+    head = first.decode(errors="replace")
     return next((delimiter for delimiter in DELIMITERS if "uri" in _cells(head, delimiter)), ","), 0
 
 

@@ -125,7 +125,9 @@ def _lines(uri: str, text: TextReader) -> Iterator[str]:
     while more:
         if "\0" in more:
             raise unreadable(
-                uri, "it holds NUL, expected one path a line", "write it with `find … -print`, not -print0"
+                uri,
+                "it holds NUL, expected one path a line, in UTF-16 only with a byte order mark",
+                "write it with `find … -print`, not -print0",
             )
         *lines, rest = (rest + more).split(end)
         yield from filter(None, (line.removesuffix("\r") for line in lines))

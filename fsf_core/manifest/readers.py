@@ -1,5 +1,6 @@
 """Which reader a list needs: a folder, a glob, a table or a file without columns, by its URI and its content."""
 
+import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Literal, TypeAlias
@@ -10,7 +11,7 @@ from fsf_core import storage
 from fsf_core.errors import ManifestError
 from fsf_core.manifest import column_types, row_filter, text_filter
 from fsf_core.manifest.columns import normalize_batches, pass_through_schema
-from fsf_core.manifest.csv_table import read_csv
+from fsf_core.manifest.csv_table import delimiter_of, read_csv
 from fsf_core.manifest.files import named_files, read_path_list, single_file, tar_archives
 from fsf_core.manifest.folders import FolderContents, Kind, kind_of, list_folder, list_glob, require_plain_tables
 from fsf_core.manifest.json_table import json_names, read_json
@@ -20,6 +21,8 @@ from fsf_core.manifest.partitions import read_table_files, table_file
 from fsf_core.manifest.rows import ITEM_SCHEMA, OWN_COLUMNS, ItemReader, ReadBatches, TextColumns
 from fsf_core.manifest.selection import Selection
 from fsf_core.manifest.suffixes import COMPRESSED, TABLE_SUFFIXES, kind_by_name, suffix_of
+
+log = logging.getLogger("fsf")
 
 Place: TypeAlias = Literal["glob", "folder", "file"]
 
@@ -124,6 +127,8 @@ def _text_table(uri: str, condition: row_filter.Condition | None, types: column_
     """Return a reader of a table whose values are text; None for any other file."""
     suffix = suffix_of(uri)
     if suffix in {".csv", ".tsv"}:
+        if suffix == ".csv" and (delimiter := delimiter_of(uri)) != ",":
+            log.info("event=delimiter_found delimiter=%r list=%r", delimiter, storage.redact(uri))
         return _text_reader(uri, lambda: read_csv(uri, quoted=suffix == ".csv"), condition, types, empty_is_null=True)
     if suffix in {".jsonl", ".ndjson", ".json"}:
         names = json_names(uri)

@@ -8,7 +8,7 @@ import pytest
 CASES = 10
 
 
-@pytest.mark.parametrize("subject", ["images", "videos"])
+@pytest.mark.parametrize("subject", ["images", "videos", "lists"])
 def test_the_product_agrees_with_an_independent_reference(subject: str, tmp_path: Path) -> None:
     check = importlib.import_module(f"tests.shapes.{subject}").check
 

@@ -117,7 +117,7 @@ def test_the_search_for_the_end_of_a_quote_is_bounded(message_of, monkeypatch):
     monkeypatch.setattr(csv_rows, "PIECE_BYTES", 300)
 
     assert "is not closed within 0 MiB in row 1 (the first is 0), line 3" in message_of(
-        "l.csv", 'uri,caption\na.jpg,x\nb.jpg,"never closed\n' + "c.jpg,y\n" * 1000
+        "l.csv", 'uri,caption\na.jpg,x\nb.jpg,"never closed\n' + "c.jpg,y\n" * 20_000
     )
 
 
