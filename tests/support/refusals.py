@@ -138,6 +138,7 @@ _TABLE = {
         # the network and its export
         _refusal(_TINY.replace("--profile fastsegformer", "--profile none"), "is unknown; choose one of "),
         _refusal(_TINY.replace("--profile fastsegformer", ""), "is not known: missing are ", "_question"),
+        _refusal(CHECKPOINT.replace("--profile fastsegformer", ""), "is not known: missing are ", "_question", at=NEW),
         _refusal(f"{_NOT_GIVEN}/plain.onnx --input-size 224x224 --scale 1", "missing are ", "ConfigError(_question("),
         _refusal(f"{_ONNX}/size.onnx", " is fixed at 512x512, but profile ", " too if only the size differs"),
         _refusal(f"{_ONNX}/size.onnx --input-size 224x224", ", but the size is given as "),

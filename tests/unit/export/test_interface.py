@@ -1,13 +1,16 @@
 """A model's preprocessing is what was given for it: by options, a YAML document, a profile's name, its own file."""
 
 import re
+from pathlib import Path
 
 import pytest
 import yaml
 
-from fsf_core.config import ExportConfig
+from fsf_core.config import INTERFACE_OPTIONS, ExportConfig
 from fsf_core.errors import ConfigError
+from fsf_core.export import interface
 from fsf_core.export.interface import FileInput, profile_of, read_given
+from fsf_core.export.model_document import KEYS, option_of
 from fsf_core.model.preprocess import PROFILES, Profile
 
 FREE = FileInput(name="x", height_px=None, width_px=None, layout="NCHW", dtype="float32")
@@ -216,3 +219,18 @@ def test_what_is_given_of_the_output_is_read_too(document):
     given = read_given(config)
 
     assert (given.kind, given.layout, given.output_name) == ("class_map", "N1HW", "ids")
+
+
+def test_the_document_of_the_manual_is_read_and_its_table_has_every_key(document):
+    manual = (Path(interface.__file__).parent / "README.md").read_text()
+    example = re.search(r"```yaml\n(.*?)```", manual, flags=re.DOTALL)[1]
+    keys = {f"{section}.{key}" for section, known in KEYS.items() for key in known}
+    options = {option_of(*key.split(".")) for key in keys} - {"--honour-exif", "--dtype"}
+
+    assert profile(model_config=document(example)).mean == (0.485, 0.456, 0.406)
+    assert set(re.findall(r"`((?:input|output)\.\w+)`", manual)) == keys
+    assert {option for option in options if f"`{option}`" not in manual} == set()
+    assert {name.replace("_", "-") for name in INTERFACE_OPTIONS} - {option[2:] for option in options} == {
+        "profile",
+        "model-config",
+    }

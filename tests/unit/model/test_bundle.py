@@ -7,7 +7,7 @@ import pytest
 
 from fsf_core import storage
 from fsf_core.errors import BundleError, OutputError, StorageError
-from fsf_core.model.bundle import Bundle, Origin, Signature, canonical_json
+from fsf_core.model.bundle import Bundle, Origin, Output, Signature, canonical_json
 from fsf_core.model.bundle_files import load_bundle, move_bundle, read_model, read_parity, save_bundle
 from fsf_core.model.preprocess import PROFILES
 
@@ -245,3 +245,31 @@ def test_class_names_must_match_the_model_and_be_distinct(folder):
         save_bundle(folder, **PARTS | {"classes": ("a", "b", "c")})
     with pytest.raises(ValueError, match="no two equal"):
         save_bundle(folder, **PARTS | {"classes": ("a", "a")})
+
+
+def test_an_output_that_is_not_logits_is_recorded_and_part_of_the_identity(saved, tmp_path):
+    """Bundles of float32 logits hold no word of it, so that those of earlier versions keep their identity."""
+    signature = dataclasses.replace(PARTS["signature"], output=Output(kind="probabilities", dtype="float16"))
+    other = save_bundle(str(tmp_path / "other"), **PARTS | {"signature": signature})
+    document = json.loads((tmp_path / "other" / "bundle.json").read_text())
+
+    assert document["output"] == {"kind": "probabilities", "layout": "NKHW", "dtype": "float16"}
+    assert "output" not in json.loads((storage.local_path(saved.uri) / "bundle.json").read_text())
+    assert load_bundle(other.uri) == other
+    assert load_bundle(saved.uri).output == Output()
+    assert other.sha256 != saved.sha256
+
+
+def test_a_class_map_has_one_channel_for_all_classes(tmp_path):
+    shape = (None, 1, 224, 224)
+    signature = dataclasses.replace(PARTS["signature"], output_shape=shape, output=Output(kind="class_map"))
+
+    assert save_bundle(str(tmp_path / "map"), **PARTS | {"signature": signature}).num_classes == 2
+    with pytest.raises(ValueError, match="2 class names for 1 classes"):
+        save_bundle(str(tmp_path / "scores"), **PARTS | {"signature": dataclasses.replace(signature, output=Output())})
+
+
+def test_an_unknown_kind_of_output_is_refused(saved, folder):
+    rewrite(folder, lambda content: content.update(output={"kind": "softmax", "layout": "NKHW", "dtype": "float32"}))
+    with pytest.raises(BundleError, match="is malformed: found output kind 'softmax'"):
+        load_bundle(folder)

@@ -176,3 +176,56 @@ def test_normalise_accepts_views_and_read_only_memory():
     frames.flags.writeable = False
     view = frames[:, 1:8, ::-1]
     assert np.array_equal(normalise(view, STRETCH.levels()), normalise(view.copy(), STRETCH.levels()))
+
+
+def test_a_profile_of_an_earlier_version_keeps_its_bytes_and_later_fields_are_held_where_they_are_used():
+    later = replace(LETTERBOX, align="top-left", layout="NHWC", dtype="uint8")
+
+    assert {"align", "layout", "dtype"} & {*LETTERBOX.to_json()} == set()
+    assert Profile.from_json(LETTERBOX.to_json()) == LETTERBOX
+    assert Profile.from_json(later.to_json()) == later
+    with pytest.raises(ValueError, match=r"unknown preprocessing fields \['alien'\]"):
+        Profile.from_json(LETTERBOX.to_json() | {"alien": 1})
+
+
+@pytest.mark.parametrize(("height_px", "width_px"), SIZES)
+def test_a_letterbox_at_the_top_left_has_its_padding_right_and_below(height_px, width_px):
+    profile = replace(LETTERBOX, align="top-left")
+    centred, corner = place(height_px, width_px, LETTERBOX), place(height_px, width_px, profile)
+    framed = fit(noise(height_px, width_px), profile)
+
+    assert (corner.top_px, corner.left_px) == (0, 0)
+    assert (corner.height_px, corner.width_px) == (centred.height_px, centred.width_px)
+    inner = fit(noise(height_px, width_px), LETTERBOX)[centred.top_px :, centred.left_px :]
+    np.testing.assert_array_equal(
+        framed[: corner.height_px, : corner.width_px], inner[: corner.height_px, : corner.width_px]
+    )
+    assert (framed[corner.height_px :] == 128).all()
+    assert (framed[:, corner.width_px :] == 128).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "flag"), [("nearest", cv2.INTER_NEAREST), ("cubic", cv2.INTER_CUBIC), ("area", cv2.INTER_AREA)]
+)
+def test_an_interpolation_of_opencv_is_opencvs(name, flag):
+    expected = cv2.resize(noise(123, 300), (224, 224), interpolation=flag)
+
+    np.testing.assert_array_equal(fit(noise(123, 300), replace(STRETCH, interpolation=name)), expected[..., ::-1])
+
+
+@pytest.mark.parametrize("name", ["bilinear", "bicubic", "lanczos"])
+def test_an_interpolation_of_pillow_is_pillows(name):
+    expected = Image.fromarray(noise(123, 300)).resize((224, 224), Image.Resampling[name.upper()])
+    found = fit(noise(123, 300), replace(STRETCH, interpolation=f"pil-{name}"))
+
+    np.testing.assert_array_equal(found, np.asarray(expected)[..., ::-1])
+
+
+def test_a_description_names_all_that_changes_the_input():
+    imagenet = replace(LETTERBOX, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), channel_order="bgr")
+
+    assert STRETCH.describe() == "224x224 pixels, stretched by linear, RGB, levels / 255"
+    assert imagenet.describe() == (
+        "224x224 pixels, letterboxed (centre, padding [128, 128, 128]) by pil-bicubic, BGR, "
+        "(levels / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]"
+    )
