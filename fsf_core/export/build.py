@@ -20,11 +20,12 @@ from torch import Tensor, nn
 
 from fsf_core.errors import ConfigError, did_you_mean
 from fsf_core.export.checkpoint_file import read_checkpoint
+from fsf_core.export.contents import contents_of
 from fsf_core.export.fitting import load_weights
 from fsf_core.export.foreign import FOREIGN, in_one_line
 from fsf_core.export.net_options import require_known, resolve_net_options
 from fsf_core.export.nets.fastsegformer import VARIANTS, FastSegFormer
-from fsf_core.export.weights import WeightOptions, contents_of
+from fsf_core.export.weights import WeightOptions
 from fsf_core.options import PyramidKind
 
 INIT_SEED = 0
@@ -87,7 +88,7 @@ def build_network(
             network = _imported(name, num_classes=num_classes, options=options)
         else:
             network, options = _fastsegformer(name, num_classes=num_classes, options=options)
-    network = network.float().cpu().eval()  # before the weights, which half precision would round
+    network = _unwrapped(network).float().cpu().eval()  # before the weights, which half precision would round
     if checkpoint is None:
         return BuiltNetwork(network=network)
     source = source or ("the checkpoint" if isinstance(checkpoint, bytes) else str(checkpoint))
@@ -155,9 +156,10 @@ def _call(factory: Callable[..., object], path: str, *, num_classes: int, option
     if takes_any or "num_classes" in keywords:
         arguments["num_classes"] = num_classes
     if absent := _required(factory, arguments):
+        advice = f"give --net-option {absent[0]}=VALUE, or " if absent[0] in known else ""
         raise ConfigError(
-            f"{path} needs {', '.join(absent)}, which have no default; expected a value for each; give "
-            f"--net-option {absent[0]}=VALUE, or name a function of your own that makes the network without arguments"
+            f"{path} needs {', '.join(absent)}, which have no default; expected a value for each; {advice}"
+            "name a function of your own that makes the network without arguments"
         )
     try:
         network = factory(**arguments)
@@ -172,6 +174,13 @@ def _call(factory: Callable[..., object], path: str, *, num_classes: int, option
             "name a function or class that returns the network"
         )
     return network
+
+
+def _unwrapped(network: nn.Module) -> nn.Module:
+    """Return the network inside torch.compile or DataParallel, which exporters cannot enter and keys do not need."""
+    children = dict(network.named_children())
+    inner = children.get("module") if isinstance(network, nn.DataParallel) else children.get("_orig_mod")
+    return network if inner is None else _unwrapped(inner)
 
 
 def _required(factory: Callable[..., object], arguments: Mapping[str, object]) -> list[str]:

@@ -9,20 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from fsf_core.errors import CheckpointError
+from fsf_core.export.contents import Contents, abbreviated, entries_beside, without_wrappers
 from fsf_core.export.weights import (
-    Contents,
     WeightOptions,
     WeightSet,
-    abbreviated,
     address_of,
     choose,
-    entries_beside,
     find_sets,
     is_counter,
     is_trained,
     matches,
     similar_sets,
-    without_wrappers,
 )
 
 _FEW_GROUPS = 3

@@ -84,7 +84,7 @@ def single_output(network: nn.Module, batch_NCHW: Tensor, *, wanted: str | None 
         wanted: name of the output: a key, an attribute or a number, dotted where they are nested.
 
     Raises:
-        ConfigError: the network fails, its outputs hold no tensor, several of which none is named, or bfloat16.
+        ConfigError: the network fails, or returns no tensor, several of which none is named, or half precision.
     """
     value = call(network, batch_NCHW)
     if isinstance(value, Tensor):
@@ -149,13 +149,13 @@ def _chosen(outputs: Mapping[str, tuple[tuple[object, ...], Tensor]], kind: str,
 
 
 def _require_dtype(output: Tensor) -> None:
-    """Refuse bfloat16, which a network computes in where its forward leaves autocast on.
+    """Refuse float16 and bfloat16: a network casts to them, or leaves autocast on in its forward.
 
     Raises:
-        ConfigError: the output is bfloat16.
+        ConfigError: the output is one of them.
     """
-    if output.dtype == torch.bfloat16:
+    if output.dtype in {torch.float16, torch.bfloat16}:
         raise ConfigError(
-            "the network returns bfloat16, though its weights are float32; expected it to compute in float32, which "
-            "the exported model does; remove torch.autocast or the cast from its forward"
+            f"the network returns {str(output.dtype).removeprefix('torch.')}, though its weights are float32; expected "
+            "it to compute in float32, as the exported model does; remove the cast or torch.autocast from its forward"
         )

@@ -6,27 +6,17 @@ dotted name, and a set is what precedes all keys of the network. Knows no file f
 
 import fnmatch
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from fsf_core.errors import CheckpointError, did_you_mean
-from fsf_core.export.numpy_pickle import PickledArray
+from fsf_core.export.contents import NAMES_SHOWN, ROOT, Contents, holder_names, largest_outer
 
-ROOT = "."
-"""Name of the outermost mapping of a checkpoint, for --weights-key."""
-
-_NAMES_SHOWN = 10
 _PROBES = 32
 """Keys of the network that are looked for in the file, to find what may precede them."""
-_WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
-"""Attributes in which torch's wrappers keep a module."""
-_PREFIXES = {"module", "_orig_mod", "model", "net", "network"}
-"""What trainers put before every key, for messages about weights of another network."""
-_MAX_DEPTH, _MAX_ENTRIES = 16, 1_000_000
-"""Bounds of the walk through a checkpoint; a forged one may hold itself."""
 _SIMILAR = 0.5
 """Share of the network's keys from which on a set of weights is worth a word."""
 
@@ -41,17 +31,6 @@ class WeightOptions:
     """Patterns of keys that the checkpoint may lack."""
     allow_unexpected: tuple[str, ...] = ()
     """Patterns of keys that the network may lack."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Contents:
-    """Everything that a checkpoint holds, by dotted names."""
-
-    tensors: dict[str, Tensor] = field(default_factory=dict)
-    others: dict[str, object] = field(default_factory=dict)
-    """Everything else: mappings, sequences, numbers, text."""
-    holders: dict[str, str] = field(default_factory=dict)
-    """Name of an entry to the name of the mapping or sequence that holds it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,67 +78,6 @@ class WeightSet:
     def named(self, wanted: str | None) -> bool:
         """Return whether --weights-key names this set, or something that holds it."""
         return wanted is None or self.name == wanted or self.name.startswith(f"{wanted}.")
-
-
-def contents_of(value: object, source: str) -> Contents:
-    """Return what a checkpoint holds.
-
-    Raises:
-        CheckpointError: there are no named tensors in it.
-    """
-    contents = Contents()
-    for name, holder, item in _walk(value, "", 0):
-        if isinstance(item, PickledArray) and item.array.dtype.kind in "biufc":
-            item = torch.from_numpy(item.array)  # noqa: PLW2901 - an array is a tensor here
-        contents.holders[name] = holder
-        if isinstance(item, Tensor):
-            contents.tensors[name] = item.detach()
-        else:
-            contents.others[name] = item
-        if len(contents.others) + len(contents.tensors) >= _MAX_ENTRIES:
-            break
-    if not contents.tensors:
-        found = f"a {type(value).__name__}"
-        if isinstance(value, Mapping):
-            entries = abbreviated([str(key) for key in value])
-            found = f"no tensors {entries}" if value else "an empty mapping"
-        raise CheckpointError(
-            f"{source} holds {found}; expected a mapping from names to tensors; "
-            "save it with torch.save(network.state_dict(), path)"
-        )
-    return contents
-
-
-def _walk(value: object, path: str, depth: int) -> Iterator[tuple[str, str, object]]:
-    """Yield every entry below a value with its dotted name and that of its holder."""
-    if depth > _MAX_DEPTH:
-        return
-    entries: Iterable[tuple[object, object]] = ()
-    if isinstance(value, Mapping):
-        entries = value.items()
-    elif isinstance(value, list | tuple):
-        entries = enumerate(value)
-    for key, item in entries:
-        name = f"{path}.{key}" if path else str(key)
-        yield name, path, item
-        yield from _walk(item, name, depth + 1)
-
-
-def without_wrappers(contents: Contents) -> Contents | None:
-    """Return the contents without the names of wrappers inside the names, or None where there are none.
-
-    Parts of a network that were compiled, sharded or trained in parallel alone have such a name in the middle.
-    """
-    if not any(part in _WRAPPERS for name in contents.tensors for part in name.split(".")):
-        return None
-    names = {name: ".".join(part for part in name.split(".") if part not in _WRAPPERS) for name in contents.holders}
-    if len({names[name] for name in contents.tensors}) < len(contents.tensors):
-        return None
-    return Contents(
-        tensors={names[name]: tensor for name, tensor in contents.tensors.items()},
-        others={names[name]: other for name, other in contents.others.items()},
-        holders={names[name]: names.get(holder, holder) for name, holder in contents.holders.items()},
-    )
 
 
 # ------------------------------------------------------------------------------------------------- finding the sets
@@ -301,10 +219,10 @@ def choose(
     """
     named = [one for one in sets if one.named(options.key)]
     if options.key is not None and not named:
-        names = [*dict.fromkeys([one.name for one in sets if one.complete] + _holder_names(contents))]
+        names = [*dict.fromkeys([one.name for one in sets if one.complete] + holder_names(contents))]
         raise CheckpointError(
             f"--weights-key is {options.key!r}{did_you_mean(options.key, names)}, and {source} holds no weights of the "
-            f"network under that name; expected one of {', '.join(names[:_NAMES_SHOWN])}; correct it"
+            f"network under that name; expected one of {', '.join(names[:NAMES_SHOWN])}; correct it"
         )
     exact = [one for one in named if one.name == options.key]
     has_buffers = any(one.fits for one in sets)
@@ -314,10 +232,10 @@ def choose(
         raise CheckpointError(
             f"{source} holds {len(names)} sets of weights that fit {described} and differ: {', '.join(names)}"
             f"{_origin_hint(fitting, contents)}; expected one to be chosen; give "
-            + " or ".join(f"--weights-key {name}" for name in names[:_NAMES_SHOWN])
+            + " or ".join(f"--weights-key {name}" for name in names[:NAMES_SHOWN])
         )
     nothing = WeightSet(
-        outer=_largest_outer(contents),
+        outer=largest_outer(contents),
         inner="",
         names={},
         plain=True,
@@ -352,49 +270,12 @@ def _origin_hint(fitting: Sequence[WeightSet], contents: Contents) -> str:
     return where and f" (the trainer that wrote this keeps the averaged weights in {where})"
 
 
-def _holder_names(contents: Contents) -> list[str]:
-    """Return the names of what holds tensors in a checkpoint, those with the most tensors first."""
-    counts: dict[str, int] = {}
-    for name in contents.tensors:
-        holder = contents.holders[name] or ROOT
-        counts[holder] = counts.get(holder, 0) + 1
-    return sorted(counts, key=lambda name: -counts[name])
-
-
-def _largest_outer(contents: Contents) -> str:
-    """Return what precedes the names of most tensors."""
-    holder = _holder_names(contents)[0].removesuffix(ROOT)
-    outer = holder and f"{holder}."
-    names = [name.removeprefix(outer) for name in contents.tensors if contents.holders[name] == holder]
-    while (head := names[0].partition(".")[0]) in _PREFIXES and all(name.startswith(f"{head}.") for name in names):
-        outer, names = f"{outer}{head}.", [name.removeprefix(f"{head}.") for name in names]
-    return outer
-
-
 def similar_sets(chosen: WeightSet, sets: Iterable[WeightSet]) -> list[str]:
     """Return the names of other sets of weights in the file that may be the network's too."""
     others = [one for one in sets if one is not chosen and one.inner == chosen.inner]
     return list(dict.fromkeys(one.name for one in others if one.matching >= _SIMILAR * chosen.matching))
 
 
-def entries_beside(loaded: Collection[str], contents: Contents) -> list[str]:
-    """Return the names, in their holder, of tensors and plain values beside the loaded ones."""
-    holders = {contents.holders[name] for name in loaded}
-    return [
-        name.removeprefix(f"{holder}.")
-        for name, holder in contents.holders.items()
-        if holder in holders
-        and name not in loaded
-        and not isinstance(contents.others.get(name), Mapping | list | tuple)
-    ]
-
-
 def matches(key: str, patterns: Iterable[str]) -> bool:
     """Return whether one of the patterns fits a key."""
     return any(fnmatch.fnmatchcase(key, pattern) for pattern in patterns)
-
-
-def abbreviated(names: Sequence[str]) -> str:
-    """Return the names as "(a, b, … and 10 more)"."""
-    more = len(names) - _NAMES_SHOWN
-    return "(" + ", ".join(names[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "") + ")"

@@ -194,7 +194,7 @@ _TABLE = {
             at=NEW,
         ),
         _refusal(f"{_NETS}:text", "or a mapping, a sequence or a record of tensors", at=NEW),
-        _refusal(f"{_NETS}:half", "the network returns bfloat16", at=NEW),
+        _refusal(f"{_NETS}:half", "the network returns bfloat16", "though its weights are float32", at=NEW),
         _refusal(
             f"{_NETS}:small", "ValueError: 512 only; expected outputs", "the network fails for images of ", at=NEW
         ),

@@ -51,6 +51,8 @@ def make_fixed(): return torch.nn.Conv2d(3, 2, 1)
 def make_nothing(): return 42
 def needs_more(num_classes, depth): return torch.nn.Conv2d(3, depth, 1)
 def needs_two(backbone, /, *, width): return torch.nn.Conv2d(3, width, 1)
+def given(num_classes, /): return torch.nn.Conv2d(3, num_classes, 1)
+def compiled(num_classes): return torch.compile(torch.nn.DataParallel(make(num_classes)))
 def leaves(): raise SystemExit("usage: train.py")
 def complains(): raise ValueError("\\x1b[31mno weights\\nin the cache\\x1b[0m")
 READY = torch.nn.Conv2d(3, 2, 1)
@@ -107,7 +109,7 @@ def test_no_classes_are_refused():
         load_network("fastsegformer-p", num_classes=0)
 
 
-@pytest.mark.parametrize(("name", "num_classes"), [("make", 5), ("make_any", 6), ("make_fixed", 2)])
+@pytest.mark.parametrize(("name", "num_classes"), [("make", 5), ("make_any", 6), ("make_fixed", 2), ("compiled", 3)])
 def test_an_import_path_gets_num_classes_where_its_signature_takes_it(their_module, name, num_classes):
     assert load_network(f"{their_module}:{name}", num_classes=num_classes).out_channels == num_classes
 
@@ -139,7 +141,8 @@ def test_a_class_is_an_import_path_too():
         ("their_networks:NOT_CALLABLE", "found a int; expected something to call"),
         ("their_networks:make_nothing", "returned a int; expected a torch.nn.Module"),
         ("their_networks:needs_more", "needs depth, which .*; give --net-option depth=VALUE, or name a function"),
-        ("their_networks:needs_two", "needs backbone, width, which have no default"),
+        ("their_networks:needs_two", "needs backbone, width, which have no default; expected a value for each; name a"),
+        ("their_networks:given", "needs num_classes, which have no default; expected a value for each; name a"),
         ("their_networks:complains", "failed with ValueError: no weights in the cache; "),
         ("their_networks:leaves", "failed with SystemExit: usage: train.py; "),
         ("leaving_networks:make", "importing 'leaving_networks' failed with SystemExit: 2; "),

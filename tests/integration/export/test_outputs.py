@@ -146,21 +146,24 @@ def test_a_network_without_a_tensor_in_its_output_is_refused(outputs):
         taken(outputs)
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
 @pytest.mark.parametrize("wrap", [lambda y: y, lambda y: {"out": y}], ids=["tensor", "mapping"])
-def test_outputs_in_another_precision_arrive_as_float32(dtype, wrap):
-    output, _ = taken(lambda x: wrap(one(x).to(dtype)))
+def test_outputs_in_double_precision_arrive_as_float32(wrap):
+    output, _ = taken(lambda x: wrap(one(x).double()))
     assert output.dtype == torch.float32
-    assert torch.equal(output, one(BATCH).to(dtype).float())
+    assert torch.equal(output, one(BATCH))
 
 
 @pytest.mark.parametrize("wrap", [lambda y: y, lambda y: {"out": y}], ids=["tensor", "mapping"])
-def test_bfloat16_is_refused_by_name(wrap):
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_refused_by_name(wrap, dtype):
+    """Its rounding alone exceeds the limits of parity."""
+
     def outputs(x):
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.autocast("cpu", dtype=dtype):
             return wrap(torch.nn.functional.conv2d(x, torch.ones(1, 3, 1, 1)))
 
-    with pytest.raises(ConfigError, match=r"returns bfloat16, .*; expected it to compute in float32.*torch.autocast"):
+    name = str(dtype).removeprefix("torch.")
+    with pytest.raises(ConfigError, match=rf"returns {name}, .*; expected it to compute in float32.*torch.autocast"):
         taken(outputs)
 
 
