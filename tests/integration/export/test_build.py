@@ -52,7 +52,7 @@ def make_nothing(): return 42
 def needs_more(num_classes, depth): return torch.nn.Conv2d(3, depth, 1)
 def needs_two(backbone, /, *, width): return torch.nn.Conv2d(3, width, 1)
 def given(num_classes, /): return torch.nn.Conv2d(3, num_classes, 1)
-def compiled(num_classes): return torch.compile(torch.nn.DataParallel(make(num_classes)))
+def parallel(num_classes): return torch.nn.DataParallel(make(num_classes))
 def leaves(): raise SystemExit("usage: train.py")
 def complains(): raise ValueError("\\x1b[31mno weights\\nin the cache\\x1b[0m")
 READY = torch.nn.Conv2d(3, 2, 1)
@@ -109,7 +109,7 @@ def test_no_classes_are_refused():
         load_network("fastsegformer-p", num_classes=0)
 
 
-@pytest.mark.parametrize(("name", "num_classes"), [("make", 5), ("make_any", 6), ("make_fixed", 2), ("compiled", 3)])
+@pytest.mark.parametrize(("name", "num_classes"), [("make", 5), ("make_any", 6), ("make_fixed", 2), ("parallel", 3)])
 def test_an_import_path_gets_num_classes_where_its_signature_takes_it(their_module, name, num_classes):
     assert load_network(f"{their_module}:{name}", num_classes=num_classes).out_channels == num_classes
 

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from fsf_core.errors import ConfigError
+from fsf_core.export.build import load_network
 from fsf_core.export.convert import to_onnx
 from fsf_core.export.graph import model_bytes, opset_of, printable, signature_of
 from fsf_core.model.preprocess import PROFILES
@@ -168,6 +169,16 @@ def test_a_condition_on_sizes_is_traced():
         112,
         112,
     )
+
+
+def compiled():
+    return torch.compile(nn.DataParallel(build()))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_compiled_network_is_exported_as_the_one_inside(model):
+    network = load_network(f"{__name__}:compiled", num_classes=4)
+    assert model_bytes(to_onnx(network, PROFILE, exporter="torchscript", opset=17)) == model_bytes(model)
 
 
 def test_the_cause_of_a_refusal_by_dynamo_is_one_sentence(capfd):
