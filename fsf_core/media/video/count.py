@@ -1,6 +1,6 @@
 """Counting the frames of a video by decoding it, where its packets cannot prove them. Costs a whole pass."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ def counted_order(
     *,
     stream_index: int,
     begin: int,
+    seams: Collection[int],
     limits: DecodeLimits,
     heartbeat: Callable[[], None],
 ) -> NDArray[np.int64]:
@@ -31,10 +32,11 @@ def counted_order(
         scan: its packets.
         stream_index: the stream that was scanned.
         begin: rank of the packet to begin with.
+        seams: ranks of packets that the demuxer marks as corrupt though nothing need be missing.
         limits: of frames and time.
         heartbeat: called every few frames.
     """
-    decoder = PacketDecoder(source, stream_index=stream_index, begin=begin, limits=limits)
+    decoder = PacketDecoder(source, stream_index=stream_index, begin=begin, limits=limits, seams=seams)
     returned: list[int] = []
     damaged: list[int] = []
     leading: list[int] = []
@@ -49,7 +51,7 @@ def counted_order(
             heartbeat()
     order = list(dict.fromkeys(returned))
     failed = {*damaged, *decoder.suspects} if order else {*damaged, *leading}
-    missing = sorted(failed.difference(order))
+    missing = sorted(failed.difference(order).intersection(range(scan.packets)))
     return _with_missing(scan, np.asarray(order, np.int64), np.asarray(missing, np.int64))
 
 

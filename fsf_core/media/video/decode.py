@@ -172,6 +172,7 @@ def _decode_wanted(
             limits=limits,
             landing=_landing(index, attempt.keyframe),
             only_keyframes=only_keyframes,
+            seams=index.seams,
         )
         exact = ExactFrames(index, expected=expected, is_last=attempt.is_last, first=position, stop=stop)
         try:

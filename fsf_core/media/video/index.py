@@ -6,7 +6,7 @@ Knows what packets prove and what containers declare. Decodes only what they lea
 # n frames; "frame k" is the k-th that a decoder returns, in presentation order; a packet's "rank" is its position among
 # the stored packets of its stream, in decoding order
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Literal
@@ -73,6 +73,8 @@ class VideoIndex:
     """Rank of frame k's packet, which identifies the frame. With B-frames it does not ascend."""
     begin: int
     """Rank of the packet that decoding begins with: not the first if the stream was joined midway."""
+    seams: frozenset[int]
+    """Ranks of packets that the demuxer marks as corrupt, where perhaps only two recordings were joined."""
     references: NDArray[np.int64]
     """Ranks of packets that hold no frame of their own, but what others need, ascending."""
     keyframes: NDArray[np.int64]
@@ -164,18 +166,19 @@ def index_video(
         scan = scan_packets(source, container, stream, name, max_frames=max_frames)
         has_pts = name not in UNTIMED and (name != "avi" or scan.pts == scan.dts)
         begin = scan.first_keyframe or 0
+        seams = scan.seams() if name == "mpegts" else frozenset()
         ranks = proven_order(scan, has_pts=has_pts)
         is_counted = ranks is None
         if ranks is None:
             limits = DecodeLimits(max_frame_px=max_frame_px)
             ranks = counted_order(
-                source, scan, stream_index=stream.index, begin=begin, limits=limits, heartbeat=heartbeat
+                source, scan, stream_index=stream.index, begin=begin, seams=seams, limits=limits, heartbeat=heartbeat
             )
         # The average rate of a bare stream is FFmpeg's 25, whatever its own headers state.
         rate = stream.guessed_rate if name in UNTIMED else stream.average_rate
         usual_ticks = usual_duration(rate, _time_base(stream))
         times = frame_times(scan, ranks, has_pts=has_pts, usual_ticks=usual_ticks)
-        order = _FrameOrder(ranks=ranks, pts=times, begin=begin, has_pts=has_pts, is_counted=is_counted)
+        order = _FrameOrder(ranks=ranks, pts=times, begin=begin, seams=seams, has_pts=has_pts, is_counted=is_counted)
         declared_s = container.duration / av.time_base if container.duration and name in DECLARE_DURATION else None
         shortfall = _shortfall(source, scan, stream, name, declared_s)
         return _build_index(scan, order, stream, name, declared_s, shortfall)
@@ -206,6 +209,8 @@ class _FrameOrder:
     pts: NDArray[np.int64]
     begin: int
     """Rank of the packet that decoding begins with."""
+    seams: frozenset[int]
+    """Ranks of packets that the demuxer marks as corrupt, where perhaps only two recordings were joined."""
     has_pts: bool
     """Whether the container stores times of presentation."""
     is_counted: bool
@@ -248,12 +253,13 @@ def _build_index(
         height_px=height_px,
         orientation=orientation,
         pixel_aspect=shown_aspect(stream.sample_aspect_ratio, orientation),
-        notes=remarks(stream, name, scan.first_frame),
+        notes=(*remarks(stream, name, scan.first_frame), *_order_remarks(order)),
         time_base=_time_base(stream),
         pts=order.pts[:frames],
         end=_end(scan, running_clock(order.pts), frames),
         decode_rank=ranks[:frames],
         begin=order.begin,
+        seams=order.seams,
         references=needed.astype(np.int64),
         keyframes=keyframes,
         clean=clean,
@@ -268,6 +274,16 @@ def _build_index(
         intact_frames=int(behind_gap.min()) if behind_gap.size else frames,
         shortfall=shortfall,
     )
+
+
+def _order_remarks(order: _FrameOrder) -> Iterator[str]:
+    """Yield what a user may not expect of the times and the beginning of a video, one sentence each."""
+    if order.begin:
+        yield f"{order.begin} packets before the first keyframe were left out"
+    steps_back = int((np.diff(order.pts) < 0).sum())
+    if steps_back:
+        places = "one place" if steps_back == 1 else f"{steps_back} places"
+        yield f"its times step back at {places}, frames are in the order of the file"
 
 
 def _time_base(stream: "VideoStream") -> Fraction:

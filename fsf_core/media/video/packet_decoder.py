@@ -6,7 +6,7 @@ The rank travels through the decoder in place of the time, so that frames are kn
 # A packet's "rank" is its position among the stored packets of its stream, in decoding order
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,10 +24,6 @@ STALL_S = 60.0
 """Default of the longest time without a decoded frame."""
 
 _INCOMPLETE = "a packet is incomplete"
-
-# MPEG-TS has a counter in every piece of a packet: a jump marks the packet also where two healthy recordings were
-# joined. Elsewhere the mark is of a packet that reaches beyond the end of the file.
-_MARKS_JUMPS = frozenset({"mpegts"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,7 +54,7 @@ class PacketDecoder:
     """One pass over the packets of a source, from its beginning or from a keyframe.
 
     Attributes:
-        suspects: ranks of packets that the demuxer marked as corrupt, and that the decoder was given all the same.
+        suspects: ranks of packets that the demuxer marked as corrupt, so far.
     """
 
     def __init__(
@@ -70,6 +66,7 @@ class PacketDecoder:
         limits: DecodeLimits,
         landing: Landing | None = None,
         only_keyframes: bool = False,
+        seams: Collection[int] = (),
     ) -> None:
         """Prepare a pass.
 
@@ -80,6 +77,7 @@ class PacketDecoder:
             limits: of frames and time.
             landing: keyframe to seek to; None to begin at `begin`.
             only_keyframes: whether the decoder is to skip all other frames.
+            seams: ranks of packets that the demuxer marks as corrupt though nothing need be missing.
         """
         self._source = source
         self._stream_index = stream_index
@@ -87,6 +85,7 @@ class PacketDecoder:
         self._limits = limits
         self._landing = landing
         self._only_keyframes = only_keyframes
+        self._seams = seams
         self._first_error: str | None = None
         self.suspects: list[int] = []
 
@@ -116,12 +115,9 @@ class PacketDecoder:
             decoded = 0
             since = time.monotonic()
             for rank, packet in self._packets(container, stream):
-                if packet is not None and packet.is_corrupt:
-                    if name not in _MARKS_JUMPS:
-                        self._first_error = self._first_error or _INCOMPLETE
-                        yield rank, None
-                        continue
-                    self.suspects.append(rank)
+                yield from ((incomplete, None) for incomplete in self._incomplete(rank, packet, name))
+                if packet is not None and packet.is_corrupt and name != "mpegts":
+                    continue
                 frames, error = _decode(packet, stream, rank)
                 if error:
                     self._first_error = self._first_error or error
@@ -136,6 +132,20 @@ class PacketDecoder:
                 if time.monotonic() - since > self._limits.stall_s:
                     limit_s = self._limits.stall_s
                     raise LimitError(f"no frame for {limit_s} s after {decoded} decoded ones; see stall_s")
+
+    def _incomplete(self, rank: int, packet: "Packet[VideoStream] | None", name: str) -> list[int]:
+        """Return the ranks of the packets that the demuxer marks as incomplete by marking this one.
+
+        The mark is of a packet that the end of the file cuts off, and in MPEG-TS of a jump of the packet counter; there
+        FFmpeg's parsers move it to the packet before.
+        """
+        if packet is None or not packet.is_corrupt:
+            return []
+        self.suspects.append(rank)
+        if rank in self._seams:
+            return []
+        self._first_error = self._first_error or _INCOMPLETE
+        return [rank, rank + 1] if name == "mpegts" else [rank]
 
     def _packets(
         self, container: "InputContainer", stream: "VideoStream"

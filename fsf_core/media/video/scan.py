@@ -85,6 +85,15 @@ class PacketScan:
         """Number of packets so far."""
         return len(self.pts)
 
+    def seams(self) -> frozenset[int]:
+        """Return the incomplete packets of MPEG-TS after which another recording may begin.
+
+        The packet counter also jumps where healthy recordings were joined. FFmpeg's parsers move the mark of the last
+        packet before the jump to the one before it; after it comes a keyframe.
+        """
+        keyframes = frozenset(self.keyframes)
+        return frozenset(rank for rank in self.incomplete if rank + 2 in keyframes and rank + 1 not in keyframes)
+
 
 def scan_packets(
     source: Source, container: "InputContainer", stream: "VideoStream", name: str, *, max_frames: int

@@ -132,3 +132,18 @@ def test_random_damage_never_loses_frames_silently(name):
         except ItemError:
             continue
         assert frames == list(range(index.frames))
+
+
+@pytest.mark.parametrize("codec", ["libx264", "libx265", "mpeg2video"])
+def test_pieces_of_a_keyframe_that_are_lost_in_a_transport_stream_are_reported(codec):
+    """Kind: a broadcast loses pieces of packets; FFmpeg's decoder of H.265 returns damaged pictures without a word."""
+    options = {"x265-params": "log-level=none"} if codec == "libx265" else {}
+    video = clip(codec, container="mpegts", frames=40, width_px=320, height_px=240, options=options)
+    whole, _ = decoded(video)
+    keyframe = [position for position, _, _, key in packets_of(video) if key][2] // 188 * 188
+    damaged = video[: keyframe + 2 * 188] + video[keyframe + 4 * 188 :]
+    frames, error = decoded(damaged)
+    assert 20 <= len(frames) < 40
+    assert all(image in {image for _, _, image in whole} for _, _, image in frames)
+    assert error.frame_index == min(set(range(40)) - {number for number, _, _ in frames})
+    assert decoded(damaged, segment_frames=10)[0] == frames

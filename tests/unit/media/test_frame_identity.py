@@ -220,8 +220,10 @@ def test_a_video_begins_at_its_first_keyframe():
     """Kind: a file cut anywhere; what precedes the first keyframe has parts that are missing, in every container."""
     for container, options in (("mp4", NO_B), ("matroska", {"codec": "mpeg4"}), ("mpegts", NO_B)):
         source = made(container="mpegts" if container == "mpegts" else "nut", **options)
-        found, error = decoded(stored_again(source, container, lambda packets: packets[3:]))
+        cut = stored_again(source, container, lambda packets: packets[3:])
+        found, error = decoded(cut)
         assert ([number for number, _, _ in found], error) == ([*range(20)], None)
+        assert index_video(io.BytesIO(cut)).notes == ("7 packets before the first keyframe were left out",)
 
 
 def test_sampling_follows_a_running_clock_where_the_times_step_back():
@@ -230,6 +232,7 @@ def test_sampling_follows_a_running_clock_where_the_times_step_back():
     assert select_frames(index, Sampling(fps=5)).tolist() == [*range(0, 60, 5)]
     assert select_frames(index, Sampling(start_s=1.6)).tolist() == [*range(40, 60)]
     assert select_frames(index, Sampling(end_s=0.4)).tolist() == [*range(10)]
+    assert index.notes == ("its times step back at one place, frames are in the order of the file",)
 
 
 def test_no_message_praises_frames_before_the_first():
