@@ -85,6 +85,14 @@ _PATTERNS: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
     )
 )
 
+# ISO/IEC 13818-1 §2.5.3.3 and ISO/IEC 11172-1 §2.4.3.2: a pack header with its marker bits, then a packet.
+_ONE, _TWO, _FOUR = (_one_of([value for value in range(256) if value & bits == bits]) for bits in (1, 3, 4))
+_MPEG2_PACK = rb"[DEFGLMNOTUVW\x5c-\x5fdefglmnotuvw\x7c-\x7f]." + _FOUR + b"." + _FOUR + _ONE
+_MPEG2_PACK += b".." + _TWO + rb"[\xf8-\xff]\xff{0,7}"
+_MPEG1_PACK = _one_of(range(0x21, 0x30, 2)) + b"." + _ONE + b"." + _ONE + rb"[\x80-\xff]." + _ONE
+_PACK = re.compile(rb"\x00\x00\x01\xba(?:" + _MPEG2_PACK + b"|" + _MPEG1_PACK + rb")\x00\x00\x01[\xbb-\xef]", re.DOTALL)
+_ARCHIVE = re.compile(rb"PK\x03\x04|.{257}ustar", re.DOTALL)  # which may store a program stream as it is
+
 _TS_SYNC = 0x47
 # Packet size and offset of the sync byte: plain, Blu-ray, with error correction.
 _TS_PACKETS = ((188, 0), (192, 4), (204, 0))
@@ -117,7 +125,9 @@ def sniff_container(head: bytes) -> str | None:
             return name
     if _is_transport_stream(head):
         return "mpegts"
-    return "mpeg" if _is_program_stream(head) else None
+    if _is_program_stream(head) or (_PACK.search(head) and not _ARCHIVE.match(head)):
+        return "mpeg"
+    return None
 
 
 def _is_transport_stream(head: bytes) -> bool:

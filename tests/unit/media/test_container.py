@@ -1,6 +1,8 @@
 """Containers: detected by content, opened without access to other files, refused with a reason."""
 
 import io
+import tarfile
+import zipfile
 from fractions import Fraction
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 from fsf_core.errors import DecodeError, FetchError
 from fsf_core.media.video import decode_frames, index_video, sniff_container
 from fsf_core.media.video.signatures import SNIFF_BYTES
+from tests.support import assets
 from tests.support.clips import audio_only, clip, picture
 
 CONTAINERS = {
@@ -110,10 +113,31 @@ def test_a_program_stream_behind_the_header_of_a_device_is_read(name, head, made
     assert len(list(decode_frames(io.BytesIO(data), index_video(io.BytesIO(data))))) == FRAMES
 
 
-def test_a_program_stream_without_its_first_pack_is_read():
-    data = clip("mpeg2video", container="vob", frames=FRAMES, options={"bf": "0"})[14:]
+@pytest.mark.parametrize("missing", [14, 17, 1000])
+@pytest.mark.parametrize("container", ["vob", "dvd", "svcd", "vcd"])
+def test_a_program_stream_may_begin_anywhere(container, missing):
+    """What is left of the first packets is skipped, and frames before the next keyframe cannot be decoded."""
+    codec = "mpeg1video" if container == "vcd" else "mpeg2video"
+    whole = clip(codec, container=container, frames=30, gop=5, options={"bf": "0"})
+    index = index_video(io.BytesIO(whole[missing:]))
 
-    assert len(list(decode_frames(io.BytesIO(data), index_video(io.BytesIO(data))))) == FRAMES
+    assert index.container == "mpeg"
+    assert index.frames in (25, 30)
+    assert len(list(decode_frames(io.BytesIO(whole[missing:]), index))) == index.frames
+
+
+def test_an_archive_that_stores_a_program_stream_is_no_video():
+    data = clip("mpeg2video", container="vob", frames=FRAMES)
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("clip.mpg", data)
+    taped = io.BytesIO()
+    with tarfile.open(fileobj=taped, mode="w") as archive:
+        member = tarfile.TarInfo("clip.mpg")
+        member.size = len(data)
+        archive.addfile(member, io.BytesIO(data))
+
+    assert [sniff_container(file.getvalue()[:SNIFF_BYTES]) for file in (packed, taped)] == [None, None]
 
 
 @pytest.mark.parametrize("missing", [1, 3, 100, 187])
@@ -140,6 +164,12 @@ def test_random_bytes_are_no_video(seed):
     numbers = [bytes(rng.integers(0, 4, SNIFF_BYTES, np.uint8)) for _ in range(500)]
 
     assert [head[:16] for head in heads + starts + numbers if sniff_container(head)] == []
+
+
+def test_pictures_are_no_video():
+    good = assets.good_images()
+
+    assert {name: sniff_container(data[:SNIFF_BYTES]) for name, data in good.items()} == dict.fromkeys(good)
 
 
 @pytest.mark.parametrize("length", [46, 93, 187, 191, 203])
