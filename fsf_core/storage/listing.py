@@ -80,11 +80,13 @@ def list_files(
         root = filesystem._strip_protocol(folder).rstrip("/")  # noqa: SLF001 - fsspec's documented hook for listings
         found = sorted(with_retries_for(folder, lambda: filesystem.find(folder, detail=True)).items())
 
+    marks = _marked_folders(folder, dict(found))
+
     def entries() -> Iterator[Entry]:
         for path, info in found:
             name = _below(root, path)
             relative = name[len(inner) :]
-            if not name.startswith(inner) or not _is_object(relative, info):
+            if not name.startswith(inner) or not _is_object(relative, info) or path in marks:
                 continue
             if hidden or not _hidden_names(relative):
                 # Appended to the folder as given: fsspec's own path lacks the account of an abfs URI.
@@ -123,6 +125,14 @@ def list_names(folder: str, prefix: str) -> list[str]:
         names = (path.rstrip("/").rpartition("/")[2] for path in found)
         return sorted(name for name in names if name.startswith(prefix))
     return []
+
+
+def _marked_folders(uri: str, found: dict[str, dict[str, Any]]) -> set[str]:
+    """Return the empty objects in Azure that mark a folder of others: its library removes the slash at their end."""
+    if scheme(uri) not in {"az", "abfs", "abfss"}:
+        return set()
+    empty = {path for path, info in found.items() if not info.get("size")}
+    return empty & {path[:at] for path in found for at, sign in enumerate(path) if sign == "/"} if empty else set()
 
 
 def glob(pattern: str, *, cut: Cut | None = None) -> list[str]:
@@ -179,8 +189,9 @@ def _match_remote(pattern: str, root: str) -> list[str]:
         options = {"prefix": stem} if stem and not flat else {}
         found = filesystem.find(below, maxdepth=depth, detail=True, **options)
         matches = re.compile(glob_regex(path))
-    keys = (_below(below, path) for path, info in found.items() if matches.match(path) and _is_object(path, info))
-    return sorted(filter(None, keys))
+    marks = _marked_folders(pattern, found)
+    files = (path for path, info in found.items() if _is_object(path, info) and path not in marks)
+    return sorted(filter(None, (_below(below, path) for path in files if matches.match(path))))
 
 
 def fixed_folder(pattern: str) -> str:

@@ -25,6 +25,7 @@ from fsf_core.errors import FetchError, OutputError, StorageError
 from fsf_core.manifest import Selection, open_manifest
 from fsf_core.model.bundle import Bundle
 from fsf_core.runs import delta, lease
+from fsf_core.storage.filesystems import filesystem_of
 from tests.support import assets, clips, fault_injection, ledger, processes, stores
 
 IMAGES = 24
@@ -131,6 +132,30 @@ def test_a_job_in_a_bucket_gives_the_same_tables_as_on_disk(kind, home, on_disk,
         assert main(["inspect", out, "000"]) == 0
         assert storage.list_names(out, ".lease") == [".lease-1"]
         assert json.loads(storage.read_bytes(storage.join(out, ".lease-1")))["released"]
+        _require_keys_as_they_are(store, kind)
+
+
+ODD_KEYS = {
+    "odd/a+b.jpg", "odd/zoë 1.jpg", "odd/100%25.jpg", "odd/x#1.jpg", "odd/q?1.jpg", "odd/s=1&t=2.jpg", "odd/:c.jpg",
+    "odd/folder.jpg/inner.jpg",
+}  # fmt: skip
+EMPTY_NAMES = {"odd//double.jpg", "odd/sub//inner.jpg"}
+"""SeaweedFS keeps objects as files, and has no empty names."""
+
+
+def _require_keys_as_they_are(store: stores.Store, kind: str) -> None:
+    """Check that listings and globs have the keys that were written, and no markers of folders."""
+    keys = ODD_KEYS if kind == "s3" else ODD_KEYS | EMPTY_NAMES
+    for key in keys:
+        filesystem_of(store.bucket).pipe_file(f"{store.bucket}/{key}", key.encode())
+    for marker in ("odd/folder.jpg/", "odd/hadoop_$folder$"):
+        filesystem_of(store.bucket).pipe_file(f"{store.bucket}/{marker}", b"")
+    for found in (
+        {entry.uri for entry in storage.list_files(f"{store.bucket}/odd")},
+        {*storage.glob(f"{store.bucket}/odd/**/*.jpg")},
+    ):
+        assert found == {f"{store.bucket}/{key}" for key in keys}
+    assert all(storage.read_bytes(f"{store.bucket}/{key}") == key.encode() for key in keys)
 
 
 def _store(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Any:
