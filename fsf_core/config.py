@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 from cyclopts import Group, Parameter, Token
 
+from fsf_core.class_names import parse_names
 from fsf_core.errors import ConfigError
 from fsf_core.options import (
     SCHEMES,
@@ -54,7 +55,17 @@ def _split_types(_: Any, tokens: Sequence[Token]) -> tuple[str, ...]:
     return tuple(filter(None, parts))
 
 
+def _unsplit(_: Any, value: str, *, delimiter: str | None = None) -> list[str]:  # noqa: ARG001 - cyclopts passes it
+    """Return the value of a variable as one token: a name may have spaces."""
+    return [value]
+
+
+def _class_names(_: Any, tokens: Sequence[Token]) -> tuple[str, ...]:
+    return parse_names([str(token.value) for token in tokens])
+
+
 _NAMES = Parameter(converter=_split_names, n_tokens=1, negative=(), show_default=False)
+_CLASS_NAMES = Parameter(converter=_class_names, n_tokens=1, negative=(), show_default=False, env_var_split=_unsplit)
 _TYPES = Parameter(converter=_split_types, n_tokens=1, negative=(), show_default=False)
 Names = Annotated[tuple[str, ...], _NAMES]
 """A list of names; commas separate them on the command line."""
@@ -146,8 +157,8 @@ class ModelOptions:
     """Patterns of keys that the checkpoint may lack, such as aux_head.*; the network keeps its own values there."""
     allow_unexpected: Annotated[Names, Parameter(group=_CHECKPOINT)] = ()
     """Patterns of keys of the checkpoint that the network may lack, such as aux_head.*"""
-    classes: Annotated[Names, Parameter(group=_CHECKPOINT)] = ()
-    """Class names of the checkpoint in the order of the class ids, separated by commas. A bundle has its own."""
+    classes: Annotated[tuple[str, ...], _CLASS_NAMES, Parameter(group=_CHECKPOINT)] = ()
+    """Class names in the order of the ids: a,"b, c" or @FILE: lines, JSON, YAML (default: those in an ONNX file)."""
     palette: Annotated[Names, Parameter(group=_CHECKPOINT)] = ()
     """One colour per class as rrggbb, separated by commas (default: the bundle's, or PASCAL VOC's)."""
     net_option: Annotated[Names, Parameter(group=_CHECKPOINT)] = ()
@@ -270,8 +281,8 @@ class ExportConfig(ModelOptions):
             raise ConfigError(f"found {' and '.join(self.weight_options())} without --checkpoint; add it, or drop them")
         if self.net is not None and ":" not in self.net and self.checkpoint is None:
             raise ConfigError(f"network {self.net!r} comes without weights; pass --checkpoint")
-        few = len(self.classes) < (1 if is_adopted(self) else 2)  # one channel may have one name: of the foreground
-        if few or not all(self.classes) or len(set(self.classes)) != len(self.classes):
+        least = 0 if self.onnx else 1 if is_adopted(self) else 2  # a file may hold names, one channel may have one name
+        if len(self.classes) < least or not all(self.classes) or len(set(self.classes)) != len(self.classes):
             raise ConfigError(
                 f"classes are {list(self.classes)}, expected at least two names, none empty, no two equal; "
                 "pass --classes background,first,second"

@@ -4,6 +4,7 @@ An unknown name is reported before any error that follows from it: of `--bundel 
 """
 
 import datetime as dt
+import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -140,6 +141,8 @@ def _option_value(value: Any, *, key: str, file: str) -> Any:
     Raises:
         ConfigError: it is something else; what is nested may be endless, and is not printed.
     """
+    if key == "classes" and (names := _class_names(value, file=file)) is not None:
+        return names
     if isinstance(value, Mapping):
         value = [
             f"{name}={str(each).lower() if isinstance(each, bool) else each}" if _is_scalar(each) else each
@@ -155,6 +158,23 @@ def _option_value(value: Any, *, key: str, file: str) -> Any:
         f"{key} in {file} holds a {type(value).__name__}, expected text, a number, true or false, or a list of these; "
         "correct it"
     )
+
+
+def _class_names(value: Any, *, file: str) -> str | None:
+    """Return a list or mapping of class names as one value in which commas belong to names; None if it is neither.
+
+    Raises:
+        ConfigError: a name is a word that YAML reads as true, false or nothing.
+    """
+    if isinstance(value, Mapping):
+        if not all(isinstance(key, int) for key in value) or sorted(value) != list(range(len(value))):
+            return None
+        value = [value[index] for index in range(len(value))]
+    if not isinstance(value, list) or not all(each is None or _is_scalar(each) for each in value):
+        return None
+    if any(each is None or isinstance(each, bool) for each in value):
+        raise ConfigError(f"classes in {file} holds {value}, expected names; put yes, no and null in quotes")
+    return json.dumps([str(each) for each in value])
 
 
 def _is_scalar(value: Any) -> bool:

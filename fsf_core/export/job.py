@@ -4,19 +4,24 @@ Knows the order of the steps; cheap checks come first. If the folder already hol
 nothing is exported.
 """
 
+import dataclasses
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from fsf_core import storage
+from fsf_core.class_names import names_in_metadata
 from fsf_core.config import ExportConfig
-from fsf_core.errors import OutputError
+from fsf_core.errors import ConfigError, OutputError
 from fsf_core.export.interface import profile_of, read_given
-from fsf_core.export.material import read_material
+from fsf_core.export.material import Material, read_material
 from fsf_core.export.net_options import resolve_net_options
 from fsf_core.export.request import differences, identity_of, palette_of, sha256_of, tools_of
 from fsf_core.model.bundle import DOCUMENT, Bundle
 from fsf_core.model.bundle_files import load_bundle, read_model, require_free, save_bundle
+
+log = logging.getLogger("fsf")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,6 +60,7 @@ def export(config: ExportConfig, *, show_graph: Callable[[str], object] | None =
     resolve_net_options(config.net, config.net_options())
     out = storage.absolute(config.out)
     material = read_material(config)
+    config = _with_class_names(config, material)
     profile = profile_of(config, given, material.file_input)
     identity = identity_of(
         config,
@@ -83,6 +89,24 @@ def export(config: ExportConfig, *, show_graph: Callable[[str], object] | None =
         parity=made.report.to_json(),
     )
     return Exported(bundle=bundle, reused=False, notes=made.notes)
+
+
+def _with_class_names(config: ExportConfig, material: Material) -> ExportConfig:
+    """Return the request with the class names of the ONNX file's metadata, if none are given.
+
+    Raises:
+        ConfigError: there are none either.
+    """
+    if config.classes or material.onnx_model is None:
+        return config
+    names = names_in_metadata({entry.key: entry.value for entry in material.onnx_model.metadata_props})
+    if not names:
+        raise ConfigError(
+            f"no class names are given, and the metadata of {config.onnx} holds none, expected one for each class; "
+            "pass --classes background,first,second"
+        )
+    log.info("event=class_names_read source=%s names=%r", storage.redact(str(config.onnx)), names)
+    return dataclasses.replace(config, classes=names)
 
 
 def _existing_bundle(out: str, identity: Mapping[str, Any]) -> Bundle | None:

@@ -21,7 +21,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from fsf_core import storage
-from fsf_core.errors import BundleError, FetchError, ProviderError
+from fsf_core.errors import BundleError, FetchError, FSFError, ProviderError
 from fsf_core.model.cuda_driver import cuda_devices
 from fsf_core.options import Provider, ResolvedProvider
 
@@ -162,6 +162,8 @@ class Session:
             address = logits_NKHW.ctypes.data
             binding.bind_output(self.output_name, "cpu", 0, logits_NKHW.dtype.type, logits_NKHW.shape, address)
             self._session.run_with_iobinding(binding)
+        except FSFError:  # a signal that arrived meanwhile
+            raise
         except Exception as error:  # its fourteen exception types share no base but this
             raise self._run_error({self.input_name: batch_NCHW}, error) from error
 
@@ -199,6 +201,8 @@ class Session:
         """
         try:
             outputs: list[NDArray[Any]] = self._session.run(names, feed)
+        except FSFError:  # a signal that arrived meanwhile
+            raise
         except Exception as error:  # its fourteen exception types share no base but this
             raise self._run_error(feed, error) from error
         return outputs

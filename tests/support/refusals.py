@@ -86,6 +86,12 @@ _TABLE = {
         _refusal(f"FSF_SCORE_BUNDEL=bundle {SCORE}", "unknown variable "),
         # values of options
         _refusal(f"{_EXPORT} --net x:y --classes a,,b", "expected names between the commas"),
+        _refusal(f"{_EXPORT} --net x:y --classes [a", ", expected a list of JSON such as "),
+        _refusal(f"{_EXPORT} --net x:y --classes '\"a,b'", ", expected quotes around whole names; "),
+        _refusal(f"{_EXPORT} --net x:y --classes @gone.txt", ", which cannot be read: ", "--classes names the file "),
+        _refusal(f"{_EXPORT} --net x:y --classes @unknown.yaml", ", which holds no class names; "),
+        _refusal(f"{_EXPORT} --net x:y --config classes.yaml", "; put yes, no and null in quotes"),
+        _refusal(f"{_ONNX}/opset12.onnx".replace("--classes a,b,c,d", ""), "no class names are given, and "),
         _refusal(f"{_TINY} --palette red", "expected six hexadecimal digits per colour"),
         _refusal(f"{_TINY} --mean 0,half,0", "expected numbers between the commas"),
         _refusal(f"{_TINY} --net-option depth", "expected key=value; correct it"),
@@ -514,6 +520,7 @@ def write_inputs(folder: Path, bundle: Path) -> None:
     (folder / "refused_nets.py").write_text(NETS)
     (folder / "list.yaml").write_text("- a\n")
     (folder / "unknown.yaml").write_text("bundel: b\n")
+    (folder / "classes.yaml").write_text("classes: [yes, no]\n")
     (folder / "sections.yaml").write_text("inputs: {scale: 1}\n")
     (folder / "keys.yaml").write_text("input: {sizes: 1}\n")
     torch.save(build().state_dict(), folder / "weights.pth")

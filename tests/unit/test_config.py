@@ -75,6 +75,7 @@ def test_names_are_separated_by_commas_or_by_repeating_the_flag():
 
     assert parsed([*model, "--classes", "a, b,c"]).classes == ("a", "b", "c")
     assert parsed([*model, "--classes", "a", "--classes", "b,c"]).classes == ("a", "b", "c")
+    assert parsed([*model, "--classes", "a", "--classes", "b, c"]).classes == ("a", "b, c")
     assert parsed([*MODEL, "--palette", "ff0000,00ff00"], ExportConfig).palette == ("ff0000", "00ff00")
 
 
