@@ -21,6 +21,7 @@ from fsf_core import masks, runs
 from fsf_core.config import ExportConfig, ScoreConfig
 from fsf_core.errors import BundleError, GateError, ManifestError, OutputError, ProviderError
 from fsf_core.export.job import export
+from fsf_core.media import images
 from fsf_core.model.bundle import Bundle
 from fsf_core.model.bundle_files import read_model
 from fsf_core.model.cuda_driver import cuda_devices
@@ -184,7 +185,7 @@ def test_masks_equal_those_of_the_authors_tools(finished: tuple[Path, dict], fol
     for row in rows:
         if row["pts_s"] is not None:
             continue
-        image_HWC = cv2.imdecode(np.frombuffer(Path(row["uri"]).read_bytes(), np.uint8), cv2.IMREAD_COLOR)
+        image_HWC = images.decode_bgr(Path(row["uri"]).read_bytes(), honour_exif=True)
         found = masks.decode_png(row["mask"]["bytes"])
         assert found.shape == image_HWC.shape[:2]
         differing += int((found != _seed_path(image_HWC, tiny_bundle)).sum())
@@ -192,6 +193,15 @@ def test_masks_equal_those_of_the_authors_tools(finished: tuple[Path, dict], fol
 
     assert total > 100_000
     assert differing / total < 1e-4
+
+
+def test_notes_of_pictures_are_in_the_table(finished: tuple[Path, dict]) -> None:
+    rows = [row for row in _rows(finished[0], "masks") if row["pts_s"] is None]
+    noted = {row["item_id"]: images.decode_image(Path(row["uri"]).read_bytes(), honour_exif=True).notes for row in rows}
+
+    assert {row["item_id"]: row["notes"] for row in rows} == noted
+    assert noted["good/gif/animated.gif"].startswith("first of ")
+    assert noted["good/jpeg/420.jpg"] is None
 
 
 def test_video_frames_are_numbered_and_timed_as_in_the_file(finished: tuple[Path, dict], folder: Path) -> None:

@@ -132,7 +132,7 @@ def tiff_tagged(tiff: bytes, tag: int, value: int, *, new_tag: int | None = None
 
 @cache
 def good_images() -> dict[str, bytes]:
-    """Return images by relative path; each must be decoded to exactly the pixels of cv2.imdecode."""
+    """Return images by relative path, which are decoded without loss of anything but what `decode_image` documents."""
     makers = (_good_jpegs, _good_exif, _good_pngs, _good_tiffs, _good_others, _good_sizes, _good_names)
     return {name: data for maker in makers for name, data in maker()}
 
