@@ -41,7 +41,7 @@ def to_onnx(
     """Export a network.
 
     Args:
-        module: takes float32 NCHW, returns logits NKHW. It is switched to eval mode.
+        module: takes float32 NCHW, returns scores or class ids. It is switched to eval mode.
         profile: gives the size of the input.
         opset: expected in the file; the exporters raise it silently, here that is an error.
         exporter: dynamo is PyTorch's current one; torchscript is the older, faster one, and writes lower opsets.
@@ -49,11 +49,11 @@ def to_onnx(
         output_name: name of the output tensor.
 
     Raises:
-        ConfigError: the network returns no logits, or the exporter cannot write it, or not in this opset.
+        ConfigError: the network returns no batch of maps, or the exporter cannot write it, or not in this opset.
     """
     module.eval()
     example_NCHW = example_batch(profile)
-    logits_shape = _logits_shape(module, example_NCHW)
+    output_shape = _output_shape(module, example_NCHW)
     write = _by_dynamo if exporter == "dynamo" else _by_torchscript
     if exporter == "torchscript":
         _require_one_path(module, example_NCHW)
@@ -69,25 +69,24 @@ def to_onnx(
             f"pass --opset {written}, or another --exporter (torchscript writes 9 to 20, dynamo 18 and above)"
         )
     _strip(model)
-    state_shapes(model, (3, profile.height_px, profile.width_px), logits_shape[1:])
+    state_shapes(model, (3, profile.height_px, profile.width_px), output_shape[1:])
     return checked(model)
 
 
-def _logits_shape(module: nn.Module, example_NCHW: torch.Tensor) -> tuple[int, int, int, int]:
-    """Run the network once and return the shape of its logits.
+def _output_shape(module: nn.Module, example_NCHW: torch.Tensor) -> tuple[int, ...]:
+    """Run the network once and return the shape of its output, whose meaning is found out later.
 
     Raises:
-        ConfigError: it returns no logits.
+        ConfigError: it is no batch of maps.
     """
-    logits = call(module, example_NCHW)
-    assert isinstance(logits, torch.Tensor), "single_output gives one tensor"
-    if logits.ndim != 4 or logits.shape[0] != len(example_NCHW) or not logits.is_floating_point():  # noqa: PLR2004 - NKHW
+    output = call(module, example_NCHW)
+    assert isinstance(output, torch.Tensor), "single_output gives one tensor"
+    if output.ndim not in {3, 4} or output.shape[0] != len(example_NCHW) or output.is_complex():
         raise ConfigError(
-            f"the network returns {logits.dtype} {list(logits.shape)} for {list(example_NCHW.shape)}, "
-            "expected float logits [N, K, H, W]; wrap it so that it returns those"
+            f"the network returns {output.dtype} {list(output.shape)} for {list(example_NCHW.shape)}, "
+            "expected scores [N, K, H, W] or class ids [N, H, W]; wrap it so that it returns those"
         )
-    batch, classes, rows, columns = logits.shape
-    return batch, classes, rows, columns
+    return tuple(output.shape)
 
 
 def _by_dynamo(

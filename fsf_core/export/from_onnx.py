@@ -57,9 +57,7 @@ def from_onnx(original: onnx.ModelProto, profile: Profile) -> onnx.ModelProto:
     label = sizes_of(image)[0]
     _free_label(model, size)
     model, output_shape, batch = _measured_batch(model, size, label)
-    kind = model.graph.output[0].type.tensor_type.elem_type
     state_shapes(model, size, output_shape, batch=batch or BATCH)
-    model.graph.output[0].type.tensor_type.elem_type = kind
     return checked(model)
 
 

@@ -82,14 +82,16 @@ def state_shapes(
     """Set the shapes of input and output, in place; TorchScript leaves names such as 'Resizeoutput_dim_3'.
 
     Args:
-        model: with one image as input, and logits as output.
+        model: with one image as input, and one output, which keeps its type.
         size: C, H and W of an image.
-        logits: K, H and W.
+        logits: K, H and W, or the output's other sizes.
         batch: images per call if the graph is built for a number of them.
     """
     del model.graph.value_info[:]  # stale beside the new shapes; checked() infers them again
-    for value, sizes in ((real_inputs(model)[0], size), (model.graph.output[0], logits)):
-        value.CopyFrom(helper.make_tensor_value_info(value.name, TensorProto.FLOAT, [batch, *sizes]))
+    image, output = real_inputs(model)[0], model.graph.output[0]
+    kind = output.type.tensor_type.elem_type or TensorProto.FLOAT
+    image.CopyFrom(helper.make_tensor_value_info(image.name, TensorProto.FLOAT, [batch, *size]))
+    output.CopyFrom(helper.make_tensor_value_info(output.name, kind, [batch, *logits]))
 
 
 def real_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:

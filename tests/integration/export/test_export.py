@@ -17,7 +17,7 @@ from fsf_core.export.sample_images import drawn_images
 from fsf_core.model.bundle_files import load_bundle, read_model, read_parity
 from fsf_core.model.preprocess import PROFILES, fit
 from fsf_core.model.session import Session
-from tests.support.tiny_net import build
+from tests.support.tiny_net import TinyNet, build
 from tests.support.tiny_onnx import tiny_onnx
 
 PARTS = {
@@ -304,3 +304,50 @@ def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_exported(
     with pytest.raises(StorageError, match="cannot be written"):
         export(ExportConfig(**TINY, out=str(tmp_path / place)))
     assert files(tmp_path) == ["file"]
+
+
+class Ids(TinyNet):
+    """Argmax inside: the ids of the classes, without an axis of channels."""
+
+    def forward(self, batch_NCHW):
+        return super().forward(batch_NCHW).argmax(1)
+
+
+class Foreground(TinyNet):
+    """One channel with a sigmoid inside."""
+
+    def forward(self, batch_NCHW):
+        return torch.sigmoid(super().forward(batch_NCHW)[:, :1] - super().forward(batch_NCHW)[:, 1:2])
+
+
+def build_ids(num_classes):
+    return _built(Ids(num_classes))
+
+
+def build_foreground():
+    return _built(Foreground(4))
+
+
+def _built(net):
+    net.load_state_dict(build().state_dict())
+    return net
+
+
+@pytest.mark.parametrize(
+    ("net", "classes", "kind"),
+    [("build_ids", PARTS["classes"], "class_map"), ("build_foreground", ("rot",), "binary_probability")],
+)
+def test_a_network_that_ends_behind_its_logits_is_exported_as_what_it_returns(net, classes, kind, tmp_path):
+    request = {"net": f"{__name__}:{net}", "classes": classes, "profile": "fastsegformer", "exporter": "torchscript"}
+    bundle = export(ExportConfig(**request, out=str(tmp_path / "bundle"))).bundle
+    frames_NHWC = np.stack([fit(sample.image_HWC, bundle.profile) for sample in drawn_images()[:6]])
+    batch_NCHW = np.ascontiguousarray(frames_NHWC.transpose(0, 3, 1, 2), np.float32) / np.float32(255)
+    with torch.inference_mode():
+        expected = globals()[net](*([4] if kind == "class_map" else [])).eval()(torch.from_numpy(batch_NCHW)).numpy()
+    found = Session(read_model(bundle)).run(batch_NCHW)
+
+    assert bundle.output.kind == kind
+    assert bundle.classes == (classes if len(classes) > 1 else ("background", "rot"))
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found[:, -1], expected.reshape(found[:, -1].shape), atol=1e-5)
+    assert len(np.unique(found)) > 1
