@@ -17,7 +17,7 @@ from fsf_core.stages.decode import decode
 from fsf_core.stages.decode_row import failures_for_rest
 from fsf_core.stages.decode_settings import DecodeSettings
 from fsf_core.stages.video_plan import VideoPlan, pack_plan, plan_video
-from tests.support.clips import clip, overwritten
+from tests.support.clips import clip, overwritten, stored_again
 
 FRAMES = 150
 SETTINGS = {"profile": preprocess.PROFILES["fastsegformer"], "limits": images.ImageLimits(), "extra": pa.schema([])}
@@ -156,6 +156,28 @@ def test_short_videos_and_those_that_cannot_seek_are_not_partitioned(tmp_path):
     assert plans["short"] is None
     assert plans["stream"] is None
     assert plans["frames"] is not None
+
+
+def test_frames_that_were_counted_by_decoding_are_not_counted_twice(tmp_path, monkeypatch):
+    path, beats = tmp_path / "video", []
+    path.write_bytes(stored_again(clip(container="nut", frames=FRAMES), "mp4", _repeat_a_time))
+    plan = plan_video(rows(path).to_pylist()[0], settings(), heartbeat=lambda: beats.append(1))
+    assert (plan.index.is_counted, len(plan.tasks), plan.index.frames) == (True, 1, FRAMES)
+    assert len(beats) > FRAMES // 64
+    whole = pa.concat_tables(decode(rows(path), settings()))
+    monkeypatch.setattr(decode_video.video, "index_video", None)
+
+    (task,) = plan.tasks
+    facts = {"first": task.start, "stop": task.stop, "total": plan.segments}
+    shared_whole = pa.concat_tables(decode(rows(path, share=facts, plan=pack_plan(plan)), settings()))
+
+    assert shared_whole.to_pylist() == whole.to_pylist()
+    assert whole.column("error_type").null_count == len(whole) == -(-FRAMES // 4)
+
+
+def _repeat_a_time(packets):
+    times = sorted(time for _, time, _ in packets)
+    return [[data, times[20] if time == times[21] else time, key] for data, time, key in packets]
 
 
 def test_a_share_whose_video_is_missing_fails_only_for_its_own_segments():
