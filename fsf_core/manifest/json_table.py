@@ -5,19 +5,23 @@ Text stays as it is, a number and a boolean as they are written, null is null, a
 
 import contextlib
 import gc
+import itertools
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 import pyarrow as pa
 
 from fsf_core import storage
-from fsf_core.manifest.rows import BATCH_ROWS, unreadable
+from fsf_core.manifest.rows import BATCH_ROWS, ReadBatches, unreadable
 from fsf_core.manifest.utf8 import TextReader
 
 PIECE_BYTES = 1 << 20
 """Characters that are read at once, so that a long list is never in memory whole."""
+
+MAX_HELD_BYTES = 64 << 20
+"""Largest list that is held in memory, and not parsed again whenever it is read."""
 
 MAX_ROW_CHARACTERS = 64 << 20
 """Largest row; the search for the end of an object stops there."""
@@ -27,24 +31,44 @@ _BLANK = re.compile(r"[ \t\r\n]*")
 Row: TypeAlias = dict[str, Any]
 
 
-def read_json(uri: str, names: Sequence[str]) -> Iterator[pa.Table]:
-    """Yield the rows of a file in columns of text with these names, after an empty table with these columns.
+def open_json(uri: str) -> ReadBatches:
+    """Read a file once, and return a reader of its rows as text, whose first batch is empty and has its columns.
+
+    Columns are those of all rows, in the order of their first ones; a row may lack some.
 
     Raises:
         ManifestError: it is not UTF-8 or UTF-16, or a row is no object.
     """
-    yield pa.schema([(name, pa.string()) for name in names]).empty_table()
+    names: dict[str, None] = {}
+    held: list[pa.Table] = []
+    held_bytes = 0
+    for table in _tables(uri):
+        names |= dict.fromkeys(table.column_names)
+        held_bytes += table.nbytes
+        if held_bytes <= MAX_HELD_BYTES:
+            held.append(table)
+    schema = pa.schema([(name, pa.string()) for name in names or ("uri",)])
+
+    def read() -> Iterator[pa.Table]:
+        yield schema.empty_table()
+        for table in held if held_bytes <= MAX_HELD_BYTES else _tables(uri):
+            columns = [table.column(name) if name in table.column_names else _nulls(table) for name in schema.names]
+            yield pa.table(columns, schema=schema)
+
+    return read
+
+
+def _tables(uri: str) -> Iterator[pa.Table]:
+    """Yield the rows of a file in the columns that they have."""
     first = 0
     for rows in _batches(uri):
-        columns = {name: [row.get(name) for row in rows] for name in names}
-        yield pa.table({name: _texts(uri, values, first) for name, values in columns.items()})
+        names = dict.fromkeys(itertools.chain.from_iterable(rows)) or ("uri",)  # a table without columns has no rows
+        yield pa.table({name: _texts(uri, [row.get(name) for row in rows], first) for name in names})
         first += len(rows)
 
 
-def json_names(uri: str) -> list[str]:
-    """Return the names of all columns in the order of their first rows; a row may lack some."""
-    names = dict.fromkeys(name for rows in _batches(uri) for row in rows for name in row)
-    return [*names] or ["uri"]
+def _nulls(table: pa.Table) -> pa.Array:
+    return pa.nulls(table.num_rows, pa.string())
 
 
 class _Literal(str):

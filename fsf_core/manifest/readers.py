@@ -14,7 +14,7 @@ from fsf_core.manifest.columns import normalize_batches, pass_through_schema
 from fsf_core.manifest.csv_table import delimiter_of, read_csv
 from fsf_core.manifest.files import named_files, read_path_list, single_file, tar_archives
 from fsf_core.manifest.folders import FolderContents, Kind, kind_of, list_folder, list_glob, require_plain_tables
-from fsf_core.manifest.json_table import json_names, read_json
+from fsf_core.manifest.json_table import open_json
 from fsf_core.manifest.left_out import Rules
 from fsf_core.manifest.parquet_table import read_parquet
 from fsf_core.manifest.partitions import read_table_files, table_file
@@ -131,8 +131,7 @@ def _text_table(uri: str, condition: row_filter.Condition | None, types: column_
             log.info("event=delimiter_found delimiter=%r list=%r", delimiter, storage.redact(uri))
         return _text_reader(uri, lambda: read_csv(uri, quoted=suffix == ".csv"), condition, types, empty_is_null=True)
     if suffix in {".jsonl", ".ndjson", ".json"}:
-        names = json_names(uri)
-        return _text_reader(uri, lambda: read_json(uri, names), condition, types, empty_is_null=False)
+        return _text_reader(uri, open_json(uri), condition, types, empty_is_null=False)
     return None
 
 

@@ -79,6 +79,16 @@ def test_names_are_separated_by_commas_or_by_repeating_the_flag():
     assert parsed([*MODEL, "--palette", "ff0000,00ff00"], ExportConfig).palette == ("ff0000", "00ff00")
 
 
+def test_column_types_are_separated_by_commas_outside_of_brackets():
+    words = ["--bundle", "b", "--manifest", "m", "--out", "o"]
+    types = ("plot=int64", "price=decimal128(10, 2)", "taken=timestamp[us, tz=UTC]", "day=date32[day]")
+
+    assert parsed([*words, "--column-types", ",".join(types)], ScoreConfig).column_types == types
+    repeated = [word for text in types for word in ("--column-types", text)]
+    assert parsed([*words, *repeated], ScoreConfig).column_types == types
+    assert parsed(words, ScoreConfig).column_types == ()
+
+
 @pytest.mark.parametrize("names", ["a,,b", "a,", "", " , "])
 def test_an_empty_name_is_refused(names):
     """Every class after it would have another id."""

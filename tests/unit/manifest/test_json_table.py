@@ -77,6 +77,7 @@ def test_rows_do_not_depend_on_the_size_of_the_pieces(size, indent, is_array, tm
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(json_table, "PIECE_BYTES", size)
+        patch.setattr(json_table, "MAX_HELD_BYTES", size * 5)
         manifest = open_manifest(str(path))
         found = [row for batch in manifest.batches() for row in batch.to_pylist()]
 
@@ -86,7 +87,9 @@ def test_rows_do_not_depend_on_the_size_of_the_pieces(size, indent, is_array, tm
     ]
 
 
-def test_columns_come_from_all_rows_and_long_lists_in_batches(open_list):
+@pytest.mark.parametrize("held", [0, 64 << 20])
+def test_columns_come_from_all_rows_and_long_lists_in_batches(held, open_list, monkeypatch):
+    monkeypatch.setattr(json_table, "MAX_HELD_BYTES", held)
     rows = "".join(f'{{"uri": "{number}"}}\n' for number in range(BATCH_ROWS))
     manifest = open_list("l.jsonl", rows + '{"uri": "last", "late": 1}\n')
 
@@ -100,6 +103,7 @@ def test_columns_come_from_all_rows_and_long_lists_in_batches(open_list):
         ('{"uri": "a"}\n["b"]\n', "an array was found, expected an object"),
         ('["a", "b"]', 'text was found, expected an object such as {"uri": "a.jpg"} in row 0'),
         ("12\n", "a number was found"),
+        ("{}\n{}\n", "has no id in row 0"),
         (
             '{"uri": "a"}\n{"uri": "b", "n": 1, "n": 2}\n',
             "the name 'n' is there twice in row 1 (the first is 0), line 2",
