@@ -17,6 +17,8 @@ _BLOCK_BYTES = 65_000
 """Largest block that is looked at; the first directory is at its beginning. A JPEG segment holds 65,533 bytes."""
 _UP_DOWN, _LEFT_RIGHT, _BOTH = 0, 1, -1  # OpenCV's axes
 _FLIPS = {2: _LEFT_RIGHT, 3: _BOTH, 4: _UP_DOWN, 6: _LEFT_RIGHT, 7: _BOTH, 8: _UP_DOWN}
+_ORIENTATION = 0x112
+_LONG = 4
 _FIRST_TRANSPOSED = 5
 _LAST = 8
 
@@ -52,10 +54,26 @@ def orientation_of_segments(segments: bytes, name: str) -> int:
     seen_HWC = np.asarray(cv2.imdecode(carrier, cv2.IMREAD_COLOR))
     for number in range(1, _LAST + 1):
         if np.array_equal(upright(stored_HWC, number), seen_HWC):
-            return number
+            return number if number > 1 else _long_orientation(segments)
     raise DecodeError(
         f"the {name}'s EXIF block cannot be read; remove it (exiftool -EXIF= FILE) or copy the file again"
     )
+
+
+def _long_orientation(segments: bytes) -> int:
+    """Return an orientation that is written as a long number, which OpenCV ignores; 1 if there is none."""
+    block = segments[segments.find(PREFIX) + len(PREFIX) :]
+    order = ">" if block.startswith(b"MM") else "<"
+    try:
+        (at,) = struct.unpack_from(f"{order}I", block, 4)
+        (entries,) = struct.unpack_from(f"{order}H", block, at)
+        for number in range(entries):
+            tag, kind, count = struct.unpack_from(f"{order}HHI", block, at + 2 + 12 * number)
+            if (tag, kind, count) == (_ORIENTATION, _LONG, 1):
+                return int(struct.unpack_from(f"{order}I", block, at + 10 + 12 * number)[0])
+    except struct.error:
+        pass  # a damaged block says nothing of orientation
+    return 1
 
 
 @cache

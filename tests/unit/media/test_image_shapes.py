@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 from fsf_core.errors import DecodeError
 from fsf_core.media import images
 from fsf_core.media.images import tiff
-from tests.shapes.pictures import ALPHA, encoded, exif_with, picture, upright
+from tests.shapes.pictures import ALPHA, decoded, encoded, exif_with, picture, upright
 from tests.shapes.tiff_file import Layout, Page, file_of
 from tests.support.assets import jpeg_segment, jpeg_with, opencv
 
@@ -76,6 +76,20 @@ def test_one_photo_is_turned_alike_in_every_format(kind, orientation):
     ):
         assert found.shape == right.shape
         assert np.abs(found.astype(int) - right).mean() < 6
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize(("kind", "letter"), [(3, "H"), (4, "I")], ids=["short", "long"])
+@pytest.mark.parametrize("name", ["JPEG", "PNG", "WEBP"])
+def test_orientation_is_read_from_short_and_long_numbers(name, kind, letter, order):
+    """Kind: EXIF asks for a short number, some writers use a long one, and Pillow reads both."""
+    value = struct.pack(order + letter, 6).ljust(4, b"\0")
+    entry = struct.pack(order + "HHHI", 1, 0x112, kind, 1) + value + bytes(4)
+    block = b"Exif\0\0" + (b"II" if order == "<" else b"MM") + struct.pack(order + "HI", 42, 8) + entry
+    data = encoded(IMAGE, name, exif=block, **({"lossless": True} if name == "WEBP" else {}))
+
+    assert np.array_equal(rgb_of(data), decoded(data))
+    assert rgb_of(data).shape[:2] == IMAGE.shape[1::-1]
 
 
 # --- Netpbm ----------------------------------------------------------------------------------------------------------
