@@ -17,7 +17,16 @@ from onnx import TensorProto, helper, numpy_helper
 from fsf_core.errors import ConfigError
 from fsf_core.export.adapters import adapt_input
 from fsf_core.export.batches import Call, MixedError, accepted_batch, built_for, difference_of_calls, same
-from fsf_core.export.graph import BATCH, attribute_of, checked, model_bytes, real_inputs, sizes_of, state_shapes
+from fsf_core.export.graph import (
+    BATCH,
+    attribute_of,
+    checked,
+    model_bytes,
+    opset_of,
+    real_inputs,
+    sizes_of,
+    state_shapes,
+)
 from fsf_core.export.onnx_file import load_onnx, nodes_of
 from fsf_core.model.preprocess import Profile
 from fsf_core.model.session import Session
@@ -70,6 +79,8 @@ def original_session(original: onnx.ModelProto, plain: onnx.ModelProto) -> Sessi
     """
     model = copy.deepcopy(original)
     batch = sizes_of(real_inputs(plain)[0])[0]
+    if any(node.name == _BATCH_AXIS for node in plain.graph.node):
+        _add_batch_axis(model)
     if batch:
         real_inputs(model)[0].type.tensor_type.shape.dim[0].dim_value = batch
     return Session(model_bytes(model))
@@ -101,6 +112,27 @@ def _free_label(model: onnx.ModelProto, size: tuple[int, ...]) -> None:
     del model.graph.value_info[:]  # stale beside the new shapes
 
 
+_BATCH_AXIS = "fsf/batch_axis"
+"""Name of the node that gives an output of one image its first axis."""
+
+
+def _add_batch_axis(model: onnx.ModelProto) -> None:
+    """Put an axis of one image before those of the output, in place."""
+    output = model.graph.output[0]
+    inner = f"{_BATCH_AXIS}/{output.name}"
+    for node in model.graph.node:
+        node.output[:] = [inner if name == output.name else name for name in node.output]
+        node.input[:] = [inner if name == output.name else name for name in node.input]
+    node = helper.make_node("Unsqueeze", [inner], [output.name], name=_BATCH_AXIS)
+    if opset_of(model) >= 13:  # noqa: PLR2004 - the axes became an input
+        node.input.append(_BATCH_AXIS)
+        model.graph.initializer.append(numpy_helper.from_array(np.array([0], np.int64), _BATCH_AXIS))
+    else:
+        node.attribute.append(helper.make_attribute("axes", [0]))
+    model.graph.node.append(node)
+    output.type.tensor_type.ClearField("shape")
+
+
 def _measured_batch(
     model: onnx.ModelProto, size: tuple[int, ...], label: int | None
 ) -> tuple[onnx.ModelProto, tuple[int, ...], int | None]:
@@ -125,6 +157,9 @@ def _measured_batch(
                 f"the model takes neither one image nor a batch: {error}; export it again with a batch of one"
             ) from error
         return model, _of_fixed_batch(model, images_NCHW, count), count
+    if alone[0].ndim in {2, 3} and len(alone[0]) != 1:  # exporters squeeze a batch of one away
+        _add_batch_axis(model)
+        return _measured_batch(model, size, label)
     _require_same_output(model, call, images_NCHW[:1])
     batch: int | None = 1
     try:

@@ -341,9 +341,11 @@ def _create(data: bytes, options: Any, providers: list[Any]) -> Any:
     try:
         return ort.InferenceSession(data, options, providers=providers)
     except Exception as error:  # its fourteen exception types share no base but this
+        reason, advice = _first_line(error), "expected a complete ONNX file with its weights inside; export it again"
+        if re.search(r"not a registered|No Op registered|Could not find an implementation|No opset import", reason):
+            advice = "expected operators of ONNX and onnxruntime alone; export it without custom operators"
         raise BundleError(
-            f"onnxruntime {ort.__version__} cannot load the model ({len(data)} bytes): {_first_line(error)}; "
-            "expected a complete ONNX file with its weights inside; export it again"
+            f"onnxruntime {ort.__version__} cannot load the model ({len(data)} bytes): {reason}; {advice}"
         ) from error
 
 

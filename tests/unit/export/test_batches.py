@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from fsf_core.errors import ConfigError
 from fsf_core.export.from_onnx import from_onnx, original_session, read_onnx
@@ -158,3 +158,27 @@ def test_a_model_with_random_output_is_refused_with_that_reason(operator):
         model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
     with pytest.raises(ConfigError, match=rf"two calls .* differ by up to .*{operator}.*training mode"):
         from_onnx(read_onnx(model.SerializeToString()), PROFILE)
+
+
+@pytest.mark.parametrize("opset", [11, 17])
+@pytest.mark.parametrize("ids", [False, True])
+def test_an_output_without_an_axis_for_its_one_picture_gets_it(opset, ids, batch_NCHW):
+    """Logits K, H, W or class ids H, W: what is squeezed away with a batch of one."""
+    original = tiny_onnx(opset=opset, batch=1, last="ArgMax" if ids else "Identity")
+    last = original.graph.node[-1]
+    last.output[0] = "whole"
+    axes = {"axes": [0, 1] if ids else [0]}
+    squeeze = helper.make_node("Squeeze", ["whole"], ["seg/scores"], **(axes if opset < 13 else {}))
+    if opset >= 13:
+        squeeze.input.append("axes")
+        original.graph.initializer.append(numpy_helper.from_array(np.array(axes["axes"]), "axes"))
+    original.graph.node.append(squeeze)
+    kind = TensorProto.INT64 if ids else TensorProto.FLOAT
+    original.graph.output[0].CopyFrom(helper.make_tensor_value_info("seg/scores", kind, None))
+    read = read_onnx(original.SerializeToString())
+    model = from_onnx(read, PROFILE)
+    reference = Session(original.SerializeToString())._session
+    expected = np.stack([reference.run(None, {"images:0": image[None]})[0] for image in batch_NCHW])
+    assert expected.ndim == (3 if ids else 4)
+    assert np.array_equal(Session(model_bytes(model)).run(batch_NCHW), expected)
+    assert np.array_equal(original_session(read, model).run(batch_NCHW), expected)

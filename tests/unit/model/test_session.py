@@ -159,3 +159,24 @@ def test_the_session_has_the_given_number_of_threads(model):
     options = Session(model, threads=3)._session.get_session_options()
     assert (options.intra_op_num_threads, options.inter_op_num_threads) == (3, 1)
     assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+
+
+@pytest.mark.parametrize("damage", ["ir", "operator"])
+def test_a_message_of_onnxruntime_is_one_sentence_without_places_in_its_sources(damage):
+    model = tiny_onnx()
+    if damage == "ir":
+        model.ir_version = 99
+    else:
+        model.graph.node[1].op_type = "Magic"
+    with pytest.raises(BundleError, match=r"IR version: 99|Magic.*without custom operators") as caught:
+        Session(model.SerializeToString())
+    assert "onnxruntime_src" not in str(caught.value)
+    assert "::" not in str(caught.value)
+    assert "\x1b" not in str(caught.value)
+
+
+def test_the_newest_versions_are_those_that_load():
+    model = tiny_onnx()
+    model.ir_version = session.newest_ir_version()
+    model.opset_import[0].version = session.newest_opset()
+    assert Session(model.SerializeToString()).num_classes == 4
