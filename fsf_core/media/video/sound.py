@@ -16,7 +16,7 @@ import numpy as np
 from av.stream import Disposition
 
 from fsf_core.media.video.container import ffmpeg_message, ignore_other_streams
-from fsf_core.media.video.timeline import Damage, Timeline, filled, in_frames
+from fsf_core.media.video.timeline import Damage, Timeline, filled, in_chunks
 
 if TYPE_CHECKING:
     from av.container import InputContainer, OutputContainer
@@ -147,7 +147,7 @@ def encoded_packets(
     rate = first.sample_rate if first.sample_rate in AAC_RATES else 48000
     layout, channels = ("mono", 1) if first.layout.nb_channels == 1 else ("stereo", 2)
     timeline = Timeline(rate, layout, zero_s=zero_s, end_s=end_s)
-    pieces = in_frames(filled(timeline.place(chain([first], decoded), damage), channels, rate))
+    pieces = in_chunks(filled(timeline.place(chain([first], decoded), damage), channels, rate))
     begun = [*islice(pieces, 1)]
     if not begun:  # it is all before the video's begin, or behind its end
         return

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from fsf_core.media.video.container import ffmpeg_message
 
 _FRAME_SAMPLES = 1024  # of AAC
+_CHUNK_SAMPLES = 16 * _FRAME_SAMPLES  # a third of a second
 _TOLERANCE_S = 0.02  # clocks of containers are rounded to a millisecond, and drift
 _LONGEST_SILENCE_S = 600.0  # a longer gap is a jump of time, which costs nothing
 _RESTART_S = 1.0  # sound that steps back by more belongs to a clock that begins anew
@@ -160,28 +161,31 @@ def filled(pieces: Iterator[Placed], channels: int, rate: int) -> Iterator[Place
     at = 0
     for begin, samples_CN in pieces:
         if begin - at <= _LONGEST_SILENCE_S * rate:
-            for start in range(at, begin, _FRAME_SAMPLES):
-                yield start, np.zeros((channels, min(_FRAME_SAMPLES, begin - start)), np.float32)
+            for start in range(at, begin, _CHUNK_SAMPLES):
+                yield start, np.zeros((channels, min(_CHUNK_SAMPLES, begin - start)), np.float32)
         yield begin, samples_CN
         at = begin + samples_CN.shape[1]
 
 
-def in_frames(pieces: Iterator[Placed]) -> Iterator[Placed]:
-    """Yield frames of 1,024 samples; the last, and one before a jump of time, may be shorter."""
+def in_chunks(pieces: Iterator[Placed]) -> Iterator[Placed]:
+    """Yield chunks of whole frames of AAC, padded before a jump of time; the last may end within a frame.
+
+    Few calls for many samples: the encoder cuts a chunk into frames in C.
+    """
     held: list[NDArray[np.float32]] = []
     begin, samples = 0, 0
     for position, samples_CN in pieces:
         if position != begin + samples:
             if samples:
-                yield begin, np.concatenate(held, axis=1)
+                padding = np.zeros((samples_CN.shape[0], -samples % _FRAME_SAMPLES), np.float32)
+                yield begin, np.concatenate([*held, padding], axis=1)
             held, begin, samples = [], position, 0
         held.append(samples_CN)
         samples += samples_CN.shape[1]
-        if samples >= _FRAME_SAMPLES:
+        if samples >= _CHUNK_SAMPLES:
             whole_CN = np.concatenate(held, axis=1)
             full = samples - samples % _FRAME_SAMPLES
-            for start in range(0, full, _FRAME_SAMPLES):
-                yield begin + start, whole_CN[:, start : start + _FRAME_SAMPLES]
+            yield begin, whole_CN[:, :full]
             held, begin, samples = [whole_CN[:, full:]], begin + full, samples - full
     if samples:
         yield begin, np.concatenate(held, axis=1)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from fsf_core.media.video import SegmentWriter, concatenate, index_video
+from fsf_core.media.video.timeline import filled, in_chunks
 from tests.support.sounds import RATE, SECONDS, encoded, heard, recording
 
 TOLERANCE_S = 0.04
@@ -212,9 +213,15 @@ def test_a_clock_that_begins_anew_is_followed(tmp_path):
     assert length == pytest.approx(2 * SECONDS, abs=0.2)
 
 
-def test_a_pause_of_hours_costs_no_silence(tmp_path):
-    """A jump of time in place of samples: a day of silence would be encoded for minutes."""
-    _, more = encoded("ac3", seconds=1, start=40_000)
-    sound, begins, _ = joined(recording("matroska", "ac3", seconds=1, more=more), tmp_path, zero_s=0.0, end_s=1)
+def test_a_short_pause_is_silence_and_a_long_one_a_jump_of_time():
+    """A day of silence would be encoded for minutes. Behind a jump a frame of the encoder begins."""
+    rate, loud = 48000, np.ones((2, 1500), np.float32)
+    pieces = [(0, loud), (3 * rate, loud), (1000 * rate, loud[:, :100])]
+    chunks = list(in_chunks(filled(iter(pieces), 2, rate)))
+    before = [chunk for chunk in chunks if chunk[0] < 1000 * rate]
+    samples_CN = np.concatenate([samples_CN for _, samples_CN in before], axis=1)
 
-    assert (sound, begins) == ("aac", [0.0])
+    assert [begin for begin, _ in before] == np.cumsum([0, *(each.shape[1] for _, each in before[:-1])]).tolist()
+    assert samples_CN.shape[1] % 1024 == 0
+    assert np.flatnonzero(samples_CN[0]).tolist() == [*range(1500), *range(3 * rate, 3 * rate + 1500)]
+    assert [(begin, samples_CN.shape) for begin, samples_CN in chunks[len(before) :]] == [(1000 * rate, (2, 100))]
