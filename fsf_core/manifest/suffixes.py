@@ -13,8 +13,9 @@ IMAGE_SUFFIXES = frozenset((
 ))
 VIDEO_SUFFIXES = frozenset((
     ".mp4", ".m4v", ".mov", ".qt", ".3gp", ".3gpp", ".3g2", ".f4v", ".mkv", ".mk3d", ".webm", ".avi", ".divx", ".ts",
-    ".m2t", ".mts", ".m2ts", ".mpg", ".mpeg", ".mpe", ".m2p", ".vob", ".m1v", ".m2v", ".mpv", ".wmv", ".asf", ".flv",
-    ".ogv", ".ogm", ".mxf", ".dv", ".ivf", ".y4m", ".nut", ".h264", ".264", ".avc", ".h265", ".265", ".hevc",
+    ".m2t", ".mts", ".m2ts", ".tp", ".trp", ".mpg", ".mpeg", ".mpe", ".m2p", ".vob", ".m1v", ".m2v", ".mpv", ".wmv",
+    ".asf", ".flv", ".ogv", ".ogm", ".mxf", ".gxf", ".wtv", ".dv", ".ivf", ".y4m", ".nut", ".h264", ".264", ".avc",
+    ".h265", ".265", ".hevc",
 ))
 # fmt: on
 COMPRESSED = re.compile(r"(?i)\.(tar\.(gz|bz2|xz|zst|lz4|z|br)|tgz|tbz2?|txz|tzst|gz|zip|7z|rar)$")
