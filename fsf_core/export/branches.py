@@ -18,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from fsf_core.errors import InterruptedRunError
 from fsf_core.export.foreign import FOREIGN
 from fsf_core.options import Exporter
 
@@ -81,6 +82,8 @@ def find_branch(network: nn.Module, batch_NCHW: Tensor, exporter: Exporter) -> B
     try:
         with torch.no_grad(), _exporting(exporter), _Observer(marks), _Reader(marks, found):
             network(batch_NCHW)
+    except InterruptedRunError:
+        raise
     except FOREIGN:  # an operator that cannot be observed; what was found before it counts
         pass
     return found[0] if found else None

@@ -18,7 +18,7 @@ from typing import Any, get_args
 import torch
 from torch import Tensor, nn
 
-from fsf_core.errors import ConfigError, did_you_mean
+from fsf_core.errors import ConfigError, InterruptedRunError, did_you_mean
 from fsf_core.export.checkpoint_file import read_checkpoint
 from fsf_core.export.contents import contents_of
 from fsf_core.export.fitting import load_weights
@@ -124,6 +124,8 @@ def _imported(path: str, *, num_classes: int, options: Mapping[str, object]) -> 
     module_name, _, attribute = path.partition(":")
     try:
         module = importlib.import_module(module_name)
+    except InterruptedRunError:
+        raise
     except FOREIGN as error:
         raise ConfigError(
             f"{path}: importing {module_name!r} failed with {in_one_line(error)}; "
@@ -163,6 +165,8 @@ def _call(factory: Callable[..., object], path: str, *, num_classes: int, option
         )
     try:
         network = factory(**arguments)
+    except InterruptedRunError:
+        raise
     except FOREIGN as error:
         raise ConfigError(
             f"{path}: the call with {arguments or 'no arguments'} failed with {in_one_line(error)}; "

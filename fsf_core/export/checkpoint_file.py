@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from fsf_core.errors import CheckpointError
+from fsf_core.errors import CheckpointError, InterruptedRunError
 from fsf_core.export.file_kinds import foreign_kind, is_safetensors
 from fsf_core.export.numpy_pickle import SAFE_GLOBALS, NumpyObjectError
 
@@ -40,6 +40,8 @@ def read_checkpoint(checkpoint: str | PathLike[str] | bytes, *, source: str = ""
         with warnings.catch_warnings(), torch.serialization.safe_globals(SAFE_GLOBALS):
             warnings.simplefilter("ignore")  # about the pickle protocol, with a line of this file
             return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except InterruptedRunError:
+        raise
     except Exception as error:  # damaged pickles end in Index-, Unicode-, Type- and other errors
         raise CheckpointError(_why_unreadable(error, source, len(data))) from error
 

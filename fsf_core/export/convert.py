@@ -16,7 +16,7 @@ import onnx
 import torch
 from torch import nn
 
-from fsf_core.errors import ConfigError
+from fsf_core.errors import ConfigError, InterruptedRunError
 from fsf_core.export.branches import find_branch
 from fsf_core.export.foreign import FOREIGN, in_one_line
 from fsf_core.export.graph import BATCH, checked, opset_of, state_shapes
@@ -61,7 +61,10 @@ def to_onnx(
         try:
             model = write(module, example_NCHW, opset, input_name, output_name)
         except FOREIGN as error:
-            raise ConfigError(_why_not_written(error, module, example_NCHW, exporter, opset)) from error
+            cause = _cause(error)
+            if isinstance(cause, InterruptedRunError):
+                raise cause from error
+            raise ConfigError(_why_not_written(cause, module, example_NCHW, exporter, opset)) from error
     written = opset_of(model)
     if written != opset:
         raise ConfigError(
@@ -124,16 +127,18 @@ def _by_torchscript(
     return onnx.load_model_from_string(file.getvalue())
 
 
+def _cause(error: BaseException) -> BaseException:
+    """Return the first cause of an error: dynamo's own message lists steps, its cause has the reason."""
+    return error if error.__cause__ is None else _cause(error.__cause__)
+
+
 def _why_not_written(
-    error: BaseException, module: nn.Module, example_NCHW: torch.Tensor, exporter: Exporter, opset: int
+    cause: BaseException, module: nn.Module, example_NCHW: torch.Tensor, exporter: Exporter, opset: int
 ) -> str:
     """Return the message for a network that an exporter refuses: the cause in one sentence."""
     branch = find_branch(module, example_NCHW, exporter)
     if branch is not None:
         return f"the {exporter} exporter cannot write this network: {branch}; {_ONE_PATH}"
-    cause: BaseException = error
-    while cause.__cause__ is not None:  # dynamo's own message lists steps, its cause has the reason
-        cause = cause.__cause__
     other = "torchscript" if exporter == "dynamo" else "dynamo"
     return (
         f"the {exporter} exporter cannot write this network with opset {opset}: {in_one_line(cause)}; "

@@ -6,6 +6,8 @@ Knows first bytes and the names inside archives; unpickles nothing.
 import io
 import zipfile
 
+from fsf_core.errors import InterruptedRunError
+
 LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 """First pickle of what torch.save wrote before 1.6."""
 
@@ -110,6 +112,8 @@ def _kind_of_model(data: bytes, name: str) -> tuple[str, str] | None:
         return "a graph of TensorFlow (SavedModel)", "convert it to ONNX, and pass that with --onnx"
     try:
         model = onnx.load_model_from_string(data)
+    except InterruptedRunError:
+        raise
     except Exception:  # noqa: BLE001 - protobuf's DecodeError is private to its implementation
         return None
     if model.graph.node and model.opset_import:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fsf_core.errors import ConfigError, did_you_mean
+from fsf_core.errors import ConfigError, InterruptedRunError, did_you_mean
 from fsf_core.export.foreign import FOREIGN, in_one_line
 from fsf_core.model.preprocess import Profile
 
@@ -63,6 +63,8 @@ def call(network: nn.Module, batch_NCHW: Tensor) -> object:
     try:
         with torch.inference_mode():
             return network(batch_NCHW)
+    except InterruptedRunError:
+        raise
     except FOREIGN as error:
         advice = "give the size that it was made for with --input-size or --model-config, or wrap it"
         if isinstance(error, TypeError) and "argument" in str(error):

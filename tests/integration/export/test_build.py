@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from fsf_core.errors import CheckpointError, ConfigError
+from fsf_core.errors import CheckpointError, ConfigError, InterruptedRunError
 from fsf_core.export.build import load_network
 from tests.support import recipe
 
@@ -45,6 +45,7 @@ def assert_same(found, wanted):
 
 THEIR_NETWORKS = """
 import torch
+from fsf_core.errors import InterruptedRunError
 def make(num_classes): return torch.nn.Conv2d(3, num_classes, 1).half().train()
 def make_any(**options): return torch.nn.Conv2d(3, options["num_classes"], 1)
 def make_fixed(): return torch.nn.Conv2d(3, 2, 1)
@@ -53,6 +54,7 @@ def needs_more(num_classes, depth): return torch.nn.Conv2d(3, depth, 1)
 def needs_two(backbone, /, *, width): return torch.nn.Conv2d(3, width, 1)
 def given(num_classes, /): return torch.nn.Conv2d(3, num_classes, 1)
 def parallel(num_classes): return torch.nn.DataParallel(make(num_classes))
+def interrupted(): raise InterruptedRunError(15)
 def leaves(): raise SystemExit("usage: train.py")
 def complains(): raise ValueError("\\x1b[31mno weights\\nin the cache\\x1b[0m")
 READY = torch.nn.Conv2d(3, 2, 1)
@@ -128,6 +130,11 @@ def test_a_network_that_is_built_already_is_an_import_path_too(their_module):
 
 def test_a_class_is_an_import_path_too():
     assert isinstance(load_network("torch.nn:ReLU", num_classes=4), torch.nn.ReLU)
+
+
+def test_a_signal_is_no_error_of_the_network(their_module):
+    with pytest.raises(InterruptedRunError):
+        load_network(f"{their_module}:interrupted", num_classes=4)
 
 
 @pytest.mark.parametrize(

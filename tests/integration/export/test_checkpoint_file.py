@@ -16,7 +16,7 @@ import safetensors.torch
 import torch
 
 from fsf_core.config import ExportConfig
-from fsf_core.errors import CheckpointError
+from fsf_core.errors import CheckpointError, InterruptedRunError
 from fsf_core.export.checkpoint_file import read_checkpoint
 from fsf_core.export.material import read_material
 from fsf_core.export.numpy_pickle import PickledArray
@@ -296,6 +296,15 @@ def test_a_missing_file_and_a_folder_are_refused_by_name(tmp_path):
     for path in (tmp_path / "none.pth", tmp_path):
         with pytest.raises(CheckpointError, match=f"{path}: .*check the path"):
             read_checkpoint(path)
+
+
+def test_a_signal_is_no_damage(monkeypatch):
+    def interrupted(*_, **__):
+        raise InterruptedRunError(15)
+
+    monkeypatch.setattr(torch, "load", interrupted)
+    with pytest.raises(InterruptedRunError):
+        read_checkpoint(WHOLE["new"])
 
 
 # --- damaged files

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from fsf_core.errors import ConfigError
+from fsf_core.errors import ConfigError, InterruptedRunError
+from fsf_core.export.branches import find_branch
 from fsf_core.export.outputs import single_output
 
 BATCH = torch.rand(2, 3, 8, 8)
@@ -202,6 +203,11 @@ def test_what_a_network_raises_is_repeated_in_one_line(network, words):
     assert not {"\n", "\x1b"} & set(message)
 
 
-def test_an_interrupt_is_no_error_of_the_network():
-    with pytest.raises(KeyboardInterrupt):
-        single_output(Returns(raising(KeyboardInterrupt())), BATCH)
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt(), InterruptedRunError(15)])
+def test_an_interrupt_is_no_error_of_the_network(interrupt):
+    """Signals raise wherever the program is, also in the user's code."""
+    network = Returns(raising(interrupt))
+    with pytest.raises(type(interrupt)):
+        single_output(network, BATCH)
+    with pytest.raises(type(interrupt)):
+        find_branch(network, BATCH, "torchscript")
