@@ -14,6 +14,10 @@ from fsf_core.media.images import avif, bmp, jp2, jpeg, kinds, pnm, tiff
 
 HEAD_BYTES = 4096
 """First bytes that identify a file and contain any text header."""
+_READ = (
+    "JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF, JPEG 2000, PNM; MP4, MOV, MKV, WebM, AVI, TS, MPG, FLV, WMV, Ogg, MXF, "
+    "GXF, WTV, NUT, IVF, DV, Y4M, bare H.264, H.265 and MPEG streams"
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,9 +45,11 @@ def read_header(data: bytes) -> ImageHeader:
     head = bytes(data[:HEAD_BYTES])
     name = kinds.sniff(head)
     if name is None:
+        found = kinds.describe(head)
+        known = f" that is read ({_READ})" if found == kinds.UNKNOWN else ""
         raise DecodeError(
-            f"found {kinds.describe(head)} ({len(data)} bytes), not an image or a video; replace the file or remove it "
-            "from the manifest"
+            f"found {found} ({len(data)} bytes), not an image or a video{known}; replace the file or remove it from "
+            "the manifest"
         )
     if name in kinds.NOT_DECODED:
         raise DecodeError(f"found {kinds.NOT_DECODED[name]}, which is not supported; convert it to JPEG or PNG")

@@ -68,6 +68,8 @@ _OTHER_MAGIC = (
     (b"PAR1", "a Parquet table"),
     (b"\x93NUMPY", "a NumPy array"),
 )
+UNKNOWN = "unknown bytes"
+"""What `describe` returns of bytes that it does not know."""
 _NO_TEXT = re.compile(r"[\x00-\x08\x0e-\x1f]")
 
 
@@ -114,7 +116,7 @@ def describe(head: bytes) -> str:
         return "an AVI video"
     if not any(head):
         return "nothing but zero bytes (an unfinished copy)"
-    return _describe_text(head) or "unknown bytes"
+    return _describe_text(head) or UNKNOWN
 
 
 def _describe_text(head: bytes) -> str | None:

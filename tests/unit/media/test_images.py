@@ -84,6 +84,14 @@ def test_16_bit_images_lose_their_low_byte():
     assert image_HWC[..., 0].tolist() == [[0x12, 0xFF], [0x00, 0x80]]
 
 
+def test_unknown_bytes_are_refused_with_what_is_read():
+    with pytest.raises(DecodeError, match=r"found unknown bytes \(3001 bytes\), not an image or a video that is read "
+                       r"\(JPEG, .*; MP4, .*\); replace the file or remove it from the manifest"):  # fmt: skip
+        images.decode_bgr(BROKEN["noise.jpg"].data, honour_exif=True)
+    with pytest.raises(DecodeError, match=r"found text .*, not an image or a video; replace the file"):
+        images.decode_bgr(b"hello, this is a text", honour_exif=True)
+
+
 def test_the_format_is_detected_by_content_not_by_name():
     assert images.sniff(GOOD["names/png inside.jpg"]) == "png"
     assert images.sniff(GOOD["names/jpeg inside.png"]) == "jpeg"
