@@ -21,10 +21,9 @@ _FRAME, _UNCLEAR, _UNKNOWN = KINDS.index("frame"), KINDS.index("unclear"), KINDS
 def proven_order(scan: PacketScan, *, has_pts: bool) -> NDArray[np.int64] | None:
     """Return the rank of every frame's packet, in the order of presentation; None if only a decoder can tell.
 
-    Proof is one of: the codec shows frames in the order in which it decodes them, or its headers say so; the headers'
-    order is that of the times, which are all different; the headers tell the order, and the container stores no times
-    of presentation (AVI). Around packets whose headers are damaged, the times decide where they do not contradict the
-    headers of the others.
+    Proof is one of: the codec shows frames in the order in which it decodes them, or its headers say so; in the order
+    that the headers give, the times ascend; the headers give the order, and the container stores no times of
+    presentation (AVI). Around damage, the times decide where they do not contradict the headers elsewhere.
 
     Args:
         scan: all packets.
@@ -37,13 +36,13 @@ def proven_order(scan: PacketScan, *, has_pts: bool) -> NDArray[np.int64] | None
     pts, is_ordered = np.asarray(scan.pts, np.int64)[ranks], np.asarray(scan.is_ordered, np.bool_)[ranks]
     natural = np.lexsort((np.asarray(scan.orders, np.int64)[ranks], np.asarray(scan.epochs, np.int64)[ranks]))
     all_ordered = bool(is_ordered.all()) and not scan.gaps
-    if all_ordered and bool((np.diff(natural) > 0).all()):
-        return ranks
-    by_time = np.argsort(pts, kind="stable")
-    if bool((pts == NO_TIME).any()) or bool((np.diff(pts[by_time]) == 0).any()) or not has_pts:
-        return ranks[natural] if all_ordered and not has_pts else None
     if all_ordered:
-        return ranks[natural] if np.array_equal(natural, by_time) else None
+        shown = pts[natural]
+        is_plain = bool((np.diff(natural) > 0).all()) or not has_pts
+        return ranks[natural] if is_plain or bool((np.diff(shown[shown != NO_TIME]) > 0).all()) else None
+    by_time = np.argsort(pts, kind="stable")
+    if not has_pts or bool((pts == NO_TIME).any()) or bool((np.diff(pts[by_time]) == 0).any()):
+        return None
     return None if _contradicts(scan, ranks, is_ordered, pts) else ranks[by_time]
 
 
@@ -91,7 +90,7 @@ def frame_times(scan: PacketScan, ranks: NDArray[np.int64], *, has_pts: bool, us
     left = known[np.maximum(0, np.searchsorted(known, numbers, side="right") - 1)]
     right = known[np.minimum(len(known) - 1, np.searchsorted(known, numbers, side="left"))]
     span, gap = pts[right] - pts[left], right - left
-    between = np.where(gap > 0, span // np.maximum(1, gap), usual_ticks)
+    between = np.where((gap > 0) & (span > 0), span // np.maximum(1, gap), usual_ticks)
     filled: NDArray[np.int64] = pts[left] + (numbers - left) * between
     return filled
 

@@ -216,6 +216,16 @@ def test_frames_behind_the_end_of_an_edit_list_are_not_missing():
     assert len(found) < 20
 
 
+def test_times_that_a_container_stores_now_and_then_need_no_counting():
+    """Kind: MPEG-PS of H.264, as recorders write it, where a packet without a time follows one with a time."""
+    video = stored_again(made(container="mpegts"), "vob")
+    with av.open(io.BytesIO(video)) as source:
+        assert any(packet.pts is None for packet in source.demux(video=0) if packet.size)
+    times = check(video, 30)
+    assert [time - times[0] for time in times] == pytest.approx([*range(30)], abs=0.01)
+    assert index_video(io.BytesIO(video)).is_counted is False
+
+
 def test_a_video_begins_at_its_first_keyframe():
     """Kind: a file cut anywhere; what precedes the first keyframe has parts that are missing, in every container."""
     for container, options in (("mp4", NO_B), ("matroska", {"codec": "mpeg4"}), ("mpegts", NO_B)):

@@ -38,6 +38,7 @@ def test_the_running_clock_never_steps_back(pts, expected):
         ([0, None, 20, None, None, 50], [0, 10, 20, 30, 40, 50]),
         ([None, 10, 20, None], [0, 10, 20, 30]),
         ([None, None, None], [0, 40, 80]),
+        ([100, 110, None, 0, 10], [100, 110, 120, 0, 10]),
     ],
 )
 def test_a_frame_without_a_time_gets_one_between_its_neighbours(pts, expected):
