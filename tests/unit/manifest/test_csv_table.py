@@ -150,7 +150,7 @@ TEXTS = st.text(st.sampled_from('ab",;\n\r\t 0é'), max_size=6)
     style=st.sampled_from([("\n", csv.QUOTE_ALL), ("\r", csv.QUOTE_ALL), ("\r\n", csv.QUOTE_MINIMAL)]),
     size=st.integers(1, 64),
 )
-@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_what_csv_writes_is_read_whatever_the_size_of_the_pieces(rows, style, size, tmp_path):
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator=style[0], quoting=style[1])

@@ -68,7 +68,7 @@ def test_an_array_and_objects_of_any_layout_are_read(name, content, open_list, r
 
 
 @given(size=st.integers(1, 200), indent=st.sampled_from([None, 1]), is_array=st.booleans())
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_rows_do_not_depend_on_the_size_of_the_pieces(size, indent, is_array, tmp_path):
     rows = [{"id": f"ü{n}", "uri": f"{n}.jpg", "tags": ["a,]}"] * (n % 3), "at": "2024-01-01"} for n in range(9)]
     path = tmp_path / "l.json"
