@@ -16,6 +16,7 @@ from fsf_core.media.images.tiff_samples import is_read_here, read_samples
 _BYTE, _WORD = 8, 16
 _ALPHA_KINDS = frozenset({1, 2})  # premultiplied or not
 _COLOURS, _INKS = 3, 4
+_LIMITS = frozenset({Tag.MIN_SAMPLE, Tag.MAX_SAMPLE})
 
 
 def decode(data: bytes) -> Stored:
@@ -36,10 +37,12 @@ def decode(data: bytes) -> Stored:
             "it again as JPEG or PNG"
         )
     alpha = used if directory.one(Tag.EXTRA_SAMPLES, 0) in _ALPHA_KINDS and directory.samples > used else None
-    samples_HWC = read_samples(data, directory, used if alpha is None else used + 1)
-    levels_HWC, scaled = _as_levels(samples_HWC[..., :used], directory)
+    cut = directory.bits == _WORD and directory.colours != Colours.PALETTE and not directory.tags.keys() & _LIMITS
+    samples_HWC = read_samples(data, directory, used if alpha is None else used + 1, cut=cut)
+    bits = _BYTE if cut else directory.bits
+    levels_HWC, scaled = _as_levels(samples_HWC[..., :used], bits, directory)
     if alpha is not None:
-        notes += transparency(_stretched(samples_HWC[..., alpha], directory.bits))
+        notes += transparency(_stretched(samples_HWC[..., alpha], bits))
     elif directory.samples > used:
         notes += (f"{'band 1' if used == 1 else f'bands 1 to {used}'} of {directory.samples} were scored",)
     return Stored(levels_HWC, directory.orientation, notes + scaled)
@@ -57,12 +60,12 @@ def _reason(directory: Directory) -> str:
 # --- samples to colours ----------------------------------------------------------------------------------------------
 
 
-def _as_levels(samples_HWC: NDArray[Any], directory: Directory) -> tuple[Pixels, tuple[str, ...]]:
-    """Return samples as BGR levels, with the note of what white is where the file declares it."""
-    colours, bits = directory.colours, directory.bits
+def _as_levels(samples_HWC: NDArray[Any], bits: int, directory: Directory) -> tuple[Pixels, tuple[str, ...]]:
+    """Return samples of a depth as BGR levels, with the note of what white is where the file declares it."""
+    colours = directory.colours
     if colours == Colours.PALETTE:
         return _from_palette(samples_HWC[..., 0], directory), ()
-    limits = _declared_limits(samples_HWC, directory)
+    limits = _declared_limits(samples_HWC, directory) if directory.tags.keys() & _LIMITS else None
     note: tuple[str, ...] = ()
     if limits is None:
         levels_HWC = _stretched(samples_HWC, bits)

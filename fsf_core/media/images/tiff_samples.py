@@ -54,15 +54,21 @@ class _Piece(NamedTuple):
     size_bytes: int
 
 
-def read_samples(data: bytes, directory: Directory, bands: int) -> NDArray[Any]:
+def read_samples(data: bytes, directory: Directory, bands: int, *, cut: bool) -> NDArray[Any]:
     """Return the first bands, H×W×bands, unsigned.
+
+    Args:
+        data: the file.
+        directory: of the page.
+        bands: how many of its bands to read.
+        cut: keep only the upper byte of 16 bits, which takes half the memory.
 
     Raises:
         DecodeError: the file is cut off or damaged.
     """
     height_px, width_px = directory.tags[Tag.HEIGHT][0], directory.tags[Tag.WIDTH][0]
     bits = directory.bits
-    image_HWC = np.zeros((height_px, width_px, bands), np.uint8 if bits <= _BYTE else np.uint16)
+    image_HWC = np.zeros((height_px, width_px, bands), np.uint8 if bits <= _BYTE or cut else np.uint16)
     pieces = [piece for piece in _pieces(directory) if piece.band is None or piece.band < bands]
     for piece, raw in zip(pieces, _decompressed(data, pieces, directory), strict=True):
         count = directory.samples if piece.band is None else 1
@@ -70,7 +76,8 @@ def read_samples(data: bytes, directory: Directory, bands: int) -> NDArray[Any]:
         rows, columns = min(piece.rows, height_px - piece.top), min(piece.columns, width_px - piece.left)
         chosen = slice(0, bands) if piece.band is None else slice(piece.band, piece.band + 1)
         place = image_HWC[piece.top : piece.top + rows, piece.left : piece.left + columns, chosen]
-        place[:] = block[:rows, :columns, : place.shape[2]]
+        wanted = block[:rows, :columns, : place.shape[2]]
+        place[:] = wanted >> _BYTE if cut else wanted
     return image_HWC
 
 
@@ -126,7 +133,7 @@ def _decompressed(data: bytes, pieces: Sequence[_Piece], directory: Directory) -
         row_bytes = _row_bytes(piece, directory)
         wanted = piece.rows * row_bytes
         stored = _stored(data, piece, directory)
-        raw = _inflated(stored, wanted) if compression in _DEFLATE else stored
+        raw: memoryview | bytes = _inflated(stored, wanted) if compression in _DEFLATE else stored
         if len(raw) < wanted:
             raise DecodeError(
                 f"the tiff is cut off: a strip or tile has {len(raw)} bytes of {wanted}; copy it again from its source"
@@ -134,13 +141,14 @@ def _decompressed(data: bytes, pieces: Sequence[_Piece], directory: Directory) -
         yield np.frombuffer(raw, np.uint8, wanted).reshape(piece.rows, row_bytes)
 
 
-def _inflated(stored: bytes, wanted: int) -> bytes:
+def _inflated(stored: memoryview, wanted: int) -> bytes:
     """Inflate in steps, to the end: zlib's checksum comes last.
 
     Raises:
         DecodeError: the data are damaged, cut off, or much larger than their strip or tile.
     """
-    inflate, rest, pieces, size_bytes = zlib.decompressobj(), stored, [], 0
+    inflate, pieces, size_bytes = zlib.decompressobj(), list[bytes](), 0
+    rest: memoryview | bytes = stored
     try:
         while rest and not inflate.eof:
             pieces.append(inflate.decompress(rest, _STEP_BYTES))
@@ -157,10 +165,10 @@ def _inflated(stored: bytes, wanted: int) -> bytes:
     return b"".join(pieces)
 
 
-def _stored(data: bytes, piece: _Piece, directory: Directory) -> bytes:
+def _stored(data: bytes, piece: _Piece, directory: Directory) -> memoryview:
     """Return the bytes of a strip or tile as they are in the file; of one without a size as many as its pixels take."""
     size_bytes = piece.size_bytes or piece.rows * _row_bytes(piece, directory)
-    return data[piece.offset : piece.offset + size_bytes]
+    return memoryview(data)[piece.offset : piece.offset + size_bytes]
 
 
 def _groups(pieces: Sequence[_Piece], directory: Directory) -> Iterator[list[_Piece]]:
@@ -177,7 +185,9 @@ def _groups(pieces: Sequence[_Piece], directory: Directory) -> Iterator[list[_Pi
         yield group
 
 
-def _by_libtiff(stored: Sequence[bytes], group: Sequence[_Piece], directory: Directory) -> Iterator[NDArray[np.uint8]]:
+def _by_libtiff(
+    stored: Sequence[memoryview], group: Sequence[_Piece], directory: Directory
+) -> Iterator[NDArray[np.uint8]]:
     """Decompress strips or tiles as the strips of an image of grey bytes in a TIFF of its own.
 
     Raises:
@@ -188,7 +198,8 @@ def _by_libtiff(stored: Sequence[bytes], group: Sequence[_Piece], directory: Dir
     offsets = []
     for strip in stored:
         offsets.append(len(body))
-        body += strip + bytes(len(strip) % 2)
+        body += strip
+        body += bytes(len(strip) % 2)
     places = {}
     for tag, values in ((Tag.STRIP_OFFSETS, offsets), (Tag.STRIP_BYTES, [len(strip) for strip in stored])):
         places[tag] = values[0] if len(values) == 1 else len(body)
