@@ -78,15 +78,11 @@ def with_background(classes: tuple[str, ...], output: Output) -> tuple[str, ...]
     """Return the names of a bundle's classes: the one name of a binary model is that of the foreground.
 
     Raises:
-        ConfigError: one name for a model that is not binary, or for both of its classes.
+        ConfigError: it is that of the background.
     """
     if len(classes) > 1:
         return classes
-    if output.kind not in {"binary_logit", "binary_probability", "class_map"}:
-        raise ConfigError(
-            f"classes are {list(classes)}, expected a name for each class: one name is enough only where "
-            "the output has one channel; pass --classes background,first,second"
-        )
+    assert output.kind in {"binary_logit", "binary_probability", "class_map"}, "others have a name for each channel"
     if classes == (BACKGROUND,):
         raise ConfigError(
             f"classes are {list(classes)}, expected the name of the foreground; pass --classes foreground"

@@ -173,7 +173,6 @@ _TABLE = {
         _refusal(f"{_ONNX}/flat.onnx", ", expected numbers on a grid", at=NEW),
         _refusal(f"{_ONNX}/square.onnx", "; pass --output-layout NKHW or NHWK", at=NEW),
         _refusal(f"{_ONNX}/classes3.onnx", "but 4 are named", "; pass --classes with one name for each class", at=NEW),
-        _refusal(f"{_ONNX.replace('a,b,c,d', 'a')}/plain.onnx", "one name is enough only where ", at=NEW),
         _refusal(f"{_ONNX.replace('a,b,c,d', 'background')}/one.onnx", "expected the name of the foreground", at=NEW),
         _refusal(f"{_TINY} --palette 000000", "give one colour per class"),
         _refusal(f"{_WEIGHTS} weights.pth --net-option depth=1", "; correct --net-option", at=NEW),

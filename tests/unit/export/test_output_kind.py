@@ -60,6 +60,7 @@ def test_the_numbers_prove_what_the_output_is(raw, names, kind, layout, dtype):
         (IDS, 3, "3 classes are named; pass --classes with one name for each id"),
         ((IDS > 1).astype(np.uint8) * 255, 2, "from 0 to 255, but 2 classes are named"),
         (SIGMOIDS[:, :1], 4, "scores of one foreground class, but 4 classes"),
+        (LOGITS, 1, "4 classes as [N, K, H, W], or 8 as [N, H, W, K], but 1 is named"),
         (LOGITS, 5, "4 classes as [N, K, H, W], or 8 as [N, H, W, K], but 5 are named"),
         (RNG.normal(size=(1, 4, 6, 4)), 4, "--output-layout NKHW or NHWK"),
         (np.full((1, 4, 6, 8), np.nan, np.float32), 4, "NaN or infinity"),
@@ -121,7 +122,5 @@ def test_one_name_is_that_of_the_foreground():
 
     assert with_background(("rot",), binary) == ("background", "rot")
     assert with_background(("a", "b"), binary) == ("a", "b")
-    with pytest.raises(ConfigError, match="one name is enough only where the output has one channel"):
-        with_background(("rot",), Output())
     with pytest.raises(ConfigError, match="expected the name of the foreground"):
         with_background(("background",), binary)
