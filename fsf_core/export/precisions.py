@@ -63,11 +63,18 @@ def _require_no_overflow(
         ConfigError: it does.
     """
     floats, halves = (_values_of(one, kind) for one, kind in ((model, TensorProto.FLOAT), (half, TensorProto.FLOAT16)))
-    names = [name for name in halves if name in floats]
+    in_half = {name: name for name in halves if name in floats}
+    casts = {node.output[0]: node.input[0] for node in half.graph.node if node.op_type == "Cast"}
+    # The converter gives the outputs, which it casts back to float32, another name in front of the cast.
+    in_half |= {name: cast for name, cast in casts.items() if name in floats and cast in halves}
+    names = list(in_half)
     if not names or not inputs_1CHW:
         return
     with _as_config_error("fp16"):
-        ranges = [Session(model_bytes(_with_ranges(one, names))) for one in (model, half)]
+        ranges = [
+            Session(model_bytes(_with_ranges(model, names))),
+            Session(model_bytes(_with_ranges(half, list(in_half.values())))),
+        ]
     makers = {output: node for node in model.graph.node for output in node.output}
     for input_1CHW in inputs_1CHW:
         wanted, found = (session.run(input_1CHW).reshape(-1, 2) for session in ranges)

@@ -203,7 +203,7 @@ _TABLE = {
         _refusal(
             f"{_NETS}:small", "ValueError: 512 only; expected outputs", "the network fails for images of ", at=NEW
         ),
-        _refusal(f"{_NETS}:branch", "refused_nets.py:34, where a tensor becomes", "would write one path", at=NEW),
+        _refusal(f"{_NETS}:branch", ", where a tensor becomes a Python boolean", "would write one path", at=NEW),
         _refusal(f"{_NETS}:flat", "expected scores [N, K, H, W] or class ids", at=NEW),
         _refusal(f"{_TINY} --opset 99", " exporter cannot write this network with opset ", "_why_not_written", at=NEW),
         _refusal(f"{_ONNX}/opset10.onnx", ", which has half-pixel centres, "),
