@@ -50,6 +50,7 @@ def built_for(call: Call, alone: Sequence[NDArray[np.float32]], images_NCHW: NDA
         if found.shape != (count, *alone[0].shape[1:]):
             return 1
         mixed = mixed or not all(same(one[0], other) for one, other in zip(alone, found, strict=False))
+        del found  # before the next, larger one is made
     if mixed:
         raise MixedError
     return None
