@@ -16,9 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fsf_core.errors import DecodeError, LimitError
-from fsf_core.media.video.completeness import avi_entries, missing_bytes
 from fsf_core.media.video.container import (
-    DECLARE_COUNT,
     DECLARE_DURATION,
     SEEKABLE,
     UNTIMED,
@@ -31,15 +29,13 @@ from fsf_core.media.video.orientation import UPRIGHT, read_orientation, shown_as
 from fsf_core.media.video.packet_decoder import DecodeLimits
 from fsf_core.media.video.remarks import remarks
 from fsf_core.media.video.scan import KINDS, MAX_FRAMES, NO_TIME, PacketScan, scan_packets
+from fsf_core.media.video.shortfall import shortfall_of
 
 if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 MAX_FRAME_PX = 1 << 28
 """16384×16384. A header that announces more is wrong or a bomb."""
-
-# Header durations are rounded, and audio may end a little later than the last frame.
-_DURATION_SLACK_S = 1.0
 
 _MAX_REORDER = 16  # the largest decoded-picture buffer of H.264 and H.265
 
@@ -180,7 +176,7 @@ def index_video(
         times = frame_times(scan, ranks, has_pts=has_pts, usual_ticks=usual_ticks)
         order = _FrameOrder(ranks=ranks, pts=times, begin=begin, seams=seams, has_pts=has_pts, is_counted=is_counted)
         declared_s = container.duration / av.time_base if container.duration and name in DECLARE_DURATION else None
-        shortfall = _shortfall(source, scan, stream, name, declared_s)
+        shortfall = shortfall_of(source, scan, stream, name, declared_s)
         return _build_index(scan, order, stream, name, declared_s, shortfall)
 
 
@@ -320,52 +316,6 @@ def _shape(frame: av.VideoFrame | None, stream: "VideoStream") -> tuple[int, int
         return stream.height, stream.width, UPRIGHT
     orientation, _ = read_orientation(frame)
     return *shown_size(frame.height, frame.width, orientation), orientation
-
-
-def _shortfall(
-    source: Source, scan: PacketScan, stream: "VideoStream", name: str, declared_s: float | None
-) -> str | None:
-    """Return what the file lacks, as text; None if nothing is missing."""
-    missing = missing_bytes(source, name)
-    if name in DECLARE_COUNT and stream.frames:  # a cut behind the last frame loses none
-        listed = scan.entries
-        if name == "avi":
-            listed = _avi_length(source, scan, stream, missing)
-        elif stream.frames > listed and not missing:
-            listed = _stored_samples(source, stream.index)
-        short = stream.frames > listed
-        return f"the header declares {stream.frames} frames, the file ends after {listed}" if short else None
-    if scan.gaps or scan.read_error:
-        return scan.read_error or "the demuxer skipped damaged bytes inside the file"
-    if declared_s is not None and declared_s > scan.end_s + _DURATION_SLACK_S:
-        return f"the header declares {declared_s:.3f} s, the file ends after {scan.end_s:.3f} s"
-    if scan.packets - 1 in scan.incomplete:
-        return f"frame {scan.packets - 1} in storage order, the last one, is incomplete"
-    if missing:
-        return f"the file lacks at least its last {missing} bytes"
-    return None
-
-
-def _stored_samples(source: Source, stream_index: int) -> int:
-    """Return the number of samples that an MP4 stream holds, those behind the end of its edit list included."""
-    with open_video(source, stream_index=stream_index, ignore_edits=True) as (container, stream, _):
-        try:
-            return sum(1 for packet in container.demux(stream) if packet.size or packet.dts is not None)
-        except av.FFmpegError:
-            return 0
-
-
-def _avi_length(source: Source, scan: PacketScan, stream: "VideoStream", missing: int) -> int:
-    """Return the length of an AVI stream in chunks: those of frames, and the empty ones that repeat a frame.
-
-    A chunk takes one tick. Empty chunks at the end are only in the index.
-    """
-    last = max(scan.dts, default=-1)
-    entries = None if missing else avi_entries(source, stream.index)
-    if entries is None:
-        return last + 1
-    listed, filled = entries
-    return max(listed, last + 1) if filled <= scan.packets else scan.packets
 
 
 def _reorder_frames(rank: NDArray[np.int64]) -> int:
