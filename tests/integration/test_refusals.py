@@ -2,6 +2,7 @@
 
 import fcntl
 import hashlib
+import importlib
 import json
 import resource
 import shlex
@@ -28,6 +29,7 @@ def workspace(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory, ray
     folder = tmp_path_factory.mktemp("refusals")
     write_inputs(folder, Path(tiny_bundle.uri))
     (folder / "tmp").mkdir()
+    importlib.import_module("onnxruntime.transformers")  # appends its folder to sys.path, which each test here restores
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr(plan, "_export", export_fast)
