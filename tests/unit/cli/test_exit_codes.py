@@ -56,6 +56,16 @@ def test_passwords_are_hidden_in_unexpected_errors_too(monkeypatch, capsys):
     assert "secret" not in capsys.readouterr().err
 
 
+@pytest.fixture
+def heard_signals():
+    """Let no signal be ignored: a shell's background job, and what nohup starts, inherit that."""
+    before = {each: signal.signal(each, signal.default_int_handler) for each in SIGNALS}
+    yield
+    for each, handler in before.items():
+        signal.signal(each, handler)
+
+
+@pytest.mark.usefixtures("heard_signals")
 @pytest.mark.parametrize("number", SIGNALS)
 def test_every_signal_that_ends_a_job_has_its_code(number, monkeypatch, capsys):
     before = [signal.getsignal(each) for each in SIGNALS]
