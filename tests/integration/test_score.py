@@ -13,6 +13,8 @@ import duckdb
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from ray.data._internal.execution.interfaces import PhysicalOperator
 from ray.data._internal.execution.streaming_executor import StreamingExecutor
@@ -279,11 +281,9 @@ def test_the_same_command_again_retries_only_the_failures(
 def test_pass_through_columns_reach_the_masks_with_their_types(tiny_bundle: Bundle, tmp_path: Path) -> None:
     assets.write_good(tmp_path / "images")
     names = sorted(path.relative_to(tmp_path).as_posix() for path in (tmp_path / "images").rglob("*.jpg"))[:3]
-    lines = [
-        json.dumps({"id": f"item {n}", "uri": name, "line": n, "tags": ["a", "b"]}) for n, name in enumerate(names)
-    ]
-    (tmp_path / "items.jsonl").write_text("\n".join(lines))
-    score(ScoreConfig(bundle=tiny_bundle.uri, manifest=str(tmp_path / "items.jsonl"), out=str(tmp_path / "run")))
+    columns = {"id": [f"item {n}" for n in range(3)], "uri": names, "line": [0, 1, 2], "tags": [["a", "b"]] * 3}
+    pq.write_table(pa.table(columns), tmp_path / "items.parquet")
+    score(ScoreConfig(bundle=tiny_bundle.uri, manifest=str(tmp_path / "items.parquet"), out=str(tmp_path / "run")))
     rows = sorted(_rows(tmp_path / "run", "masks"), key=lambda row: row["item_id"])
 
     assert [(row["item_id"], row["line"], row["tags"]) for row in rows] == [

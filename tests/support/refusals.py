@@ -252,7 +252,7 @@ _TABLE = {
         _refusal(f"{_MANIFEST} lists/ids.csv", " ids more than once, e.g. "),
         _refusal(f"{_MANIFEST} lists/no_id.csv", " has no id in row "),
         _refusal("bench --bundle bundle --manifest lists/gone.csv", "does not exist", "str(error)"),
-        _refusal("render {run} --manifest lists/gone.csv", "does not exist", "str(error)"),
+        _refusal("render {run} --manifest lists/gone.csv", "does not exist", "str(error)", at=BEGUN),
     ),
     errors.BundleError: (
         _refusal(f"{_BUNDLE}/gone", "expected a folder that fsf export wrote, check --bundle"),
