@@ -103,9 +103,10 @@ def _plain_model(
     if material.onnx_model is not None:
         converted = from_onnx(material.onnx_model, profile)
         session = original_session(material.onnx_model, converted)
-        return *_with_output(
+        adopted = _with_output(
             converted, lambda batch: session.run(feed(batch, profile)), config, material, profile, given
-        ), ()
+        )
+        return *adopted, ()
     if material.weights is None:
         log.warning("event=no_checkpoint network=%s reason=%r", config.net, _NO_CHECKPOINT)
     built = material.built or build_network(config, material.weights, material.weights_name)

@@ -104,9 +104,12 @@ class Rules:
         if not self.exclude:
             return [*names]
         pattern = exclusion(self.exclude)
-        kept = [name for name in names if not pattern.match(name)]
-        if len(kept) < len(names):
-            self.omissions.add("excluded", *(prefix + name for name in names if pattern.match(name)))
+        kept: list[str] = []
+        left_out: list[str] = []
+        for name in names:
+            (left_out if pattern.match(name) else kept).append(name)
+        if left_out:
+            self.omissions.add("excluded", *(prefix + name for name in left_out))
         return kept
 
     def outside_system_folders(self, names: Sequence[str], *, pattern: str = "") -> list[str]:

@@ -33,8 +33,8 @@ _BT709 = 1  # ITU-T H.273: primaries, transfer and matrix of HD video, which bro
 def timescale(time_base: Fraction, longest_s: Fraction = Fraction(0)) -> int:
     """Return ticks per second that express every time of the source exactly, or MPEG's 90,000 for odd clocks.
 
-    Fewer where a frame stays on screen so long that MP4 could not store it (ISO/IEC 14496-12 §8.6.1.2: 32 bits, of
-    which FFmpeg uses 31).
+    Fewer where a frame is shown for longer than MP4 can store (ISO/IEC 14496-12 §8.6.1.2: 32 bits, of which FFmpeg
+    uses 31).
 
     Args:
         time_base: of the source.
