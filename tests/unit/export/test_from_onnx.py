@@ -12,11 +12,6 @@ from tests.support.tiny_onnx import tiny_onnx
 PROFILE = PROFILES["fastsegformer"]
 
 
-@pytest.fixture(name="batch_NCHW", scope="module")
-def noise():
-    return np.random.default_rng(0).random((3, 3, 224, 224), np.float32)
-
-
 def read(model):
     return read_onnx(model.SerializeToString())
 
