@@ -23,7 +23,7 @@ demo: setup
 	$(V)/bin/fsf demo demo
 
 test: unit
-	$(V)/bin/python -m pytest tests/integration tests/e2e tests/crash
+	$(V)/bin/python -m pytest tests/integration tests/e2e tests/crash tests/drills
 
 unit: setup
 	$(V)/bin/python -m pytest -n auto tests/unit
