@@ -15,6 +15,10 @@ GPU_REASONS = ("no GPU", "this machine has a GPU")
 """A skip whose reason starts with one of these is allowed in CI."""
 
 
+FOLDERS = {"photos": "FSF_PHOTOS", "kuberay": "FSF_KUBERAY"}
+"""Markers of tests that need files which the project may not carry, and the variables that name their folders."""
+
+
 def pytest_report_header() -> list[str]:
     import onnxruntime
     import ray
@@ -23,10 +27,9 @@ def pytest_report_header() -> list[str]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect, rather than skip, the tests that need photographs which are not on this machine."""
-    if "FSF_PHOTOS" in os.environ:
-        return
-    needing = [item for item in items if item.get_closest_marker("photos")]
+    """Deselect, rather than skip, the tests that need files which are not on this machine."""
+    lacking = [marker for marker, variable in FOLDERS.items() if variable not in os.environ]
+    needing = [item for item in items if any(item.get_closest_marker(marker) for marker in lacking)]
     if needing:
         config.hook.pytest_deselected(items=needing)
         items[:] = [item for item in items if item not in needing]
