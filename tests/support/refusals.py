@@ -395,6 +395,8 @@ UNTRIED = {
     "no Ray cluster runs on this machine ": "takes a process without a cluster",
     "the temporary directory ": "takes a process without a cluster",
     "Ray did not start on this machine: ": "takes a process without a cluster",
+    " in the cluster…, expected room for ": "takes a cluster that another process started",
+    "waited … s for ": "takes a cluster whose autoscaler adds nothing",
     " differs from its receipt; ": "ends work that had begun, which scores the part again",
     "; it has a receipt: ": "ends work that had begun, which scores the part again",
     " is no Parquet file; ": "ends work that had begun, which scores the part again",
