@@ -485,6 +485,21 @@ def _flag(name: str) -> str:
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
+class DoctorConfig(ScoreConfig):
+    """Options of `fsf doctor`: those of `fsf score`, all optional."""
+
+    manifest: str = ""
+    """As in `fsf score` (default: no items are checked)."""
+    out: str = ""
+    """As in `fsf score`; an object is written there and removed again (default: nothing is written)."""
+
+    def _require_one_model(self) -> None:
+        if self.bundle or self.checkpoint:
+            super()._require_one_model()
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
 class RenderConfig:
     """Options of `fsf render`."""
 

@@ -5,6 +5,7 @@
     fsf render   videos of a run with their masks
     fsf inspect  count tables, and the image of one item
     fsf verify   every file of a run against its receipt
+    fsf doctor   whether a score job could run here, or on a cluster
     fsf bench    the job beside the bare ONNX Runtime session
     fsf demo     all of it on drawn oranges
 
@@ -24,7 +25,7 @@ from cyclopts import App, CycloptsError
 
 from fsf_core import __version__
 from fsf_core.cli.output import configure_logging, show_error
-from fsf_core.config import BenchConfig, ExportConfig, InspectConfig, RenderConfig, ScoreConfig
+from fsf_core.config import BenchConfig, DoctorConfig, ExportConfig, InspectConfig, RenderConfig, ScoreConfig
 from fsf_core.errors import ConfigError, FSFError, RunError
 from fsf_core.process import interruptible, open_standard_streams
 
@@ -57,6 +58,14 @@ def score(config: ScoreConfig) -> int:
     from fsf_core.cli.score import run
 
     return run(config)
+
+
+@app.command
+def doctor(config: DoctorConfig | None = None) -> int:
+    """Check whether a score job could run, without running it; takes the options of `fsf score`."""
+    from fsf_core.cli.doctor import run
+
+    return run(config or DoctorConfig())
 
 
 @app.command

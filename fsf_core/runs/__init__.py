@@ -23,9 +23,11 @@ from fsf_core.runs.folder import (
     read_document,
     read_fingerprint,
     read_summary,
+    require_run_or_empty,
     require_same,
     require_usable,
 )
+from fsf_core.runs.lease import find_holder
 from fsf_core.runs.ledger import ALL_FAILURES, Ledger, item_keys_of, load_ledger, open_ledger, receipt_path, receipts
 from fsf_core.runs.parts import commit, merge_parts
 from fsf_core.runs.publish import publish
@@ -58,6 +60,7 @@ __all__ = [
     "failure_kinds",
     "find_changes",
     "find_completed",
+    "find_holder",
     "is_finished",
     "item_keys_of",
     "load_ledger",
@@ -77,6 +80,7 @@ __all__ = [
     "receipts",
     "reconcile",
     "repair",
+    "require_run_or_empty",
     "require_same",
     "require_sound",
     "require_usable",

@@ -34,6 +34,16 @@ def require_usable(uri: str) -> None:
     """
     if not storage.is_local(uri):
         storage.require_writable(uri)
+    require_run_or_empty(uri)
+
+
+def require_run_or_empty(uri: str) -> None:
+    """Refuse a folder that holds something other than a run; nothing is written.
+
+    Raises:
+        OutputError: found / expected / do.
+        StorageError: the store refuses.
+    """
     if storage.exists(storage.join(uri, "run.json")):
         return
     if storage.is_local(uri) and storage.exists(uri) and not storage.is_folder(uri):

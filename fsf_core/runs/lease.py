@@ -153,6 +153,43 @@ def lease(uri: str) -> Iterator[Lease]:
             watch.join()
 
 
+def find_holder(uri: str) -> tuple[str, bool]:
+    """Return which job holds a folder, and whether it is alive, without taking the folder; empty if none does.
+
+    A lease in a store is watched for up to two heartbeats.
+
+    Raises:
+        StorageError: the store refuses.
+        FetchError: the lease cannot be read.
+    """
+    if storage.is_local(uri):
+        return _find_lock_holder(storage.local_path(uri) / ".lock"), True
+    newest = max(_numbers(uri), default=0)
+    first = _read_lease(uri, newest) if newest else b""
+    holder = _parse(first)
+    if not first or holder.get("released") is True or _died_on_this_host(holder):
+        return "", False
+    begun = _now()
+    while _now() - begun < 2 * HEARTBEAT_S:
+        time.sleep(HEARTBEAT_S / 5)
+        if _read_lease(uri, newest) != first:
+            return _describe(holder), True
+    return _describe(holder), False
+
+
+def _find_lock_holder(path: Path) -> str:
+    """Return the process that has locked a file; empty if none has."""
+    try:
+        with path.open(errors="replace") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # for a moment, and shared with other readers
+            except BlockingIOError:
+                return _describe(_parse_lock(file.read()))
+    except OSError:
+        pass  # there is no lock file, or no right to read it: the job itself will report that
+    return ""
+
+
 def _watch(held: Lease, stopped: threading.Event) -> None:
     """Wake the main thread with SIGTERM once the lease is lost."""
     while not stopped.wait(WATCH_S):

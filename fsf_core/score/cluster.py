@@ -109,10 +109,24 @@ def _joined_cluster(address: str) -> Iterator[None]:
         try:
             ray.init(address=address, runtime_env={"worker_process_setup_hook": _store_settings_hook()}, **QUIET)
         except (ConnectionError, ray.exceptions.RayError, ValueError, RuntimeError) as error:
+            if different := _different_versions(str(error)):
+                raise ClusterError(
+                    f"the cluster at {storage.redact(address)} runs {different}; expected the same versions: install "
+                    "them here, or submit the job to the cluster, where its own Python runs it"
+                ) from error
             raise ClusterError(
                 f"no Ray cluster can be joined at {storage.redact(address)}: {_first_line(error)}; {REMEDY}"
             ) from error
         yield
+
+
+def _different_versions(message: str) -> str:
+    """Return both pairs of versions out of Ray's refusal of another version; empty if it refuses for another reason."""
+    found = re.findall(r"^\s*(Ray|Python): (\S+)$", message, flags=re.MULTILINE)
+    if "ersion mismatch" not in message or len(found) != 4:  # noqa: PLR2004 - two of the cluster, two of this process
+        return ""
+    pairs = [f"{name} {version}" for name, version in found]
+    return f"{' and '.join(pairs[:2])}, this process {' and '.join(pairs[2:])}"
 
 
 def _first_line(error: Exception) -> str:

@@ -28,6 +28,7 @@ from fsf_core.runs.lease import Lease
 from fsf_core.score import plan
 from fsf_core.score.changes import as_recorded, require_same_values, row_keys_of
 from fsf_core.score.cluster import connected_cluster, unwrap_worker_errors
+from fsf_core.score.preflight import require_ready
 from fsf_core.score.progress import show_progress
 from fsf_core.score.render import render_videos
 from fsf_core.score.resumable import resumable
@@ -85,6 +86,8 @@ def score(config: ScoreConfig) -> dict[str, Any]:
         pending = manifest.items - changes.finished_items
         if not config.checkpoint and (pending or config.render):
             stack.enter_context(connected_cluster(config.ray_address))
+        if pending:
+            require_ready(config, out, bundle, manifest)
         # Whatever can refuse the job comes before this line, and whatever changes the folder after it.
         placement = plan.place(config, bundle) if pending else None
         earlier = _reusable_run(config, out, facts) if pending else None

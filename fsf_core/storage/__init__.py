@@ -19,6 +19,7 @@ from fsf_core.storage.listing import (
 )
 from fsf_core.storage.local_walk import Entry
 from fsf_core.storage.prefetching import open_prefetched, read_prefetched
+from fsf_core.storage.probing import clock_ahead, try_multipart
 from fsf_core.storage.reading import Opener, etag_or_mtime, is_stream, open_binary, path_or_file, read_bytes
 from fsf_core.storage.uris import (
     absolute,
@@ -59,6 +60,7 @@ __all__ = [
     "as_listed",
     "byte_range",
     "canonical",
+    "clock_ahead",
     "container_of",
     "create",
     "create_folder",
@@ -95,6 +97,7 @@ __all__ = [
     "require_writable",
     "scheme",
     "sync_folder",
+    "try_multipart",
     "without_credentials",
     "without_query",
     "write_bytes",

@@ -4,6 +4,7 @@ Each yields the environment that a process needs to connect, and a bucket. Ports
 """
 
 import contextlib
+import http.client
 import json
 import os
 import shutil
@@ -12,13 +13,16 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import unquote
 
 import fsspec
 import pytest
@@ -83,6 +87,54 @@ def _wait_for_bucket(name: str, port: int) -> None:
     while name not in filesystem.ls(""):
         assert time.monotonic() < deadline, f"the bucket {name} was not made"
         time.sleep(0.1)
+
+
+@contextlib.contextmanager
+def without_conditions(store: Store) -> Iterator[Store]:
+    """Run a proxy that makes an S3 server ignore If-None-Match: it deletes the object before it passes a write on.
+
+    The header cannot be taken away, because it is signed.
+    """
+    delete = fsspec.filesystem(
+        "s3", key=ADMIN["AWS_ACCESS_KEY_ID"], secret=ADMIN["AWS_SECRET_ACCESS_KEY"],
+        client_kwargs={"endpoint_url": f"http://127.0.0.1:{store.port}", "region_name": "us-east-1"},
+        skip_instance_cache=True, use_listings_cache=False,
+    ).rm_file  # fmt: skip
+
+    class Proxy(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def pass_on(self) -> None:
+            if "If-None-Match" in self.headers:
+                with contextlib.suppress(FileNotFoundError):
+                    delete(unquote(self.path.partition("?")[0]).lstrip("/"))
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            server = http.client.HTTPConnection("127.0.0.1", store.port, timeout=30)
+            server.request(self.command, self.path, body, dict(self.headers.items()))
+            response = server.getresponse()
+            content = response.read()
+            self.send_response_only(response.status)
+            for name, value in response.getheaders():
+                if name.lower() not in {"transfer-encoding", "connection", "content-length"}:
+                    self.send_header(name, value)
+            length = response.getheader("Content-Length") if self.command == "HEAD" else None
+            self.send_header("Content-Length", length or str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = pass_on
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        endpoint = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.server_port}"}
+        yield replace(store, environment=store.environment | endpoint, port=server.server_port)
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 @contextlib.contextmanager

@@ -136,7 +136,9 @@ def test_scoring_loads_neither_torch_nor_onnx(code: str) -> None:
     assert _loaded(code, "torch", "onnx", "onnxscript") == []
 
 
-@pytest.mark.parametrize("words", [[], ["export"], ["score"], ["render"], ["bench"], ["inspect"], ["verify"], ["demo"]])
+@pytest.mark.parametrize(
+    "words", [[], ["export"], ["score"], ["render"], ["bench"], ["doctor"], ["inspect"], ["verify"], ["demo"]]
+)
 def test_help_loads_no_heavy_library(words: list[str]) -> None:
     code = f"import fsf_core.cli.app as f; f.main({[*words, '--help']})"
 

@@ -1,0 +1,81 @@
+"""Checks of what the driver reads: its versions, the bundle, the manifest, the first items."""
+
+from collections.abc import Iterator
+
+from fsf_core import storage
+from fsf_core.doctor.subject import Subject
+from fsf_core.errors import FSFError
+from fsf_core.manifest.members import open_item
+from fsf_core.score import plan, preflight
+from fsf_core.score.findings import Finding, Status
+from fsf_core.score.node_facts import node_facts
+
+READ_ITEMS = 8
+"""Items of which the first bytes are read."""
+
+PROBED_ITEMS = 1_000
+"""Items whose stores are contacted, as at the start of a job."""
+
+
+def check_versions() -> Iterator[Finding]:
+    """Report the versions of this process, with which those of the nodes are compared."""
+    facts = node_facts({})
+    libraries = ", ".join(f"{name} {version}" for name, version in facts["libraries"].items() if version)
+    missing = [name for name, version in facts["libraries"].items() if not version]
+    found = f"Python {facts['python']}, Ray {facts['ray']}, fsf {facts['fsf']} ({facts['fsf_code']}), {libraries}"
+    if missing:
+        found, do = f"{found}; without {', '.join(missing)}", "install fsf again: `pip install fsf`"
+        yield Finding(check="versions", status="fail", found=found, do=do)
+    else:
+        yield Finding(check="versions", status="ok", found=found)
+
+
+def check_bundle(subject: Subject) -> Iterator[Finding]:
+    """Load the bundle as a job would."""
+    bundle = subject.bundle.get()
+    plan.require_precision(subject.config, bundle)
+    plan.class_appearance(subject.config, bundle)
+    held = ", ".join(sorted(bundle.variants))
+    size = sum(file.size_bytes for file in bundle.variants.values()) / 1e6
+    found = f"{bundle.uri} is whole: sha256 {bundle.sha256[:12]}, {bundle.num_classes} classes, {held} ({size:.1f} MB)"
+    yield Finding(check="bundle", status="ok", found=found)
+
+
+def check_checkpoint(subject: Subject) -> Iterator[Finding]:
+    """Read the first bytes of the checkpoint that the job would export."""
+    assert subject.config.checkpoint
+    uri = storage.absolute(subject.config.checkpoint)
+    with storage.open_binary(uri) as file:
+        file.read(1)
+    yield Finding(check="checkpoint", status="ok", found=f"{uri} can be read; it is exported when the job starts")
+
+
+def check_manifest(subject: Subject) -> Iterator[Finding]:
+    """Open the manifest as a job would."""
+    manifest = subject.manifest.get()
+    left_out = f", {manifest.left_out} files left out" if manifest.left_out else ""
+    yield Finding(check="manifest", status="ok", found=f"{manifest.uri}: {manifest.items} items{left_out}")
+
+
+def check_items(subject: Subject) -> Iterator[Finding]:
+    """Contact the stores of the items, and read the beginning of the first few."""
+    manifest = subject.required_manifest()
+    files = map(storage.container_of, preflight.first_items(manifest, PROBED_ITEMS))
+    for uri in {uri.split("/", 3)[2]: uri for uri in files if not storage.is_local(uri)}.values():
+        storage.require_bucket(uri)
+    access = plan.item_access(subject.config)
+    first = preflight.first_items(manifest, READ_ITEMS)
+    failures = []
+    for uri in first:
+        try:
+            with open_item(uri, access) as file:
+                file.read(1)
+        except FSFError as error:
+            failures.append(error)
+    read = f"{len(first) - len(failures)} of the first {len(first)} items can be read"
+    if not failures:
+        yield Finding(check="items", status="ok", found=read)
+        return
+    status: Status = "fail" if len(failures) == len(first) else "warn"
+    do = "the job would score none of them" if status == "fail" else "the others would be rows in failures/"
+    yield Finding(check="items", status=status, found=f"{read}: {failures[0]}", do=do)
