@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from fsf_core.score.clock import Clock
 from fsf_core.score.recovery import recovering_decode, tracked_write
 from fsf_core.score.spec import PipelineSpec
 from fsf_core.stages.infer import Infer
@@ -30,6 +31,7 @@ class ScoringActor:
         self._infer = Infer(**spec.model, chunk_frames=MAX_HELD_FRAMES)
         self._spec = spec
         self._tracker = tracker
+        self._clock = Clock(running=spec.measured, meter=self._infer.meter)
 
     def __call__(self, rows: pa.Table) -> pa.Table:
         """Score the items of a block and commit all of their units.
@@ -42,20 +44,27 @@ class ScoringActor:
         """
         held: list[pa.Table] = []
         units, part_started = 0, time.monotonic()
-        for table in recovering_decode(rows, self._spec.decode, self._spec.child, self._tracker):
+        decoded = recovering_decode(rows, self._spec.decode, self._spec.child, self._tracker)
+        for table in self._clock.tables("decode", decoded):
             for masked in self.infer_and_mask(table):
                 held.append(masked)
                 units += masked.num_rows
                 if self._is_full(held) or time.monotonic() - part_started >= MAX_PART_S:
-                    tracked_write(held, self._spec.write, self._tracker)
+                    self._commit(held)
                     held, part_started = [], time.monotonic()
-        tracked_write(held, self._spec.write, self._tracker)
+        self._commit(held)
         return pa.table({"units": pa.array([units], pa.int64())})
 
     def infer_and_mask(self, decoded: pa.Table) -> Iterator[pa.Table]:
         """Infer and mask decoded units, a few frames at a time."""
-        for inferred in self._infer(decoded):
-            yield mask(inferred, self._spec.mask)
+        for inferred in self._clock.tables("infer", self._infer(decoded)):
+            with self._clock.stage("mask"):
+                masked = mask(inferred, self._spec.mask)
+            yield masked
+
+    def _commit(self, held: list[pa.Table]) -> None:
+        """Commit the held units as a part."""
+        tracked_write(held, self._spec.write, self._tracker, self._clock)
 
     def _is_full(self, held: list[pa.Table]) -> bool:
         """Return whether the held units make a full part."""

@@ -17,7 +17,7 @@ import ray
 
 from fsf_core import __version__, render, runs, storage
 from fsf_core.config import ScoreConfig, expand_template
-from fsf_core.errors import ConfigError, DamagedPartError, ResumableError
+from fsf_core.errors import ClusterError, ConfigError, DamagedPartError, ResumableError
 from fsf_core.keys import KEY_BYTES, Keys, RowKeys, item_keys
 from fsf_core.manifest import Manifest, column_types, open_manifest, unredacted_uris
 from fsf_core.model.bundle import Bundle
@@ -27,7 +27,9 @@ from fsf_core.runs.compaction import compact
 from fsf_core.runs.lease import Lease
 from fsf_core.score import plan
 from fsf_core.score.changes import as_recorded, require_same_values, row_keys_of
-from fsf_core.score.cluster import connected_cluster, unwrap_worker_errors
+from fsf_core.score.cluster import connected_cluster, joins_cluster, unwrap_worker_errors
+from fsf_core.score.gates import failed_gates
+from fsf_core.score.metrics import RunMetrics, exported_metrics
 from fsf_core.score.preflight import require_ready
 from fsf_core.score.progress import show_progress
 from fsf_core.score.render import render_videos
@@ -84,8 +86,7 @@ def score(config: ScoreConfig) -> dict[str, Any]:
         runs.require_same(out, facts_there)
         done, changes = _compare(config, manifest, out)
         pending = manifest.items - changes.finished_items
-        if not config.checkpoint and (pending or config.render):
-            stack.enter_context(connected_cluster(config.ray_address))
+        metrics = _connect(config, stack, needed=bool(pending or config.render))
         if pending:
             require_ready(config, out, bundle, manifest)
         # Whatever can refuse the job comes before this line, and whatever changes the folder after it.
@@ -102,6 +103,13 @@ def score(config: ScoreConfig) -> dict[str, Any]:
             appearance=appearance,
             attempt=attempt,
             superseded=changes.superseded,
+            metrics=metrics,
+        )
+        metrics.begin(
+            run_id=attempt.run_id,
+            provider=placement.provider if placement else "",
+            items=manifest.items,
+            resumed=changes.finished_items,
         )
         _begin_changes(work, changes)
         scoring: dict[str, Any] = {"provider": config.provider, "reused_items": 0, "scoring_seconds": 0.0}
@@ -124,6 +132,7 @@ def score(config: ScoreConfig) -> dict[str, Any]:
         runs.publish(attempt, ledger, summary, derived=derived)
         if config.delta:
             summary["delta_versions"] = delta.publish_delta(out, storage.absolute(config.delta))
+        metrics.finish(summary, failed=bool(failed_gates(summary, max_failed_share=config.max_failed_share)))
         return summary
 
 
@@ -137,6 +146,21 @@ def _bundle_and_lease(config: ScoreConfig, out: str, stack: contextlib.ExitStack
     return load_bundle(stack.enter_context(plan.exported_bundle(config, out))), lease
 
 
+def _connect(config: ScoreConfig, stack: contextlib.ExitStack, *, needed: bool) -> RunMetrics:
+    """Connect to Ray unless --checkpoint did, and export metrics from here on if its cluster serves them.
+
+    A job with nothing left to score connects for its metrics alone, if it can: it is a success that is waited for.
+
+    Raises:
+        ClusterError: the cluster is needed, and cannot be reached.
+    """
+    joins = joins_cluster(config.ray_address)
+    if not config.checkpoint and (needed or joins):
+        with contextlib.nullcontext() if needed else contextlib.suppress(ClusterError):
+            stack.enter_context(connected_cluster(config.ray_address))
+    return stack.enter_context(exported_metrics(config.out, joined=joins and ray.is_initialized()))
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Work:
     """What a job works with once nothing can refuse it any more."""
@@ -148,6 +172,7 @@ class _Work:
     attempt: runs.Attempt
     superseded: RowKeys
     """Committed rows that the manifest no longer holds, of items that it holds."""
+    metrics: RunMetrics
 
     @property
     def out(self) -> str:
@@ -289,10 +314,12 @@ def _score_pending(
     )
     from fsf_core.score.pipeline import execute  # imported in the meantime: see cluster.local_cluster
 
+    work.metrics.track(tracker, reused=reused, actors=spec.actors, batch_frames=spec.batch_frames)
     with show_progress(tracker, pending - reused):
         for items in _group(_pending_items(manifest, done, attempts), EXECUTION_ITEMS):
             with unwrap_worker_errors():
                 execute(items, spec, tracker)
+    work.metrics.enter("finishing")
     return {
         "provider": spec.provider,
         "actors": spec.actors,

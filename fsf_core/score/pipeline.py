@@ -15,14 +15,14 @@ from ray.data import ActorPoolStrategy, DataContext, Dataset, Datasource, ReadTa
 from ray.data.block import Block, BlockMetadata
 from ray.data.datasource import Datasink, WriteResult
 
+from fsf_core.score import measured
 from fsf_core.score.actor import ScoringActor
+from fsf_core.score.clock import Clock
 from fsf_core.score.local_ray.patches import patched_ray_data
 from fsf_core.score.partition import DecodeTask, plan_decode_tasks
-from fsf_core.score.recovery import recovering_decode, tracked_write
+from fsf_core.score.recovery import tracked_write
 from fsf_core.score.spec import DECODE_CPUS, GPU_PROVIDERS, MASK_CPUS, WRITE_CPUS, PipelineSpec
 from fsf_core.stages.infer import Infer
-from fsf_core.stages.mask import mask
-from fsf_core.stages.write import WriteSettings
 
 TARGET_BLOCK_BYTES = 64 << 20
 """Blocks between stages: about 80 frames of logits (4 classes, 224×224), or 430 frames of network input."""
@@ -53,11 +53,12 @@ def execute(items: pa.Table, spec: PipelineSpec, tracker: Any) -> None:
     )
     if not tasks:
         return
+    tracker.plan_blocks.remote(len(tasks))
     with patched_ray_data() if spec.owns_cluster else contextlib.nullcontext():
         if not spec.separate_stages:
             single_operator(tasks, spec, tracker).materialize()  # one row per block
             return
-        sink = RunSink(spec.write, part_units=spec.part_units, tracker=tracker)
+        sink = RunSink(spec, tracker)
         # At the end the actors' CPUs are free; without a limit every remaining write would start a worker.
         writers = max(2, spec.actors)
         masked = separate_operators(tasks, spec, tracker)
@@ -81,26 +82,31 @@ def single_operator(tasks: Sequence[DecodeTask], spec: PipelineSpec, tracker: An
 def separate_operators(tasks: Sequence[DecodeTask], spec: PipelineSpec, tracker: Any) -> Dataset:
     """Return the dataset of decode, infer and mask as one operator each; the write stage is the sink."""
     gpu = spec.provider in GPU_PROVIDERS
+    reporting = {"tracker": tracker, "measured": spec.measured}
     rows = ray.data.read_datasource(ManifestSource(tasks), override_num_blocks=len(tasks), num_cpus=DECODE_CPUS)
     decoded = rows.map_batches(
-        recovering_decode,
+        measured.decode,
         batch_size=None,
         batch_format="pyarrow",
         num_cpus=DECODE_CPUS,
-        fn_kwargs={"settings": spec.decode, "limits": spec.child, "tracker": tracker},
+        fn_kwargs={"settings": spec.decode, "limits": spec.child, **reporting},
     )
     inferred: Any = decoded.map_batches(
-        Infer,
+        measured.Infer if spec.measured else Infer,
         # Ray Data requires a number for GPU stages; it counts units, which stay whole.
         batch_size=spec.batch_frames if gpu else None,
         batch_format="pyarrow",
         compute=overlapping_pool(spec.actors),
         num_cpus=1,
         num_gpus=1 if gpu else None,
-        fn_constructor_kwargs=spec.model,
+        fn_constructor_kwargs={**spec.model, "tracker": tracker} if spec.measured else spec.model,
     )
     masked: Dataset = inferred.map_batches(
-        mask, batch_size=None, batch_format="pyarrow", num_cpus=MASK_CPUS, fn_kwargs={"settings": spec.mask}
+        measured.mask,
+        batch_size=None,
+        batch_format="pyarrow",
+        num_cpus=MASK_CPUS,
+        fn_kwargs={"settings": spec.mask, **reporting},
     )
     return masked
 
@@ -155,15 +161,16 @@ class ManifestSource(Datasource):
 class RunSink(Datasink[None]):
     """The write stage as Ray Data calls it: the blocks of one write become one part."""
 
-    def __init__(self, settings: WriteSettings, *, part_units: int, tracker: Any) -> None:
-        self._settings = settings
-        self._part_units = part_units
+    def __init__(self, spec: PipelineSpec, tracker: Any) -> None:
+        self._settings = spec.write
+        self._part_units = spec.part_units
+        self._measured = spec.measured
         self._tracker = tracker
 
     def write(self, blocks: Iterable[Block], ctx: Any) -> None:
         """Commit all rows of one write task."""
         del ctx
-        tracked_write([*blocks], self._settings, self._tracker)
+        tracked_write([*blocks], self._settings, self._tracker, Clock(running=self._measured))
 
     def on_write_complete(self, write_result: WriteResult[None]) -> None:
         """Do nothing: the receipts are the result."""

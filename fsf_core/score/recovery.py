@@ -13,6 +13,7 @@ import ray
 
 from fsf_core.errors import FSFError, GateError
 from fsf_core.keys import group_digest, unit_key
+from fsf_core.score.clock import Clock
 from fsf_core.score.tracker import summarize_commit
 from fsf_core.stages import units
 from fsf_core.stages.decode import decode
@@ -62,8 +63,14 @@ def recovering_decode(
     tracker.end_block.remote(block)
 
 
-def tracked_write(tables: Sequence[pa.Table], settings: WriteSettings, tracker: Any) -> None:
+def tracked_write(tables: Sequence[pa.Table], settings: WriteSettings, tracker: Any, clock: Clock) -> None:
     """Commit masked units as one part of the run, and report them; does nothing without units.
+
+    Args:
+        tables: the units.
+        settings: settings of the stage.
+        tracker: handle of the tracker.
+        clock: measures the stage; what else it has measured is reported too.
 
     Raises:
         GateError: almost all of the first items failed.
@@ -71,8 +78,9 @@ def tracked_write(tables: Sequence[pa.Table], settings: WriteSettings, tracker: 
     filled = [table for table in tables if table.num_rows]
     if filled:
         table = pa.concat_tables(filled)
-        write(table, settings)
-        verdict = ray.get(tracker.add.remote(summarize_commit(table)))
+        with clock.stage("write"):
+            write(table, settings)
+        verdict = ray.get(tracker.add.remote(summarize_commit(table), clock.take()))
         if verdict:
             raise GateError(f"{verdict}; look at the failures table, correct the input, start the same command again")
 

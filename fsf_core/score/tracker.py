@@ -4,6 +4,7 @@ Runs as one small actor. Decoding calls it once per block, writing once per part
 committed, a video when all of its segments are; an item failed if one of its units did.
 """
 
+import secrets
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,6 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fsf_core.keys import item_key
+from fsf_core.score.metric_table import BLOCKS, FAILURES, FRAMES, ITEMS, PARTS, RUN_FRAMES, RUN_ITEMS, Measures
+
+MAX_REASONS = 30
+"""Most failures by stage and type that are counted one by one; the others are added up as `other`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +42,8 @@ class Commit:
     failed_whole_items: int
     segments: tuple[CommittedSegments, ...]
     """Of longer videos."""
+    reasons: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    """Failed units by stage and type of the error."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,9 +65,12 @@ def summarize_commit(table: pa.Table) -> Commit:
     """Count committed units as the tracker does.
 
     Args:
-        table: units with item_id, segment, segments, error_type and frames.
+        table: units with item_id, segment, segments, failed_stage, error_type and frames.
     """
     failed, whole = pc.is_valid(table.column("error_type")), pc.equal(table.column("segments"), 1)
+    reasons = zip(
+        *(table.column(name).filter(failed).to_pylist() for name in ("failed_stage", "error_type")), strict=True
+    )
     names = ("item_id", "segment", "segments", "error_type")
     videos: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in table.select(names).filter(pc.invert(whole)).to_pylist():
@@ -78,6 +88,7 @@ def summarize_commit(table: pa.Table) -> Commit:
             )
             for item_id, rows in videos.items()
         ),
+        reasons=Counter(reasons),
     )
 
 
@@ -129,6 +140,14 @@ class JobTracker:
         self._early_items = early_items
         self._early_failed_share = early_failed_share
         self._verdict: str | None = None
+        self._id = secrets.token_hex(4)
+        self._measured = Counter[tuple[str, ...]]()
+        self._reasons = Counter[tuple[str, str]]()
+        self._blocks = 0
+
+    def plan_blocks(self, blocks: int) -> None:
+        """Count blocks that wait to be decoded."""
+        self._blocks += blocks
 
     def begin_block(self, block: str) -> int:
         """Count a start of a block; returns how often it was started without reaching its end, this start included."""
@@ -137,11 +156,20 @@ class JobTracker:
 
     def end_block(self, block: str) -> None:
         """Forget the starts of a block that reached its end."""
-        self._starts.pop(block, None)
+        self._blocks -= self._starts.pop(block, None) is not None
 
-    def add(self, commit: Commit) -> str | None:
-        """Add one part; returns why the job should stop, or None."""
-        self._totals.update(frames=commit.frames, items=commit.whole_items, failed=commit.failed_whole_items)
+    def report(self, measures: Measures) -> None:
+        """Add what a worker has measured."""
+        self._measured.update(measures)
+
+    def add(self, commit: Commit, measures: Measures | None = None) -> str | None:
+        """Add one part, and what its worker has measured; returns why the job should stop, or None."""
+        self._measured.update(measures or {})
+        self._totals.update(frames=commit.frames, items=commit.whole_items, failed=commit.failed_whole_items, parts=1)
+        for why, units in commit.reasons.items():
+            self._reasons[why if why in self._reasons or len(self._reasons) < MAX_REASONS else ("other", "other")] += (
+                units
+            )
         for part in commit.segments:
             video = self._videos.setdefault(
                 part.item_key, _Video(earlier=self._earlier.get(part.item_key, frozenset()))
@@ -167,3 +195,21 @@ class JobTracker:
             frames=self._totals["frames"],
             item_shares=self._totals["items"] + sum(video.share for video in begun),
         )
+
+    def counted(self) -> tuple[str, Measures]:
+        """Return everything that has been counted and measured, for metrics, after an id of this process's counts."""
+        frames, items, failed = (self._totals[name] for name in ("frames", "items", "failed"))
+        running = len(self._starts)
+        return self._id, {
+            **self._measured,
+            **{(FAILURES.name, *why): units for why, units in self._reasons.items()},
+            (FRAMES.name,): frames,
+            (RUN_FRAMES.name,): frames,
+            (PARTS.name,): self._totals["parts"],
+            (ITEMS.name, "scored"): items - failed,
+            (ITEMS.name, "failed"): failed,
+            (RUN_ITEMS.name, "scored"): items - failed,
+            (RUN_ITEMS.name, "failed"): failed,
+            (BLOCKS.name, "running"): running,
+            (BLOCKS.name, "waiting"): max(0, self._blocks - running),
+        }

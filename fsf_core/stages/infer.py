@@ -18,6 +18,7 @@ from fsf_core.model.bundle_files import load_bundle, read_model
 from fsf_core.model.session import Session
 from fsf_core.options import Provider, ResolvedProvider
 from fsf_core.stages import units
+from fsf_core.stages.meter import ModelMeter
 
 # N frames, C channels, K classes, H×W pixels
 
@@ -43,7 +44,11 @@ def probe(bundle_uri: str, bundle_sha256: str, *, variant: str, provider: Provid
 
 
 class Infer:
-    """Runs a bundle's model over units; batches are filled across items."""
+    """Runs a bundle's model over units; batches are filled across items.
+
+    Attributes:
+        meter: counts the calls of the model.
+    """
 
     def __init__(
         self,
@@ -73,6 +78,7 @@ class Infer:
             BundleError: the bundle is not the one that the job was started with.
             ProviderError: the provider is not available.
         """
+        self.meter = ModelMeter()
         bundle = _load_bundle_of_job(bundle_uri, bundle_sha256)
         self._profile = bundle.profile
         self._levels_C256 = bundle.profile.levels()
@@ -125,7 +131,8 @@ class Infer:
         for start in range(0, len(frames_NHWC), self._batch_frames):
             chosen = slice(start, start + self._batch_frames)
             batch_NCHW = preprocess.normalise(frames_NHWC[chosen], self._levels_C256)
-            self._session.run_into(batch_NCHW, logits_NKHW[chosen])
+            with self.meter.call(len(batch_NCHW)):
+                self._session.run_into(batch_NCHW, logits_NKHW[chosen])
         return units.from_bytes(outputs, [count * self._logit_bytes for count in counts])
 
     def _run_fused(self, frames_NHWC: NDArray[np.uint8], part: pa.Table) -> pa.LargeBinaryArray:
@@ -140,7 +147,9 @@ class Infer:
             chosen = list(members)
             for start in range(0, len(chosen), self._batch_frames):
                 batch = chosen[start : start + self._batch_frames]
-                class_maps_NHW, _ = self._session.run_fused(frames_NHWC[batch], height_px=height_px, width_px=width_px)
+                frames = frames_NHWC[batch]
+                with self.meter.call(len(batch)):
+                    class_maps_NHW, _ = self._session.run_fused(frames, height_px=height_px, width_px=width_px)
                 for at, class_map_HW in zip(batch, class_maps_NHW, strict=True):
                     maps[at] = class_map_HW.reshape(-1).view(np.uint8)
         lengths, at = [], 0

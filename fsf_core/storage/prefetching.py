@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import BinaryIO, TypeVar
 
-from fsf_core.storage import retry
+from fsf_core.storage import retry, usage
 from fsf_core.storage.access import Access
 from fsf_core.storage.error_translation import as_fetch_error
 from fsf_core.storage.filesystems import filesystem_of, with_retries_for
@@ -87,6 +87,7 @@ def _fetch_if_small(uri: str, access: Access | None) -> FetchedFile | None:
             if retry.reason(error) == "range":  # an empty file has no valid range
                 return None
             raise
+    usage.count(usage.READ_BYTES, len(data))
     return FetchedFile(data, info) if match or len(data) < PREFETCH_BYTES else None
 
 

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 from fsf_core.errors import FetchError, LimitError
 from fsf_core.safe_text import redact
-from fsf_core.storage import retry
+from fsf_core.storage import retry, usage
 from fsf_core.storage.access import Access
 from fsf_core.storage.error_translation import as_fetch_error
 from fsf_core.storage.filesystems import filesystem_of, with_retries_for
@@ -31,7 +31,9 @@ def read_bytes(uri: str, *, max_bytes: int | None = None) -> bytes:
     """
     if scheme(uri) in OBJECT_STORES and max_bytes is None:
         with as_fetch_error(uri):  # one request, so that all bytes are of one version
-            return bytes(with_retries_for(uri, lambda: filesystem_of(uri).cat_file(uri)))
+            data = bytes(with_retries_for(uri, lambda: filesystem_of(uri).cat_file(uri)))
+            usage.count(usage.READ_BYTES, len(data))
+            return data
     with open_binary(uri) as file, as_fetch_error(uri):
         data = bytes(file.read() if max_bytes is None else file.read(max_bytes + 1))
     if max_bytes is not None and len(data) > max_bytes:
@@ -135,6 +137,7 @@ class _RemoteFile(io.RawIOBase):
         if at is not None and self._file.tell() != at:  # after an attempt that failed halfway
             self._file.seek(at)
         data = bytes(self._file.read(count))
+        usage.count(usage.READ_BYTES, len(data))
         size = getattr(self._file, "size", None)
         if not data and count and at is not None and size is not None and at < size:
             raise retry.ShortReadError(f"found nothing at byte {at} of {size}")

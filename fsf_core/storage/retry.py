@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, TypeVar
 
+from fsf_core.storage import usage
+
 MAX_ATTEMPTS = 6
 """Most attempts at a call that fails for another reason than throttling."""
 
@@ -104,6 +106,7 @@ def with_retries(call: Callable[[], T], *, max_attempts: int = MAX_ATTEMPTS) -> 
                 raise RetriesExhaustedError(
                     f"the store {did} {attempt} times in {spent_s:.0f} s, at last: {last}"
                 ) from error
+        usage.count(f"{usage.RETRIES}:{why}")
         time.sleep(backoff_s)
 
 

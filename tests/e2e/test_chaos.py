@@ -96,7 +96,7 @@ def test_kill_9_of_the_driver_at_random_points_changes_no_table(
     ("module", "victims", "parts"),
     [
         ("fsf_core.cli", ("ScoringActor", "JobTracker"), IMAGES // MAX_HELD_FRAMES),
-        ("tests.support.separate_stages", ("recovering_decode", "Write"), IMAGES // BLOCK_ITEMS),
+        ("tests.support.separate_stages", ("MapBatches(decode)", "Write"), IMAGES // BLOCK_ITEMS),
         ("tests.support.separate_stages", ("Infer", "JobTracker"), IMAGES // BLOCK_ITEMS),
     ],
     ids=["whole", "tasks", "actors"],

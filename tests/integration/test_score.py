@@ -106,7 +106,7 @@ def test_the_plan_with_separate_stages_has_one_operator_per_stage(
 
     assert names == [
         "Input",
-        "ReadManifest->MapBatches(recovering_decode)",
+        "ReadManifest->MapBatches(decode)",
         "MapBatches(Infer)",
         "MapBatches(mask)",
         "Write",

@@ -10,13 +10,13 @@ from fsf_core.score.tracker import JobTracker, Progress, summarize_commit
 def units(*rows):
     """Committed units from (item, segment, segments, frames, failed)."""
     frame = pa.struct([("frame_index", pa.int64())])
-    names = ("item_id", "segment", "segments", "frames", "error_type")
-    kinds = (pa.string(), pa.int32(), pa.int32(), pa.list_(frame), pa.string())
+    names = ("item_id", "segment", "segments", "frames", "failed_stage", "error_type")
+    kinds = (pa.string(), pa.int32(), pa.int32(), pa.list_(frame), pa.string(), pa.string())
     return pa.Table.from_pylist(
         [
             {
                 "item_id": item, "segment": segment, "segments": segments, "frames": [{"frame_index": 0}] * frames,
-                "error_type": "DecodeError" if failed else None,
+                "failed_stage": "decode" if failed else None, "error_type": "DecodeError" if failed else None,
             }
             for item, segment, segments, frames, failed in rows
         ],

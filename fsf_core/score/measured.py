@@ -1,0 +1,54 @@
+"""The stages as operators of their own, beside GPUs: each reports its time to the tracker. The work is in `stages`."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+
+from fsf_core.score.clock import Clock
+from fsf_core.score.recovery import recovering_decode
+from fsf_core.stages import infer
+from fsf_core.stages.decode_settings import DecodeSettings
+from fsf_core.stages.isolated_decode import ChildLimits
+from fsf_core.stages.mask import MaskSettings
+from fsf_core.stages.mask import mask as mask_units
+
+
+def decode(
+    rows: pa.Table, settings: DecodeSettings, limits: ChildLimits, tracker: Any, *, measured: bool
+) -> Iterator[pa.Table]:
+    """Decode a block as an operator of its own, and report the time."""
+    clock = Clock(running=measured)
+    yield from clock.tables("decode", recovering_decode(rows, settings, limits, tracker))
+    report(clock, tracker)
+
+
+def mask(table: pa.Table, settings: MaskSettings, tracker: Any, *, measured: bool) -> pa.Table:
+    """Mask a block as an operator of its own, and report the time."""
+    clock = Clock(running=measured)
+    with clock.stage("mask"):
+        masked = mask_units(table, settings)
+    report(clock, tracker)
+    return masked
+
+
+class Infer(infer.Infer):
+    """The model as an operator of its own, which reports its time."""
+
+    def __init__(self, *, tracker: Any, **model: Any) -> None:
+        """Load the model."""
+        super().__init__(**model)
+        self._clock = Clock(running=True, meter=self.meter)
+        self._tracker = tracker
+
+    def __call__(self, table: pa.Table) -> Iterator[pa.Table]:
+        """Run the model over units, as the stage does."""
+        yield from self._clock.tables("infer", super().__call__(table))
+        report(self._clock, self._tracker)
+
+
+def report(clock: Clock, tracker: Any) -> None:
+    """Send what was measured to the tracker, without waiting."""
+    measures = clock.take()
+    if measures:
+        tracker.report.remote(measures)

@@ -1,0 +1,27 @@
+"""What this process has read from stores, and how often it retried; counted by all of its threads, for metrics."""
+
+import threading
+from collections import Counter
+
+READ_BYTES = "read_bytes"
+"""Bytes read from object stores and web servers."""
+
+RETRIES = "retries"
+"""Prefix of the counts of retries, which end in the reason."""
+
+_lock = threading.Lock()
+_counts = Counter[str]()
+
+
+def count(name: str, amount: int = 1) -> None:
+    """Add to a count."""
+    with _lock:
+        _counts[name] += amount
+
+
+def take() -> dict[str, int]:
+    """Return the counts since the last call, and start again at zero."""
+    with _lock:
+        taken = dict(_counts)
+        _counts.clear()
+    return taken
