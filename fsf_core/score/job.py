@@ -87,11 +87,9 @@ def score(config: ScoreConfig) -> dict[str, Any]:
         done, changes = _compare(config, manifest, out)
         pending = manifest.items - changes.finished_items
         metrics = _connect(config, stack, needed=bool(pending or config.render))
-        if pending:
-            require_ready(config, out, bundle, manifest)
-        # Whatever can refuse the job comes before this line, and whatever changes the folder after it.
-        placement = plan.place(config, bundle) if pending else None
+        placement = _place(config, out, bundle, manifest) if pending else None
         earlier = _reusable_run(config, out, facts) if pending else None
+        # Whatever can refuse the job comes before this line, and whatever changes the folder after it.
         stack.enter_context(resumable(out))
         attempt = runs.begin_attempt(out, lease, fingerprint=facts, details=_details(config, bundle, out))
         bundle = plan.keep_bundle(bundle, out)
@@ -159,6 +157,16 @@ def _connect(config: ScoreConfig, stack: contextlib.ExitStack, *, needed: bool) 
         with contextlib.nullcontext() if needed else contextlib.suppress(ClusterError):
             stack.enter_context(connected_cluster(config.ray_address))
     return stack.enter_context(exported_metrics(config.out, joined=joins and ray.is_initialized()))
+
+
+def _place(config: ScoreConfig, out: str, bundle: Bundle, manifest: Manifest) -> plan.Placement:
+    """Check that the job can run on the cluster, and choose where its model runs.
+
+    Raises:
+        RunError: it cannot.
+    """
+    require_ready(config, out, bundle, manifest)
+    return plan.place(config, bundle)
 
 
 @dataclass(frozen=True, kw_only=True)
