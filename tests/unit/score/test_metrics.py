@@ -50,7 +50,7 @@ class Exported:
 
 
 class Tracker:
-    """Stands for the handle of an actor; counts what it holds without a process."""
+    """The handle of an actor, without its process."""
 
     def __init__(self) -> None:
         self.job = JobTracker(early_items=None, early_failed_share=1.0, earlier_segments={})
