@@ -11,7 +11,8 @@ def compile_kernels() -> None:
     """Compile every kernel that scoring with up to 255 classes runs, or load it from numba's cache.
 
     Without it the first frame of the first process pays: 11.5 s of CPU with an empty cache, 0.2 s from the cache
-    (2-core EPYC, 2026-11-27). A read-only image has no other way to fill the cache than to call this when it is built.
+    (2-core EPYC, 2026-11-27). An image calls this when it is built: users who cannot write next to the source load the
+    machine code from there.
     """
     scores_Khw = np.zeros((4, 3, 3), np.float32)
     scores_Khw[0, 0, 0] = 1

@@ -7,6 +7,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from fsf_core.masks.kernels.cache import cache_of
+
 _F = TypeVar("_F", bound=Callable[..., Any])
 _T = TypeVar("_T", bound=np.generic)
 
@@ -17,12 +19,9 @@ def compiled(function: _F) -> _F:
     No fastmath: it lets the compiler reorder sums, and ties between classes would break differently from one processor
     to the next. error_model numpy: without a check for division by zero, divisions vectorise.
     """
-    try:
-        return cast("_F", numba.njit(cache=True, nogil=True, error_model="numpy")(function))
-    except RuntimeError:
-        # Neither this folder nor the user's cache folder is writable (a read-only image without a home): every process
-        # compiles for itself, which costs seconds and changes nothing else.
-        return cast("_F", numba.njit(nogil=True, error_model="numpy")(function))
+    dispatcher: Any = numba.njit(nogil=True, error_model="numpy")(function)
+    dispatcher._cache = cache_of(function)  # noqa: SLF001 # all that cache=True does; it cannot name another cache
+    return cast("_F", dispatcher)
 
 
 def as_input(array: NDArray[_T]) -> NDArray[_T]:
