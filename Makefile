@@ -44,7 +44,7 @@ bench-full: setup
 
 # The versions that the tests passed with; no URLs and no hashes, so that any index serves them.
 constraints:
-	$(V)/bin/uv pip compile -q --universal --python-version 3.11 --extra cuda --extra export --extra dev --extra bench --extra s3 --extra gcs --extra azure --extra delta \
+	$(V)/bin/uv pip compile -q --universal --python-version 3.11 --extra cuda --extra export --extra dev --extra bench --extra s3 --extra gcs --extra azure --extra delta --extra up-aws --extra up-gcp \
 	  --no-annotate --no-header --no-emit-index-url -o constraints.txt pyproject.toml
 
 clean:
