@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from fsf_core import storage
 from fsf_core.errors import ClusterError, FSFError
@@ -144,6 +145,14 @@ def largest_node_cpus() -> float:
     """Return the CPUs of the largest node; 0 for a cluster of one node, which has none to lose."""
     alive = [node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call] # as above
     return max(alive) if len(alive) > 1 else 0.0
+
+
+def on_this_node() -> Any:
+    """Return the placement of an actor that all workers of a job wait for: the driver's node.
+
+    Without that node the job is lost anyway; on another one, all of them would wait while it is cut off.
+    """
+    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
 
 
 def describe_resources() -> str:

@@ -27,7 +27,7 @@ from fsf_core.runs.compaction import compact
 from fsf_core.runs.lease import Lease
 from fsf_core.score import plan
 from fsf_core.score.changes import as_recorded, require_same_values, row_keys_of
-from fsf_core.score.cluster import connected_cluster, joins_cluster, unwrap_worker_errors
+from fsf_core.score.cluster import connected_cluster, joins_cluster, on_this_node, unwrap_worker_errors
 from fsf_core.score.gates import failed_gates
 from fsf_core.score.metrics import RunMetrics, exported_metrics
 from fsf_core.score.preflight import require_ready
@@ -314,7 +314,9 @@ def _score_pending(
         reused = reuse_unchanged(_pending_items(manifest, done, attempts), earlier, settings)
         log.info("event=items_reused items=%d run=%s", reused, storage.redact(earlier.uri))
         done = runs.find_completed(work.load_ledger())
-    start_tracker: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(JobTracker).remote
+    start_tracker: Any = ray.remote(
+        num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=on_this_node()
+    )(JobTracker).remote
     tracker = start_tracker(
         early_items=config.early_items if is_new else None,
         early_failed_share=config.early_failed_share,

@@ -32,13 +32,13 @@ def recovering_decode(
 ) -> Iterator[pa.Table]:
     """Decode a block; in child processes if it ended its process before, or raised an unexpected error.
 
-    Ray repeats a task without end if its process dies. So the tracker counts the starts of each block; one that was
+    Ray repeats a task without end if its process dies. So the tracker notes the starts of each block; one that was
     started before without reaching its end is decoded item by item in child processes, and what ends a child becomes a
     failure. Hangs end the same way, because the watchdog ends the process, and so do unexpected errors, out of memory
     among them, which would otherwise end the job.
     """
     block = _block_name(rows)
-    starts = ray.get(tracker.begin_block.remote(block))
+    starts = _begin_block(block, tracker)
     emitted: set[tuple[str, int]] = set()
     isolated = starts > 1
     if not isolated:
@@ -83,6 +83,19 @@ def tracked_write(tables: Sequence[pa.Table], settings: WriteSettings, tracker: 
         verdict = ray.get(tracker.add.remote(summarize_commit(table), clock.take()))
         if verdict:
             raise GateError(f"{verdict}; look at the failures table, correct the input, start the same command again")
+
+
+def _begin_block(block: str, tracker: Any) -> int:
+    """Report the start of a block; returns how often it was started and did not reach its end, this start included.
+
+    A start on a node that the cluster has lost since does not count: the block is not what ended it.
+    """
+    here: str = ray.get_runtime_context().get_node_id()
+    nodes: list[str] = ray.get(tracker.begin_block.remote(block, here))
+    if len(nodes) == 1:
+        return 1
+    alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}  # type: ignore[no-untyped-call] # Ray publishes no type
+    return sum(node in alive for node in nodes)
 
 
 def _block_name(rows: pa.Table) -> str:

@@ -136,7 +136,7 @@ class JobTracker:
         self._totals = Counter[str]()
         self._videos: dict[bytes, _Video] = {}
         self._earlier = earlier_segments
-        self._starts = Counter[str]()
+        self._starts = defaultdict[str, list[str]](list)
         self._early_items = early_items
         self._early_failed_share = early_failed_share
         self._verdict: str | None = None
@@ -149,9 +149,9 @@ class JobTracker:
         """Count blocks that wait to be decoded."""
         self._blocks += blocks
 
-    def begin_block(self, block: str) -> int:
-        """Count a start of a block; returns how often it was started without reaching its end, this start included."""
-        self._starts[block] += 1
+    def begin_block(self, block: str, node: str) -> list[str]:
+        """Note the start of a block on a node; returns the nodes of all starts that did not reach its end."""
+        self._starts[block].append(node)
         return self._starts[block]
 
     def end_block(self, block: str) -> None:

@@ -171,9 +171,9 @@ def test_blocks_wait_run_and_end() -> None:
         return counted["fsf_blocks", "waiting"], counted["fsf_blocks", "running"]
 
     job.plan_blocks(3)
-    job.begin_block("a")
-    job.begin_block("a")  # of a process that died
-    job.begin_block("b")
+    job.begin_block("a", "node")
+    job.begin_block("a", "node")  # of a process that died
+    job.begin_block("b", "node")
     assert blocks() == (1, 2)
     job.end_block("a")
     job.end_block("a")

@@ -112,8 +112,9 @@ def test_without_a_limit_there_is_no_early_gate():
     assert tracker().add(summarize_commit(images("b", 1000, failed=True))) is None
 
 
-def test_starts_of_a_block_are_counted_until_it_ends():
+def test_starts_of_a_block_are_noted_with_their_nodes_until_it_ends():
     job = tracker()
-    assert [job.begin_block("a"), job.begin_block("a"), job.begin_block("b")] == [1, 2, 1]
+    assert [[*job.begin_block("a", node)] for node in ("x", "y")] == [["x"], ["x", "y"]]
+    assert job.begin_block("b", "x") == ["x"]
     job.end_block("a")
-    assert job.begin_block("a") == 1
+    assert job.begin_block("a", "x") == ["x"]
