@@ -45,5 +45,8 @@ SameBy = Literal["sha256", "version"]
 Style = Literal["blend", "mask"]
 """How a frame is rendered: class colours blended over the image, or alone."""
 
+Ship = Literal["auto", "always", "never"]
+"""Whether a submitted job gets this program's code: if the cluster lacks it, always, or never."""
+
 SCHEMES = ("file", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "http", "https", "hf", "memory")
 """URI schemes that may be opened unless a run narrows them."""

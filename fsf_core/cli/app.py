@@ -6,6 +6,7 @@
     fsf inspect  count tables, and the image of one item
     fsf verify   every file of a run against its receipt
     fsf doctor   whether a score job could run here, or on a cluster
+    fsf submit   any of them on a Ray cluster
     fsf bench    the job beside the bare ONNX Runtime session
     fsf demo     all of it on drawn oranges
 
@@ -25,7 +26,15 @@ from cyclopts import App, CycloptsError
 
 from fsf_core import __version__
 from fsf_core.cli.output import configure_logging, show_error
-from fsf_core.config import BenchConfig, DoctorConfig, ExportConfig, InspectConfig, RenderConfig, ScoreConfig
+from fsf_core.config import (
+    BenchConfig,
+    DoctorConfig,
+    ExportConfig,
+    InspectConfig,
+    RenderConfig,
+    ScoreConfig,
+    SubmitConfig,
+)
 from fsf_core.errors import ConfigError, FSFError, RunError
 from fsf_core.process import interruptible, open_standard_streams
 
@@ -115,6 +124,19 @@ def verify(run_folder: str, /, *, repair: bool = False) -> int:
     from fsf_core.cli.verify import run
 
     return run(run_folder, repair=repair)
+
+
+@app.command
+def submit(*command: str, config: SubmitConfig | None = None) -> int:
+    """Run a command on a Ray cluster, follow its log, and exit with its exit code.
+
+    Args:
+        command: The command after --, such as `-- score --bundle s3://models/oranges …`.
+        config: Where and how to run it.
+    """
+    from fsf_core.cli.submit import run
+
+    return run(command, config or SubmitConfig())
 
 
 @app.command

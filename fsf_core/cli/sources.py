@@ -44,6 +44,15 @@ def configure(app: App, words: Iterable[str]) -> list[str]:
     return words
 
 
+def config_file(words: Iterable[str]) -> str | None:
+    """Return the file that --config names, if it is given.
+
+    Raises:
+        ConfigError: it is given twice, or the file does not exist.
+    """
+    return _take_config(words)[1]
+
+
 def _take_config(words: Iterable[str]) -> tuple[list[str], str | None]:
     """Return the words without `--config FILE` or `--config=FILE`, and the file.
 
@@ -54,6 +63,9 @@ def _take_config(words: Iterable[str]) -> tuple[list[str], str | None]:
     files: list[str] = []
     remaining = iter(words)
     for word in remaining:
+        if word == "--":  # what follows is of another command
+            kept += [word, *remaining]
+            break
         name, given, value = word.partition("=")
         if name == "--config":
             files.append(value if given else next(remaining, ""))

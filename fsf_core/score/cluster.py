@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import ray
@@ -21,6 +21,7 @@ from fsf_core.score.cluster_watch import watched_cluster
 from fsf_core.score.local_ray.authentication import private_token
 from fsf_core.score.local_ray.patches import patched_node
 from fsf_core.score.local_ray.session_folder import session_folder
+from fsf_core.store_settings import settings_hook
 
 KEEP_WORKERS = {"idle_worker_killing_time_threshold_ms": 3_600_000}
 """For a local cluster: by default Ray ends a worker that has been idle for a second as soon as there are more workers
@@ -32,12 +33,6 @@ QUIET: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
 """What Ray raises is reported once, by the command."""
 
 RAY_LOG_LINE = re.compile(rb"\[\d{4}-\d\d-\d\d [\d:,]+ [A-Z] \d+ \d+\] (\(\w+\) )?\S+\.(cc|h):\d+:")
-
-STORE_VARIABLES = ("AWS_", "GOOGLE_", "GCSFS_", "STORAGE_EMULATOR_HOST", "AZURE_", "HF_", "FSSPEC_")
-"""Prefixes of the variables that configure stores; the workers of a joined cluster get them from the driver."""
-
-NODE_VARIABLES = ("AWS_CONTAINER_", "AWS_EXECUTION_ENV", "AWS_LAMBDA_", "AWS_CA_BUNDLE")
-"""Prefixes of those of them that are valid on one machine only."""
 
 
 def joins_cluster(address: str | None) -> bool:
@@ -108,7 +103,7 @@ def _joined_cluster(address: str) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         stack.callback(ray.shutdown)
         try:
-            ray.init(address=address, runtime_env={"worker_process_setup_hook": _store_settings_hook()}, **QUIET)
+            ray.init(address=address, runtime_env={"worker_process_setup_hook": settings_hook()}, **QUIET)
         except (ConnectionError, ray.exceptions.RayError, ValueError, RuntimeError) as error:
             if different := _different_versions(str(error)):
                 raise ClusterError(
@@ -189,22 +184,6 @@ def unwrap_worker_errors() -> Iterator[None]:
         yield
     except ray.exceptions.RayError as error:
         raise find_fsf_error(error) or error from None
-
-
-def _store_settings() -> dict[str, str]:
-    """Return the store settings of this process that the nodes of a joined cluster may lack."""
-    wanted = (name for name in os.environ if name.startswith(STORE_VARIABLES) and not name.startswith(NODE_VARIABLES))
-    return {name: os.environ[name] for name in wanted}
-
-
-def _store_settings_hook() -> Callable[[], None]:
-    """Return what every worker runs first. A function, because Ray logs the variables of a runtime_env."""
-    settings = _store_settings()
-
-    def set_store_settings() -> None:
-        os.environ.update(settings)
-
-    return set_store_settings
 
 
 @contextlib.contextmanager

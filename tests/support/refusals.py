@@ -84,6 +84,27 @@ _TABLE = {
         _refusal("render {run} --stile mask", "See fsf render --help.", " See fsf "),
         _refusal("verify {run} --fix", "See fsf verify --help.", " See fsf "),
         _refusal(f"FSF_SCORE_BUNDEL=bundle {SCORE}", "unknown variable "),
+        # jobs for a cluster
+        _refusal("submit -- demo {run}", ", expected a command of fsf after --"),
+        _refusal("submit --attach one -- verify {run}", "found --attach with a command or --submission-id"),
+        _refusal("submit --submission-id a/b -- verify {run}", "the job id is "),
+        _refusal("submit --reconnect-s 0 -- verify {run}", "--reconnect-s is 0.0", " is …, expected at least …"),
+        _refusal("submit -- verify {run}", ", a path of this machine that the cluster does not know; "),
+        _refusal(
+            "submit -- export --config attached.yaml --net x:y --classes a,b --out s3://a/b",
+            "--model-config names unknown.yaml in a file or a variable",
+            " in a file or a variable, expected it on the command line",
+        ),
+        _refusal("submit -- verify s3://scores/today", "no cluster is named, "),
+        _refusal("submit --address HEAD:8265 -- verify s3://scores/today", "; pass it with --address"),
+        _refusal(
+            "submit --address http://127.0.0.1:9 --headers [] -- verify s3://scores/today",
+            " is no JSON object of text",
+        ),
+        _refusal(
+            "submit --address http://127.0.0.1:9 --verify gone.pem -- verify s3://scores/today",
+            "expected true, false, or a file of certificates",
+        ),
         # values of options
         _refusal(f"{_EXPORT} --net x:y --classes a,,b", "expected names between the commas"),
         _refusal(f"{_EXPORT} --net x:y --classes [a", ", expected a list of JSON such as "),
@@ -359,6 +380,21 @@ UNTRIED = {
     "(error.report, advice=ADOPTED)": "takes a fault of the import",
     "(report, advice=OTHER_PICTURES)": "takes weights that a small precision spoils",
     "the current folder cannot be used: ": "takes a process whose folder is deleted",
+    "expected one that `ray job list` shows": "takes a cluster",
+    "…; pass --verify with the file of its certificate authority": "takes a cluster",
+    "no dashboard responds at ": "waits for seconds, tried with a cluster",
+    "the cluster refuses this client: ": "takes a cluster",
+    " is no dashboard of Ray ": "takes another server",
+    ", this machine has …, expected the same; install ": "takes a cluster",
+    ", expected an id that no job of this cluster had": "takes a cluster",
+    " exists where the command was submitted": "raised on a cluster",
+    " on the head of the cluster is another ": "raised on a cluster",
+    " has … bytes, expected at most …": "takes a large file of options",
+    "ConfigError(f'{path} cannot be read: ": "takes a file without permission, which a superuser always has",
+    "names a profile of this machine's ~/.aws": "takes a variable of a store",
+    " names …, which cannot be read: ": "takes a variable of a store",
+    " names …, expected a file of at most ": "takes a variable of a store",
+    " names …, an external account": "takes a variable of a store",
     " exists, expected to create it: another job": "takes a job whose lock was deleted",
     "fp32 is always exported": "checked by the parser of options before",
     "asked for opset ": "takes a network that needs a newer opset",
@@ -525,6 +561,7 @@ def write_inputs(folder: Path, bundle: Path) -> None:
     (folder / "refused_nets.py").write_text(NETS)
     (folder / "list.yaml").write_text("- a\n")
     (folder / "unknown.yaml").write_text("bundel: b\n")
+    (folder / "attached.yaml").write_text("model_config: unknown.yaml\n")
     (folder / "classes.yaml").write_text("classes: [yes, no]\n")
     (folder / "sections.yaml").write_text("inputs: {scale: 1}\n")
     (folder / "keys.yaml").write_text("input: {sizes: 1}\n")

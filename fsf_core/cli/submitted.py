@@ -1,0 +1,147 @@
+"""The half of `fsf submit` that runs on the cluster: `python -m fsf_core.cli.submitted --code DIGEST -- score …`.
+
+Checks that the code is that of the client, takes the settings that the client hands over, and runs the command. Talks
+to the client by lines of the log; the last line that the command prints on stdout is announced as its result.
+Exits with the command's own code, or with EXIT_OTHER_CODE if the client has to send its code.
+"""
+
+# Nothing here may import fsspec before the settings are applied: it reads its variables when it is imported.
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from fsf_core import __version__
+from fsf_core.errors import FSFError, ResumableError
+from fsf_core.process import open_standard_streams
+from fsf_core.store_settings import apply_settings
+from fsf_core.submit.code import code_digest
+from fsf_core.submit.command import require_shared_paths
+from fsf_core.submit.handover import Handover, announce, receive
+
+EXIT_OTHER_CODE = 87
+USAGE = "usage: python -m fsf_core.cli.submitted [--code DIGEST] [--sealed JOB_ID] -- COMMAND …"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the submitted command; returns its exit code."""
+    open_standard_streams()
+    options, words = _split(sys.argv[1:] if arguments is None else arguments)
+    announce("job_started", version=__version__, code=code_digest())
+    if options.get("--code", code_digest()) != code_digest():
+        announce("code_differs", version=__version__)
+        return EXIT_OTHER_CODE
+    try:
+        handover = receive(options["--sealed"]) if "--sealed" in options else Handover(job_id="", words=words)
+    except ResumableError as error:
+        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        return error.exit_code
+    apply_settings(handover.variables, handover.files)
+    with _folder_of(handover), _result_announced():
+        return _run(handover)
+
+
+def _split(arguments: Sequence[str]) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Return the options of this module, and the command."""
+    if "--" not in arguments:
+        raise SystemExit(USAGE)
+    at = list(arguments).index("--")
+    own = arguments[:at]
+    return dict(zip(own[::2], own[1::2], strict=True)), tuple(arguments[at + 1 :])
+
+
+def _run(handover: Handover) -> int:
+    """Run the command in this process, whose command line it becomes: credentials in it are hidden in messages."""
+    sys.argv = ["fsf", *handover.words]
+    try:
+        require_shared_paths(handover.paths)
+    except FSFError as error:
+        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        return 2
+    from fsf_core.cli.app import main as run
+
+    return run(handover.words)
+
+
+@contextmanager
+def _folder_of(handover: Handover) -> Iterator[None]:
+    """Work in a folder with the files that travelled with the command, in memory."""
+    if not handover.attached:
+        yield
+        return
+    previous = Path.cwd()
+    folder = Path(tempfile.mkdtemp(prefix="fsf-submit-", dir="/dev/shm"))
+    try:
+        for name, content in handover.attached.items():
+            (folder / name).parent.mkdir(parents=True)
+            (folder / name).write_bytes(content)
+        os.chdir(folder)
+        yield
+    finally:
+        os.chdir(previous)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _result_announced() -> Iterator[None]:
+    """Announce the last line on stdout as the result, if it is a JSON document."""
+    stream = sys.stdout
+    held = _HeldLine(stream)
+    sys.stdout = held
+    try:
+        yield
+    finally:
+        sys.stdout = stream
+        line = held.line.rstrip("\n")
+        if _is_document(line):
+            announce("result", line)
+        elif line:
+            stream.write(held.line)
+            stream.flush()
+
+
+def _is_document(line: str) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
+
+
+class _HeldLine:
+    """A text stream that passes on all lines but the last."""
+
+    encoding = "utf-8"
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self.line = ""
+
+    def write(self, text: str) -> int:
+        """Pass on all lines that are followed by another one."""
+        text_so_far = self.line + text
+        end = text_so_far.rstrip("\n").rfind("\n") + 1
+        self.line = text_so_far[end:]
+        if end:
+            self._stream.write(text_so_far[:end])
+            self._stream.flush()
+        return len(text)
+
+    def flush(self) -> None:
+        """Keep the last line."""
+
+    def isatty(self) -> bool:
+        """Return that this is no terminal."""
+        return False
+
+    def fileno(self) -> int:
+        """Return the descriptor of the stream."""
+        return self._stream.fileno()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
