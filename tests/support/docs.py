@@ -25,6 +25,7 @@ COMMANDS = (
     ("score", config.ScoreConfig),
     ("inspect", config.InspectConfig),
     ("render", config.RenderConfig),
+    ("submit", config.SubmitConfig),
     ("bench", config.BenchConfig),
 )
 BENCHES = (
