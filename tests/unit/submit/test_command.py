@@ -92,7 +92,7 @@ NO_PATHS = {
 
 
 def test_every_option_that_takes_a_text_is_known_as_a_path_or_as_none():
-    """A path that is not known as one would be read on the head of the cluster, whatever is there."""
+    """A path that is not known as one would be read on the head of the cluster, where it may be another file."""
     known = {f"--{name.replace('_', '-')}" for name in command.INPUTS | command.OUTPUTS | command.ATTACHED}
     known |= {name.upper() for name in command.INPUTS} | {"RUN-FOLDER"}
     unknown = {
