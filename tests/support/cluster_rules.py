@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from fsf_core.cli.app import EXIT_GATE, EXIT_UNEXPECTED, EXIT_USAGE
+from fsf_core.errors import ResumableError
 from tests.support.kubernetes import Document, cluster_spec, groups, pod_templates, quantity, texts, values
 
 ROOT = Path(__file__).parents[2]
@@ -13,11 +15,19 @@ PART_OF = {"app.kubernetes.io/part-of": "fsf"}
 KUBERAY_LABELS = {"head": {"ray.io/node-type": "head"}}
 """Labels that KubeRay adds to the pods of a group, as far as selectors here use them."""
 
-OPERATORS_SECRETS = {"fsf-stores", "fsf-redis"}
-"""Secrets that the operator makes, or a generator of the site."""
+OTHERS_SECRETS = {"fsf-stores", "fsf-redis", "fsf"}
+"""Secrets that the operator makes, or KubeRay: the token of the cluster `fsf`, where the cluster is another build."""
 
 STOP_S = 10
 """What `ray start --block` may take to stop its processes after a pod's hook."""
+
+DAY_S = 86_400
+MAX_CRON_JOB_NAME = 52
+"""Kubernetes appends 11 characters for a Job."""
+
+GIVE_UP = (EXIT_UNEXPECTED, EXIT_USAGE, EXIT_GATE)
+TRY_AGAIN = (ResumableError.exit_code, *(128 + number for number in (1, 2, 3, 9, 15)))
+"""Exit codes of fsf: those that another attempt does not change, and those after which the same command resumes."""
 
 CREDENTIAL = re.compile(r"AKIA[0-9A-Z]{12}|-----BEGIN|://[^/\s:@]+:[^/\s@]+@|(?i:(secret|password|token|key)=\S)")
 
@@ -44,11 +54,11 @@ def violations(documents: Sequence[Document]) -> list[str]:
 
 
 def _versions(document: Document, _: Sequence[Document]) -> Iterator[str]:
-    tags = (project_version(), f"{project_version()}-gpu")
+    tags = [f"{project_version()}{variant}" for variant in ("", "-gpu", "-export")]
     for image in values(document, "image"):
         name, _colon, tag = image.rpartition(":")
         if name not in ("fsf", "REGISTRY/fsf") or tag not in tags:
-            yield f"image {image}, expected fsf:{tags[0]} or fsf:{tags[1]}"
+            yield f"image {image}, expected fsf with a tag of {tags}"
     for version in values(document, "rayVersion"):
         if version != pinned("ray"):
             yield f"rayVersion {version}, constraints.txt has {pinned('ray')}"
@@ -60,14 +70,18 @@ def _pods(document: Document, _: Sequence[Document]) -> Iterator[str]:
     for name, template in pod_templates(document):
         pod = template["spec"]
         security = pod.get("securityContext", {})
-        if pod.get("automountServiceAccountToken") is not False:
-            yield f"{name}: gets a token of Kubernetes"
+        if pod.get("automountServiceAccountToken") is not (name == "head" and _is_autoscaled(document)):
+            yield f"{name}: gets a token of Kubernetes, or lacks the autoscaler's"
         if not security.get("runAsNonRoot") or security.get("runAsUser") != 1000:
             yield f"{name}: does not run as user 1000"
         if security.get("seccompProfile") != {"type": "RuntimeDefault"}:
             yield f"{name}: has no seccomp profile"
         if not PART_OF.items() <= template["metadata"]["labels"].items():
             yield f"{name}: lacks the label {PART_OF}"
+
+
+def _is_autoscaled(document: Document) -> bool:
+    return bool((cluster_spec(document) or {}).get("enableInTreeAutoscaling"))
 
 
 def _containers(document: Document) -> Iterator[tuple[str, Document]]:
@@ -162,7 +176,6 @@ def _references(document: Document, documents: Sequence[Document]) -> Iterator[s
     named: dict[str, set[str]] = {}
     for other in documents:
         named.setdefault(other["kind"], set()).add(other["metadata"]["name"])
-    tokens = named.get("RayCluster", set())  # KubeRay keeps the token of a cluster in a secret of the same name
     for account in values(document, "serviceAccountName"):
         if account not in named["ServiceAccount"]:
             yield f"there is no service account {account}"
@@ -170,7 +183,7 @@ def _references(document: Document, documents: Sequence[Document]) -> Iterator[s
         if source["name"] not in named.get("ConfigMap", set()):
             yield f"there is no ConfigMap {source['name']}"
     for source in [*values(document, "secretRef"), *values(document, "secretKeyRef")]:
-        known = named.get("Secret", set()) | tokens | OPERATORS_SECRETS | {"fsf"}
+        known = named.get("Secret", set()) | (named.get("RayCluster") or OTHERS_SECRETS) | OTHERS_SECRETS
         if source["name"] not in known:
             yield f"there is no secret {source['name']}"
 
@@ -196,9 +209,42 @@ def _credentials(document: Document, _: Sequence[Document]) -> Iterator[str]:
             yield "holds something that looks like a credential"
 
 
+def _nights(document: Document, _: Sequence[Document]) -> Iterator[str]:
+    if document["kind"] != "CronJob":
+        return
+    spec, job = document["spec"], document["spec"]["jobTemplate"]["spec"]
+    if len(document["metadata"]["name"]) > MAX_CRON_JOB_NAME:
+        yield f"its name has more than {MAX_CRON_JOB_NAME} characters"
+    if spec.get("concurrencyPolicy") != "Forbid":
+        yield "two nights may run at once"
+    if not 0 < spec.get("startingDeadlineSeconds", 0) < DAY_S or not 0 < job.get("activeDeadlineSeconds", 0) < DAY_S:
+        yield "starts or ends later than a day after its time"
+    if job["template"]["spec"].get("restartPolicy") != "Never":
+        yield "podFailurePolicy needs restartPolicy Never"
+    for code in (*GIVE_UP, *TRY_AGAIN):
+        expected = "FailJob" if code in GIVE_UP else "Count"
+        if (found := after_exit(job, code)) != expected:
+            yield f"exit code {code} leads to {found}, expected {expected}"
+    if after_exit(job, None) != "Ignore":
+        yield "a drained node counts as an attempt"
+
+
+def after_exit(job: Document, code: int | None) -> str:
+    """Return what a Job does when its pod ends with an exit code, or is disrupted (None), by its podFailurePolicy."""
+    containers = {container["name"] for container in job["template"]["spec"]["containers"]}
+    for rule in job.get("podFailurePolicy", {}).get("rules", ()):
+        on, conditions = rule.get("onExitCodes"), rule.get("onPodConditions", [])
+        if code is None and any(each["type"] == "DisruptionTarget" for each in conditions):
+            return str(rule["action"])
+        exits = code is not None and on and on.get("containerName") in containers
+        if exits and (code in on["values"]) == (on["operator"] == "In"):
+            return str(rule["action"])
+    return "Count"
+
+
 Rule = Callable[[Document, Sequence[Document]], Iterator[str]]
 RULES: tuple[Rule, ...] = (
-    _versions, _pods, _rights, _resources, _volumes, _ray_sizes, _references, _selectors, _credentials,
+    _versions, _pods, _rights, _resources, _volumes, _ray_sizes, _references, _selectors, _credentials, _nights,
 )  # fmt: skip
 
 

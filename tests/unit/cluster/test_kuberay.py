@@ -19,8 +19,8 @@ from fsf_core.config import ExportConfig, ScoreConfig
 from tests.support import cluster_rules, kuberay_rules, kuberay_schema
 from tests.support.kubernetes import KUBERAY, Document, build, copy_site, job_spec, require_valid
 
-OVERLAYS = ("base", "overlays/cpu-small", "overlays/gpu", "overlays/spot", "jobs/export")
-SITES = ("site/cluster", "site/export", "site/score")
+OVERLAYS = ("base", "overlays/cpu-small", "overlays/gpu", "overlays/spot", "jobs/export", "nights")
+SITES = ("site/cluster", "site/export", "site/score", "site/nights", "site/raycronjob")
 COMPONENTS = sorted(path.parent.name for path in (KUBERAY / "components").glob("*/kustomization.yaml"))
 
 
@@ -216,12 +216,40 @@ def test_a_mistake_that_only_kuberays_code_refuses_is_found(
     assert sentence in " | ".join(kuberay_rules.violations(wrong))
 
 
+JOB = "spec/jobTemplate/spec"
+NIGHT_MISTAKES = [
+    ("metadata/name", "f" * 53, "52 characters"),
+    ("spec/concurrencyPolicy", "Allow", "two nights"),
+    ("spec/startingDeadlineSeconds", None, "later than a day"),
+    (f"{JOB}/activeDeadlineSeconds", 90_000, "later than a day"),
+    (f"{JOB}/template/spec/restartPolicy", "OnFailure", "restartPolicy Never"),
+    (f"{JOB}/podFailurePolicy/rules/0", None, "a drained node"),
+    (f"{JOB}/podFailurePolicy/rules/1/onExitCodes/values", [1, 2, 3, 75], "exit code 75 leads to FailJob"),
+    (f"{JOB}/podFailurePolicy/rules/1/onExitCodes/values", [1, 2], "exit code 3 leads to Count"),
+    (f"{JOB}/podFailurePolicy/rules/1/onExitCodes/operator", "NotIn", "exit code 143 leads to FailJob"),
+    (f"{JOB}/podFailurePolicy/rules/1/onExitCodes/containerName", "score", "exit code 2 leads to Count"),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "sentence"), NIGHT_MISTAKES)
+def test_a_night_that_would_go_wrong_is_found(
+    path: str, value: Any, sentence: str, built: dict[str, list[Document]]
+) -> None:
+    night = next(document for document in built["nights"] if document["metadata"]["name"] == "fsf-night")
+
+    assert list(cluster_rules._nights(night, [])) == []
+    assert sentence in " | ".join(cluster_rules._nights(planted(night, path, value), []))
+
+
 @pytest.mark.parametrize(
     ("path", "value"),
     [("suspend", True), ("backoffLimit", 1), ("clusterSelector/ray.io~cluster", ""), ("submissionMode", "SidecarMode")],
 )
 def test_a_job_on_an_existing_cluster_excludes_more(path: str, value: Any, built: dict[str, list[Document]]) -> None:
-    wrong = planted(by_kind(built["site/export"], "RayJob"), f"spec/{path}", value)
+    job = planted(by_kind(built["site/export"], "RayJob"), "spec/rayClusterSpec", None)
+    job["spec"] |= {"clusterSelector": {"ray.io/cluster": "fsf"}, "backoffLimit": 0}
+    assert kuberay_rules.violations(job) == []
+    wrong = planted(job, f"spec/{path}", value)
 
     assert "clusterSelector" in " | ".join(kuberay_rules.violations(wrong))
 
@@ -247,7 +275,8 @@ PROJECT_MISTAKES = [
     ("RayCluster", f"{POD}/containers/0/image", "fsf:latest", "image fsf:latest"),
     ("RayCluster", f"{POD}/containers/0/image", "registry.example.com/fsf:0.1.0", "image registry"),
     ("RayCluster", "spec/rayVersion", "2.59.0", "constraints.txt"),
-    ("RayCluster", f"{POD}/automountServiceAccountToken", True, "gets a token"),
+    ("RayCluster", f"{WORKER_POD}/automountServiceAccountToken", True, "gets a token"),
+    ("RayCluster", f"{POD}/automountServiceAccountToken", False, "lacks the autoscaler's"),
     ("RayCluster", f"{POD}/securityContext/runAsUser", 0, "user 1000"),
     ("RayCluster", f"{POD}/securityContext/seccompProfile", None, "seccomp"),
     ("RayCluster", f"{HEAD}/template/metadata/labels", {}, "lacks the label"),
@@ -292,7 +321,7 @@ def test_a_broken_promise_is_found(
 SETTINGS = {
     "CHECKPOINT": "s3://models/my weights.pth", "NET": "fastsegformer-e", "CLASSES": 'background,"sun burn",ulcer',
     "BUNDLE": "s3://models/oranges", "MANIFEST": "s3://data/new photos/*.jpg", "RUNS": "gs://scores/a b",
-    "PROVIDER": "cuda",
+    "PROVIDER": "cuda", "KEEP": "30d",
 }  # fmt: skip
 
 
@@ -349,17 +378,25 @@ def test_settings_are_the_same_everywhere(tree: Path, built: dict[str, list[Docu
         for name in ("site/export", "site/score")
         for name in re.findall(r"\$(\w+)", (job_spec(by_kind(built[name], "RayJob")) or {})["entrypoint"])
     }
-    assert used == SETTINGS.keys()
+    assert used == SETTINGS.keys() - {"KEEP"}
 
 
 def test_a_prefix_of_the_operators_own_reaches_every_name(tree: Path) -> None:
     folder = tree / "prefixed"
     folder.mkdir()
-    (folder / "kustomization.yaml").write_text("namePrefix: team-\nresources: [../site/score]\n")
+    (folder / "kustomization.yaml").write_text("namePrefix: team-\nresources: [../site/raycronjob]\n")
     documents = build(folder)
 
     assert {document["metadata"]["name"].startswith("team-") for document in documents} == {True}
     assert cluster_rules.violations(documents) == []
+
+    (folder / "night.yaml").write_text((tree / "nights" / "night.yaml").read_text())
+    (folder / "kustomization.yaml").write_text("namePrefix: team-\nresources: [../base, night.yaml]\n")
+    container = by_kind(build(folder), "CronJob")["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]
+    environment = {entry["name"]: entry for entry in container["env"]}
+    assert environment["CLUSTER"]["value"] == "team-fsf"
+    assert environment["RAY_AUTH_TOKEN"]["valueFrom"]["secretKeyRef"]["name"] == "team-fsf"
+    assert container["envFrom"][0]["configMapRef"]["name"] == "team-fsf-settings"
 
 
 def test_components_can_be_added(tree: Path) -> None:
