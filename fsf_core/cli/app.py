@@ -14,7 +14,8 @@ Options come from flags, then from FSF_<COMMAND>_<OPTION> in the environment, th
 Exit codes: 0 done · 1 unexpected: a bug · 2 the command or its input is wrong, nothing ran · 3 finished, but too many
 items failed, or a video could not be rendered · 75 a store, a disk or the cluster failed in the middle: the same
 command resumes · 129/130/131/143 interrupted by a signal, resumable.
-The reason is the last line on stderr. What cannot be printed is dropped, and does not change the exit code.
+The reason is the last line on stderr; with --log-format json, it and every log line are JSON objects. What cannot be
+printed is dropped, and does not change the exit code.
 """
 
 import os
@@ -24,8 +25,9 @@ from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError
 
-from fsf_core import __version__
-from fsf_core.cli.output import configure_logging, show_error
+from fsf_core import __version__, logs
+from fsf_core.cli.output import show_error
+from fsf_core.cli.sources import configure, log_format
 from fsf_core.config import (
     BenchConfig,
     DoctorConfig,
@@ -36,6 +38,7 @@ from fsf_core.config import (
     SubmitConfig,
 )
 from fsf_core.errors import ConfigError, FSFError, RunError
+from fsf_core.logs import LogSettings
 from fsf_core.process import interruptible, open_standard_streams
 
 MAX_QUOTED = 500
@@ -47,7 +50,8 @@ app = App(
     name="fsf",
     version=__version__,
     help="Offline batch semantic segmentation.",
-    help_epilogue="Options may also come from FSF_<COMMAND>_<OPTION> in the environment, then from --config FILE.yaml.",
+    help_epilogue="Options may also come from FSF_<COMMAND>_<OPTION> in the environment, then from --config FILE.yaml. "
+    "Every command takes --log-format json (or FSF_LOG_FORMAT=json): log lines and errors as JSON objects.",
     help_format="plaintext",  # rich markdown costs a fifth of --help
     result_action="return_value",
 )
@@ -155,28 +159,34 @@ def demo(folder: str = "demo", /, *, steps: int = 220) -> int:
 def main(tokens: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     open_standard_streams()
-    configure_logging()
+    words = sys.argv[1:] if tokens is None else tokens
     try:
+        logs.configure(LogSettings(format=log_format(words)))
         with interruptible():
-            return _run(sys.argv[1:] if tokens is None else tokens)
+            return _run(words)
     except CycloptsError as error:
         message = " ".join(str(error).split())
-        show_error(f"ConfigError: {message if len(message) <= MAX_QUOTED else message[:MAX_QUOTED] + '…'}")
-        return EXIT_USAGE
+        return _fail(
+            f"ConfigError: {message if len(message) <= MAX_QUOTED else message[:MAX_QUOTED] + '…'}", EXIT_USAGE
+        )
     except FSFError as error:
-        show_error(f"{type(error).__name__}: {error}")
         usage = isinstance(error, RunError)
-        return EXIT_USAGE if usage else int(getattr(error, "exit_code", EXIT_UNEXPECTED))
+        code = EXIT_USAGE if usage else int(getattr(error, "exit_code", EXIT_UNEXPECTED))
+        return _fail(f"{type(error).__name__}: {error}", code)
     except KeyboardInterrupt:
-        show_error("interrupted; start the same command again to resume")
-        return 130
+        return _fail("interrupted; start the same command again to resume", 130)
     except (OSError, MemoryError, RecursionError) as error:  # of this machine or the input, before work began
-        show_error(f"{type(error).__name__}: {_environment_hint(error)}")
-        return EXIT_USAGE
+        return _fail(f"{type(error).__name__}: {_environment_hint(error)}", EXIT_USAGE)
     except Exception as error:  # noqa: BLE001 - the reason comes last, below the traceback
         show_error(traceback.format_exc(), lines=True)
-        show_error(f"unexpected {type(error).__name__}: {error}; this is a bug, report it with the lines above")
-        return EXIT_UNEXPECTED
+        reason = f"unexpected {type(error).__name__}: {error}; this is a bug, report it with the lines above"
+        return _fail(reason, EXIT_UNEXPECTED)
+
+
+def _fail(reason: str, code: int) -> int:
+    """Report why the command ends; returns its exit code."""
+    show_error(reason, exit_code=code)
+    return code
 
 
 def _run(tokens: Sequence[str]) -> int:
@@ -185,8 +195,6 @@ def _run(tokens: Sequence[str]) -> int:
     Raises:
         ConfigError: the options are wrong, or the current folder was removed.
     """
-    from fsf_core.cli.sources import configure
-
     try:
         os.getcwd()  # noqa: PTH109 - only whether there is one
     except OSError as error:

@@ -8,19 +8,22 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 import yaml
 from cyclopts import App, ArgumentCollection
 from cyclopts.config import Dict, Env
 
 from fsf_core.errors import ConfigError, did_you_mean
+from fsf_core.logs import LogFormat
 
 PREFIX = "FSF_"
+LOG_FORMAT, LOG_FORMAT_VARIABLE = "--log-format", "FSF_LOG_FORMAT"
+"""The option that all commands share."""
 
 
 def configure(app: App, words: Iterable[str]) -> list[str]:
-    """Set the sources of an app; returns the words without --config.
+    """Set the sources of an app; returns the words without --config and --log-format.
 
     Args:
         app: the root command.
@@ -29,7 +32,7 @@ def configure(app: App, words: Iterable[str]) -> list[str]:
     Raises:
         ConfigError: --config names no readable YAML mapping, or a flag, key or variable is no option of the command.
     """
-    words, file = _take_config(words)
+    words, file = _take_config(_take_log_format(words)[0])
     commands, _, rest = app.parse_commands(words)
     special = {*app.help_flags, *app.version_flags}
     sources: list[Any] = [Env(PREFIX, show=False)]  # one line in the epilogue instead of one per option
@@ -51,6 +54,44 @@ def config_file(words: Iterable[str]) -> str | None:
         ConfigError: it is given twice, or the file does not exist.
     """
     return _take_config(words)[1]
+
+
+def log_format(words: Iterable[str]) -> LogFormat:
+    """Return the format of log lines: of --log-format, else of FSF_LOG_FORMAT, else text.
+
+    Raises:
+        ConfigError: it is no format, or given twice.
+    """
+    _, given = _take_log_format(words)
+    source = LOG_FORMAT if given is not None else LOG_FORMAT_VARIABLE
+    chosen = given if given is not None else os.environ.get(LOG_FORMAT_VARIABLE) or "text"
+    for known in get_args(LogFormat):
+        if chosen == known:
+            return cast("LogFormat", known)
+    raise ConfigError(f"{source} is {chosen!r}, expected text or json; correct it")
+
+
+def _take_log_format(words: Iterable[str]) -> tuple[list[str], str | None]:
+    """Return the words without `--log-format FORMAT`, and the format.
+
+    Raises:
+        ConfigError: it is given twice, or without a format.
+    """
+    kept: list[str] = []
+    found: list[str] = []
+    remaining = iter(words)
+    for word in remaining:
+        if word == "--":  # what follows is of another command
+            kept += [word, *remaining]
+            break
+        name, given, value = word.partition("=")
+        if name in (LOG_FORMAT, LOG_FORMAT.replace("log-", "log_")):
+            found.append(value if given else next(remaining, ""))
+        else:
+            kept.append(word)
+    if len(found) > 1:
+        raise ConfigError(f"{LOG_FORMAT} is given {len(found)} times, expected text or json once; drop the others")
+    return kept, found[0] if found else None
 
 
 def _take_config(words: Iterable[str]) -> tuple[list[str], str | None]:

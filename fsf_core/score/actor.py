@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from fsf_core.logs import LogSettings
 from fsf_core.score.clock import Clock
 from fsf_core.score.recovery import recovering_decode, tracked_write
 from fsf_core.score.spec import PipelineSpec
@@ -26,12 +27,12 @@ MAX_PART_S, MAX_PART_BYTES = 30.0, 64 << 20
 class ScoringActor:
     """Scores blocks of the manifest and commits parts of the run."""
 
-    def __init__(self, *, spec: PipelineSpec, tracker: Any) -> None:
+    def __init__(self, *, spec: PipelineSpec, tracker: Any, observed: LogSettings | None) -> None:
         """Load the model."""
         self._infer = Infer(**spec.model, chunk_frames=MAX_HELD_FRAMES)
         self._spec = spec
         self._tracker = tracker
-        self._clock = Clock(running=spec.measured, meter=self._infer.meter)
+        self._clock = Clock(observed, meter=self._infer.meter)
 
     def __call__(self, rows: pa.Table) -> pa.Table:
         """Score the items of a block and commit all of their units.

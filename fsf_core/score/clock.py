@@ -14,6 +14,8 @@ from collections.abc import Iterable, Iterator
 import pyarrow as pa
 import ray
 
+from fsf_core import logs
+from fsf_core.logs import LogSettings
 from fsf_core.score.metric_table import (
     ACTOR_SECONDS,
     MODEL_BUSY_SECONDS,
@@ -35,13 +37,16 @@ from fsf_core.storage import usage
 class Clock:
     """Adds up what one actor or task measures, from several threads."""
 
-    def __init__(self, *, running: bool, meter: ModelMeter | None = None) -> None:
-        """Start.
+    def __init__(self, observed: LogSettings | None, *, meter: ModelMeter | None = None) -> None:
+        """Start, and log as the driver does.
 
         Args:
-            running: whether to measure anything.
+            observed: how the driver logs; None where nothing is to be measured or logged.
             meter: of the model that the actor holds.
         """
+        running = observed is not None
+        if observed:
+            logs.follow(observed)
         self._running = running
         self._meter = meter
         self._lock = threading.Lock()

@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 import ray
 
+from fsf_core import logs
 from fsf_core.errors import ResumableError
 
 HEAD_LOST_S = 45.0
@@ -97,7 +98,8 @@ def _watch_head(address: str, stop_fd: int) -> None:
 def _end(reason: str) -> None:
     """End this process at once: threads of Ray's would end it while it cleans up."""
     cursor = b"\x1b[?25h" if sys.stderr.isatty() else b""  # which the progress bar hides
-    message = f"ResumableError: {reason}; the same command resumes the run\n"
+    text = f"ResumableError: {reason}; the same command resumes the run"
+    message = logs.error_line(text, exit_code=ResumableError.exit_code) + "\n"
     with contextlib.suppress(OSError):
         os.write(sys.stderr.fileno(), cursor + message.encode())
     os._exit(ResumableError.exit_code)

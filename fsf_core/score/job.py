@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import ray
 
-from fsf_core import __version__, render, runs, storage
+from fsf_core import __version__, logs, render, runs, storage
 from fsf_core.config import ScoreConfig, expand_template
 from fsf_core.errors import ClusterError, ConfigError, DamagedPartError, ResumableError
 from fsf_core.keys import KEY_BYTES, Keys, RowKeys, item_keys
@@ -92,6 +92,7 @@ def score(config: ScoreConfig) -> dict[str, Any]:
         # Whatever can refuse the job comes before this line, and whatever changes the folder after it.
         stack.enter_context(resumable(out))
         attempt = runs.begin_attempt(out, lease, fingerprint=facts, details=_details(config, bundle, out))
+        logs.add_fields(run_id=attempt.run_id)
         bundle = plan.keep_bundle(bundle, out)
         _report_lost(done)
         work = _Work(

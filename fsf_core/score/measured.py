@@ -5,6 +5,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from fsf_core.logs import LogSettings
 from fsf_core.score.clock import Clock
 from fsf_core.score.recovery import recovering_decode
 from fsf_core.stages import infer
@@ -15,17 +16,17 @@ from fsf_core.stages.mask import mask as mask_units
 
 
 def decode(
-    rows: pa.Table, settings: DecodeSettings, limits: ChildLimits, tracker: Any, *, measured: bool
+    rows: pa.Table, settings: DecodeSettings, limits: ChildLimits, tracker: Any, *, observed: LogSettings | None
 ) -> Iterator[pa.Table]:
     """Decode a block as an operator of its own, and report the time."""
-    clock = Clock(running=measured)
+    clock = Clock(observed)
     yield from clock.tables("decode", recovering_decode(rows, settings, limits, tracker))
     report(clock, tracker)
 
 
-def mask(table: pa.Table, settings: MaskSettings, tracker: Any, *, measured: bool) -> pa.Table:
+def mask(table: pa.Table, settings: MaskSettings, tracker: Any, *, observed: LogSettings | None) -> pa.Table:
     """Mask a block as an operator of its own, and report the time."""
-    clock = Clock(running=measured)
+    clock = Clock(observed)
     with clock.stage("mask"):
         masked = mask_units(table, settings)
     report(clock, tracker)
@@ -35,10 +36,10 @@ def mask(table: pa.Table, settings: MaskSettings, tracker: Any, *, measured: boo
 class Infer(infer.Infer):
     """The model as an operator of its own, which reports its time."""
 
-    def __init__(self, *, tracker: Any, **model: Any) -> None:
+    def __init__(self, *, tracker: Any, observed: LogSettings, **model: Any) -> None:
         """Load the model."""
         super().__init__(**model)
-        self._clock = Clock(running=True, meter=self.meter)
+        self._clock = Clock(observed, meter=self.meter)
         self._tracker = tracker
 
     def __call__(self, table: pa.Table) -> Iterator[pa.Table]:

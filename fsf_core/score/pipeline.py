@@ -15,6 +15,8 @@ from ray.data import ActorPoolStrategy, DataContext, Dataset, Datasource, ReadTa
 from ray.data.block import Block, BlockMetadata
 from ray.data.datasource import Datasink, WriteResult
 
+from fsf_core import logs
+from fsf_core.logs import LogSettings
 from fsf_core.score import measured
 from fsf_core.score.actor import ScoringActor
 from fsf_core.score.clock import Clock
@@ -74,7 +76,7 @@ def single_operator(tasks: Sequence[DecodeTask], spec: PipelineSpec, tracker: An
         batch_format="pyarrow",
         compute=ActorPoolStrategy(size=min(spec.actors, len(tasks)), max_tasks_in_flight_per_actor=BLOCKS_IN_FLIGHT),
         num_cpus=1,
-        fn_constructor_kwargs={"spec": spec, "tracker": tracker},
+        fn_constructor_kwargs={"spec": spec, "tracker": tracker, "observed": _observed(spec)},
     )
     return committed
 
@@ -82,7 +84,8 @@ def single_operator(tasks: Sequence[DecodeTask], spec: PipelineSpec, tracker: An
 def separate_operators(tasks: Sequence[DecodeTask], spec: PipelineSpec, tracker: Any) -> Dataset:
     """Return the dataset of decode, infer and mask as one operator each; the write stage is the sink."""
     gpu = spec.provider in GPU_PROVIDERS
-    reporting = {"tracker": tracker, "measured": spec.measured}
+    observed = _observed(spec)
+    reporting = {"tracker": tracker, "observed": observed}
     rows = ray.data.read_datasource(ManifestSource(tasks), override_num_blocks=len(tasks), num_cpus=DECODE_CPUS)
     decoded = rows.map_batches(
         measured.decode,
@@ -92,14 +95,14 @@ def separate_operators(tasks: Sequence[DecodeTask], spec: PipelineSpec, tracker:
         fn_kwargs={"settings": spec.decode, "limits": spec.child, **reporting},
     )
     inferred: Any = decoded.map_batches(
-        measured.Infer if spec.measured else Infer,
+        measured.Infer if observed else Infer,
         # Ray Data requires a number for GPU stages; it counts units, which stay whole.
         batch_size=spec.batch_frames if gpu else None,
         batch_format="pyarrow",
         compute=overlapping_pool(spec.actors),
         num_cpus=1,
         num_gpus=1 if gpu else None,
-        fn_constructor_kwargs={**spec.model, "tracker": tracker} if spec.measured else spec.model,
+        fn_constructor_kwargs={**spec.model, **reporting} if observed else spec.model,
     )
     masked: Dataset = inferred.map_batches(
         measured.mask,
@@ -119,6 +122,14 @@ def overlapping_pool(actors: int) -> ActorPoolStrategy:
         max_concurrent_calls_per_actor=CONCURRENT_CALLS,
         enable_true_multi_threading=True,
     )
+
+
+def _observed(spec: PipelineSpec) -> LogSettings | None:
+    """Return how the workers log what they do, and measure it; None on a cluster that this job started.
+
+    Such a cluster serves no metrics, and its logs are removed with it.
+    """
+    return None if spec.owns_cluster else logs.current()
 
 
 def _configure_ray_data(spec: PipelineSpec) -> None:
@@ -164,13 +175,13 @@ class RunSink(Datasink[None]):
     def __init__(self, spec: PipelineSpec, tracker: Any) -> None:
         self._settings = spec.write
         self._part_units = spec.part_units
-        self._measured = spec.measured
+        self._observed = _observed(spec)
         self._tracker = tracker
 
     def write(self, blocks: Iterable[Block], ctx: Any) -> None:
         """Commit all rows of one write task."""
         del ctx
-        tracked_write([*blocks], self._settings, self._tracker, Clock(running=self._measured))
+        tracked_write([*blocks], self._settings, self._tracker, Clock(self._observed))
 
     def on_write_complete(self, write_result: WriteResult[None]) -> None:
         """Do nothing: the receipts are the result."""

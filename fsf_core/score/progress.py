@@ -13,6 +13,7 @@ from rich import progress
 from rich.console import Console
 from rich.table import Column
 
+from fsf_core import logs
 from fsf_core.score.tracker import Progress
 
 TERMINAL_INTERVAL_S, LOG_INTERVAL_S = 1.0, 10.0
@@ -29,7 +30,7 @@ def show_progress(tracker: Any, items: int) -> Iterator[None]:
         tracker: handle of a JobTracker.
         items: number of items that the job has to score.
     """
-    with _terminal(items) if sys.stderr.isatty() else _log_lines(items) as (show, interval_s):
+    with _terminal(items) if sys.stderr.isatty() and not logs.is_json() else _log_lines(items) as (show, interval_s):
         stopped = threading.Event()
         thread = threading.Thread(target=_poll, args=(tracker, show, interval_s, stopped), daemon=True)
         thread.start()

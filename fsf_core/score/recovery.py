@@ -15,6 +15,7 @@ from fsf_core.errors import FSFError, GateError
 from fsf_core.keys import group_digest, unit_key
 from fsf_core.score.clock import Clock
 from fsf_core.score.tracker import summarize_commit
+from fsf_core.score.work_log import log_commit
 from fsf_core.stages import units
 from fsf_core.stages.decode import decode
 from fsf_core.stages.decode_settings import DecodeSettings
@@ -79,7 +80,8 @@ def tracked_write(tables: Sequence[pa.Table], settings: WriteSettings, tracker: 
     if filled:
         table = pa.concat_tables(filled)
         with clock.stage("write"):
-            write(table, settings)
+            receipts = write(table, settings)
+        log_commit(receipts, table)
         verdict = ray.get(tracker.add.remote(summarize_commit(table), clock.take()))
         if verdict:
             raise GateError(f"{verdict}; look at the failures table, correct the input, start the same command again")

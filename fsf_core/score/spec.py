@@ -51,11 +51,6 @@ class PipelineSpec:
     write: WriteSettings
 
     @property
-    def measured(self) -> bool:
-        """Whether workers measure what they do: not for a cluster that this job started, which serves no metrics."""
-        return not self.owns_cluster
-
-    @property
     def model(self) -> dict[str, Any]:
         """Arguments of Infer."""
         return {

@@ -29,8 +29,8 @@ class WriteSettings:
     """Pass-through columns of the manifest."""
 
 
-def write(table: pa.Table, settings: WriteSettings) -> None:
-    """Commit units as parts: one of the complete ones, one of the failed ones.
+def write(table: pa.Table, settings: WriteSettings) -> list[runs.Receipt]:
+    """Commit units as parts: one of the complete ones, one of the failed ones; returns the receipts.
 
     Args:
         table: units as the mask stage returns them.
@@ -40,12 +40,14 @@ def write(table: pa.Table, settings: WriteSettings) -> None:
         StorageError: the run folder cannot be written; units without a receipt are scored again.
     """
     failed = pc.is_valid(table.column("error_type"))
-    for chosen in (table.filter(pc.invert(failed)), table.filter(failed)):
-        if chosen.num_rows:
-            _commit(chosen.sort_by([("item_id", "ascending"), ("segment", "ascending")]), settings)
+    return [
+        _commit(chosen.sort_by([("item_id", "ascending"), ("segment", "ascending")]), settings)
+        for chosen in (table.filter(pc.invert(failed)), table.filter(failed))
+        if chosen.num_rows
+    ]
 
 
-def _commit(table: pa.Table, settings: WriteSettings) -> None:
+def _commit(table: pa.Table, settings: WriteSettings) -> runs.Receipt:
     """Write the overlays of units, then commit their rows as one part."""
     rows = table.to_pylist()
     overlays = [_write_overlays(row, settings.staging) for row in rows]
@@ -54,7 +56,7 @@ def _commit(table: pa.Table, settings: WriteSettings) -> None:
         "class_stats": _class_stats_table(rows, settings),
         "failures": _failures_table(rows),
     }
-    runs.commit(settings.staging, tables, _units_table(rows))
+    return runs.commit(settings.staging, tables, _units_table(rows))
 
 
 def _masks_table(

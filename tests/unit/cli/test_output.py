@@ -5,8 +5,9 @@ import logging
 
 import pytest
 
+from fsf_core import logs
 from fsf_core.cli.app import main
-from fsf_core.cli.output import configure_logging, print_json, show, show_error
+from fsf_core.cli.output import print_json, show, show_error
 
 HOSTILE = "s3://KEY:s3cretWord@bucket/\x1b[2J\x9b31m\u202ea\nb"
 
@@ -19,7 +20,7 @@ def assert_safe(printed, lines=1):
 
 def test_every_channel_is_redacted_and_escaped(capsys, monkeypatch):
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
-    configure_logging()
+    logs.configure(logs.LogSettings())
     logger = logging.getLogger("fsf")
     show(HOSTILE)
     assert_safe(capsys.readouterr().out)

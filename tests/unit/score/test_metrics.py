@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import ray
 
+from fsf_core import logs
 from fsf_core.errors import ConfigError, FSFError, GateError, InterruptedRunError, ResumableError
 from fsf_core.score import metrics
 from fsf_core.score.clock import Clock
@@ -79,7 +80,7 @@ def value_of(exported: dict[str, Exported], metric: Any, **labels: str) -> float
 
 def test_a_clock_that_is_off_measures_nothing() -> None:
     usage.count(usage.READ_BYTES, 5)
-    clock = Clock(running=False)
+    clock = Clock(None)
     with clock.stage("decode"):
         pass
 
@@ -87,14 +88,15 @@ def test_a_clock_that_is_off_measures_nothing() -> None:
     assert usage.take() == {usage.READ_BYTES: 5}, "left to whoever reads it"
 
 
-def test_a_clock_adds_up_stages_and_what_stores_were_asked_for() -> None:
+def test_a_clock_adds_up_stages_and_what_stores_were_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     def tables() -> Any:
         time.sleep(0.05)
         yield "one"
         time.sleep(0.05)
 
     usage.take()
-    clock = Clock(running=True)
+    monkeypatch.setattr(logs, "follow", lambda _: None)
+    clock = Clock(logs.LogSettings())
     for _ in clock.tables("decode", tables()):
         usage.count(usage.READ_BYTES, 7)
         time.sleep(0.2)  # the consumer's time does not count
