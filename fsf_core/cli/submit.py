@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
+from fsf_core.cli.sources import LOG_FORMAT_VARIABLE
 from fsf_core.config import SubmitConfig
 from fsf_core.errors import ConfigError
 
@@ -117,7 +118,8 @@ def _texts(value: Any) -> Iterator[str]:
 def _options_in_environment(command: str) -> dict[str, str]:
     """Return the variables of this shell that are options of the command."""
     prefix = f"FSF_{command.upper()}_"
-    return {name: value for name, value in os.environ.items() if name.startswith(prefix)}
+    names = [name for name in os.environ if name.startswith(prefix) or name == LOG_FORMAT_VARIABLE]
+    return {name: os.environ[name] for name in names}
 
 
 def _submit(client: Any, prepared: _Prepared, config: SubmitConfig) -> int:
