@@ -7,8 +7,8 @@ import re
 import shlex
 import subprocess
 import sys
+import textwrap
 import tomllib
-from importlib.util import find_spec
 from pathlib import Path
 
 import duckdb
@@ -17,6 +17,7 @@ import pytest
 from fsf_core.cli.app import app
 from fsf_core.demo import model, oranges
 from tests.support import docs
+from tests.support.commands import takes
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -30,8 +31,9 @@ EXECUTED = ("fsf export --net fsf_core.demo.model:build", "fsf score --bundle bu
 
 
 def blocks(path: Path, language: str) -> list[str]:
-    """Return the fenced code blocks of one language."""
-    return re.findall(rf"^```{language}\n(.*?)^```", path.read_text(), flags=re.MULTILINE | re.DOTALL)
+    """Return the fenced code blocks of one language, also those within lists."""
+    fenced = re.findall(rf"^( *)```{language}\n(.*?)^\1```", path.read_text(), flags=re.MULTILINE | re.DOTALL)
+    return [textwrap.dedent(block) for _, block in fenced]
 
 
 def commands(path: Path) -> list[tuple[str, list[str]]]:
@@ -117,31 +119,9 @@ def test_every_command_is_one_that_its_program_takes(path: Path) -> None:
         assert takes(words), f"{path}: {command}"
 
 
-def takes(words: list[str]) -> bool:
-    """Whether a program understands the command, as far as that is known without running it."""
-    known = False
-    match words:
-        case ["fsf", *arguments]:
-            app.parse_args(arguments, exit_on_error=False, print_error=False)  # raises what it does not understand
-            known = True
-        case ["ray", "job", "submit", "--address", _, "--working-dir", ".", "--", "python", "-m", job, *arguments]:
-            known = find_spec(job) is not None and takes(["fsf", job.removeprefix("jobs."), *arguments])
-        case ["python", "-m", "pytest", path]:
-            known = (ROOT / path).exists()
-        case ["python", "-m", module, *_]:
-            known = find_spec(module) is not None
-        case ["python", path]:
-            known = (ROOT / path).is_file()
-        case ["make", target]:
-            known = re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), flags=re.MULTILINE) is not None
-        case ["duckdb", "-c", _]:
-            known = True
-    return known
-
-
 def test_commands_within_sentences_exist() -> None:
     for path in READMES:
-        prose = re.sub(r"^```.*?^```", "", path.read_text(), flags=re.MULTILINE | re.DOTALL).replace("\n", " ")
+        prose = re.sub(r"^( *)```.*?^\1```", "", path.read_text(), flags=re.MULTILINE | re.DOTALL).replace("\n", " ")
         for code in re.findall(r"`((?:FSF_\w+=\S+ )*(?:python|make|fsf) [^`…]*)`", prose):
             words = [word for word in shlex.split(code) if not word.startswith("FSF_")]
             assert words[0] == "fsf" or takes(words), f"{path}: {code}"
