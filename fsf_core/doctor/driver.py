@@ -1,11 +1,12 @@
 """Checks of what the driver reads: its versions, the bundle, the manifest, the first items."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from fsf_core import storage
 from fsf_core.doctor.subject import Subject
 from fsf_core.errors import FSFError
 from fsf_core.manifest.members import open_item
+from fsf_core.runs import delta
 from fsf_core.score import plan, preflight
 from fsf_core.score.findings import Finding, Status
 from fsf_core.score.node_facts import node_facts
@@ -63,15 +64,8 @@ def check_items(subject: Subject) -> Iterator[Finding]:
     files = map(storage.container_of, preflight.first_items(manifest, PROBED_ITEMS))
     for uri in {uri.split("/", 3)[2]: uri for uri in files if not storage.is_local(uri)}.values():
         storage.require_bucket(uri)
-    access = plan.item_access(subject.config)
     first = preflight.first_items(manifest, READ_ITEMS)
-    failures = []
-    for uri in first:
-        try:
-            with open_item(uri, access) as file:
-                file.read(1)
-        except FSFError as error:
-            failures.append(error)
+    failures = list(read_beginnings(first, plan.item_access(subject.config)).values())
     read = f"{len(first) - len(failures)} of the first {len(first)} items can be read"
     if not failures:
         yield Finding(check="items", status="ok", found=read)
@@ -79,3 +73,24 @@ def check_items(subject: Subject) -> Iterator[Finding]:
     status: Status = "fail" if len(failures) == len(first) else "warn"
     do = "the job would score none of them" if status == "fail" else "the others would be rows in failures/"
     yield Finding(check="items", status=status, found=f"{read}: {failures[0]}", do=do)
+
+
+def check_delta(subject: Subject) -> Iterator[Finding]:
+    """Try the Delta tables as a job would before any work; nothing is written."""
+    assert subject.config.delta
+    manifest, tables = subject.required_manifest(), storage.absolute(subject.config.delta)
+    delta.require_tables(tables, run_uri=subject.out or tables, extra=manifest.extra, items=manifest.batches)
+    found = f"the tables in {storage.redact(tables)} can take the rows of this run"
+    yield Finding(check="delta", status="ok", found=found)
+
+
+def read_beginnings(uris: Sequence[str], access: storage.Access) -> dict[str, str]:
+    """Read the first byte of items; returns why one cannot be read, by its address. Also called on workers."""
+    failures = {}
+    for uri in uris:
+        try:
+            with open_item(uri, access) as file:
+                file.read(1)
+        except FSFError as error:
+            failures[uri] = str(error)
+    return failures

@@ -8,7 +8,8 @@ from functools import partial
 from fsf_core.config import DoctorConfig
 from fsf_core.doctor import driver, output
 from fsf_core.doctor.checks import Check
-from fsf_core.doctor.nodes import Nodes
+from fsf_core.doctor.model import SESSION_LIMIT_S, Model
+from fsf_core.doctor.nodes import ITEMS_LIMIT_S, Nodes
 from fsf_core.doctor.subject import Subject
 from fsf_core.errors import FSFError, InterruptedRunError
 from fsf_core.score.cluster import connected_cluster, describe_resources, joins_cluster
@@ -26,7 +27,6 @@ REMOVAL_LIMIT_S = 10.0
 """How long the end of the command waits for a check to remove what it wrote."""
 
 NODES_LIMIT_S = 150.0
-SESSIONS_LIMIT_S = 200.0
 
 Report = Callable[[Finding], None]
 
@@ -58,7 +58,7 @@ def examine(config: DoctorConfig, report: Report, abandon: Callable[[], None]) -
                 return
             _report(checks, report)
             report(_cluster(config))
-            _report(_node_checks(Nodes(subject)), report)
+            _report([*_node_checks(subject)], report)
     finally:
         for check in checks:
             check.end(REMOVAL_LIMIT_S)
@@ -75,18 +75,24 @@ def _driver_checks(subject: Subject) -> Iterator[Check]:
     if config.manifest:
         yield Check(name="manifest", call=partial(driver.check_manifest, subject), limit_s=LIST_LIMIT_S)
         yield Check(name="items", call=partial(driver.check_items, subject), limit_s=LIST_LIMIT_S + STORE_LIMIT_S)
+    if config.delta:
+        yield Check(name="delta", call=partial(driver.check_delta, subject), limit_s=LIST_LIMIT_S + STORE_LIMIT_S)
     if config.out:
         yield Check(name="out", call=partial(output.check_out, subject), limit_s=STORE_LIMIT_S)
         yield Check(name="run", call=partial(output.check_run, subject), limit_s=LIST_LIMIT_S + STORE_LIMIT_S)
 
 
-def _node_checks(nodes: Nodes) -> list[Check]:
-    """Start the checks of the nodes."""
-    return [
-        Check(name="nodes", call=nodes.check_nodes, limit_s=NODES_LIMIT_S),
-        Check(name="provider", call=nodes.check_sessions, limit_s=SESSIONS_LIMIT_S),
-        Check(name="memory", call=nodes.check_memory, limit_s=SESSIONS_LIMIT_S),
-    ]
+def _node_checks(subject: Subject) -> Iterator[Check]:
+    """Start the checks of the nodes; all of them wait for what the nodes report about themselves."""
+    nodes = Nodes(subject)
+    model = Model(subject, nodes)
+    yield Check(name="nodes", call=nodes.check_nodes, limit_s=NODES_LIMIT_S)
+    if subject.config.manifest and joins_cluster(subject.config.ray_address):
+        yield Check(name="items", call=nodes.check_items, limit_s=NODES_LIMIT_S + ITEMS_LIMIT_S)
+    yield Check(name="provider", call=model.check_provider, limit_s=NODES_LIMIT_S + SESSION_LIMIT_S)
+    yield Check(name="actors", call=model.check_actors, limit_s=NODES_LIMIT_S + SESSION_LIMIT_S)
+    if subject.config.bundle:
+        yield Check(name="memory", call=model.check_memory, limit_s=NODES_LIMIT_S + SESSION_LIMIT_S)
 
 
 def _report(checks: Iterable[Check], report: Report) -> None:

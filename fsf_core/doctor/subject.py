@@ -23,19 +23,20 @@ class Once(Generic[T]):
     def __init__(self, call: Callable[[], T]) -> None:
         self._call, self._lock = call, threading.Lock()
         self._value: T | None = None
-        self._error: FSFError | None = None
+        self._error: FSFError | NotCheckedError | None = None
 
     def get(self) -> T:
         """Return the value.
 
         Raises:
             FSFError: what the call raised.
+            NotCheckedError: what the call raised.
         """
         with self._lock:
             if self._value is None and self._error is None:
                 try:
                     self._value = self._call()
-                except FSFError as error:
+                except (FSFError, NotCheckedError) as error:
                     self._error = error
         if self._error is not None:
             raise self._error

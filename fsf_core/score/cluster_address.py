@@ -8,6 +8,7 @@ import time
 
 from ray import _raylet
 from ray._private import services
+from ray.exceptions import AuthenticationError
 
 from fsf_core import storage
 from fsf_core.errors import ClusterError
@@ -17,6 +18,7 @@ PROBE_S = 15.0
 """How long a cluster may take to respond; one that is just starting refuses connections."""
 
 RETRY_S = 1.0
+UNAUTHENTICATED = "unauthenticated"
 HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes.fromhex("000000040000000000")
 """How an HTTP/2 client begins: its preface, and SETTINGS without an entry."""
 
@@ -31,7 +33,7 @@ def require_cluster(address: str) -> None:
         address: host:port, ray://host:port or auto.
 
     Raises:
-        ClusterError: nothing responds within 15 s, or it is no address.
+        ClusterError: nothing responds within 15 s, it is no address, or the cluster requires another token.
     """
     host, port = _host_and_port(address)
     reasons = ["no response"]
@@ -40,10 +42,11 @@ def require_cluster(address: str) -> None:
     def probe() -> None:
         while not responded.is_set():
             reason = _probe(host, port) or (None if address.startswith(CLIENT_SCHEME) else _probe_gcs(host, port))
-            if reason is None:
+            if reason in {None, UNAUTHENTICATED}:
+                reasons.append(reason or "")
                 responded.set()
                 return
-            reasons.append(reason)
+            reasons.append(str(reason))
             time.sleep(RETRY_S)
 
     # In a thread, because resolving a name and Ray's client take the time that they like.
@@ -53,6 +56,12 @@ def require_cluster(address: str) -> None:
         raise ClusterError(
             f"no Ray cluster responds at {storage.redact(address)}: {reasons[-1]}; expected the host:port of a running "
             f"cluster: {REMEDY}"
+        )
+
+    if reasons[-1] == UNAUTHENTICATED:
+        raise ClusterError(
+            f"the Ray cluster at {storage.redact(address)} requires a token, and this process has none or another; set "
+            "RAY_AUTH_MODE=token and RAY_AUTH_TOKEN, or RAY_AUTH_TOKEN_PATH, as on the head"
         )
 
 
@@ -82,6 +91,8 @@ def _probe_gcs(host: str, port: int) -> str | None:
     """Return why a service is not that of a cluster's state, or None if it is."""
     try:
         _raylet.GcsClient(address=f"{host}:{port}")  # type: ignore[attr-defined] # not in the stubs
+    except AuthenticationError:
+        return UNAUTHENTICATED
     except Exception as error:  # noqa: BLE001 - of several types, none of which is documented
         return f"what listens there is not the head of a cluster ({type(error).__name__})"
     return None

@@ -3,6 +3,7 @@
 Knows Ray's nodes and tasks; knows no facts and no advice.
 """
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -71,6 +72,14 @@ def alive_nodes() -> list[Node]:
         if node["Alive"]
     ]
     return sorted(found, key=lambda node: (node.address, node.id))
+
+
+def available_resources() -> dict[str, dict[str, float]]:
+    """Return by node id what no task and no actor uses now; empty where Ray does not report it."""
+    with contextlib.suppress(Exception):  # of Ray's C++ side, and through a proxy
+        read: Any = ray._private.state.available_resources_per_node  # noqa: SLF001 - has no public name
+        return dict(read())
+    return {}
 
 
 def call_on_nodes(

@@ -21,7 +21,7 @@ from fsf_core.score.findings import Finding, Status, failed
 from fsf_core.score.node_facts import LIBRARIES, node_facts
 from fsf_core.score.node_tasks import Node, Offset, alive_nodes, call_on_nodes, clock_offsets
 
-NODE_LIMIT_S = 90.0
+NODE_LIMIT_S = 60.0
 """How long a node may take to start a task; a worker that imports fsf for the first time takes seconds."""
 
 SKEW_WARN_S = 5.0
@@ -149,10 +149,10 @@ def judge_starts(found: Survey) -> list[Finding]:
 
 def judge_versions(found: Survey) -> list[Finding]:
     """Compare every node's versions with the driver's."""
-    return [finding for node, facts in found.facts.items() for finding in _judge_node(str(node), facts, found.driver)]
+    return [finding for node, facts in found.facts.items() for finding in _judge_node(node, facts, found.driver)]
 
 
-def _judge_node(node: str, facts: Mapping[str, Any], driver: Mapping[str, Any]) -> Iterator[Finding]:
+def _judge_node(node: Node, facts: Mapping[str, Any], driver: Mapping[str, Any]) -> Iterator[Finding]:
     programs = [
         f"{name} {facts[key] or 'none'} (driver: {driver[key]})"
         for key, name in (("python", "Python"), ("ray", "Ray"), ("fsf", "fsf"))
@@ -162,7 +162,7 @@ def _judge_node(node: str, facts: Mapping[str, Any], driver: Mapping[str, Any]) 
         programs = [f"fsf {facts['fsf']} of other code, {facts['fsf_code']} (driver: {driver['fsf_code']})"]
     if programs:
         do = "give every node the image, or the installation, of the driver"
-        yield Finding(check="versions", status="fail", node=node, found=", ".join(programs), do=do)
+        yield Finding(check="versions", status="fail", node=str(node), found=", ".join(programs), do=do)
     libraries = [
         f"{name} {facts['libraries'][name] or 'none'} (driver: {driver['libraries'][name] or 'none'})"
         for name in LIBRARIES
@@ -172,14 +172,14 @@ def _judge_node(node: str, facts: Mapping[str, Any], driver: Mapping[str, Any]) 
         missing = [name for name in LIBRARIES if not facts["libraries"][name]]
         yield Finding(
             check="libraries",
-            status="fail" if missing else "warn",
-            node=node,
+            status="fail" if missing and node.works else "warn",
+            node=str(node),
             found=", ".join(libraries),
             do="give every node the same image: nodes of different libraries may write different masks",
         )
     if not programs and not libraries:
         shown = f"Python {facts['python']}, Ray {facts['ray']}, fsf {facts['fsf']}, the same as the driver"
-        yield Finding(check="versions", status="ok", node=node, found=shown)
+        yield Finding(check="versions", status="ok", node=str(node), found=shown)
 
 
 def judge_paths(found: Survey) -> list[Finding]:

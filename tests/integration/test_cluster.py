@@ -15,6 +15,7 @@ from ray.data._internal import stats
 
 from fsf_core.model.bundle import Bundle
 from fsf_core.score.cluster import resources
+from fsf_core.score.cluster_address import PROBE_S
 from fsf_core.score.local_ray import dashboard_agent_stub, patches
 from tests.support import assets
 from tests.support.processes import ROOT, wait_for
@@ -109,6 +110,16 @@ def test_a_process_without_the_token_cannot_join_the_clusters_that_jobs_start() 
 
     assert done.returncode
     assert "joined" not in done.stdout
+
+    code = "import sys; from fsf_core.score.cluster_address import require_cluster; require_cluster(sys.argv[1])"
+    since = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", code, address], cwd=ROOT, env={**environment, "RAY_AUTH_MODE": "disabled"},
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+
+    assert "requires a token, and this process has none or another; set RAY_AUTH_MODE=token and " in done.stderr
+    assert time.monotonic() - since < PROBE_S, "it is not probed again"
 
 
 PATCHED = [
