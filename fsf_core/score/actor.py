@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from fsf_core.logs import LogSettings
+from fsf_core.score.actor_starts import reported_start
 from fsf_core.score.clock import Clock
 from fsf_core.score.recovery import recovering_decode, tracked_write
 from fsf_core.score.spec import PipelineSpec
@@ -29,7 +30,8 @@ class ScoringActor:
 
     def __init__(self, *, spec: PipelineSpec, tracker: Any, observed: LogSettings | None) -> None:
         """Load the model."""
-        self._infer = Infer(**spec.model, chunk_frames=MAX_HELD_FRAMES)
+        with reported_start(tracker, joined=not spec.owns_cluster):
+            self._infer = Infer(**spec.model, chunk_frames=MAX_HELD_FRAMES)
         self._spec = spec
         self._tracker = tracker
         self._clock = Clock(observed, meter=self._infer.meter)

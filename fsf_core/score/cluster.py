@@ -145,9 +145,10 @@ def largest_node_cpus() -> float:
 def on_this_node() -> Any:
     """Return the placement of an actor that all workers of a job wait for: the driver's node.
 
-    Without that node the job is lost anyway; on another one, all of them would wait while it is cut off.
+    Without that node the job is lost anyway; on another one, all of them would wait while it is cut off. A soft
+    affinity does not hold for an actor without CPUs: Ray places it anywhere (2.60).
     """
-    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
 
 
 def describe_resources() -> str:

@@ -26,6 +26,7 @@ from fsf_core.runs import delta, video_stats
 from fsf_core.runs.compaction import compact
 from fsf_core.runs.lease import Lease
 from fsf_core.score import plan
+from fsf_core.score.actor_starts import explained_failures
 from fsf_core.score.changes import as_recorded, require_same_values, row_keys_of
 from fsf_core.score.cluster import connected_cluster, joins_cluster, on_this_node, unwrap_worker_errors
 from fsf_core.score.gates import failed_gates
@@ -328,7 +329,7 @@ def _score_pending(
     work.metrics.track(tracker, reused=reused, actors=spec.actors, batch_frames=spec.batch_frames)
     with show_progress(tracker, pending - reused):
         for items in _group(_pending_items(manifest, done, attempts), EXECUTION_ITEMS):
-            with unwrap_worker_errors():
+            with explained_failures(tracker), unwrap_worker_errors():
                 execute(items, spec, tracker)
     work.metrics.enter("finishing")
     return {

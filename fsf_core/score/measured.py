@@ -6,6 +6,7 @@ from typing import Any
 import pyarrow as pa
 
 from fsf_core.logs import LogSettings
+from fsf_core.score.actor_starts import reported_start
 from fsf_core.score.clock import Clock
 from fsf_core.score.recovery import recovering_decode
 from fsf_core.stages import infer
@@ -38,7 +39,8 @@ class Infer(infer.Infer):
 
     def __init__(self, *, tracker: Any, observed: LogSettings, **model: Any) -> None:
         """Load the model."""
-        super().__init__(**model)
+        with reported_start(tracker):
+            super().__init__(**model)
         self._clock = Clock(observed, meter=self.meter)
         self._tracker = tracker
 

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Column
 
 from fsf_core import logs
+from fsf_core.score.actor_starts import describe
 from fsf_core.score.tracker import Progress
 
 TERMINAL_INTERVAL_S, LOG_INTERVAL_S = 1.0, 10.0
@@ -45,10 +46,14 @@ def _poll(tracker: Any, show: Callable[[Progress, float], None], interval_s: flo
     """Show the tracker's progress at intervals, and once more when stopped."""
     started = time.monotonic()
     latest = Progress()
+    reported: set[str] = set()
     while True:
         last = stopped.wait(interval_s)
         with contextlib.suppress(Exception):  # a display must never end a run; it shows the last known state
             latest = ray.get(tracker.progress.remote(), timeout=TRACKER_TIMEOUT_S)
+        for node in sorted({*latest.failed_nodes} - reported):
+            reported.add(node)
+            log.warning("event=actor_not_started error=%r", describe({node: latest.failed_nodes[node]}))
         show(latest, time.monotonic() - started)
         if last:
             return

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fsf_core.keys import item_key
+from fsf_core.score.actor_starts import ActorStarts, FailedStart
 from fsf_core.score.metric_table import BLOCKS, FAILURES, FRAMES, ITEMS, PARTS, RUN_FRAMES, RUN_ITEMS, Measures
 
 MAX_REASONS = 30
@@ -59,6 +60,8 @@ class Progress:
     frames: int = 0
     item_shares: float = 0.0
     """Finished items, plus the share of each unfinished video that this job has done of what it had to do."""
+    failed_nodes: Mapping[str, str] = field(default_factory=dict)
+    """Why nodes could not load the model, by address."""
 
 
 def summarize_commit(table: pa.Table) -> Commit:
@@ -144,6 +147,7 @@ class JobTracker:
         self._measured = Counter[tuple[str, ...]]()
         self._reasons = Counter[tuple[str, str]]()
         self._blocks = 0
+        self._actors = ActorStarts()
 
     def plan_blocks(self, blocks: int) -> None:
         """Count blocks that wait to be decoded."""
@@ -157,6 +161,18 @@ class JobTracker:
     def end_block(self, block: str) -> None:
         """Forget the starts of a block that reached its end."""
         self._blocks -= self._starts.pop(block, None) is not None
+
+    def begin_start(self, actor: str, node: str) -> FailedStart | None:
+        """Note that an actor loads the model; see ActorStarts."""
+        return self._actors.begin(actor, node)
+
+    def fail_start(self, actor: str, node: str, reason: str) -> FailedStart:
+        """Note that an actor could not load the model; see ActorStarts."""
+        return self._actors.fail(actor, node, reason)
+
+    def end_start(self, actor: str) -> None:
+        """Note that an actor has loaded the model."""
+        self._actors.end(actor)
 
     def report(self, measures: Measures) -> None:
         """Add what a worker has measured."""
@@ -194,6 +210,7 @@ class JobTracker:
             segments=self._totals["segments"],
             frames=self._totals["frames"],
             item_shares=self._totals["items"] + sum(video.share for video in begun),
+            failed_nodes=dict(self._actors.failed_nodes),
         )
 
     def counted(self) -> tuple[str, Measures]:

@@ -376,6 +376,7 @@ REFUSALS = tuple(
 )
 
 UNTRIED = {
+    "ClusterError(describe(": "takes a node that cannot load the model; in tests/drills",
     "(report, *_dependence_on_the_batch(compared))": "takes an exporter with a fault",
     "(error.report, advice=ADOPTED)": "takes a fault of the import",
     "(report, advice=OTHER_PICTURES)": "takes weights that a small precision spoils",
