@@ -52,6 +52,7 @@ def connected_cluster(address: str | None) -> Iterator[None]:
     with _without_ray_log(), contextlib.ExitStack() as stack:
         if not ray.is_initialized():
             is_local = not joins_cluster(address)
+            stack.enter_context(_without_ray_messages())
             stack.enter_context(local_cluster() if is_local else _joined_cluster(address or os.environ["RAY_ADDRESS"]))
             stack.enter_context(watched_cluster(is_local=is_local))
         stack.enter_context(interruptible())  # after ray.init, which installs handlers of its own
@@ -185,6 +186,21 @@ def unwrap_worker_errors() -> Iterator[None]:
         yield
     except ray.exceptions.RayError as error:
         raise find_fsf_error(error) or error from None
+
+
+@contextlib.contextmanager
+def _without_ray_messages() -> Iterator[None]:
+    """Drop what a thread of Ray prints to stdout about nodes, workers and retries; lost nodes are logged by the watch.
+
+    Results go to stdout, and nothing else.
+    """
+    owner: Any = ray._private.worker  # noqa: SLF001 - no option of Ray's turns it off
+    printing = getattr(owner, "print_to_stdstream", None)
+    owner.print_to_stdstream = lambda *_, **__: None
+    try:
+        yield
+    finally:
+        owner.print_to_stdstream = printing
 
 
 @contextlib.contextmanager

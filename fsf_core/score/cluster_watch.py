@@ -1,16 +1,18 @@
 """Ends the job with its reason where the cluster is lost: Ray would end the process with a page of logs and code 1.
 
-Ray's C++ side ends a driver within a second of its node, and within a minute of the cluster's head, and raises nothing.
+Nodes that are lost or join meanwhile are logged. Ray's C++ side ends a driver within a second of its node, and within a
+minute of the cluster's head, and raises nothing.
 """
 
 import contextlib
+import logging
 import os
 import select
 import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import psutil
@@ -29,6 +31,11 @@ LOST = {
     HEAD: "the head of the Ray cluster ended, or cannot be reached any more",
 }
 
+MAX_REASON = 200
+"""Characters of a reason that comes from Ray."""
+
+log = logging.getLogger("fsf")
+
 
 @contextlib.contextmanager
 def watched_cluster(*, is_local: bool) -> Iterator[None]:
@@ -42,6 +49,7 @@ def watched_cluster(*, is_local: bool) -> Iterator[None]:
     if not is_local:
         head = ray.get_runtime_context().gcs_address
         watches.append(threading.Thread(target=_watch_head, args=(head, stop_fd), daemon=True))
+        watches.append(threading.Thread(target=_watch_nodes, args=(stop_fd,), daemon=True))
     for watch in watches:
         watch.start()
     try:
@@ -93,6 +101,41 @@ def _watch_head(address: str, stop_fd: int) -> None:
             reached = time.monotonic()
         if time.monotonic() - reached > HEAD_LOST_S:
             _end(LOST[HEAD])
+
+
+def _watch_nodes(stop_fd: int) -> None:
+    """Log which nodes are lost and which join."""
+    known = _nodes()
+    while not select.select([stop_fd], [], [], PROBE_INTERVAL_S)[0]:
+        now = _nodes()
+        if now:  # otherwise the head is not reached
+            log_changes(known, now)
+            known = now
+
+
+def log_changes(before: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]]) -> None:
+    """Log which nodes of a cluster ended and which joined.
+
+    Args:
+        before: nodes as Ray describes them, dead ones too; empty if they are not known.
+        now: the same, later.
+    """
+    was_alive = {node["NodeID"] for node in before if node["Alive"]}
+    left = sum(node["Alive"] for node in now)
+    for node in now:
+        address, reason = node["NodeManagerAddress"], str(node.get("DeathReasonMessage") or "")[:MAX_REASON]
+        if node["Alive"] and before and node["NodeID"] not in was_alive:
+            log.info("event=node_joined node=%s nodes=%d", address, left)
+        if not node["Alive"] and node["NodeID"] in was_alive:
+            log.warning("event=node_lost node=%s nodes_left=%d reason=%r", address, left, reason)
+
+
+def _nodes() -> Sequence[Mapping[str, Any]]:
+    """Return the nodes of the cluster, dead ones too; nothing if the head is not reached."""
+    with contextlib.suppress(Exception):  # of several types, none of which is documented
+        found: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call] # Ray publishes no type
+        return found
+    return []
 
 
 def _end(reason: str) -> None:

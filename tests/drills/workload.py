@@ -9,9 +9,11 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from fsf_core import runs
 from tests.support import assets, clips
@@ -21,6 +23,7 @@ from tests.support.processes import ROOT, fsf, receipts, rows_of
 HOOK = str(Path(__file__).with_name("hook"))
 PYTHONPATH = f"{HOOK}:{ROOT}"
 IMAGES, VIDEOS, VIDEO_FRAMES = 240, 2, 60
+CLASSES = ("background", "sunburn", "ulcer", "wind_scarring")
 FRAMES = IMAGES + VIDEOS * VIDEO_FRAMES
 
 
@@ -32,10 +35,26 @@ class Workload:
     command: tuple[str, ...]
     rows: dict[str, list[dict[str, Any]]]
     """The tables of the undisturbed local run."""
+    unknown: tuple[str, ...] = ()
+    """Columns of `class_stats` that are not compared."""
+
+    def option(self, name: str) -> str:
+        """Return the value of an option of the command."""
+        return self.command[self.command.index(name) + 1]
+
+    def without_probabilities(self) -> "Workload":
+        """Return it for a run beside GPUs: fused models give class maps and no probabilities."""
+        return replace(self, unknown=("mean_probability",))
+
+    def compared(self, rows: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
+        """Return tables as they are compared."""
+        stats = [{name: row[name] for name in row if name not in self.unknown} for row in rows["class_stats"]]
+        return {**rows, "class_stats": stats}
 
 
-def make_workload(home: Path, bundle: str) -> Workload:
-    """Make images, videos and a manifest, and score them on this machine without a fault."""
+def make_workload(home: Path, bundle: str | None = None) -> Workload:
+    """Make images, videos, a manifest and, if none is given, a bundle; score them on this machine without a fault."""
+    bundle = bundle or export_tiny_bundle(home)
     sources = []
     for number in range(20):
         sources.append(home / f"{number}.jpg")
@@ -57,12 +76,24 @@ def make_workload(home: Path, bundle: str) -> Workload:
     return Workload(home=home, command=command, rows=rows_there)
 
 
+def export_tiny_bundle(home: Path) -> str:
+    """Export the tiny network of the tests; returns the folder of the bundle."""
+    code, output = fsf(
+        "export", "--net", "tests.support.tiny_net:build", "--classes", ",".join(CLASSES), "--exporter", "torchscript",
+        "--profile", "fastsegformer", "--out", str(home / "bundle"),
+    )  # fmt: skip
+    assert code == 0, output
+    return str(home / "bundle")
+
+
 @dataclass(kw_only=True)
 class Run:
     """A run on a cluster: its driver, and when its parts were committed."""
 
     work: Workload
     out: Path
+    label: str = ""
+    """Tells the output of one driver from that of another one of the same run."""
     driver: Any = None
     log: Path = field(default_factory=Path)
     codes: list[int] = field(default_factory=list)
@@ -74,10 +105,15 @@ class Run:
 
     def start(self, host: Host, *options: str, address: str, program: tuple[str, ...] = ("fsf",), **more: str) -> None:
         """Start the job from a host."""
-        self.log = self.out.parent / f"{self.out.name}.{len(self.codes)}.log"
+        self.log = self.out.parent / f"{self.out.name}{self.label}.{len(self.codes)}.log"
         words = [*program, *self.work.command, "--out", str(self.out), "--ray-address", address, *options]
         with self.log.open("w") as output:
             self.driver = host.popen(*words, output=output, **more)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the driver."""
+        for process in [psutil.Process(self.driver.pid), *psutil.Process(self.driver.pid).children(recursive=True)]:
+            process.send_signal(number)
 
     @property
     def ended(self) -> bool:
@@ -163,7 +199,8 @@ class Run:
         Raises:
             AssertionError: they differ.
         """
-        assert rows_of(self.out) == self.work.rows, "the tables differ from those of the undisturbed local run"
+        found, expected = map(self.work.compared, (rows_of(self.out), self.work.rows))
+        assert found == expected, "the tables differ from those of the undisturbed local run"
         assert runs.verify(str(self.out)) == []
 
 

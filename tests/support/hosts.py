@@ -199,6 +199,11 @@ class Host:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
 
+    def kill_process(self, pid: int) -> None:
+        """Kill (-9) one process, by its pid as seen from here."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
     def pause(self) -> None:
         """Stop every process (SIGSTOP); its kernel still accepts connections."""
         self.signal_all(signal.SIGSTOP)

@@ -58,29 +58,34 @@ class Store:
 
 
 @contextlib.contextmanager
-def seaweed(folder: Path) -> Iterator[Store]:
-    """Run an S3 server that checks signatures, with the identities testadmin and testreader (read-only)."""
+def seaweed(folder: Path, *, address: str = "127.0.0.1") -> Iterator[Store]:
+    """Run an S3 server that checks signatures, with the identities testadmin and testreader (read-only).
+
+    Args:
+        folder: where it keeps its data.
+        address: of this machine, at which it can be reached.
+    """
     port = free_port(1000, 1007, 555, 1500, 10000, 11000, 11007, 10555, 11500)
     settings = folder / "s3.json"
     settings.write_text(json.dumps(IDENTITIES))
     command = [
-        Path(sys.executable).parent / "weed", f"-logdir={folder}", "mini", f"-dir={folder}", "-ip=127.0.0.1",
-        "-ip.bind=127.0.0.1", "-admin.ui=false", "-webdav=false", "-s3.port.iceberg=0", "-s3.port.lance=0",
+        Path(sys.executable).parent / "weed", f"-logdir={folder}", "mini", f"-dir={folder}", f"-ip={address}",
+        f"-ip.bind={address}", "-admin.ui=false", "-webdav=false", "-s3.port.iceberg=0", "-s3.port.lance=0",
         f"-s3.port={port}", f"-master.port={port + 1000}", f"-volume.port={port + 1007}", f"-filer.port={port + 555}",
         f"-admin.port={port + 1500}", f"-s3.config={settings}", "-s3.autoCreateBucket=false",
         "-s3.readerCacheSizeMB=64", "-bucket=data",
     ]  # fmt: skip
-    with _running(command, f"http://127.0.0.1:{port}/healthz", GOMEMLIMIT="256MiB"):
-        environment = {**ADMIN, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "AWS_REGION": "us-east-1"}
-        _wait_for_bucket("data", port)
+    with _running(command, f"http://{address}:{port}/healthz", GOMEMLIMIT="256MiB"):
+        environment = {**ADMIN, "AWS_ENDPOINT_URL": f"http://{address}:{port}", "AWS_REGION": "us-east-1"}
+        _wait_for_bucket("data", f"http://{address}:{port}")
         yield Store(bucket="s3://data", environment=environment, port=port)
 
 
-def _wait_for_bucket(name: str, port: int) -> None:
+def _wait_for_bucket(name: str, endpoint: str) -> None:
     """Wait until the server has made its bucket, some time after it responds."""
     filesystem = fsspec.filesystem(
         "s3", key=ADMIN["AWS_ACCESS_KEY_ID"], secret=ADMIN["AWS_SECRET_ACCESS_KEY"],
-        client_kwargs={"endpoint_url": f"http://127.0.0.1:{port}", "region_name": "us-east-1"},
+        client_kwargs={"endpoint_url": endpoint, "region_name": "us-east-1"},
         skip_instance_cache=True, use_listings_cache=False,
     )  # fmt: skip
     deadline = time.monotonic() + 60

@@ -1,0 +1,435 @@
+"""The drills: a run on a cluster of hosts, a fault in its middle, and what must be true afterwards.
+
+Right is: the job ends with the tables of the undisturbed local run, or with exit code 75, and the same command then
+gives those tables; never later than the limit of the drill.
+"""
+
+import contextlib
+import re
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from fsf_core import runs
+from tests.drills.workload import PYTHONPATH, Run, Workload
+from tests.support.hosts import Host, Hosts, open_hosts
+
+LIMIT_S = 240.0
+"""Longest time from a fault to the end of a job."""
+
+HEAD_LIMIT_S = 75.0
+"""Longest time in which a driver notices that the head is lost: 45 s, and what a busy machine adds."""
+
+FRAME_S = 0.12
+BEGUN_PARTS = 6
+"""Parts that are committed when the fault comes: the videos, and some images."""
+
+GPU_LABEL = ("python", "-m", "tests.drills.gpu_label")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """How a drill ended; a wrong end is an AssertionError."""
+
+    codes: tuple[int, ...]
+    """Exit codes of the starts of the job."""
+    ended_s: float
+    """From the fault to the end of the job that it hit."""
+    standstill_s: float
+    """Longest time after the fault without a committed part."""
+    note: str = ""
+
+
+@contextlib.contextmanager
+def cluster(
+    *workers: str,
+    others: tuple[str, ...] = (),
+    cpus: float = 1,
+    gpus: float = 0,
+    clocks: Mapping[str, float] | None = None,
+    faults: Mapping[str, str] | None = None,
+) -> Iterator[Hosts]:
+    """Make a cluster of a head without CPUs and of workers, whose model takes its time.
+
+    Args:
+        workers: names of hosts with CPUs.
+        others: names of hosts that the cluster does not have at first.
+        cpus: of each worker.
+        gpus: of each worker, as a label.
+        clocks: by how much the clocks of hosts are fast.
+        faults: kind of fault in starting the model, by host.
+    """
+    environment = {"PYTHONPATH": PYTHONPATH, "FSF_DRILL_FRAME_S": str(FRAME_S)}
+    with open_hosts("head", *workers, *others, environment=environment, clocks=clocks) as hosts:
+        hosts["head"].start_head()
+        add_workers(hosts, *workers, cpus=cpus, gpus=gpus, faults=faults)
+        yield hosts
+
+
+def add_workers(
+    hosts: Hosts, *names: str, cpus: float = 1, gpus: float = 0, faults: Mapping[str, str] | None = None
+) -> None:
+    """Let hosts join the cluster, all at the same time."""
+    errors: list[BaseException] = []
+
+    def join(name: str) -> None:
+        more = {"FSF_DRILL_START": faults[name]} if faults and name in faults else {}
+        try:
+            hosts[name].start_worker(hosts["head"], cpus=cpus, gpus=gpus, **more)
+        except AssertionError as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=join, args=(name,)) for name in names]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+
+
+def _finish(run: Run, *, limit_s: float = LIMIT_S, note: str = "") -> Result:
+    """Wait for a job that must survive its fault."""
+    with run.watched():
+        code = run.wait(limit_s)
+    assert code == 0, run.text()
+    run.judge()
+    return Result(codes=(0,), ended_s=run.after_fault_s, standstill_s=run.standstill_s, note=note)
+
+
+def _resume(run: Run, start: Callable[[], None], *, limit_s: float, reason: str, recover: Callable[[], None]) -> Result:
+    """Wait for a job that must end with 75 and a reason, and complete its run with the same command."""
+    with run.watched():
+        code = run.wait(limit_s)
+        assert code == 75, run.text()
+        assert re.search(reason, run.text()), run.text()
+        assert "the same command resumes the run" in run.text()
+        ended_s, standstill_s, note = run.after_fault_s, run.standstill_s, run.last_line
+    recover()
+    start()
+    assert run.wait(LIMIT_S) == 0, run.text()
+    run.judge()
+    return Result(codes=tuple(run.codes), ended_s=ended_s, standstill_s=standstill_s, note=note[:110])
+
+
+def worker_killed(work: Workload, out: Path) -> Result:
+    """A worker loses power; one operator, all CPUs taken by actors."""
+    with cluster("one", "two") as hosts:
+        run = Run(work=work, out=out)
+        run.start(hosts["head"], "--actors", "2", address=hosts["head"].gcs)
+        run.until_parts(BEGUN_PARTS)
+        run.fault()
+        hosts["two"].kill()
+        return _finish(run)
+
+
+def worker_killed_stages(work: Workload, out: Path) -> Result:
+    """A worker loses power; stages of their own, GPUs as labels."""
+    with cluster("one", "two", cpus=3, gpus=1) as hosts:
+        run = Run(work=work.without_probabilities(), out=out)
+        run.start(hosts["head"], address=hosts["head"].gcs, program=GPU_LABEL)
+        run.until_parts(2)
+        run.fault()
+        hosts["two"].kill()
+        return _finish(run)
+
+
+def worker_processes_killed(work: Workload, out: Path) -> Result:
+    """Everything on a worker is killed (-9); its kernel refuses connections."""
+    with cluster("one", "two") as hosts:
+        run = Run(work=work, out=out)
+        run.start(hosts["head"], "--actors", "2", address=hosts["head"].gcs)
+        run.until_parts(BEGUN_PARTS)
+        run.fault()
+        hosts["two"].kill_processes()
+        return _finish(run)
+
+
+def worker_cut_30_s(work: Workload, out: Path) -> Result:
+    """A worker is cut off for 30 s, and is back."""
+    with cluster("one", "two") as hosts:
+        run = Run(work=work, out=out)
+        run.start(hosts["head"], "--actors", "2", address=hosts["head"].gcs)
+        run.until_parts(BEGUN_PARTS)
+        run.fault()
+        hosts["two"].cut()
+        healing = threading.Timer(30, hosts["two"].heal)
+        healing.start()
+        try:
+            return _finish(run)
+        finally:
+            healing.cancel()
+
+
+def worker_cut(work: Workload, out: Path) -> Result:
+    """A worker is cut off for ever; it sees the disk of the run, works on and commits, as one beside a bucket may."""
+    with cluster("one", "two") as hosts:
+        run = Run(work=work, out=out)
+        run.start(hosts["head"], "--actors", "2", address=hosts["head"].gcs)
+        run.until_parts(BEGUN_PARTS)
+        run.fault()
+        hosts["two"].cut()
+        return _finish(run)
+
+
+def worker_drained(work: Workload, out: Path) -> Result:
+    """A spot node gets its notice, 20 s later it is gone."""
+    with cluster("one", "two") as hosts:
+        run = Run(work=work, out=out)
+        run.start(hosts["head"], "--actors", "2", address=hosts["head"].gcs)
+        run.until_parts(BEGUN_PARTS)
+        run.fault()
+        two = node_id(hosts, "two")
+        hosts["head"].must(
+            "ray", "drain-node", "--address", hosts["head"].gcs, "--node-id", two, "--reason",
+            "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot", "--deadline-remaining-seconds", "20",
+        )  # fmt: skip
+        ending = threading.Timer(20, hosts["two"].kill)
+        ending.start()
+        try:
+            return _finish(run)
+        finally:
+            ending.cancel()
+
+
+def node_id(hosts: Hosts, name: str) -> str:
+    """Return Ray's id of a node."""
+    code = (
+        "import ray, sys; ray.init(sys.argv[1], logging_level='ERROR', log_to_driver=False);"
+        "print('node', *[n['NodeID'] for n in ray.nodes() if n['NodeManagerAddress'] == sys.argv[2]])"
+    )
+    output = hosts["head"].must("python", "-c", code, hosts["head"].gcs, hosts[name].address)
+    return re.findall(r"^node (\w+)", output, re.MULTILINE)[0]
+
+
+def head_killed(work: Workload, out: Path) -> Result:
+    """The control service is killed; the driver runs on the head, and a new head takes its place."""
+    with cluster("one", "two") as hosts:
+        head, run = hosts["head"], Run(work=work, out=out)
+
+        def start() -> None:
+            run.start(head, "--actors", "2", address=head.gcs)
+
+        start()
+        run.until_parts(BEGUN_PARTS)
+        run.fault()
+        kill_gcs(head)
+        return _resume(
+            run, start, limit_s=HEAD_LIMIT_S, reason="the head of the Ray cluster", recover=lambda: _again(hosts)
+        )
+
+
+def head_lost(work: Workload, out: Path) -> Result:
+    """The head's machine loses power; the driver runs elsewhere."""
+    with cluster("one", "two", others=("spare",)) as hosts:
+        run = Run(work=work, out=out)
+        run.start(hosts["one"], "--actors", "2", address=hosts["head"].gcs)
+        run.until_parts(BEGUN_PARTS)
+        run.fault()
+        hosts["head"].kill()
+
+        def recover() -> None:
+            for name in ("one", "two"):
+                hosts[name].kill_processes()
+            hosts["spare"].start_head()
+            for name in ("one", "two"):
+                hosts[name].start_worker(hosts["spare"], cpus=1)
+
+        def start() -> None:
+            run.start(hosts["one"], "--actors", "2", address=hosts["spare"].gcs)
+
+        return _resume(
+            run, start, limit_s=HEAD_LIMIT_S, reason="the head of the Ray cluster|node on this machine", recover=recover
+        )
+
+
+def head_replaced(work: Workload, out: Path) -> Result:
+    """The head is killed, and another with an empty state listens at its address; the driver runs elsewhere."""
+    with cluster("one", "two") as hosts:
+        run = Run(work=work, out=out)
+
+        def start() -> None:
+            run.start(hosts["one"], "--actors", "2", address=hosts["head"].gcs)
+
+        start()
+        run.until_parts(BEGUN_PARTS)
+        run.fault()
+        hosts["head"].kill_processes()
+        hosts["head"].start_head()
+
+        def recover() -> None:
+            for name in ("one", "two"):
+                hosts[name].kill_processes()
+            add_workers(hosts, "one", "two")
+
+        return _resume(
+            run, start, limit_s=HEAD_LIMIT_S, reason="the head of the Ray cluster|node on this machine", recover=recover
+        )
+
+
+def head_cut(work: Workload, out: Path) -> Result:
+    """The head is cut off from the driver and all workers, and comes back after the job has given up."""
+    with cluster("one", "two") as hosts:
+        run = Run(work=work, out=out)
+
+        def start() -> None:
+            run.start(hosts["one"], "--actors", "2", address=hosts["head"].gcs)
+
+        def recover() -> None:
+            hosts["head"].heal()
+            for name in ("head", "one", "two"):
+                hosts[name].kill_processes()
+            hosts["head"].start_head()
+            add_workers(hosts, "one", "two")
+
+        start()
+        run.until_parts(BEGUN_PARTS)
+        run.fault()
+        hosts["head"].cut()
+        return _resume(
+            run, start, limit_s=HEAD_LIMIT_S, reason="the head of the Ray cluster|node on this machine", recover=recover
+        )
+
+
+def drivers_node_killed(work: Workload, out: Path) -> Result:
+    """The node of Ray on the driver's machine is killed; the cluster goes on without it."""
+    with cluster("one", "two") as hosts:
+        run = Run(work=work, out=out)
+
+        def start() -> None:
+            run.start(hosts["one"], "--actors", "2" if not run.codes else "1", address=hosts["head"].gcs)
+
+        start()
+        run.until_parts(BEGUN_PARTS)
+        run.fault()
+        for pid, title in hosts["one"].titles().items():
+            if title.split(" ")[0].endswith("/raylet"):
+                hosts["one"].kill_process(pid)
+
+        def recover() -> None:
+            hosts["one"].kill_processes()
+            add_workers(hosts, "one")
+
+        return _resume(run, start, limit_s=HEAD_LIMIT_S, reason="node on this machine ended", recover=recover)
+
+
+def bad_node(kind: str) -> Callable[[Workload, Path], Result]:
+    """Return the drill of a node on which the model does not start."""
+
+    def drill(work: Workload, out: Path) -> Result:
+        with cluster("one", "two", faults={"two": kind}) as hosts:
+            run = Run(work=work, out=out)
+            run.start(hosts["head"], "--actors", "2", address=hosts["head"].gcs)
+            run.fault()
+            result = _finish(run)
+            if kind != "hang":
+                assert f"node {hosts['two'].address}: " in run.text(), f"the bad node is not named: {run.text()}"
+            return replace(result, note=_event(run, "actor_not_started"))
+
+    drill.__doc__ = f"On one of two workers the model does not start: {kind}."
+    return drill
+
+
+def slow_node(work: Workload, out: Path) -> Result:
+    """A worker runs for a tenth of the time only, from the middle of the run on; compared with a run without that."""
+    with cluster("one", "two") as hosts:
+        calm = Run(work=work, out=out.with_name("calm"))
+        calm.start(hosts["head"], "--actors", "2", address=hosts["head"].gcs)
+        calm.until_parts(BEGUN_PARTS)
+        calm.fault()
+        alone = _finish(calm)
+        run = Run(work=work, out=out)
+        run.start(hosts["head"], "--actors", "2", address=hosts["head"].gcs)
+        run.until_parts(BEGUN_PARTS)
+        run.fault()
+        hosts["two"].throttle(0.1)
+        try:
+            result = _finish(run)
+        finally:
+            hosts["two"].throttle(1)
+        return replace(result, note=f"the rest of the same run without it: {alone.ended_s:.0f} s")
+
+
+def worker_clock(work: Workload, out: Path) -> Result:
+    """The clock of one worker is 90 s fast, that of the other 90 s slow."""
+    with cluster("one", "two", clocks={"one": 90, "two": -90}) as hosts:
+        run = Run(work=work, out=out)
+        run.start(hosts["head"], "--actors", "2", address=hosts["head"].gcs)
+        run.fault()
+        return _finish(run, note=_event(run, "node_differs"))
+
+
+def driver_paused(work: Workload, out: Path) -> Result:
+    """A driver is stopped (SIGSTOP) while its workers work on; another takes its folder, and it wakes."""
+    with cluster("one", "two") as hosts:
+        return pause_driver(hosts, Run(work=work, out=out), second=hosts["one"])
+
+
+def pause_driver(hosts: Hosts, run: Run, *, second: Host) -> Result:
+    """Stop the driver of a run on the head, let another host take the run over, and wake the first."""
+    head = hosts["head"]
+    run.start(head, "--actors", "1", address=head.gcs)
+    run.until_parts(BEGUN_PARTS)
+    run.fault()
+    run.signal(signal.SIGSTOP)
+    (run.out / ".lock").unlink()
+    successor = Run(work=run.work, out=run.out, label=".successor", fault_at=run.fault_at)
+    successor.start(second, "--actors", "1", address=head.gcs)
+    successor.until(lambda: _attempts(run.out) == 2, limit_s=LIMIT_S, what="second attempt")
+    run.signal(signal.SIGCONT)
+    code = run.wait(HEAD_LIMIT_S)
+    assert code == 75, run.text()
+    assert "LeaseLostError" in run.text(), run.text()
+    assert "took it over" in run.text(), run.text()
+    result = _finish(successor)
+    return replace(result, codes=(75, 0), ended_s=run.after_fault_s, note=run.last_line[:110])
+
+
+def _attempts(out: Path) -> int:
+    """Return how many starts a run has had."""
+    return len(runs.read_document(str(out), "run.json")["attempts"])
+
+
+def kill_gcs(host: Host) -> None:
+    """Kill the control service of a cluster."""
+    for pid, title in host.titles().items():
+        if title.split(" ")[0].endswith("/gcs_server"):
+            host.kill_process(pid)
+
+
+def _again(hosts: Hosts) -> None:
+    """Start the cluster again from nothing, on the same hosts."""
+    for host in hosts.values():
+        host.kill_processes()
+    hosts["head"].start_head()
+    add_workers(hosts, *[name for name in hosts if name != "head"])
+
+
+def _event(run: Run, name: str) -> str:
+    """Return the last line of an event in the output of a job."""
+    lines = [line for line in run.text().splitlines() if f"event={name} " in line]
+    return lines[-1].partition("event=")[2][:110] if lines else ""
+
+
+DRILLS: dict[str, Callable[[Workload, Path], Result]] = {
+    "worker-killed": worker_killed,
+    "worker-killed-stages": worker_killed_stages,
+    "worker-processes-killed": worker_processes_killed,
+    "worker-cut-30s": worker_cut_30_s,
+    "worker-cut": worker_cut,
+    "worker-drained": worker_drained,
+    "head-killed": head_killed,
+    "head-lost": head_lost,
+    "head-replaced": head_replaced,
+    "head-cut": head_cut,
+    "drivers-node-killed": drivers_node_killed,
+    "bad-node-raises": bad_node("raise"),
+    "bad-node-dies": bad_node("kill"),
+    "bad-node-disk-full": bad_node("disk"),
+    "bad-node-hangs": bad_node("hang"),
+    "slow-node": slow_node,
+    "worker-clocks": worker_clock,
+    "driver-paused": driver_paused,
+}

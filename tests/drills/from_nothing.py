@@ -1,0 +1,88 @@
+"""From nothing: machines without anything but Python, an S3 bucket, and the commands that an operator types.
+
+On the machine `head`, and then on every worker:
+
+    ray start --head --node-ip-address=HEAD --port=6379 --dashboard-host=HEAD --num-cpus=0
+    ray start --address=HEAD:6379
+
+and from any machine that has the store's variables and reaches the dashboard:
+
+    fsf submit --address http://HEAD:8265 -- score --bundle s3://… --manifest s3://… --out s3://…
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from fsf_core import runs, storage
+from fsf_core.storage.filesystems import filesystem_of
+from tests.drills.workload import Workload
+from tests.support import ledger, stores
+from tests.support.hosts import Host
+from tests.support.processes import fsf
+
+BUCKET = "s3://data"
+OPTIONS = ("--provider", "cpu", "--part-units", "4", "--segment-frames", "8")
+
+
+@contextlib.contextmanager
+def bucket(folder: Path, work: Workload, *, address: str) -> Iterator[dict[str, str]]:
+    """Run a store at an address of this machine with the bundle, the images and videos and a list of them.
+
+    Yields:
+        The variables that a process needs to reach it; this process has them too.
+    """
+    folder.mkdir(exist_ok=True)
+    with stores.seaweed(folder, address=address) as store:
+        before = dict(os.environ)
+        os.environ.update(store.environment)
+        try:
+            bundle = Path(work.option("--bundle"))
+            sources = [(path, f"bundle/{path.relative_to(bundle)}") for path in bundle.rglob("*") if path.is_file()]
+            sources += [(path, f"media/{path.name}") for path in work.home.iterdir() if path.suffix in (".jpg", ".mp4")]
+            for path, name in sources:
+                storage.write_bytes(f"{BUCKET}/{name}", path.read_bytes())
+            listed = (work.home / "items.csv").read_text().replace(f",{work.home}/", f",{BUCKET}/media/")
+            storage.write_bytes(f"{BUCKET}/items.csv", listed.encode())
+            yield store.environment
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+
+
+def score_words(out: str) -> list[str]:
+    """Return the command of the job in the bucket."""
+    return ["score", "--bundle", f"{BUCKET}/bundle", "--manifest", f"{BUCKET}/items.csv", *OPTIONS, "--out", out]
+
+
+def local_rows() -> dict[str, list[dict[str, Any]]]:
+    """Score the bucket on this machine, without a cluster; returns the tables."""
+    code, output = fsf(*score_words(f"{BUCKET}/local"), "--actors", "2")
+    assert code == 0, output
+    return rows_in(f"{BUCKET}/local")
+
+
+def submit(host: Host, head: Host, out: str, *options: str, **environment: str) -> Any:
+    """Submit the job from a host; returns the process, whose output can be read."""
+    words = ["fsf", "submit", "--address", head.dashboard, "--", *score_words(out), *options]
+    return host.popen(*words, **environment)
+
+
+def parts_in(out: str) -> int:
+    """Count the committed parts of a run in the bucket, published or not."""
+    filesystem = filesystem_of(out)
+    filesystem.invalidate_cache()
+    root = out.removeprefix("s3://")
+    names = [*filesystem.glob(f"{root}/receipts/*.arrow"), *filesystem.glob(f"{root}/.attempt-*/receipts/part-*.arrow")]
+    return len({name.rpartition("/")[2] for name in names})
+
+
+def rows_in(out: str) -> dict[str, list[dict[str, Any]]]:
+    """Return the tables of a run, without the column that differs between any two."""
+    assert runs.verify(out) == []
+    return {
+        "masks": ledger.sorted_rows(out, "masks", but=("run_id",)),
+        "class_stats": ledger.sorted_rows(out, "class_stats"),
+    }
