@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -45,6 +46,13 @@ def takes(words: Sequence[str]) -> bool:
         return takes(first) and (rest[0] in FILTERS or takes(rest))
     program, *arguments = words
     return program in PROGRAMS and PROGRAMS[program](arguments)
+
+
+def parsed(words: Sequence[str]) -> Any:
+    """Return the record of options that fsf makes of a command."""
+    _, arguments, _ = app.parse_args(words, exit_on_error=False, print_error=False)
+    [options] = [*arguments.args, *arguments.kwargs.values()]
+    return options
 
 
 def _export_takes(arguments: Sequence[str]) -> bool:

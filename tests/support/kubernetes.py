@@ -1,10 +1,11 @@
 """The manifests of cluster/kuberay, built by `kubectl kustomize` and checked without a Kubernetes cluster."""
 
+import copy
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,24 @@ import yaml
 KUBERNETES = "1.37"
 """The version whose schemas are asked."""
 
-KUBERAY = Path(__file__).parents[2] / "cluster" / "kuberay"
+ROOT = Path(__file__).parents[2]
+KUBERAY = ROOT / "cluster" / "kuberay"
 PROGRAM = Path(sys.executable).with_name("kubectl")
 
+FOLDERS = (
+    "base", "overlays/cpu-small", "overlays/gpu", "overlays/spot", "jobs/export", "nights",
+    "site/cluster", "site/export", "site/score", "site/nights", "site/raycronjob",
+)  # fmt: skip
+"""Folders of KUBERAY that can be applied."""
+
 Document = dict[str, Any]
+
+SETTINGS = {
+    "CHECKPOINT": "s3://models/my weights.pth", "NET": "fastsegformer-e", "CLASSES": 'background,"sun burn",ulcer',
+    "BUNDLE": "s3://models/oranges", "MANIFEST": "s3://data/new photos/*.jpg", "RUNS": "gs://scores/a b",
+    "PROVIDER": "cuda", "KEEP": "30d",
+}  # fmt: skip
+"""What an operator may write into settings.env, of the awkward kind."""
 
 _UNITS = {"": 1, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 
@@ -85,6 +100,15 @@ def pod_templates(document: Document) -> Iterator[tuple[str, Document]]:
         yield "job", document["spec"]["template"]
 
 
+def expanded(text: str, environment: Mapping[str, str]) -> str:
+    """Return an argument as the kubelet passes it: $(NAME) replaced where it is known, and $$ by $."""
+    return re.sub(
+        r"\$(?:\$|\(([^)]*)\))",
+        lambda match: "$" if match[1] is None else environment.get(match[1], match[0]),
+        text,
+    )
+
+
 def values(tree: Any, name: str) -> Iterator[Any]:
     """Yield the values of every field of this name, at any depth."""
     if isinstance(tree, dict):
@@ -107,3 +131,23 @@ def texts(tree: Any) -> Iterator[str]:
             yield from texts(entry)
     elif isinstance(tree, str):
         yield tree
+
+
+def by_kind(documents: list[Document], kind: str) -> Document:
+    """Return the one document of a kind."""
+    [found] = [document for document in documents if document["kind"] == kind]
+    return found
+
+
+def planted(document: Document, path: str, value: Any) -> Document:
+    """Return a copy with a mistake: the value at a path such as spec/containers/0/image, or nothing there for None."""
+    changed = copy.deepcopy(document)
+    at: Any = changed
+    *parents, last = (int(name) if name.isdigit() else name.replace("~", "/") for name in path.split("/"))
+    for name in parents:
+        at = at[name]
+    if value is None:
+        del at[last]
+    else:
+        at[last] = value
+    return changed
