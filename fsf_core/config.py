@@ -3,7 +3,6 @@
 The docstring of a field is its help. Config stops at the flow: stages and tools take the values they need.
 """
 
-import datetime as dt
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -105,18 +104,6 @@ def parse_colours(palette: tuple[str, ...]) -> Colours:
         raise ConfigError(f"--palette has {malformed}, expected six hexadecimal digits per colour, such as 800000")
     rgb = [bytes.fromhex(colour.removeprefix("#")) for colour in palette]
     return tuple((red, green, blue) for red, green, blue in rgb)
-
-
-def expand_template(out: str, now: dt.datetime) -> str:
-    """Return the folder of a template: `{date}` becomes the day, `{date:FORMAT}` what strftime makes of it.
-
-    Raises:
-        ConfigError: another name is in braces.
-    """
-    folder = re.sub(r"\{date(?::([^{}]*))?\}", lambda match: now.strftime(match[1] or "%Y-%m-%d"), out)
-    if unknown := re.findall(r"\{\w*(?::[^{}]*)?\}", folder):
-        raise ConfigError(f"--out has {unknown}, expected {{date}} or {{date:FORMAT}}; correct it")
-    return folder
 
 
 def parse_shard(text: str | None) -> tuple[int, int] | None:
@@ -317,7 +304,11 @@ class ScoreConfig(ListOptions, ModelOptions):
     manifest: str
     """A table (Parquet, CSV, JSON Lines), .txt of paths, tar, glob, media file, or folder of media, Parquet or tars."""
     out: str
-    """Folder of the run; the same command resumes it. {date} becomes the day in UTC, {date:FORMAT} as in strftime."""
+    """Folder of the run; the same command resumes it. {date} becomes the day, {date:FORMAT} as in strftime."""
+    date: str | None = None
+    """Day to score instead of today: 2026-11-20, yesterday, or FIRST..LAST, one after another. --out needs {date}."""
+    timezone: str = "UTC"
+    """Time zone of today and of --date, such as Europe/Berlin."""
 
     bundle: Annotated[str | None, Parameter(group=_MODEL)] = None
     """A bundle that `fsf export` wrote. Give this or --checkpoint with --net and --classes."""
@@ -348,7 +339,7 @@ class ScoreConfig(ListOptions, ModelOptions):
     keep_failures: bool = False
     """On resume, keep earlier failures instead of retrying them."""
     reuse: str | None = None
-    """An earlier run: copy its results for items whose source is unchanged, instead of scoring them again."""
+    """An earlier run, or latest: copy its results for items whose source is unchanged, without scoring them again."""
     reuse_by: SameBy = "sha256"
     """How --reuse compares sources: sha256 reads them whole, version compares size and time, or the etag."""
     delta: str | None = None

@@ -94,7 +94,7 @@ def inspect(run_folder: str, item: str | None = None, /, *, config: InspectConfi
     """Print the count table of a run or of one item, and draw an item's classes over its image.
 
     Args:
-        run_folder: The --out of a score job.
+        run_folder: The --out of a score job, or RUNS/latest for the newest finished run of a series.
         item: Id of an item, or the end of one (default: the whole run).
         config: What to draw.
     """
@@ -108,7 +108,7 @@ def render(run_folder: str, item: str | None = None, /, *, config: RenderConfig 
     """Render the videos of a finished run with their masks, as MP4 that browsers play.
 
     Args:
-        run_folder: The --out of a score job.
+        run_folder: The --out of a score job, or RUNS/latest for the newest finished run of a series.
         item: Id of a video, or the end of one (default: every video of the run).
         config: How to draw them.
     """
@@ -122,7 +122,7 @@ def verify(run_folder: str, /, *, repair: bool = False) -> int:
     """Check every file of a run against its receipt, and that every item has one result or failure.
 
     Args:
-        run_folder: The --out of a score job.
+        run_folder: The --out of a score job, or RUNS/latest for the newest finished run of a series.
         repair: Take damaged parts out of the run, whose items the score command then scores anew.
     """
     from fsf_core.cli.verify import run

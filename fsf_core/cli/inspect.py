@@ -15,11 +15,11 @@ def run(run_folder: str, item: str | None, config: InspectConfig) -> int:
     Raises:
         ConfigError: no such item, or --png has another suffix.
     """
-    from fsf_core import storage
+    from fsf_core import runs, storage
     from fsf_core.cli.output import show
     from fsf_core.report.inspect import draw, find_item, item_table, run_table
 
-    folder = storage.absolute(run_folder)
+    folder = runs.find_run(run_folder)
     if item is None and config.png is None:
         show(run_table(folder), lines=True)
         return 0

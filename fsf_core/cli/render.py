@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 def run(run_folder: str, item: str | None, config: RenderConfig) -> int:
     """Render and report; returns the exit code."""
-    from fsf_core import storage
+    from fsf_core import runs, storage
     from fsf_core.cli.app import EXIT_GATE
     from fsf_core.cli.output import print_json, show, show_error
     from fsf_core.manifest import open_manifest
     from fsf_core.report.inspect import find_item
     from fsf_core.score.render import render_run
 
-    folder = storage.absolute(run_folder)
+    folder = runs.find_run(run_folder)
     outcome = render_run(
         folder,
         None if item is None else find_item(folder, item),
@@ -34,11 +34,12 @@ def run(run_folder: str, item: str | None, config: RenderConfig) -> int:
         listed=open_manifest(config.manifest, _reading_of(folder)) if config.manifest else None,
         access=storage.Access(schemes=SCHEMES, http_hosts=config.http_hosts),
     )
+    shown = run_folder if folder == storage.absolute(run_folder) else storage.redact(folder)
     for rendered in outcome.videos:
-        show(f"{storage.join(run_folder, rendered.path)}: {rendered.frames} frames, sound: {rendered.sound}")
+        show(f"{storage.join(shown, rendered.path)}: {rendered.frames} frames, sound: {rendered.sound}")
     for name, reason in outcome.failed.items():
         show_error(f"no rendered video of {name}: {reason}")
-    print_json({"run": run_folder, "films": len(outcome.videos), "failed": outcome.failed})
+    print_json({"run": shown, "films": len(outcome.videos), "failed": outcome.failed})
     return EXIT_GATE if outcome.failed else 0
 
 

@@ -11,11 +11,12 @@ def run(run_folder: str, *, repair: bool) -> int:
     from fsf_core.cli.output import print_json, show
     from fsf_core.runs import video_stats
 
-    folder = storage.absolute(run_folder)
+    folder = runs.find_run(run_folder)
+    shown = run_folder if folder == storage.absolute(run_folder) else storage.redact(folder)
     problems = runs.verify(folder) + video_stats.verify(folder) + render.verify(folder)
     for problem in problems:
         show(problem)
-    document: dict[str, object] = {"run": run_folder, "problems": len(problems)}
+    document: dict[str, object] = {"run": shown, "problems": len(problems)}
     if problems and repair:
         outcome = runs.repair(folder, render.sound_videos)
         document["repaired"] = {

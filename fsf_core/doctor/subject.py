@@ -1,18 +1,18 @@
 """The job that is examined: its options, and its bundle and manifest, which several checks need and one reads."""
 
-import datetime as dt
 import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from fsf_core import storage
-from fsf_core.config import DoctorConfig, expand_template
+from fsf_core.config import DoctorConfig, ScoreConfig
 from fsf_core.doctor.checks import NotCheckedError
 from fsf_core.errors import FSFError
 from fsf_core.manifest import Manifest, column_types, open_manifest
 from fsf_core.model.bundle import Bundle
 from fsf_core.model.bundle_files import load_bundle
 from fsf_core.score import plan
+from fsf_core.score.nights import plan_nights
 
 T = TypeVar("T")
 
@@ -48,8 +48,9 @@ class Subject:
     """The job of some options."""
 
     def __init__(self, config: DoctorConfig) -> None:
-        self.config = config
-        self.out = storage.absolute(expand_template(config.out, dt.datetime.now(dt.UTC))) if config.out else ""
+        night = plan_nights(config)[0] if config.out else None
+        self.config: ScoreConfig = night.config if night else config
+        self.out = night.out if night else ""
         """Absolute folder of the run; empty without --out."""
         self.bundle = Once(self._load_bundle)
         self.manifest = Once(self._open_manifest)

@@ -27,6 +27,7 @@ from fsf_core.runs.folder import (
     require_same,
     require_usable,
 )
+from fsf_core.runs.latest import find_run
 from fsf_core.runs.lease import find_holder
 from fsf_core.runs.ledger import ALL_FAILURES, Ledger, item_keys_of, load_ledger, open_ledger, receipt_path, receipts
 from fsf_core.runs.parts import commit, merge_parts
@@ -61,6 +62,7 @@ __all__ = [
     "find_changes",
     "find_completed",
     "find_holder",
+    "find_run",
     "is_finished",
     "item_keys_of",
     "load_ledger",

@@ -14,10 +14,13 @@ import pyarrow as pa
 from fsf_core import storage
 from fsf_core.errors import ConfigError, FSFError, OutputError, ResumableError, StorageError
 from fsf_core.runs.delta_types import as_delta, delta_schema
-from fsf_core.runs.folder import read_document
+from fsf_core.runs.folder import document_bytes, find_manifest, read_document
 from fsf_core.runs.ledger import receipts
 from fsf_core.runs.reading import read_part
 from fsf_core.schema import TABLES, with_columns
+
+PUBLISHED = "delta.json"
+"""File of a run that names the tables which hold its rows, and the attempt that was published last before."""
 
 BATCH_ROWS = 4096
 """Rows per batch given to the writer; a mask has a few kilobytes."""
@@ -81,7 +84,22 @@ def publish_delta(run_uri: str, folder: str) -> dict[str, int]:
         ResumableError: a table cannot be written.
     """
     run_id = str(read_document(run_uri, "run.json")["run_id"])
-    return {name: _replace_rows(run_uri, name, storage.join(folder, name), run_id) for name in TABLES}
+    versions = {name: _replace_rows(run_uri, name, storage.join(folder, name), run_id) for name in TABLES}
+    record = {"tables": storage.redact(folder), "attempt": _published_attempt(run_uri), "versions": versions}
+    storage.write_bytes(storage.join(run_uri, PUBLISHED), document_bytes(record))
+    return versions
+
+
+def is_current(run_uri: str, folder: str) -> bool:
+    """Return whether the tables of a folder have the rows of a finished run as it was published last."""
+    if not storage.exists(storage.join(run_uri, PUBLISHED)):
+        return False
+    known = read_document(run_uri, PUBLISHED)
+    return (known.get("tables"), known.get("attempt")) == (storage.redact(folder), _published_attempt(run_uri))
+
+
+def _published_attempt(run_uri: str) -> int | None:
+    return (find_manifest(run_uri) or {}).get("attempt")
 
 
 def _replace_rows(run_uri: str, name: str, table_uri: str, run_id: str) -> int:

@@ -18,6 +18,7 @@ No holder writes while a successor does. Every time below is the reader's own bo
 """
 
 import contextlib
+import datetime as dt
 import fcntl
 import json
 import logging
@@ -122,18 +123,22 @@ class Lease(ABC):
 
 
 @contextlib.contextmanager
-def lease(uri: str) -> Iterator[Lease]:
+def lease(uri: str, *, name: str = "") -> Iterator[Lease]:
     """Keep a second job out of a folder until the block ends.
 
     On a disk the lock ends with the process. In a store the next job waits up to LEASE_S to see that the last one is
     dead, and not at all if that one died on the same machine. A job that loses its lease gets SIGTERM, if it handles
     that, and whatever error ends the block becomes LeaseLostError.
 
+    Args:
+        uri: the folder.
+        name: what is in use, for the message to a second job; the folder by default.
+
     Raises:
         OutputError: a live job holds the folder.
         LeaseLostError: another job took the folder over, or may have.
     """
-    with (_locked if storage.is_local(uri) else _leased)(uri) as held:
+    with (_locked if storage.is_local(uri) else _leased)(uri, name or storage.redact(uri)) as held:
         stopped = threading.Event()
         watch = threading.Thread(target=_watch, args=(held, stopped), daemon=True)
         watch.start()
@@ -225,9 +230,9 @@ def _now() -> float:
 class _StoreLease(Lease):
     """An object that is rewritten by a thread until it is released."""
 
-    def __init__(self, uri: str, number: int, token: str, confirmed: float) -> None:
+    def __init__(self, uri: str, number: int, token: str, confirmed: float, since: str) -> None:
         super().__init__(uri, number)
-        self._token, self._confirmed = token, confirmed
+        self._token, self._confirmed, self._since = token, confirmed, since
 
     def beat(self) -> None:
         """Rewrite the lease, if it is still this one.
@@ -239,7 +244,7 @@ class _StoreLease(Lease):
         self.confirm()
         begun = _now()
         self.check()  # last, because the response may have taken long
-        storage.write_bytes(_lease_uri(self.uri, self.number), _payload(self._token))
+        storage.write_bytes(_lease_uri(self.uri, self.number), _payload(self._token, self._since))
         self._confirmed = begun
 
     def beat_until(self, stopped: threading.Event) -> None:
@@ -263,7 +268,7 @@ class _StoreLease(Lease):
         """
         with storage.guarded(self.uri, self.check):
             self.confirm()
-            storage.write_bytes(_lease_uri(self.uri, self.number), _payload(self._token, released=True))
+            storage.write_bytes(_lease_uri(self.uri, self.number), _payload(self._token, self._since, released=True))
 
     def remove_older(self) -> None:
         """Remove the leases below this one, which nothing needs any more."""
@@ -298,13 +303,13 @@ class _StoreLease(Lease):
 
 
 @contextlib.contextmanager
-def _leased(uri: str) -> Iterator[_StoreLease]:
+def _leased(uri: str, name: str) -> Iterator[_StoreLease]:
     """Hold the lease of a folder in a store until the block ends.
 
     Raises:
         OutputError: a live job holds it.
     """
-    held = _acquire(uri)
+    held = _acquire(uri, name)
     stopped = threading.Event()
     beats = threading.Thread(target=held.beat_until, args=(stopped,), daemon=True)
     beats.start()
@@ -318,7 +323,7 @@ def _leased(uri: str) -> Iterator[_StoreLease]:
             _within(FAREWELL_S, held.release)
 
 
-def _acquire(uri: str) -> _StoreLease:
+def _acquire(uri: str, name: str) -> _StoreLease:
     """Create the next lease, once the newest one is released or expired.
 
     Raises:
@@ -334,9 +339,7 @@ def _acquire(uri: str) -> _StoreLease:
         free = not content or holder.get("released") is True or _died_on_this_host(holder)
         if (newest, content) != seen:
             if seen is not None and seen[0] == newest and not free:
-                raise OutputError(
-                    f"{storage.redact(uri)} is in use by {_describe(holder)}; wait for it, or give another --out"
-                )
+                raise OutputError(f"{name} is in use by {_describe(holder)}; wait for it, or give another --out")
             seen, since = (newest, content), _now()
         if free or _now() - since > LEASE_S:
             held = _create(uri, newest + 1, token)
@@ -353,13 +356,13 @@ def _create(uri: str, number: int, token: str) -> _StoreLease | None:
 
     Whether it was created is read back: the response to a create that succeeded may be lost, and its repetition fails.
     """
-    begun = _now()
-    created = storage.create(_lease_uri(uri, number), _payload(token))
-    held = _StoreLease(uri, number, token, begun)
+    begun, since = _now(), _utc_now()
+    created = storage.create(_lease_uri(uri, number), _payload(token, since))
+    held = _StoreLease(uri, number, token, begun, since)
     taken = held.taken()
     if not taken and _now() - begun > HEARTBEAT_S:  # the lease may be as old as that already
-        held = _StoreLease(uri, number, token, _now())
-        storage.write_bytes(_lease_uri(uri, number), _payload(token))
+        held = _StoreLease(uri, number, token, _now(), since)
+        storage.write_bytes(_lease_uri(uri, number), _payload(token, since))
         taken = held.taken()
     if not taken:
         return held
@@ -425,7 +428,7 @@ class _DiskLease(Lease):
 
 
 @contextlib.contextmanager
-def _locked(uri: str) -> Iterator[_DiskLease]:
+def _locked(uri: str, name: str) -> Iterator[_DiskLease]:
     """Hold the lock file of a local folder until the block ends; of a folder that stays empty nothing is left.
 
     Raises:
@@ -440,7 +443,7 @@ def _locked(uri: str) -> Iterator[_DiskLease]:
             except OSError as error:
                 raise OutputError(f"{uri} cannot be written: {error}; give another --out") from error
             with file:
-                held = _DiskLease(uri, path, file, _lock(uri, path, file))
+                held = _DiskLease(uri, path, file, _lock(uri, path, file, name))
                 # The last holder may have removed the file between open and lock: another job would lock a new one.
                 if held.expired():
                     continue
@@ -452,7 +455,7 @@ def _locked(uri: str) -> Iterator[_DiskLease]:
                 return
 
 
-def _lock(uri: str, path: Path, file: IO[str]) -> str:
+def _lock(uri: str, path: Path, file: IO[str], name: str) -> str:
     """Lock the file without waiting, write this process and a token into it, and return that.
 
     Raises:
@@ -463,10 +466,10 @@ def _lock(uri: str, path: Path, file: IO[str]) -> str:
     except BlockingIOError as error:
         file.seek(0)
         holder = _describe(_parse_lock(file.read()))
-        raise OutputError(f"{uri} is in use by {holder}; wait for it, or give another --out") from error
+        raise OutputError(f"{name} is in use by {holder}; wait for it, or give another --out") from error
     except OSError as error:
         raise OutputError(f"{uri} cannot be locked: {error}; give an --out on a file system with locks") from error
-    content = f"{os.getpid()} {socket.gethostname()} {secrets.token_hex(8)}"
+    content = f"{os.getpid()} {socket.gethostname()} {secrets.token_hex(8)} {_utc_now()}"
     try:
         os.ftruncate(file.fileno(), 0)
         os.write(file.fileno(), content.encode())
@@ -485,15 +488,16 @@ def _remove_if_alone(path: Path) -> None:
 
 def _parse_lock(content: str) -> dict[str, Any]:
     """Return the process in a lock file, like a parsed lease."""
-    return dict(zip(("pid", "host"), content.split()[:2], strict=False))
+    return dict(zip(("pid", "host", "token", "since"), content.split(), strict=False))
 
 
 # --- processes ---
 
 
-def _payload(token: str, *, released: bool = False) -> bytes:
+def _payload(token: str, since: str = "", *, released: bool = False) -> bytes:
     """Return the content of a lease: its holder, and a value that is new with every heartbeat."""
     holder = {"host": socket.gethostname(), "pid": os.getpid(), **_kernel(), "started": _started(os.getpid())}
+    holder["since"] = since
     return json.dumps({**holder, "token": token, "beat": secrets.token_hex(8), "released": released}).encode()
 
 
@@ -506,9 +510,15 @@ def _parse(content: bytes) -> dict[str, Any]:
 
 
 def _describe(holder: dict[str, Any]) -> str:
-    """Return process and host of a holder, for messages."""
-    on = holder.get("host", "an unknown host")
-    return f"process {holder.get('pid', 'unknown')}" + (f" on {on}" if on else "")
+    """Return process and host of a holder, and since when it has the folder by its own clock, for messages."""
+    on, since = holder.get("host", "an unknown host"), holder.get("since")
+    return (
+        f"process {holder.get('pid', 'unknown')}" + (f" on {on}" if on else "") + (f" since {since}" if since else "")
+    )
+
+
+def _utc_now() -> str:
+    return dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
 
 
 def _kernel() -> dict[str, str]:

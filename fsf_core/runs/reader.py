@@ -24,6 +24,7 @@ from fsf_core.masks import ClassMap, decode_png
 from fsf_core.runs import video_stats
 from fsf_core.runs.folder import is_finished, read_document, read_run_json
 from fsf_core.runs.key_arrays import as_keys, contained
+from fsf_core.runs.latest import find_run
 from fsf_core.runs.ledger import Ledger, item_keys_of, open_ledger
 from fsf_core.runs.parquet import open_parquet
 from fsf_core.runs.reading import read_frames, read_table, require_table, with_ledger
@@ -52,13 +53,14 @@ def open_run(uri: str) -> "RunReader":
         >>> run.mask("orchard/img236.jpg")  # uint8, H×W: the class of every pixel
 
     Args:
-        uri: the --out of a score job: a path, or a URI such as s3://bucket/runs/today.
+        uri: the --out of a score job: a path, or a URI such as s3://bucket/runs/today; s3://bucket/runs/latest is the
+            newest finished run of a series.
 
     Raises:
         OutputError: there is no run, or it has a layout that this version does not read.
         StorageError: the store refuses.
     """
-    uri = storage.absolute(uri)
+    uri = find_run(uri)
     return RunReader(uri, read_run_json(uri))
 
 

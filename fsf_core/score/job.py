@@ -4,7 +4,6 @@ What the options mean on this cluster is decided in `plan`.
 """
 
 import contextlib
-import datetime as dt
 import logging
 import time
 from collections.abc import Collection, Iterator
@@ -16,12 +15,13 @@ import pyarrow as pa
 import ray
 
 from fsf_core import __version__, logs, render, runs, storage
-from fsf_core.config import ScoreConfig, expand_template
-from fsf_core.errors import ClusterError, ConfigError, DamagedPartError, ResumableError
+from fsf_core.config import ScoreConfig
+from fsf_core.errors import ClusterError, DamagedPartError, ResumableError
 from fsf_core.keys import KEY_BYTES, Keys, RowKeys, item_keys
 from fsf_core.manifest import Manifest, column_types, open_manifest, unredacted_uris
 from fsf_core.model.bundle import Bundle
 from fsf_core.model.bundle_files import load_bundle
+from fsf_core.nights.template import is_range
 from fsf_core.runs import delta, video_stats
 from fsf_core.runs.compaction import compact
 from fsf_core.runs.lease import Lease
@@ -31,11 +31,12 @@ from fsf_core.score.changes import as_recorded, require_same_values, row_keys_of
 from fsf_core.score.cluster import connected_cluster, joins_cluster, on_this_node, unwrap_worker_errors
 from fsf_core.score.gates import failed_gates
 from fsf_core.score.metrics import RunMetrics, exported_metrics
+from fsf_core.score.nights import NightJob, find_reused, plan_nights, reuse_record, score_nights, still_reusable
 from fsf_core.score.preflight import require_ready
 from fsf_core.score.progress import show_progress
 from fsf_core.score.render import render_videos
 from fsf_core.score.resumable import resumable
-from fsf_core.score.reuse import EarlierRun, open_earlier_run, reuse_unchanged, why_not_reusable
+from fsf_core.score.reuse import EarlierRun, reuse_unchanged
 from fsf_core.score.tracker import JobTracker
 from fsf_core.stages.reuse import ReuseSettings
 
@@ -60,25 +61,28 @@ def score(config: ScoreConfig) -> dict[str, Any]:
         config: the options of `fsf score`, under the same names.
 
     Returns:
-        The summary, as it is written to the run; `gates.failed_gates` judges it.
+        The summary, as it is written to the run; `gates.failed_gates` judges it. For a range of dates a dictionary
+        with the key nights: an entry for each of them.
 
     Raises:
         RunError: the options or their input are wrong; no model was called, and the folder is unchanged.
         GateError: almost all of the first items failed.
         InterruptedRunError: a signal ended the job; the run can be resumed.
     """
+    nights = plan_nights(config)
+    return score_nights(nights, _score_run) if is_range(config.date) else _score_run(nights[0])
+
+
+def _score_run(night: NightJob) -> dict[str, Any]:
+    """Score one run; returns and raises as `score`."""
     started = time.monotonic()
-    out = _resolve_out(config)
+    config, out = night.config, night.out
+    if night.series:
+        log.info("event=out_expanded template=%r out=%r", night.series.template.uri, storage.redact(out))
     runs.require_usable(out)
-    outputs = [out, *([storage.absolute(config.delta)] if config.delta else [])]
-    types = column_types.parse(config.column_types)
-    manifest = open_manifest(config.manifest, plan.selection(config), outputs=outputs, column_types=types)
-    _require_reachable_stores(manifest)
-    if config.delta:
-        tables = storage.absolute(config.delta)
-        delta.require_tables(tables, run_uri=out, extra=manifest.extra, items=manifest.batches)
+    manifest = _open_list(config, out)
     with contextlib.ExitStack() as stack:
-        bundle, lease = _bundle_and_lease(config, out, stack)
+        bundle, lease = _bundle_and_lease(night, stack)
         plan.require_precision(config, bundle)
         appearance = plan.class_appearance(config, bundle)
         facts = plan.fingerprint(config, bundle, manifest, appearance)
@@ -87,13 +91,13 @@ def score(config: ScoreConfig) -> dict[str, Any]:
         runs.require_same(out, facts_there)
         done, changes = _compare(config, manifest, out)
         pending = manifest.items - changes.finished_items
-        metrics = _connect(config, stack, needed=bool(pending or config.render))
+        metrics = _connect(night, stack, needed=bool(pending or config.render))
         placement = _place(config, out, bundle, manifest) if pending else None
-        earlier = _reusable_run(config, out, facts) if pending else None
+        earlier = find_reused(night, facts) if pending else None
         # Whatever can refuse the job comes before this line, and whatever changes the folder after it.
         stack.enter_context(resumable(out))
-        attempt = runs.begin_attempt(out, lease, fingerprint=facts, details=_details(config, bundle, out))
-        logs.add_fields(run_id=attempt.run_id)
+        attempt = _begin_attempt(night, lease, facts, _details(config, bundle, out) | reuse_record(earlier))
+        earlier = still_reusable(earlier)
         bundle = plan.keep_bundle(bundle, out)
         _report_lost(done)
         work = _Work(
@@ -114,6 +118,7 @@ def score(config: ScoreConfig) -> dict[str, Any]:
         _begin_changes(work, changes)
         scoring: dict[str, Any] = {"provider": config.provider, "reused_items": 0, "scoring_seconds": 0.0}
         scoring |= {"resumed_items": changes.finished_items, "changed_items": changes.changed_items}
+        scoring |= {"reused_run": storage.redact(earlier.uri) if earlier else None, "night": night.path or None}
         attempts = {} if config.keep_failures else runs.count_attempts(runs.load_ledger(out))
         if placement:
             scoring |= _score_pending(work, placement, done=done, attempts=attempts, pending=pending, earlier=earlier)
@@ -130,23 +135,52 @@ def score(config: ScoreConfig) -> dict[str, Any]:
         ]
         summary["seconds"] = round(time.monotonic() - started, 3)
         runs.publish(attempt, ledger, summary, derived=derived)
+        if night.series:
+            night.series.advance()
         if config.delta:
             summary["delta_versions"] = delta.publish_delta(out, storage.absolute(config.delta))
         metrics.finish(summary, failed=bool(failed_gates(summary, max_failed_share=config.max_failed_share)))
         return summary
 
 
-def _bundle_and_lease(config: ScoreConfig, out: str, stack: contextlib.ExitStack) -> tuple[Bundle, Lease]:
-    """Load the bundle, exported first for --checkpoint, and lock the folder of the run."""
-    if config.bundle:
-        return load_bundle(storage.absolute(config.bundle)), stack.enter_context(runs.lock_run(out))
-    stack.enter_context(connected_cluster(config.ray_address))
-    plan.require_gpu(config)
+def _open_list(config: ScoreConfig, out: str) -> Manifest:
+    """Open the manifest, and check that its stores can be reached and that the Delta tables can take its rows."""
+    outputs = [out, *([storage.absolute(config.delta)] if config.delta else [])]
+    types = column_types.parse(config.column_types)
+    manifest = open_manifest(config.manifest, plan.selection(config), outputs=outputs, column_types=types)
+    _require_reachable_stores(manifest)
+    if config.delta:
+        tables = storage.absolute(config.delta)
+        delta.require_tables(tables, run_uri=out, extra=manifest.extra, items=manifest.batches)
+    return manifest
+
+
+def _begin_attempt(night: NightJob, lease: Lease, facts: dict[str, Any], details: dict[str, Any]) -> runs.Attempt:
+    """Begin an attempt, and bring the pointer of the series up to date: an earlier job may have been killed before."""
+    attempt = runs.begin_attempt(night.out, lease, fingerprint=facts, details=details)
+    logs.add_fields(run_id=attempt.run_id)
+    if night.series:
+        night.series.report_unfinished(night.path)
+        night.series.advance()
+    return attempt
+
+
+def _bundle_and_lease(night: NightJob, stack: contextlib.ExitStack) -> tuple[Bundle, Lease]:
+    """Load the bundle, exported first for --checkpoint, and lock the series and the folder of the run."""
+    config, out = night.config, night.out
+    bundle = load_bundle(storage.absolute(config.bundle)) if config.bundle else None
+    if not bundle:
+        stack.enter_context(connected_cluster(config.ray_address))
+        plan.require_gpu(config)
+    if night.series:
+        stack.enter_context(night.series.locked())
+    if bundle:
+        return bundle, stack.enter_context(runs.lock_run(out))
     lease = stack.enter_context(runs.lock_run(out))  # two jobs would export to the same folder
     return load_bundle(stack.enter_context(plan.exported_bundle(config, out))), lease
 
 
-def _connect(config: ScoreConfig, stack: contextlib.ExitStack, *, needed: bool) -> RunMetrics:
+def _connect(night: NightJob, stack: contextlib.ExitStack, *, needed: bool) -> RunMetrics:
     """Connect to Ray unless --checkpoint did, and export metrics from here on if its cluster serves them.
 
     A job with nothing left to score connects for its metrics alone, if it can: it is a success that is waited for.
@@ -154,11 +188,12 @@ def _connect(config: ScoreConfig, stack: contextlib.ExitStack, *, needed: bool) 
     Raises:
         ClusterError: the cluster is needed, and cannot be reached.
     """
+    config = night.config
     joins = joins_cluster(config.ray_address)
     if not config.checkpoint and (needed or joins):
         with contextlib.nullcontext() if needed else contextlib.suppress(ClusterError):
             stack.enter_context(connected_cluster(config.ray_address))
-    return stack.enter_context(exported_metrics(config.out, joined=joins and ray.is_initialized()))
+    return stack.enter_context(exported_metrics(night.given, joined=joins and ray.is_initialized()))
 
 
 def _place(config: ScoreConfig, out: str, bundle: Bundle, manifest: Manifest) -> plan.Placement:
@@ -369,36 +404,9 @@ def _render(work: _Work, ledger: runs.Ledger, style: render.RenderStyle) -> dict
     return {"made": len(rendered.videos), "failed": rendered.failed}
 
 
-def _reusable_run(config: ScoreConfig, out: str, facts: dict[str, Any]) -> EarlierRun | None:
-    """Open the run of --reuse; None if none was given or its results do not apply to this run.
-
-    Raises:
-        ConfigError: it is this run.
-        OutputError: there is no run, or it is damaged.
-    """
-    if not config.reuse:
-        return None
-    earlier = storage.absolute(config.reuse)
-    if earlier.rstrip("/") == out.rstrip("/"):
-        raise ConfigError(f"--reuse is {config.reuse}, which is --out too; resuming needs no --reuse, leave it out")
-    reason = why_not_reusable(earlier, facts)
-    if reason:
-        log.info("event=items_reused items=0 run=%s reason=%r", storage.redact(earlier), reason)
-        return None
-    return open_earlier_run(earlier)
-
-
 def _count_done(manifest: Manifest, done: runs.Completed) -> int:
     """Return how many items of the manifest are finished."""
     return int(sum(done.holds(_keys(batch)).sum() for batch in manifest.batches()))
-
-
-def _resolve_out(config: ScoreConfig) -> str:
-    """Return the absolute folder of the run, with the dates of a template filled in."""
-    out = storage.absolute(expand_template(config.out, dt.datetime.now(dt.UTC)))
-    if out != storage.absolute(config.out):
-        log.info("event=out_expanded template=%r out=%r", storage.redact(config.out), storage.redact(out))
-    return out
 
 
 def _require_reachable_stores(manifest: Manifest) -> None:

@@ -74,14 +74,14 @@ def open_earlier_run(uri: str) -> "EarlierRun":
     Raises:
         OutputError: there is no run, or it is damaged.
     """
-    return EarlierRun(uri, runs.load_ledger(uri))
+    return EarlierRun(uri, runs.load_ledger(uri), run_id=runs.read_document(uri, "run.json")["run_id"])
 
 
 class EarlierRun:
     """The complete items of a run that have no failure and one row, and their parts; 20 bytes per unit."""
 
-    def __init__(self, uri: str, ledger: runs.Ledger) -> None:
-        self.uri, self.ledger = uri, ledger
+    def __init__(self, uri: str, ledger: runs.Ledger, *, run_id: str) -> None:
+        self.uri, self.ledger, self.run_id = uri, ledger, run_id
         self._parts: list[str] = []
         keys, parts, failed = [np.empty(0, "S16")], [np.empty(0, np.int32)], [np.empty(0, "S16")]
         for receipt in ledger.receipts():

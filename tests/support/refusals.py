@@ -126,6 +126,16 @@ _TABLE = {
         _refusal(f"{_EXPORT} --net fastsegformer-p --classes a,b", "comes without weights; pass --checkpoint"),
         _refusal(f"{_EXPORT} --net x:y --classes a,a", "expected at least two names, none empty, no two equal"),
         _refusal(f"{SCORE}/{{{{hour}}}}", "expected {date} or {date:FORMAT}; correct it"),
+        _refusal(f"{SCORE} --date 2024-11-20", "expected a folder for every date; write {date} into --out"),
+        _refusal(f"{SCORE} --reuse latest", "expected a folder for every date; write {date} into --out"),
+        _refusal(f"{SCORE}/{{{{date:%d}}}} --reuse latest", "--reuse latest needs folders that show their date"),
+        _refusal(f"{SCORE}/{{{{date}}}} --date 2999-01-01", ", which is in the future: it is "),
+        _refusal(f"{SCORE}/{{{{date}}}} --date 2023-02-29", ", and there is no such day; correct it"),
+        _refusal(f"{SCORE}/{{{{date}}}} --date 20.11.2024", ", expected a day such as 2026-11-20, today or "),
+        _refusal(f"{SCORE}/{{{{date}}}} --date 2024-11-20..2024-11-18", ", whose first day is after its last"),
+        _refusal(f"{SCORE}/{{{{date}}}} --date 2024-11-20T03..2024-11-21", ", expected days in a range; "),
+        _refusal(f"{SCORE}/{{{{date:%F-%H}}}} --date 2024-11-20..2024-11-21", ", and --out has a time of the day"),
+        _refusal(f"{SCORE}/{{{{date}}}} --timezone Mars/Olympus", ", expected UTC or a zone that this machine knows"),
         _refusal(f"{SCORE} --shard 3/2", "expected i/n with i from 1 to n"),
         _refusal(f"{SCORE} --sample 0", "expected a share above 0 and up to 1"),
         _refusal(f"{SCORE} --checkpoint weights.pth", "expected one of them; give the model once"),
@@ -340,6 +350,8 @@ _TABLE = {
         _refusal(f"{SCORE} --reuse runs/layout", " has run layout "),
         _refusal(f"{SCORE} --reuse runs/gone", " holds no run (run.json is missing)"),
         _refusal("inspect {run}", " holds no run (run.json is missing)", at=NEW),
+        _refusal("inspect pointers/gone/latest", ", which is no finished run; give"),
+        _refusal("inspect pointers/two/latest", " series, expected one for "),
         _refusal("verify {run}", " holds no run (run.json is missing)", at=NEW),
         _refusal("render {run}", " holds no finished run (_SUCCESS is missing)", at=("runs/unfinished",)),
         _refusal("render {run}", " holds no run (run.json is missing)", at=("items", *NEW)),
@@ -573,9 +585,17 @@ def write_inputs(folder: Path, bundle: Path) -> None:
     _write_weights(folder / "weights", (folder / "weights.pth").read_bytes())
     _write_onnx(folder / "onnx")
     shutil.copytree(bundle, folder / "bundle")
+    _write_pointers(folder / "pointers")
     _write_bundles(folder / "bundles", bundle)
     (folder / "unreadable").mkdir()
     (folder / "unreadable" / "dangling.png").symlink_to(folder / "gone.png")
+
+
+def _write_pointers(folder: Path) -> None:
+    """Write the pointer of a series whose run is gone, and those of two series."""
+    for name in ("gone/latest", "two/a-latest", "two/b-latest"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / f"{name}.json").write_text(json.dumps({"template": "{date}", "run": "2024-11-20"}))
 
 
 def _write_items(items: Path) -> None:

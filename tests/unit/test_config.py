@@ -2,7 +2,6 @@
 
 import ast
 import dataclasses
-import datetime as dt
 import inspect
 import math
 import re
@@ -218,24 +217,6 @@ def test_inspect_needs_no_options():
     assert parsed(["--frame", "7", "--clear-background"], InspectConfig) == InspectConfig(
         frame=7, clear_background=True
     )
-
-
-@pytest.mark.parametrize(
-    ("out", "expected"),
-    [
-        ("runs/today", "runs/today"),
-        ("s3://b/scores/date={date}", "s3://b/scores/date=2026-11-22"),
-        ("s3://b/{date:%Y/%m/%d/%H}/run", "s3://b/2026/11/22/03/run"),
-        ("odd{", "odd{"),
-    ],
-)
-def test_a_template_of_the_folder_is_filled_in(out, expected):
-    assert configs.expand_template(out, dt.datetime(2026, 11, 22, 3, 4, tzinfo=dt.UTC)) == expected
-
-
-def test_an_unknown_name_in_a_template_is_refused():
-    with pytest.raises(ConfigError, match=r"\['\{day\}'\], expected \{date\} or"):
-        configs.expand_template("runs/{day}", dt.datetime(2026, 11, 22, tzinfo=dt.UTC))
 
 
 @pytest.mark.parametrize(("text", "expected"), [(None, None), ("1/1", (1, 1)), ("2/8", (2, 8))])
