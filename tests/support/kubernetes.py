@@ -30,7 +30,7 @@ Document = dict[str, Any]
 SETTINGS = {
     "CHECKPOINT": "s3://models/my weights.pth", "NET": "fastsegformer-e", "CLASSES": 'background,"sun burn",ulcer',
     "BUNDLE": "s3://models/oranges", "MANIFEST": "s3://data/new photos/*.jpg", "RUNS": "gs://scores/a b",
-    "PROVIDER": "cuda", "KEEP": "30d",
+    "PROVIDER": "cuda", "KEEP": "30d", "SCHEDULE": "0 1 * * *", "TIMEZONE": "Etc/UTC",
 }  # fmt: skip
 """What an operator may write into settings.env, of the awkward kind."""
 

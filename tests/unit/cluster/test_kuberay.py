@@ -1,6 +1,7 @@
 """What an operator applies from cluster/kuberay is valid and fits together; see also test_kuberay_mistakes.py."""
 
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -67,6 +68,25 @@ def test_kuberay_accepts_them_and_the_project_keeps_its_promises(documents: list
 
 def test_the_settings_of_a_new_site_are_the_common_ones(tree: Path) -> None:
     assert (tree / "common" / "settings.env").read_text() == (tree / "site" / "settings" / "settings.env").read_text()
+
+
+def test_a_site_decides_when_its_nights_begin_and_what_it_changes(tree: Path) -> None:
+    site = tree / "site-of-a-test"
+    shutil.copytree(tree / "site", site)
+    settings = site / "settings" / "settings.env"
+    text = settings.read_text().replace("=0 1 * * *", "=30 22 * * 1-5").replace("=Etc/UTC", "=Europe/Berlin")
+    settings.write_text(text)
+    for file in (site / "settings" / "kustomization.yaml", site / "cluster" / "kustomization.yaml"):
+        file.write_text(re.sub(r"^# ((?:patches|-|  ).*)$", r"\1", file.read_text(), flags=re.MULTILINE))
+    nights = build(site / "nights")
+    specs = {each["metadata"]["name"]: each["spec"] for each in nights if each["kind"] == "CronJob"}
+    alpha = by_kind(build(site / "raycronjob"), "RayCronJob")["spec"]
+    cluster = build(site / "cluster")
+
+    for spec in (specs["fsf-night"], alpha):
+        assert (spec["schedule"], spec["timeZone"]) == ("30 22 * * 1-5", "Europe/Berlin")
+    assert by_kind(cluster, "ServiceAccount")["metadata"]["annotations"] == {"KEY": "VALUE"}
+    assert by_kind(cluster, "RayCluster")["spec"]["workerGroupSpecs"][1]["maxReplicas"] == 16
 
 
 def test_a_prefix_of_the_operators_own_reaches_every_name(tree: Path) -> None:
