@@ -9,7 +9,7 @@ from fsf_core.config import DoctorConfig
 from fsf_core.doctor import driver, output
 from fsf_core.doctor.checks import Check
 from fsf_core.doctor.model import SESSION_LIMIT_S, Model
-from fsf_core.doctor.nodes import ITEMS_LIMIT_S, Nodes
+from fsf_core.doctor.nodes import ITEMS_LIMIT_S, NETWORK_LIMIT_S, Nodes
 from fsf_core.doctor.subject import Subject
 from fsf_core.errors import FSFError, InterruptedRunError
 from fsf_core.score.cluster import connected_cluster, describe_resources, joins_cluster
@@ -87,6 +87,7 @@ def _node_checks(subject: Subject) -> Iterator[Check]:
     nodes = Nodes(subject)
     model = Model(subject, nodes)
     yield Check(name="nodes", call=nodes.check_nodes, limit_s=NODES_LIMIT_S)
+    yield Check(name="network", call=nodes.check_network, limit_s=NODES_LIMIT_S + NETWORK_LIMIT_S)
     if subject.config.manifest and joins_cluster(subject.config.ray_address):
         yield Check(name="items", call=nodes.check_items, limit_s=NODES_LIMIT_S + ITEMS_LIMIT_S)
     yield Check(name="provider", call=model.check_provider, limit_s=NODES_LIMIT_S + SESSION_LIMIT_S)

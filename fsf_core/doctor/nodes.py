@@ -14,10 +14,14 @@ from fsf_core.score import plan, preflight
 from fsf_core.score.cluster import joins_cluster
 from fsf_core.score.findings import Finding, failed, refusal
 from fsf_core.score.node_facts import write_mark
-from fsf_core.score.node_tasks import Node, alive_nodes, call_on_nodes
+from fsf_core.score.node_tasks import Node, alive_nodes, call_on_nodes, fetch_around
 
 WRITE_LIMIT_S = 30.0
 ITEMS_LIMIT_S = 120.0
+NETWORK_LIMIT_S = 30.0
+OBJECT_BYTES = 1 << 20
+"""Larger than what Ray sends with the reply of a task."""
+
 LOOK = "look at the node's raylet.out and worker logs, or take it out of the cluster"
 
 
@@ -97,6 +101,26 @@ class Nodes:
                 yield refusal("items", f"{len(failures)} of {len(uris)} cannot be read: {failures[0]}", node=str(node))
             else:
                 yield Finding(check="items", status="ok", node=str(node), found=f"{len(uris)} items can be read")
+
+    def check_network(self) -> Iterator[Finding]:
+        """Let every node fetch an object from another one."""
+        nodes = [*self.reports.get().survey.facts]
+        if len(nodes) < 2:  # noqa: PLR2004 - one has no other
+            return
+        outcomes = fetch_around(nodes, size_bytes=OBJECT_BYTES, limit_s=NETWORK_LIMIT_S)
+        failures = {node: outcome.reason for node, outcome in outcomes.items() if outcome.reason}
+        for node, reason in failures.items():
+            before = nodes[nodes.index(node) - 1]
+            yield Finding(
+                check="network",
+                status="fail",
+                node=str(node),
+                found=f"an object of {before} was not fetched: {reason}",
+                do="open the ports of Ray (node manager, object manager, workers) between all nodes",
+            )
+        if not failures:
+            found = f"each of {len(nodes)} nodes fetches objects from another"
+            yield Finding(check="network", status="ok", found=found)
 
     def required_nodes(self) -> Sequence[Node]:
         """Return the nodes on which the code of the job can be tried.

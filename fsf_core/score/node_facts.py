@@ -85,6 +85,16 @@ def write_mark(path: str, text: str) -> None:
     Path(path).write_text(text)
 
 
+def make_object(size_bytes: int) -> bytes:
+    """Return bytes, which stay on this node until another one fetches them."""
+    return bytes(size_bytes)
+
+
+def length(data: bytes) -> int:
+    """Return the number of bytes that another node has made."""
+    return len(data)
+
+
 def _fsf() -> tuple[str, str]:
     """Return the folder and the version of fsf_core as this process would import it; empty where it is missing."""
     spec = importlib.util.find_spec("fsf_core")

@@ -103,13 +103,31 @@ def call_on_nodes(
     Returns:
         The outcome of every node.
     """
+    remote: Any = ray.remote(num_cpus=0, num_gpus=num_gpus, max_retries=0, max_calls=1 if alone else 0)(call)
+    return _outcomes({node: _on(node, remote).remote(*arguments) for node in nodes}, limit_s)
+
+
+def fetch_around(nodes: Sequence[Node], *, size_bytes: int, limit_s: float) -> dict[Node, Outcome]:
+    """Let every node fetch an object from the node before it in the list, and the first one from the last.
+
+    Returns:
+        By node, the bytes that it has fetched.
+    """
+    make: Any = ray.remote(num_cpus=0, max_retries=0)(node_facts.make_object)
+    fetch: Any = ray.remote(num_cpus=0, max_retries=0)(node_facts.length)
+    objects = {node: _on(node, make).remote(size_bytes) for node in nodes}
+    before = dict(zip(nodes, [*nodes[-1:], *nodes[:-1]], strict=True))
+    return _outcomes({node: _on(node, fetch).remote(objects[before[node]]) for node in nodes}, limit_s)
+
+
+def _on(node: Node, remote: Any) -> Any:
+    """Return a remote function that runs on one node."""
+    return remote.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False))
+
+
+def _outcomes(tasks: Mapping[Node, Any], limit_s: float) -> dict[Node, Outcome]:
+    """Wait for the tasks of several nodes."""
     begun = time.monotonic()
-    options: dict[str, Any] = {"num_cpus": 0, "num_gpus": num_gpus, "max_retries": 0, "max_calls": 1 if alone else 0}
-    remote: Any = ray.remote(**options)(call)
-    tasks = {
-        node: remote.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False)).remote(*arguments)
-        for node in nodes
-    }
     outcomes = {}
     for node, task in tasks.items():
         try:
@@ -128,12 +146,11 @@ def clock_offsets(nodes: Sequence[Node]) -> dict[Node, Offset]:
     remote: Any = ray.remote(num_cpus=0, max_retries=0)(node_facts.clock)
 
     def measure(node: Node) -> Offset | None:
-        strategy = NodeAffinitySchedulingStrategy(node.id, soft=False)
         measured = []
         for _ in range(CLOCK_ROUNDS):
             sent_s = time.time()
             try:
-                there_s = ray.get(remote.options(scheduling_strategy=strategy).remote(), timeout=CLOCK_LIMIT_S)
+                there_s = ray.get(_on(node, remote).remote(), timeout=CLOCK_LIMIT_S)
             except ray.exceptions.RayError:
                 break
             received_s = time.time()

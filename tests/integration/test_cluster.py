@@ -13,7 +13,9 @@ import ray
 from ray._private.node import Node
 from ray.data._internal import stats
 
+from fsf_core.errors import BundleError, ClusterError
 from fsf_core.model.bundle import Bundle
+from fsf_core.score import waiting
 from fsf_core.score.cluster import resources
 from fsf_core.score.cluster_address import PROBE_S
 from fsf_core.score.local_ray import dashboard_agent_stub, patches
@@ -120,6 +122,41 @@ def test_a_process_without_the_token_cannot_join_the_clusters_that_jobs_start() 
 
     assert "requires a token, and this process has none or another; set RAY_AUTH_MODE=token and " in done.stderr
     assert time.monotonic() - since < PROBE_S, "it is not probed again"
+
+
+def test_a_task_for_which_nothing_is_free_is_waited_for_with_a_limit_and_a_reason(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It was waited for without end and without a word."""
+    caplog.set_level("INFO", logger="fsf")
+    monkeypatch.setattr(waiting, "LOG_INTERVAL_S", 0.5)
+
+    def occupied(seconds: float) -> None:
+        time.sleep(seconds)
+
+    cpus = resources()["CPU"]
+    hold: Any = ray.remote(num_cpus=cpus)(occupied)
+    held = hold.remote(60)
+    limits = {"what": "the trial", "needs": {"CPU": 1.0}}
+    wait_for(lambda: ray.available_resources().get("CPU", 0) == 0, timeout_s=30)
+    since = time.monotonic()
+    with pytest.raises(ClusterError, match=r"waited 2 s for the trial: all CPUs are in use by other jobs; start the "):
+        waiting.run_task(abs, -1, **limits, start_s=2, end_s=60)
+    assert time.monotonic() - since < 10
+    assert any(
+        message.startswith("event=waiting_for_task task='the trial' reason='all CPUs") for message in caplog.messages
+    )
+    ray.cancel(held, force=True)
+
+    assert waiting.run_task(abs, -1, **limits, start_s=30, end_s=60) == 1
+    with pytest.raises(ClusterError, match="waited 1 s for the trial: it has started and not ended"):
+        waiting.run_task(time.sleep, 60, **limits, start_s=30, end_s=1)
+    with pytest.raises(BundleError, match="gone"):
+        waiting.run_task(bundle_error, **limits, start_s=30, end_s=60)
+
+
+def bundle_error() -> None:
+    raise BundleError("the bundle is gone; restore it")
 
 
 PATCHED = [

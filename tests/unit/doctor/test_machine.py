@@ -1,0 +1,52 @@
+"""Facts of a machine, judged."""
+
+from typing import Any
+
+import pytest
+
+from fsf_core.doctor.machine import judge_machine
+from fsf_core.doctor.model import _judge_memory
+from fsf_core.score.node_facts import node_facts
+from fsf_core.score.node_tasks import Node
+
+NODE = Node(id="0123456789abcdef", address="10.0.0.2", resources={"CPU": 4.0, "object_store_memory": 2e9})
+ROOMY = {"shm": (4e9, 4e9), "disks": {"/data/ray/s": (100e9, 50e9)}, "open_files": 65536, "nvidia_driver": "590.44.01"}
+
+
+def test_a_roomy_machine_is_one_line() -> None:
+    [finding] = judge_machine(NODE, node_facts({}) | ROOMY)
+
+    assert finding.status == "ok"
+    assert "4 CPUs, 0 GPUs, " in finding.found
+    assert "50 GB free in /data/ray/s" in finding.found
+
+
+@pytest.mark.parametrize(
+    ("facts", "found", "do"),
+    [
+        ({"shm": (64e6, 64e6)}, "shared memory of 0.1 GB, below Ray's 2.0 GB of objects", "docker run --shm-size"),
+        ({"disks": {"/data/ray/s": (100e9, 4e9)}}, "has 4.0 of 100.0 GB free", "another --temp-dir"),
+        ({"disks": {"/data/ray/s": (1000e9, 40e9)}}, "has 40.0 of 1000.0 GB free", "stops at 95 %"),
+        ({"open_files": 256}, "256 open files are allowed", "ulimit -n 65536"),
+        ({"nvidia_driver": "535.183.06"}, "535.183.06, and CUDA 13 needs 580", "onnxruntime-gpu for CUDA 12, 1.26.0"),
+    ],
+)
+def test_what_is_too_small_is_a_warning_with_advice(facts: dict[str, Any], found: str, do: str) -> None:
+    [finding] = judge_machine(NODE, node_facts({}) | ROOMY | facts)
+
+    assert finding.status == "warn"
+    assert found in finding.found
+    assert do in finding.do
+
+
+@pytest.mark.parametrize(
+    ("peak_bytes", "status", "do"),
+    [(1e9, "ok", ""), (3.6e9, "warn", "--actors for at most 3 per node"), (6e9, "fail", "--actors for at most 2 per")],
+)
+def test_the_actors_of_a_node_must_fit_into_its_memory(peak_bytes: float, status: str, do: str) -> None:
+    found = {"peak_bytes": peak_bytes, "batch_frames": 4}
+
+    finding = _judge_memory(NODE, found, {"memory_bytes": 16e9}, actors=4)
+
+    assert finding.status == status
+    assert do in finding.do
