@@ -17,7 +17,7 @@ from cyclopts.argument import Argument
 
 from fsf_core import config, schema
 from fsf_core.cli.app import app
-from tests.support import speed_chart
+from tests.support import monitoring, speed_chart
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = (
@@ -130,6 +130,7 @@ PARTS: dict[Path, dict[str, Callable[[], str]]] = {
     ROOT / "jobs" / "README.md": {"options": options},
     ROOT / "fsf_core" / "runs" / "README.md": {"tables": tables},
     ROOT / "tests" / "bench" / "README.md": {"benches": benches, "speed": speed},
+    ROOT / "cluster" / "monitoring" / "README.md": {"metrics": monitoring.metric_rows, "alerts": monitoring.alert_rows},
 }
 
 
@@ -151,3 +152,4 @@ if __name__ == "__main__":
     for readme in PARTS:
         readme.write_text(rendered(readme))
         sys.stdout.write(f"wrote {readme.relative_to(ROOT)}\n")
+    (monitoring.FOLDER / "prometheusrule.yaml").write_text(monitoring.prometheus_rule())
