@@ -32,7 +32,7 @@ def configure(app: App, words: Iterable[str]) -> list[str]:
     Raises:
         ConfigError: --config names no readable YAML mapping, or a flag, key or variable is no option of the command.
     """
-    words, file = _take_config(_take_log_format(words)[0])
+    words, file = _take_config(take_log_format(words)[0])
     commands, _, rest = app.parse_commands(words)
     special = {*app.help_flags, *app.version_flags}
     sources: list[Any] = [Env(PREFIX, show=False)]  # one line in the epilogue instead of one per option
@@ -62,7 +62,7 @@ def log_format(words: Iterable[str]) -> LogFormat:
     Raises:
         ConfigError: it is no format, or given twice.
     """
-    _, given = _take_log_format(words)
+    _, given = take_log_format(words)
     source = LOG_FORMAT if given is not None else LOG_FORMAT_VARIABLE
     chosen = given if given is not None else os.environ.get(LOG_FORMAT_VARIABLE) or "text"
     for known in get_args(LogFormat):
@@ -71,7 +71,7 @@ def log_format(words: Iterable[str]) -> LogFormat:
     raise ConfigError(f"{source} is {chosen!r}, expected text or json; correct it")
 
 
-def _take_log_format(words: Iterable[str]) -> tuple[list[str], str | None]:
+def take_log_format(words: Iterable[str]) -> tuple[list[str], str | None]:
     """Return the words without `--log-format FORMAT`, and the format.
 
     Raises:

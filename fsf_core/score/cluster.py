@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import ray
+from ray.job_config import JobConfig
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from fsf_core import storage
@@ -41,10 +42,14 @@ def joins_cluster(address: str | None) -> bool:
 
 
 @contextlib.contextmanager
-def connected_cluster(address: str | None) -> Iterator[None]:
+def connected_cluster(address: str | None, *, out: str = "") -> Iterator[None]:
     """Join the given cluster, or start one on this machine, for as long as the block lasts.
 
     A process that is already connected to a cluster stays connected to it.
+
+    Args:
+        address: of the cluster.
+        out: folder of the run, which the dashboard of a joined cluster shows.
 
     Raises:
         ClusterError: the cluster cannot be reached, or this machine cannot start one.
@@ -53,7 +58,8 @@ def connected_cluster(address: str | None) -> Iterator[None]:
         if not ray.is_initialized():
             is_local = not joins_cluster(address)
             stack.enter_context(_without_ray_messages())
-            stack.enter_context(local_cluster() if is_local else _joined_cluster(address or os.environ["RAY_ADDRESS"]))
+            joined = _joined_cluster(address or os.environ.get("RAY_ADDRESS", ""), out)
+            stack.enter_context(local_cluster() if is_local else joined)
             stack.enter_context(watched_cluster(is_local=is_local))
         stack.enter_context(interruptible())  # after ray.init, which installs handlers of its own
         yield
@@ -94,7 +100,7 @@ def local_cluster() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _joined_cluster(address: str) -> Iterator[None]:
+def _joined_cluster(address: str, out: str) -> Iterator[None]:
     """Connect to an existing cluster, and disconnect with the block.
 
     Raises:
@@ -104,7 +110,9 @@ def _joined_cluster(address: str) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         stack.callback(ray.shutdown)
         try:
-            ray.init(address=address, runtime_env={"worker_process_setup_hook": settings_hook()}, **QUIET)
+            metadata = {"fsf_out": storage.redact(out)} if out else {}
+            environment = {"worker_process_setup_hook": settings_hook()}
+            ray.init(address=address, runtime_env=environment, job_config=JobConfig(metadata=metadata), **QUIET)
         except (ConnectionError, ray.exceptions.RayError, ValueError, RuntimeError) as error:
             if different := _different_versions(str(error)):
                 raise ClusterError(

@@ -4,6 +4,7 @@ What the options mean on this cluster is decided in `plan`.
 """
 
 import contextlib
+import itertools
 import logging
 import time
 from collections.abc import Collection, Iterator
@@ -45,6 +46,9 @@ EXECUTION_ITEMS = 250_000
 
 PROBED_ITEMS = 1_000
 """Items whose stores are contacted before the run begins."""
+
+_trackers = itertools.count(1)
+"""Numbers of this process's trackers; the names that the dashboard shows are unique among those of a job."""
 
 log = logging.getLogger("fsf")
 
@@ -170,7 +174,7 @@ def _bundle_and_lease(night: NightJob, stack: contextlib.ExitStack) -> tuple[Bun
     config, out = night.config, night.out
     bundle = load_bundle(storage.absolute(config.bundle)) if config.bundle else None
     if not bundle:
-        stack.enter_context(connected_cluster(config.ray_address))
+        stack.enter_context(connected_cluster(config.ray_address, out=out))
         plan.require_gpu(config)
     if night.series:
         stack.enter_context(night.series.locked())
@@ -192,7 +196,7 @@ def _connect(night: NightJob, stack: contextlib.ExitStack, *, needed: bool) -> R
     joins = joins_cluster(config.ray_address)
     if not config.checkpoint and (needed or joins):
         with contextlib.nullcontext() if needed else contextlib.suppress(ClusterError):
-            stack.enter_context(connected_cluster(config.ray_address))
+            stack.enter_context(connected_cluster(config.ray_address, out=night.out))
     return stack.enter_context(exported_metrics(night.given, joined=joins and ray.is_initialized()))
 
 
@@ -307,7 +311,7 @@ def _settle(work: _Work, stack: contextlib.ExitStack) -> tuple[runs.Ledger, dict
 def _score_again(work: _Work, stack: contextlib.ExitStack, damaged: Collection[str]) -> None:
     """Score the items of damaged parts."""
     done = runs.find_completed(work.load_ledger(without=damaged))
-    stack.enter_context(connected_cluster(work.config.ray_address))
+    stack.enter_context(connected_cluster(work.config.ray_address, out=work.out))
     placement = plan.place(work.config, work.bundle)
     pending = work.manifest.items - _count_done(work.manifest, done)
     _score_pending(work, placement, done=done, attempts={}, pending=pending, earlier=None)
@@ -353,8 +357,8 @@ def _score_pending(
         done = runs.find_completed(work.load_ledger())
     start_tracker: Any = ray.remote(
         num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=on_this_node()
-    )(JobTracker).remote
-    tracker = start_tracker(
+    )(JobTracker).options(name=f"fsf-score-{work.attempt.run_id}-{next(_trackers)}")
+    tracker = start_tracker.remote(
         early_items=config.early_items if is_new else None,
         early_failed_share=config.early_failed_share,
         earlier_segments=done.segments,

@@ -19,6 +19,7 @@ from typing import Any
 import click
 
 from fsf_core.cli.app import app
+from fsf_core.cli.sources import log_format, take_log_format
 from tests.support.kubernetes import PROGRAM, copy_site
 
 ROOT = Path(__file__).parents[2]
@@ -67,7 +68,8 @@ def _is_assignment(text: str) -> bool:
 
 
 def _fsf_takes(arguments: Sequence[str]) -> bool:
-    app.parse_args(arguments, exit_on_error=False, print_error=False)
+    log_format(arguments)
+    app.parse_args(take_log_format(arguments)[0], exit_on_error=False, print_error=False)
     if arguments[:1] == ["submit"] and "--" in arguments:
         return takes(["fsf", *arguments[list(arguments).index("--") + 1 :]])
     return True
@@ -192,6 +194,18 @@ def _cp_takes(arguments: Sequence[str]) -> bool:
     return set(options) <= {"-r"} and _in_checkout(source).exists()
 
 
+def _promtool_takes(arguments: Sequence[str]) -> bool:
+    """Whether promtool reads these files: `check config FILE`, `check rules FILE` or `test rules FILE`."""
+    *command, file = arguments
+    return command in (["check", "config"], ["check", "rules"], ["test", "rules"]) and (ROOT / file).is_file()
+
+
+def _prometheus_takes(arguments: Sequence[str]) -> bool:
+    """Whether prometheus has the options, and the file of its configuration exists."""
+    options = dict(argument.removeprefix("--").split("=", 1) for argument in arguments)
+    return {*options} <= {"config.file", "storage.tsdb.retention.time"} and (ROOT / options["config.file"]).is_file()
+
+
 PROGRAMS: dict[str, Callable[[Sequence[str]], bool]] = {
     "cp": _cp_takes,
     "docker": _docker_takes,
@@ -201,6 +215,8 @@ PROGRAMS: dict[str, Callable[[Sequence[str]], bool]] = {
     "helm": _helm_takes,
     "kubectl": _kubectl_takes,
     "make": _make_takes,
+    "prometheus": _prometheus_takes,
+    "promtool": _promtool_takes,
     "python": _python_takes,
     "ray": _ray_takes,
 }

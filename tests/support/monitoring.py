@@ -1,4 +1,4 @@
-"""The files of cluster/monitoring as tests read them, and what follows from the code: tables, and the PrometheusRule."""
+"""The files of cluster/monitoring as tests read them, and what is generated of them."""
 
 import json
 import re

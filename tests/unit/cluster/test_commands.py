@@ -18,6 +18,10 @@ ray job list --address http://localhost:8265
 ray job submit --address http://HEAD:8265 --working-dir . -- python -m jobs.score --bundle b --manifest m --out o
 ray start --head --port 6379
 fsf submit --address http://HEAD:8265 -- score --bundle b --manifest m --out o
+fsf score --bundle b --manifest m --out o --log-format json
+fsf submit --log-format json --address http://HEAD:8265 -- score --bundle b --manifest m --out o --log-format json
+promtool test rules cluster/monitoring/rules-test.yaml
+prometheus --config.file=cluster/monitoring/prometheus.yaml
 docker build -f cluster/image/Dockerfile -t fsf:0.1.0-gpu --build-arg VARIANT=gpu .
 helm install kuberay-operator kuberay/kuberay-operator --version 1.7.0 --namespace kuberay --create-namespace
 cp -r cluster/kuberay/site cluster/kuberay/my-site
@@ -38,6 +42,10 @@ ray job submit --address http://HEAD:8265 -- python -m jobs.score --bundel b --m
 ray job submit --address http://HEAD:8265 -- python -m jobs.scores
 ray up cluster/ray-up/moon.yaml
 fsf submit --address http://HEAD:8265 -- score --bundel b --manifest m --out o
+fsf score --bundle b --manifest m --out o --log-format yaml
+promtool test rules cluster/monitoring/rule-test.yaml
+promtool tests rules cluster/monitoring/rules-test.yaml
+prometheus --config=cluster/monitoring/prometheus.yaml
 fsf submit --adress http://HEAD:8265 -- score --bundle b --manifest m --out o
 docker build -f cluster/image/Dockerfile --build-arg VARIANTS=gpu .
 docker build -f cluster/image/Dockerfil .
