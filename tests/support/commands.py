@@ -1,14 +1,15 @@
 """Whether the programs that the manuals name would take the commands in them, without running any of them.
 
 `fsf` and `ray` parse with their own parsers. `kubectl` runs, against a server that refuses every connection: it reads
-its options, its arguments and the folders of -k and -f before it connects. `docker` and `helm` are not installed
-here: their options are those of the tables below.
+its options, its arguments and the folders of -k and -f before it connects. `docker`, `helm` and
+Prometheus' programs may be missing here: their options are those of the functions below.
 """
 
 import argparse
 import functools
 import re
 import shlex
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
@@ -97,11 +98,11 @@ def _ray_takes(arguments: Sequence[str]) -> bool:
 
 @functools.cache
 def _made() -> tempfile.TemporaryDirectory[str]:
-    """Make a folder like the checkout's root after the manuals' steps: cluster/kuberay with an operator's site."""
+    """Make a folder like the checkout's root after the manuals' steps: cluster/ with an operator's site."""
     made = tempfile.TemporaryDirectory(prefix="fsf-manuals-")
+    shutil.copytree(ROOT / "cluster", Path(made.name) / "cluster")
     kuberay = Path(made.name) / "cluster" / "kuberay"
-    copy_site(kuberay).rename(kuberay / "my-site")
-    copy_site(kuberay)
+    shutil.copytree(copy_site(kuberay), kuberay / "my-site", dirs_exist_ok=True)
     (Path(made.name) / "kubeconfig").write_text(NO_SERVER)
     return made
 
@@ -169,6 +170,17 @@ def _helm_takes(arguments: Sequence[str]) -> bool:
     parser.add_argument("-n", "--namespace")
     parser.parse_args(arguments)
     return True
+
+
+def _promtool_takes(arguments: Sequence[str]) -> bool:
+    *command, file = arguments
+    return command in (["check", "config"], ["check", "rules"], ["test", "rules"]) and _in_checkout(file).is_file()
+
+
+def _prometheus_takes(arguments: Sequence[str]) -> bool:
+    given = dict(text.partition("=")[::2] for text in arguments)
+    known = all(re.fullmatch(r"--(config\.file|storage\.tsdb\.\S+|web\.\S+|log\.\S+)", name) for name in given)
+    return known and _in_checkout(given.get("--config.file", "")).is_file()
 
 
 def _python_takes(arguments: Sequence[str]) -> bool:

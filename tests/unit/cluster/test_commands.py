@@ -52,6 +52,9 @@ docker build -f cluster/image/Dockerfil .
 helm install kuberay-operator
 cp -r cluster/kuberay/sites cluster/kuberay/my-site
 terraform apply
+promtool check config cluster/monitoring/moon.yaml
+prometheus --config.files=cluster/monitoring/prometheus.yaml
+prometheus --config.file=cluster/monitoring/moon.yaml
 """.strip().splitlines()
 
 
