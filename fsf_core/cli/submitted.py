@@ -1,11 +1,12 @@
 """The half of `fsf submit` that runs on the cluster: `python -m fsf_core.cli.submitted --code DIGEST -- score …`.
 
 Checks that the code is that of the client, takes the settings that the client hands over, and runs the command. Talks
-to the client by lines of the log; the last line that the command prints on stdout is announced as its result.
+to the client by lines of the log; the JSON document that the command prints on stdout is marked as its result.
 Exits with the command's own code, or with EXIT_OTHER_CODE if the client has to send its code.
 """
 
 # Nothing here may import fsspec before the settings are applied: it reads its variables when it is imported.
+import io
 import json
 import os
 import shutil
@@ -89,58 +90,58 @@ def _folder_of(handover: Handover) -> Iterator[None]:
 
 @contextmanager
 def _result_announced() -> Iterator[None]:
-    """Announce the last line on stdout as the result, if it is a JSON document."""
+    """Announce a JSON document on stdout as the result."""
     stream = sys.stdout
-    held = _HeldLine(stream)
-    sys.stdout = held
+    sys.stdout = _MarkingStream(stream)
     try:
         yield
     finally:
+        sys.stdout.flush()
         sys.stdout = stream
-        line = held.line.rstrip("\n")
-        if _is_document(line):
-            announce("result", line)
-        elif line:
-            stream.write(held.line)
-            stream.flush()
 
 
-def _is_document(line: str) -> bool:
-    try:
-        return isinstance(json.loads(line), dict)
-    except ValueError:
-        return False
-
-
-class _HeldLine:
-    """A text stream that passes on all lines but the last."""
+class _MarkingStream(io.TextIOBase):
+    """A text stream that passes lines on to another one, and marks those that are JSON documents."""
 
     encoding = "utf-8"
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self.line = ""
+        self._line = ""
+
+    def writable(self) -> bool:
+        """Return that it is writable."""
+        return True
 
     def write(self, text: str) -> int:
-        """Pass on all lines that are followed by another one."""
-        text_so_far = self.line + text
-        end = text_so_far.rstrip("\n").rfind("\n") + 1
-        self.line = text_so_far[end:]
-        if end:
-            self._stream.write(text_so_far[:end])
-            self._stream.flush()
+        """Pass on whole lines."""
+        *lines, self._line = (self._line + text).split("\n")
+        for line in lines:
+            if _is_document(line):
+                announce("result", line, to=self._stream)
+            else:
+                self._stream.write(f"{line}\n")
         return len(text)
 
     def flush(self) -> None:
-        """Keep the last line."""
-
-    def isatty(self) -> bool:
-        """Return that this is no terminal."""
-        return False
+        """Pass on the beginning of a line, too, unless it may become a document."""
+        if not self._line.startswith("{"):
+            self._stream.write(self._line)
+            self._line = ""
+        self._stream.flush()
 
     def fileno(self) -> int:
         """Return the descriptor of the stream."""
         return self._stream.fileno()
+
+
+def _is_document(line: str) -> bool:
+    if not line.startswith("{"):
+        return False
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from fsf_core.stages import units
 from fsf_core.stages.decode import decode
 from fsf_core.stages.decode_row import failures_for_rest
 from fsf_core.stages.decode_settings import DecodeSettings
+from fsf_core.store_settings import driver_settings
 
 _LENGTH = struct.Struct("<Q")
 _RAISED = b"raised "
@@ -34,6 +35,15 @@ _RAISED = b"raised "
 _CHILD_ENV = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "1"}
 """The memory limit is on address space, the only one that every system enforces; these keep libraries from reserving
 gigabytes of it that they never use."""
+
+
+_START = f"""
+import os, pickle, runpy, sys
+os.environ.update(pickle.load(sys.stdin.buffer))
+runpy.run_module({__name__!r}, run_name="__main__", alter_sys=True)
+"""
+"""Program of a child. It gets store settings through its pipe, before fsspec is imported and reads them: variables of a
+process that starts are visible in /proc/PID/environ."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,15 +153,16 @@ class _Child:
         if is_new:
             self._stop()
             self._process = subprocess.Popen(
-                [sys.executable, "-m", __name__],
+                [sys.executable, "-c", _START],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                env={**os.environ, **_CHILD_ENV},
+                env=_child_environment(),
             )  # fmt: skip
         assert self._process is not None
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         if is_new:
             # Pickle from parent to child only: the child trusts its parent. Back comes Arrow, which runs no code.
+            self._process.stdin.write(pickle.dumps(driver_settings()))
             _send(self._process.stdin, pickle.dumps((self._settings, self._limits)))
             _receive(self._process.stdout)
         return self._process.stdin, self._process.stdout
@@ -180,6 +191,12 @@ class _Child:
         self._process.kill()
         self._process.communicate()
         self._process = None
+
+
+def _child_environment() -> dict[str, str]:
+    """Return the variables that a child starts with: all but store settings."""
+    passed = driver_settings()
+    return {name: value for name, value in os.environ.items() if name not in passed} | _CHILD_ENV
 
 
 def _to_ipc(table: pa.Table) -> bytes:

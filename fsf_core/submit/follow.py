@@ -245,6 +245,8 @@ class Follower:
         elif announcement.event == "code_differs":
             self._differs = announcement.facts.get("version", "unknown")
         elif announcement.event == "result":
+            if self._result is not None:  # it was not the last document
+                self._view.line(self._result)
             self._result = announcement.text
 
 

@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TextIO
 
 from fsf_core.errors import ResumableError
 
@@ -121,11 +121,12 @@ def _take(key: bytes, timeout_s: float) -> bytes | None:
     return bytes(content)
 
 
-def announce(event: str, text: str = "", **facts: object) -> None:
+def announce(event: str, text: str = "", *, to: TextIO | None = None, **facts: object) -> None:
     """Print one line for the client."""
     words = [f"event={event}", *(f"{name}={value}" for name, value in facts.items()), *([text] if text else [])]
-    sys.stdout.write(f"{PREFIX}{' '.join(words)}\n")
-    sys.stdout.flush()
+    stream = to or sys.stdout
+    stream.write(f"{PREFIX}{' '.join(words)}\n")
+    stream.flush()
 
 
 @dataclass(frozen=True, kw_only=True)

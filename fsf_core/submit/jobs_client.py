@@ -119,7 +119,7 @@ def connect(address: str | None, *, headers: str | None, verify: str) -> JobsCli
                     "--address"
                 ) from error
             time.sleep(RETRY_S)
-        except (FSFError, OSError):
+        except FSFError:
             raise
         except Exception as error:  # Ray's client raises what reading a response of something else raises
             raise ClusterError(

@@ -1,6 +1,7 @@
 """Decoding in child processes: an item that ends its child is one failure. Real processes, no Ray."""
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from fsf_core import storage
 from fsf_core.media import images
 from fsf_core.model import preprocess
 from fsf_core.options import SCHEMES
+from fsf_core.stages import isolated_decode
 from fsf_core.stages.decode import decode
 from fsf_core.stages.decode_settings import DecodeSettings
 from fsf_core.stages.isolated_decode import ChildLimits, decode_isolated
@@ -201,3 +203,23 @@ def _first_child(pid: int) -> psutil.Process:
             return children[0]
         time.sleep(0.1)
     raise AssertionError("no child was started")
+
+
+def test_a_child_has_the_store_settings_and_proc_does_not_show_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "verysecret")
+    child = isolated_decode._Child(SETTINGS, LIMITS)
+    child._pipes()
+    shown = Path(f"/proc/{child._process.pid}/environ").read_bytes()
+    child._stop()
+    (tmp_path / "shows_variable.py").write_text("import os, sys\nprint(os.environ['AWS_SECRET_ACCESS_KEY'], sys.argv)")
+    program = isolated_decode._START.replace(isolated_decode.__name__, "shows_variable")
+    done = subprocess.run(
+        [sys.executable, "-c", program], env={"PYTHONPATH": str(tmp_path)}, capture_output=True, check=True,
+        input=pickle.dumps({"AWS_SECRET_ACCESS_KEY": "verysecret"}),
+    )  # fmt: skip
+
+    assert b"PATH=" in shown
+    assert b"verysecret" not in shown
+    assert done.stdout.startswith(b"verysecret")
