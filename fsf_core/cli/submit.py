@@ -171,13 +171,18 @@ def _attach(client: Any, config: SubmitConfig) -> int:
     Raises:
         ConfigError: the cluster knows no such job.
     """
+    from fsf_core.cli.output import print_json
     from fsf_core.submit.submission import find_job
 
     assert config.attach is not None
-    if find_job(client, config.attach) is None:
+    details = find_job(client, config.attach)
+    if details is None:
         raise ConfigError(
             f"the cluster knows no job {config.attach}, expected one that `ray job list` shows; correct --attach"
         )
+    if not config.wait and not details.status.is_terminal():
+        print_json({"job": config.attach, "status": str(details.status)})
+        return 0
     return _report(config.attach, _follow(client, config.attach, config, None))
 
 
@@ -204,7 +209,7 @@ def _report(job_id: str, ended: Any) -> int:
     if ended.result is not None:
         print_json(json.loads(ended.result))
     elif ended.is_left and ended.outcome.code == 0:
-        print_json({"job": job_id, "status": "running"})
+        print_json({"job": job_id, "status": "RUNNING"})
     if ended.outcome.reason:
         show_error(f"job {job_id}: {ended.outcome.reason}")
     if ended.found_no_code:

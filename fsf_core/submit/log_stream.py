@@ -69,7 +69,7 @@ class LogStream:
                 is_whole = await self._read()
             except (aiohttp.ClientError, OSError, TimeoutError) as error:
                 is_whole, problem = False, str(error) or type(error).__name__
-            if is_whole and (has_ended or await self._has_ended()):
+            if (is_whole and (has_ended or await self._has_ended())) or (has_ended and await self._rest()):
                 return
             attempts = 0 if self._seen > seen or not has_ended else attempts + 1
             pause_s = FIRST_PAUSE_S if self._seen > seen else min(2 * pause_s, LONGEST_PAUSE_S)
@@ -95,6 +95,16 @@ class LogStream:
                     self.chunks.put(fresh)
                 position += len(message.data)
                 self._seen = max(self._seen, position)
+
+    async def _rest(self) -> bool:
+        """Read the rest of the log of a job that has ended in one request; returns whether it could be read."""
+        try:
+            log = await asyncio.to_thread(self._client.get_job_logs, self._job_id)
+        except FSFError:
+            return False
+        if fresh := log[self._seen :]:
+            self.chunks.put(fresh)
+        return len(log) >= self._seen
 
     async def _has_ended(self) -> bool:
         """Return whether the job has ended, as far as can be learnt."""

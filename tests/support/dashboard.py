@@ -49,6 +49,8 @@ class Dashboard:
     is_cut: bool = False
     """Whether every connection is closed at once."""
     starts_jobs: bool = True
+    is_log_lost: bool = False
+    """Whether a log cannot be read in one request."""
 
     async def _version(self, _: web.Request) -> web.Response:
         return web.json_response({"version": "4", "ray_version": self.version, "session_name": SESSION})
@@ -84,6 +86,11 @@ class Dashboard:
     async def _upload(self, request: web.Request) -> web.Response:
         self.uploads[request.match_info["name"]] = await request.read()
         return web.Response()
+
+    async def _log(self, request: web.Request) -> web.Response:
+        if self.is_log_lost:
+            return web.Response(status=500, text="the agent of the node is gone")
+        return web.json_response({"logs": self.jobs[request.match_info["id"]].log})
 
     async def _tail(self, request: web.Request) -> web.WebSocketResponse:
         job = self.jobs[request.match_info["id"]]
@@ -149,6 +156,7 @@ async def _server(served: Dashboard) -> AsyncIterator[None]:
     app.router.add_post("/api/jobs/", served._submit)
     app.router.add_get("/api/jobs/{id}", served._info)
     app.router.add_post("/api/jobs/{id}/stop", served._stop)
+    app.router.add_get("/api/jobs/{id}/logs", served._log)
     app.router.add_get("/api/jobs/{id}/logs/tail", served._tail)
     app.router.add_get("/api/packages/gcs/{name}", served._package)
     app.router.add_put("/api/packages/gcs/{name}", served._upload)

@@ -63,16 +63,17 @@ def test_every_line_arrives_once_whatever_the_connection_does(served: Dashboard,
 
 def test_a_log_that_is_cut_while_the_job_ends_is_read_to_its_end(served: Dashboard) -> None:
     served.jobs["night"] = Job(log=LOG, status="SUCCEEDED", driver_exit_code=0)
-    served.drops = [50, 60, 70]
+    served.drops = [50, 60, *[70] * 100]
     followed = _Followed(served)
 
     assert followed.wait().outcome.code == 0
     assert followed.lines == LINES
+    assert followed.notes == []
 
 
 def test_a_log_that_cannot_be_read_does_not_change_the_exit_code(served: Dashboard) -> None:
     served.jobs["night"] = Job(log=LOG, status="FAILED", driver_exit_code=75)
-    served.drops = [0] * 100
+    served.drops, served.is_log_lost = [0] * 100, True
     followed = _Followed(served)
 
     assert followed.wait().outcome.code == 75
