@@ -61,8 +61,8 @@ def ray_head(home: Path, *, cpus: int = 4, **environment: str) -> Iterator[Head]
     words = [
         "ray", "start", "--head", "--block", "--node-ip-address=127.0.0.1", f"--port={port}",
         "--dashboard-host=127.0.0.1", f"--dashboard-port={port + 1}", f"--dashboard-agent-listen-port={port + 2}",
-        f"--ray-client-server-port={port + 3}", f"--num-cpus={cpus}", "--object-store-memory=150000000",
-        "--disable-usage-stats", f"--temp-dir={home}",
+        f"--ray-client-server-port={port + 3}", "--min-worker-port=0", "--max-worker-port=0", f"--num-cpus={cpus}",
+        "--object-store-memory=150000000", "--disable-usage-stats", f"--temp-dir={home}",
     ]  # fmt: skip
     log = home.with_name(f"{home.name}.log")
     with (
@@ -78,9 +78,10 @@ def ray_head(home: Path, *, cpus: int = 4, **environment: str) -> Iterator[Head]
             assert daemon.poll() is None, log.read_text()
             yield head
         finally:
-            family = psutil.Process(daemon.pid).children(recursive=True)
-            daemon.kill()  # asked to end, it waits for half a minute
-            kill_all(family)
+            with contextlib.suppress(psutil.NoSuchProcess):
+                family = psutil.Process(daemon.pid).children(recursive=True)
+                daemon.kill()  # asked to end, it waits for half a minute
+                kill_all(family)
 
 
 def _is_ready(head: Head) -> bool:
