@@ -17,7 +17,7 @@ from typing import Any
 
 from fsf_core.cli.sources import LOG_FORMAT_VARIABLE
 from fsf_core.config import SubmitConfig
-from fsf_core.errors import ConfigError
+from fsf_core.errors import ConfigError, InterruptedRunError
 
 REFUSED = frozenset(("submit", "demo"))
 """Commands that make no sense on a cluster."""
@@ -70,15 +70,16 @@ def _prepare(command: Sequence[str], config: SubmitConfig) -> _Prepared:
     words, attached = commands.attach_files(command, values)
     paths = commands.shared_paths({name: found for name, found in values.items() if name not in commands.ATTACHED})
     variables, files = submitted_settings() if config.credentials else ({}, {})
-    variables |= _options_in_environment(command[0])
     visible = commands.visible_words(words)
+    options = _options_in_environment(command[0])
+    variables |= options
     is_plain = visible == words and not (attached or paths or variables or files)
     handover = Handover(job_id="", words=tuple(words), variables=variables, files=files, attached=attached, paths=paths)
     target = next((value for name in ("out", "run_folder") for value in values.get(name, ())), None)
     return _Prepared(
         words=tuple(words),
         visible=visible,
-        digest=commands.command_digest(command),
+        digest=commands.command_digest([*command, *map(str, sorted(options.items())), *map(repr, attached.values())]),
         target=target,
         handover=None if is_plain else handover,
     )
@@ -131,7 +132,11 @@ def _submit(client: Any, prepared: _Prepared, config: SubmitConfig) -> int:
     ships = config.ship == "always"
     while True:
         request = _request(prepared, config, base_id=base, ships_code=ships)
-        submitted = submit(client, request, limit_s=config.reconnect_s)
+        try:
+            submitted = submit(client, request, limit_s=config.reconnect_s)
+        except InterruptedRunError:
+            show_error(f"job {base} may run already; `fsf submit --attach {base}` follows it")
+            raise
         verb = "submitted" if submitted.is_new else "runs this command already, following it"
         show_error(f"job {submitted.job_id} {verb}: {shlex.join(prepared.visible)}")
         ended = _follow(client, submitted.job_id, config, prepared.handover)
@@ -151,7 +156,8 @@ def _request(prepared: _Prepared, config: SubmitConfig, *, base_id: str, ships_c
         options = [] if config.ship == "never" else ["--code", code_digest()]
         options += [] if prepared.handover is None else ["--sealed", job_id]
         # exec: signals and exit codes are those of Python, not of a shell around it.
-        return f"exec {config.python} -m fsf_core.cli.submitted {shlex.join([*options, '--', *prepared.visible])}"
+        words = [config.python, "-m", "fsf_core.cli.submitted", *options, "--", *prepared.visible]
+        return f"exec {shlex.join(words)}"
 
     return Request(
         base_id=base_id,

@@ -18,14 +18,14 @@ from pathlib import Path
 from typing import TextIO
 
 from fsf_core import __version__
-from fsf_core.errors import FSFError, ResumableError
+from fsf_core.errors import ClusterError, FSFError, ResumableError
 from fsf_core.process import open_standard_streams
 from fsf_core.store_settings import apply_settings
 from fsf_core.submit.code import code_digest
 from fsf_core.submit.command import require_shared_paths
 from fsf_core.submit.handover import Handover, announce, receive
 
-EXIT_OTHER_CODE = 87
+EXIT_USAGE, EXIT_OTHER_CODE = 2, 87
 USAGE = "usage: python -m fsf_core.cli.submitted [--code DIGEST] [--sealed JOB_ID] -- COMMAND …"
 
 
@@ -40,8 +40,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         handover = receive(options["--sealed"]) if "--sealed" in options else Handover(job_id="", words=words)
     except ResumableError as error:
-        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        _show(error)
         return error.exit_code
+    except ModuleNotFoundError as error:
+        return _without_library(error)
     apply_settings(handover.variables, handover.files)
     with _folder_of(handover), _result_announced():
         return _run(handover)
@@ -61,12 +63,24 @@ def _run(handover: Handover) -> int:
     sys.argv = ["fsf", *handover.words]
     try:
         require_shared_paths(handover.paths)
+        from fsf_core.cli.app import main as run
     except FSFError as error:
-        sys.stderr.write(f"{type(error).__name__}: {error}\n")
-        return 2
-    from fsf_core.cli.app import main as run
-
+        _show(error)
+        return EXIT_USAGE
+    except ModuleNotFoundError as error:
+        return _without_library(error)
     return run(handover.words)
+
+
+def _show(error: FSFError) -> None:
+    sys.stderr.write(f"{type(error).__name__}: {error}\n")
+
+
+def _without_library(error: ModuleNotFoundError) -> int:
+    """Report that the Python of the cluster cannot run fsf; returns the exit code."""
+    found = f"{sys.executable} on the head of the cluster has no module {error.name}"
+    _show(ClusterError(f"{found}, expected Ray and the libraries of fsf; use its image, or pass --python"))
+    return EXIT_USAGE
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import Any
 from fsf_core.errors import ConfigError
 from fsf_core.safe_text import printable, redact_message
 
-INPUTS = frozenset(("bundle", "manifest", "checkpoint", "onnx", "samples", "reuse", "run_folder", "runs"))
+INPUTS = frozenset(("bundle", "manifest", "checkpoint", "onnx", "samples", "reuse", "run_folder", "folder"))
 """Names of options and arguments that name an existing file or folder."""
 
 OUTPUTS = frozenset(("out", "delta", "engine_cache", "png"))
@@ -179,5 +179,5 @@ def is_local(path: str) -> bool:
 
 
 def _flag(name: str) -> str:
-    special = {"config_file": "--config", "run_folder": "the run folder", "runs": "the folder of runs"}
+    special = {"config_file": "--config", "run_folder": "the run folder", "folder": "the folder"}
     return special.get(name, f"--{name.replace('_', '-')}")

@@ -402,6 +402,7 @@ UNTRIED = {
     ", expected an id that no job of this cluster had": "takes a cluster",
     " exists where the command was submitted": "raised on a cluster",
     " on the head of the cluster is another ": "raised on a cluster",
+    ", expected Ray and the libraries of fsf; ": "raised on a cluster",
     " has … bytes, expected at most …": "takes a large file of options",
     "ConfigError(f'{path} cannot be read: ": "takes a file without permission, which a superuser always has",
     "names a profile of this machine's ~/.aws": "takes a variable of a store",

@@ -87,6 +87,15 @@ def test_a_path_that_is_another_one_here_is_refused(commands, monkeypatch, capsy
     assert commands == []
 
 
+def test_a_python_without_the_libraries_of_fsf_is_named(monkeypatch, capsys):
+    """Ray's own Python has none of them but Ray's."""
+    monkeypatch.setitem(sys.modules, "fsf_core.cli.app", None)
+    monkeypatch.setattr("sys.argv", ["fsf"])
+
+    assert submitted.main(["--", "verify", "s3://scores/today"]) == 2
+    assert f"ClusterError: {sys.executable} on the head of the cluster has no module" in capsys.readouterr().err
+
+
 def test_a_job_without_its_settings_ends_as_resumable(commands, monkeypatch, capsys):
     monkeypatch.setattr(handover, "_take", lambda *_: None)
 
