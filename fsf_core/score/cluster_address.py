@@ -41,7 +41,9 @@ def require_cluster(address: str) -> None:
 
     def probe() -> None:
         while not responded.is_set():
-            reason = _probe(host, port) or (None if address.startswith(CLIENT_SCHEME) else _probe_gcs(host, port))
+            reason = probe_service(host, port) or (
+                None if address.startswith(CLIENT_SCHEME) else _probe_gcs(host, port)
+            )
             if reason in {None, UNAUTHENTICATED}:
                 reasons.append(reason or "")
                 responded.set()
@@ -98,7 +100,7 @@ def _probe_gcs(host: str, port: int) -> str | None:
     return None
 
 
-def _probe(host: str, port: int) -> str | None:
+def probe_service(host: str, port: int) -> str | None:
     """Return why no service of Ray responds at a port, or None if one does."""
     try:
         with socket.create_connection((host, port), timeout=PROBE_S / 3) as connection:

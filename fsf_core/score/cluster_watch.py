@@ -8,7 +8,6 @@ import contextlib
 import logging
 import os
 import select
-import socket
 import sys
 import threading
 import time
@@ -20,6 +19,7 @@ import ray
 
 from fsf_core import logs
 from fsf_core.errors import ResumableError
+from fsf_core.score.cluster_address import probe_service
 
 HEAD_LOST_S = 45.0
 """Ray waits for 60 s; a head with fault tolerance may restart in the meantime."""
@@ -93,11 +93,11 @@ def _watch_processes(processes: Mapping[str, int], stop_fd: int) -> None:
 
 
 def _watch_head(address: str, stop_fd: int) -> None:
-    """End this process when the head has not been reached for a while."""
+    """End this process when the head has not responded for a while: it ended, is cut off, or hangs."""
     host, _, port = address.rpartition(":")
     reached = time.monotonic()
     while not select.select([stop_fd], [], [], PROBE_INTERVAL_S)[0]:
-        with contextlib.suppress(OSError), socket.create_connection((host.strip("[]"), int(port)), PROBE_INTERVAL_S):
+        if probe_service(host.strip("[]"), int(port)) is None:
             reached = time.monotonic()
         if time.monotonic() - reached > HEAD_LOST_S:
             _end(LOST[HEAD])

@@ -215,7 +215,7 @@ def head_killed(work: Workload, out: Path) -> Result:
         start()
         run.until_parts(BEGUN_PARTS)
         run.fault()
-        kill_gcs(head)
+        head.signal_program("gcs_server", signal.SIGKILL)
         return _resume(
             run, start, limit_s=HEAD_LIMIT_S, reason="the head of the Ray cluster", recover=lambda: _again(hosts)
         )
@@ -293,6 +293,23 @@ def head_cut(work: Workload, out: Path) -> Result:
         )
 
 
+def head_hangs(work: Workload, out: Path) -> Result:
+    """The control service is stopped (SIGSTOP): its machine accepts connections, and nobody responds."""
+    with cluster("one", "two") as hosts:
+        head, run = hosts["head"], Run(work=work, out=out)
+
+        def start() -> None:
+            run.start(head, "--actors", "2", address=head.gcs)
+
+        start()
+        run.until_parts(BEGUN_PARTS)
+        run.fault()
+        head.signal_program("gcs_server", signal.SIGSTOP)
+        return _resume(
+            run, start, limit_s=HEAD_LIMIT_S, reason="the head of the Ray cluster", recover=lambda: _again(hosts)
+        )
+
+
 def drivers_node_killed(work: Workload, out: Path) -> Result:
     """The node of Ray on the driver's machine is killed; the cluster goes on without it."""
     with cluster("one", "two") as hosts:
@@ -304,9 +321,7 @@ def drivers_node_killed(work: Workload, out: Path) -> Result:
         start()
         run.until_parts(BEGUN_PARTS)
         run.fault()
-        for pid, title in hosts["one"].titles().items():
-            if title.split(" ")[0].endswith("/raylet"):
-                hosts["one"].kill_process(pid)
+        hosts["one"].signal_program("raylet", signal.SIGKILL)
 
         def recover() -> None:
             hosts["one"].kill_processes()
@@ -392,13 +407,6 @@ def _attempts(out: Path) -> int:
     return len(runs.read_document(str(out), "run.json")["attempts"])
 
 
-def kill_gcs(host: Host) -> None:
-    """Kill the control service of a cluster."""
-    for pid, title in host.titles().items():
-        if title.split(" ")[0].endswith("/gcs_server"):
-            host.kill_process(pid)
-
-
 def _again(hosts: Hosts) -> None:
     """Start the cluster again from nothing, on the same hosts."""
     for host in hosts.values():
@@ -424,6 +432,7 @@ DRILLS: dict[str, Callable[[Workload, Path], Result]] = {
     "head-lost": head_lost,
     "head-replaced": head_replaced,
     "head-cut": head_cut,
+    "head-hangs": head_hangs,
     "drivers-node-killed": drivers_node_killed,
     "bad-node-raises": bad_node("raise"),
     "bad-node-dies": bad_node("kill"),

@@ -199,10 +199,13 @@ class Host:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
 
-    def kill_process(self, pid: int) -> None:
-        """Kill (-9) one process, by its pid as seen from here."""
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    def signal_program(self, name: str, number: signal.Signals) -> None:
+        """Send a signal to the processes of one program."""
+        found = [pid for pid, title in self.titles().items() if title.split(" ")[0].rpartition("/")[2] == name]
+        assert found, f"no {name} runs on {self.name}"
+        for pid in found:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
 
     def pause(self) -> None:
         """Stop every process (SIGSTOP); its kernel still accepts connections."""
