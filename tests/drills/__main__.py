@@ -37,7 +37,8 @@ def main() -> int:
                 print(f"{name:26}{'WRONG':>12}{'':17}{time.monotonic() - began:8.0f}  {error}", flush=True)
             else:
                 codes = ", ".join(map(str, found.codes))
-                times = f"{found.ended_s:8.0f}{found.standstill_s:9.0f}{time.monotonic() - began:8.0f}"
+                pause = "" if found.standstill_s is None else f"{found.standstill_s:.0f}"
+                times = f"{found.ended_s:8.0f}{pause:>9}{time.monotonic() - began:8.0f}"
                 print(f"{name:26}{codes:>12}{times}  {found.note}", flush=True)
     return 1 if wrong else 0
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fsf_core import runs
+from tests.drills import from_nothing
 from tests.drills.workload import PYTHONPATH, Run, Workload
 from tests.support.hosts import Host, Hosts, open_hosts
 
@@ -37,8 +38,8 @@ class Result:
     """Exit codes of the starts of the job."""
     ended_s: float
     """From the fault to the end of the job that it hit."""
-    standstill_s: float
-    """Longest time after the fault without a committed part."""
+    standstill_s: float | None = None
+    """Longest time after the fault without a committed part, where it was watched."""
     note: str = ""
 
 
@@ -421,7 +422,18 @@ def _event(run: Run, name: str) -> str:
     return lines[-1].partition("event=")[2][:110] if lines else ""
 
 
+def from_an_empty_machine(work: Workload, out: Path) -> Result:
+    """From nothing, with a bucket and `fsf submit`: of three workers one is killed, and one is cut off for ever."""
+    environment = {"PYTHONPATH": PYTHONPATH, "FSF_DRILL_FRAME_S": str(FRAME_S)}
+    with open_hosts("head", "one", "two", "three", "laptop", environment=environment) as hosts:
+        hosts["head"].start_head()
+        add_workers(hosts, "one", "two", "three")
+        _, seconds = from_nothing.score_through_faults(hosts, work, out, cut_s=None)
+        return Result(codes=(0,), ended_s=seconds)
+
+
 DRILLS: dict[str, Callable[[Workload, Path], Result]] = {
+    "from-nothing": from_an_empty_machine,
     "worker-killed": worker_killed,
     "worker-killed-stages": worker_killed_stages,
     "worker-processes-killed": worker_processes_killed,

@@ -12,6 +12,9 @@ and from any machine that has the store's variables and reaches the dashboard:
 
 import contextlib
 import os
+import tempfile
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,11 +22,17 @@ from typing import Any
 from fsf_core import runs, storage
 from fsf_core.storage.filesystems import filesystem_of
 from tests.drills.workload import Workload
-from tests.support import ledger, stores
-from tests.support.hosts import Host
-from tests.support.processes import fsf
+from tests.support import stores
+from tests.support.hosts import Host, Hosts
+from tests.support.processes import fsf, rows_of, wait_for
 
 BUCKET = "s3://data"
+BEGUN_PARTS = 3
+"""Parts that are committed when the faults come."""
+
+LIMIT_S = 300.0
+"""Longest time from the faults to the end."""
+
 OPTIONS = ("--provider", "cpu", "--part-units", "4", "--segment-frames", "8")
 
 
@@ -64,6 +73,41 @@ def local_rows() -> dict[str, list[dict[str, Any]]]:
     return rows_in(f"{BUCKET}/local")
 
 
+def score_through_faults(hosts: Hosts, work: Workload, folder: Path, *, cut_s: float | None) -> tuple[str, float]:
+    """Score the bucket on a cluster of which `three` is killed and `two` is cut off in the middle.
+
+    Args:
+        hosts: head, one, two, three, and a laptop outside the cluster.
+        work: what is scored.
+        folder: for the store.
+        cut_s: seconds after which `two` is back; None for never.
+
+    Returns:
+        The output of `fsf submit`, and the seconds from the faults to its end.
+
+    Raises:
+        AssertionError: it fails, or the tables differ from those of a local run.
+    """
+    out = f"{BUCKET}/run"
+    with bucket(folder, work, address=hosts.outside) as environment:
+        local = local_rows()
+        job = submit(hosts["laptop"], hosts["head"], out, "--actors", "3", **environment)
+        wait_for(lambda: parts_in(out) >= BEGUN_PARTS or job.poll() is not None, timeout_s=240)
+        assert job.poll() is None, job.communicate()[0]
+        began = time.monotonic()
+        hosts["three"].kill_processes()
+        hosts["two"].cut()
+        healing = threading.Timer(cut_s or 0, hosts["two"].heal if cut_s else bool)
+        healing.start()
+        try:
+            output, _ = job.communicate(timeout=LIMIT_S)
+        finally:
+            healing.cancel()
+        assert job.returncode == 0, output
+        assert rows_in(out) == local, "the tables differ from those of the local run"
+        return output, time.monotonic() - began
+
+
 def submit(host: Host, head: Host, out: str, *options: str, **environment: str) -> Any:
     """Submit the job from a host; returns the process, whose output can be read."""
     words = ["fsf", "submit", "--address", head.dashboard, "--", *score_words(out), *options]
@@ -81,8 +125,8 @@ def parts_in(out: str) -> int:
 
 def rows_in(out: str) -> dict[str, list[dict[str, Any]]]:
     """Return the tables of a run, without the column that differs between any two."""
-    assert runs.verify(out) == []
-    return {
-        "masks": ledger.sorted_rows(out, "masks", but=("run_id",)),
-        "class_stats": ledger.sorted_rows(out, "class_stats"),
-    }
+    with tempfile.TemporaryDirectory() as folder:  # one request after the other would take longer than the job
+        copy = Path(folder) / "run"
+        filesystem_of(out).get(out.removeprefix("s3://"), str(copy), recursive=True)
+        assert runs.verify(str(copy)) == []
+        return rows_of(copy)
