@@ -110,10 +110,16 @@ class Run:
         with self.log.open("w") as output:
             self.driver = host.popen(*words, output=output, **more)
 
-    def signal(self, number: signal.Signals) -> None:
-        """Send a signal to the driver."""
-        for process in [psutil.Process(self.driver.pid), *psutil.Process(self.driver.pid).children(recursive=True)]:
-            process.send_signal(number)
+    def pause(self) -> None:
+        """Stop the driver (SIGSTOP); nsenter, which started it, stops with it."""
+        for process in psutil.Process(self.driver.pid).children(recursive=True):
+            process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Continue after `pause`."""
+        nsenter = psutil.Process(self.driver.pid)
+        for process in [*nsenter.children(recursive=True), nsenter]:  # in this order, or nsenter stops again
+            process.send_signal(signal.SIGCONT)
 
     @property
     def ended(self) -> bool:
