@@ -5,6 +5,8 @@
     fsf render   videos of a run with their masks
     fsf inspect  count tables, and the image of one item
     fsf verify   every file of a run against its receipt
+    fsf runs     the nights of a series
+    fsf prune    old runs of a series removed; fsf pin keeps one
     fsf doctor   whether a score job could run here, or on a cluster
     fsf submit   any of them on a Ray cluster
     fsf bench    the job beside the bare ONNX Runtime session
@@ -22,8 +24,9 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import Annotated
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, Parameter
 
 from fsf_core import __version__, logs
 from fsf_core.cli.output import show_error
@@ -128,6 +131,57 @@ def verify(run_folder: str, /, *, repair: bool = False) -> int:
     from fsf_core.cli.verify import run
 
     return run(run_folder, repair=repair)
+
+
+@app.command
+def runs(folder: str, /, *, last: int = 30) -> int:
+    """List the nights of a series: state, items, failures, seconds, and items that were reused.
+
+    Args:
+        folder: The folder above the runs, or the template of --out.
+        last: Number of nights, from the newest on.
+    """
+    from fsf_core.cli.runs import run
+
+    return run(folder, last=last)
+
+
+@app.command
+def pin(
+    run_folder: str, /, *, reason: str | None = None, unpin: Annotated[bool, Parameter(negative=())] = False
+) -> int:
+    """Pin a run, so that `fsf prune` never removes it.
+
+    Args:
+        run_folder: The --out of a score job, or RUNS/latest for the newest finished run of a series.
+        reason: Why, for people.
+        unpin: Remove the pin instead.
+    """
+    from fsf_core.cli.pin import run
+
+    return run(run_folder, reason=reason, unpin=unpin)
+
+
+@app.command
+def prune(
+    folder: str,
+    /,
+    *,
+    keep: str | None = None,
+    keep_last: int | None = None,
+    dry_run: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """Remove the runs of a series that are older than wanted. Delta tables keep their rows.
+
+    Args:
+        folder: The folder above the runs, or the template of --out.
+        keep: Age up to which the run of a night stays, by its date: 30d, 12w or 48h.
+        keep_last: Number of the newest finished runs that stay.
+        dry_run: Remove nothing, and report what would be removed.
+    """
+    from fsf_core.cli.prune import run
+
+    return run(folder, keep=keep, keep_last=keep_last, dry_run=dry_run)
 
 
 @app.command

@@ -106,6 +106,8 @@ class Series:
             "date": newest.moment.isoformat(),
             "written_at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         }
+        for draft in storage.list_names(root, f".{pointer}.") if storage.is_local(root) else ():
+            storage.remove(storage.join(root, draft))  # of a job that was killed
         storage.write_bytes(storage.join(root, pointer), document_bytes(content), durable=True)
         log.info("event=pointer_written pointer=%s run=%s", storage.redact(storage.join(root, pointer)), newest.path)
 

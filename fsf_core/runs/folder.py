@@ -24,6 +24,9 @@ SUCCESS = "_SUCCESS"
 
 RECEIPTS = "receipts"
 
+REMOVED = "removed"
+"""Entry of run.json in a run of a store that is being removed, see `runs.removal`."""
+
 
 def require_usable(uri: str) -> None:
     """Refuse a folder that holds something other than a run, or a store that cannot be written.
@@ -147,6 +150,11 @@ def find_run_json(uri: str) -> dict[str, Any] | None:
             f"{storage.redact(uri)} has run layout {known.get('layout')}, expected "
             f"{' or '.join(map(str, sorted(READABLE_LAYOUTS)))}; give another folder, or use the version of fsf that "
             "wrote it"
+        )
+    if REMOVED in known:
+        raise OutputError(
+            f"{storage.redact(uri)} is being removed by `fsf prune`; choose another run, or start that command again, "
+            "which completes the removal"
         )
     return known
 

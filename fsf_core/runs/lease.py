@@ -195,6 +195,17 @@ def _find_lock_holder(path: Path) -> str:
     return ""
 
 
+@contextlib.contextmanager
+def unwatched_lease(uri: str) -> Iterator[Lease]:
+    """Keep jobs out of a folder on a disk until the block ends, which may rename the folder with its lock.
+
+    Raises:
+        OutputError: a live job holds the folder.
+    """
+    with _locked(uri, uri) as held:
+        yield held
+
+
 def _watch(held: Lease, stopped: threading.Event) -> None:
     """Wake the main thread with SIGTERM once the lease is lost."""
     while not stopped.wait(WATCH_S):

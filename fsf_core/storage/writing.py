@@ -5,14 +5,21 @@ import itertools
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 from fsf_core.storage import retry
 from fsf_core.storage.error_translation import as_storage_error
-from fsf_core.storage.filesystems import filesystem_of, with_retries_for
-from fsf_core.storage.uris import is_local, join, local_path
+from fsf_core.storage.filesystems import filesystem_of, remove_batch, with_retries_for
+from fsf_core.storage.uris import is_local, join, local_path, scheme
+
+BATCH = 1000
+"""Most files that one request to S3 deletes."""
+
+CONCURRENT_REMOVALS = 16
+"""Files that other stores delete at once."""
 
 
 def write_bytes(uri: str, data: bytes, *, durable: bool = False, root: str | None = None) -> None:
@@ -186,6 +193,23 @@ def remove_folder(uri: str) -> None:
         for path in with_retries_for(uri, lambda: filesystem.find(uri)):
             with contextlib.suppress(FileNotFoundError):
                 with_retries_for(uri, partial(filesystem.rm_file, path))
+
+
+def remove_files(folder: str, paths: Sequence[str]) -> None:
+    """Delete files below a folder; missing ones are no error. In S3 a request deletes up to 1,000 of them.
+
+    Raises:
+        StorageError: the store refuses.
+    """
+    uris = [join(folder, path) for path in paths]
+    with as_storage_error(folder, "deleted"):
+        if scheme(folder) in {"s3", "s3a"}:
+            for start in range(0, len(uris), BATCH):
+                remove_batch(uris[start : start + BATCH])
+            return
+    with ThreadPoolExecutor(CONCURRENT_REMOVALS) as pool:
+        for done in [pool.submit(remove, uri) for uri in uris]:
+            done.result()
 
 
 @contextlib.contextmanager

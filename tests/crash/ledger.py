@@ -552,11 +552,11 @@ def main() -> int:
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("interrupted"))  # so that no folder and no server is left
     with contextlib.ExitStack() as stack:
-        bucket = _start_store(stack) if options.store else None
+        bucket = start_store(stack) if options.store else None
         return _crash_all(options, bucket)
 
 
-def _start_store(stack: contextlib.ExitStack) -> str:
+def start_store(stack: contextlib.ExitStack) -> str:
     """Start an S3 server, configure this process for it, and return the name of a bucket."""
     store = stack.enter_context(stores.seaweed(stack.enter_context(memory_folder())))
     os.environ.update(store.environment)

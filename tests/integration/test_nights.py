@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import fsspec
@@ -11,9 +12,9 @@ import pytest
 from fsf_core import open_run, runs, storage
 from fsf_core.cli.app import main
 from fsf_core.model.bundle import Bundle
-from fsf_core.nights.series import series_of
 from fsf_core.runs import lease
 from tests.support import assets, ledger, stores
+from tests.support.series import make_series, series
 
 Fsf = Callable[..., tuple[int, dict[str, Any], str]]
 
@@ -111,9 +112,7 @@ def test_two_starts_at_once_do_not_overlap(bucket: str, score: Fsf, monkeypatch:
     monkeypatch.setattr(lease, "HEARTBEAT_S", 0.5)
     put(f"{bucket}/one/1.jpg", 1)
     out = f"{bucket}/once/{{date}}"
-    series = series_of(out)
-    assert series
-    with series.locked():
+    with series(f"{bucket}/once").locked():
         for date in ("2024-11-20", "2024-11-19", "2024-11-18..2024-11-20"):
             code, _, log = score(f"{bucket}/one", out, "--date", date)
             assert code == 2
@@ -144,3 +143,27 @@ def test_a_range_goes_on_after_a_night_that_fails_and_reports_it_again(bucket: s
         assert "gate: 2024-11-20: ManifestError: " in log
     assert runs.find_run(f"{bucket}/dated/latest") == f"{bucket}/dated/2024-11-21"
     assert score(*words[:-1], "2024-11-20..2024-11-20")[0] == 2, "nothing ran"
+
+
+def test_old_nights_are_removed_in_batches_and_a_pinned_one_stays(bucket: str, fsf: Fsf) -> None:
+    root = f"{bucket}/kept"
+    nights = [f"2024-11-{number}" for number in (17, 18, 19, 20)]
+    make_series(root, *nights)
+    with ThreadPoolExecutor(16) as pool:  # more than one request deletes
+        for number in range(1100):
+            pool.submit(storage.write_bytes, f"{root}/2024-11-17/overlays/{number}.jpg", b"x")
+    series(root).advance()
+    assert fsf("pin", f"{root}/2024-11-18", "--reason", "reference")[0] == 0
+
+    code, planned, _ = fsf("prune", root, "--keep", "30d", "--dry-run")
+    assert [each["run"] for each in planned["removed"]] == ["2024-11-19", "2024-11-17"]
+    code, done, _ = fsf("prune", root, "--keep", "30d")
+    assert (code, done["removed"], done["bytes"]) == (0, planned["removed"], planned["bytes"])
+    left = {entry.relative.partition("/")[0] for entry in storage.list_files(root, hidden=True)}
+    assert left == {"2024-11-18", "2024-11-20", "latest.json", ".nights"}
+    code, listed, _ = fsf("runs", root)
+    assert [(each["run"], each["state"], each["pinned"]) for each in listed["runs"]] == [
+        ("2024-11-20", "finished", False),
+        ("2024-11-18", "finished", True),
+    ]
+    assert fsf("prune", root, "--keep", "30d")[1]["removed"] == []

@@ -105,6 +105,16 @@ _TABLE = {
             "submit --address http://127.0.0.1:9 --verify gone.pem -- verify s3://scores/today",
             "expected true, false, or a file of certificates",
         ),
+        # series
+        _refusal("prune runs", "nothing says what is kept; pass --keep 30d"),
+        _refusal("prune runs --keep 30", ", expected an age such as 30d, 12w or 48h; correct it"),
+        _refusal("prune runs --keep-last 0", "--keep-last is "),
+        _refusal("prune / --keep 30d", " is no folder of runs; give the folder above"),
+        _refusal("prune runs --keep 30d", " holds no runs with a date in their names"),
+        _refusal("runs runs/gone", " holds no runs with a date in their names"),
+        _refusal("prune {run} --keep 30d", " is one run, expected the folder above several", at=BEGUN),
+        _refusal("prune runs/{{date:%d}} --keep 30d", " has folders that do not show their date"),
+        _refusal("runs runs --last 0", "--last is "),
         # values of options
         _refusal(f"{_EXPORT} --net x:y --classes a,,b", "expected names between the commas"),
         _refusal(f"{_EXPORT} --net x:y --classes [a", ", expected a list of JSON such as "),
@@ -350,6 +360,10 @@ _TABLE = {
         _refusal(f"{SCORE} --reuse runs/layout", " has run layout "),
         _refusal(f"{SCORE} --reuse runs/gone", " holds no run (run.json is missing)"),
         _refusal("inspect {run}", " holds no run (run.json is missing)", at=NEW),
+        _refusal("pin {run}", " holds no run (run.json is missing)", at=NEW),
+        _refusal("inspect pointers/removed", " is being removed by `fsf prune`"),
+        _refusal("pin pointers/removed", " is being removed by `fsf prune`"),
+        _refusal(f"{SCORE} --reuse pointers/removed", " is being removed by `fsf prune`"),
         _refusal("inspect pointers/gone/latest", ", which is no finished run; give"),
         _refusal("inspect pointers/two/latest", " series, expected one for "),
         _refusal("verify {run}", " holds no run (run.json is missing)", at=NEW),
@@ -458,6 +472,7 @@ UNTRIED = {
     " was published again while it was read": "takes a job that publishes meanwhile",
     ", the job was started with ": "ends work that had begun",
     "; score without --reuse, or without --overlays": "ends work that had begun",
+    " could not be deleted; start again": "ends work that had begun",
 }
 """A part of a raising call that no row of the table causes, and the reason."""
 
@@ -597,6 +612,8 @@ def _write_pointers(folder: Path) -> None:
     for name in ("gone/latest", "two/a-latest", "two/b-latest"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / f"{name}.json").write_text(json.dumps({"template": "{date}", "run": "2024-11-20"}))
+    (folder / "removed").mkdir()
+    (folder / "removed" / "run.json").write_text(json.dumps({"layout": 2, "removed": {}}))
 
 
 def _write_items(items: Path) -> None:

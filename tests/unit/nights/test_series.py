@@ -7,45 +7,15 @@ import shutil
 import socket
 from pathlib import Path
 
-import fsspec
 import pytest
 
 from fsf_core import open_run, runs, storage
 from fsf_core.errors import OutputError
-from fsf_core.nights.series import STATE, Series, series_of
+from fsf_core.nights.series import STATE
 from fsf_core.runs import lease
-from tests.support import ledger
+from tests.support.series import make_run, make_series, series
 
 DAYS = ("2026-11-18", "2026-11-19", "2026-11-20")
-FINGERPRINT = {"classes": list(ledger.CLASSES), "palette": [[0, 0, 0], [1, 2, 3]]}
-
-
-@pytest.fixture(params=["disk", "store"])
-def root(request, tmp_path):
-    """Folder of the series: on a disk, and in a store."""
-    if request.param == "disk":
-        return str(tmp_path / "runs")
-    fsspec.filesystem("memory").store.clear()
-    return "memory://bucket/runs"
-
-
-def begin(uri: str, *, finished: bool = True, item: str = "a") -> None:
-    """Make a run of one item."""
-    with ledger.claim_run(uri, fingerprint=FINGERPRINT, details={}) as attempt:
-        ledger.commit(attempt, ledger.image(item))
-        if finished:
-            ledger.publish(attempt, {"items": {"total": 1}, "frames": 1})
-
-
-def make(root: str, *paths: str, finished: bool = True) -> None:
-    for path in paths:
-        begin(f"{root}/{path}", finished=finished)
-
-
-def series(root: str, path: str = "{date}") -> Series:
-    found = series_of(f"{root}/{path}")
-    assert found
-    return found
 
 
 def pointer(root: str, name: str = "latest.json") -> dict[str, str]:
@@ -53,7 +23,7 @@ def pointer(root: str, name: str = "latest.json") -> dict[str, str]:
 
 
 def test_nights_are_listed_by_the_date_in_their_path_and_other_folders_are_ignored(root):
-    make(root, *DAYS, "2026-11-20-again", "first", "2026-1-1")
+    make_series(root, *DAYS, "2026-11-20-again", "first", "2026-1-1")
     storage.write_bytes(f"{root}/notes.txt", b"x")
 
     assert [night.path for night in series(root).nights()] == [*reversed(DAYS)]
@@ -62,7 +32,7 @@ def test_nights_are_listed_by_the_date_in_their_path_and_other_folders_are_ignor
 
 
 def test_nights_of_several_names_are_found_below_each_other(root):
-    make(root, "2026/11/20/run", "2026/12/01/run", "2025/01/31/run", "2026/13/02/run", "x/y/z/run")
+    make_series(root, "2026/11/20/run", "2026/12/01/run", "2025/01/31/run", "2026/13/02/run", "x/y/z/run")
 
     found = series(root, "{date:%Y/%m/%d}/run").nights()
     assert [night.path for night in found] == ["2026/12/01/run", "2026/11/20/run", "2025/01/31/run"]
@@ -70,24 +40,24 @@ def test_nights_of_several_names_are_found_below_each_other(root):
 
 
 def test_the_pointer_names_the_newest_finished_run_by_date_and_never_goes_back(root):
-    make(root, "2026-11-20", "2026-11-18")
-    make(root, "2026-11-21", finished=False)
+    make_series(root, "2026-11-20", "2026-11-18")
+    make_series(root, "2026-11-21", finished=False)
     one = series(root)
     one.advance()
     assert pointer(root) | {"written_at": ""} == {
         "layout": 1, "template": "{date}", "run": "2026-11-20", "date": "2026-11-20T00:00:00", "written_at": "",
     }  # fmt: skip
 
-    begin(f"{root}/2026-11-19")
+    make_run(f"{root}/2026-11-19")
     one.advance()
     assert pointer(root)["run"] == "2026-11-20", "a night that was caught up is no newer"
-    begin(f"{root}/2026-11-22")
+    make_run(f"{root}/2026-11-22")
     one.advance()
     assert pointer(root)["run"] == "2026-11-22"
 
 
 def test_a_pointer_that_is_right_is_not_written_again(root):
-    make(root, *DAYS)
+    make_series(root, *DAYS)
     series(root).advance()
     before = storage.read_bytes(f"{root}/latest.json")
     series(root).advance()
@@ -96,7 +66,7 @@ def test_a_pointer_that_is_right_is_not_written_again(root):
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"[1]", b'{"run": 3}', b'{"run": "gone"}', None])
 def test_a_lost_or_damaged_pointer_is_written_again(damage, root):
-    make(root, *DAYS)
+    make_series(root, *DAYS)
     if damage is not None:
         storage.write_bytes(f"{root}/latest.json", damage)
     series(root).advance()
@@ -104,13 +74,13 @@ def test_a_lost_or_damaged_pointer_is_written_again(damage, root):
 
 
 def test_a_series_without_a_finished_run_has_no_pointer(root):
-    make(root, *DAYS, finished=False)
+    make_series(root, *DAYS, finished=False)
     series(root).advance()
     assert not storage.exists(f"{root}/latest.json")
 
 
 def test_a_pointer_is_read_in_place_of_a_run(root):
-    make(root, *(f"date={day}" for day in DAYS))
+    make_series(root, *(f"date={day}" for day in DAYS))
     series(root, "date={date}").advance()
 
     for name in ("latest", "latest/", "date=latest"):
@@ -121,7 +91,7 @@ def test_a_pointer_is_read_in_place_of_a_run(root):
 
 
 def test_the_only_series_of_a_folder_is_its_latest_whatever_its_pointer_is_named(root):
-    make(root, "orchard-2026-11-20")
+    make_series(root, "orchard-2026-11-20")
     series(root, "orchard-{date}").advance()
     storage.write_bytes(f"{root}/notes-latest.json", b"{}")
 
@@ -130,7 +100,7 @@ def test_the_only_series_of_a_folder_is_its_latest_whatever_its_pointer_is_named
 
 
 def test_of_several_series_the_one_must_be_named(root):
-    make(root, "a-2026-11-20", "b-2026-11-21")
+    make_series(root, "a-2026-11-20", "b-2026-11-21")
     for name in "ab":
         series(root, f"{name}-{{date}}").advance()
 
@@ -140,13 +110,13 @@ def test_of_several_series_the_one_must_be_named(root):
 
 
 def test_a_run_that_is_named_latest_is_that_run(root):
-    make(root, "2026-11-20", "latest")
+    make_series(root, "2026-11-20", "latest")
     series(root).advance()
     assert runs.find_run(f"{root}/latest") == f"{root}/latest"
 
 
 def test_a_pointer_to_a_run_that_is_not_finished_is_refused(root):
-    make(root, "2026-11-20")
+    make_series(root, "2026-11-20")
     series(root).advance()
     storage.remove(f"{root}/2026-11-20/_SUCCESS")
     assert runs.find_run(f"{root}/latest"), "its publication was interrupted: manifest.json still lists a whole run"
@@ -162,8 +132,8 @@ def test_where_nothing_has_finished_latest_is_no_run(root):
 
 
 def test_runs_that_were_not_finished_since_the_newest_finished_one_are_reported(root, caplog):
-    make(root, "2026-11-17", "2026-11-20", "2026-11-21", "2026-11-22", finished=False)
-    make(root, "2026-11-18")
+    make_series(root, "2026-11-17", "2026-11-20", "2026-11-21", "2026-11-22", finished=False)
+    make_series(root, "2026-11-18")
     with caplog.at_level(logging.WARNING):
         series(root).report_unfinished("2026-11-22")
 
@@ -201,7 +171,7 @@ def test_a_lock_leaves_nothing_on_a_disk(tmp_path):
     with series(str(tmp_path / "runs")).locked():
         assert (tmp_path / "runs" / STATE).exists()
     assert [*tmp_path.iterdir()] == []
-    make(str(tmp_path / "runs"), "2026-11-20")
+    make_series(str(tmp_path / "runs"), "2026-11-20")
     with series(str(tmp_path / "runs")).locked():
         pass
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["2026-11-20"]
@@ -215,7 +185,7 @@ def test_a_lock_that_was_released_by_an_error_can_be_taken(root):
 
 
 def test_the_root_may_be_moved(tmp_path):
-    make(str(tmp_path / "runs"), *DAYS)
+    make_series(str(tmp_path / "runs"), *DAYS)
     series(str(tmp_path / "runs")).advance()
     shutil.move(tmp_path / "runs", tmp_path / "moved")
 
