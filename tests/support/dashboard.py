@@ -6,6 +6,7 @@ The real one is tested in tests/integration/test_submit.py; this one serves what
 import asyncio
 import contextlib
 import json
+import ssl
 import threading
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
@@ -127,14 +128,14 @@ class Dashboard:
 
 
 @contextlib.contextmanager
-def dashboard() -> Iterator[Dashboard]:
-    """Serve a dashboard on 127.0.0.1 for the length of a block."""
+def dashboard(tls: ssl.SSLContext | None = None) -> Iterator[Dashboard]:
+    """Serve a dashboard on 127.0.0.1 for the length of a block, behind TLS if a certificate is given."""
     served = Dashboard()
     ready = threading.Event()
     loop, done = asyncio.new_event_loop(), asyncio.Event()
 
     async def serve() -> None:
-        async with _server(served):
+        async with _server(served, tls):
             ready.set()
             await done.wait()
 
@@ -150,7 +151,7 @@ def dashboard() -> Iterator[Dashboard]:
 
 
 @contextlib.asynccontextmanager
-async def _server(served: Dashboard) -> AsyncIterator[None]:
+async def _server(served: Dashboard, tls: ssl.SSLContext | None) -> AsyncIterator[None]:
     app = web.Application(middlewares=[served._faulty], client_max_size=1 << 29)
     app.router.add_get("/api/version", served._version)
     app.router.add_post("/api/jobs/", served._submit)
@@ -162,9 +163,9 @@ async def _server(served: Dashboard) -> AsyncIterator[None]:
     app.router.add_put("/api/packages/gcs/{name}", served._upload)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
     await site.start()
-    served.address = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    served.address = f"http{'s' if tls else ''}://127.0.0.1:{runner.addresses[0][1]}"
     try:
         yield
     finally:
