@@ -90,7 +90,8 @@ def _folder_of(handover: Handover) -> Iterator[None]:
         yield
         return
     previous = Path.cwd()
-    folder = Path(tempfile.mkdtemp(prefix="fsf-submit-", dir="/dev/shm"))
+    memory = Path("/dev/shm")  # noqa: S108 - the folder in it has mode 0700
+    folder = Path(tempfile.mkdtemp(prefix="fsf-submit-", dir=memory if memory.is_dir() else None))
     try:
         for name, content in handover.attached.items():
             (folder / name).parent.mkdir(parents=True)

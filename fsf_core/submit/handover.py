@@ -7,6 +7,7 @@ memory of the head and opens them. The log, the jobs API and the head only ever 
 
 import base64
 import binascii
+import contextlib
 import hashlib
 import json
 import os
@@ -110,15 +111,19 @@ def receive(job_id: str | None, *, timeout_s: float = RECEIVE_S) -> Handover:
 def _take(key: bytes, timeout_s: float) -> bytes | None:
     """Take an upload out of the memory of the head; None if there is none in time."""
     from ray import _raylet
+    from ray.exceptions import RayError
 
-    client: Any = _raylet.GcsClient(address=os.environ["RAY_ADDRESS"])  # type: ignore[attr-defined] # not in the stubs
     deadline = time.monotonic() + timeout_s
-    while (content := client.internal_kv_get(key, None)) is None:
-        if time.monotonic() > deadline:
-            return None
+    while time.monotonic() < deadline:
+        with contextlib.suppress(RayError, RuntimeError, ConnectionError):  # the head is busy
+            client: Any = _raylet.GcsClient(address=os.environ["RAY_ADDRESS"])  # type: ignore[attr-defined] # not in the stubs
+            while (content := client.internal_kv_get(key, None)) is None and time.monotonic() < deadline:
+                time.sleep(POLL_S)
+            if content is not None:
+                client.internal_kv_del(key, False, None)
+                return bytes(content)
         time.sleep(POLL_S)
-    client.internal_kv_del(key, False, None)
-    return bytes(content)
+    return None
 
 
 def announce(event: str, text: str = "", *, to: TextIO | None = None, **facts: object) -> None:

@@ -1,6 +1,7 @@
 """Starts a job once: under an id that is chosen beforehand, so that a lost response starts no second one."""
 
 import datetime as dt
+import logging
 import re
 import secrets
 import time
@@ -18,6 +19,8 @@ COMMAND_KEY, REQUEST_KEY = "fsf_command", "fsf_request"
 
 RETRY_S = 2.0
 NOT_FOUND = 404
+
+log = logging.getLogger("fsf")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,4 +146,5 @@ def _retried(call: Callable[[], Any], deadline: float) -> Any:
         except (UnreachableError, RequestFailedError) as error:
             if time.monotonic() > deadline:
                 raise ResumableError(f"the cluster cannot be reached: {error}; start the same command again") from error
+            log.warning("event=cluster_unreachable reason=%r", str(error))
             time.sleep(RETRY_S)
