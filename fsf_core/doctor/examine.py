@@ -77,6 +77,8 @@ def _driver_checks(subject: Subject) -> Iterator[Check]:
         yield Check(name="items", call=partial(driver.check_items, subject), limit_s=LIST_LIMIT_S + STORE_LIMIT_S)
     if config.delta:
         yield Check(name="delta", call=partial(driver.check_delta, subject), limit_s=LIST_LIMIT_S + STORE_LIMIT_S)
+    if config.reuse:
+        yield Check(name="reuse", call=partial(output.check_reuse, subject), limit_s=LIST_LIMIT_S + STORE_LIMIT_S)
     if config.out:
         yield Check(name="out", call=partial(output.check_out, subject), limit_s=STORE_LIMIT_S)
         yield Check(name="run", call=partial(output.check_run, subject), limit_s=LIST_LIMIT_S + STORE_LIMIT_S)

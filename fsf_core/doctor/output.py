@@ -14,9 +14,10 @@ from fsf_core import runs, storage
 from fsf_core.doctor.checks import NotCheckedError
 from fsf_core.doctor.subject import Subject
 from fsf_core.errors import FSFError, OutputError, StorageError
-from fsf_core.score import plan, preflight
+from fsf_core.score import preflight
 from fsf_core.score.changes import as_recorded, require_same_values
 from fsf_core.score.findings import Finding
+from fsf_core.score.nights import find_reused
 
 PROBE = ".fsf-doctor-"
 """Prefix of the names of the objects that are written."""
@@ -47,6 +48,19 @@ def check_run(subject: Subject) -> Iterator[Finding]:
     yield Finding(check="run", status="ok", found=f"{shown} {state}")
 
 
+def check_reuse(subject: Subject) -> Iterator[Finding]:
+    """Find the run whose results a job would copy."""
+    if subject.night is None:
+        raise NotCheckedError("it needs --out")
+    earlier = find_reused(subject.night, subject.fingerprint())
+    if earlier is None:
+        found = f"no run can be reused for --reuse {storage.redact(str(subject.config.reuse))}: model or options differ"
+        yield Finding(check="reuse", status="warn", found=found, do="the job scores everything; compare the options")
+    else:
+        found = f"results of {storage.redact(earlier.uri)} are copied for items that have not changed"
+        yield Finding(check="reuse", status="ok", found=found)
+
+
 def _state(subject: Subject) -> str:
     """Return what a job would do with the folder.
 
@@ -60,13 +74,13 @@ def _state(subject: Subject) -> str:
     runs.read_fingerprint(out)
     finished = runs.is_finished(out)
     try:
-        bundle, manifest = subject.required_bundle(), subject.required_manifest()
+        facts = subject.fingerprint()
     except NotCheckedError as error:
         raise NotCheckedError(
             f"whether the {'finished' if finished else 'unfinished'} run in {storage.redact(out)} is of these options: "
             f"{error}"
         ) from error
-    facts = plan.fingerprint(subject.config, bundle, manifest, plan.class_appearance(subject.config, bundle))
+    manifest = subject.required_manifest()
     recorded = as_recorded(facts, manifest, out)
     require_same_values(recorded, manifest, out)
     runs.require_same(out, recorded)

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from fsf_core import storage
 from fsf_core.config import DoctorConfig, ScoreConfig
@@ -48,9 +48,9 @@ class Subject:
     """The job of some options."""
 
     def __init__(self, config: DoctorConfig) -> None:
-        night = plan_nights(config)[0] if config.out else None
-        self.config: ScoreConfig = night.config if night else config
-        self.out = night.out if night else ""
+        self.night = plan_nights(config)[0] if config.out else None
+        self.config: ScoreConfig = self.night.config if self.night else config
+        self.out = self.night.out if self.night else ""
         """Absolute folder of the run; empty without --out."""
         self.bundle = Once(self._load_bundle)
         self.manifest = Once(self._open_manifest)
@@ -64,6 +64,15 @@ class Subject:
         outputs = [self.out] if self.out else []
         types = column_types.parse(config.column_types)
         return open_manifest(config.manifest, plan.selection(config), outputs=outputs, column_types=types)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return everything that defines the results of the job.
+
+        Raises:
+            NotCheckedError: its bundle or its manifest is not known.
+        """
+        bundle, manifest = self.required_bundle(), self.required_manifest()
+        return plan.fingerprint(self.config, bundle, manifest, plan.class_appearance(self.config, bundle))
 
     def required_bundle(self) -> Bundle:
         """Return the bundle for another check than its own.

@@ -41,7 +41,7 @@ def node_facts(seen: Mapping[str, str | None], written: Sequence[str] = ()) -> d
     return {
         "host": socket.gethostname(),
         "python": platform.python_version(),
-        "ray": _version(["ray"]),
+        "ray": _ray_version(),
         "fsf": version,
         "fsf_code": code_digest(folder) if folder else "",
         "libraries": {name: _version(names) for name, names in LIBRARIES.items()},
@@ -102,6 +102,13 @@ def _fsf() -> tuple[str, str]:
         return "", ""
     found = re.search(r'^__version__ = "([^"]+)"', Path(spec.origin).read_text(), flags=re.MULTILINE)
     return str(Path(spec.origin).parent), found[1] if found else ""
+
+
+def _ray_version() -> str:
+    """Return the version of Ray that runs this process."""
+    import ray
+
+    return str(ray.__version__)
 
 
 def _version(distributions: Sequence[str]) -> str:
