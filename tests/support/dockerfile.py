@@ -239,6 +239,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--env", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--user", help="another user than the image's: UID or UID:GID")
     parser.add_argument("--read-only", action="store_true", help="as readOnlyRootFilesystem")
+    parser.add_argument("--no-network", action="store_true", help="nothing but a loopback interface of its own")
     parser.add_argument("--no-entrypoint", action="store_true")
     parser.add_argument("command", nargs="*")
     options = parser.parse_intermixed_args(arguments)
@@ -256,7 +257,10 @@ def main(arguments: list[str]) -> int:
     image.user = options.user or image.user
     command = ([] if options.no_entrypoint else image.entrypoint) + (options.command or image.cmd)
     environment = dict(pair.split("=", 1) for pair in options.env)
-    return enter(options.root, image, command, binds=binds, environment=environment, read_only=options.read_only)
+    return enter(
+        options.root, image, command, binds=binds, environment=environment, read_only=options.read_only,
+        network=not options.no_network,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -198,6 +198,13 @@ def test_own_machines_take_the_versions_of_this_project_by_whole_paths() -> None
     }  # fmt: skip
 
 
+def test_the_head_of_own_machines_does_not_guess_its_address() -> None:
+    config = load("own-machines")
+    [head] = [words for words in ray_commands(config) if "--head" in words]
+
+    assert f"--node-ip-address={config['provider']['head_ip']}" in head  # without a route to the internet: 127.0.0.1
+
+
 def test_own_machines_start_all_workers() -> None:
     config = prepare_config(load("own-machines"))
     [node_type] = config["available_node_types"].values()
