@@ -139,6 +139,11 @@ def _docker_takes(arguments: Sequence[str]) -> bool:
     parser = _Parser(add_help=False)
     parser.add_argument("target")
     match command:
+        case "run":
+            parser.add_argument("--rm", action="store_true")
+            parser.add_argument("--gpus")
+            parser.add_argument("command", nargs=argparse.REMAINDER)
+            return takes(parser.parse_args(arguments).command)
         case "build":
             parser.add_argument("-f", "--file", required=True)
             for option in ("-t", "--tag", "--build-arg", "--secret"):

@@ -196,6 +196,8 @@ def test_own_machines_take_the_versions_of_this_project_by_whole_paths() -> None
     assert {words[0] for words in commands(config)} == {
         "test", "python3.11", "/opt/fsf/venv/bin/python", "/opt/fsf/venv/bin/ray", "ulimit", "export"
     }  # fmt: skip
+    environment = [words[1:] for words in commands(config) if words[0] == "export"]
+    assert ["PATH=/opt/fsf/venv/bin:$PATH" in words for words in environment] == [True, True]  # of drivers and workers
 
 
 def test_the_head_of_own_machines_does_not_guess_its_address() -> None:
