@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.support import cluster_rules, kuberay_rules, kuberay_schema
 from tests.support.kubernetes import (
@@ -14,6 +15,7 @@ from tests.support.kubernetes import (
     Document,
     build,
     by_kind,
+    groups,
     require_valid,
 )
 
@@ -27,12 +29,12 @@ def test_every_folder_is_built_and_holds_what_it_is_for(built: dict[str, list[Do
     assert all(kinds[name] >= {"RayCluster", "ServiceAccount", "NetworkPolicy"} for name in CLUSTERS)
     assert "RayCluster" not in kinds["site/score"] | kinds["site/export"]
     assert {"RayJob", "Secret", "ConfigMap"} <= kinds["site/score"] & kinds["site/export"]
-    groups = {
+    pools = {
         name: [group["groupName"] for group in by_kind(built[name], "RayCluster")["spec"]["workerGroupSpecs"]]
         for name in CLUSTERS
     }
-    assert groups["base"] == groups["overlays/cpu-small"] == ["cpu-workers"]
-    assert groups["overlays/gpu"] == groups["overlays/spot"] == ["cpu-workers", "gpu-workers"]
+    assert pools["base"] == pools["overlays/cpu-small"] == ["cpu-workers"]
+    assert pools["overlays/gpu"] == pools["overlays/spot"] == ["cpu-workers", "gpu-workers"]
 
 
 def test_no_kustomization_is_left_out(built: dict[str, list[Document]]) -> None:
@@ -132,6 +134,18 @@ def test_the_image_is_what_pods_expect(built: dict[str, list[Document]]) -> None
     assert re.search(r'^ENTRYPOINT \[.*"--"\]$', dockerfile, flags=re.MULTILINE), "args of a CronJob are a command"
     assert {port["containerPort"] for port in head["ports"]} == exposed
     assert re.search(r"^ +bash ", dockerfile, flags=re.MULTILINE), "KubeRay, the hook and the nights run /bin/bash"
+
+
+def test_prometheus_finds_the_pods(built: dict[str, list[Document]]) -> None:
+    monitor = yaml.safe_load((KUBERAY.parent / "monitoring" / "podmonitor.yaml").read_text())["spec"]
+    [endpoint] = monitor["podMetricsEndpoints"]
+    [policy] = by_kind(built["base"], "NetworkPolicy")["spec"]["ingress"][-1]["ports"]
+
+    for _, group in groups(by_kind(built["overlays/gpu"], "RayCluster")["spec"]):
+        template = group["template"]
+        assert monitor["selector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
+        ports = {port["name"]: port["containerPort"] for port in template["spec"]["containers"][0]["ports"]}
+        assert ports[endpoint["port"]] == policy["port"], "open to every namespace"
 
 
 def test_spot_nodes_get_workers_and_never_the_head(built: dict[str, list[Document]]) -> None:

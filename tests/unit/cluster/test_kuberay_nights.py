@@ -64,6 +64,13 @@ def test_a_night_submits_a_run_of_its_own_date(
     assert (score.date, score.reuse) == (night.isoformat(), "latest")
 
 
+def test_old_runs_are_removed_by_a_command_of_fsf(built: dict[str, list[Document]], tmp_path: Path) -> None:
+    words = _night_words(built, tmp_path, "fsf-retention")
+
+    assert words == ["prune", SETTINGS["RUNS"], "--keep", "30d"]
+    assert takes(["fsf", *words])
+
+
 def test_a_night_whose_head_stays_away_is_an_attempt_and_no_wrong_command(
     built: dict[str, list[Document]], tmp_path: Path
 ) -> None:
