@@ -54,6 +54,9 @@ FAREWELL_S = 10.0
 
 _NAME = re.compile(r"\.lease-([1-9][0-9]*)")
 
+_SIGHTS: dict[str, tuple[tuple[int, bytes] | None, float]] = {}
+"""Folder to the newest lease that `look_at` found there, and when."""
+
 log = logging.getLogger("fsf")
 
 T = TypeVar("T")
@@ -193,6 +196,20 @@ def _find_lock_holder(path: Path) -> str:
     except OSError:
         pass  # there is no lock file, or no right to read it: the job itself will report that
     return ""
+
+
+def look_at(uri: str) -> None:
+    """Note the newest lease of a folder in a store: a later `lease` of it counts the time without a heartbeat from now.
+
+    A job that takes two leases of a dead one after each other waits for both at once.
+
+    Raises:
+        StorageError: the store refuses.
+    """
+    if storage.is_local(uri):
+        return
+    newest = max(_numbers(uri), default=0)
+    _SIGHTS[uri] = ((newest, _read_lease(uri, newest) if newest else b""), _now())
 
 
 @contextlib.contextmanager
@@ -341,8 +358,7 @@ def _acquire(uri: str, name: str) -> _StoreLease:
         OutputError: the newest lease changed while it was watched: its holder is alive.
     """
     token = secrets.token_hex(8)
-    seen: tuple[int, bytes] | None = None
-    since = _now()
+    seen, since = _SIGHTS.pop(uri, (None, _now()))
     while True:
         newest = max(_numbers(uri), default=0)
         content = _read_lease(uri, newest) if newest else b""

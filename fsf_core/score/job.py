@@ -25,7 +25,7 @@ from fsf_core.model.bundle_files import load_bundle
 from fsf_core.nights.template import is_range
 from fsf_core.runs import delta, video_stats
 from fsf_core.runs.compaction import compact
-from fsf_core.runs.lease import Lease
+from fsf_core.runs.lease import Lease, look_at
 from fsf_core.score import plan
 from fsf_core.score.actor_starts import explained_failures
 from fsf_core.score.changes import as_recorded, require_same_values, row_keys_of
@@ -177,6 +177,7 @@ def _bundle_and_lease(night: NightJob, stack: contextlib.ExitStack) -> tuple[Bun
         stack.enter_context(connected_cluster(config.ray_address, out=out))
         plan.require_gpu(config)
     if night.series:
+        look_at(out)
         stack.enter_context(night.series.locked())
     if bundle:
         return bundle, stack.enter_context(runs.lock_run(out))

@@ -16,6 +16,7 @@ from fsf_core.errors import ConfigError, FSFError, GateError, ManifestError, Out
 from fsf_core.nights import template as templates
 from fsf_core.nights.series import Series, series_of
 from fsf_core.runs import delta
+from fsf_core.runs.lease import look_at
 from fsf_core.score.cluster import connected_cluster
 from fsf_core.score.gates import failed_gates
 from fsf_core.score.reuse import EarlierRun, open_earlier_run, why_not_reusable
@@ -114,6 +115,8 @@ def score_nights(nights: Sequence[NightJob], score_night: Callable[[NightJob], d
     with contextlib.ExitStack() as stack:
         series = nights[0].series
         if series:
+            for night in [night for night in nights if not _is_done(night)][:1]:
+                look_at(night.out)
             stack.enter_context(series.locked())
         if sum(not _is_done(night) for night in nights) > 1:
             stack.enter_context(connected_cluster(nights[0].config.ray_address))

@@ -33,6 +33,7 @@ from fsf_core import open_run, runs
 from fsf_core.errors import OutputError, RunError
 from fsf_core.nights.prune import prune
 from fsf_core.nights.series import series_of
+from fsf_core.runs import removal
 from tests.crash import ledger as single
 from tests.crash.hook import sitecustomize as hook
 from tests.crash.readers import State, WrongInstantError, finished_state
@@ -282,9 +283,12 @@ def main() -> int:
     parser.add_argument("--commands", default=",".join(COMMANDS), help="commands (default: all)")
     parser.add_argument("--points", default="all", help="all, or a number for each command")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--sabotage", action="store_true", help="delete runs where they are: there must be problems")
     parser.add_argument("--store", action="store_true", help="in an S3 store on this machine instead of a disk")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("interrupted"))  # so that no folder and no server is left
+    if options.sabotage:
+        removal.withdraw = lambda root, path, **_: shutil.rmtree(f"{root}/{path}")  # type: ignore[assignment, return-value, misc] # a fault
     rng = random.Random(options.seed)  # noqa: S311 - reproducible, not secret
     wrong = 0
     print(f"{'command':12}{'changes':>9}{'kills':>7}{'reads':>7}{'problems':>10}{'seconds':>9}")

@@ -1,6 +1,6 @@
 """Jobs that end at any change of a file and are started again end as undisturbed ones.
 
-Some points of jobs.py, and those of ledger.py at changes of published files; both commands test the others.
+Some points of jobs.py and nights.py, and those of ledger.py at changes of published files; the commands test the rest.
 """
 
 import subprocess
@@ -80,10 +80,28 @@ def test_a_ledger_whose_mark_is_not_taken_away_is_found() -> None:
     assert "distinct" in printed or "manifest.json" in printed
 
 
+def test_a_series_survives_the_end_of_a_night_and_of_a_removal_at_any_change() -> None:
+    code, printed = _forking("nights", "--points", "8")
+
+    assert code == 0, printed
+    assert [line.split()[0] for line in printed.splitlines()[1:]] == ["night", "prune"]
+
+
+def test_a_run_that_is_deleted_where_it_is_is_found() -> None:
+    code, printed = _forking("nights", "--commands", "prune", "--points", "0", "--sabotage")
+
+    assert code == 1, printed
+    assert "manifest.json" in printed or "no clear refusal" in printed
+
+
 def _ledger(*options: str) -> tuple[int, str]:
-    """Run ledger.py in a process of its own: it forks, which a process with threads must not."""
+    return _forking("ledger", *options)
+
+
+def _forking(module: str, *options: str) -> tuple[int, str]:
+    """Run a harness in a process of its own: it forks, which a process with threads must not."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.crash.ledger", *options], cwd=ROOT, capture_output=True, text=True, timeout=600,
-        check=False,
+        [sys.executable, "-m", f"tests.crash.{module}", *options], cwd=ROOT, capture_output=True, text=True,
+        timeout=600, check=False,
     )  # fmt: skip
     return done.returncode, done.stdout + done.stderr

@@ -108,6 +108,25 @@ def wait_for(condition: Any) -> None:
 # --- acquiring ---
 
 
+def test_two_leases_of_a_dead_job_are_waited_for_at_once():
+    other = "memory://bucket/other"
+    for uri in (FOLDER, other):
+        storage.write_bytes(f"{uri}/.lease-4", other_job())
+    began = time.monotonic()
+    lease.look_at(other)
+    with lease.lease(FOLDER), lease.lease(other) as held:
+        assert held.number == 5
+    assert lease.LEASE_S < time.monotonic() - began < 1.6 * lease.LEASE_S
+
+
+def test_a_lease_that_was_renewed_since_it_was_looked_at_is_that_of_a_live_job():
+    storage.write_bytes(f"{FOLDER}/.lease-4", other_job())
+    lease.look_at(FOLDER)
+    storage.write_bytes(f"{FOLDER}/.lease-4", other_job(pid=18))
+    with pytest.raises(OutputError, match="is in use by process 18 on elsewhere; wait for it"), lease.lease(FOLDER):
+        pass
+
+
 def test_a_released_lease_keeps_its_number_until_a_greater_one_exists():
     for number in (1, 2, 3):
         with lease.lease(FOLDER) as held:
