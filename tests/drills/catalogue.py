@@ -104,7 +104,7 @@ def _resume(run: Run, start: Callable[[], None], *, limit_s: float, reason: str,
     """Wait for a job that must end with 75 and a reason, and complete its run with the same command."""
     with run.watched():
         code = run.wait(limit_s)
-        assert code == 75, run.text()
+        assert code == 75, f"exit code {code}: {run.text()}"
         assert re.search(reason, run.text()), run.text()
         assert "the same command resumes the run" in run.text()
         ended_s, standstill_s, note = run.after_fault_s, run.standstill_s, run.last_line
