@@ -12,7 +12,7 @@ import time
 
 from tests.drills.catalogue import DRILLS
 from tests.drills.workload import make_workload, scratch
-from tests.support.hosts import why_no_hosts
+from tests.support.namespaces import why_no_hosts
 
 
 def main() -> int:

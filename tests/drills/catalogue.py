@@ -4,115 +4,32 @@ Right is: the job ends with the tables of the undisturbed local run, or with exi
 gives those tables; never later than the limit of the drill.
 """
 
-import contextlib
-import re
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from fsf_core import runs
 from tests.drills import from_nothing
+from tests.drills.cluster import (
+    BEGUN_PARTS,
+    FRAME_S,
+    HEAD_LIMIT_S,
+    LIMIT_S,
+    Result,
+    add_workers,
+    cluster,
+    event_of,
+    finish,
+    node_id,
+    resume,
+    start_again,
+)
 from tests.drills.workload import PYTHONPATH, Run, Workload
 from tests.support.hosts import Host, Hosts, open_hosts
 
-LIMIT_S = 240.0
-"""Longest time from a fault to the end of a job."""
-
-HEAD_LIMIT_S = 75.0
-"""Longest time in which a driver notices that the head is lost: 45 s, and what a busy machine adds."""
-
-FRAME_S = 0.12
-BEGUN_PARTS = 6
-"""Parts that are committed when the fault comes: the videos, and some images."""
-
 GPU_LABEL = ("python", "-m", "tests.drills.gpu_label")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Result:
-    """How a drill ended; a wrong end is an AssertionError."""
-
-    codes: tuple[int, ...]
-    """Exit codes of the starts of the job."""
-    ended_s: float
-    """From the fault to the end of the job that it hit."""
-    standstill_s: float | None = None
-    """Longest time after the fault without a committed part, where it was watched."""
-    note: str = ""
-
-
-@contextlib.contextmanager
-def cluster(
-    *workers: str,
-    others: tuple[str, ...] = (),
-    cpus: float = 1,
-    gpus: float = 0,
-    clocks: Mapping[str, float] | None = None,
-    faults: Mapping[str, str] | None = None,
-) -> Iterator[Hosts]:
-    """Make a cluster of a head without CPUs and of workers, whose model takes its time.
-
-    Args:
-        workers: names of hosts with CPUs.
-        others: names of hosts that the cluster does not have at first.
-        cpus: of each worker.
-        gpus: of each worker, as a label.
-        clocks: by how much the clocks of hosts are fast.
-        faults: kind of fault in starting the model, by host.
-    """
-    environment = {"PYTHONPATH": PYTHONPATH, "FSF_DRILL_FRAME_S": str(FRAME_S)}
-    with open_hosts("head", *workers, *others, environment=environment, clocks=clocks) as hosts:
-        hosts["head"].start_head()
-        add_workers(hosts, *workers, cpus=cpus, gpus=gpus, faults=faults)
-        yield hosts
-
-
-def add_workers(
-    hosts: Hosts, *names: str, cpus: float = 1, gpus: float = 0, faults: Mapping[str, str] | None = None
-) -> None:
-    """Let hosts join the cluster, all at the same time."""
-    errors: list[BaseException] = []
-
-    def join(name: str) -> None:
-        more = {"FSF_DRILL_START": faults[name]} if faults and name in faults else {}
-        try:
-            hosts[name].start_worker(hosts["head"], cpus=cpus, gpus=gpus, **more)
-        except AssertionError as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=join, args=(name,)) for name in names]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]
-
-
-def _finish(run: Run, *, limit_s: float = LIMIT_S, note: str = "") -> Result:
-    """Wait for a job that must survive its fault."""
-    with run.watched():
-        code = run.wait(limit_s)
-    assert code == 0, run.text()
-    run.judge()
-    return Result(codes=(0,), ended_s=run.after_fault_s, standstill_s=run.standstill_s, note=note)
-
-
-def _resume(run: Run, start: Callable[[], None], *, limit_s: float, reason: str, recover: Callable[[], None]) -> Result:
-    """Wait for a job that must end with 75 and a reason, and complete its run with the same command."""
-    with run.watched():
-        code = run.wait(limit_s)
-        assert code == 75, f"exit code {code}: {run.text()}"
-        assert re.search(reason, run.text()), run.text()
-        assert "the same command resumes the run" in run.text()
-        ended_s, standstill_s, note = run.after_fault_s, run.standstill_s, run.last_line
-    recover()
-    start()
-    assert run.wait(LIMIT_S) == 0, run.text()
-    run.judge()
-    return Result(codes=tuple(run.codes), ended_s=ended_s, standstill_s=standstill_s, note=note[:110])
 
 
 def worker_killed(work: Workload, out: Path) -> Result:
@@ -123,7 +40,7 @@ def worker_killed(work: Workload, out: Path) -> Result:
         run.until_parts(BEGUN_PARTS)
         run.fault()
         hosts["two"].kill()
-        return _finish(run)
+        return finish(run)
 
 
 def worker_killed_stages(work: Workload, out: Path) -> Result:
@@ -134,7 +51,7 @@ def worker_killed_stages(work: Workload, out: Path) -> Result:
         run.until_parts(2)
         run.fault()
         hosts["two"].kill()
-        return _finish(run)
+        return finish(run)
 
 
 def worker_processes_killed(work: Workload, out: Path) -> Result:
@@ -145,7 +62,7 @@ def worker_processes_killed(work: Workload, out: Path) -> Result:
         run.until_parts(BEGUN_PARTS)
         run.fault()
         hosts["two"].kill_processes()
-        return _finish(run)
+        return finish(run)
 
 
 def worker_cut_30_s(work: Workload, out: Path) -> Result:
@@ -159,7 +76,7 @@ def worker_cut_30_s(work: Workload, out: Path) -> Result:
         healing = threading.Timer(30, hosts["two"].heal)
         healing.start()
         try:
-            return _finish(run)
+            return finish(run)
         finally:
             healing.cancel()
 
@@ -172,7 +89,7 @@ def worker_cut(work: Workload, out: Path) -> Result:
         run.until_parts(BEGUN_PARTS)
         run.fault()
         hosts["two"].cut()
-        return _finish(run)
+        return finish(run)
 
 
 def worker_drained(work: Workload, out: Path) -> Result:
@@ -190,19 +107,9 @@ def worker_drained(work: Workload, out: Path) -> Result:
         ending = threading.Timer(20, hosts["two"].kill)
         ending.start()
         try:
-            return _finish(run)
+            return finish(run)
         finally:
             ending.cancel()
-
-
-def node_id(hosts: Hosts, name: str) -> str:
-    """Return Ray's id of a node."""
-    code = (
-        "import ray, sys; ray.init(sys.argv[1], logging_level='ERROR', log_to_driver=False);"
-        "print('node', *[n['NodeID'] for n in ray.nodes() if n['NodeManagerAddress'] == sys.argv[2]])"
-    )
-    output = hosts["head"].must("python", "-c", code, hosts["head"].gcs, hosts[name].address)
-    return re.findall(r"^node (\w+)", output, re.MULTILINE)[0]
 
 
 def head_killed(work: Workload, out: Path) -> Result:
@@ -217,8 +124,8 @@ def head_killed(work: Workload, out: Path) -> Result:
         run.until_parts(BEGUN_PARTS)
         run.fault()
         head.signal_program("gcs_server", signal.SIGKILL)
-        return _resume(
-            run, start, limit_s=HEAD_LIMIT_S, reason="the head of the Ray cluster", recover=lambda: _again(hosts)
+        return resume(
+            run, start, limit_s=HEAD_LIMIT_S, reason="the head of the Ray cluster", recover=lambda: start_again(hosts)
         )
 
 
@@ -241,7 +148,7 @@ def head_lost(work: Workload, out: Path) -> Result:
         def start() -> None:
             run.start(hosts["one"], "--actors", "2", address=hosts["spare"].gcs)
 
-        return _resume(
+        return resume(
             run, start, limit_s=HEAD_LIMIT_S, reason="the head of the Ray cluster|node on this machine", recover=recover
         )
 
@@ -265,7 +172,7 @@ def head_replaced(work: Workload, out: Path) -> Result:
                 hosts[name].kill_processes()
             add_workers(hosts, "one", "two")
 
-        return _resume(
+        return resume(
             run, start, limit_s=HEAD_LIMIT_S, reason="the head of the Ray cluster|node on this machine", recover=recover
         )
 
@@ -289,7 +196,7 @@ def head_cut(work: Workload, out: Path) -> Result:
         run.until_parts(BEGUN_PARTS)
         run.fault()
         hosts["head"].cut()
-        return _resume(
+        return resume(
             run, start, limit_s=HEAD_LIMIT_S, reason="the head of the Ray cluster|node on this machine", recover=recover
         )
 
@@ -306,8 +213,8 @@ def head_hangs(work: Workload, out: Path) -> Result:
         run.until_parts(BEGUN_PARTS)
         run.fault()
         head.signal_program("gcs_server", signal.SIGSTOP)
-        return _resume(
-            run, start, limit_s=HEAD_LIMIT_S, reason="the head of the Ray cluster", recover=lambda: _again(hosts)
+        return resume(
+            run, start, limit_s=HEAD_LIMIT_S, reason="the head of the Ray cluster", recover=lambda: start_again(hosts)
         )
 
 
@@ -328,7 +235,7 @@ def drivers_node_killed(work: Workload, out: Path) -> Result:
             hosts["one"].kill_processes()
             add_workers(hosts, "one")
 
-        return _resume(run, start, limit_s=HEAD_LIMIT_S, reason="node on this machine ended", recover=recover)
+        return resume(run, start, limit_s=HEAD_LIMIT_S, reason="node on this machine ended", recover=recover)
 
 
 def bad_node(kind: str) -> Callable[[Workload, Path], Result]:
@@ -339,10 +246,10 @@ def bad_node(kind: str) -> Callable[[Workload, Path], Result]:
             run = Run(work=work, out=out)
             run.start(hosts["head"], "--actors", "2", address=hosts["head"].gcs)
             run.fault()
-            result = _finish(run)
+            result = finish(run)
             if kind != "hang":
                 assert f"node {hosts['two'].address}: " in run.text(), f"the bad node is not named: {run.text()}"
-            return replace(result, note=_event(run, "actor_not_started"))
+            return replace(result, note=event_of(run, "actor_not_started"))
 
     drill.__doc__ = f"On one of two workers the model does not start: {kind}."
     return drill
@@ -355,14 +262,14 @@ def slow_node(work: Workload, out: Path) -> Result:
         calm.start(hosts["head"], "--actors", "2", address=hosts["head"].gcs)
         calm.until_parts(BEGUN_PARTS)
         calm.fault()
-        alone = _finish(calm)
+        alone = finish(calm)
         run = Run(work=work, out=out)
         run.start(hosts["head"], "--actors", "2", address=hosts["head"].gcs)
         run.until_parts(BEGUN_PARTS)
         run.fault()
         hosts["two"].throttle(0.1)
         try:
-            result = _finish(run)
+            result = finish(run)
         finally:
             hosts["two"].throttle(1)
         return replace(result, note=f"the rest of the same run without it: {alone.ended_s:.0f} s")
@@ -374,7 +281,7 @@ def worker_clock(work: Workload, out: Path) -> Result:
         run = Run(work=work, out=out)
         run.start(hosts["head"], "--actors", "2", address=hosts["head"].gcs)
         run.fault()
-        return _finish(run, note=_event(run, "node_differs"))
+        return finish(run, note=event_of(run, "node_differs"))
 
 
 def driver_paused(work: Workload, out: Path) -> Result:
@@ -399,27 +306,13 @@ def pause_driver(hosts: Hosts, run: Run, *, second: Host) -> Result:
     assert code == 75, run.text()
     assert "LeaseLostError" in run.text(), run.text()
     assert "took it over" in run.text(), run.text()
-    result = _finish(successor)
+    result = finish(successor)
     return replace(result, codes=(75, 0), ended_s=run.after_fault_s, note=run.last_line[:110])
 
 
 def _attempts(out: Path) -> int:
     """Return how many starts a run has had."""
     return len(runs.read_document(str(out), "run.json")["attempts"])
-
-
-def _again(hosts: Hosts) -> None:
-    """Start the cluster again from nothing, on the same hosts."""
-    for host in hosts.values():
-        host.kill_processes()
-    hosts["head"].start_head()
-    add_workers(hosts, *[name for name in hosts if name != "head"])
-
-
-def _event(run: Run, name: str) -> str:
-    """Return the last line of an event in the output of a job."""
-    lines = [line for line in run.text().splitlines() if f"event={name} " in line]
-    return lines[-1].partition("event=")[2][:110] if lines else ""
 
 
 def from_an_empty_machine(work: Workload, out: Path) -> Result:

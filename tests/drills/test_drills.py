@@ -8,6 +8,7 @@ import pytest
 
 from fsf_core.model.bundle import Bundle
 from tests.drills import catalogue, from_nothing
+from tests.drills.cluster import add_workers, node_id
 from tests.drills.workload import PYTHONPATH, Run, Workload, make_workload
 from tests.support.hosts import Hosts, open_hosts, require_hosts
 
@@ -27,7 +28,7 @@ def hosts() -> Iterator[Hosts]:
     environment = {"PYTHONPATH": PYTHONPATH, "FSF_DRILL_FRAME_S": "0.1"}
     with open_hosts("head", "one", "two", "three", "laptop", environment=environment) as hosts:
         hosts["head"].start_head()
-        catalogue.add_workers(hosts, "one", "two", "three")
+        add_workers(hosts, "one", "two", "three")
         yield hosts
 
 
@@ -45,7 +46,7 @@ def test_a_driver_that_wakes_after_another_took_its_folder_changes_nothing(
     result = catalogue.pause_driver(hosts, Run(work=work, out=tmp_path / "run"), second=hosts["one"])
 
     assert result.codes == (75, 0)
-    assert _places_of_trackers(hosts) <= {catalogue.node_id(hosts, name) for name in ("head", "one")}, (
+    assert _places_of_trackers(hosts) <= {node_id(hosts, name) for name in ("head", "one")}, (
         "all workers wait for the tracker: it belongs to the node of its driver"
     )
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from tests.support import hosts as namespaces
+from tests.support import namespaces
 from tests.support.hosts import Hosts, open_hosts, require_hosts
 from tests.support.processes import ROOT, wait_for
 

@@ -15,8 +15,6 @@ Needs root, util-linux and pyroute2; `require_hosts` skips a test where they are
 """
 
 import contextlib
-import fcntl
-import json
 import os
 import shutil
 import signal
@@ -27,55 +25,24 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
 
 import pytest
 
+from tests.support.namespaces import (
+    change_links,
+    child_of,
+    first_process,
+    own_subnet,
+    processes_of,
+    title_of,
+    why_no_hosts,
+)
 from tests.support.processes import ROOT
 
 SESSIONS = Path("/tmp/ray")  # noqa: S108 - where Ray puts its sessions; every host mounts its own disk there
 OBJECT_STORE_BYTES = 150_000_000
-
-SUBNETS = range(1, 255)
-
-INIT = """
-import os, select, subprocess, sys
-name, sessions, names = sys.argv[1:]
-for words in (
-    ["hostname", name],
-    ["mount", "-t", "proc", "proc", "/proc"],
-    ["mount", "-t", "tmpfs", "-o", "mode=1777", "tmpfs", "/dev/shm"],
-    ["mount", "-t", "tmpfs", "-o", "mode=1777", "tmpfs", sessions],
-    ["mount", "--bind", names, "/etc/hosts"],
-):
-    subprocess.run(words, check=True)
-print("ready", flush=True)
-while not select.select([sys.stdin], [], [], 0.2)[0]:  # it is closed when the process that opened the hosts ends
-    try:
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
-    except ChildProcessError:
-        pass
-"""
-"""The first process of a host: when it ends, the kernel kills all others."""
-
-
-def why_no_hosts() -> str | None:
-    """Return why this machine cannot have hosts, or None."""
-    if os.geteuid():
-        return "hosts of their own need root, for namespaces"
-    missing = [name for name in ("unshare", "nsenter", "mount", "hostname") if shutil.which(name) is None]
-    if missing:
-        return f"hosts of their own need {', '.join(missing)}"
-    if find_spec("pyroute2") is None:
-        return "hosts of their own need pyroute2 (extra dev)"
-    tried = subprocess.run(
-        ["unshare", "--net", "--mount", "--uts", "--ipc", "--pid", "--fork", "mount", "-t", "proc", "proc", "/proc"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    return f"no namespaces here: {tried.stderr.strip()}" if tried.returncode else None
 
 
 def require_hosts() -> None:
@@ -187,11 +154,11 @@ class Host:
 
     def processes(self) -> list[int]:
         """Return the processes of this host but for the first, as seen from here."""
-        return [pid for pid in _processes_of(self._process_table()) if pid != self.pid]
+        return [pid for pid in processes_of(self._process_table()) if pid != self.pid]
 
     def titles(self) -> dict[int, str]:
         """Return the command lines of the processes of this host, by pid as seen from here."""
-        return {pid: _title(pid) for pid in self.processes()}
+        return {pid: title_of(pid) for pid in self.processes()}
 
     def signal_all(self, number: signal.Signals) -> None:
         """Send a signal to every process of this host but the first."""
@@ -273,7 +240,7 @@ class Host:
                 self.go_on()
 
     def _links(self, *requests: list[Any]) -> None:
-        _links([self.switch_pid, *request] for request in requests)
+        change_links([self.switch_pid, *request] for request in requests)
 
     def _process_table(self) -> str:
         return str(Path(f"/proc/{self.pid}/ns/pid").readlink())
@@ -310,20 +277,20 @@ def open_hosts(
     """
     SESSIONS.mkdir(exist_ok=True)
     with contextlib.ExitStack() as stack:
-        subnet = stack.enter_context(_own_subnet())
+        subnet = stack.enter_context(own_subnet())
         home = Path(tempfile.mkdtemp(prefix="fsf-hosts-"))
         stack.callback(shutil.rmtree, home, ignore_errors=True)
         addresses = {name: f"{subnet}.{10 + number}" for number, name in enumerate(names)}
         known = "".join(f"{address} {name}\n" for name, address in addresses.items())
         (home / "hosts").write_text(f"127.0.0.1 localhost\n{known}")
-        switch = stack.enter_context(_first_process("switch", home / "hosts"))
+        switch = stack.enter_context(first_process("switch", home / "hosts", SESSIONS))
         hosts = {
             name: Host(
                 name=name,
                 address=address,
                 home=home / name,
-                init=stack.enter_context(_first_process(name, home / "hosts")),
-                switch_pid=_child(switch),
+                init=stack.enter_context(first_process(name, home / "hosts", SESSIONS)),
+                switch_pid=child_of(switch),
                 port=f"p{number}",
                 environment=_environment(home / name, {**(environment or {}), **_shifted((clocks or {}).get(name, 0))}),
             )
@@ -332,7 +299,7 @@ def open_hosts(
         for host in hosts.values():
             host.home.mkdir()
             stack.callback(_end, host)
-        _links(_wiring(_child(switch), hosts.values(), f"{subnet}.1"))
+        change_links(_wiring(child_of(switch), hosts.values(), f"{subnet}.1"))
         yield Hosts(by_name=hosts, outside=f"{subnet}.1")
 
 
@@ -341,7 +308,7 @@ def _wiring(switch_pid: int, hosts: Any, outside: str) -> Iterator[list[Any]]:
     leg = f"fsf{outside.split('.')[2]}"
     yield [switch_pid, "link", {"command": "add", "ifname": "sw", "kind": "bridge"}]
     yield [switch_pid, "link", {"command": "set", "ifname": "sw", "state": "up"}]
-    ends = [(host.port, "eth0", _child(host.init), host.address) for host in hosts]
+    ends = [(host.port, "eth0", child_of(host.init), host.address) for host in hosts]
     for port, interface, pid, address in [*ends, ("out", leg, os.getpid(), outside)]:
         peer = {"ifname": interface, "net_ns_pid": pid}
         yield [switch_pid, "link", {"command": "add", "ifname": port, "kind": "veth", "peer": peer}]
@@ -350,42 +317,6 @@ def _wiring(switch_pid: int, hosts: Any, outside: str) -> Iterator[list[Any]]:
             yield [pid, "link", {"command": "set", "ifname": "lo", "state": "up"}]
         yield [pid, "addr", {"command": "add", "ifname": interface, "address": address, "prefixlen": 24}]
         yield [pid, "link", {"command": "set", "ifname": interface, "state": "up"}]
-
-
-@contextlib.contextmanager
-def _own_subnet() -> Iterator[str]:
-    """Reserve the first three numbers of addresses for as long as the block lasts."""
-    with contextlib.ExitStack() as stack:
-        for number in SUBNETS:
-            path = Path(tempfile.gettempdir()) / f"fsf-hosts-{number}.lock"
-            file = stack.enter_context(path.open("a"))
-            with contextlib.suppress(BlockingIOError):
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                yield f"10.213.{number}"
-                return
-    raise AssertionError("no free subnet")
-
-
-@contextlib.contextmanager
-def _first_process(name: str, names: Path) -> Iterator[subprocess.Popen[str]]:
-    """Run the first process of a host."""
-    process = subprocess.Popen(
-        [
-            "unshare", "--net", "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child=KILL",
-            sys.executable, "-I", "-S", "-c", INIT, name, str(SESSIONS), str(names),
-        ],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert process.stdin
-    assert process.stdout
-    try:
-        assert process.stdout.readline() == "ready\n", f"the host {name} does not start"
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-        process.stdin.close()
-        process.stdout.close()
 
 
 def _end(host: Host) -> None:
@@ -398,18 +329,6 @@ def _end(host: Host) -> None:
         process.wait()
         if process.stdout:
             process.stdout.close()
-
-
-def _child(process: subprocess.Popen[str]) -> int:
-    """Return the first process of a namespace from the one that made it."""
-    return int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0])
-
-
-def _links(requests: Any) -> None:
-    """Send requests to the kernel, in another process."""
-    words = [sys.executable, str(Path(__file__).with_name("links.py")), json.dumps([*requests])]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
 
 
 def _environment(home: Path, more: Mapping[str, str]) -> dict[str, str]:
@@ -462,19 +381,3 @@ def _resolved(command: Sequence[str]) -> list[str]:
         "ray": [str(Path(sys.executable).parent / "ray")],
     }
     return [*own.get(first, [first]), *rest]
-
-
-def _processes_of(process_table: str) -> Iterator[int]:
-    """Yield the processes of a namespace."""
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError):
-                if str((entry / "ns" / "pid").readlink()) == process_table:
-                    yield int(entry.name)
-
-
-def _title(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-    except OSError:
-        return ""
