@@ -5,7 +5,7 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
@@ -22,7 +22,12 @@ LONGEST_POLL_S = 15.0
 END_OF_LOG_S = 60.0
 """How long the rest of the log may take once the job has ended, since its last piece."""
 
-STOP_AGAIN_S = 5.0
+AGAIN_S = 3.0
+"""Interval of requests to stop the job, and of those to hand over its settings."""
+
+TIMES_UNKNOWN = 3
+"""Responses in a row that the cluster knows no such job; a head that is just starting may not know it yet."""
+
 PENDING_NOTE_S = 30.0
 PROGRESS_S = 0.2
 
@@ -57,6 +62,10 @@ class Ended:
     """Whether the job still runs."""
 
 
+class _LeftError(BaseException):
+    """A signal means that this process is to end at once; no library handles it."""
+
+
 class Follower:
     """One job, followed by one client."""
 
@@ -84,7 +93,8 @@ class Follower:
         self._is_lost = False
         self._lost_at = 0.0
         self._stop_signal: int | None = None
-        self._stop_at = self._poll_at = 0.0
+        self._stop_at = self._hand_over_at = self._poll_at = 0.0
+        self._times_unknown = 0
         self._poll_s, self._note_at = POLL_S, time.monotonic() + PENDING_NOTE_S
         self._details: Any = None
 
@@ -94,20 +104,24 @@ class Follower:
         with _signals() as received:
             try:
                 return self._run(received)
+            except _LeftError:
+                return self._left(received)
             finally:
                 self._log.close()
 
     def _run(self, received: list[int]) -> Ended:
         while True:
             self._print_log(PROGRESS_S)
-            if received and (left := self._leave(received)):
-                return left
+            if _leaves(received):
+                return self._left(received)
             if received and self._stop_signal is None:
                 self._begin_to_stop(received[0])
-            if self._stop_signal is not None and time.monotonic() >= self._stop_at and self._try(self._stop):
-                self._stop_at = time.monotonic() + STOP_AGAIN_S
-            if self._key is not None and not self._is_handed_over:
+            if self._stop_signal is not None and time.monotonic() >= self._stop_at:
+                self._try(self._stop)
+                self._stop_at = time.monotonic() + AGAIN_S
+            if self._key is not None and not self._is_handed_over and time.monotonic() >= self._hand_over_at:
                 self._try(self._hand_over)
+                self._hand_over_at = time.monotonic() + AGAIN_S
             if time.monotonic() >= self._poll_at and (ended := self._polled()):
                 return ended
 
@@ -127,7 +141,10 @@ class Follower:
         if not is_reached:
             return self._given_up() if time.monotonic() - self._lost_at > self._reconnect_s else None
         if self._details is None:
-            return Ended(outcome=outcome_of(None, is_lost=True))
+            self._times_unknown += 1
+            is_lost = self._times_unknown == TIMES_UNKNOWN
+            return Ended(outcome=outcome_of(None, is_lost=True)) if is_lost else None
+        self._times_unknown = 0
         if self._details.status.is_terminal():
             return self._ended()
         if not self._waits and self._has_started and (self._is_handed_over or self._handover is None):
@@ -137,10 +154,7 @@ class Follower:
             self._note_at = time.monotonic() + PENDING_NOTE_S
         return None
 
-    def _leave(self, received: list[int]) -> Ended | None:
-        """Return that the job is left alone, if the signals mean it: a second one, or one that does not stop it."""
-        if len(received) == 1 and received[0] in STOPPING:
-            return None
+    def _left(self, received: list[int]) -> Ended:
         state = "is being stopped" if received[0] in STOPPING else "goes on"
         reason = f"it {state}; `fsf submit --attach {self._job_id}` follows it, `ray job stop {self._job_id}` stops it"
         return Ended(outcome=Outcome(code=128 + received[-1], reason=reason), is_left=True)
@@ -250,13 +264,25 @@ class Follower:
             self._result = announcement.text
 
 
+def _leaves(received: Sequence[int]) -> bool:
+    """Return whether signals leave the job to the cluster."""
+    return len(received) > 1 or any(number in LEAVING for number in received)
+
+
 @contextlib.contextmanager
 def _signals() -> Iterator[list[int]]:
-    """Collect signals instead of being interrupted by them; those that the parent ignores stay ignored."""
+    """Collect signals; those that the parent ignores stay ignored.
+
+    Raises:
+        _LeftError: at the second one, or at one that does not stop the job, whatever is being waited for.
+    """
     received: list[int] = []
 
     def note(number: int, _: FrameType | None) -> None:
+        is_leaving = _leaves(received)
         received.append(number)
+        if _leaves(received) and not is_leaving:
+            raise _LeftError
 
     if threading.current_thread() is not threading.main_thread():
         yield received

@@ -47,6 +47,8 @@ class Dashboard:
     """How many of the next submissions are carried out, and then the connection is closed instead of a response."""
     refusal: tuple[int, str] | None = None
     """Status and text of every response, instead of what was asked for."""
+    hangs_s: float = 0.0
+    """Seconds before each response."""
     is_cut: bool = False
     """Whether every connection is closed at once."""
     starts_jobs: bool = True
@@ -121,6 +123,7 @@ class Dashboard:
         if self.is_cut:
             assert request.transport is not None
             request.transport.abort()
+        await asyncio.sleep(self.hangs_s)
         if self.refusal:
             return web.Response(status=self.refusal[0], text=self.refusal[1])
         response: web.StreamResponse = await handler(request)

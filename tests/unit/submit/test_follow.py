@@ -1,6 +1,8 @@
 """A job is followed to its end, whatever the connection does: every line once, and the job's own exit code."""
 
 import base64
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -210,3 +212,41 @@ def test_code_that_the_cluster_lacks_is_recognised(served: Dashboard) -> None:
 
     served.jobs["night"].log += announcement("code_differs", version="0.0.9")
     assert _Followed(served).wait().differs == "0.0.9"
+
+
+@pytest.mark.parametrize(
+    ("signals", "code", "state"),
+    [
+        ((signal.SIGINT, signal.SIGINT), 130, "it is being stopped"),
+        ((signal.SIGTERM, signal.SIGINT), 130, "it is being stopped"),
+        ((signal.SIGHUP,), 129, "it goes on"),
+        ((signal.SIGQUIT,), 131, "it goes on"),
+    ],
+)
+def test_a_second_signal_or_a_closed_terminal_leaves_the_job_at_once(
+    served: Dashboard, signals: tuple[signal.Signals, ...], code: int, state: str
+) -> None:
+    """Even while the dashboard does not respond."""
+    served.jobs["night"] = Job()
+    client = connect(served.address, headers=None, verify="true")
+    notes: list[str] = []
+    follower = Follower(
+        client, "night", View(line=notes.append, note=notes.append), handover=None, stop_wait_s=1, reconnect_s=60.0
+    )
+
+    def send() -> None:
+        time.sleep(0.5)
+        served.hangs_s = 6.0
+        time.sleep(0.5)
+        for number in signals:
+            os.kill(os.getpid(), number)
+            time.sleep(0.2)
+
+    threading.Thread(target=send, daemon=True).start()
+    since = time.monotonic()
+    ended = follower.run()
+    time.sleep(0.5)
+
+    assert time.monotonic() - since < 5
+    assert (ended.outcome.code, ended.is_left) == (code, True)
+    assert str(ended.outcome.reason).startswith(f"{state}; `fsf submit --attach night` follows it")
