@@ -121,6 +121,23 @@ def parse_shard(text: str | None) -> tuple[int, int] | None:
     return number, count
 
 
+def parse_actors(actors: str | int | None) -> tuple[int, int] | None:
+    """Return the least and the greatest number of actors of `8` or `4-32`.
+
+    Raises:
+        ConfigError: it has another form, or its numbers are not in order.
+    """
+    if actors is None:
+        return None
+    match = re.fullmatch(r"([0-9]{1,9})(?:-([0-9]{1,9}))?", str(actors))
+    if match is None:
+        raise ConfigError(f"--actors is {actors!r}, expected a number such as 8, or a range such as 4-32")
+    least, most = int(match[1]), int(match[2] or match[1])
+    if not 1 <= least <= most:
+        raise ConfigError(f"--actors is {actors!r}, expected at least 1, and the smaller number first")
+    return least, most
+
+
 _MODEL = Group("Model", sort_key=1)
 _CHECKPOINT = Group("Checkpoint to export", sort_key=2)
 _INTERFACE = Group("Input and output of a model; only FastSegFormer's have defaults", sort_key=3)
@@ -368,8 +385,10 @@ class ScoreConfig(ListOptions, ModelOptions):
 
     batch_frames: Annotated[int | None, Parameter(group=_SCALE)] = None
     """Frames per model call (default: 4 on CPUs, 32 on GPUs)."""
-    actors: Annotated[int | None, Parameter(group=_SCALE)] = None
-    """Number of model actors (default: one per GPU, or one per CPU)."""
+    actors: Annotated[str | int | None, Parameter(group=_SCALE)] = None
+    """Number of model actors, or a range such as 4-32 (default: one per GPU or CPU that the cluster has or may add)."""
+    wait_s: Annotated[float, Parameter(group=_SCALE)] = 900.0
+    """Longest time to wait for nodes that the cluster's autoscaler may add, in seconds."""
     threads: Annotated[int, Parameter(group=_SCALE)] = 1
     """CPU threads per actor. More actors with one thread each are faster."""
     segment_frames: Annotated[int, Parameter(group=_SCALE)] = 64
@@ -417,6 +436,9 @@ class ScoreConfig(ListOptions, ModelOptions):
         if self.sample is not None and not 0 < self.sample <= 1:
             raise ConfigError(f"--sample is {self.sample}, expected a share above 0 and up to 1")
         parse_shard(self.shard)
+        parse_actors(self.actors)
+        if not 0 <= self.wait_s <= _MAX_NUMBER:  # nan is neither
+            raise ConfigError(f"--wait-s is {self.wait_s:.6g}, expected 0 to {_MAX_NUMBER} seconds")
         for name in ("max_failed_share", "early_failed_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{_flag(name)} is {getattr(self, name)}, expected 0 to 1")
@@ -455,7 +477,6 @@ _MAX_NUMBER, _MAX_SIZE = (1 << 31) - 1, (1 << 62)
 
 _AT_LEAST_1 = (
     "batch_frames",
-    "actors",
     "threads",
     "segment_frames",
     "part_units",

@@ -12,7 +12,8 @@ from fsf_core.doctor.model import SESSION_LIMIT_S, Model
 from fsf_core.doctor.nodes import ITEMS_LIMIT_S, NETWORK_LIMIT_S, Nodes
 from fsf_core.doctor.subject import Subject
 from fsf_core.errors import FSFError, InterruptedRunError
-from fsf_core.score.cluster import connected_cluster, describe_resources, joins_cluster
+from fsf_core.score.capacity import read_capacity
+from fsf_core.score.cluster import connected_cluster, joins_cluster
 from fsf_core.score.findings import Finding, refusal
 from fsf_core.score.node_tasks import alive_nodes
 
@@ -138,5 +139,7 @@ def _cluster(config: DoctorConfig) -> Finding:
     """Report the cluster that was joined, or started."""
     where = "joined the cluster" if joins_cluster(config.ray_address) else "a cluster was started on this machine"
     nodes = len(alive_nodes())
-    found = f"{where}: {nodes} node{'s' if nodes > 1 else ''}, {describe_resources()}"
+    capacity = read_capacity(with_autoscaler=joins_cluster(config.ray_address))
+    autoscaler = f"; its autoscaler {capacity.autoscaler.describe()}" if capacity.autoscaler else ""
+    found = f"{where}: {nodes} node{'s' if nodes > 1 else ''}, {capacity.describe()}{autoscaler}"
     return Finding(check="cluster", status="ok", found=found)

@@ -4,11 +4,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fsf_core import storage
+from fsf_core.config import parse_actors
 from fsf_core.doctor.checks import NotCheckedError
 from fsf_core.doctor.nodes import LOOK, Nodes
 from fsf_core.doctor.subject import Once, Subject
 from fsf_core.errors import FSFError
-from fsf_core.score import plan
+from fsf_core.score import placement
 from fsf_core.score.findings import Finding, Status, refusal
 from fsf_core.score.node_tasks import Node, Outcome, available_resources, call_on_nodes
 from fsf_core.score.session_check import try_session
@@ -51,7 +52,7 @@ class Model:
             ProviderError: there is no GPU for the provider that was asked for.
         """
         config = self._subject.config
-        plan.require_gpu(config)
+        placement.require_gpu(config)
         if config.bundle:
             self._subject.required_bundle()
         usable = self._nodes.required_nodes()
@@ -80,7 +81,8 @@ class Model:
     def check_actors(self) -> Iterator[Finding]:
         """Judge whether the cluster has room for the actors of the job."""
         provider: Any = next((found["provider"] for found in self._opened().values()), "cpu")
-        actors = plan._actor_count(self._subject.config, provider)  # noqa: SLF001 - until it has a public name
+        least, most = placement.actor_limits(self._subject.config, provider)
+        actors = f"{least} to {most}" if most > least else str(least)
         yield Finding(check="actors", status="ok", found=f"{actors} actors on {provider}")
 
     def _opened(self) -> dict[Node, Mapping[str, Any]]:
@@ -98,7 +100,8 @@ class Model:
     def _actors_on(self, node: Node, provider: str) -> int:
         """Return the actors that one node may have to hold."""
         room = node.resources.get("GPU" if provider in GPU_PROVIDERS else "CPU", 1)
-        return max(1, int(min(room, self._subject.config.actors or room)))
+        given = parse_actors(self._subject.config.actors)
+        return max(1, int(min(room, given[1] if given else room)))
 
 
 IN_USE = "its GPUs are in use by other jobs"

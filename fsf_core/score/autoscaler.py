@@ -86,7 +86,7 @@ def read_autoscaler() -> Autoscaler | None:
             found = ray.get(task.remote(), timeout=HEAD_TIMEOUT_S)
     except (ray.exceptions.RayError, StopIteration):
         found = {}
-    return None if found is None else parse_config(found)
+    return None if found is None or not (found or _reports()) else parse_config(found)
 
 
 def parse_config(config: Mapping[str, Any]) -> Autoscaler:
@@ -170,12 +170,22 @@ def read_scaling() -> Scaling:
     )
 
 
+def _reports() -> bool:
+    """Return whether an autoscaler reports to the cluster, such as one in another container."""
+    return bool(_cluster_status().autoscaling_state.autoscaler_state_version or _status_v1())
+
+
 def _read_scaling_v1() -> Scaling:
     """Return what version 1 of the autoscaler does at the moment."""
-    text = b""
+    return parse_scaling_v1(json.loads(_status_v1() or b"{}").get("autoscaler_report") or {})
+
+
+def _status_v1() -> bytes:
+    """Return what version 1 of the autoscaler reported; empty if it did not."""
+    text = None
     with contextlib.suppress(Exception):  # of Ray's C++ side; the state is only shown
         text = _gcs(_gcs_address()).internal_kv_get(b"__autoscaling_status", None, timeout=GCS_TIMEOUT_S)
-    return parse_scaling_v1(json.loads(text or b"{}").get("autoscaler_report") or {})
+    return text or b""
 
 
 def parse_scaling_v1(report: Mapping[str, Any]) -> Scaling:

@@ -10,7 +10,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import ray
 
@@ -24,15 +23,13 @@ from fsf_core.score.autoscaler import (
     read_autoscaler,
     read_scaling,
 )
+from fsf_core.score.demand import asking_for
 
 POLL_INTERVAL_S = 1.0
 LOG_INTERVAL_S = 30.0
 INFEASIBLE_S = 15.0
 """After this time the autoscaler has read the request. Of known types of nodes, what it calls infeasible may only have
 to wait: the limit may be reached by nodes of other jobs."""
-
-MAX_REQUESTS = 1_000
-"""Tasks that may wait for nodes at the same time."""
 
 log = logging.getLogger("fsf")
 
@@ -138,14 +135,19 @@ def read_capacity(*, with_autoscaler: bool = True) -> Capacity:
     return Capacity(nodes=nodes, autoscaler=read_autoscaler() if with_autoscaler else None)
 
 
-def wait_for(needs: Sequence[Bundle], *, wishes: Sequence[Bundle] = (), limit_s: float, advice: str = "") -> Capacity:
+def wait_for(
+    needs: Sequence[Bundle],
+    known: Capacity | None = None,
+    *,
+    wishes: Sequence[Bundle] = (),
+    limit_s: float,
+    advice: str = "",
+) -> Capacity:
     """Wait until the cluster has room for bundles, where its autoscaler may add it; returns what there is then.
-
-    Tasks that ask for the bundles make the autoscaler add nodes: they wait for them, do nothing on them, and are gone
-    with this process, however it ends. A request to the autoscaler would outlast a killed job, and keep nodes running.
 
     Args:
         needs: what there must be room for at the same time.
+        known: the capacity of the cluster with its autoscaler, if it was read before.
         wishes: further bundles to ask for meanwhile, so that the nodes of a large pool come together.
         limit_s: longest time to wait.
         advice: what else the user can do if there is no room.
@@ -153,10 +155,10 @@ def wait_for(needs: Sequence[Bundle], *, wishes: Sequence[Bundle] = (), limit_s:
     Raises:
         ClusterError: there is no room, and none comes or came in time.
     """
-    now = read_capacity(with_autoscaler=False)
-    if not now.unplaced(needs):
-        return now
-    capacity = read_capacity()
+    capacity = known or read_capacity(with_autoscaler=False)
+    if not capacity.unplaced(needs):
+        return capacity
+    capacity = known or read_capacity()
     if capacity.unplaced(needs, scaled=True) or capacity.autoscaler is None:
         raise ClusterError(
             f"found {capacity.describe()} in the cluster{_limits(capacity)}, expected room for {describe(needs)}; "
@@ -164,7 +166,8 @@ def wait_for(needs: Sequence[Bundle], *, wishes: Sequence[Bundle] = (), limit_s:
         )
     is_unknown = capacity.autoscaler.node_types is None
     started = time.monotonic()
-    with _asking(needs, wishes) as asked:
+    with asking_for([*needs, *wishes]):
+        logged = _WaitLog(needs)
         for waited_s in _ticks(started):
             now = Capacity(nodes=read_capacity(with_autoscaler=False).nodes, autoscaler=capacity.autoscaler)
             if not now.unplaced(needs):
@@ -172,7 +175,7 @@ def wait_for(needs: Sequence[Bundle], *, wishes: Sequence[Bundle] = (), limit_s:
                     log.info("event=resources_found cluster=%r waited_s=%.0f", now.describe(), waited_s)
                 return now
             scaling = read_scaling()
-            asked.log(now, scaling, waited_s=waited_s, limit_s=limit_s)
+            logged.show(now, scaling, waited_s=waited_s, limit_s=limit_s)
             refused = is_unknown and waited_s > INFEASIBLE_S and _is_infeasible(now, needs, scaling)
             if refused or waited_s >= limit_s:
                 raise ClusterError(
@@ -183,51 +186,24 @@ def wait_for(needs: Sequence[Bundle], *, wishes: Sequence[Bundle] = (), limit_s:
     raise AssertionError("unreachable")
 
 
-@dataclass(kw_only=True)
-class _Asked:
-    """Tasks that wait for nodes, and when that was logged."""
+class _WaitLog:
+    """Logs at intervals what is waited for."""
 
-    needs: Sequence[Bundle]
-    tasks: list[Any]
-    logged_s: float = -LOG_INTERVAL_S
+    def __init__(self, needs: Sequence[Bundle]) -> None:
+        self._needs = describe(needs)
+        self._next_s = 0.0
 
-    def log(self, now: Capacity, scaling: Scaling, *, waited_s: float, limit_s: float) -> None:
-        """Log at intervals what is waited for."""
-        if waited_s - self.logged_s < LOG_INTERVAL_S or now.autoscaler is None:
+    def show(self, now: Capacity, scaling: Scaling, *, waited_s: float, limit_s: float) -> None:
+        """Log the state, unless it was logged a moment ago."""
+        if waited_s < self._next_s or now.autoscaler is None:
             return
-        self.logged_s = waited_s
+        self._next_s = waited_s + LOG_INTERVAL_S
         launching = ", ".join(f"{count} {name}" for name, count in sorted(scaling.launching.items()) if count)
         log.info(
             "event=waiting_for_resources needs=%r cluster=%r autoscaler=%r launching=%r waited_s=%.0f of_s=%.0f%s",
-            describe(self.needs), now.describe(), now.autoscaler.describe(), launching, waited_s, limit_s,
+            self._needs, now.describe(), now.autoscaler.describe(), launching, waited_s, limit_s,
             f" failed={scaling.failures[-1]!r}" if scaling.failures else "",
         )  # fmt: skip
-
-
-@contextlib.contextmanager
-def _asking(needs: Sequence[Bundle], wishes: Sequence[Bundle]) -> Iterator[_Asked]:
-    """Have tasks wait for bundles for as long as the block lasts."""
-    tasks = [_ask(bundle) for bundle in [*needs, *wishes][:MAX_REQUESTS]]
-    try:
-        yield _Asked(needs=needs, tasks=tasks)
-    finally:
-        for task in tasks:
-            with contextlib.suppress(ray.exceptions.RayError):
-                ray.cancel(task)
-
-
-def _ask(bundle: Bundle) -> Any:
-    """Start a task that asks for a bundle."""
-    remote: Any = ray.remote
-    others = {name: amount for name, amount in bundle.items() if name not in {"CPU", "GPU", "memory"}}
-    memory = {"memory": bundle["memory"]} if "memory" in bundle else {}
-    cpus, gpus = bundle.get("CPU", 0), bundle.get("GPU", 0)
-    task = remote(num_cpus=cpus, num_gpus=gpus, resources=others, max_retries=0, **memory)(_found)
-    return task.remote()
-
-
-def _found() -> None:
-    """Do nothing: the node is there."""
 
 
 def _ticks(started: float) -> Iterator[float]:

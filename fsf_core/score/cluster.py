@@ -145,12 +145,6 @@ def resources() -> dict[str, float]:
     return {name: found.get(name, 0.0) for name in ("CPU", "GPU")}
 
 
-def largest_node_cpus() -> float:
-    """Return the CPUs of the largest node; 0 for a cluster of one node, which has none to lose."""
-    alive = [node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call] # as above
-    return max(alive) if len(alive) > 1 else 0.0
-
-
 def on_this_node() -> Any:
     """Return the placement of an actor that all workers of a job wait for: the driver's node.
 
@@ -158,11 +152,6 @@ def on_this_node() -> Any:
     affinity does not hold for an actor without CPUs: Ray places it anywhere (2.60).
     """
     return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-
-
-def describe_resources() -> str:
-    """Return the resources of the cluster as text for messages."""
-    return ", ".join(f"{count:g} {name}s" for name, count in resources().items())
 
 
 def find_fsf_error(error: BaseException) -> FSFError | None:

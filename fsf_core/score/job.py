@@ -26,7 +26,7 @@ from fsf_core.nights.template import is_range
 from fsf_core.runs import delta, video_stats
 from fsf_core.runs.compaction import compact
 from fsf_core.runs.lease import Lease, look_at
-from fsf_core.score import plan
+from fsf_core.score import placement, plan
 from fsf_core.score.actor_starts import explained_failures
 from fsf_core.score.changes import as_recorded, require_same_values, row_keys_of
 from fsf_core.score.cluster import connected_cluster, joins_cluster, on_this_node, unwrap_worker_errors
@@ -96,7 +96,7 @@ def _score_run(night: NightJob) -> dict[str, Any]:
         done, changes = _compare(config, manifest, out)
         pending = manifest.items - changes.finished_items
         metrics = _connect(night, stack, needed=bool(pending or config.render))
-        placement = _place(config, out, bundle, manifest) if pending else None
+        placed = _place(config, out, bundle, manifest) if pending else None
         earlier = find_reused(night, facts) if pending else None
         # Whatever can refuse the job comes before this line, and whatever changes the folder after it.
         stack.enter_context(resumable(out))
@@ -115,7 +115,7 @@ def _score_run(night: NightJob) -> dict[str, Any]:
         )
         metrics.begin(
             run_id=attempt.run_id,
-            provider=placement.provider if placement else "",
+            provider=placed.provider if placed else "",
             items=manifest.items,
             resumed=changes.finished_items,
         )
@@ -124,8 +124,8 @@ def _score_run(night: NightJob) -> dict[str, Any]:
         scoring |= {"resumed_items": changes.finished_items, "changed_items": changes.changed_items}
         scoring |= {"reused_run": storage.redact(earlier.uri) if earlier else None, "night": night.path or None}
         attempts = {} if config.keep_failures else runs.count_attempts(runs.load_ledger(out))
-        if placement:
-            scoring |= _score_pending(work, placement, done=done, attempts=attempts, pending=pending, earlier=earlier)
+        if placed:
+            scoring |= _score_pending(work, placed, done=done, attempts=attempts, pending=pending, earlier=earlier)
         ledger, summary = _settle(work, stack)
         summary |= {**scoring, "bundle_sha256": bundle.sha256, "precision": config.precision}
         if done.lost:
@@ -175,7 +175,7 @@ def _bundle_and_lease(night: NightJob, stack: contextlib.ExitStack) -> tuple[Bun
     bundle = load_bundle(storage.absolute(config.bundle)) if config.bundle else None
     if not bundle:
         stack.enter_context(connected_cluster(config.ray_address, out=out))
-        plan.require_gpu(config)
+        placement.require_gpu(config)
     if night.series:
         look_at(out)
         stack.enter_context(night.series.locked())
@@ -201,14 +201,14 @@ def _connect(night: NightJob, stack: contextlib.ExitStack, *, needed: bool) -> R
     return stack.enter_context(exported_metrics(night.given, joined=joins and ray.is_initialized()))
 
 
-def _place(config: ScoreConfig, out: str, bundle: Bundle, manifest: Manifest) -> plan.Placement:
+def _place(config: ScoreConfig, out: str, bundle: Bundle, manifest: Manifest) -> placement.Placement:
     """Check that the job can run on the cluster, and choose where its model runs.
 
     Raises:
         RunError: it cannot.
     """
     require_ready(config, out, bundle, manifest)
-    return plan.place(config, bundle)
+    return placement.place(config, bundle)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -313,14 +313,14 @@ def _score_again(work: _Work, stack: contextlib.ExitStack, damaged: Collection[s
     """Score the items of damaged parts."""
     done = runs.find_completed(work.load_ledger(without=damaged))
     stack.enter_context(connected_cluster(work.config.ray_address, out=work.out))
-    placement = plan.place(work.config, work.bundle)
+    placed = placement.place(work.config, work.bundle)
     pending = work.manifest.items - _count_done(work.manifest, done)
-    _score_pending(work, placement, done=done, attempts={}, pending=pending, earlier=None)
+    _score_pending(work, placed, done=done, attempts={}, pending=pending, earlier=None)
 
 
 def _score_pending(
     work: _Work,
-    placement: plan.Placement,
+    placed: placement.Placement,
     *,
     done: runs.Completed,
     attempts: dict[bytes, int],
@@ -342,7 +342,7 @@ def _score_pending(
         bundle=work.bundle,
         manifest=manifest,
         appearance=work.appearance,
-        placement=placement,
+        placement=placed,
         attempt=work.attempt,
         pending=pending,
     )

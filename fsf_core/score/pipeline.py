@@ -19,11 +19,21 @@ from fsf_core import logs
 from fsf_core.logs import LogSettings
 from fsf_core.score import measured
 from fsf_core.score.actor import ScoringActor
+from fsf_core.score.capacity import read_capacity
 from fsf_core.score.clock import Clock
+from fsf_core.score.demand import keep_asking
 from fsf_core.score.local_ray.patches import patched_ray_data
 from fsf_core.score.partition import DecodeTask, plan_decode_tasks
 from fsf_core.score.recovery import tracked_write
-from fsf_core.score.spec import DECODE_CPUS, GPU_PROVIDERS, MASK_CPUS, WRITE_CPUS, PipelineSpec
+from fsf_core.score.spec import (
+    DECODE_CPUS,
+    GPU_PROVIDERS,
+    MASK_CPUS,
+    WRITE_CPUS,
+    PipelineSpec,
+    actor_bundle,
+    other_bundles,
+)
 from fsf_core.stages.infer import Infer
 
 TARGET_BLOCK_BYTES = 64 << 20
@@ -37,6 +47,11 @@ NO_PROGRESS_TIMEOUT_CPU_S = 24 * 3600
 
 BLOCKS_IN_FLIGHT = 2
 """Blocks that an actor holds: one in work and the next; more would make the last ones uneven."""
+
+GROW_AT, SHRINK_AT = 1.1, 0.25
+"""Blocks held per concurrent call of a pool at which Ray Data adds actors, or ends idle ones, within the pool's limits.
+With all actors busy it is 2, and then 1.1 nearly doubles the pool in each step; Ray's 1.75 adds one after another.
+Ray's 0.5 would end actors that wait for decoding, and load the model again a moment later."""
 
 CONCURRENT_CALLS = 2
 """Concurrent calls of one model beside GPUs: while one computes, the other fetches, normalises or hands over. Sessions
@@ -56,7 +71,7 @@ def execute(items: pa.Table, spec: PipelineSpec, tracker: Any) -> None:
     if not tasks:
         return
     tracker.plan_blocks.remote(len(tasks))
-    with patched_ray_data() if spec.owns_cluster else contextlib.nullcontext():
+    with patched_ray_data() if spec.owns_cluster else _asking_for_nodes(spec):
         if not spec.separate_stages:
             single_operator(tasks, spec, tracker).materialize()  # one row per block
             return
@@ -67,6 +82,25 @@ def execute(items: pa.Table, spec: PipelineSpec, tracker: Any) -> None:
         masked.write_datasink(sink, ray_remote_args={"num_cpus": WRITE_CPUS}, concurrency=writers)
 
 
+def _asking_for_nodes(spec: PipelineSpec) -> contextlib.AbstractContextManager[None]:
+    """Ask for nodes in the block, until there is room for all actors that the user asks for."""
+    if spec.asked_actors == spec.min_actors:  # those had room at the start, and restarted actors ask for themselves
+        return contextlib.nullcontext()
+    asked, actor = spec.asked_actors, actor_bundle(gpu=spec.provider in GPU_PROVIDERS)
+    return keep_asking(actor, lambda: asked - _room(spec, most=asked))
+
+
+def _start_actors(spec: PipelineSpec) -> int:
+    """Return with how many actors the pool begins: as many as there is room for, within its limits."""
+    return spec.actors if spec.min_actors == spec.actors else max(spec.min_actors, _room(spec, most=spec.actors))
+
+
+def _room(spec: PipelineSpec, *, most: int) -> int:
+    """Return for how many actors the nodes have room now."""
+    gpu = spec.provider in GPU_PROVIDERS
+    return read_capacity(with_autoscaler=False).room(actor_bundle(gpu=gpu), beside=other_bundles(gpu=gpu), most=most)
+
+
 def single_operator(tasks: Sequence[DecodeTask], spec: PipelineSpec, tracker: Any) -> Dataset:
     """Return the dataset of all stages in one actor pool; Ray Data fuses the source into it: both ask for 1 CPU."""
     rows = ray.data.read_datasource(ManifestSource(tasks), override_num_blocks=len(tasks), num_cpus=1)
@@ -74,7 +108,12 @@ def single_operator(tasks: Sequence[DecodeTask], spec: PipelineSpec, tracker: An
         ScoringActor,
         batch_size=None,
         batch_format="pyarrow",
-        compute=ActorPoolStrategy(size=min(spec.actors, len(tasks)), max_tasks_in_flight_per_actor=BLOCKS_IN_FLIGHT),
+        compute=ActorPoolStrategy(
+            min_size=min(spec.min_actors, len(tasks)),
+            initial_size=min(_start_actors(spec), len(tasks)),
+            max_size=min(spec.actors, len(tasks)),
+            max_tasks_in_flight_per_actor=BLOCKS_IN_FLIGHT,
+        ),
         num_cpus=1,
         fn_constructor_kwargs={"spec": spec, "tracker": tracker, "observed": _observed(spec)},
     )
@@ -83,7 +122,7 @@ def single_operator(tasks: Sequence[DecodeTask], spec: PipelineSpec, tracker: An
 
 def separate_operators(tasks: Sequence[DecodeTask], spec: PipelineSpec, tracker: Any) -> Dataset:
     """Return the dataset of decode, infer and mask as one operator each; the write stage is the sink."""
-    gpu = spec.provider in GPU_PROVIDERS
+    gpu, start = spec.provider in GPU_PROVIDERS, _start_actors(spec)
     observed = _observed(spec)
     reporting = {"tracker": tracker, "observed": observed}
     rows = ray.data.read_datasource(ManifestSource(tasks), override_num_blocks=len(tasks), num_cpus=DECODE_CPUS)
@@ -99,7 +138,8 @@ def separate_operators(tasks: Sequence[DecodeTask], spec: PipelineSpec, tracker:
         # Ray Data requires a number for GPU stages; it counts units, which stay whole.
         batch_size=spec.batch_frames if gpu else None,
         batch_format="pyarrow",
-        compute=overlapping_pool(spec.actors),
+        # Ray Data's shares of the CPUs would end actors that have GPUs: what began stays until the work ends.
+        compute=overlapping_pool(start, start, spec.actors),
         num_cpus=1,
         num_gpus=1 if gpu else None,
         fn_constructor_kwargs={**spec.model, **reporting} if observed else spec.model,
@@ -114,10 +154,12 @@ def separate_operators(tasks: Sequence[DecodeTask], spec: PipelineSpec, tracker:
     return masked
 
 
-def overlapping_pool(actors: int) -> ActorPoolStrategy:
+def overlapping_pool(least: int, start: int, most: int) -> ActorPoolStrategy:
     """Return a pool whose actors make several calls of their model concurrently."""
     return ActorPoolStrategy(
-        size=actors,
+        min_size=least,
+        initial_size=start,
+        max_size=most,
         max_tasks_in_flight_per_actor=BLOCKS_IN_FLIGHT * CONCURRENT_CALLS,
         max_concurrent_calls_per_actor=CONCURRENT_CALLS,
         enable_true_multi_threading=True,
@@ -137,6 +179,8 @@ def _configure_ray_data(spec: PipelineSpec) -> None:
     context = DataContext.get_current()
     context.target_max_block_size = TARGET_BLOCK_BYTES
     context.enable_progress_bars = False
+    context.autoscaling_config.actor_pool_util_upscaling_threshold = GROW_AT
+    context.autoscaling_config.actor_pool_util_downscaling_threshold = SHRINK_AT
     context.raise_original_map_exception = True  # keeps type and message of an FSFError
     context.execution_no_progress_timeout_s = (
         NO_PROGRESS_TIMEOUT_S if spec.separate_stages else NO_PROGRESS_TIMEOUT_CPU_S

@@ -1,13 +1,12 @@
-"""Planning: which items, bundle, provider and number of actors the options mean on this cluster.
+"""Planning: which items, bundle and pipeline the options mean.
 
-Runs nothing but the export that --checkpoint asks for and a probe of the model.
+Runs nothing but the export that --checkpoint asks for. Where the model runs is decided in `placement`.
 """
 
 import contextlib
 import dataclasses
 import importlib
 import logging
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -17,16 +16,17 @@ import ray
 
 from fsf_core import runs, storage
 from fsf_core.config import Colours, ExportConfig, ModelOptions, ScoreConfig, parse_colours, parse_shard
-from fsf_core.errors import BundleError, ClusterError, ConfigError, ProviderError
+from fsf_core.errors import BundleError, ConfigError
 from fsf_core.manifest import Manifest, Selection
 from fsf_core.media import images, video
 from fsf_core.model.bundle import DOCUMENT, Bundle, variant_of
 from fsf_core.model.bundle_files import move_bundle, require_free
-from fsf_core.options import Provider, ResolvedProvider
-from fsf_core.score.cluster import describe_resources, joins_cluster, largest_node_cpus, resources, unwrap_worker_errors
-from fsf_core.score.spec import GPU_PROVIDERS, PipelineSpec, cpus_of_other_stages
+from fsf_core.score.capacity import wait_for
+from fsf_core.score.cluster import joins_cluster, unwrap_worker_errors
+from fsf_core.score.placement import Placement
+from fsf_core.score.spec import GPU_PROVIDERS, PipelineSpec
 from fsf_core.stages.decode_settings import TASK_SEGMENTS, DecodeSettings
-from fsf_core.stages.infer import MAX_OUTPUT_BYTES, probe
+from fsf_core.stages.infer import MAX_OUTPUT_BYTES
 from fsf_core.stages.isolated_decode import ChildLimits
 from fsf_core.stages.mask import MaskSettings
 from fsf_core.stages.write import WriteSettings
@@ -34,15 +34,9 @@ from fsf_core.stages.write import WriteSettings
 EXPORT_FOLDER = ".export"
 """Folder inside the run where --checkpoint is exported until the job begins."""
 
+EXPORT_CPUS = 1.0
+
 log = logging.getLogger("fsf")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Placement:
-    """Where the model runs."""
-
-    provider: ResolvedProvider
-    actors: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +80,8 @@ def plan_pipeline(
         variant=variant_of(config.precision, fused=fused),
         provider=placement.provider,
         actors=placement.actors,
+        min_actors=placement.min_actors,
+        asked_actors=placement.asked_actors,
         separate_stages=gpu,
         owns_cluster=not joins_cluster(config.ray_address),
         batch_frames=config.batch_frames or (32 if gpu else 4),
@@ -127,17 +123,6 @@ def plan_pipeline(
 def item_access(config: ScoreConfig) -> storage.Access:
     """Return which addresses items may have."""
     return storage.Access(schemes=config.schemes, http_hosts=config.http_hosts)
-
-
-def place(config: ScoreConfig, bundle: Bundle) -> Placement:
-    """Choose the provider and the number of actors.
-
-    Raises:
-        ClusterError: the cluster has too few CPUs.
-        ProviderError: the provider that was asked for does not work here.
-    """
-    provider = _provider(config, bundle)
-    return Placement(provider=provider, actors=_actor_count(config, provider))
 
 
 def class_appearance(config: ScoreConfig, bundle: Bundle) -> ClassAppearance:
@@ -196,74 +181,6 @@ def require_precision(config: ScoreConfig, bundle: Bundle) -> None:
         )
 
 
-def require_gpu(config: ScoreConfig) -> None:
-    """Check that the cluster has a GPU if the provider needs one.
-
-    Raises:
-        ProviderError: it has none.
-    """
-    if config.provider in GPU_PROVIDERS and not _has_gpu():
-        raise ProviderError(
-            f"asked for {config.provider}, found no GPU in the cluster ({describe_resources()}); add a GPU node or "
-            "pass --provider cpu"
-        )
-
-
-def _has_gpu() -> bool:
-    """Return whether the cluster has a GPU."""
-    return resources()["GPU"] >= 1
-
-
-def _provider(config: ScoreConfig, bundle: Bundle) -> ResolvedProvider:
-    """Return the provider that works, after loading the model once where an actor would.
-
-    Raises:
-        ProviderError: the provider that was asked for does not work.
-    """
-    require_gpu(config)
-    asked = (bundle.uri, bundle.sha256, variant_of(config.precision, fused=False), config.provider)
-    with_gpu = _has_gpu() and config.provider != "cpu"
-    if with_gpu or joins_cluster(config.ray_address):
-        remote: Any = ray.remote(num_cpus=1, num_gpus=int(with_gpu), max_retries=0)(_probe)
-        with unwrap_worker_errors():
-            found: tuple[ResolvedProvider, str] = ray.get(remote.remote(*asked))
-    else:
-        found = _probe(*asked)  # the actors will run on this machine
-    provider, note = found
-    if config.provider == "auto":
-        log.info("event=provider_chosen provider=%s reason=%r", provider, note)
-    return provider
-
-
-def _probe(uri: str, sha256: str, variant: str, provider: Provider) -> tuple[ResolvedProvider, str]:
-    return probe(uri, sha256, variant=variant, provider=provider)
-
-
-def _actor_count(config: ScoreConfig, provider: ResolvedProvider) -> int:
-    """Return the number of actors; a pool that left the other stages no CPU would deadlock.
-
-    Raises:
-        ClusterError: there are too few CPUs for them.
-    """
-    others = cpus_of_other_stages(provider)
-    room = int(resources()["CPU"] - others)
-    if provider in GPU_PROVIDERS:
-        wanted = config.actors or min(room, int(resources()["GPU"]))
-    elif joins_cluster(config.ray_address):
-        # Actors of a lost node are restarted on the others, and would wait without end if those had no free CPU. So by
-        # default the CPUs of the largest node are not counted.
-        wanted = config.actors or min(room, max(1, int(room - largest_node_cpus())))
-    else:
-        wanted = config.actors or min(room, os.cpu_count() or 1)
-    if wanted < 1 or wanted > room:
-        beside = f" beside the other stages, which need {others:g} CPUs" if others else ""
-        raise ClusterError(
-            f"found room for {room} actors{beside} ({describe_resources()}), "
-            f"expected {max(wanted, 1)}; add CPUs or pass a smaller --actors"
-        )
-    return wanted
-
-
 @contextlib.contextmanager
 def exported_bundle(config: ScoreConfig, out: str) -> Iterator[str]:
     """Export --checkpoint as a Ray task on a node that has torch, into a hidden folder of a locked run.
@@ -316,7 +233,8 @@ def _export_on_node(config: ScoreConfig, folder: str) -> None:
         if options[name]:
             options[name] = storage.absolute(options[name])
     precisions = () if config.precision == "fp32" else (config.precision,)
-    task = ray.remote(num_cpus=1, max_retries=0)(_export)
+    wait_for([{"CPU": EXPORT_CPUS}], limit_s=config.wait_s)
+    task = ray.remote(num_cpus=EXPORT_CPUS, max_retries=0)(_export)
     with unwrap_worker_errors():
         notes = ray.get(task.remote(ExportConfig(**options, out=folder, precisions=precisions)))
     for note in notes:

@@ -14,12 +14,16 @@ from fsf_core.manifest import Manifest, unredacted_uris
 from fsf_core.options import Style
 from fsf_core.runs import video_stats
 from fsf_core.safe_text import redact_message
+from fsf_core.score.capacity import wait_for
 from fsf_core.score.cluster import connected_cluster
 from fsf_core.score.resumable import resumable
 from fsf_core.stages.isolated_decode import watchdog
 
 VIDEO_CPUS, PIECE_CPUS = 0.25, 1
 VIDEOS_IN_FLIGHT = 32
+NODE_WAIT_S = 900.0
+"""Longest time to wait for a node that the cluster's autoscaler may add."""
+
 MAX_RETRIES = 2
 """Of a task whose process died: a node may be lost. A video that ends its process every time is a failure."""
 
@@ -70,12 +74,13 @@ def render_run(
 
     Raises:
         OutputError: the run has not finished, or a job is using it.
-        ClusterError: the cluster cannot be reached.
+        ClusterError: the cluster cannot be reached, or has no CPU.
         ResumableError: a store, a disk or the cluster failed.
     """
     with contextlib.ExitStack() as stack:
         lease = stack.enter_context(runs.locked_run(run_uri, finished=True))
         stack.enter_context(connected_cluster(address))
+        wait_for([{"CPU": PIECE_CPUS}], limit_s=NODE_WAIT_S)
         facts = runs.read_document(run_uri, "run.json")["fingerprint"]
         render_style = render.RenderStyle(
             style=style,

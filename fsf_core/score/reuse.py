@@ -49,10 +49,10 @@ def reuse_unchanged(rows: Iterable[pa.Table], earlier: "EarlierRun", settings: R
     """
     ledger_ref = ray.put(earlier.ledger)
     task = ray.remote(num_cpus=DECODE_CPUS)(reuse_items)
-    max_tasks = max(2, int(resources()["CPU"]))
     items, running = 0, list[Any]()
     for group, parts in earlier.group_by_parts(rows):
-        if len(running) >= max_tasks:
+        # Tasks beyond the CPUs make an autoscaler add nodes.
+        if len(running) >= max(2, int(2 * resources()["CPU"])):
             items += _await_one(running)
         running.append(task.remote(group, parts, ledger_ref, settings))
     while running:

@@ -37,6 +37,11 @@ class PipelineSpec:
     """Variant of the model, by its name in the bundle."""
     provider: ResolvedProvider
     actors: int
+    """Greatest number of actors."""
+    min_actors: int
+    """Least number: the pool does not shrink below it before the work ends."""
+    asked_actors: int
+    """Number of actors for which nodes are asked for from the start; for more, as Ray Data finds them useful."""
     separate_stages: bool
     """Whether decode, mask and write are operators of their own; otherwise the actors do everything."""
     owns_cluster: bool
@@ -69,6 +74,11 @@ class PipelineSpec:
         return BLOCK_ITEMS if self.separate_stages else max(BLOCK_ITEMS, min(BLOCK_ITEMS_CPU, self.part_units))
 
 
-def cpus_of_other_stages(provider: ResolvedProvider) -> float:
-    """Return the logical CPUs of one task of each stage other than inference."""
-    return DECODE_CPUS + MASK_CPUS + WRITE_CPUS if provider in GPU_PROVIDERS else 0.0
+def actor_bundle(*, gpu: bool) -> dict[str, float]:
+    """Return the logical resources of one actor."""
+    return {"CPU": 1.0, "GPU": 1.0} if gpu else {"CPU": 1.0}
+
+
+def other_bundles(*, gpu: bool) -> list[dict[str, float]]:
+    """Return the logical resources of one task of each stage beside the actors."""
+    return [{"CPU": cpus} for cpus in (DECODE_CPUS, MASK_CPUS, WRITE_CPUS)] if gpu else []

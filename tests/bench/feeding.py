@@ -70,8 +70,8 @@ def busy(bundle_uri: Path, home: Path, *, calls: int, frames_per_s: float) -> fl
     }  # fmt: skip
     blocks = ray.data.from_arrow_refs([ray.put(block) for _ in range(count)])
     scored = blocks.map_batches(
-        sleeping_model.SleepingInfer, batch_size=None, batch_format="pyarrow", compute=pipeline.overlapping_pool(1),
-        num_cpus=1, fn_constructor_kwargs=model,
+        sleeping_model.SleepingInfer, batch_size=None, batch_format="pyarrow",
+        compute=pipeline.overlapping_pool(1, 1, 1), num_cpus=1, fn_constructor_kwargs=model,
     )  # fmt: skip
     for _ in scored.iter_internal_ref_bundles():
         pass

@@ -19,33 +19,66 @@ import ray
 from ray._common.tls_utils import generate_self_signed_tls_certs
 
 from fsf_core.errors import ClusterError
+from fsf_core.model.bundle import Bundle
 from fsf_core.score.capacity import read_capacity, wait_for
-from tests.support.autoscaling import autoscaling_cluster
-from tests.support.processes import ROOT
+from tests.support import assets, slow_actor
+from tests.support.autoscaling import AutoscalingCluster, autoscaling_cluster
+from tests.support.processes import ROOT, Job, fsf, rows_of
 from tests.support.processes import wait_for as until
 
 
 @pytest.fixture(scope="module")
-def scaled_to_zero(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """This process as a driver of a cluster that has no CPU, and may add 2 nodes of 1 CPU."""
-    folder = tmp_path_factory.mktemp("r")
-    types = {"workers": ({"CPU": 1}, 2)}
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        autoscaling_cluster(folder, types=types, idle_s=3) as cluster,
-    ):
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AutoscalingCluster]:
+    """A cluster that has no CPU, and may add 2 nodes of 1 CPU."""
+    with autoscaling_cluster(
+        tmp_path_factory.mktemp("r"), types={"workers": ({"CPU": 1}, 2)}, idle_s=12, PYTHONPATH=str(ROOT)
+    ) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def driver(cluster: AutoscalingCluster) -> Iterator[None]:
+    """This process as a driver of that cluster."""
+    with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_AUTH_MODE", "disabled")
         ray.init(address=cluster.address, logging_level=logging.ERROR, log_to_driver=False)
         yield
         ray.shutdown()
 
 
-def _nodes() -> int:
-    return len(read_capacity(with_autoscaler=False).nodes)
+def test_a_job_on_a_cluster_without_nodes_gets_them_uses_all_and_gives_them_back(
+    cluster: AutoscalingCluster, tiny_bundle: Bundle, tmp_path: Path
+) -> None:
+    (tmp_path / "one.jpg").write_bytes(assets.pillow(assets.picture(), "JPEG"))
+    listed = tmp_path / "list.csv"
+    listed.write_text("\n".join(["id,uri", *(f"{number},one.jpg" for number in range(160))]) + "\n")
+    words = ["score", "--bundle", tiny_bundle.uri, "--manifest", str(listed), "--provider", "cpu"]
+    elastic = ["--actors", "1-2", "--ray-address", cluster.address, "--out", str(tmp_path / "elastic")]
+
+    job = Job(
+        str(tmp_path / "times"), "0.15", *words, *elastic, module="tests.support.slow_actor", RAY_AUTH_MODE="disabled"
+    )
+    code, output = job.wait()
+    alone, local_output = fsf(*words, "--actors", "1", "--out", str(tmp_path / "local"))
+
+    assert (code, alone) == (0, 0), output + local_output
+    assert "event=waiting_for_resources needs='1 CPU' cluster='0 CPUs, 0 GPUs'" in output
+    nodes = slow_actor.units_by_node(tmp_path / "times")
+    assert len(nodes) == 2, nodes
+    assert sum(nodes.values()) == 160
+    assert min(nodes.values()) >= 16, f"both nodes have done a part of the work: {nodes}"
+    assert rows_of(tmp_path / "elastic") == rows_of(tmp_path / "local")
+    until(lambda: len(cluster.nodes()) == 1, timeout_s=90)
 
 
-@pytest.mark.usefixtures("scaled_to_zero")
-def test_nodes_come_for_what_a_job_needs_and_go_when_it_is_idle(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.usefixtures("driver")
+def test_what_does_not_come_in_time_ends_the_wait_with_the_reason() -> None:
+    with pytest.raises(ClusterError, match=r"^waited \d s for 1 CPU, found 0 CPUs, 0 GPUs in the cluster, whose "):
+        wait_for([{"CPU": 1.0}], limit_s=0)
+
+
+@pytest.mark.usefixtures("driver")
+def test_nodes_come_for_what_a_job_needs_and_what_cannot_come_is_refused(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", logger="fsf")
     cpu = {"CPU": 1.0}
     found = read_capacity().autoscaler
@@ -70,13 +103,6 @@ def test_nodes_come_for_what_a_job_needs_and_go_when_it_is_idle(caplog: pytest.L
         "event=waiting_for_resources needs='1 CPU' cluster='0 CPUs, 0 GPUs' autoscaler='may add workers up to 2' "
     )
     assert {node.type_name for node in after.nodes if not node.is_head} == {"workers"}
-    until(lambda: _nodes() == 1, timeout_s=60)
-
-
-@pytest.mark.usefixtures("scaled_to_zero")
-def test_what_does_not_come_in_time_ends_the_wait_with_the_reason() -> None:
-    with pytest.raises(ClusterError, match=r"^waited \d s for 1 CPU, found 0 CPUs, 0 GPUs in the cluster, whose "):
-        wait_for([{"CPU": 1.0}], limit_s=0)
 
 
 def _ray_cluster(*, enabled: bool) -> dict[str, Any]:

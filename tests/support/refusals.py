@@ -153,10 +153,17 @@ _TABLE = {
         _refusal(f"{SCORE} --net x:y", "expected --bundle alone; leave them out"),
         _refusal(f"{SCORE} --batch-frames 0", "expected at least 1", "_flag(name)"),
         _refusal(f"{SCORE} --limit 0", "expected at least 1", "_flag(name)"),
+        _refusal(f"{SCORE} --actors 4-", "expected a number such as 8, or a range such as 4-32"),
+        _refusal(f"{SCORE} --actors 8-4", "expected at least 1, and the smaller number first"),
+        _refusal(f"{SCORE} --wait-s nan", "--wait-s is "),
         _refusal(f"{SCORE} --max-failed-share 2", "expected 0 to 1"),
         _refusal(f"{SCORE} --fps 2 --every-nth 2", "exclude each other", "; correct one of "),
         _refusal("bench --bundle bundle --manifest items --frames 0", "--frames is "),
-        _refusal("bench --bundle bundle --manifest items --actors 0", "expected at least 1", "_flag(name)"),
+        _refusal(
+            "bench --bundle bundle --manifest items --actors 0",
+            "--actors is 0, expected at least 1",
+            "--actors is …, expected at least",
+        ),
         # options against the bundle, the list and the tables
         _refusal(f"{SCORE} --palette 000000", "different entries, expected one for each of the bundle's "),
         _refusal(f"{SCORE} --where label==", "write it like "),

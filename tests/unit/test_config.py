@@ -18,7 +18,7 @@ from fsf_core.options import SCHEMES
 
 JOB = {"manifest": "photos", "out": "runs/today"}
 GIVEN = ["--manifest", "photos", "--out", "runs/today", "--bundle", "bundles/oranges"]
-COUNTS = ["batch_frames", "actors", "threads", "segment_frames", "part_units", "max_bytes", "max_pixels", "early_items"]
+COUNTS = ["batch_frames", "threads", "segment_frames", "part_units", "max_bytes", "max_pixels", "early_items"]
 AMOUNTS = [*COUNTS, "max_frames", "item_seconds", "item_memory_mb"]
 SHARES = ["max_failed_share", "early_failed_share"]
 
@@ -185,10 +185,32 @@ def test_amounts_below_one_are_refused_by_the_name_of_their_flag(name, value):
     assert f"{flag(name)} is {value}, expected at least 1" in refused(bundle="b", **{name: value})
 
 
-@pytest.mark.parametrize("name", ["threads", "limit", "actors", "compact_mb", "item_seconds", "max_bytes"])
+@pytest.mark.parametrize("name", ["threads", "limit", "compact_mb", "item_seconds", "max_bytes"])
 def test_numbers_that_no_library_takes_are_refused(name):
     assert f"{flag(name)} is 1e+30, expected at most" in refused(bundle="b", **{name: 10**30})
     assert f"{flag(name)} is inf, expected at most" in refused(bundle="b", **{name: math.inf})
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [([], None), (["--actors", "8"], (8, 8)), (["--actors", "4-32"], (4, 32)), (["--actors", "3-3"], (3, 3))],
+)
+def test_actors_are_a_number_or_a_range(words, expected):
+    assert configs.parse_actors(parsed([*GIVEN, *words]).actors) == expected
+    assert configs.parse_actors(7) == (7, 7), "as Python passes it"
+
+
+@pytest.mark.parametrize(
+    "value", ["", "x", "4-", "-4", "4-32-64", "2.5", "4 - 32", "1e3", "0", "0-4", "8-4", 0, -1, 2.5]
+)
+def test_other_numbers_of_actors_are_refused(value):
+    assert f"--actors is {value!r}, expected " in refused(bundle="b", actors=value)
+
+
+@pytest.mark.parametrize("value", [-1.0, math.inf, math.nan])
+def test_a_time_to_wait_is_a_number_of_seconds(value):
+    assert "--wait-s is " in refused(bundle="b", wait_s=value)
+    assert ScoreConfig(**JOB, bundle="b", wait_s=0.0).wait_s == 0.0
 
 
 @pytest.mark.parametrize("name", AMOUNTS)

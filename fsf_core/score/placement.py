@@ -1,0 +1,202 @@
+"""Where the model runs: the provider, and how many actors a cluster holds, now and with what its autoscaler may add.
+
+Actors take CPUs before tasks do. A pool that left the other stages no CPU would wait for them, and they for it.
+"""
+
+import logging
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import ray
+
+from fsf_core.config import ScoreConfig, parse_actors
+from fsf_core.errors import ClusterError, ProviderError
+from fsf_core.model.bundle import Bundle, variant_of
+from fsf_core.options import Provider, ResolvedProvider
+from fsf_core.score.autoscaler import Bundle as Resources
+from fsf_core.score.capacity import LOG_INTERVAL_S, Capacity, describe, read_capacity, wait_for
+from fsf_core.score.cluster import joins_cluster, unwrap_worker_errors
+from fsf_core.score.spec import GPU_PROVIDERS, actor_bundle, other_bundles
+from fsf_core.stages.infer import probe
+
+MOST_ACTORS = 1_024
+"""Greatest number of actors where nobody gives one; Ray starts one process for each."""
+
+log = logging.getLogger("fsf")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placement:
+    """Where the model runs."""
+
+    provider: ResolvedProvider
+    min_actors: int
+    asked_actors: int
+    """As many as nodes are asked for at once: all, where the user gives the number."""
+    actors: int
+    """Greatest number, which the cluster may reach."""
+
+
+def place(config: ScoreConfig, bundle: Bundle) -> Placement:
+    """Choose the provider and the number of actors, and wait until there is room for the least of them.
+
+    Raises:
+        ClusterError: the cluster has too few CPUs or GPUs, and its autoscaler adds none.
+        ProviderError: the provider that was asked for does not work here.
+    """
+    joined = joins_cluster(config.ray_address)
+    capacity = read_capacity(with_autoscaler=joined)
+    _require_gpu(config, capacity)
+    gpu = config.provider in GPU_PROVIDERS or (config.provider == "auto" and _has_gpu(capacity))
+    if joined:
+        capacity = _wait_for_actors(config, capacity, gpu=gpu)
+    provider = _provider(config, bundle, remote=joined or gpu, gpu=gpu)
+    if joined and gpu and provider not in GPU_PROVIDERS:
+        capacity = _wait_for_actors(config, capacity, gpu=False)
+    least, most = _actors(config, capacity, gpu=provider in GPU_PROVIDERS)
+    asked = least if config.actors is None else most
+    return Placement(provider=provider, min_actors=least, asked_actors=asked, actors=most)
+
+
+def require_gpu(config: ScoreConfig) -> None:
+    """Check that the cluster has a GPU, or may add one, if the provider needs one.
+
+    Raises:
+        ProviderError: it has none.
+    """
+    if config.provider in GPU_PROVIDERS:
+        _require_gpu(config, read_capacity(with_autoscaler=joins_cluster(config.ray_address)))
+
+
+def actor_limits(config: ScoreConfig, provider: ResolvedProvider) -> tuple[int, int]:
+    """Return the least and the greatest number of actors of a provider on the connected cluster.
+
+    Raises:
+        ClusterError: there is no room for the least number, and there will be none.
+    """
+    capacity = read_capacity(with_autoscaler=joins_cluster(config.ray_address))
+    return _actors(config, capacity, gpu=provider in GPU_PROVIDERS)
+
+
+def _require_gpu(config: ScoreConfig, capacity: Capacity) -> None:
+    if config.provider in GPU_PROVIDERS and not _has_gpu(capacity, unknown=True):
+        autoscaler = f", whose autoscaler {capacity.autoscaler.describe()}" if capacity.autoscaler else ""
+        raise ProviderError(
+            f"asked for {config.provider}, found no GPU in the cluster ({capacity.describe()}){autoscaler}; add a GPU "
+            "node or pass --provider cpu"
+        )
+
+
+def _has_gpu(capacity: Capacity, *, unknown: bool = False) -> bool:
+    """Return whether the cluster has a GPU or may add one.
+
+    Args:
+        capacity: of the cluster.
+        unknown: the result where it cannot be known what the autoscaler may add.
+    """
+    if not capacity.unplaced([{"GPU": 1.0}]):
+        return True
+    if capacity.autoscaler and capacity.autoscaler.node_types is None:
+        return unknown
+    return not capacity.unplaced([{"GPU": 1.0}], scaled=True)
+
+
+def _wait_for_actors(config: ScoreConfig, capacity: Capacity, *, gpu: bool) -> Capacity:
+    """Wait until there is room for the least number of actors and the other stages."""
+    least, most = _actors(config, capacity, gpu=gpu)
+    actor, others = actor_bundle(gpu=gpu), other_bundles(gpu=gpu)
+    wishes = [actor] * (most - least) if parse_actors(config.actors) else []
+    advice = " or pass --provider cpu" if gpu else ", or pass a smaller --actors" if least > 1 else ""
+    return wait_for([actor] * least + others, capacity, wishes=wishes, limit_s=config.wait_s, advice=advice)
+
+
+def _provider(config: ScoreConfig, bundle: Bundle, *, remote: bool, gpu: bool) -> ResolvedProvider:
+    """Return the provider that works, after loading the model once where an actor would.
+
+    Raises:
+        ProviderError: the provider that was asked for does not work.
+    """
+    asked = (bundle.uri, bundle.sha256, variant_of(config.precision, fused=False), config.provider)
+    if remote:
+        task: Any = ray.remote(num_cpus=1, num_gpus=int(gpu), max_retries=0)(_probe)
+        found = _wait_for_probe(task.remote(*asked))
+    else:
+        found = _probe(*asked)  # the actors will run on this machine
+    provider, note = found
+    if config.provider == "auto":
+        log.info("event=provider_chosen provider=%s reason=%r", provider, note)
+    return provider
+
+
+def _wait_for_probe(task: Any) -> tuple[ResolvedProvider, str]:
+    """Return the result of a probe, and log at intervals that it is waited for: other jobs may use all nodes."""
+    started = time.monotonic()
+    while not ray.wait([task], timeout=LOG_INTERVAL_S)[0]:
+        log.info(
+            "event=waiting_for_probe reason='the model is being loaded, or other jobs use the cluster' cluster=%r "
+            "waited_s=%.0f",
+            read_capacity(with_autoscaler=False).describe(), time.monotonic() - started,
+        )  # fmt: skip
+    with unwrap_worker_errors():
+        found: tuple[ResolvedProvider, str] = ray.get(task)
+    return found
+
+
+def _probe(uri: str, sha256: str, variant: str, provider: Provider) -> tuple[ResolvedProvider, str]:
+    return probe(uri, sha256, variant=variant, provider=provider)
+
+
+def _actors(config: ScoreConfig, capacity: Capacity, *, gpu: bool) -> tuple[int, int]:
+    """Return the least and the greatest number of actors.
+
+    Raises:
+        ClusterError: there is no room for the least number, and there will be none.
+    """
+    given = parse_actors(config.actors)
+    room = _room(capacity, gpu=gpu, most=given[1] if given else MOST_ACTORS, scaled=True)
+    if given:
+        least, most = given[0], max(given[0], min(given[1], room))
+    elif capacity.autoscaler:
+        most = room if gpu else _room(_without_gpu_types(capacity), gpu=False, most=MOST_ACTORS, scaled=True)
+        least, most = 1, max(1, most)
+    else:
+        least = most = _default_actors(config, capacity, room, gpu=gpu)
+    if least > room:
+        raise ClusterError(
+            f"found room for {room} actors{_beside(other_bundles(gpu=gpu))} ({capacity.describe()}"
+            f"{', ' + capacity.autoscaler.describe() if capacity.autoscaler else ''}), expected {least}; add CPUs or "
+            "pass a smaller --actors"
+        )
+    return least, most
+
+
+def _without_gpu_types(capacity: Capacity) -> Capacity:
+    """Return the capacity without nodes with GPUs that could be added, if others could: they cost a multiple."""
+    known = capacity.autoscaler
+    kept = tuple(each for each in (known and known.node_types) or () if not each.resources.get("GPU"))
+    return replace(capacity, autoscaler=replace(known, node_types=kept)) if known and kept else capacity
+
+
+def _default_actors(config: ScoreConfig, capacity: Capacity, room: int, *, gpu: bool) -> int:
+    """Return the number of actors on a cluster of a fixed size."""
+    if gpu:
+        return max(1, room)
+    if not joins_cluster(config.ray_address):
+        return max(1, min(room, os.cpu_count() or 1))
+    # Actors of a lost node are restarted on the others, and would wait without end if those had no free CPU. So by
+    # default the CPUs of the largest node are not counted.
+    cpus = [node.resources.get("CPU", 0.0) for node in capacity.nodes]
+    spare = max(cpus) if len(cpus) > 1 else 0.0
+    return max(1, int(room - spare))
+
+
+def _room(capacity: Capacity, *, gpu: bool, most: int, scaled: bool = False) -> int:
+    """Return for how many actors there is room beside one task of each other stage."""
+    return capacity.room(actor_bundle(gpu=gpu), beside=other_bundles(gpu=gpu), most=most, scaled=scaled)
+
+
+def _beside(others: Sequence[Resources]) -> str:
+    return f" beside the other stages, which need {describe(others)}" if others else ""
