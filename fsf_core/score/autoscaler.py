@@ -24,7 +24,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 Bundle: TypeAlias = Mapping[str, float]
 """Logical resources that one node has to provide together, by name: CPU, GPU, memory in bytes."""
 
-HEAD_TIMEOUT_S = 30.0
+HEAD_TIMEOUT_S = 60.0
 """How long the head may take for reading the configuration: it starts a worker for that."""
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -114,16 +114,23 @@ def _read_on_head() -> dict[str, Any] | None:
     """Return the configuration of the autoscaler, on the head; empty if it cannot be read, None if there is none."""
     import psutil
 
-    port = ray.get_runtime_context().gcs_address.rpartition(":")[2]
+    address = ray.get_runtime_context().gcs_address
+    monitors: dict[str, str] = {}
     for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, OSError, yaml.YAMLError):
+        with contextlib.suppress(psutil.Error):
             words = process.cmdline()
             options = dict(word.partition("=")[::2] for word in words if word.startswith("--"))
-            is_monitor = any(word.endswith("monitor.py") for word in words[:6])
-            if is_monitor and options.get("--gcs-address", "").endswith(f":{port}"):
-                file = options.get("--autoscaling-config")
-                return yaml.safe_load(Path(file).expanduser().read_text()) if file else None
-    return _read_from_kubernetes()
+            if any(word.endswith("monitor.py") for word in words[:6]) and "--gcs-address" in options:
+                monitors[options["--gcs-address"]] = options.get("--autoscaling-config", "")
+    # Other clusters may have the same port at other addresses, and this one another name for the same address.
+    alike = [other for other in monitors if other.rpartition(":")[2] == address.rpartition(":")[2]]
+    if not alike:
+        return _read_from_kubernetes()
+    file = monitors[address if address in alike else alike[0]]
+    try:
+        return yaml.safe_load(Path(file).expanduser().read_text()) if file else None
+    except (OSError, yaml.YAMLError):
+        return {}
 
 
 def _read_from_kubernetes() -> dict[str, Any] | None:

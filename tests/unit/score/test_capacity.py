@@ -1,8 +1,14 @@
 """What fits on the nodes of a cluster, and on those that its autoscaler may add."""
 
+import contextlib
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 
-from fsf_core.score.autoscaler import Autoscaler, Bundle, NodeType, parse_config, parse_scaling_v1
+from fsf_core.score.autoscaler import Autoscaler, Bundle, NodeType, _read_on_head, parse_config, parse_scaling_v1
 from fsf_core.score.capacity import Capacity, Node, describe
 
 ACTOR = {"GPU": 1.0, "CPU": 1.0}
@@ -110,6 +116,35 @@ def test_version_1_of_the_autoscaler_reports_launches_and_their_failures() -> No
     assert found.launching == {"gpu": 3, "cpu": 1}
     assert found.failures == ("gpu: no g5.xlarge left in eu-west-1a",)
     assert parse_scaling_v1({}).launching == {}
+
+
+def test_the_configuration_is_that_of_the_autoscaler_of_this_cluster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hosts of their own on one machine have the same port."""
+    (tmp_path / "monitor.py").write_text("print(flush=True)\nimport time\ntime.sleep(60)\n")
+    (tmp_path / "ours.yaml").write_text("max_workers: 3\n")
+    words = {
+        "10.0.0.1:6379": [f"--autoscaling-config={tmp_path}/ours.yaml"],
+        "10.0.0.2:6379": [],
+        "10.0.0.3:7000": [f"--autoscaling-config={tmp_path}/gone.yaml"],
+    }
+    with contextlib.ExitStack() as stack:
+        for address, more in words.items():
+            monitor = subprocess.Popen(
+                [sys.executable, tmp_path / "monitor.py", f"--gcs-address={address}", *more], stdout=subprocess.PIPE
+            )
+            stack.callback(monitor.communicate)
+            stack.callback(monitor.kill)
+            assert monitor.stdout
+            monitor.stdout.readline()
+        found = []
+        for address in [*words, "10.0.0.9:1"]:
+            here = SimpleNamespace(gcs_address=address)
+            monkeypatch.setattr("ray.get_runtime_context", lambda here=here: here)
+            found.append(_read_on_head())
+
+    assert found == [{"max_workers": 3}, None, {}, {}], "a file, no autoscaler, a file that is gone, no such cluster"
 
 
 @pytest.mark.parametrize(
