@@ -189,7 +189,7 @@ def test_a_local_job_starts_only_the_processes_that_it_needs(tiny_bundle: Bundle
     output, _ = job.process.communicate()
 
     assert job.process.returncode == 0, output
-    actors = {re.sub(r"[.(].*", "", name) for name in seen if name.startswith("ray::")}
+    actors = {re.sub(r"fsf-score-[^:]*:|[.(].*", "", name) for name in seen if name.startswith("ray::")}
     assert actors - {"ray::IDLE", "ray::RuntimeEnvAgent"} == {"ray::JobTracker", "ray::MapWorker"}
     assert not [name for name in seen if re.search(r"/(dashboard|monitor|log_monitor)\.py", name)]
     assert [name for name in seen if "dashboard_agent_stub.py" in name], "in place of the dashboard's agent"

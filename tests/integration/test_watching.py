@@ -207,7 +207,7 @@ def night(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iter
         )
         if prometheus:
             wait_for(lambda: _value(prometheus, 'ray_fsf_run_phase{phase="ended"} == 1'), timeout_s=30)
-        (out,) = (home / "runs").iterdir()
+        out = Path(json.loads(done.stdout.splitlines()[-1])["out"])
         session = (ray_home / "session_latest").resolve()
         seen: Any = {
             "exposition": exposition,
