@@ -53,9 +53,9 @@ def is_json() -> bool:
     return _Current.settings.format == "json"
 
 
-def add_fields(**fields: str) -> None:
-    """Add fields to every later JSON line of this process."""
-    _Current.settings = replace(_Current.settings, fields={**_Current.settings.fields, **fields})
+def set_fields(**fields: str) -> None:
+    """Set the fields of every later JSON line of this process."""
+    _Current.settings = replace(_Current.settings, fields=fields)
 
 
 def configure(settings: LogSettings) -> None:

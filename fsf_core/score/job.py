@@ -81,6 +81,7 @@ def _score_run(night: NightJob) -> dict[str, Any]:
     """Score one run; returns and raises as `score`."""
     started = time.monotonic()
     config, out = night.config, night.out
+    logs.set_fields()  # those of the night before
     if night.series:
         log.info("event=out_expanded template=%r out=%r", night.series.template.uri, storage.redact(out))
     runs.require_usable(out)
@@ -162,7 +163,7 @@ def _open_list(config: ScoreConfig, out: str) -> Manifest:
 def _begin_attempt(night: NightJob, lease: Lease, facts: dict[str, Any], details: dict[str, Any]) -> runs.Attempt:
     """Begin an attempt, and bring the pointer of the series up to date: an earlier job may have been killed before."""
     attempt = runs.begin_attempt(night.out, lease, fingerprint=facts, details=details)
-    logs.add_fields(run_id=attempt.run_id)
+    logs.set_fields(run_id=attempt.run_id)
     if night.series:
         night.series.report_unfinished(night.path)
         night.series.advance()

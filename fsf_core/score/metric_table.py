@@ -65,7 +65,7 @@ RUNS = Metric(
     kind="counter",
     labels=("outcome",),
     meaning="Ended jobs by outcome: done (exit code 0), refused (2), gate (3), resumable (75), interrupted (128+n), "
-    "bug (1). A job that was killed has none.",
+    "bug (1). A job that was killed, or refused before it reached the cluster, has none.",
 )
 FRAMES = Metric(name="fsf_frames_total", kind="counter", labels=("provider",), meaning="Committed frames.")
 ITEMS = Metric(

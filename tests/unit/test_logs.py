@@ -57,7 +57,7 @@ def test_fields_are_typed(restored: None, monkeypatch: pytest.MonkeyPatch) -> No
     log = logging.getLogger("fsf")
     with json_lines(monkeypatch) as lines:
         log.info("event=progress items=%d frames_per_s=%.1f seconds=%.0f out=%s", 3, 2.04, 7.9, "a b=c")
-        logs.add_fields(run_id="r1")
+        logs.set_fields(run_id="r1")
         log.warning("event=item_failed item=%r names=%r error=%r do='wait a bit'", HOSTILE, ["a", "b"], HOSTILE)
 
     first, second = lines
