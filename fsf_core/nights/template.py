@@ -164,6 +164,8 @@ def _written_out(form: str) -> str:
 
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d(?:T\d\d(?::\d\d)?)?", re.ASCII)
 _WORDS = {"today": 0, "yesterday": 1}
+_UTC = {"UTC", "ETC/UTC"}
+"""Names of the zone that needs no tzdata."""
 
 
 def now_in(timezone: str) -> dt.datetime:
@@ -173,7 +175,7 @@ def now_in(timezone: str) -> dt.datetime:
         ConfigError: there is no such zone.
     """
     try:
-        return dt.datetime.now(dt.UTC if timezone.upper() == "UTC" else zoneinfo.ZoneInfo(timezone))
+        return dt.datetime.now(dt.UTC if timezone.upper() in _UTC else zoneinfo.ZoneInfo(timezone))
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise ConfigError(
             f"--timezone is {timezone!r}, expected UTC or a zone that this machine knows, such as Europe/Berlin; "
