@@ -64,12 +64,15 @@ def clock() -> float:
 
 
 def code_digest(folder: str | Path) -> str:
-    """Return a digest of the source files of a package: two images may hold different code of the same version."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(folder).rglob("*.py")):
-        digest.update(f"{path.relative_to(folder)}\0".encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:12]
+    """Return a digest of the source files of a package: two images may hold different code of the same version.
+
+    It is the one by which `fsf submit` compares installations.
+    """
+    home, digest = Path(folder), hashlib.sha256()
+    for path in sorted(home.rglob("*.py"), key=lambda path: path.relative_to(home).parts):
+        name, content = "/".join(path.relative_to(home).parts).encode(), path.read_bytes()
+        digest.update(b"%d %s %d " % (len(name), name, len(content)) + content)
+    return digest.hexdigest()[:16]
 
 
 def nvidia_driver(document: str = "/proc/driver/nvidia/version") -> str:

@@ -9,6 +9,7 @@ from fsf_core.model.cuda_driver import loaded_libraries
 from fsf_core.score import preflight
 from fsf_core.score.node_facts import code_digest, node_facts, nvidia_driver
 from fsf_core.score.node_tasks import Node, Offset
+from fsf_core.submit import code
 
 NODE = Node(id="0123456789abcdef", address="10.0.0.2", resources={"CPU": 4.0})
 HEAD = Node(id="fedcba9876543210", address="10.0.0.1", resources={"memory": 1.0})
@@ -111,6 +112,10 @@ def test_other_code_of_the_same_version_has_another_digest(tmp_path: Path) -> No
     assert code_digest(tmp_path) == first
     (tmp_path / "a.py").write_text("A = 2")
     assert code_digest(tmp_path) != first
+
+
+def test_the_digest_of_the_code_is_that_of_fsf_submit() -> None:
+    assert node_facts({})["fsf_code"] == code.code_digest()
 
 
 def test_versions_of_the_driver_and_of_loaded_libraries_are_read(tmp_path: Path) -> None:
