@@ -120,7 +120,7 @@ def _read_on_head() -> dict[str, Any] | None:
         with contextlib.suppress(psutil.Error):
             words = process.cmdline()
             options = dict(word.partition("=")[::2] for word in words if word.startswith("--"))
-            if any(word.endswith("monitor.py") for word in words[:6]) and "--gcs-address" in options:
+            if "monitor.py" in {Path(word).name for word in words[:6]} and "--gcs-address" in options:
                 monitors[options["--gcs-address"]] = options.get("--autoscaling-config", "")
     # Other clusters may have the same port at other addresses, and this one another name for the same address.
     alike = [other for other in monitors if other.rpartition(":")[2] == address.rpartition(":")[2]]

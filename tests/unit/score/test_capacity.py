@@ -121,8 +121,9 @@ def test_version_1_of_the_autoscaler_reports_launches_and_their_failures() -> No
 def test_the_configuration_is_that_of_the_autoscaler_of_this_cluster(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Hosts of their own on one machine have the same port."""
-    (tmp_path / "monitor.py").write_text("print(flush=True)\nimport time\ntime.sleep(60)\n")
+    """Hosts of their own on one machine have the same port, and each has a log_monitor.py with the same address."""
+    for program in ("monitor.py", "log_monitor.py"):
+        (tmp_path / program).write_text("print(flush=True)\nimport time\ntime.sleep(60)\n")
     (tmp_path / "ours.yaml").write_text("max_workers: 3\n")
     words = {
         "10.0.0.1:6379": [f"--autoscaling-config={tmp_path}/ours.yaml"],
@@ -130,9 +131,10 @@ def test_the_configuration_is_that_of_the_autoscaler_of_this_cluster(
         "10.0.0.3:7000": [f"--autoscaling-config={tmp_path}/gone.yaml"],
     }
     with contextlib.ExitStack() as stack:
-        for address, more in words.items():
+        programs = [("monitor.py", address, more) for address, more in words.items()]
+        for program, address, more in [*programs, ("log_monitor.py", "10.0.0.1:6379", [])]:
             monitor = subprocess.Popen(
-                [sys.executable, tmp_path / "monitor.py", f"--gcs-address={address}", *more], stdout=subprocess.PIPE
+                [sys.executable, tmp_path / program, f"--gcs-address={address}", *more], stdout=subprocess.PIPE
             )
             stack.callback(monitor.communicate)
             stack.callback(monitor.kill)
