@@ -35,7 +35,7 @@ def hosts() -> Iterator[Hosts]:
 def test_from_nothing_with_one_worker_killed_and_another_cut_off_the_tables_are_those_of_a_local_run(
     work: Workload, hosts: Hosts, tmp_path: Path
 ) -> None:
-    output, _ = from_nothing.score_through_faults(hosts, work, tmp_path, cut_s=CUT_S)
+    output, _ = from_nothing.score_through_faults(hosts, work, tmp_path, cut_s=CUT_S, scored_again=False)
 
     assert f"event=node_lost node={hosts['three'].address} " in output
 
