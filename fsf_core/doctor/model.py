@@ -1,5 +1,6 @@
 """Checks of where the model would run: a session on each node, room for the actors, and their memory."""
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -80,10 +81,13 @@ class Model:
 
     def check_actors(self) -> Iterator[Finding]:
         """Judge whether the cluster has room for the actors of the job."""
-        provider: Any = next((found["provider"] for found in self._opened().values()), "cpu")
-        least, most = placement.actor_limits(self._subject.config, provider)
+        asked = self._subject.config.provider
+        found: Any = "cpu" if asked == "auto" else asked
+        with contextlib.suppress(NotCheckedError):
+            found = next((found["provider"] for found in self._opened().values()), found)
+        least, most = placement.actor_limits(self._subject.config, found)
         actors = f"{least} to {most}" if most > least else str(least)
-        yield Finding(check="actors", status="ok", found=f"{actors} actors on {provider}")
+        yield Finding(check="actors", status="ok", found=f"{actors} actors on {found}")
 
     def _opened(self) -> dict[Node, Mapping[str, Any]]:
         """Return what was found where a session could be opened.

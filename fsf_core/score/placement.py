@@ -5,25 +5,25 @@ Actors take CPUs before tasks do. A pool that left the other stages no CPU would
 
 import logging
 import os
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
-
-import ray
 
 from fsf_core.config import ScoreConfig, parse_actors
 from fsf_core.errors import ClusterError, ProviderError
 from fsf_core.model.bundle import Bundle, variant_of
 from fsf_core.options import Provider, ResolvedProvider
 from fsf_core.score.autoscaler import Bundle as Resources
-from fsf_core.score.capacity import LOG_INTERVAL_S, Capacity, describe, read_capacity, wait_for
-from fsf_core.score.cluster import joins_cluster, unwrap_worker_errors
+from fsf_core.score.capacity import Capacity, describe, read_capacity, wait_for
+from fsf_core.score.cluster import joins_cluster
 from fsf_core.score.spec import GPU_PROVIDERS, actor_bundle, other_bundles
+from fsf_core.score.waiting import run_task
 from fsf_core.stages.infer import probe
 
 MOST_ACTORS = 1_024
 """Greatest number of actors where nobody gives one; Ray starts one process for each."""
+
+TRIAL, TRIAL_LIMIT_S = "the trial of the model on a node", 1800.0
+"""What is waited for, and the longest time from its start; TensorRT builds engines for minutes."""
 
 log = logging.getLogger("fsf")
 
@@ -121,28 +121,16 @@ def _provider(config: ScoreConfig, bundle: Bundle, *, remote: bool, gpu: bool) -
     """
     asked = (bundle.uri, bundle.sha256, variant_of(config.precision, fused=False), config.provider)
     if remote:
-        task: Any = ray.remote(num_cpus=1, num_gpus=int(gpu), max_retries=0)(_probe)
-        found = _wait_for_probe(task.remote(*asked))
+        needs = {"CPU": 1.0, "GPU": float(gpu)}
+        found: tuple[ResolvedProvider, str] = run_task(
+            _probe, *asked, what=TRIAL, needs=needs, start_s=config.wait_s, end_s=TRIAL_LIMIT_S
+        )
     else:
         found = _probe(*asked)  # the actors will run on this machine
     provider, note = found
     if config.provider == "auto":
         log.info("event=provider_chosen provider=%s reason=%r", provider, note)
     return provider
-
-
-def _wait_for_probe(task: Any) -> tuple[ResolvedProvider, str]:
-    """Return the result of a probe, and log at intervals that it is waited for: other jobs may use all nodes."""
-    started = time.monotonic()
-    while not ray.wait([task], timeout=LOG_INTERVAL_S)[0]:
-        log.info(
-            "event=waiting_for_probe reason='the model is being loaded, or other jobs use the cluster' cluster=%r "
-            "waited_s=%.0f",
-            read_capacity(with_autoscaler=False).describe(), time.monotonic() - started,
-        )  # fmt: skip
-    with unwrap_worker_errors():
-        found: tuple[ResolvedProvider, str] = ray.get(task)
-    return found
 
 
 def _probe(uri: str, sha256: str, variant: str, provider: Provider) -> tuple[ResolvedProvider, str]:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import ray
 
 from fsf_core import runs, storage
 from fsf_core.config import Colours, ExportConfig, ModelOptions, ScoreConfig, parse_colours, parse_shard
@@ -22,9 +21,10 @@ from fsf_core.media import images, video
 from fsf_core.model.bundle import DOCUMENT, Bundle, variant_of
 from fsf_core.model.bundle_files import move_bundle, require_free
 from fsf_core.score.capacity import wait_for
-from fsf_core.score.cluster import joins_cluster, unwrap_worker_errors
+from fsf_core.score.cluster import joins_cluster
 from fsf_core.score.placement import Placement
 from fsf_core.score.spec import GPU_PROVIDERS, PipelineSpec
+from fsf_core.score.waiting import run_task
 from fsf_core.stages.decode_settings import TASK_SEGMENTS, DecodeSettings
 from fsf_core.stages.infer import MAX_OUTPUT_BYTES
 from fsf_core.stages.isolated_decode import ChildLimits
@@ -34,7 +34,8 @@ from fsf_core.stages.write import WriteSettings
 EXPORT_FOLDER = ".export"
 """Folder inside the run where --checkpoint is exported until the job begins."""
 
-EXPORT_CPUS = 1.0
+EXPORT_CPUS, EXPORT_LIMIT_S = 1.0, 2 * 3600.0
+"""Logical CPUs of the export, and the longest time from its start."""
 
 log = logging.getLogger("fsf")
 
@@ -234,10 +235,9 @@ def _export_on_node(config: ScoreConfig, folder: str) -> None:
             options[name] = storage.absolute(options[name])
     precisions = () if config.precision == "fp32" else (config.precision,)
     wait_for([{"CPU": EXPORT_CPUS}], limit_s=config.wait_s)
-    task = ray.remote(num_cpus=EXPORT_CPUS, max_retries=0)(_export)
-    with unwrap_worker_errors():
-        notes = ray.get(task.remote(ExportConfig(**options, out=folder, precisions=precisions)))
-    for note in notes:
+    request = ExportConfig(**options, out=folder, precisions=precisions)
+    limits = {"start_s": config.wait_s, "end_s": EXPORT_LIMIT_S}
+    for note in run_task(_export, request, what="the export of the model", needs={"CPU": EXPORT_CPUS}, **limits):
         log.info("event=model_exported note=%r", note)
 
 

@@ -71,7 +71,9 @@ def _next(steps: Any, *, what: str, limit_s: float, why: Callable[[], str]) -> A
             return ray.get(next(steps))
         waited_s = time.monotonic() - begun
         if waited_s >= limit_s:
-            raise ClusterError(f"waited {waited_s:.0f} s for {what}: {why()}; start the same command again later")
+            raise ClusterError(
+                f"waited {waited_s:.0f} s for {what}: {why()}; start the same command again later, or raise --wait-s"
+            )
         log.info("event=waiting_for_task task=%r reason=%r waited_s=%.0f of_s=%.0f", what, why(), waited_s, limit_s)
 
 

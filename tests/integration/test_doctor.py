@@ -69,7 +69,7 @@ def test_what_is_wrong_fails_with_advice_and_what_depends_on_it_is_not_checked(
 
     assert code == 2
     assert {check for check, finding in found.items() if finding["status"] == "fail"} == {
-        "bundle", "manifest", "out", "run",
+        "actors", "bundle", "manifest", "out", "run",
     }  # fmt: skip
     assert found["items"]["found"] == "not checked: the manifest cannot be opened"
     assert found["provider"]["found"] == "not checked: the bundle cannot be loaded"

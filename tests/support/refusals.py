@@ -464,6 +464,7 @@ UNTRIED = {
     "no Ray cluster responds at ": "takes a process without a cluster",
     "the Ray address is ": "takes a process without a cluster",
     "no Ray cluster runs on this machine ": "takes a process without a cluster",
+    "; start the same command again later, or raise ": "takes a cluster that other jobs use",
     " requires a token, and this process has none": "takes a process without a cluster",
     "; expected the same versions: install ": "takes a cluster of another version of Ray",
     "; expected nodes that can work on one run: ": "takes a cluster of several nodes",
