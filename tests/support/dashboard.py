@@ -52,6 +52,8 @@ class Dashboard:
     is_cut: bool = False
     """Whether every connection is closed at once."""
     starts_jobs: bool = True
+    next_jobs: list[Job] = field(default_factory=list)
+    """What becomes of the next submissions."""
     is_log_lost: bool = False
     """Whether a log cannot be read in one request."""
 
@@ -65,7 +67,8 @@ class Dashboard:
         if job_id in self.jobs:
             return web.Response(status=500, text=f"ValueError: Job with submission_id {job_id} already exists.")
         if self.starts_jobs:
-            self.jobs[job_id] = Job(metadata=body["metadata"])
+            self.jobs[job_id] = self.next_jobs.pop(0) if self.next_jobs else Job()
+            self.jobs[job_id].metadata = body["metadata"]
         if self.lost_responses:
             self.lost_responses -= 1
             assert request.transport is not None
