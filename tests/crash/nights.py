@@ -246,7 +246,9 @@ def content(root: Path) -> dict[str, Any]:
     """Return what a series holds: rows of the runs, the run that the pointer names, and everything that is hidden."""
     found: dict[str, Any] = {"latest": json.loads((root / "latest.json").read_text())["run"]}
     for path in sorted(root.iterdir()):
-        if path.is_dir() and not path.name.startswith("."):
+        if path.is_dir() and not (path / "run.json").exists() and not path.name.startswith("."):
+            found[path.name] = sorted(each.name for each in path.rglob("*"))
+        elif path.is_dir() and not path.name.startswith("."):
             finished = runs.is_finished(str(path))
             problems = runs.verify(str(path)) if finished else []
             found[path.name] = (finished, open_run(str(path)).masks().num_rows, problems)

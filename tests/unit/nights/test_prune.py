@@ -316,3 +316,12 @@ def test_runs_lists_the_newest_nights_first(root, capsys, monkeypatch):
     assert [each["run"] for each in json.loads(lines[-1])["runs"]] == [day(1), day(2), day(3)]
     with pytest.raises(ConfigError, match="--last is 0"):
         list_runs(root, last=0)
+
+
+def test_leases_that_a_removal_left_last_are_removed(root):
+    make_series(root, day(0))
+    if not storage.is_local(root):
+        released = json.dumps({"host": "elsewhere", "pid": 1, "token": "x", "released": True}).encode()
+        storage.write_bytes(f"{root}/{day(40)}/.lease-3", released)
+    assert removed(prune(root, keep="30d", keep_last=None)) == []
+    assert folders(root) - {".nights"} == {day(0)}
