@@ -138,6 +138,7 @@ def rows_in(out: str) -> dict[str, list[dict[str, Any]]]:
 
 
 def without_places(rows: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
-    """Return tables without the columns that differ between a bucket and a disk; the digests of the files stay."""
-    masks = [{name: row[name] for name in row if name not in ("uri", "item_version")} for row in rows["masks"]]
+    """Return tables without the columns that differ between a bucket, where videos have no digest, and a disk."""
+    places = ("uri", "item_version", "item_sha256")
+    masks = [{name: row[name] for name in row if name not in places} for row in rows["masks"]]
     return {**rows, "masks": masks}
