@@ -50,6 +50,7 @@ class _Prepared:
     visible: list[str]
     digest: str
     target: str | None
+    dates: str | None
     handover: Any
 
 
@@ -81,6 +82,7 @@ def _prepare(command: Sequence[str], config: SubmitConfig) -> _Prepared:
         visible=visible,
         digest=commands.command_digest([*command, *map(str, sorted(options.items())), *map(repr, attached.values())]),
         target=target,
+        dates=next(iter(values.get("date", ())), None),
         handover=None if is_plain else handover,
     )
 
@@ -128,7 +130,9 @@ def _submit(client: Any, prepared: _Prepared, config: SubmitConfig) -> int:
     from fsf_core.cli.output import show_error
     from fsf_core.submit.submission import default_id, submit
 
-    base = config.submission_id or default_id(prepared.words, prepared.target, prepared.digest, dt.datetime.now(dt.UTC))
+    base = config.submission_id or default_id(
+        prepared.words, prepared.target, prepared.digest, dt.datetime.now(dt.UTC), dates=prepared.dates
+    )
     ships = config.ship == "always"
     while True:
         request = _request(prepared, config, base_id=base, ships_code=ships)

@@ -51,12 +51,24 @@ class Submitted:
     """Whether this request has started it; else it ran already."""
 
 
-def default_id(command: Sequence[str], target: str | None, digest: str, now: dt.datetime) -> str:
-    """Return a readable id: day, command, the end of the folder that it writes, and the digest of the command."""
+def default_id(
+    command: Sequence[str], target: str | None, digest: str, now: dt.datetime, *, dates: str | None = None
+) -> str:
+    """Return a readable id: day, command, the end of the folder that it writes, and the digest of the command.
+
+    Args:
+        command: the command line.
+        target: the folder that it writes.
+        digest: of the command.
+        now: the day, where the command does not name its own.
+        dates: the option --date. After midnight, the same command with a fixed date must find its job.
+    """
+    fixed = re.fullmatch(r"(\d{4}-\d\d-\d\d)(T[\d:]+|\.\.\d{4}-\d\d-\d\d)?", dates or "")
+    day = fixed[1] if fixed else f"{now:%Y-%m-%d}"
     folder = re.sub(r"\{[^{}]*\}", "", target or "")
     parts = [part for part in PurePosixPath(re.sub(r"^[a-z0-9+.-]+://|[?#].*$", "", folder)).parts if part != "/"]
     words = [command[0], *(re.sub(r"[^A-Za-z0-9._]+", "-", part).strip("-._") for part in parts[-2:])]
-    return "-".join([f"{now:%Y-%m-%d}", *(word for word in words if word)])[:80] + f"-{digest}"
+    return "-".join([day, *(word for word in words if word)])[:80] + f"-{digest}"
 
 
 def require_valid_id(job_id: str) -> None:

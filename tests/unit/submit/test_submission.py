@@ -157,6 +157,10 @@ def test_a_default_id_is_readable_and_has_no_secret() -> None:
         "2026-11-22-render-runs-today-1a2b"
     )
     assert default_id(["doctor"], None, "1a2b", now) == "2026-11-22-doctor-1a2b"
+    for dates in ("2026-11-20", "2026-11-20T03", "2026-11-20..2026-11-21"):
+        assert default_id(["score"], None, "1a2b", now, dates=dates) == "2026-11-20-score-1a2b", "on every day"
+    for dates in ("yesterday", "2026-11-20..", "yesterday..today"):
+        assert default_id(["score"], None, "1a2b", now, dates=dates) == "2026-11-22-score-1a2b", "another job every day"
     for target in ("s3://scores/ä/☃", "/a" * 200, "...", "//"):
         require_valid_id(default_id(["score"], target, "1a2b", now))
 
