@@ -160,6 +160,7 @@ def enter(
         "mount --bind . .",
         f"cd {root}",
         *_mount_points(root, binds, read_only=read_only),
+        *([] if network else ["ip link set lo up"]),
     ]
     words = ["env", "-i", *[f"{name}={value}" for name, value in {**image.env, **(environment or {})}.items()]]
     inside = shlex.join(["sh", "-c", f'cd {shlex.quote(image.workdir)} && exec "$@"', "sh", *command])
