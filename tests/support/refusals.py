@@ -84,6 +84,8 @@ _TABLE = {
         _refusal("render {run} --stile mask", "See fsf render --help.", " See fsf "),
         _refusal("verify {run} --fix", "See fsf verify --help.", " See fsf "),
         _refusal(f"FSF_SCORE_BUNDEL=bundle {SCORE}", "unknown variable "),
+        _refusal(f"--log-format xml {SCORE}", "expected text or json; correct it"),
+        _refusal(f"{SCORE} --log-format text --log-format=json", "expected text or json once"),
         # jobs for a cluster
         _refusal("submit -- demo {run}", ", expected a command of fsf after --"),
         _refusal("submit --attach one -- verify {run}", "found --attach with a command or --submission-id"),
