@@ -52,6 +52,7 @@ def attach_files(words: Sequence[str], values: Mapping[str, Iterable[str]]) -> t
         ConfigError: a file is too large, cannot be read, or is named elsewhere than on the command line.
     """
     attached: dict[str, bytes] = {}
+    words = list(words)
     for option, files in values.items():
         for value in files if option in ATTACHED else ():
             path = value.removeprefix("@")
@@ -68,7 +69,7 @@ def attach_files(words: Sequence[str], values: Mapping[str, Iterable[str]]) -> t
                     "where it is sent to the cluster; move it there"
                 )
             words = renamed
-    return list(words), attached
+    return words, attached
 
 
 def _renamed(word: str, value: str, name: str) -> str:

@@ -78,7 +78,14 @@ def test_a_file_that_is_named_in_a_file_is_refused(tmp_path):
     (tmp_path / "model.yaml").touch()
 
     with pytest.raises(ConfigError, match=r"--model-config names .* in a file or a variable"):
-        command.attach_files(["export", "--config", "job.yaml"], {"model_config": [f"{tmp_path}/model.yaml"]})
+        command.attach_files(
+            (
+                "export",
+                "--config",
+                "job.yaml",
+            ),
+            {"model_config": [f"{tmp_path}/model.yaml"]},
+        )
 
 
 NO_PATHS = {
