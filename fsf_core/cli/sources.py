@@ -77,18 +77,7 @@ def take_log_format(words: Iterable[str]) -> tuple[list[str], str | None]:
     Raises:
         ConfigError: it is given twice, or without a format.
     """
-    kept: list[str] = []
-    found: list[str] = []
-    remaining = iter(words)
-    for word in remaining:
-        if word == "--":  # what follows is of another command
-            kept += [word, *remaining]
-            break
-        name, given, value = word.partition("=")
-        if name in (LOG_FORMAT, LOG_FORMAT.replace("log-", "log_")):
-            found.append(value if given else next(remaining, ""))
-        else:
-            kept.append(word)
+    kept, found = _split(words, LOG_FORMAT, LOG_FORMAT.replace("log-", "log_"))
     if len(found) > 1:
         raise ConfigError(f"{LOG_FORMAT} is given {len(found)} times, expected text or json once; drop the others")
     return kept, found[0] if found else None
@@ -100,23 +89,29 @@ def _take_config(words: Iterable[str]) -> tuple[list[str], str | None]:
     Raises:
         ConfigError: it is given twice, or the file does not exist.
     """
-    kept: list[str] = []
-    files: list[str] = []
-    remaining = iter(words)
-    for word in remaining:
-        if word == "--":  # what follows is of another command
-            kept += [word, *remaining]
-            break
-        name, given, value = word.partition("=")
-        if name == "--config":
-            files.append(value if given else next(remaining, ""))
-        else:
-            kept.append(word)
+    kept, files = _split(words, "--config")
     if len(files) > 1:
         raise ConfigError(f"--config is given {len(files)} times, expected one YAML file; join them")
     if files and not Path(files[0]).is_file():
         raise ConfigError(f"--config names {files[0]!r}, expected a YAML file; check the path")
     return kept, files[0] if files else None
+
+
+def _split(words: Iterable[str], *names: str) -> tuple[list[str], list[str]]:
+    """Return the words without an option, and its values; after `--` the words are those of another command."""
+    kept: list[str] = []
+    values: list[str] = []
+    remaining = iter(words)
+    for word in remaining:
+        if word == "--":
+            kept += [word, *remaining]
+            break
+        name, given, value = word.partition("=")
+        if name in names:
+            values.append(value if given else next(remaining, ""))
+        else:
+            kept.append(word)
+    return kept, values
 
 
 def _option_names(arguments: ArgumentCollection) -> list[str]:

@@ -261,6 +261,7 @@ def test_names_on_disk_are_those_of_the_older_run(home: Path, monkeypatch: pytes
             assert mine["attempts"][0].pop("number") == "int"
         if name == "summary.json":
             assert (mine.pop("changed_items"), mine.pop("left_out")) == ("int", [])
+            assert (mine.pop("reused_run"), mine.pop("night")) == ("NoneType", "NoneType")
         if name == "manifest.json":
             added = {key: mine.pop(key) for key in {*mine} - {*theirs}}
             assert {*added} == {"attempt", "decided", "summary", "receipts"}

@@ -47,6 +47,7 @@ def takes(words: Sequence[str]) -> bool:
         first, rest = words[: words.index("|")], words[words.index("|") + 1 :]
         return takes(first) and (rest[0] in FILTERS or takes(rest))
     program, *arguments = words
+    program = re.sub(r"^(.*/)?(python|\w+)(3(\.\d+)?)?$", r"\2", program)  # /opt/fsf/bin/python, python3.11
     return program in PROGRAMS and PROGRAMS[program](arguments)
 
 
@@ -175,17 +176,6 @@ def _helm_takes(arguments: Sequence[str]) -> bool:
     parser.add_argument("-n", "--namespace")
     parser.parse_args(arguments)
     return True
-
-
-def _promtool_takes(arguments: Sequence[str]) -> bool:
-    *command, file = arguments
-    return command in (["check", "config"], ["check", "rules"], ["test", "rules"]) and _in_checkout(file).is_file()
-
-
-def _prometheus_takes(arguments: Sequence[str]) -> bool:
-    given = dict(text.partition("=")[::2] for text in arguments)
-    known = all(re.fullmatch(r"--(config\.file|storage\.tsdb\.\S+|web\.\S+|log\.\S+)", name) for name in given)
-    return known and _in_checkout(given.get("--config.file", "")).is_file()
 
 
 def _python_takes(arguments: Sequence[str]) -> bool:
