@@ -23,7 +23,8 @@ demo: setup
 	$(V)/bin/fsf demo demo
 
 test: unit
-	$(V)/bin/python -m pytest tests/integration tests/e2e tests/crash tests/drills
+	$(V)/bin/python -m pytest -n auto tests/integration/export
+	$(V)/bin/python -m pytest tests/integration tests/e2e tests/crash tests/drills --ignore tests/integration/export
 
 unit: setup
 	$(V)/bin/python -m pytest -n auto tests/unit

@@ -19,6 +19,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import fsspec
+
 from fsf_core import runs, storage
 from fsf_core.storage.filesystems import filesystem_of
 from tests.drills.workload import Workload
@@ -47,6 +49,7 @@ def bucket(folder: Path, work: Workload, *, address: str) -> Iterator[dict[str, 
     with stores.seaweed(folder, address=address) as store:
         before = dict(os.environ)
         os.environ.update(store.environment)
+        fsspec.get_filesystem_class("s3").clear_instance_cache()  # of the stores of other tests
         try:
             bundle = Path(work.option("--bundle"))
             sources = [(path, f"bundle/{path.relative_to(bundle)}") for path in bundle.rglob("*") if path.is_file()]
@@ -59,6 +62,7 @@ def bucket(folder: Path, work: Workload, *, address: str) -> Iterator[dict[str, 
         finally:
             os.environ.clear()
             os.environ.update(before)
+            fsspec.get_filesystem_class("s3").clear_instance_cache()
 
 
 def score_words(out: str) -> list[str]:

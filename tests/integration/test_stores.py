@@ -206,38 +206,6 @@ def test_media_in_a_missing_bucket_end_the_job_before_it_starts(seaweed, home, c
     assert not (tmp_path / "run").exists()
 
 
-# --- credentials on workers ---
-
-HEAD = """
-import os, sys, time
-import ray
-started = ray.init(address="local", num_cpus=8, include_dashboard=False, log_to_driver=False)
-print(started.address_info["address"], started.address_info["session_dir"], flush=True)
-sys.stdin.read()
-"""
-
-
-def test_credentials_of_the_driver_reach_the_workers_of_a_joined_cluster(seaweed, home, on_disk, connect):
-    bare = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-    bare |= {"RAY_AUTH_MODE": "disabled"}
-    command = [sys.executable, "-c", HEAD]
-    with subprocess.Popen(command, env=bare, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as head:
-        assert head.stdout is not None
-        address, session = head.stdout.readline().split()
-        connect(seaweed.environment)
-        _upload(home, "s3://data/joined")
-        options = _options("s3://data/joined", "s3://data/joined/run", "--ray-address", address)
-        code, output = processes.fsf(*options, **seaweed.environment, RAY_AUTH_MODE="disabled")
-        head.communicate("")
-
-    assert code == 0, output
-    assert "testadminsecret" not in output
-    logs = [path for path in Path(session, "logs").rglob("*") if path.is_file()]
-    assert logs
-    assert [path for path in logs if b"testadminsecret" in path.read_bytes()] == []
-    assert _tables("s3://data/joined/run") == on_disk
-
-
 # --- faults ---
 
 
