@@ -151,7 +151,7 @@ def _actors(config: ScoreConfig, capacity: Capacity, *, gpu: bool) -> tuple[int,
         most = room if gpu else _room(_without_gpu_types(capacity), gpu=False, most=MOST_ACTORS, scaled=True)
         least, most = 1, max(1, most)
     else:
-        least = most = _default_actors(config, capacity, room, gpu=gpu)
+        least = most = _default_actors(config, room, gpu=gpu)
     if least > room:
         raise ClusterError(
             f"found room for {room} actors{_beside(other_bundles(gpu=gpu))} ({capacity.describe()}"
@@ -168,17 +168,13 @@ def _without_gpu_types(capacity: Capacity) -> Capacity:
     return replace(capacity, autoscaler=replace(known, node_types=kept)) if known and kept else capacity
 
 
-def _default_actors(config: ScoreConfig, capacity: Capacity, room: int, *, gpu: bool) -> int:
+def _default_actors(config: ScoreConfig, room: int, *, gpu: bool) -> int:
     """Return the number of actors on a cluster of a fixed size."""
-    if gpu:
+    if gpu or joins_cluster(config.ray_address):
+        # No CPU is kept free for the actors of a lost node: they are restarted on those of actors that have no more
+        # work, at the end of the run at the latest.
         return max(1, room)
-    if not joins_cluster(config.ray_address):
-        return max(1, min(room, os.cpu_count() or 1))
-    # Actors of a lost node are restarted on the others, and would wait without end if those had no free CPU. So by
-    # default the CPUs of the largest node are not counted.
-    cpus = [node.resources.get("CPU", 0.0) for node in capacity.nodes]
-    spare = max(cpus) if len(cpus) > 1 else 0.0
-    return max(1, int(room - spare))
+    return max(1, min(room, os.cpu_count() or 1))
 
 
 def _room(capacity: Capacity, *, gpu: bool, most: int, scaled: bool = False) -> int:

@@ -33,7 +33,7 @@ def _config(**options: Any) -> ScoreConfig:
 @pytest.mark.parametrize(
     ("capacity", "gpu", "actors", "expected"),
     [
-        (FIXED, False, None, (4, 4)),  # without the largest node, whose actors would be restarted on the other
+        (FIXED, False, None, (8, 8)),
         (FIXED, False, 8, (8, 8)),
         (FIXED, False, "2-6", (2, 6)),
         (FIXED, False, "2-99", (2, 8)),
