@@ -8,6 +8,7 @@ import contextlib
 import logging
 import os
 import select
+import socket
 import sys
 import threading
 import time
@@ -16,6 +17,7 @@ from typing import Any
 
 import psutil
 import ray
+from ray import _raylet
 
 from fsf_core import logs
 from fsf_core.errors import ResumableError
@@ -25,6 +27,9 @@ HEAD_LOST_S = 45.0
 """Ray waits for 60 s; a head with fault tolerance may restart in the meantime."""
 
 PROBE_INTERVAL_S = 5.0
+LOST_INTERVAL_S = 0.05
+"""Between two attempts to reach a head that has ended."""
+
 NODE, HEAD = "raylet", "gcs_server"
 LOST = {
     NODE: "Ray's node on this machine ended (killed, or out of memory)",
@@ -93,14 +98,56 @@ def _watch_processes(processes: Mapping[str, int], stop_fd: int) -> None:
 
 
 def _watch_head(address: str, stop_fd: int) -> None:
-    """End this process when the head has not responded for a while: it ended, is cut off, or hangs."""
-    host, _, port = address.rpartition(":")
+    """End this process when the head has not responded for a while, or another one has its address.
+
+    A connection is kept open: when the head ends, that is known at once, and the one that comes next is asked who it is
+    before Ray ends this process for it.
+    """
+    host, port = address.rpartition(":")[0].strip("[]"), int(address.rpartition(":")[2])
+    cluster = _cluster_id(address)
+    connection = _connect(host, port)
     reached = time.monotonic()
-    while not select.select([stop_fd], [], [], PROBE_INTERVAL_S)[0]:
-        if probe_service(host.strip("[]"), int(port)) is None:
+    while True:
+        watched = [stop_fd, *([connection.fileno()] if connection else [])]
+        ended, _, _ = select.select(watched, [], [], PROBE_INTERVAL_S if connection else LOST_INTERVAL_S)
+        if stop_fd in ended:
+            break
+        if ended and connection and _is_closed(connection):
+            connection.close()
+            connection = None
+        if probe_service(host, port) is None:
             reached = time.monotonic()
+            if connection is None:
+                if cluster and _cluster_id(address) not in {cluster, None}:
+                    _end(LOST[HEAD])
+                connection = _connect(host, port)
         if time.monotonic() - reached > HEAD_LOST_S:
             _end(LOST[HEAD])
+    if connection:
+        connection.close()
+
+
+def _connect(host: str, port: int) -> socket.socket | None:
+    """Return a connection to the head, or None if it does not respond."""
+    with contextlib.suppress(OSError):
+        return socket.create_connection((host, port), timeout=PROBE_INTERVAL_S)
+    return None
+
+
+def _is_closed(connection: socket.socket) -> bool:
+    """Return whether the other side has closed a connection that can be read from."""
+    try:
+        return not connection.recv(4096)
+    except OSError:
+        return True
+
+
+def _cluster_id(address: str) -> str | None:
+    """Return the id of the cluster whose head is at an address, or None if it is not reached."""
+    with contextlib.suppress(Exception):  # of several types, none of which is documented
+        found: str = _raylet.GcsClient(address=address).cluster_id.hex()  # type: ignore[attr-defined] # not in the stubs
+        return found
+    return None
 
 
 def _watch_nodes(stop_fd: int) -> None:
