@@ -14,9 +14,6 @@ from fsf_core.score.node_facts import node_facts
 READ_ITEMS = 8
 """Items of which the first bytes are read."""
 
-PROBED_ITEMS = 1_000
-"""Items whose stores are contacted, as at the start of a job."""
-
 
 def check_versions() -> Iterator[Finding]:
     """Report the versions of this process, with which those of the nodes are compared."""
@@ -61,9 +58,7 @@ def check_manifest(subject: Subject) -> Iterator[Finding]:
 def check_items(subject: Subject) -> Iterator[Finding]:
     """Contact the stores of the items, and read the beginning of the first few."""
     manifest = subject.required_manifest()
-    files = map(storage.container_of, preflight.first_items(manifest, PROBED_ITEMS))
-    for uri in {uri.split("/", 3)[2]: uri for uri in files if not storage.is_local(uri)}.values():
-        storage.require_bucket(uri)
+    preflight.require_reachable_stores(manifest)
     first = preflight.first_items(manifest, READ_ITEMS)
     failures = list(read_beginnings(first, plan.item_access(subject.config)).values())
     read = f"{len(first) - len(failures)} of the first {len(first)} items can be read"

@@ -103,7 +103,8 @@ def _watch_head(address: str, stop_fd: int) -> None:
     A connection is kept open: when the head ends, that is known at once, and the one that comes next is asked who it is
     before Ray ends this process for it.
     """
-    host, port = address.rpartition(":")[0].strip("[]"), int(address.rpartition(":")[2])
+    host, _, port_text = address.rpartition(":")
+    host, port = host.strip("[]"), int(port_text)
     cluster = _cluster_id(address)
     connection = _connect(host, port)
     reached = time.monotonic()

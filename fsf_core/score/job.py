@@ -33,7 +33,7 @@ from fsf_core.score.cluster import connected_cluster, joins_cluster, on_this_nod
 from fsf_core.score.gates import failed_gates
 from fsf_core.score.metrics import RunMetrics, exported_metrics
 from fsf_core.score.nights import NightJob, find_reused, plan_nights, reuse_record, score_nights, still_reusable
-from fsf_core.score.preflight import require_ready
+from fsf_core.score.preflight import require_reachable_stores, require_ready
 from fsf_core.score.progress import show_progress
 from fsf_core.score.render import render_videos
 from fsf_core.score.resumable import resumable
@@ -43,9 +43,6 @@ from fsf_core.stages.reuse import ReuseSettings
 
 EXECUTION_ITEMS = 250_000
 """Items of one Ray Data execution; bounds the driver's memory. Each execution starts the actors again."""
-
-PROBED_ITEMS = 1_000
-"""Items whose stores are contacted before the run begins."""
 
 _trackers = itertools.count(1)
 """Numbers of this process's trackers; the names that the dashboard shows are unique among those of a job."""
@@ -153,7 +150,7 @@ def _open_list(config: ScoreConfig, out: str) -> Manifest:
     outputs = [out, *([storage.absolute(config.delta)] if config.delta else [])]
     types = column_types.parse(config.column_types)
     manifest = open_manifest(config.manifest, plan.selection(config), outputs=outputs, column_types=types)
-    _require_reachable_stores(manifest)
+    require_reachable_stores(manifest)
     if config.delta:
         tables = storage.absolute(config.delta)
         delta.require_tables(tables, run_uri=out, extra=manifest.extra, items=manifest.batches)
@@ -413,20 +410,6 @@ def _render(work: _Work, ledger: runs.Ledger, style: render.RenderStyle) -> dict
 def _count_done(manifest: Manifest, done: runs.Completed) -> int:
     """Return how many items of the manifest are finished."""
     return int(sum(done.holds(_keys(batch)).sum() for batch in manifest.batches()))
-
-
-def _require_reachable_stores(manifest: Manifest) -> None:
-    """Contact the store of each of the first items once, so that wrong credentials end the job, not every item.
-
-    Raises:
-        StorageError: a store refuses all access.
-    """
-    first: dict[str, str] = {}
-    for uri in next(manifest.batches()).column("uri").slice(0, PROBED_ITEMS).to_pylist():
-        if not storage.is_local(storage.container_of(uri)):
-            first.setdefault(storage.container_of(uri).split("/", 3)[2], storage.container_of(uri))
-    for uri in first.values():
-        storage.require_bucket(uri)
 
 
 def _pending_items(manifest: Manifest, done: runs.Completed, attempts: dict[bytes, int]) -> Iterator[pa.Table]:

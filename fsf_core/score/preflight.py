@@ -30,6 +30,9 @@ SKEW_WARN_S = 5.0
 SKEW_FAIL_S = 14 * 60.0
 """S3, Google Cloud Storage and Azure refuse requests that were signed more than 15 minutes ago."""
 
+PROBED_ITEMS = 1_000
+"""Items whose stores are contacted before the run begins."""
+
 MARK = ".node-check-"
 """Prefix of the file by which nodes recognise the folder of the run; removed again."""
 
@@ -131,6 +134,20 @@ def first_items(manifest: Manifest, count: int = 1) -> list[str]:
     return list(next(manifest.batches()).column("uri").slice(0, count).to_pylist())
 
 
+def require_reachable_stores(manifest: Manifest) -> None:
+    """Contact the store of each of the first items once, so that wrong credentials end the job, not every item.
+
+    Raises:
+        StorageError: a store refuses all access.
+    """
+    first: dict[str, str] = {}
+    for uri in map(storage.container_of, first_items(manifest, PROBED_ITEMS)):
+        if not storage.is_local(uri):
+            first.setdefault(uri.split("/", 3)[2], uri)
+    for uri in first.values():
+        storage.require_bucket(uri)
+
+
 def judge_starts(found: Survey) -> list[Finding]:
     """Judge whether the nodes can start tasks; the job needs one that does."""
     working = any(node.works for node in found.facts)
@@ -190,25 +207,14 @@ def judge_paths(found: Survey) -> list[Finding]:
             continue
         lost = [f"{_shown(path)} ({reason})" for path, reason in facts["unseen"].items()]
         if lost:
-            findings.append(
-                Finding(
-                    check="shared files",
-                    status="fail",
-                    node=str(node),
-                    found=f"does not see the driver's {', '.join(lost)}",
-                    do="use a bucket (s3://…), or a disk that is mounted at the same path on every node",
-                )
-            )
-        if facts["unwritable"] and not lost:
-            findings.append(
-                Finding(
-                    check="shared files",
-                    status="fail",
-                    node=str(node),
-                    found=f"may not write to {', '.join(facts['unwritable'])}",
-                    do="mount it writable there, and let the user of Ray's workers write to it",
-                )
-            )
+            shown = f"does not see the driver's {', '.join(lost)}"
+            do = "use a bucket (s3://…), or a disk that is mounted at the same path on every node"
+        elif facts["unwritable"]:
+            shown = f"may not write to {', '.join(facts['unwritable'])}"
+            do = "mount it writable there, and let the user of Ray's workers write to it"
+        else:
+            continue
+        findings.append(Finding(check="shared files", status="fail", node=str(node), found=shown, do=do))
     return findings
 
 

@@ -4,9 +4,10 @@ Right is: the job ends with the tables of the undisturbed local run, or with exi
 gives those tables; never later than the limit of the drill.
 """
 
+import contextlib
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,13 +33,20 @@ from tests.support.hosts import Host, Hosts, open_hosts
 GPU_LABEL = ("python", "-m", "tests.drills.gpu_label")
 
 
-def worker_killed(work: Workload, out: Path) -> Result:
-    """A worker loses power; one operator, all CPUs taken by actors."""
+@contextlib.contextmanager
+def _begun(work: Workload, out: Path) -> Iterator[tuple[Hosts, Run]]:
+    """Begin a run on two workers whose CPUs its actors take, up to the instant of the fault."""
     with cluster("one", "two") as hosts:
         run = Run(work=work, out=out)
         run.start(hosts["head"], "--actors", "2", address=hosts["head"].gcs)
         run.until_parts(BEGUN_PARTS)
         run.fault()
+        yield hosts, run
+
+
+def worker_killed(work: Workload, out: Path) -> Result:
+    """A worker loses power; one operator, all CPUs taken by actors."""
+    with _begun(work, out) as (hosts, run):
         hosts["two"].kill()
         return finish(run)
 
@@ -56,22 +64,14 @@ def worker_killed_stages(work: Workload, out: Path) -> Result:
 
 def worker_processes_killed(work: Workload, out: Path) -> Result:
     """Everything on a worker is killed (-9); its kernel refuses connections."""
-    with cluster("one", "two") as hosts:
-        run = Run(work=work, out=out)
-        run.start(hosts["head"], "--actors", "2", address=hosts["head"].gcs)
-        run.until_parts(BEGUN_PARTS)
-        run.fault()
+    with _begun(work, out) as (hosts, run):
         hosts["two"].kill_processes()
         return finish(run)
 
 
 def worker_cut_30_s(work: Workload, out: Path) -> Result:
     """A worker is cut off for 30 s, and is back."""
-    with cluster("one", "two") as hosts:
-        run = Run(work=work, out=out)
-        run.start(hosts["head"], "--actors", "2", address=hosts["head"].gcs)
-        run.until_parts(BEGUN_PARTS)
-        run.fault()
+    with _begun(work, out) as (hosts, run):
         hosts["two"].cut()
         healing = threading.Timer(30, hosts["two"].heal)
         healing.start()
@@ -83,22 +83,14 @@ def worker_cut_30_s(work: Workload, out: Path) -> Result:
 
 def worker_cut(work: Workload, out: Path) -> Result:
     """A worker is cut off for ever; it sees the disk of the run, works on and commits, as one beside a bucket may."""
-    with cluster("one", "two") as hosts:
-        run = Run(work=work, out=out)
-        run.start(hosts["head"], "--actors", "2", address=hosts["head"].gcs)
-        run.until_parts(BEGUN_PARTS)
-        run.fault()
+    with _begun(work, out) as (hosts, run):
         hosts["two"].cut()
         return finish(run)
 
 
 def worker_drained(work: Workload, out: Path) -> Result:
     """A spot node gets its notice, 20 s later it is gone."""
-    with cluster("one", "two") as hosts:
-        run = Run(work=work, out=out)
-        run.start(hosts["head"], "--actors", "2", address=hosts["head"].gcs)
-        run.until_parts(BEGUN_PARTS)
-        run.fault()
+    with _begun(work, out) as (hosts, run):
         two = node_id(hosts, "two")
         hosts["head"].must(
             "ray", "drain-node", "--address", hosts["head"].gcs, "--node-id", two, "--reason",
