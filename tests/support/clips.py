@@ -13,6 +13,8 @@ import cv2
 import numpy as np
 
 RATE = 25
+X265_REORDERED = 8
+"""x265 takes the times of a clip with fewer frames than it reorders from uninitialised memory."""
 
 
 def picture(number, *, width_px=96, height_px=64, seed=0):
@@ -55,7 +57,7 @@ def clip(
     """
     file = io.BytesIO()
     with av.open(file, "w", format=container, container_options=container_options or {}) as output:
-        stream = output.add_stream(codec, rate=rate, options=_defaults(codec) | (options or {}))
+        stream = output.add_stream(codec, rate=rate, options=_encoder_options(codec, frames, options or {}))
         stream.width, stream.height, stream.pix_fmt = width_px, height_px, pixel_format
         stream.codec_context.gop_size = gop
         if pixel_aspect is not None:
@@ -219,8 +221,16 @@ def overwritten(video: bytes, packet: int, filler: bytes = b"\x00") -> bytes:
     return video[:position] + filler * size + video[position + size :]
 
 
+def _encoder_options(codec: str, frames: int, given: dict[str, str]) -> dict[str, str]:
+    """Return options that make an encoder fast, silent and reproducible, and those that were given in their place."""
+    options = _defaults(codec) | given
+    if codec == "libx265" and frames < X265_REORDERED:
+        options["x265-params"] += ":bframes=0"
+    return options
+
+
 def _defaults(codec: str) -> dict[str, str]:
-    """Return options that make an encoder fast, silent and reproducible."""
+    """Return the options of an encoder that are not given."""
     return {
         # x264's AVX-512 rate control reads uninitialised memory: without this every twelfth clip has other bytes.
         "libx264": {"x264-params": "cpu-independent=1"},
