@@ -1,0 +1,37 @@
+"""Every option of every command: one frozen dataclass each is its flags, its YAML file and its environment in one.
+
+A file is one command; `model` and `listing` are options that several share, `values` how they are read, `groups` where
+help shows them. The docstring of a field is its help. Config stops at the flow: stages and tools take the values they
+need.
+"""
+
+from fsf_core.config.bench import BenchConfig
+from fsf_core.config.doctor import DoctorConfig
+from fsf_core.config.export import ExportConfig, is_adopted
+from fsf_core.config.inspect import InspectConfig
+from fsf_core.config.listing import ListOptions
+from fsf_core.config.model import INTERFACE_OPTIONS, ModelOptions
+from fsf_core.config.render import RenderConfig
+from fsf_core.config.score import ScoreConfig
+from fsf_core.config.submit import SubmitConfig
+from fsf_core.config.values import Colours, Names, Numbers, parse_actors, parse_colours, parse_shard
+
+__all__ = [
+    "INTERFACE_OPTIONS",
+    "BenchConfig",
+    "Colours",
+    "DoctorConfig",
+    "ExportConfig",
+    "InspectConfig",
+    "ListOptions",
+    "ModelOptions",
+    "Names",
+    "Numbers",
+    "RenderConfig",
+    "ScoreConfig",
+    "SubmitConfig",
+    "is_adopted",
+    "parse_actors",
+    "parse_colours",
+    "parse_shard",
+]

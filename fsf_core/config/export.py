@@ -1,0 +1,69 @@
+"""Options of `fsf export`."""
+
+from dataclasses import dataclass
+from typing import Annotated, get_args
+
+from cyclopts import Parameter
+
+from fsf_core.config.groups import CHECKPOINT
+from fsf_core.config.model import ModelOptions
+from fsf_core.config.values import NAMES
+from fsf_core.errors import ConfigError
+from fsf_core.options import Exporter, SmallPrecision
+
+
+def is_adopted(config: "ExportConfig") -> bool:
+    """Return whether the model's input and output must be given: it is none of this project's networks."""
+    return config.net is None or (":" in config.net and not config.net.startswith("fsf_core."))
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig(ModelOptions):
+    """Options of `fsf export`."""
+
+    out: str
+    """Folder of the bundle: new, empty, or holding the bundle of the same request."""
+    onnx: Annotated[str | None, Parameter(group=CHECKPOINT)] = None
+    """An existing ONNX file, instead of --net and --checkpoint."""
+    exporter: Exporter = "dynamo"
+    """torch exporter that writes the graph."""
+    opset: int | None = None
+    """ONNX opset of the graph (default: 20 with dynamo, 17 with torchscript). An ONNX file keeps its own."""
+    input_name: str = "input"
+    """Name of the graph's input. An ONNX file keeps its own."""
+    output_name: str | None = None
+    """Name of the graph's output (default: output); chooses one if an ONNX file has several."""
+    samples: str | None = None
+    """Folder of your images, at most 32: they join the parity check and calibrate int8."""
+    precisions: Annotated[tuple[SmallPrecision, ...], NAMES] = ()
+    """Extra precisions to export, each with its own parity limits: fp16 (for GPUs), int8 (for CPUs)."""
+    print_graph: bool = False
+    """Print the ONNX graph as text."""
+
+    def __post_init__(self) -> None:
+        """Check what needs no other module.
+
+        Raises:
+            ConfigError: no model is named or more than one, or names are missing, equal or unknown.
+        """
+        if self.onnx is not None and (self.net is not None or self.checkpoint is not None):
+            raise ConfigError("found --onnx with --net or --checkpoint, expected one model; pass the file alone")
+        if self.onnx is None and self.net is None:
+            raise ConfigError("no model is named; pass --net and --checkpoint, or --onnx")
+        if self.checkpoint is None and self.weight_options():
+            raise ConfigError(f"found {' and '.join(self.weight_options())} without --checkpoint; add it, or drop them")
+        if self.net is not None and ":" not in self.net and self.checkpoint is None:
+            raise ConfigError(f"network {self.net!r} comes without weights; pass --checkpoint")
+        least = 0 if self.onnx else 1 if is_adopted(self) else 2  # a file may hold names, one channel may have one name
+        if len(self.classes) < least or not all(self.classes) or len(set(self.classes)) != len(self.classes):
+            raise ConfigError(
+                f"classes are {list(self.classes)}, expected at least two names, none empty, no two equal; "
+                "pass --classes background,first,second"
+            )
+        if not set(self.precisions) <= set(get_args(SmallPrecision)):
+            raise ConfigError(
+                f"--precisions is {','.join(self.precisions)}, expected names out of "
+                f"{','.join(get_args(SmallPrecision))}; fp32 is always exported"
+            )
+        self.net_options()
