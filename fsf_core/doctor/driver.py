@@ -6,7 +6,7 @@ from fsf_core import storage
 from fsf_core.doctor.subject import Subject
 from fsf_core.errors import FSFError
 from fsf_core.manifest.members import open_item
-from fsf_core.runs import delta
+from fsf_core.publish import delta
 from fsf_core.score import plan, preflight
 from fsf_core.score.findings import Finding, Status
 from fsf_core.score.node_facts import node_facts

@@ -23,7 +23,8 @@ from fsf_core.manifest import Manifest, column_types, open_manifest, unredacted_
 from fsf_core.model.bundle import Bundle
 from fsf_core.model.bundle_files import load_bundle
 from fsf_core.nights.template import is_range
-from fsf_core.runs import delta, video_stats
+from fsf_core.publish import delta
+from fsf_core.runs import video_stats
 from fsf_core.runs.compaction import compact
 from fsf_core.runs.lease import Lease, look_at
 from fsf_core.score import placement, plan

@@ -15,7 +15,7 @@ from fsf_core.config import ScoreConfig
 from fsf_core.errors import ConfigError, FSFError, GateError, ManifestError, OutputError, ResumableError, RunError
 from fsf_core.nights import template as templates
 from fsf_core.nights.series import Series, series_of
-from fsf_core.runs import delta
+from fsf_core.publish import delta
 from fsf_core.runs.lease import look_at
 from fsf_core.score.cluster import connected_cluster
 from fsf_core.score.gates import failed_gates

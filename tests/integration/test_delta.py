@@ -12,7 +12,7 @@ from deltalake import DeltaTable, write_deltalake
 
 from fsf_core import runs
 from fsf_core.errors import ConfigError, DamagedPartError, OutputError, ResumableError
-from fsf_core.runs import delta
+from fsf_core.publish import delta
 from fsf_core.schema import MASKS
 from tests.support import ledger
 

@@ -18,10 +18,10 @@ from fsf_core.export import request as requests
 from fsf_core.export.job import export
 from fsf_core.export.request import RECIPE_VERSION
 from fsf_core.model.bundle_files import load_bundle
+from fsf_core.publish.delta import publish_delta
 from fsf_core.report.inspect import draw, item_table, run_table
 from fsf_core.runs import video_stats
 from fsf_core.runs.compaction import compact
-from fsf_core.runs.delta import publish_delta
 from fsf_core.score.job import score
 from fsf_core.score.render import render_run
 from tests.support import ledger

@@ -24,7 +24,8 @@ from fsf_core.cli.app import main
 from fsf_core.errors import FetchError, OutputError, StorageError
 from fsf_core.manifest import Selection, open_manifest
 from fsf_core.model.bundle import Bundle
-from fsf_core.runs import delta, lease
+from fsf_core.publish import delta
+from fsf_core.runs import lease
 from fsf_core.storage.filesystems import filesystem_of
 from tests.support import assets, clips, fault_injection, ledger, processes, stores
 

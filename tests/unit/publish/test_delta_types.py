@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from fsf_core.runs.delta_types import as_delta, delta_schema
+from fsf_core.publish.delta_types import as_delta, delta_schema
 
 NOON = dt.datetime(2026, 1, 5, 12, tzinfo=dt.UTC)
 

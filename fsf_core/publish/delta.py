@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from fsf_core import storage
 from fsf_core.errors import ConfigError, FSFError, OutputError, ResumableError, StorageError
-from fsf_core.runs.delta_types import as_delta, delta_schema
+from fsf_core.publish.delta_types import as_delta, delta_schema
 from fsf_core.runs.folder import document_bytes, find_manifest, read_document
 from fsf_core.runs.ledger import receipts
 from fsf_core.runs.reading import read_part
