@@ -162,8 +162,64 @@ VIDEO_STATS = _table(
     _column("ratio", pa.float64(), "share of the pixels of these frames, 0 to 1"),
 )
 
+CONFUSION = _table(
+    "confusion",
+    _column("item_id", pa.string(), "id of the item in the manifest"),
+    _column(
+        "segment",
+        pa.int32(),
+        "index of the segment in its video, from 0; 0 for an image. The rows of a video add up over its segments",
+    ),
+    _column("label_class_id", pa.int32(), "class of the pixels in the label"),
+    _column("predicted_class_id", pa.int32(), "class of the same pixels in the mask"),
+    _column("pixels", pa.int64(), "pixels of both classes, over all labelled frames; never 0", unit="pixel"),
+    _column(
+        "label_boundary_px",
+        pa.int64(),
+        "those of them within 2 % of the image diagonal of the border of the label's class, inside it",
+        unit="pixel",
+    ),
+    _column(
+        "predicted_boundary_px",
+        pa.int64(),
+        "those of them within 2 % of the image diagonal of the border of the predicted class, inside it",
+        unit="pixel",
+    ),
+    _column("shared_boundary_px", pa.int64(), "those of them within both", unit="pixel"),
+)
+
+REGIONS = _table(
+    "regions",
+    _column("item_id", pa.string(), "id of the item in the manifest"),
+    _column("frame_index", pa.int64(), "index of the frame in its video, as in masks", unit="frame"),
+    _column("region", pa.int32(), "number of the region in its frame, from 0"),
+    _column("class_id", pa.int32(), "class id, the pixel value in the mask; never 0"),
+    _column("class_name", pa.string(), "name of the class"),
+    _column("pixels", pa.int64(), "pixels of the region; pixels that touch at a corner are connected", unit="pixel"),
+    _column("top_px", pa.int32(), "first row of its bounding box", unit="pixel"),
+    _column("left_px", pa.int32(), "first column of its bounding box", unit="pixel"),
+    _column("height_px", pa.int32(), "rows of its bounding box", unit="pixel"),
+    _column("width_px", pa.int32(), "columns of its bounding box", unit="pixel"),
+    _column("centroid_row", pa.float64(), "mean row of its pixels, counted from 0", unit="pixel"),
+    _column("centroid_column", pa.float64(), "mean column of its pixels, counted from 0", unit="pixel"),
+    _column(
+        "mean_probability",
+        pa.float64(),
+        "mean probability of the class over the cells of the network's output grid that fall into the region; null "
+        "where there are none",
+        nullable=True,
+    ),
+    _column("touches_border", pa.bool_(), "whether it touches the border of the mask, and may go on outside"),
+)
+
 TABLES = {"masks": MASKS, "class_stats": CLASS_STATS, "failures": FAILURES}
-"""The tables of parts, by the name of their folder."""
+"""The tables that every part may have, by the name of their folder."""
+
+OPTIONAL = {"confusion": CONFUSION, "regions": REGIONS}
+"""Tables of parts that exist by option only: where labels are given, and with --regions."""
+
+PART_TABLES = {**TABLES, **OPTIONAL}
+"""All tables of parts."""
 
 DERIVED = {"video_stats": VIDEO_STATS}
 """Tables computed from those when a run ends, for runs with videos."""

@@ -7,17 +7,18 @@ import contextlib
 import itertools
 import os
 import secrets
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
 
 import pyarrow as pa
 
 from fsf_core import storage
 from fsf_core.errors import ConfigError, FSFError, OutputError, ResumableError, StorageError
 from fsf_core.publish.delta_types import as_delta, delta_schema
-from fsf_core.runs.folder import document_bytes, find_manifest, read_document
+from fsf_core.runs.folder import document_bytes, find_manifest, read_document, read_fingerprint, tables_of
 from fsf_core.runs.ledger import receipts
 from fsf_core.runs.reading import read_part
-from fsf_core.schema import TABLES, with_columns
+from fsf_core.schema import PART_TABLES, TABLES, with_columns
 
 PUBLISHED = "delta.json"
 """File of a run that names the tables which hold its rows, and the attempt that was published last before."""
@@ -30,7 +31,12 @@ _STORAGE_OPTIONS = {"s3": {"conditional_put": "etag"}, "s3a": {"conditional_put"
 
 
 def require_tables(
-    folder: str, *, run_uri: str, extra: pa.Schema, items: Callable[[], Iterable[pa.Table]] = lambda: ()
+    folder: str,
+    *,
+    run_uri: str,
+    extra: pa.Schema,
+    items: Callable[[], Iterable[pa.Table]] = lambda: (),
+    tables: Mapping[str, pa.Schema] = MappingProxyType(TABLES),
 ) -> None:
     """Check that the rows of a run can be written to the Delta tables below a folder, before any work is done.
 
@@ -42,6 +48,7 @@ def require_tables(
         run_uri: the run.
         extra: pass-through columns of its manifest.
         items: returns the batches of its manifest, whose struct `extra` is read if a column is written in another type.
+        tables: the tables of the run, those that exist by option included.
 
     Raises:
         ConfigError: deltalake is not installed, or the folder is part of a run.
@@ -58,7 +65,7 @@ def require_tables(
             f"--delta is {storage.redact(folder)}, which is inside a run, expected a folder of its own: many runs "
             "share its tables; give another folder"
         )
-    for name, schema in TABLES.items():
+    for name, schema in tables.items():
         rows = with_columns(schema, extra) if name == "masks" else schema
         uri = storage.join(folder, name)
         with _raised_as(OutputError, f"{storage.redact(uri)} cannot take the rows of this run", "nothing was scored"):
@@ -68,7 +75,9 @@ def require_tables(
 
 
 def publish_delta(run_uri: str, folder: str) -> dict[str, int]:
-    """Write the rows of a reconciled run to the Delta tables masks, class_stats and failures below a folder.
+    """Write the rows of a reconciled run to Delta tables of the same names below a folder.
+
+    These are masks, class_stats and failures, and for a run with labels or regions the tables of these.
 
     Every table gets the column `run_id`. Existing rows of this run are replaced in the same commit: publishing twice
     equals publishing once, and readers see all rows of a run or none.
@@ -84,7 +93,8 @@ def publish_delta(run_uri: str, folder: str) -> dict[str, int]:
         ResumableError: a table cannot be written.
     """
     run_id = str(read_document(run_uri, "run.json")["run_id"])
-    versions = {name: _replace_rows(run_uri, name, storage.join(folder, name), run_id) for name in TABLES}
+    names = tables_of(read_fingerprint(run_uri))
+    versions = {name: _replace_rows(run_uri, name, storage.join(folder, name), run_id) for name in names}
     record = {"tables": storage.redact(folder), "attempt": _published_attempt(run_uri), "versions": versions}
     storage.write_bytes(storage.join(run_uri, PUBLISHED), document_bytes(record))
     return versions
@@ -274,7 +284,7 @@ def _storage_options(table_uri: str) -> dict[str, str]:
 def _tables(run_uri: str, name: str, run_id: str) -> Iterator[pa.Table]:
     """Yield the rows part by part with the run's id; one empty table with the columns where there are no rows."""
     parts = (read_part(run_uri, receipt, name, checked=True) for receipt in receipts(run_uri) if name in receipt.files)
-    for table in itertools.chain([next(parts, TABLES[name].empty_table())], parts):
+    for table in itertools.chain([next(parts, PART_TABLES[name].empty_table())], parts):
         yield _with_run_id(table, run_id)
 
 

@@ -6,6 +6,7 @@ and readers follow receipts. Knows files and keys; knows no images and no Ray.
     run.json                      identity of the run: its fingerprint and its attempts
     .attempt-0001/                what an attempt has written and not yet published
     masks/ class_stats/ failures/ part-<digest>-<attempt>.parquet
+    confusion/ regions/           the same, where labels are given, and with --regions
     receipts/                     part-<digest>-<attempt>.arrow: the units of the part and the sha256 of its files
     manifest.json                 the pointer: which files and receipts are the run
     summary.json                  the totals
@@ -26,6 +27,7 @@ from fsf_core.runs.folder import (
     require_run_or_empty,
     require_same,
     require_usable,
+    tables_of,
 )
 from fsf_core.runs.latest import find_run
 from fsf_core.runs.lease import find_holder
@@ -86,6 +88,7 @@ __all__ = [
     "require_same",
     "require_sound",
     "require_usable",
+    "tables_of",
     "verify",
     "video_parts",
 ]

@@ -5,9 +5,12 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+import pyarrow as pa
+
 from fsf_core import storage
 from fsf_core.errors import FetchError, OutputError
 from fsf_core.runs import lease
+from fsf_core.schema import OPTIONAL, TABLES
 
 LAYOUT_VERSION = 2
 """Version of the folder layout, in run.json and manifest.json."""
@@ -195,6 +198,11 @@ def was_published(run_uri: str) -> bool:
     """
     manifest = find_manifest(run_uri)
     return is_finished(run_uri) or bool(manifest and manifest.get("summary"))
+
+
+def tables_of(fingerprint: Mapping[str, Any]) -> dict[str, pa.Schema]:
+    """Return the tables of parts that a run has by its fingerprint, whose entry `tables` names the optional ones."""
+    return {**TABLES, **{name: OPTIONAL[name] for name in fingerprint.get("tables", ())}}
 
 
 def read_summary(run_uri: str) -> dict[str, Any]:

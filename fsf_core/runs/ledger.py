@@ -28,9 +28,9 @@ from fsf_core.runs.folder import (
 )
 from fsf_core.runs.key_arrays import NO_ROWS, contained, keys_of, rows_of
 from fsf_core.runs.records import Receipt, receipt_from_arrow
-from fsf_core.schema import TABLES
+from fsf_core.schema import PART_TABLES
 
-FOLDERS = (*TABLES, RECEIPTS)
+FOLDERS = (*PART_TABLES, RECEIPTS)
 """Folders that hold published parts."""
 
 DO = "start the score command again, which scores its items anew, or run `fsf verify --repair`"

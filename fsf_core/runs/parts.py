@@ -15,7 +15,7 @@ from fsf_core.runs.parquet import write_parquet
 from fsf_core.runs.reading import part_or_empty
 from fsf_core.runs.records import Receipt, receipt_to_arrow
 from fsf_core.runs.staging import Staging
-from fsf_core.schema import TABLES, UNITS, conform
+from fsf_core.schema import PART_TABLES, UNITS, conform
 
 
 def commit(staging: Staging, tables: Mapping[str, pa.Table], units: pa.Table) -> Receipt:
@@ -26,7 +26,7 @@ def commit(staging: Staging, tables: Mapping[str, pa.Table], units: pa.Table) ->
 
     Args:
         staging: where the attempt writes.
-        tables: rows by table name; an empty table writes no file. `failures` holds one row for every failed unit, in
+        tables: rows by table name; an empty table, or a missing one of `schema.OPTIONAL`, writes no file. `failures` holds one row for every failed unit, in
             the order of the units.
         units: all units of these rows, schema UNITS.
 
@@ -83,7 +83,7 @@ def merge_parts(staging: Staging, ledger: Ledger, parts: Sequence[Receipt]) -> R
         name: pa.concat_tables(
             [part_or_empty(ledger.uri, part, name, checked=True) for part in parts], promote_options="default"
         )
-        for name in TABLES
+        for name in PART_TABLES
     }
     merged = commit(staging, tables, pa.concat_tables([part.units for part in parts]))
     for part in parts:

@@ -30,9 +30,9 @@ from fsf_core.runs.parquet import open_parquet
 from fsf_core.runs.reading import read_frames, read_table, require_table, with_ledger
 from fsf_core.runs.records import Receipt
 from fsf_core.safe_text import printable
-from fsf_core.schema import TABLES, VIDEO_STATS, complete
+from fsf_core.schema import PART_TABLES, VIDEO_STATS, complete
 
-TableName = Literal["masks", "class_stats", "failures"]
+TableName = Literal["masks", "class_stats", "failures", "confusion", "regions"]
 
 IDS_COMPARED = 10_000
 """Ids of the run that are compared letter by letter with an id that was not found."""
@@ -117,6 +117,20 @@ class RunReader:
         """Read the table failures: one row per failed item or video segment. Arguments and errors as for `masks`."""
         return read_table(self.uri, "failures", item_id=item_id, columns=columns)
 
+    def confusion(self, *, columns: Sequence[str] | None = None, item_id: str | None = None) -> pa.Table:
+        """Read the table confusion: pixels by label class and predicted class of every labelled item.
+
+        Arguments and errors as for `masks`; no rows for a run without labels.
+        """
+        return read_table(self.uri, "confusion", item_id=item_id, columns=columns)
+
+    def regions(self, *, columns: Sequence[str] | None = None, item_id: str | None = None) -> pa.Table:
+        """Read the table regions: one row per connected region of a class other than 0.
+
+        Arguments and errors as for `masks`; no rows for a run without --regions.
+        """
+        return read_table(self.uri, "regions", item_id=item_id, columns=columns)
+
     def video_stats(self) -> pa.Table:
         """Read the class ratios of every video per second; no rows for a run without videos.
 
@@ -144,7 +158,7 @@ class RunReader:
             ...         Path(f"{row['item_id']}.png").write_bytes(row["mask"]["bytes"])
 
         Args:
-            table: masks, class_stats or failures.
+            table: masks, class_stats, failures, confusion or regions.
             columns: read only these columns, in this order.
             batch_rows: maximum rows per batch.
 
@@ -163,7 +177,7 @@ class RunReader:
                 stack, parquet = opened
                 with stack:
                     for batch in parquet.iter_batches(batch_rows, columns=columns):
-                        whole = complete(batch, TABLES[table], columns)
+                        whole = complete(batch, PART_TABLES[table], columns)
                         yield whole if columns is None else whole.select(columns)
 
     def _open_table(

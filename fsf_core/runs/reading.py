@@ -12,7 +12,7 @@ from fsf_core.errors import OutputError
 from fsf_core.runs.ledger import Ledger, open_ledger
 from fsf_core.runs.parquet import open_parquet, read_checked
 from fsf_core.runs.records import Receipt
-from fsf_core.schema import TABLES, complete
+from fsf_core.schema import PART_TABLES, complete
 
 FRAME_BATCH_ROWS = 256
 """Rows of masks that are in memory while frames are searched."""
@@ -41,7 +41,7 @@ def read_table(
 
     Args:
         run_uri: the run folder, a local path or a URI.
-        name: masks, class_stats or failures.
+        name: masks, class_stats, failures, confusion or regions.
         item_id: read only the rows of this item.
         columns: read only these columns, in this order.
 
@@ -91,7 +91,7 @@ def table_of(
             chosen = part.filter(pc.equal(part.column("item_id"), item_id))
             found.append(chosen.select(columns) if columns else chosen)
     if not found:
-        empty = TABLES[name].empty_table()
+        empty = PART_TABLES[name].empty_table()
         return empty.select(columns) if columns else empty
     return pa.concat_tables(found, promote_options="default")
 
@@ -121,7 +121,7 @@ def read_part(
     else:
         with open_parquet(run_uri, receipt.files[name]["path"]) as parquet:
             table = parquet.read(wanted)
-    table = complete(table, TABLES[name], columns)
+    table = complete(table, PART_TABLES[name], columns)
     return table.select(columns) if columns else table
 
 
@@ -160,12 +160,12 @@ def require_table(name: str) -> None:
     Raises:
         ValueError: found / expected.
     """
-    if name not in TABLES:
-        raise ValueError(f"table is {name!r}, expected one of {', '.join(TABLES)}")
+    if name not in PART_TABLES:
+        raise ValueError(f"table is {name!r}, expected one of {', '.join(PART_TABLES)}")
 
 
 def part_or_empty(run_uri: str, receipt: Receipt, name: str, *, checked: bool = False) -> pa.Table:
     """Read the rows of one table in one part; an empty table where the part has none. Arguments as for `read_part`."""
     if name not in receipt.files:
-        return TABLES[name].empty_table()
+        return PART_TABLES[name].empty_table()
     return read_part(run_uri, receipt, name, checked=checked)

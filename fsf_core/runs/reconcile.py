@@ -16,7 +16,7 @@ from fsf_core.runs.reading import part_or_empty
 from fsf_core.runs.records import Receipt, Totals
 from fsf_core.runs.resume import find_completed
 from fsf_core.runs.staging import Staging
-from fsf_core.schema import TABLES
+from fsf_core.schema import PART_TABLES
 
 Flags: TypeAlias = NDArray[np.bool_]
 
@@ -109,11 +109,19 @@ def _rewrite_without(staging: Staging, ledger: Ledger, receipt: Receipt, unwante
     kept = receipt.units.filter(pa.array(~unwanted))
     ledger.drop(receipt.part)
     if kept.num_rows:
-        whole = {name: part_or_empty(ledger.uri, receipt, name, checked=True) for name in TABLES}
-        tables = {name: _rows_of(whole[name], kept) for name in ("masks", "class_stats")}
+        whole = {name: part_or_empty(ledger.uri, receipt, name, checked=True) for name in PART_TABLES}
+        tables = {name: _rows_of(whole[name], kept) for name in ("masks", "class_stats", "regions")}
+        tables["confusion"] = _rows_of_segments(whole["confusion"], kept)
         failed = receipt.units.column("failed").to_numpy()
         tables["failures"] = whole["failures"].filter(pa.array(~unwanted[failed]))
         add_to(ledger, staging, commit(staging, tables, kept))
+
+
+def _rows_of_segments(table: pa.Table, units: pa.Table) -> pa.Table:
+    """Return the rows of items and segments that belong to these units."""
+    wanted = {*zip(units.column("item_id").to_pylist(), units.column("segment").to_pylist(), strict=True)}
+    rows = zip(table.column("item_id").to_pylist(), table.column("segment").to_pylist(), strict=True)
+    return table.filter(pa.array([row in wanted for row in rows], pa.bool_()))
 
 
 def _rows_of(table: pa.Table, units: pa.Table) -> pa.Table:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from fsf_core import storage
 from fsf_core.errors import StorageError
 from fsf_core.runs.folder import RECEIPTS, document_bytes, files_below
-from fsf_core.schema import TABLES
+from fsf_core.schema import PART_TABLES
 
 PREFIX = ".attempt-"
 ADOPTED = "adopted.json"
@@ -130,7 +130,7 @@ def staged_receipts(run_uri: str, numbers: Iterable[int], sizes: Mapping[str, in
 def is_part_file(path: str) -> bool:
     """Return whether a path inside the run, in the folder of an attempt, is a file or receipt of a part, or a list."""
     _, _, name = path.partition("/")
-    return name == ADOPTED or name.partition("/")[0] in {*TABLES, RECEIPTS}
+    return name == ADOPTED or name.partition("/")[0] in {*PART_TABLES, RECEIPTS}
 
 
 def take_over(run_uri: str, number: int, *, adopt: bool) -> Staging:

@@ -45,7 +45,7 @@ BENCHES = (
 def tables() -> str:
     """Return every column of every table, from the schemas."""
     lines = []
-    for name, table in {**schema.TABLES, **schema.DERIVED}.items():
+    for name, table in {**schema.PART_TABLES, **schema.DERIVED}.items():
         lines += [f"### `{name}/`", "", "| column | type | unit | meaning |", "|---|---|---|---|"]
         lines += [_column(field) for field in table]
         lines.append("")

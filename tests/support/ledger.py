@@ -14,7 +14,7 @@ from fsf_core import runs, storage
 from fsf_core.keys import item_key, unit_key
 from fsf_core.runs import staging, video_stats
 from fsf_core.runs.compaction import compact
-from fsf_core.schema import CLASS_STATS, FAILURES, MASKS, TABLES, UNITS, conform
+from fsf_core.schema import CLASS_STATS, CONFUSION, FAILURES, MASKS, PART_TABLES, REGIONS, UNITS, conform
 
 CLASSES = ("background", "peel")
 HEIGHT_PX, WIDTH_PX = 3, 4
@@ -102,7 +102,7 @@ def assert_folders_are_the_manifest(uri):
     """Check that plain readers of a finished run find exactly what manifest.json lists, byte for byte."""
     manifest = runs.read_document(uri, "manifest.json")
     listed = {file["path"]: file for file in [*manifest["files"], *manifest["receipts"]]}
-    for folder in (*TABLES, "video_stats", "receipts"):
+    for folder in (*PART_TABLES, "video_stats", "receipts"):
         assert visible_files(uri, folder) == sorted(path for path in listed if path.startswith(f"{folder}/"))
     for path, file in listed.items():
         data = storage.read_bytes(storage.join(uri, path))
@@ -131,6 +131,8 @@ class ScoredUnit:
     row_digest: bytes | None = None
     """Of the item's row in the manifest; None in older runs."""
     notes: str | None = None
+    optional: bool = False
+    """Whether it has rows in the tables that exist by option: a label, and regions."""
 
     @property
     def key(self):
@@ -161,11 +163,17 @@ def tables_of(units: Sequence[ScoredUnit], *, attempt=1):
     masks = [_mask(unit, frame) for unit, frame in frames]
     stats = [row for unit, frame in frames for row in _stats(unit.item_id, frame)]
     failures = [_failure(unit, attempt) for unit in units if unit.failed]
-    return {
+    tables = {
         "masks": conform(pa.Table.from_pylist(masks, schema=MASKS), MASKS),
         "class_stats": conform(pa.Table.from_pylist(stats, schema=CLASS_STATS), CLASS_STATS),
         "failures": conform(pa.Table.from_pylist(failures, schema=FAILURES), FAILURES),
     }
+    if any(unit.optional for unit in units):
+        confusion = [row for unit in units if unit.optional and unit.frames for row in _confusion(unit)]
+        regions = [_region(unit.item_id, frame) for unit, frame in frames if unit.optional]
+        tables["confusion"] = conform(pa.Table.from_pylist(confusion, schema=CONFUSION), CONFUSION)
+        tables["regions"] = conform(pa.Table.from_pylist(regions, schema=REGIONS), REGIONS)
+    return tables
 
 
 def rows_of(units: Sequence[ScoredUnit]):
@@ -220,7 +228,8 @@ def commit_older(run, *units: ScoredUnit, passed=()):
 def sorted_rows(run_uri, name, *, but=()):
     """Return all committed rows of a table, in an order that does not depend on the parts."""
     table = runs.read_table(run_uri, name).drop_columns([*but])
-    order = [column for column in ("item_id", "frame_index", "class_id") if column in table.column_names]
+    names = ("item_id", "segment", "frame_index", "region", "class_id", "label_class_id", "predicted_class_id")
+    order = [column for column in names if column in table.column_names]
     return table.sort_by([(column, "ascending") for column in order]).to_pylist()
 
 
@@ -257,6 +266,42 @@ def _stats(item_id, frame):
             "largest_component_px": pixels,
             "mean_probability": None,
         }
+
+
+def _confusion(unit):
+    """Pixels of a unit by label class and predicted class; all labels are of class 1."""
+    peel = sum((len(unit.item_id) + unit.first_frame + at) % (HEIGHT_PX * WIDTH_PX) for at in range(unit.frames))
+    for predicted, pixels in enumerate((HEIGHT_PX * WIDTH_PX * unit.frames - peel, peel)):
+        if pixels:
+            yield {
+                "item_id": unit.item_id,
+                "segment": unit.segment,
+                "label_class_id": 1,
+                "predicted_class_id": predicted,
+                "pixels": pixels,
+                "label_boundary_px": pixels,
+                "predicted_boundary_px": pixels,
+                "shared_boundary_px": pixels,
+            }
+
+
+def _region(item_id, frame):
+    return {
+        "item_id": item_id,
+        "frame_index": frame,
+        "region": 0,
+        "class_id": 1,
+        "class_name": CLASSES[1],
+        "pixels": 1 + frame,
+        "top_px": 0,
+        "left_px": 0,
+        "height_px": 1,
+        "width_px": 1 + frame,
+        "centroid_row": 0.0,
+        "centroid_column": frame / 2,
+        "mean_probability": None,
+        "touches_border": True,
+    }
 
 
 def _failure(unit, attempt):

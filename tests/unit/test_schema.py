@@ -8,9 +8,13 @@ import pytest
 
 from fsf_core.schema import (
     CLASS_STATS,
+    CONFUSION,
     DERIVED,
     FAILURES,
     MASKS,
+    OPTIONAL,
+    PART_TABLES,
+    REGIONS,
     SCHEMA_VERSION,
     TABLES,
     UNITS,
@@ -19,23 +23,23 @@ from fsf_core.schema import (
     with_columns,
 )
 
-PIXEL_COLUMNS = [("masks", "height_px"), ("masks", "width_px"), ("class_stats", "pixels")]
+PIXEL_COLUMNS = [("masks", "height_px"), ("masks", "width_px"), ("class_stats", "pixels"), ("confusion", "pixels"), ("regions", "pixels")]
 
 
-@pytest.mark.parametrize("schema", [*TABLES.values(), *DERIVED.values(), UNITS], ids=[*TABLES, *DERIVED, "units"])
+@pytest.mark.parametrize("schema", [*PART_TABLES.values(), *DERIVED.values(), UNITS], ids=[*PART_TABLES, *DERIVED, "units"])
 def test_every_column_has_a_description_and_every_table_its_name_and_version(schema):
     assert all(len(field.metadata[b"description"]) > 10 for field in schema)
-    assert schema.metadata[b"fsf_table"].decode() in {*TABLES, *DERIVED, "units"}
+    assert schema.metadata[b"fsf_table"].decode() in {*PART_TABLES, *DERIVED, "units"}
     assert schema.metadata[b"fsf_schema_version"].decode() == SCHEMA_VERSION
 
 
 @pytest.mark.parametrize(("table", "column"), PIXEL_COLUMNS)
 def test_columns_that_count_pixels_have_the_unit_pixel(table, column):
-    assert TABLES[table].field(column).metadata[b"unit"] == b"pixel"
+    assert PART_TABLES[table].field(column).metadata[b"unit"] == b"pixel"
 
 
 def test_names_that_end_in_a_unit_agree_with_the_unit():
-    fields = [field for schema in TABLES.values() for field in schema]
+    fields = [field for schema in PART_TABLES.values() for field in schema]
 
     assert all(field.metadata[b"unit"] == b"pixel" for field in fields if field.name.endswith("_px"))
     assert all(field.metadata[b"unit"] == b"s" for field in fields if field.name.endswith("_s"))
@@ -139,3 +143,4 @@ def test_a_column_of_the_manifest_stays_what_it_is_where_a_newer_column_has_its_
 
 def test_tables_are_published_under_their_own_names():
     assert TABLES == {"masks": MASKS, "class_stats": CLASS_STATS, "failures": FAILURES}
+    assert OPTIONAL == {"confusion": CONFUSION, "regions": REGIONS}

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from fsf_core import runs, storage
 from fsf_core.errors import StorageError
 from fsf_core.keys import item_key, item_keys
-from fsf_core.schema import TABLES
+from fsf_core.schema import PART_TABLES
 from tests.support import ledger
 from tests.support.ledger import ScoredUnit, broken, commit, image, sorted_rows, video
 
@@ -112,10 +112,12 @@ def corpora(draw):
     salt = draw(st.integers(0, 999))  # names of parts follow from names of items, and their order decides much
     for number in range(draw(st.integers(1, 3))):
         frames = draw(st.lists(st.integers(0, 3), min_size=2, max_size=3))
+        has_label = draw(st.booleans())
         units = video(f"{salt}-{number}.mp4", *frames) if draw(st.booleans()) else [image(f"{salt}-{number}.jpg")]
         for unit in units:
             fate = draw(st.sampled_from(["good", "bad", "flaky"]))
             before = draw(st.integers(0, max(0, unit.frames - 1)))
+            unit = replace(unit, optional=has_label)
             planned.append(Planned(unit=unit, fate=fate, frames_before_failure=before if unit.segments > 1 else 0))
     return planned
 
@@ -237,7 +239,7 @@ def assert_readable(uri: str) -> None:
     """At any moment every part with a receipt is complete, and a finished run is what its manifest lists."""
     if storage.exists(storage.join(uri, "run.json")):
         assert [line for line in runs.verify(uri) if "torn" in line or "has a receipt" in line] == []
-        for name in TABLES:
+        for name in PART_TABLES:
             runs.read_table(uri, name)
     if storage.exists(storage.join(uri, "_SUCCESS")):
         ledger.assert_folders_are_the_manifest(uri)
@@ -258,7 +260,7 @@ def assert_same_rows(uri: str, unbroken: str, corpus: list[Planned]) -> None:
     """Every unit once, the same rows and masks byte for byte, and no file without a receipt."""
     keys = Counter(key for receipt in runs.receipts(uri) for key in receipt.units.column("unit_key").to_pylist())
     assert keys == Counter(one.unit.key for one in corpus)
-    for name in ("masks", "class_stats"):
+    for name in ("masks", "class_stats", "confusion", "regions"):
         assert sorted_rows(uri, name) == sorted_rows(unbroken, name)
     found, expected = (sorted_rows(each, "failures", but=["attempts"]) for each in (uri, unbroken))
     assert sorted(found, key=str) == sorted(expected, key=str)
