@@ -26,8 +26,8 @@ def commit(staging: Staging, tables: Mapping[str, pa.Table], units: pa.Table) ->
 
     Args:
         staging: where the attempt writes.
-        tables: rows by table name; an empty table, or a missing one of `schema.OPTIONAL`, writes no file. `failures` holds one row for every failed unit, in
-            the order of the units.
+        tables: rows by table name; an empty table, or a missing one of `schema.OPTIONAL`, writes no file.
+            `failures` holds one row for every failed unit, in the order of the units.
         units: all units of these rows, schema UNITS.
 
     Returns:

@@ -64,6 +64,24 @@ def test_publishing_a_run_again_replaces_its_rows_and_keeps_other_runs(published
     assert second["masks"] == first["masks"] + 1, "one commit a table"
 
 
+def test_labels_and_regions_are_published_for_runs_that_have_them_by_option(tmp_path: Path) -> None:
+    """A run with the option and without rows replaces its earlier ones; a run without the option touches no table."""
+    tables, unit = tmp_path / "tables", replace(ledger.image("a"), optional=True)
+    plain = _run(tmp_path / "plain", ledger.image("a"), ledger.image("b"))
+    assert "confusion" not in delta.publish_delta(plain, str(tables))
+    with ledger.claim_run(str(tmp_path / "run"), fingerprint={"tables": ["confusion"]}, details={}) as attempt:
+        expected = runs.tables_of(runs.read_fingerprint(attempt.uri))
+        delta.require_tables(str(tables), run_uri=attempt.uri, extra=pa.schema([]), tables=expected)
+        ledger.commit(attempt, unit)
+        ledger.publish(attempt, {"items": {"total": 1}})
+
+    versions = delta.publish_delta(attempt.uri, str(tables))
+
+    assert {*versions} == {"masks", "class_stats", "failures", "confusion"}
+    found = [{name: row[name] for name in row if name != "run_id"} for row in _rows(tables, "confusion")]
+    assert found == runs.read_table(attempt.uri, "confusion").to_pylist() != []
+
+
 def test_rows_of_an_older_version_are_published_beside_new_ones(tmp_path: Path) -> None:
     """Also into a table that an older version created: its column `mask` holds no nulls, and notes are added to it."""
     attempt = ledger.begin(str(tmp_path / "run"))

@@ -23,10 +23,18 @@ from fsf_core.schema import (
     with_columns,
 )
 
-PIXEL_COLUMNS = [("masks", "height_px"), ("masks", "width_px"), ("class_stats", "pixels"), ("confusion", "pixels"), ("regions", "pixels")]
+PIXEL_COLUMNS = [
+    ("masks", "height_px"),
+    ("masks", "width_px"),
+    ("class_stats", "pixels"),
+    ("confusion", "pixels"),
+    ("regions", "pixels"),
+]
 
 
-@pytest.mark.parametrize("schema", [*PART_TABLES.values(), *DERIVED.values(), UNITS], ids=[*PART_TABLES, *DERIVED, "units"])
+@pytest.mark.parametrize(
+    "schema", [*PART_TABLES.values(), *DERIVED.values(), UNITS], ids=[*PART_TABLES, *DERIVED, "units"]
+)
 def test_every_column_has_a_description_and_every_table_its_name_and_version(schema):
     assert all(len(field.metadata[b"description"]) > 10 for field in schema)
     assert schema.metadata[b"fsf_table"].decode() in {*PART_TABLES, *DERIVED, "units"}

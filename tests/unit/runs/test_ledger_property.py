@@ -117,8 +117,10 @@ def corpora(draw):
         for unit in units:
             fate = draw(st.sampled_from(["good", "bad", "flaky"]))
             before = draw(st.integers(0, max(0, unit.frames - 1)))
-            unit = replace(unit, optional=has_label)
-            planned.append(Planned(unit=unit, fate=fate, frames_before_failure=before if unit.segments > 1 else 0))
+            frames_before = before if unit.segments > 1 else 0
+            planned.append(
+                Planned(unit=replace(unit, optional=has_label), fate=fate, frames_before_failure=frames_before)
+            )
     return planned
 
 

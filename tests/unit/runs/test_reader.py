@@ -240,7 +240,9 @@ def test_a_table_is_read_again_when_the_run_is_published_while_it_is_read(folder
 
 @pytest.mark.parametrize("read", [lambda run: run.iter_batches("mask"), lambda run: runs.read_table(run.uri, "mask")])
 def test_an_unknown_table_is_refused_at_once(read, folder):
-    with pytest.raises(ValueError, match="table is 'mask', expected one of masks, class_stats, failures, confusion, regions"):
+    with pytest.raises(
+        ValueError, match="table is 'mask', expected one of masks, class_stats, failures, confusion, regions"
+    ):
         read(runs.open_run(folder))
 
 
