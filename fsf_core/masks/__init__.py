@@ -2,6 +2,7 @@
 
 from fsf_core.masks.class_map import ClassMap, FrameMask, class_map_dtype, make_mask, measure, nearest, softmax
 from fsf_core.masks.count_table import count_table
+from fsf_core.masks.labels import decode_label
 from fsf_core.masks.palette import colour_map, overlay, voc_colours, voc_palette
 from fsf_core.masks.png import PNG_SIGNATURE, decode_png, encode_png
 from fsf_core.masks.precompile import compile_kernels
@@ -14,6 +15,7 @@ __all__ = [
     "colour_map",
     "compile_kernels",
     "count_table",
+    "decode_label",
     "decode_png",
     "encode_png",
     "make_mask",

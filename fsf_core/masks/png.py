@@ -63,22 +63,40 @@ def decode_png(encoded: bytes) -> ClassMap:
     Raises:
         DecodeError: not a PNG, truncated, or a PNG of colours instead of class numbers.
     """
+    image = open_png(encoded)
+    if image.mode not in ("P", "1", "L", "I;16", "I"):
+        raise DecodeError(
+            f"found a PNG of mode {image.mode}, expected class numbers (palette or grey): convert the colours first"
+        )
+    return stored_values(image, bits=encoded[24])
+
+
+def open_png(encoded: bytes) -> Image.Image:
+    """Return the pixels of a PNG as Pillow reads them.
+
+    Raises:
+        DecodeError: not a PNG, or a damaged one.
+    """
     if not encoded.startswith(PNG_SIGNATURE):
         raise DecodeError(f"found {encoded[:8]!r}, expected a PNG: use a mask from fsf or from a labelling tool")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # masks of 100 megapixels are ordinary
             image = Image.open(io.BytesIO(encoded))
-            values_HW = np.asarray(image)
+            image.load()
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DecodeError(f"found a PNG that cannot be read ({error}), expected a whole one: write it again") from error
-    if image.mode not in ("P", "1", "L", "I;16", "I"):
-        raise DecodeError(
-            f"found a PNG of mode {image.mode}, expected class numbers (palette or grey): convert the colours first"
-        )
+    return image
+
+
+def stored_values(image: Image.Image, *, bits: int) -> ClassMap:
+    """Return the numbers that a palette or grey PNG stores.
+
+    Args:
+        image: from `open_png`.
+        bits: per pixel in the file; Pillow stretches grey of 2 and 4 bits to 0..255.
+    """
+    values_HW = np.asarray(image)
     if image.mode in ("I;16", "I"):
         return values_HW.astype(np.uint16)
-    if image.mode == "L":
-        bits = encoded[24]  # Pillow stretches grey of 2 and 4 bits to 0..255
-        return values_HW // np.uint8(255 // ((1 << bits) - 1))
-    return values_HW.astype(np.uint8)
+    return values_HW // np.uint8(255 // ((1 << bits) - 1)) if image.mode == "L" else values_HW.astype(np.uint8)

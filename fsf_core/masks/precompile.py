@@ -2,13 +2,15 @@
 
 import numpy as np
 
+from fsf_core.masks import kernels
 from fsf_core.masks.class_map import make_mask, measure, softmax
+from fsf_core.masks.confusion import count
 from fsf_core.masks.palette import voc_palette
 from fsf_core.masks.png import encode_png
 
 
 def compile_kernels() -> None:
-    """Compile every kernel that scoring with up to 255 classes runs, or load it from numba's cache.
+    """Compile every kernel that scoring with up to 255 classes and labels runs, or load it from numba's cache.
 
     Without it the first frame of the first process pays: 11.5 s of CPU with an empty cache, 0.2 s from the cache
     (2-core EPYC, 2026-11-27). An image calls this when it is built: users who cannot write next to the source load the
@@ -20,3 +22,7 @@ def compile_kernels() -> None:
     mask = make_mask(softmax(scores_Khw), height_px=5, width_px=5)
     measure(mask.class_map_HW, num_classes=4)
     encode_png(mask.class_map_HW, voc_palette(4))
+    count(mask.class_map_HW, mask.class_map_HW, 4)
+    painted_HWC = np.zeros((1, 1, 3), np.uint8)
+    colours_N, values_N = np.zeros(1, np.uint32), np.zeros(1, np.uint8)
+    kernels.look_up_colours(kernels.as_input(painted_HWC), colours_N, values_N, np.empty((1, 1), np.uint8))

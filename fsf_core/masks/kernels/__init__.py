@@ -12,14 +12,27 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fsf_core.masks.kernels.compiling import as_input
+    from fsf_core.masks.kernels.counting import count_cells, look_up_colours
     from fsf_core.masks.kernels.deflate import compress_rows
     from fsf_core.masks.kernels.drawing import Axis, draw, measure
     from fsf_core.masks.kernels.scores import grid_winners, softmax_planes
 
-__all__ = ["Axis", "as_input", "compress_rows", "draw", "grid_winners", "measure", "softmax_planes"]
+__all__ = [
+    "Axis",
+    "as_input",
+    "compress_rows",
+    "count_cells",
+    "draw",
+    "grid_winners",
+    "look_up_colours",
+    "measure",
+    "softmax_planes",
+]
 
 _MODULES = {
     "as_input": "compiling",
+    "count_cells": "counting",
+    "look_up_colours": "counting",
     "compress_rows": "deflate",
     "Axis": "drawing",
     "draw": "drawing",

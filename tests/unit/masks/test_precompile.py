@@ -4,13 +4,16 @@ import sys
 
 def test_compile_kernels_leaves_nothing_to_compile():
     program = """
+import io
 import numpy as np
+from PIL import Image
 from fsf_core import masks
-from fsf_core.masks import kernels
+from fsf_core.masks import confusion, kernels
 from fsf_core.masks.kernels import deflate
 
 loops = kernels.draw, kernels.measure, kernels.softmax_planes, kernels.grid_winners
 loops += deflate._filter_rows, deflate._scan, deflate._code_lengths, deflate._emit
+loops += kernels.count_cells, kernels.look_up_colours
 assert not any(loop.signatures for loop in loops)
 masks.compile_kernels()
 
@@ -20,6 +23,10 @@ found = masks.make_mask(masks.softmax(scores)[:, 1:8, 2:], height_px=4, width_px
 class_map = np.frombuffer(found.class_map_HW.tobytes(), np.uint8).reshape(4, 4)
 masks.measure(class_map, num_classes=2)
 masks.encode_png(class_map, masks.voc_palette(2))
-assert [len(loop.signatures) for loop in loops] == [1] * 8
+encoded = io.BytesIO()
+Image.fromarray(masks.voc_palette(2)[class_map]).save(encoded, "PNG")
+label = masks.decode_label(encoded.getvalue(), palette_K3=masks.voc_palette(2), num_classes=2)
+confusion.count(label, class_map, 2)
+assert [len(loop.signatures) for loop in loops] == [1] * 10
 """
     subprocess.run([sys.executable, "-c", program], check=True)
