@@ -89,8 +89,47 @@ MASKS = _table(
         "null where there is nothing to note, and in rows of older versions",
         nullable=True,
     ),
+    _column(
+        "confidence",
+        pa.float64(),
+        "mean over the network's output grid, without padding, of the largest class probability, 0 to 1; null for "
+        "models that output class maps, and in rows of older versions",
+        nullable=True,
+    ),
+    _column(
+        "uncertain_share",
+        pa.float64(),
+        "share of the cells of that grid whose two largest class probabilities differ by less than 0.2, 0 to 1; 0 for "
+        "a model of one class; null for models that output class maps, and in rows of older versions",
+        nullable=True,
+    ),
+    _column(
+        "brightness",
+        pa.float64(),
+        "mean luma (Rec. 601) of the network's input, its padding included, 0 to 255; null in rows of older versions",
+        unit="grey level",
+        nullable=True,
+    ),
+    _column(
+        "contrast",
+        pa.float64(),
+        "standard deviation of the luma of the network's input, 0 to 127.5; null in rows of older versions",
+        unit="grey level",
+        nullable=True,
+    ),
+    _column(
+        "sharpness",
+        pa.float64(),
+        "variance of the Laplacian (4 neighbours) of the luma of the network's input, 0 to 1040400; null in rows of "
+        "older versions",
+        unit="grey level squared",
+        nullable=True,
+    ),
     features={"mask": {"_type": "Image"}},
 )
+
+LATER_COLUMNS = tuple(MASKS.names[MASKS.names.index("notes") :])
+"""Columns of masks that earlier versions did not write, and let a manifest pass through."""
 
 CLASS_STATS = _table(
     "class_stats",

@@ -10,7 +10,7 @@ from fsf_core import storage
 from fsf_core.errors import ManifestError
 from fsf_core.manifest import members
 from fsf_core.manifest.rows import NAMES_SHOWN, OWN_COLUMNS, ReadBatches
-from fsf_core.schema import MASKS
+from fsf_core.schema import LATER_COLUMNS, MASKS
 
 KINDS = ("image", "video")
 """Values of the column `kind`; empty or null leaves it to the content."""
@@ -41,10 +41,11 @@ def pass_through_schema(uri: str, schema: pa.Schema) -> pa.Schema:
     # Without regard to case, as DuckDB and Delta compare names.
     reserved = sorted(name for name in extra.names if name.lower() in MASKS.names)
     if reserved:
-        newer = "; a run that an earlier version began with a column `notes` keeps it, and is finished by that version"
+        later = ", ".join(f"`{name}`" for name in reserved if name.lower() in LATER_COLUMNS)
+        newer = f"; a run that an earlier version began with a column {later} keeps it, and is finished by that version"
         raise ManifestError(
             f"{storage.redact(uri)} has the columns {reserved}, which the masks table has too; rename them, since all "
-            f"columns but id, uri and kind are passed through{newer if 'notes' in reserved else ''}"
+            f"columns but id, uri and kind are passed through{newer if later else ''}"
         )
     return extra
 

@@ -37,6 +37,11 @@ class FrameMask:
     """Mean probability of each class over the grid cells that it wins; NaN where it wins none, and where the model
     returned a class map instead of scores. A class can win cells but no pixel (an image smaller than the grid), or
     pixels but no cell."""
+    confidence: float
+    """Mean over the grid of the largest class probability; NaN where the model returned a class map."""
+    uncertain_share: float
+    """Share of the grid's cells whose two largest class probabilities differ by less than 0.2; 0 of a single class, NaN
+    where the model returned a class map."""
 
 
 def class_map_dtype(num_classes: int) -> np.dtype[Any]:
@@ -87,9 +92,11 @@ def make_mask(probabilities_Khw: NDArray[np.float32], *, height_px: int, width_p
     probabilities_Khw = kernels.as_input(probabilities_Khw)
 
     winner_hw = np.empty((height_cells, width_cells), np.uint16)
+    best_hw = np.empty((height_cells, width_cells), np.float32)
     wins_K = np.zeros(classes, np.int64)
     summed_K = np.zeros(classes, np.float64)
-    if not kernels.grid_winners(probabilities_Khw, winner_hw, wins_K, summed_K):
+    uncertain = kernels.grid_winners(probabilities_Khw, winner_hw, best_hw, wins_K, summed_K)
+    if uncertain < 0:
         raise MaskError(
             "found NaN or infinity among the class probabilities, expected finite numbers: "
             "the network overflowed on this input; use the float32 model"
@@ -114,6 +121,8 @@ def make_mask(probabilities_Khw: NDArray[np.float32], *, height_px: int, width_p
         components_K=components_K,
         largest_component_px_K=largest_K,
         mean_probability_K=np.divide(summed_K, wins_K, out=np.full(classes, np.nan), where=wins_K > 0),
+        confidence=float(summed_K.sum() / winner_hw.size),
+        uncertain_share=uncertain / winner_hw.size,
     )
 
 
@@ -148,7 +157,7 @@ def nearest(
 
 
 def measure(class_map_HW: ClassMap, *, num_classes: int) -> FrameMask:
-    """Compute the statistics of a class map that the model returned; mean probabilities are NaN.
+    """Compute the statistics of a class map that the model returned; those of probabilities are NaN.
 
     Args:
         class_map_HW: uint8 or uint16.
@@ -173,6 +182,8 @@ def measure(class_map_HW: ClassMap, *, num_classes: int) -> FrameMask:
         components_K=counts[1],
         largest_component_px_K=counts[2],
         mean_probability_K=np.full(num_classes, np.nan),
+        confidence=np.nan,
+        uncertain_share=np.nan,
     )
 
 

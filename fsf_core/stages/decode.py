@@ -18,6 +18,7 @@ from fsf_core.errors import FetchError, ItemError, LimitError
 from fsf_core.manifest import members
 from fsf_core.media import images
 from fsf_core.model import preprocess
+from fsf_core.model.input_figures import input_figures
 from fsf_core.stages import units
 from fsf_core.stages.decode_row import failures_for_rest, is_video, unit_of_row
 from fsf_core.stages.decode_settings import DecodeSettings
@@ -136,11 +137,13 @@ def _decode_image(data: bytes, blank: Unit, settings: DecodeSettings) -> Unit:
         raise LimitError(f"found more than {settings.limits.max_bytes} bytes, which is the limit; raise --max-bytes")
     image_HWC, notes = images.decode_image(data, honour_exif=settings.profile.honour_exif, limits=settings.limits)
     height_px, width_px = image_HWC.shape[:2]
+    input_HWC = preprocess.fit(image_HWC, settings.profile)
+    figures = input_figures(input_HWC, settings.profile.channel_order)
     return replace(
         blank,
         item_sha256=hashlib.sha256(data).hexdigest(),
-        frames=[Frame(frame_index=0, pts_s=None, height_px=height_px, width_px=width_px)],
-        inputs_HWC=[preprocess.fit(image_HWC, settings.profile)],
+        frames=[Frame(frame_index=0, pts_s=None, height_px=height_px, width_px=width_px, figures=figures)],
+        inputs_HWC=[input_HWC],
         source_images=[data] if settings.overlays else [],
         notes=notes,
     )

@@ -12,6 +12,7 @@ from fsf_core import storage
 from fsf_core.errors import DecodeError, ItemError, LimitError
 from fsf_core.media import video
 from fsf_core.model import preprocess
+from fsf_core.model.input_figures import input_figures
 from fsf_core.stages import units
 from fsf_core.stages.decode_row import SEE_FIRST_FAILURE, share_of
 from fsf_core.stages.decode_settings import DecodeSettings
@@ -127,9 +128,16 @@ class _PreparedFrame:
 def _prepare(frame: video.VideoFrame, settings: DecodeSettings) -> _PreparedFrame:
     """Fit a frame into the network's input."""
     height_px, width_px = frame.image_HWC.shape[:2]
+    input_HWC = preprocess.fit(frame.image_HWC, settings.profile)
     return _PreparedFrame(
-        frame=Frame(frame_index=frame.frame_index, pts_s=frame.pts_s, height_px=height_px, width_px=width_px),
-        input_HWC=preprocess.fit(frame.image_HWC, settings.profile),
+        frame=Frame(
+            frame_index=frame.frame_index,
+            pts_s=frame.pts_s,
+            height_px=height_px,
+            width_px=width_px,
+            figures=input_figures(input_HWC, settings.profile.channel_order),
+        ),
+        input_HWC=input_HWC,
         jpeg=_encode_jpeg(frame.image_HWC) if settings.overlays else None,
     )
 

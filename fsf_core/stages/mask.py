@@ -23,6 +23,9 @@ from fsf_core.options import MaskSize, OutputKind
 from fsf_core.stages import units
 from fsf_core.stages.units import Failure
 
+FRAME_FIGURES = ("confidence", "uncertain_share")
+"""What this stage adds to every frame."""
+
 STATISTICS = ("pixels", "components", "largest_component_px", "mean_probability")
 
 
@@ -93,11 +96,17 @@ def _mask_unit(row: dict[str, Any], outputs: pa.LargeBinaryScalar, settings: Mas
         except (ItemError, ValueError, cv2.error, MemoryError) as error:
             done |= _failure_columns(units.failure("mask", error, frame_index=frame["frame_index"]))
             break
-        done["frames"].append(frame)
+        figures = {name: _number_or_null(getattr(result, name)) for name in FRAME_FIGURES}
+        done["frames"].append(frame | figures)
         done["masks"].append(masks.encode_png(result.class_map_HW, settings.palette_K3))
         for name in STATISTICS:
             done[name].extend(getattr(result, f"{name}_K").tolist())
     return done
+
+
+def _number_or_null(value: float) -> float | None:
+    """Return a number; None for NaN, which tables and readers of JSON do not share."""
+    return None if np.isnan(value) else value
 
 
 def _frame_outputs(

@@ -16,11 +16,23 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from fsf_core.errors import ItemError
+from fsf_core.model.input_figures import InputFigures
 from fsf_core.schema import UNITS
 
 FRAME = pa.struct(
-    [("frame_index", pa.int64()), ("pts_s", pa.float64()), ("height_px", pa.int32()), ("width_px", pa.int32())]
+    [
+        ("frame_index", pa.int64()),
+        ("pts_s", pa.float64()),
+        ("height_px", pa.int32()),
+        ("width_px", pa.int32()),
+        ("brightness", pa.float64()),
+        ("contrast", pa.float64()),
+        ("sharpness", pa.float64()),
+        ("confidence", pa.float64()),
+        ("uncertain_share", pa.float64()),
+    ]
 )
+"""What every frame has besides its mask; each a column of the masks table. The mask stage adds the last two."""
 MESSAGE_CHARACTERS = 2_000
 """Maximum length of a failure's message."""
 
@@ -35,6 +47,8 @@ class Frame:
     """Presentation time in seconds; None for an image."""
     height_px: int
     width_px: int
+    figures: InputFigures | None = None
+    """Of the network's input; None where there is none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -197,4 +211,5 @@ def _frame_to_dict(frame: Frame) -> dict[str, Any]:
         "pts_s": frame.pts_s,
         "height_px": frame.height_px,
         "width_px": frame.width_px,
+        **(frame.figures._asdict() if frame.figures else {}),
     }

@@ -14,7 +14,7 @@ from fsf_core import runs, storage
 from fsf_core.keys import item_key, unit_key
 from fsf_core.runs import staging, video_stats
 from fsf_core.runs.compaction import compact
-from fsf_core.schema import CLASS_STATS, CONFUSION, FAILURES, MASKS, PART_TABLES, REGIONS, UNITS, conform
+from fsf_core.schema import CLASS_STATS, CONFUSION, FAILURES, LATER_COLUMNS, MASKS, PART_TABLES, REGIONS, UNITS, conform
 
 CLASSES = ("background", "peel")
 HEIGHT_PX, WIDTH_PX = 3, 4
@@ -209,7 +209,7 @@ def commit(run, *units: ScoredUnit, attempt=1):
 
 
 def commit_older(run, *units: ScoredUnit, passed=()):
-    """Commit these units as one part, as a version did that had no notes.
+    """Commit these units as one part, as a version did that had no notes and no figures.
 
     Args:
         run: an attempt.
@@ -217,9 +217,9 @@ def commit_older(run, *units: ScoredUnit, passed=()):
         passed: pass-through columns, (field, value of every row).
     """
     tables = tables_of(units)
-    schema = MASKS.remove(MASKS.get_field_index("notes"))
+    schema = pa.schema([field for field in MASKS if field.name not in LATER_COLUMNS], MASKS.metadata)
     schema = schema.set(schema.get_field_index("mask"), schema.field("mask").with_nullable(False))
-    masks = tables["masks"].drop_columns(["notes"]).cast(schema)
+    masks = tables["masks"].drop_columns([*LATER_COLUMNS]).cast(schema)
     for field, value in passed:
         masks = masks.append_column(field, pa.array([value] * masks.num_rows, field.type))
     return runs.commit(run.staging, tables | {"masks": masks}, rows_of(units))
@@ -249,6 +249,11 @@ def _mask(unit, frame):
         "run_id": "20261122T000000Z-00000000",
         "bundle_sha256": "ab" * 32,
         "notes": unit.notes,
+        "confidence": 0.75,
+        "uncertain_share": 0.25,
+        "brightness": 127.0,
+        "contrast": 31.5,
+        "sharpness": float(frame),
     }
 
 

@@ -11,6 +11,7 @@ from fsf_core.schema import (
     CONFUSION,
     DERIVED,
     FAILURES,
+    LATER_COLUMNS,
     MASKS,
     OPTIONAL,
     PART_TABLES,
@@ -113,8 +114,8 @@ def test_pass_through_columns_come_last_and_are_nullable():
 
 
 def older(*passed: tuple[pa.Field, pa.Array]) -> pa.Table:
-    """Rows of a version that had no column `notes` and no nullable column `mask`, then pass-through columns."""
-    schema = MASKS.remove(MASKS.get_field_index("notes"))
+    """Rows of a version that had no column after `bundle_sha256` and no nullable `mask`, then pass-through columns."""
+    schema = pa.schema([field for field in MASKS if field.name not in LATER_COLUMNS], MASKS.metadata)
     schema = schema.set(schema.get_field_index("mask"), schema.field("mask").with_nullable(False))
     table = schema.empty_table()
     for field, values in passed:
@@ -141,12 +142,13 @@ def test_of_an_older_version_only_the_columns_that_were_asked_for_are_added():
 
 @pytest.mark.parametrize("type_", [pa.string(), pa.int64()])
 def test_a_column_of_the_manifest_stays_what_it_is_where_a_newer_column_has_its_name(type_):
-    field = pa.field("notes", type_)
+    for name in LATER_COLUMNS:
+        field = pa.field(name, type_)
 
-    found = complete(older((field, pa.array([], type_))), MASKS)
+        found = complete(older((field, pa.array([], type_))), MASKS)
 
-    assert found.schema.field("notes") == field
-    assert b"description" not in (found.schema.field("notes").metadata or {})
+        assert found.schema.field(name) == field
+        assert b"description" not in (found.schema.field(name).metadata or {})
 
 
 def test_tables_are_published_under_their_own_names():

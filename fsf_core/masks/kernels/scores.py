@@ -11,6 +11,9 @@ from fsf_core.masks.kernels.compiling import compiled
 # Cells of one softmax step: their maximum, sum and scale stay in the L1 cache.
 _BLOCK = 1024
 
+UNCERTAIN = np.float32(0.2)
+"""Difference of a cell's two largest probabilities below which the cell counts as uncertain."""
+
 
 @compiled
 def softmax_planes(scores_KP: Any, out_KP: Any) -> None:
@@ -62,20 +65,25 @@ def softmax_planes(scores_KP: Any, out_KP: Any) -> None:
 
 
 @compiled
-def grid_winners(p_Khw: Any, winner_hw: Any, wins_K: Any, summed_K: Any) -> bool:
-    """Write the winning class of every cell, count its wins and sum its probabilities; the lowest class wins a tie.
+def grid_winners(p_Khw: Any, winner_hw: Any, best_hw: Any, wins_K: Any, summed_K: Any) -> int:
+    """Write the winning class of every cell and its probability, and count and sum these by class.
+
+    The lowest class wins a tie.
 
     Returns:
-        True if every probability is finite.
+        Cells whose two largest probabilities differ by less than UNCERTAIN; -1 if a probability is not finite.
     """
     classes, height, width = p_Khw.shape
-    best = np.empty(width, np.float32)
+    uncertain = 0
+    second = np.empty(width, np.float32)
     best_class = np.empty(width, np.int32)
     poison = np.zeros(width, np.float32)  # stays 0 until a NaN or an infinity makes it NaN
     for y in range(height):
         plane = p_Khw[0, y]
+        best = best_hw[y]
         for x in range(width):
             best[x] = plane[x]
+            second[x] = np.float32(-np.inf)
             best_class[x] = 0
             poison[x] += np.float32(0) * plane[x]
         for k in range(1, classes):
@@ -83,10 +91,12 @@ def grid_winners(p_Khw: Any, winner_hw: Any, wins_K: Any, summed_K: Any) -> bool
             for x in range(width):
                 poison[x] += np.float32(0) * plane[x]
                 best_class[x] = k if plane[x] > best[x] else best_class[x]
+                second[x] = max(second[x], min(best[x], plane[x]))
                 best[x] = max(best[x], plane[x])
         winner = winner_hw[y]
         for x in range(width):
             winner[x] = best_class[x]
+            uncertain += best[x] - second[x] < UNCERTAIN
         x = 0
         while x < width:  # neighbours mostly agree: sum in registers, write once per stretch
             c = best_class[x]
@@ -97,4 +107,4 @@ def grid_winners(p_Khw: Any, winner_hw: Any, wins_K: Any, summed_K: Any) -> bool
                 x += 1
             wins_K[c] += x - start
             summed_K[c] += summed
-    return not np.isnan(poison).any()
+    return -1 if np.isnan(poison).any() else uncertain

@@ -373,6 +373,9 @@ def test_a_column_of_the_masks_table_is_refused(name, refused):
 def test_a_column_notes_is_refused_with_the_way_to_finish_a_run_that_has_it(refused):
     assert "rename them, since" in refused("l.csv", "uri,notes\na.jpg,ripe\n")
     assert "column `notes` keeps it, and is finished by that version" in refused("m.csv", "uri,notes\na.jpg,ripe\n")
+    message = refused("n.csv", "uri,Brightness,sharpness,camera\na.jpg,1,2,left\n")
+    assert "has the columns ['Brightness', 'sharpness'], which the masks table has too" in message
+    assert "column `Brightness`, `sharpness` keeps it, and is finished by that version" in message
     assert "version" not in refused("n.csv", "uri,mask\na.jpg,ripe\n")
 
 

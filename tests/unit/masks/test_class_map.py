@@ -72,6 +72,9 @@ def test_class_map_is_the_argmax_of_the_resized_probabilities(kind, classes, gri
         chosen = np.take_along_axis(planes, mask.class_map_HW[None].astype(np.intp), 0)[0]
         assert (planes.max(0) - chosen).max() < TIE
     assert np.array_equal(mask.pixels_K, np.bincount(mask.class_map_HW.ravel(), minlength=classes))
+    second, first = np.sort(probabilities, axis=0)[-2:]
+    assert mask.confidence == pytest.approx(first.mean(dtype=np.float64), abs=1e-9)
+    assert mask.uncertain_share == (first - second < np.float32(0.2)).mean()
 
 
 @pytest.mark.parametrize(("height", "width"), [(512, 512), (1080, 1921), (3000, 1), (1, 4000), (224, 224), (100, 97)])

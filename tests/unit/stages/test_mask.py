@@ -30,8 +30,8 @@ def row_of(output, kind, *, mask_size="original", profile=PROFILES["fastsegforme
     table = table.append_column("outputs", pa.array([output.tobytes()], pa.large_binary()))
     settings = MaskSettings(
         profile=profile,
-        num_classes=len(LOGITS),
-        palette_K3=np.asarray(masks.voc_colours(len(LOGITS)), np.uint8),
+        num_classes=len(LOGITS) if kind == "class_map" else len(output),
+        palette_K3=np.asarray(masks.voc_colours(max(len(LOGITS), len(output))), np.uint8),
         grid_hw=output.shape[1:],
         output_kind=kind,
         mask_size=mask_size,
@@ -98,3 +98,40 @@ def test_a_number_that_is_no_class_is_a_failure_of_its_frame(value):
 
     assert (row["failed_stage"], row["error_type"], row["masks"]) == ("mask", "MaskError", [])
     assert f"found {value:g} in the class map, expected whole numbers from 0 to 3" in row["error_message"]
+
+
+def figures_by_hand(probabilities_KHW):
+    first, second = np.sort(probabilities_KHW, axis=0)[[-1, -2]]
+    return first.mean(dtype=np.float64), (first - second < np.float32(0.2)).mean()
+
+
+def figures(row):
+    return row["frames"][0]["confidence"], row["frames"][0]["uncertain_share"]
+
+
+@pytest.mark.parametrize("mask_size", ["original", "model"])
+def test_confidence_and_uncertain_share_equal_those_of_numpy_and_do_not_depend_on_the_size_of_the_mask(mask_size):
+    assert figures(row_of(LOGITS, "logits", mask_size=mask_size)) == pytest.approx(
+        figures_by_hand(PROBABILITIES), abs=1e-6
+    )
+    binary = np.stack([np.float32(1 - 2.0**-24) - PROBABILITIES[1], PROBABILITIES[1]])
+    for kind in ("binary_logit", "binary_probability"):
+        found = row_of(binary, kind, mask_size=mask_size)
+        assert figures(found) == pytest.approx(figures_by_hand(binary), abs=1e-6)
+
+
+def test_a_letterbox_counts_the_cells_of_the_image_alone():
+    padded = np.zeros((4, 224, 224), np.float32)  # all classes equal: a probability of 0.25, and as uncertain as can be
+    padded[2, 21:203, :] = 10  # 64x52 pixels become 224x182, 21 rows below the top
+
+    found = figures(row_of(padded, "logits", profile=PROFILES["fastsegformer-train"]))
+
+    assert found == pytest.approx((1 / (1 + 3 * np.exp(-10)), 0), abs=1e-6)
+
+
+def test_a_class_map_has_no_confidence():
+    assert figures(row_of(IDS, "class_map")) == (None, None)
+
+
+def test_one_class_is_certain():
+    assert figures(row_of(np.zeros((1, *GRID), np.float32), "logits")) == (1, 0)

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fsf_core.errors import DecodeError
+from fsf_core.model.input_figures import InputFigures
 from fsf_core.stages.units import (
     MESSAGE_CHARACTERS,
     Frame,
@@ -31,7 +32,7 @@ SHAPE = (2, 3, 3)
 
 
 def frame(index, pts_s=None):
-    return Frame(frame_index=index, pts_s=pts_s, height_px=20, width_px=30)
+    return Frame(frame_index=index, pts_s=pts_s, height_px=20, width_px=30, figures=InputFigures(127.0, 3.5, 9.0))
 
 
 def unit(name, frames, **changes):
@@ -69,7 +70,8 @@ def test_a_unit_is_one_row_with_all_its_fields():
         2,
     )
     assert [f["frame_index"] for f in row["frames"]] == [0, 1]
-    assert row["frames"][1] == {"frame_index": 1, "pts_s": 0.04, "height_px": 20, "width_px": 30}
+    figures = {"brightness": 127.0, "contrast": 3.5, "sharpness": 9.0, "confidence": None, "uncertain_share": None}
+    assert row["frames"][1] == {"frame_index": 1, "pts_s": 0.04, "height_px": 20, "width_px": 30} | figures
     assert row["source_images"] == [b"p", b"q"]
     assert (row["failed_stage"], row["error_type"], row["failed_frame"]) == ("decode", "DecodeError", 194)
     assert (row["item_sha256"], row["notes"]) == ("ab" * 32, "n")
