@@ -125,6 +125,21 @@ MASKS = _table(
         unit="grey level squared",
         nullable=True,
     ),
+    _column(
+        "label_sha256",
+        pa.string(),
+        "SHA-256 of the file of the frame's label; null without a label, for a label video in a bucket, and in rows of "
+        "older versions",
+        nullable=True,
+    ),
+    _column(
+        "label_ignored_px",
+        pa.int64(),
+        "pixels whose label is no class, which the table confusion leaves out; null where the frame has no label, and "
+        "in rows of older versions",
+        unit="pixel",
+        nullable=True,
+    ),
     features={"mask": {"_type": "Image"}},
 )
 
@@ -158,7 +173,7 @@ FAILURES = _table(
     "failures",
     _column("item_id", pa.string(), "id of the item in the manifest"),
     _column("uri", pa.string(), "path or URI that the item should be read from, without credentials"),
-    _column("stage", pa.string(), "stage that failed: decode, infer or mask"),
+    _column("stage", pa.string(), "stage that failed: decode, infer, mask or label"),
     _column(
         "frame_index",
         pa.int64(),

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from fsf_core import storage
 from fsf_core.errors import ManifestError
 from fsf_core.manifest import members
-from fsf_core.manifest.rows import NAMES_SHOWN, OWN_COLUMNS, ReadBatches
+from fsf_core.manifest.rows import LABEL_COLUMN, NAMES_SHOWN, OWN_COLUMNS, ReadBatches
 from fsf_core.schema import LATER_COLUMNS, MASKS
 
 KINDS = ("image", "video")
@@ -20,10 +20,11 @@ def pass_through_schema(uri: str, schema: pa.Schema) -> pa.Schema:
     """Return the pass-through columns of a table of items.
 
     Raises:
-        ManifestError: there is no `uri` column, a name occurs twice, or the masks table has a column of that name,
-            in capitals or not.
+        ManifestError: there is no `uri` column, a name occurs twice, `label_uri` is not text, or the masks table has a
+            column of that name, in capitals or not.
     """
-    blank = [name for name in schema.names if name not in OWN_COLUMNS and name.strip() in OWN_COLUMNS]
+    read = (*OWN_COLUMNS, LABEL_COLUMN)
+    blank = [name for name in schema.names if name not in read and name.strip() in read]
     if blank:
         raise ManifestError(
             f"{storage.redact(uri)} has the columns {schema.names}, expected names without blanks around them: the "
@@ -38,6 +39,7 @@ def pass_through_schema(uri: str, schema: pa.Schema) -> pa.Schema:
     if repeated:
         raise ManifestError(f"{storage.redact(uri)} has the columns {repeated} more than once; rename or drop them")
     extra = pa.schema([_pass_through_field(field) for field in schema if field.name not in OWN_COLUMNS])
+    _require_label_column(uri, extra)
     # Without regard to case, as DuckDB and Delta compare names.
     reserved = sorted(name for name in extra.names if name.lower() in MASKS.names)
     if reserved:
@@ -48,6 +50,27 @@ def pass_through_schema(uri: str, schema: pa.Schema) -> pa.Schema:
             f"columns but id, uri and kind are passed through{newer if later else ''}"
         )
     return extra
+
+
+def _require_label_column(uri: str, extra: pa.Schema) -> None:
+    """Check that a column that names labels is read as one: a misspelt one would leave every item unlabelled.
+
+    Raises:
+        ManifestError: its name has capitals, or it does not hold text.
+    """
+    for field in extra:
+        if field.name.lower() != LABEL_COLUMN:
+            continue
+        if field.name != LABEL_COLUMN:
+            raise ManifestError(
+                f"{storage.redact(uri)} has the column {field.name!r}, expected the name `{LABEL_COLUMN}` for the "
+                "addresses of labels; rename it"
+            )
+        if not (pa.types.is_string(field.type) or pa.types.is_large_string(field.type)):
+            raise ManifestError(
+                f"{storage.redact(uri)} has the column `{LABEL_COLUMN}` of the type {field.type}, expected text: the "
+                "path or the URI of each item's label; correct the column, or rename it"
+            )
 
 
 def _pass_through_field(field: pa.Field) -> pa.Field:
@@ -78,13 +101,23 @@ def normalize_batches(uri: str, base: str, read: ReadBatches, extra: pa.Schema) 
         uris = _replace_where(uris, members.names_part(uris), members.trusted)
         columns = {"item_id": ids, "uri": _absolute(uris, base), "kind": _checked_kinds(uri, kinds)}
         if len(extra):
-            values = [table.column(field.name).cast(field.type).combine_chunks() for field in extra]
-            columns["extra"] = pa.StructArray.from_arrays(values, fields=list(extra))
+            values = {field.name: table.column(field.name).cast(field.type).combine_chunks() for field in extra}
+            if LABEL_COLUMN in values:
+                columns[LABEL_COLUMN] = _label_addresses(values[LABEL_COLUMN], base)
+                values[LABEL_COLUMN] = _redacted(values[LABEL_COLUMN])
+            columns["extra"] = pa.StructArray.from_arrays([*values.values()], fields=list(extra))
         yield pa.table(columns)
 
 
+def _label_addresses(written: pa.Array, base: str) -> pa.Array:
+    """Return absolute addresses of labels; null where there is none. A list never names a part of a file."""
+    uris = pc.fill_null(written.cast(pa.string()), "")
+    uris = _absolute(_replace_where(uris, members.names_part(uris), storage.as_listed), base)
+    return pc.if_else(pc.equal(uris, ""), pa.scalar(None, pa.string()), uris)
+
+
 def _redacted(uris: pa.Array) -> pa.Array:
-    """Remove credentials from URIs that become ids. Only URIs that may hold one leave Arrow."""
+    """Remove credentials from URIs that are written to tables. Only URIs that may hold one leave Arrow."""
     suspects = pc.and_(pc.match_substring(uris, "://"), pc.match_substring_regex(uris, "[@?]"))
     return _replace_where(uris, suspects, storage.redact)
 
@@ -104,7 +137,7 @@ def _absolute(uris: pa.Array, base: str) -> pa.Array:
 def _replace_where(values: pa.Array, mask: pa.Array, change: Callable[[str], str]) -> pa.Array:
     if not pc.any(mask).as_py():
         return values
-    return pc.replace_with_mask(values, mask, pa.array([*map(change, values.filter(mask).to_pylist())], pa.string()))
+    return pc.replace_with_mask(values, mask, pa.array([*map(change, values.filter(mask).to_pylist())], values.type))
 
 
 def _text_column(table: pa.Table, name: str, *, default: pa.Array) -> pa.ChunkedArray:

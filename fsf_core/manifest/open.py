@@ -17,7 +17,7 @@ from fsf_core.manifest.left_out import FILES, LeftOut, Rules, exclusion
 from fsf_core.manifest.readers import Place, item_reader, locate
 from fsf_core.manifest.results import ResultFolders
 from fsf_core.manifest.row_digests import row_digests
-from fsf_core.manifest.rows import NAMES_SHOWN, ReadBatches, TextColumns, as_manifest_error
+from fsf_core.manifest.rows import LABEL_COLUMN, NAMES_SHOWN, ReadBatches, TextColumns, as_manifest_error
 from fsf_core.manifest.selection import EVERYTHING, Selection, select_items
 from fsf_core.manifest.unique_ids import check_ids
 
@@ -48,8 +48,16 @@ class Manifest:
         """Number of files of a folder, a glob or an archive that are no items."""
         return sum(one.count for one in self.omissions if one.reason in FILES)
 
+    @property
+    def has_labels(self) -> bool:
+        """Whether the list has a column of labels, which may be empty for some items or all."""
+        return LABEL_COLUMN in self.extra.names
+
     def batches(self) -> Iterator[pa.Table]:
-        """Yield tables of at most 65,536 items: item_id, uri (absolute), kind (null: by content), extra (struct)."""
+        """Yield tables of at most 65,536 items: item_id, uri (absolute), kind (null: by content), extra (struct).
+
+        A list with labels has the column label_uri besides: absolute, null for an item without a label.
+        """
         return self._read()
 
     def digests(self, rows: pa.Table) -> pa.Array:

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from fsf_core import storage
 from fsf_core.keys import DIGEST_BYTES
+from fsf_core.manifest.rows import LABEL_COLUMN
 
 BYTES = pa.large_binary()
 
@@ -30,7 +31,9 @@ def row_digests(rows: pa.Table, folder: str) -> pa.Array:
     """
     encoded = [_encode(_addresses(_as_array(rows.column("uri")), folder))]
     if "extra" in rows.column_names:
-        encoded += map(_encode, _as_array(rows.column("extra")).flatten())
+        extra = _as_array(rows.column("extra"))
+        for field, values in zip(extra.type, extra.flatten(), strict=True):
+            encoded.append(_encode(_addresses(values, folder) if field.name == LABEL_COLUMN else values))
     digests = [hashlib.blake2b(row, digest_size=DIGEST_BYTES).digest() for row in _concatenate(encoded).to_pylist()]
     return pa.array(digests, pa.binary(DIGEST_BYTES))
 

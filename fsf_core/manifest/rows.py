@@ -24,8 +24,12 @@ NAMES_SHOWN = 5
 OWN_COLUMNS = ("id", "uri", "kind")
 """Columns of a table that describe the item; all others are passed through."""
 
+LABEL_COLUMN = "label_uri"
+"""Column of a table that is passed through, and names the label of the item."""
+
 ITEM_SCHEMA = pa.schema([("item_id", pa.string()), ("uri", pa.string()), ("kind", pa.string())])
-"""First columns of every batch of items; a struct `extra` with the pass-through columns may follow."""
+"""First columns of every batch of items; a struct `extra` with the pass-through columns may follow, and then where the
+list names labels `label_uri`, the absolute address of the label, null for an item without one."""
 
 NO_EXTRA = pa.schema([])
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from fsf_core.errors import ItemError
 from fsf_core.model.input_figures import InputFigures
-from fsf_core.schema import UNITS
+from fsf_core.schema import CONFUSION, REGIONS, UNITS
 
 FRAME = pa.struct(
     [
@@ -33,6 +33,15 @@ FRAME = pa.struct(
     ]
 )
 """What every frame has besides its mask; each a column of the masks table. The mask stage adds the last two."""
+
+LABELS, DIGESTS = pa.list_(pa.large_binary()), pa.list_(pa.string())
+
+CELL = pa.struct([field for field in CONFUSION if field.name not in {"item_id", "segment"}])
+"""One row of a unit in the table confusion; the mask stage adds a list of them where the manifest names labels."""
+
+REGION = pa.struct([field for field in REGIONS if field.name not in {"item_id", "class_name"}])
+"""One row of a unit in the table regions; the mask stage adds a list of them, ordered by frame and region."""
+
 MESSAGE_CHARACTERS = 2_000
 """Maximum length of a failure's message."""
 
@@ -49,6 +58,16 @@ class Frame:
     width_px: int
     figures: InputFigures | None = None
     """Of the network's input; None where there is none."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Label:
+    """The ground truth of one frame."""
+
+    data: bytes
+    """A PNG, as it was read, or made from a frame of a label video."""
+    sha256: str | None
+    """Digest of the file; None for a label video in a store, which is read in ranges."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,6 +112,8 @@ class Unit:
     frames: Sequence[Frame] = ()
     inputs_HWC: Sequence[NDArray[np.uint8]] = ()
     """Input of the network for every frame, uint8."""
+    labels: "Sequence[Label | None]" = ()
+    """Label of every frame, None for a frame without one; empty where no frame has one."""
     source_images: Sequence[bytes] = ()
     """Encoded source image of every frame; empty without overlays."""
     failure: Failure | None = None
@@ -108,17 +129,19 @@ class Unit:
         return replace(self, failure=why)
 
 
-def to_table(units: Sequence[Unit], *, extra: pa.Schema) -> pa.Table:
+def to_table(units: Sequence[Unit], *, extra: pa.Schema, labelled: bool = False) -> pa.Table:
     """Return units as the table that the decode stage outputs.
 
     Args:
         units: any number, including none.
         extra: types of the pass-through columns.
+        labelled: whether the manifest names labels.
 
     Returns:
         Columns item_id, uri, segment, segments, attempt, item_sha256, item_version, frames (list of FRAME), inputs (the
         N×H×W×3 bytes of the frames), source_images, failed_stage, error_type, error_message, failed_frame, notes,
-        row_digest, and `extra` where the manifest has such columns.
+        row_digest, and `extra` where the manifest has such columns. Where it names labels, `labels` and `label_sha256`
+        too, with an entry per frame.
     """
     failures = [unit.failure for unit in units]
     columns: dict[str, pa.Array] = {
@@ -141,6 +164,10 @@ def to_table(units: Sequence[Unit], *, extra: pa.Schema) -> pa.Table:
     }
     if len(extra):
         columns["extra"] = pa.array([dict(unit.extra) for unit in units], pa.struct(list(extra)))
+    if labelled:
+        labels = [unit.labels or [None] * len(unit.frames) for unit in units]
+        columns["labels"] = pa.array([[one and one.data for one in each] for each in labels], LABELS)
+        columns["label_sha256"] = pa.array([[one and one.sha256 for one in each] for each in labels], DIGESTS)
     return pa.table(columns)
 
 

@@ -13,7 +13,10 @@ import pyarrow.compute as pc
 
 from fsf_core import runs, storage
 from fsf_core.keys import file_stem, item_key, unit_key
-from fsf_core.schema import CLASS_STATS, FAILURES, MASKS, UNITS, conform, with_columns
+from fsf_core.schema import CLASS_STATS, FAILURES, MASKS, OPTIONAL, UNITS, conform, with_columns
+
+LABEL_FACTS = ("label_sha256", "label_ignored_px")
+"""Columns of masks about the label of a frame; units have a list of each where the manifest names labels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +36,8 @@ def write(table: pa.Table, settings: WriteSettings) -> list[runs.Receipt]:
     """Commit units as parts: one of the complete ones, one of the failed ones; returns the receipts.
 
     Args:
-        table: units as the mask stage returns them.
+        table: units as the mask stage returns them; a column that has the name of an optional table holds the rows of
+            that table, a list per unit.
         settings: settings of the stage.
 
     Raises:
@@ -49,12 +53,14 @@ def write(table: pa.Table, settings: WriteSettings) -> list[runs.Receipt]:
 
 def _commit(table: pa.Table, settings: WriteSettings) -> runs.Receipt:
     """Write the overlays of units, then commit their rows as one part."""
-    rows = table.to_pylist()
+    optional = [name for name in OPTIONAL if name in table.column_names]
+    rows = table.drop_columns(optional).to_pylist()
     overlays = [_write_overlays(row, settings.staging) for row in rows]
     tables = {
         "masks": _masks_table(rows, overlays, settings),
         "class_stats": _class_stats_table(rows, settings),
         "failures": _failures_table(rows),
+        **{name: _optional_table(table, name, settings) for name in optional},
     }
     return runs.commit(settings.staging, tables, _units_table(rows))
 
@@ -77,11 +83,31 @@ def _masks_table(
             "run_id": settings.run_id,
             "bundle_sha256": settings.bundle_sha256,
             "notes": row["notes"],
+            **label,
         }
         for row, paths in zip(rows, overlays, strict=True)
-        for frame, png, overlay in zip(row["frames"], row["masks"], paths, strict=True)
+        for frame, png, overlay, label in zip(row["frames"], row["masks"], paths, _labels_of(row), strict=True)
     ]
     return conform(pa.Table.from_pylist(found, schema=schema), schema)
+
+
+def _labels_of(row: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what masks records of the label of every frame; nothing where the manifest names none."""
+    names = [name for name in LABEL_FACTS if name in row]
+    return [{name: row[name][at] for name in names} for at in range(len(row["frames"]))]
+
+
+def _optional_table(table: pa.Table, name: str, settings: WriteSettings) -> pa.Table:
+    """Return the rows that units carry for a table that exists by option."""
+    lists = table.column(name).combine_chunks()
+    found = pa.Table.from_struct_array(pc.list_flatten(lists))
+    units = pc.list_parent_indices(lists)
+    for column in ("item_id", "segment"):
+        found = found.append_column(column, table.column(column).take(units))
+    if "class_id" in found.column_names:
+        names = pa.array(settings.class_names, pa.string()).take(found.column("class_id"))
+        found = found.append_column("class_name", names)
+    return conform(found, OPTIONAL[name])
 
 
 def _class_stats_table(rows: Sequence[Mapping[str, Any]], settings: WriteSettings) -> pa.Table:
