@@ -226,7 +226,7 @@ def main(tokens: Sequence[str] | None = None) -> int:
     except FSFError as error:
         usage = isinstance(error, RunError)
         code = EXIT_USAGE if usage else int(getattr(error, "exit_code", EXIT_UNEXPECTED))
-        return _fail(f"{type(error).__name__}: {error}", code)
+        return _fail(f"{type(error).__name__}: {error}", code, notes=getattr(error, "__notes__", ()))
     except KeyboardInterrupt:
         return _fail("interrupted; start the same command again to resume", 130)
     except (OSError, MemoryError, RecursionError) as error:  # of this machine or the input, before work began
@@ -237,8 +237,10 @@ def main(tokens: Sequence[str] | None = None) -> int:
         return _fail(reason, EXIT_UNEXPECTED)
 
 
-def _fail(reason: str, code: int) -> int:
-    """Report why the command ends; returns its exit code."""
+def _fail(reason: str, code: int, *, notes: Sequence[str] = ()) -> int:
+    """Report why the command ends, below notes such as the place in an expression; returns its exit code."""
+    for note in () if logs.is_json() else notes:
+        show_error(note, lines=True)
     show_error(reason, exit_code=code)
     return code
 

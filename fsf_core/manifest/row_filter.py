@@ -1,19 +1,20 @@
 """Row filters as text: `split == 'test' and day >= '2026-11-01'`, parsed by hand and never evaluated as code.
 
 Knows names, literals and comparisons: == != < <= > >=, in, not in, is null, and, or, not, brackets. Knows no files.
+What it shares with the gates of a run is in `fsf_core.expressions`.
 """
 
 import decimal
 import functools
 import operator
 import re
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from fsf_core.errors import ConfigError
+from fsf_core.expressions import MAX_DEPTH, Compound, Language, Tokens, parse_condition
 
 _TOKEN = re.compile(
     r"""\s*(?:(?P<text>'(?:[^']|'')*'|"(?:[^"]|"")*")|(?P<number>-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?\b)"""
@@ -22,15 +23,18 @@ _TOKEN = re.compile(
 _KEYWORDS = frozenset(("and", "or", "not", "in", "is", "null", "true", "false"))
 _OPERATORS = {"==": "==", "=": "==", "!=": "!=", "<>": "!=", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
 
+_LANGUAGE = Language(
+    option="--where",
+    pattern=_TOKEN,
+    anything="a name, a value in quotes, a number or a comparison",
+    example="\"split == 'test' and size > 3\"",
+    too_many="compare a column with several values, as in \"split in ('a', 'b')\"",
+    max_depth=MAX_DEPTH,
+)
+
 _COMPARE = {
     "==": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
 }  # fmt: skip
-
-MAX_DEPTH = 100
-"""Brackets and negations inside each other; Python recurses into them."""
-
-MAX_CONDITIONS = 1000
-"""Conditions of one `and` or `or`; Arrow recurses into them, and 10,000 end the process."""
 
 Literal = str | int | float | bool
 
@@ -45,15 +49,7 @@ class Comparison:
     values: tuple[Literal, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Compound:
-    """Conditions under `and`, `or` or `not`."""
-
-    operator: str
-    parts: "tuple[Condition, ...]"
-
-
-Condition = Comparison | Compound
+Condition = Comparison | Compound[Comparison]
 
 
 def parse(text: str) -> Condition:
@@ -62,8 +58,8 @@ def parse(text: str) -> Condition:
     Raises:
         ConfigError: the syntax is wrong, with the position.
     """
-    tokens = _Tokens(text)
-    condition = _parse_or(tokens)
+    tokens = Tokens(text, _LANGUAGE)
+    condition = parse_condition(tokens, _parse_leaf)
     if tokens.kind:
         raise tokens.unexpected("`and`, `or`, or the end")
     return condition
@@ -142,95 +138,16 @@ def _is_text(kind: pa.DataType) -> bool:
     )
 
 
-class _Tokens:
-    """The tokens of a text, with the current one."""
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-        self._rest = self._scan()
-        self.at = self.depth = 0
-        self.kind = self.token = ""
-        self.advance()
-
-    def advance(self) -> str:
-        """Go on to the next token; return the previous one."""
-        before = self.token
-        self.at, self.kind, self.token = next(self._rest, (len(self._text), "", ""))
-        return before
-
-    def accept(self, *tokens: str) -> bool:
-        """Return whether the current token is one of these, and if so, go on to the next."""
-        accepted = self.kind in {"word", "symbol"} and self.token.lower() in tokens
-        if accepted:
-            self.advance()
-        return accepted
-
-    def unexpected(self, expected: str) -> ConfigError:
-        """Return the error of the current token."""
-        found = repr(self.token) if self.kind else "the end"
-        return ConfigError(
-            f"--where {self._text!r} has {found} at character {self.at}, expected {expected}; write it like "
-            "\"split == 'test' and size > 3\""
-        )
-
-    def _scan(self) -> Iterator[tuple[int, str, str]]:
-        at = 0
-        end = len(self._text.rstrip())
-        while at < end:
-            match = _TOKEN.match(self._text, at)
-            if match is None:
-                self.at, self.kind, self.token = at, "?", self._text[at:].strip()[:10]
-                raise self.unexpected("a name, a value in quotes, a number or a comparison")
-            kind = str(match.lastgroup)
-            yield match.start(kind), kind, match.group(kind)
-            at = match.end()
-
-
-def _parse_or(tokens: _Tokens) -> Condition:
-    return _parse_sequence(tokens, "or", _parse_and)
-
-
-def _parse_and(tokens: _Tokens) -> Condition:
-    return _parse_sequence(tokens, "and", _parse_not)
-
-
-def _parse_sequence(tokens: _Tokens, keyword: str, parse_part: Callable[[_Tokens], Condition]) -> Condition:
-    parts = [parse_part(tokens)]
-    while tokens.accept(keyword):
-        parts.append(parse_part(tokens))
-        if len(parts) > MAX_CONDITIONS:
-            raise ConfigError(
-                f"--where has more than {MAX_CONDITIONS} conditions under one `{keyword}`, expected fewer; compare a "
-                "column with several values, as in \"split in ('a', 'b')\""
-            )
-    return parts[0] if len(parts) == 1 else Compound(operator=keyword, parts=tuple(parts))
-
-
-def _parse_not(tokens: _Tokens) -> Condition:
-    tokens.depth += 1
-    if tokens.depth > MAX_DEPTH:
-        raise ConfigError(
-            f"--where has brackets and negations more than {MAX_DEPTH} deep at character {tokens.at}, expected fewer; "
-            "remove the superfluous ones"
-        )
-    try:
-        return _parse_negation(tokens)
-    finally:
-        tokens.depth -= 1
-
-
-def _parse_negation(tokens: _Tokens) -> Condition:
-    if tokens.accept("not"):
-        return Compound(operator="not", parts=(_parse_not(tokens),))
+def _parse_leaf(tokens: Tokens) -> Condition:
     if tokens.accept("("):
-        condition = _parse_or(tokens)
+        condition = parse_condition(tokens, _parse_leaf)
         if not tokens.accept(")"):
             raise tokens.unexpected("`)`")
         return condition
     return _parse_comparison(tokens)
 
 
-def _parse_comparison(tokens: _Tokens) -> Condition:
+def _parse_comparison(tokens: Tokens) -> Condition:
     if tokens.kind not in {"word", "quoted"} or (tokens.kind == "word" and tokens.token.lower() in _KEYWORDS):
         raise tokens.unexpected("the name of a column")
     column = tokens.advance()
@@ -252,7 +169,7 @@ def _negate_if(condition: Condition, *, negated: bool) -> Condition:
     return Compound(operator="not", parts=(condition,)) if negated else condition
 
 
-def _parse_values(tokens: _Tokens) -> tuple[Literal, ...]:
+def _parse_values(tokens: Tokens) -> tuple[Literal, ...]:
     if not tokens.accept("("):
         raise tokens.unexpected("`(`")
     values = [_parse_value(tokens)]
@@ -263,7 +180,7 @@ def _parse_values(tokens: _Tokens) -> tuple[Literal, ...]:
     return tuple(values)
 
 
-def _parse_value(tokens: _Tokens) -> Literal:
+def _parse_value(tokens: Tokens) -> Literal:
     if tokens.kind == "text":
         quote = tokens.token[0]
         return tokens.advance()[1:-1].replace(quote * 2, quote)

@@ -10,9 +10,10 @@ import pyarrow as pa
 
 from fsf_core import storage
 from fsf_core.errors import ConfigError, ManifestError
+from fsf_core.expressions import Compound
 from fsf_core.manifest import row_filter
 from fsf_core.manifest.column_types import convert, row_that_fails, shown
-from fsf_core.manifest.row_filter import Comparison, Compound, Condition
+from fsf_core.manifest.row_filter import Comparison, Condition
 from fsf_core.manifest.rows import TextColumns
 
 _EXACT = 1 << 53

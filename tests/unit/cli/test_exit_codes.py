@@ -51,6 +51,14 @@ def test_every_error_has_its_code_and_its_reason_comes_last(error, code, last, m
     assert ("Traceback" in "\n".join(printed)) == last.startswith("unexpected"), "tracebacks are for bugs alone"
 
 
+def test_the_place_in_an_expression_is_shown_above_the_reason(monkeypatch, capsys):
+    error = errors.ConfigError("--where has '<'")
+    error.add_note("  a < < 3\n      ^")
+    assert ends_with(monkeypatch, error) == 2
+
+    assert capsys.readouterr().err == "  a < < 3\n      ^\nConfigError: --where has '<'\n"
+
+
 def test_passwords_are_hidden_in_unexpected_errors_too(monkeypatch, capsys):
     ends_with(monkeypatch, ValueError("https://user:secret@host/x"))
     assert "secret" not in capsys.readouterr().err
