@@ -186,6 +186,9 @@ FAILURES = _table(
     _column("attempts", pa.int32(), "number of starts of the job that tried the item"),
 )
 
+FRAME_FIGURES = ("confidence", "uncertain_share", "brightness", "contrast", "sharpness")
+"""Columns of masks that describe a frame without a label; a receipt holds their means over the frames of each unit."""
+
 UNITS = _table(
     "units",
     _column("unit_key", pa.binary(16), "key of the unit: BLAKE2b-128 of item_key and segment"),
@@ -202,6 +205,16 @@ UNITS = _table(
         pa.binary(8),
         "BLAKE2b-64 of the item's address and pass-through columns; null in receipts of older versions",
         nullable=True,
+    ),
+    *(
+        _column(
+            name,
+            pa.float32(),
+            f"mean of {name} in masks over the frames of the unit; null without frames, and in receipts of older "
+            "versions",
+            nullable=True,
+        )
+        for name in FRAME_FIGURES
     ),
 )
 """Table inside a receipt: one row per work unit of its part."""

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from fsf_core import storage
 from fsf_core.keys import part_name
+from fsf_core.runs.item_means import with_means
 from fsf_core.runs.ledger import Ledger, parse_receipt, receipt_path
 from fsf_core.runs.parquet import write_parquet
 from fsf_core.runs.reading import part_or_empty
@@ -36,7 +37,7 @@ def commit(staging: Staging, tables: Mapping[str, pa.Table], units: pa.Table) ->
     Raises:
         StorageError: a file cannot be written; without the receipt the part does not exist.
     """
-    units = conform(units, UNITS)
+    units = with_means(conform(units, UNITS), tables["masks"])
     failed_units = pc.sum(units.column("failed")).as_py() or 0
     assert tables["failures"].num_rows == failed_units
     part = part_name(staging.number, units.column("unit_key").to_pylist())

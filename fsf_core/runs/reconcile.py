@@ -1,5 +1,6 @@
 """Leaving every unit in exactly one part of a ledger, and counting the parts against the manifest."""
 
+import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from typing import TypeAlias
@@ -9,7 +10,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from fsf_core.keys import Keys
-from fsf_core.runs.key_arrays import NO_KEYS, as_keys, contained, keys_of, sorted_unique
+from fsf_core.runs.item_means import ItemMeans
+from fsf_core.runs.key_arrays import NO_KEYS, as_keys, contained, find_rows, keys_of, sorted_unique
 from fsf_core.runs.ledger import Ledger
 from fsf_core.runs.parts import add_to, commit
 from fsf_core.runs.reading import part_or_empty
@@ -31,13 +33,17 @@ def count_totals(ledger: Ledger, manifest_keys: Iterable[Keys]) -> Totals:
     completed = find_completed(ledger)
     known = sorted_unique([completed.items, as_keys(completed.segments)])
     missing = listed = 0
+    in_manifest: Flags = np.zeros(len(completed.rows), bool)
     for keys in manifest_keys:
         missing += len(keys) - int(completed.holds(keys).sum())
         listed += int(contained(known, keys).sum())
-    failed = [NO_KEYS]
+        first, end = find_rows(completed.rows, keys)
+        in_manifest[first[first < end]] = True
+    failed, means = [NO_KEYS], ItemMeans()
     frames, pixels = 0, np.zeros(0, np.int64)
     for receipt in ledger.receipts():
         frames += receipt.frames
+        means.add(receipt.units)
         size = max(len(pixels), len(receipt.pixels))
         pixels = np.pad(pixels, (0, size - len(pixels)))
         pixels[: len(receipt.pixels)] += np.asarray(receipt.pixels, np.int64)
@@ -49,6 +55,8 @@ def count_totals(ledger: Ledger, manifest_keys: Iterable[Keys]) -> Totals:
         failed_items=len(sorted_unique(failed)),
         frames=frames,
         pixels=tuple(pixels.tolist()),
+        statistics=means.describe(),
+        items_sha256=hashlib.sha256(completed.rows[in_manifest].tobytes()).hexdigest(),
     )
 
 

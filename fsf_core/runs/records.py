@@ -89,6 +89,11 @@ class Totals:
     frames: int
     pixels: tuple[int, ...]
     """Pixels of each class id."""
+    statistics: Mapping[str, Mapping[str, Any] | None]
+    """For each of FRAME_FIGURES items, mean and quantiles over items; None where no item has it."""
+    items_sha256: str
+    """SHA-256 over the sorted keys and row digests of the manifest's items: equal for equal ids, addresses and
+    pass-through columns, in any order and any format of the list."""
 
 
 def receipt_to_arrow(receipt: Receipt) -> bytes:
@@ -123,8 +128,9 @@ def receipt_from_arrow(data: bytes) -> Receipt:
     """Parse the file of a receipt."""
     table = pa.ipc.open_file(pa.BufferReader(data)).read_all()
     facts = json.loads(table.schema.metadata[b"fsf_receipt"])
-    if "row_digest" not in table.column_names:  # a receipt of an older version
-        table = table.append_column("row_digest", pa.nulls(table.num_rows, pa.binary(8)))
+    for column in UNITS:
+        if column.nullable and column.name not in table.column_names:  # a receipt of an older version
+            table = table.append_column(column, pa.nulls(table.num_rows, column.type))
     return Receipt(
         part=facts["part"],
         files=facts["files"],

@@ -20,14 +20,14 @@ def decode(
     rows: pa.Table, settings: DecodeSettings, limits: ChildLimits, tracker: Any, *, observed: LogSettings | None
 ) -> Iterator[pa.Table]:
     """Decode a block as an operator of its own, and report the time."""
-    clock = Clock(observed)
+    clock = Clock(observed, rest="decode")
     yield from clock.tables("decode", recovering_decode(rows, settings, limits, tracker))
     report(clock, tracker)
 
 
 def mask(table: pa.Table, settings: MaskSettings, tracker: Any, *, observed: LogSettings | None) -> pa.Table:
     """Mask a block as an operator of its own, and report the time."""
-    clock = Clock(observed)
+    clock = Clock(observed, rest="mask")
     with clock.stage("mask"):
         masked = mask_units(table, settings)
     report(clock, tracker)
@@ -37,11 +37,11 @@ def mask(table: pa.Table, settings: MaskSettings, tracker: Any, *, observed: Log
 class Infer(infer.Infer):
     """The model as an operator of its own, which reports its time."""
 
-    def __init__(self, *, tracker: Any, observed: LogSettings, **model: Any) -> None:
+    def __init__(self, *, tracker: Any, observed: LogSettings | None, **model: Any) -> None:
         """Load the model."""
-        with reported_start(tracker):
+        with reported_start(tracker, joined=observed is not None):
             super().__init__(**model)
-        self._clock = Clock(observed, meter=self.meter)
+        self._clock = Clock(observed, meter=self.meter, rest="infer")
         self._tracker = tracker
 
     def __call__(self, table: pa.Table) -> Iterator[pa.Table]:

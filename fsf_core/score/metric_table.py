@@ -88,6 +88,13 @@ STAGE_SECONDS = Metric(
     meaning="Time that workers spent in a stage: decode, infer, mask or write; reading an item is part of decode. Work "
     "that is repeated counts again.",
 )
+STAGE_CPU_SECONDS = Metric(
+    name="fsf_stage_cpu_seconds_total",
+    kind="counter",
+    labels=("stage",),
+    meaning="CPU time of workers in a stage, all threads of their processes: decode, infer, mask or write; other is "
+    "what the processes of CPU actors need in between. Work that is repeated counts again.",
+)
 MODEL_CALLS = Metric(name="fsf_model_calls_total", kind="counter", labels=("provider",), meaning="Calls of the model.")
 MODEL_FRAMES = Metric(
     name="fsf_model_frames_total",
@@ -141,6 +148,16 @@ STORE_READ_BYTES = Metric(
     kind="counter",
     meaning="Bytes that the job read from object stores and web servers; not from disks.",
 )
+DISK_READ_BYTES = Metric(
+    name="fsf_disk_read_bytes_total",
+    kind="counter",
+    meaning="Bytes that workers read from files of disks while they decoded, those in the page cache included.",
+)
+WRITTEN_BYTES = Metric(
+    name="fsf_written_bytes_total",
+    kind="counter",
+    meaning="Bytes of the files that the job wrote, to stores and to disks.",
+)
 STORE_RETRIES = Metric(
     name="fsf_store_retries_total",
     kind="counter",
@@ -150,9 +167,9 @@ STORE_RETRIES = Metric(
 
 METRICS = (
     *(RUN_INFO, RUN_PHASE, RUN_STARTED, RUN_PROGRESS, RUN_SECONDS, RUN_ITEMS, RUN_FRAMES, LAST_SUCCESS, RUNS),
-    *(FRAMES, ITEMS, FAILURES, PARTS, STAGE_SECONDS),
+    *(FRAMES, ITEMS, FAILURES, PARTS, STAGE_SECONDS, STAGE_CPU_SECONDS),
     *(MODEL_CALLS, MODEL_FRAMES, MODEL_BUSY_SECONDS, ACTOR_SECONDS, BATCH_FRAMES),
     *(BLOCKS, ACTORS_PLANNED, NODE_FRAMES, NODE_BUSY_SECONDS, NODE_ACTOR_SECONDS),
-    *(STORE_READ_BYTES, STORE_RETRIES),
+    *(STORE_READ_BYTES, DISK_READ_BYTES, WRITTEN_BYTES, STORE_RETRIES),
 )
 BY_NAME = {metric.name: metric for metric in METRICS}

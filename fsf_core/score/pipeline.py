@@ -34,7 +34,6 @@ from fsf_core.score.spec import (
     actor_bundle,
     other_bundles,
 )
-from fsf_core.stages.infer import Infer
 
 TARGET_BLOCK_BYTES = 64 << 20
 """Blocks between stages: about 80 frames of logits (4 classes, 224×224), or 430 frames of network input."""
@@ -134,7 +133,7 @@ def separate_operators(tasks: Sequence[DecodeTask], spec: PipelineSpec, tracker:
         fn_kwargs={"settings": spec.decode, "limits": spec.child, **reporting},
     )
     inferred: Any = decoded.map_batches(
-        measured.Infer if observed else Infer,
+        measured.Infer,
         # Ray Data requires a number for GPU stages; it counts units, which stay whole.
         batch_size=spec.batch_frames if gpu else None,
         batch_format="pyarrow",
@@ -142,7 +141,7 @@ def separate_operators(tasks: Sequence[DecodeTask], spec: PipelineSpec, tracker:
         compute=overlapping_pool(start, start, spec.actors),
         num_cpus=1,
         num_gpus=1 if gpu else None,
-        fn_constructor_kwargs={**spec.model, **reporting} if observed else spec.model,
+        fn_constructor_kwargs={**spec.model, **reporting},
     )
     masked: Dataset = inferred.map_batches(
         measured.mask,
@@ -167,10 +166,7 @@ def overlapping_pool(least: int, start: int, most: int) -> ActorPoolStrategy:
 
 
 def _observed(spec: PipelineSpec) -> LogSettings | None:
-    """Return how the workers log what they do, and measure it; None on a cluster that this job started.
-
-    Such a cluster serves no metrics, and its logs are removed with it.
-    """
+    """Return how the workers log what they do; None on a cluster that this job started, whose logs end with it."""
     return None if spec.owns_cluster else logs.current()
 
 
@@ -225,7 +221,7 @@ class RunSink(Datasink[None]):
     def write(self, blocks: Iterable[Block], ctx: Any) -> None:
         """Commit all rows of one write task."""
         del ctx
-        tracked_write([*blocks], self._settings, self._tracker, Clock(self._observed))
+        tracked_write([*blocks], self._settings, self._tracker, Clock(self._observed, rest="write"))
 
     def on_write_complete(self, write_result: WriteResult[None]) -> None:
         """Do nothing: the receipts are the result."""

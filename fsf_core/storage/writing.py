@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from fsf_core.storage import retry
+from fsf_core.storage import retry, usage
 from fsf_core.storage.error_translation import as_storage_error
 from fsf_core.storage.filesystems import filesystem_of, remove_batch, with_retries_for
 from fsf_core.storage.uris import is_local, join, local_path, scheme
@@ -37,12 +37,13 @@ def write_bytes(uri: str, data: bytes, *, durable: bool = False, root: str | Non
     with as_storage_error(uri, "written"):
         if not is_local(uri):
             with_retries_for(uri, lambda: filesystem_of(uri).pipe_file(uri, data))
-            return
-        path = local_path(uri)
-        with _draft(path, root, lambda draft: _write(draft, data, durable=durable)) as draft:
-            draft.replace(path)
-        if durable:
-            sync_folder(str(path.parent))
+        else:
+            path = local_path(uri)
+            with _draft(path, root, lambda draft: _write(draft, data, durable=durable)) as draft:
+                draft.replace(path)
+            if durable:
+                sync_folder(str(path.parent))
+    usage.count(usage.WRITTEN_BYTES, len(data))
 
 
 def write_file(uri: str, path: Path, *, root: str | None = None) -> None:
@@ -59,10 +60,11 @@ def write_file(uri: str, path: Path, *, root: str | None = None) -> None:
     with as_storage_error(uri, "written"):
         if not is_local(uri):
             with_retries_for(uri, lambda: filesystem_of(uri).put_file(str(path), uri))
-            return
-        target = local_path(uri)
-        with _draft(target, root, lambda draft: shutil.copyfile(path, draft)) as draft:
-            draft.replace(target)
+        else:
+            target = local_path(uri)
+            with _draft(target, root, lambda draft: shutil.copyfile(path, draft)) as draft:
+                draft.replace(target)
+    usage.count(usage.WRITTEN_BYTES, path.stat().st_size)
 
 
 def create(uri: str, data: bytes, *, root: str | None = None) -> bool:
@@ -92,6 +94,7 @@ def create(uri: str, data: bytes, *, root: str | None = None) -> bool:
             if retry.reason(error) == "conflict":
                 return False
             raise
+    usage.count(usage.WRITTEN_BYTES, len(data))
     return True
 
 

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import fsspec
@@ -22,7 +23,7 @@ from fsf_core import runs, storage
 from fsf_core.errors import LeaseLostError, OutputError
 from fsf_core.keys import item_key, item_keys, part_name
 from fsf_core.runs import lease
-from fsf_core.schema import FAILURES, MASKS, TABLES, UNITS
+from fsf_core.schema import FAILURES, FRAME_FIGURES, MASKS, TABLES, UNITS
 from tests.support import ledger
 from tests.support.ledger import (
     ScoredUnit,
@@ -420,7 +421,26 @@ def test_totals_count_the_run_against_its_manifest(folder):
 
 def test_totals_of_an_empty_run_are_zero(folder):
     assert totals_of(folder, [keys("a")]) == runs.Totals(
-        missing_items=1, foreign_items=0, failed_items=0, frames=0, pixels=()
+        missing_items=1,
+        foreign_items=0,
+        failed_items=0,
+        frames=0,
+        pixels=(),
+        statistics=dict.fromkeys(FRAME_FIGURES),
+        items_sha256=hashlib.sha256(b"").hexdigest(),
+    )
+
+
+def test_the_digest_of_the_items_is_that_of_the_list_in_any_order_and_of_no_other_item(folder):
+    units = [replace(image(name), row_digest=name.encode() * 8) for name in "abc"]
+    commit(folder, *units[:2])
+    two = totals_of(folder, [keys("a", "b")]).items_sha256
+    commit(folder, units[2])
+
+    assert totals_of(folder, [keys("b"), keys("a")]).items_sha256 == two
+    assert len({two, *(totals_of(folder, [keys(*names)]).items_sha256 for names in ("ac", "abc", "a"))}) == 4
+    assert (
+        totals_of(folder, [keys("c", "a", "b")]).items_sha256 == totals_of(folder, [keys("a", "b", "c")]).items_sha256
     )
 
 

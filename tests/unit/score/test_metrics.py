@@ -1,27 +1,32 @@
 """The metrics of a job: what workers measure, what the tracker counts and what the driver exports."""
 
 import re
+import threading
 import time
 from collections import Counter as Counts
+from pathlib import Path
 from typing import Any
 
 import pytest
 import ray
 
-from fsf_core import logs
+from fsf_core import logs, storage
 from fsf_core.errors import ConfigError, FSFError, GateError, InterruptedRunError, ResumableError
 from fsf_core.score import metrics
 from fsf_core.score.clock import Clock
 from fsf_core.score.metric_table import (
+    DISK_READ_BYTES,
     FRAMES,
     METRICS,
     PARTS,
     RUN_ITEMS,
     RUN_PHASE,
     RUN_PROGRESS,
+    STAGE_CPU_SECONDS,
     STAGE_SECONDS,
     STORE_READ_BYTES,
     STORE_RETRIES,
+    WRITTEN_BYTES,
 )
 from fsf_core.score.metrics import RunMetrics, exported_metrics
 from fsf_core.score.tracker import MAX_REASONS, Commit, JobTracker
@@ -78,15 +83,62 @@ def value_of(exported: dict[str, Exported], metric: Any, **labels: str) -> float
     return found
 
 
-def test_a_clock_that_is_off_measures_nothing() -> None:
-    usage.take()  # of other tests of this process
-    usage.count(usage.READ_BYTES, 5)
+def test_a_clock_counts_cpu_seconds_once_and_those_between_stages_apart() -> None:
+    def compute(seconds: float) -> None:
+        ends = time.process_time() + seconds
+        while time.process_time() < ends:
+            pass
+
     clock = Clock(None)
     with clock.stage("decode"):
-        pass
+        compute(0.1)
+        time.sleep(0.1)
+    compute(0.05)
+    taken = clock.take()
 
-    assert clock.take() == {}
-    assert usage.take() == {usage.READ_BYTES: 5}, "left to whoever reads it"
+    assert 0.1 <= taken[STAGE_CPU_SECONDS.name, "decode"] < 0.15
+    assert 0.05 <= taken[STAGE_CPU_SECONDS.name, "other"] < 0.1
+    assert taken[STAGE_SECONDS.name, "decode"] >= 0.2
+    compute(0.01)
+    assert (STAGE_SECONDS.name, "decode") not in clock.take()
+
+
+def test_a_process_of_one_stage_counts_the_cpu_seconds_of_its_threads_once() -> None:
+    def work() -> None:
+        with clock.stage("infer"):
+            ends = time.thread_time() + 0.1
+            while time.thread_time() < ends:
+                pass
+
+    clock = Clock(None, rest="infer")
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    started = time.process_time()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    taken, spent = clock.take(), time.process_time() - started
+
+    cpu = {key: value for key, value in taken.items() if key[0] == STAGE_CPU_SECONDS.name}
+    assert [*cpu] == [(STAGE_CPU_SECONDS.name, "infer")]
+    assert 0.2 <= cpu[STAGE_CPU_SECONDS.name, "infer"] <= spent + 0.01
+
+
+def test_a_clock_counts_what_is_read_from_files_and_written(tmp_path: Path) -> None:
+    usage.take()
+    clock = Clock(None)
+    uri = str(tmp_path / "a")
+    storage.write_bytes(uri, b"x" * 300_000)
+    assert storage.create(str(tmp_path / "b"), b"y" * 5)
+    assert not storage.create(str(tmp_path / "b"), b"z" * 7)
+    storage.write_file(str(tmp_path / "c"), tmp_path / "a")
+    taken = clock.take()
+    before = taken.get((DISK_READ_BYTES.name,), 0)
+    storage.read_bytes(uri)
+
+    assert taken[(WRITTEN_BYTES.name,)] == 600_005
+    assert before < 400_000, "a copy is not read by read()"
+    assert 300_000 <= clock.take()[(DISK_READ_BYTES.name,)] < 350_000
 
 
 def test_a_clock_adds_up_stages_and_what_stores_were_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,7 +165,7 @@ def test_a_clock_adds_up_stages_and_what_stores_were_asked_for(monkeypatch: pyte
     assert 0.1 <= taken[STAGE_SECONDS.name, "decode"] < 0.2
     assert taken[(STORE_READ_BYTES.name,)] == 7
     assert taken[STORE_RETRIES.name, "transient"] == 1
-    assert clock.take() == {}
+    assert (STORE_READ_BYTES.name,) not in clock.take()
 
 
 def test_the_export_follows_the_tracker_and_begins_again_with_a_restarted_one(exported: dict[str, Exported]) -> None:
