@@ -1,16 +1,28 @@
 """Class scores to masks: softmax, class map, statistics, PNG, colours. Knows no model, no file and no video."""
 
-from fsf_core.masks.class_map import ClassMap, FrameMask, class_map_dtype, make_mask, measure, nearest, softmax
+from fsf_core.masks.class_map import (
+    ClassMap,
+    FrameMask,
+    GridWinners,
+    class_map_dtype,
+    make_mask,
+    measure,
+    nearest,
+    softmax,
+)
 from fsf_core.masks.count_table import count_table
 from fsf_core.masks.labels import decode_label
 from fsf_core.masks.palette import colour_map, overlay, voc_colours, voc_palette
 from fsf_core.masks.png import PNG_SIGNATURE, decode_png, encode_png
 from fsf_core.masks.precompile import compile_kernels
+from fsf_core.masks.regions import Regions, find_regions
 
 __all__ = [
     "PNG_SIGNATURE",
     "ClassMap",
     "FrameMask",
+    "GridWinners",
+    "Regions",
     "class_map_dtype",
     "colour_map",
     "compile_kernels",
@@ -18,6 +30,7 @@ __all__ = [
     "decode_label",
     "decode_png",
     "encode_png",
+    "find_regions",
     "make_mask",
     "measure",
     "nearest",

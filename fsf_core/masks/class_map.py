@@ -21,6 +21,16 @@ ClassMap = NDArray[np.uint8] | NDArray[np.uint16]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class GridWinners:
+    """The most probable class of every cell of the network's grid, without padding."""
+
+    winner_hw: NDArray[np.uint16]
+    """Its id; the lowest of equally probable ones."""
+    probability_hw: NDArray[np.float32]
+    """Its probability."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class FrameMask:
     """The class map of one frame and its statistics."""
 
@@ -42,6 +52,8 @@ class FrameMask:
     uncertain_share: float
     """Share of the grid's cells whose two largest class probabilities differ by less than 0.2; 0 of a single class, NaN
     where the model returned a class map."""
+    grid: GridWinners | None
+    """Winners on the network's grid; None where the model returned a class map."""
 
 
 def class_map_dtype(num_classes: int) -> np.dtype[Any]:
@@ -123,6 +135,7 @@ def make_mask(probabilities_Khw: NDArray[np.float32], *, height_px: int, width_p
         mean_probability_K=np.divide(summed_K, wins_K, out=np.full(classes, np.nan), where=wins_K > 0),
         confidence=float(summed_K.sum() / winner_hw.size),
         uncertain_share=uncertain / winner_hw.size,
+        grid=GridWinners(winner_hw=winner_hw, probability_hw=best_hw),
     )
 
 
@@ -148,12 +161,14 @@ def nearest(
             "export the bundle again with a name for each class that the model outputs"
         )
     ids_hw = class_ids_hw.astype(class_map_dtype(num_classes))
-    rows, columns = (
-        (2 * np.arange(size_px) + 1) * cells // (2 * size_px)  # in integers, as in the fused graph
-        for size_px, cells in zip((height_px, width_px), ids_hw.shape, strict=True)
-    )
+    rows, columns = map(nearest_cells, (height_px, width_px), ids_hw.shape)
     class_map_HW: NDArray[np.unsignedinteger[Any]] = ids_hw[rows[:, None], columns]
     return class_map_HW
+
+
+def nearest_cells(size_px: int, cells: int) -> NDArray[np.int64]:
+    """Return the nearest cell of every pixel along one side, in integers, as in the fused graph."""
+    return np.asarray((2 * np.arange(size_px) + 1) * cells // (2 * size_px), np.int64)
 
 
 def measure(class_map_HW: ClassMap, *, num_classes: int) -> FrameMask:
@@ -184,6 +199,7 @@ def measure(class_map_HW: ClassMap, *, num_classes: int) -> FrameMask:
         mean_probability_K=np.full(num_classes, np.nan),
         confidence=np.nan,
         uncertain_share=np.nan,
+        grid=None,
     )
 
 

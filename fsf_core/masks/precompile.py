@@ -7,6 +7,7 @@ from fsf_core.masks.class_map import make_mask, measure, softmax
 from fsf_core.masks.confusion import count
 from fsf_core.masks.palette import voc_palette
 from fsf_core.masks.png import encode_png
+from fsf_core.masks.regions import find_regions
 
 
 def compile_kernels() -> None:
@@ -20,7 +21,8 @@ def compile_kernels() -> None:
     scores_Khw[0, 0, 0] = 1
     scores_Khw[1, 1, 1] = 1
     mask = make_mask(softmax(scores_Khw), height_px=5, width_px=5)
-    measure(mask.class_map_HW, num_classes=4)
+    find_regions(mask, min_px=1)
+    find_regions(measure(mask.class_map_HW, num_classes=4), min_px=1)
     encode_png(mask.class_map_HW, voc_palette(4))
     count(mask.class_map_HW, mask.class_map_HW, 4)
     painted_HWC = np.zeros((1, 1, 3), np.uint8)

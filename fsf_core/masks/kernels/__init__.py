@@ -15,14 +15,17 @@ if TYPE_CHECKING:
     from fsf_core.masks.kernels.counting import count_cells, look_up_colours
     from fsf_core.masks.kernels.deflate import compress_rows
     from fsf_core.masks.kernels.drawing import Axis, draw, measure
+    from fsf_core.masks.kernels.regions import Cells, find_regions
     from fsf_core.masks.kernels.scores import grid_winners, softmax_planes
 
 __all__ = [
     "Axis",
+    "Cells",
     "as_input",
     "compress_rows",
     "count_cells",
     "draw",
+    "find_regions",
     "grid_winners",
     "look_up_colours",
     "measure",
@@ -37,6 +40,8 @@ _MODULES = {
     "Axis": "drawing",
     "draw": "drawing",
     "measure": "drawing",
+    "Cells": "regions",
+    "find_regions": "regions",
     "grid_winners": "scores",
     "softmax_planes": "scores",
 }

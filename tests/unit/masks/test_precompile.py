@@ -9,11 +9,11 @@ import numpy as np
 from PIL import Image
 from fsf_core import masks
 from fsf_core.masks import confusion, kernels
-from fsf_core.masks.kernels import deflate
+from fsf_core.masks.kernels import deflate, regions
 
 loops = kernels.draw, kernels.measure, kernels.softmax_planes, kernels.grid_winners
 loops += deflate._filter_rows, deflate._scan, deflate._code_lengths, deflate._emit
-loops += kernels.count_cells, kernels.look_up_colours
+loops += kernels.count_cells, kernels.look_up_colours, regions._find
 assert not any(loop.signatures for loop in loops)
 masks.compile_kernels()
 
@@ -21,12 +21,13 @@ buffer = np.frombuffer(b"." + np.zeros((2, 9, 9), np.float32).tobytes(), np.uint
 scores = buffer.reshape(2, 9, 9)  # read-only and misaligned, as a slice of an Arrow buffer can be
 found = masks.make_mask(masks.softmax(scores)[:, 1:8, 2:], height_px=4, width_px=4)
 class_map = np.frombuffer(found.class_map_HW.tobytes(), np.uint8).reshape(4, 4)
-masks.measure(class_map, num_classes=2)
+masks.find_regions(found, min_px=1)
+masks.find_regions(masks.measure(class_map, num_classes=2), min_px=2)
 masks.encode_png(class_map, masks.voc_palette(2))
 encoded = io.BytesIO()
 Image.fromarray(masks.voc_palette(2)[class_map]).save(encoded, "PNG")
 label = masks.decode_label(encoded.getvalue(), palette_K3=masks.voc_palette(2), num_classes=2)
 confusion.count(label, class_map, 2)
-assert [len(loop.signatures) for loop in loops] == [1] * 10
+assert [len(loop.signatures) for loop in loops] == [1] * 11
 """
     subprocess.run([sys.executable, "-c", program], check=True)

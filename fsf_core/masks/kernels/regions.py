@@ -1,0 +1,311 @@
+"""Connected regions of a class map: box, size, centre and probability of each. Knows no class names and no files.
+
+A row is runs of one class; runs of one class that touch, at a corner too, are one region. Regions that a row does not
+continue are complete and leave the memory of the loop, which grows with the width of the map and not with its area.
+"""
+
+# H×W pixels, h×w cells of the network's grid, R regions
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fsf_core.masks.kernels.compiling import compiled
+
+# Columns of the facts of a region, in the order of Found.
+_CLASS, _PIXELS, _TOP, _LEFT, _BOTTOM, _RIGHT, _ROWS, _COLUMNS, _WON_PX, _FIRST, _FACTS = range(11)
+
+
+class Found(NamedTuple):
+    """Regions by class, then by their first pixel in raster order; int64 [R] but for `won`."""
+
+    class_id: Any
+    pixels: Any
+    top: Any
+    """First row of the bounding box."""
+    left: Any
+    bottom: Any
+    """Last row."""
+    right: Any
+    rows: Any
+    """Sum of the rows of the pixels."""
+    columns: Any
+    won_px: Any
+    """Pixels whose nearest cell the class of the region wins."""
+    won: Any
+    """float64 [R]: sum of the probabilities of these cells over these pixels."""
+
+
+class Cells(NamedTuple):
+    """The network's grid beside the class map; a grid of no rows where there are no probabilities."""
+
+    winner_hw: Any
+    """uint16: winning class of every cell."""
+    best_hw: Any
+    """float32: its probability."""
+    row_H: Any
+    """int64: row of the grid that is nearest to every row of pixels."""
+    column_W: Any
+    start_w: Any
+    """int64 [w + 1]: first pixel of every column of the grid, and the number of pixels at the end."""
+
+
+class _Runs(NamedTuple):
+    """The runs of one row, without those of class 0."""
+
+    start: Any
+    end: Any
+    """One past the last pixel."""
+    winner: Any
+    label: Any
+
+
+class _Open(NamedTuple):
+    """The regions that the last row continued, and those that begin in this one."""
+
+    parent: Any
+    facts: Any
+    won: Any
+    """Sum of the probabilities over the pixels that WON_PX counts."""
+
+
+def find_regions(class_map_HW: Any, cells: Cells, min_px: int, most: int) -> Found:
+    """Find the connected regions of at least min_px pixels of every class but 0.
+
+    Args:
+        class_map_HW: uint8 or uint16, of `as_input`.
+        cells: the network's grid.
+        min_px: regions of fewer pixels are left out.
+        most: number of regions that there can be, which is not checked.
+    """
+    facts_RF = np.empty((most, _FACTS), np.int64)
+    won_R = np.empty(most, np.float64)
+    found = _find(class_map_HW, cells, min_px, facts_RF, won_R)
+    order = np.argsort(facts_RF[:found, _CLASS] * class_map_HW.size + facts_RF[:found, _FIRST])  # all different
+    return Found._make([*facts_RF[order].T[:_FIRST], won_R[order]])
+
+
+@compiled
+def _find(class_map_HW: Any, cells: Any, min_px: int, facts_R: Any, won_R: Any) -> int:
+    """Write the facts of every region of at least min_px pixels of a class other than 0; return how many there are.
+
+    The order is that in which regions end. The outputs hold as many regions as there can be.
+    """
+    height_px, width_px = class_map_HW.shape
+    runs, above = _new_runs(width_px), _new_runs(width_px)
+    regions, kept = _new_open(2 * width_px), _new_open(2 * width_px)
+    target = np.empty(2 * width_px, np.int32)
+    changes = np.zeros((width_px + 7) // 8 * 8, np.uint8)
+    words = changes.view(np.uint64)
+    runs_above = 0
+    carried = 0
+    found = 0
+    for y in range(height_px):
+        runs_found = _read_row(class_map_HW[y], changes, words, runs)
+        labels = _label_row(runs, runs_found, above, runs_above, regions, carried, y * width_px, y)
+        if cells.winner_hw.shape[0] > 0:
+            _add_probabilities(runs, runs_found, regions, cells, cells.row_H[y])
+        carried = _carry(runs, runs_found, regions, labels, kept, target)
+        found = _emit(regions, labels, target, min_px, facts_R, won_R, found)
+        regions, kept = kept, regions
+        runs, above = above, runs
+        runs_above = runs_found
+    for label in range(carried):
+        regions.parent[label] = label
+        target[label] = -1
+    return _emit(regions, carried, target, min_px, facts_R, won_R, found)
+
+
+@compiled
+def _new_runs(width_px: int) -> Any:
+    """Allocate for a row in which every pixel is a run."""
+    return _Runs(
+        np.empty(width_px, np.int32),
+        np.empty(width_px, np.int32),
+        np.empty(width_px, np.int32),
+        np.empty(width_px, np.int32),
+    )
+
+
+@compiled
+def _new_open(labels: int) -> Any:
+    """Allocate for this many regions."""
+    return _Open(np.empty(labels, np.int32), np.empty((labels, _FACTS), np.int64), np.empty(labels, np.float64))
+
+
+@compiled
+def _read_row(row_W: Any, changes: Any, words: Any, runs: Any) -> int:
+    """Find the runs of a row that are not of class 0, eight pixels per step; return how many there are."""
+    left = row_W[: row_W.size - 1]
+    right = row_W[1:]
+    for x in range(left.size):
+        changes[x] = left[x] != right[x]
+    found = 0
+    start = 0
+    for w in range(words.size):
+        if words[w] != 0:
+            for x in range(8 * w, 8 * w + 8):
+                if changes[x] != 0:
+                    found = _append(runs, found, start, x + 1, np.int32(row_W[x]))
+                    start = x + 1
+    return _append(runs, found, start, row_W.size, np.int32(row_W[row_W.size - 1]))
+
+
+@compiled
+def _append(runs: Any, found: int, start: int, end: int, c: Any) -> int:
+    """Append a run unless it is of class 0; return how many there are."""
+    if c == 0:
+        return found
+    runs.start[found] = start
+    runs.end[found] = end
+    runs.winner[found] = c
+    return found + 1
+
+
+@compiled
+def _root(parent: Any, label: int) -> int:
+    """Return the root label of the region, shortening the path to it."""
+    while parent[label] != label:
+        parent[label] = parent[parent[label]]
+        label = parent[label]
+    return label
+
+
+@compiled
+def _label_row(
+    runs: Any, found: int, above: Any, found_above: int, regions: Any, carried: int, offset: int, y: int
+) -> int:
+    """Add every run to the region of the runs of its class that touch it in the row above, or begin one.
+
+    Returns:
+        The number of labels, the carried ones first.
+    """
+    parent = regions.parent
+    for label in range(carried):
+        parent[label] = label
+    labels = carried
+    first = 0
+    for i in range(found):
+        start = runs.start[i]
+        end = runs.end[i]
+        while first < found_above and above.end[first] < start:
+            first += 1
+        label = -1
+        j = first
+        while j < found_above and above.start[j] <= end:
+            if above.winner[j] == runs.winner[i]:
+                other = _root(parent, above.label[j])
+                if label >= 0 and other != label:
+                    drop = max(label, other)
+                    other = min(label, other)
+                    parent[drop] = other
+                    _join(regions, other, drop)
+                label = other
+            j += 1
+        if label < 0:
+            label = labels
+            labels += 1
+            parent[label] = label
+            _begin(regions, label, runs.winner[i], y, start, offset + start)
+        _extend(regions.facts[label], y, start, end)
+        runs.label[i] = label
+    return labels
+
+
+@compiled
+def _begin(regions: Any, label: int, c: int, y: int, start: int, first: int) -> None:
+    """Begin a region without pixels."""
+    facts = regions.facts[label]
+    for column in range(_FACTS):
+        facts[column] = 0
+    facts[_CLASS] = c
+    facts[_TOP] = y
+    facts[_LEFT] = start
+    facts[_RIGHT] = start
+    facts[_FIRST] = first
+    regions.won[label] = 0.0
+
+
+@compiled
+def _extend(facts: Any, y: int, start: int, end: int) -> None:
+    """Add a run to a region."""
+    n = np.int64(end) - start
+    facts[_PIXELS] += n
+    facts[_LEFT] = min(facts[_LEFT], start)
+    facts[_RIGHT] = max(facts[_RIGHT], end - 1)
+    facts[_BOTTOM] = y
+    facts[_ROWS] += n * y
+    facts[_COLUMNS] += n * (np.int64(start) + end - 1) // 2
+
+
+@compiled
+def _join(regions: Any, into: int, label: int) -> None:
+    """Add one region to another."""
+    a = regions.facts[into]
+    b = regions.facts[label]
+    a[_PIXELS] += b[_PIXELS]
+    a[_TOP] = min(a[_TOP], b[_TOP])
+    a[_LEFT] = min(a[_LEFT], b[_LEFT])
+    a[_BOTTOM] = max(a[_BOTTOM], b[_BOTTOM])
+    a[_RIGHT] = max(a[_RIGHT], b[_RIGHT])
+    a[_FIRST] = min(a[_FIRST], b[_FIRST])
+    a[_ROWS] += b[_ROWS]
+    a[_COLUMNS] += b[_COLUMNS]
+    a[_WON_PX] += b[_WON_PX]
+    regions.won[into] += regions.won[label]
+
+
+@compiled
+def _add_probabilities(runs: Any, found: int, regions: Any, cells: Any, row: int) -> None:
+    """Add the probabilities of the nearest cells to the regions of the runs, where the class wins the cell."""
+    winner_w = cells.winner_hw[row]
+    best_w = cells.best_hw[row]
+    for i in range(found):
+        label = _root(regions.parent, runs.label[i])
+        c = runs.winner[i]
+        first = cells.column_W[runs.start[i]]
+        last = cells.column_W[runs.end[i] - 1]
+        won_px = 0
+        won = 0.0
+        for column in range(first, last + 1):
+            px = cells.start_w[column + 1] - cells.start_w[column] if winner_w[column] == c else 0
+            won_px += px
+            won += np.float64(best_w[column]) * px
+        # The first and the last cell may reach out of the run.
+        before = runs.start[i] - cells.start_w[first] if winner_w[first] == c else 0
+        behind = cells.start_w[last + 1] - runs.end[i] if winner_w[last] == c else 0
+        regions.facts[label, _WON_PX] += won_px - before - behind
+        regions.won[label] += won - np.float64(best_w[first]) * before - np.float64(best_w[last]) * behind
+
+
+@compiled
+def _carry(runs: Any, found: int, regions: Any, labels: int, kept: Any, target: Any) -> int:
+    """Copy the regions that have a run in this row, under labels without gaps, and give these to the runs.
+
+    Writes to `target` the new label of every region that is copied, -1 for the others.
+    """
+    for label in range(labels):
+        target[label] = -1
+    carried = 0
+    for i in range(found):
+        label = _root(regions.parent, runs.label[i])
+        if target[label] < 0:
+            target[label] = carried
+            for column in range(_FACTS):
+                kept.facts[carried, column] = regions.facts[label, column]
+            kept.won[carried] = regions.won[label]
+            carried += 1
+        runs.label[i] = target[label]
+    return carried
+
+
+@compiled
+def _emit(regions: Any, labels: int, target: Any, min_px: int, facts_R: Any, won_R: Any, found: int) -> int:
+    """Write the complete regions that are large enough; return how many are written."""
+    for label in range(labels):
+        if regions.parent[label] == label and target[label] < 0 and regions.facts[label, _PIXELS] >= min_px:
+            for column in range(_FACTS):
+                facts_R[found, column] = regions.facts[label, column]
+            won_R[found] = regions.won[label]
+            found += 1
+    return found
