@@ -45,6 +45,9 @@ SameBy = Literal["sha256", "version"]
 Style = Literal["blend", "mask"]
 """How a frame is rendered: class colours blended over the image, or alone."""
 
+SelectBy = Literal["uncertainty", "rare", "change", "random", "diversity"]
+"""What `fsf select` chooses frames by."""
+
 Ship = Literal["auto", "always", "never"]
 """Whether a submitted job gets this program's code: if the cluster lacks it, always, or never."""
 

@@ -4,6 +4,7 @@
     fsf score    bundle and manifest to run
     fsf render   videos of a run with their masks
     fsf inspect  count tables, and the image of one item
+    fsf select   what to look at or label next, with the reason of each
     fsf verify   every file of a run against its receipt
     fsf runs     the nights of a series
     fsf prune    old runs of a series removed; fsf pin keeps one
@@ -38,6 +39,7 @@ from fsf_core.config import (
     InspectConfig,
     RenderConfig,
     ScoreConfig,
+    SelectConfig,
     SubmitConfig,
 )
 from fsf_core.errors import ConfigError, FSFError, RunError
@@ -118,6 +120,19 @@ def render(run_folder: str, item: str | None = None, /, *, config: RenderConfig 
     from fsf_core.cli.render import run
 
     return run(run_folder, item, config or RenderConfig())
+
+
+@app.command
+def select(run_folder: str, /, *, config: SelectConfig | None = None) -> int:
+    """Choose what to look at or label next in a run, and write it as a list, with the reason of each frame.
+
+    Args:
+        run_folder: The --out of a score job, or RUNS/latest for the newest finished run of a series.
+        config: What to choose by.
+    """
+    from fsf_core.cli.select import run
+
+    return run(run_folder, config or SelectConfig())
 
 
 @app.command

@@ -13,6 +13,7 @@ from fsf_core.config.listing import ListOptions
 from fsf_core.config.model import INTERFACE_OPTIONS, ModelOptions
 from fsf_core.config.render import RenderConfig
 from fsf_core.config.score import ScoreConfig
+from fsf_core.config.select import SelectConfig
 from fsf_core.config.submit import SubmitConfig
 from fsf_core.config.values import Colours, Names, Numbers, parse_actors, parse_colours, parse_shard
 
@@ -29,6 +30,7 @@ __all__ = [
     "Numbers",
     "RenderConfig",
     "ScoreConfig",
+    "SelectConfig",
     "SubmitConfig",
     "is_adopted",
     "parse_actors",

@@ -4,6 +4,7 @@ Knows item ids, URIs and kinds. Opens no image.
 """
 
 from fsf_core.manifest import column_types
+from fsf_core.manifest.chosen import read_chosen
 from fsf_core.manifest.left_out import LeftOut
 from fsf_core.manifest.open import Manifest, list_address, open_manifest, unredacted_uris
 from fsf_core.manifest.selection import Selection
@@ -17,5 +18,6 @@ __all__ = [
     "kind_by_name",
     "list_address",
     "open_manifest",
+    "read_chosen",
     "unredacted_uris",
 ]

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 from fsf_core import storage
 from fsf_core.errors import ManifestError
 from fsf_core.manifest import members
+from fsf_core.manifest.frames import not_passed
 from fsf_core.manifest.rows import LABEL_COLUMN, NAMES_SHOWN, OWN_COLUMNS, ReadBatches
 from fsf_core.schema import LATER_COLUMNS, MASKS
 
@@ -38,7 +39,8 @@ def pass_through_schema(uri: str, schema: pa.Schema) -> pa.Schema:
     repeated = sorted(name for name, count in Counter(schema.names).items() if count > 1)
     if repeated:
         raise ManifestError(f"{storage.redact(uri)} has the columns {repeated} more than once; rename or drop them")
-    extra = pa.schema([_pass_through_field(field) for field in schema if field.name not in OWN_COLUMNS])
+    own = {*OWN_COLUMNS, *not_passed(schema.names)}
+    extra = pa.schema([_pass_through_field(field) for field in schema if field.name not in own])
     _require_label_column(uri, extra)
     # Without regard to case, as DuckDB and Delta compare names.
     reserved = sorted(name for name in extra.names if name.lower() in MASKS.names)

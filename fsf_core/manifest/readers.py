@@ -14,6 +14,7 @@ from fsf_core.manifest.columns import normalize_batches, pass_through_schema
 from fsf_core.manifest.csv_table import delimiter_of, read_csv
 from fsf_core.manifest.files import named_files, read_path_list, single_file, tar_archives
 from fsf_core.manifest.folders import FolderContents, Kind, kind_of, list_folder, list_glob, require_plain_tables
+from fsf_core.manifest.frames import one_row_per_item
 from fsf_core.manifest.json_table import open_json
 from fsf_core.manifest.left_out import Rules
 from fsf_core.manifest.parquet_table import read_parquet
@@ -156,8 +157,8 @@ def _text_reader(
         tables = column_types.with_types(uri, read(), types) if types else read()
         return tables if condition is None else text_filter.matching(uri, tables, condition, texts)
 
-    base = storage.parent(uri)
-    return ItemReader(read=lambda: normalize_batches(uri, base, rows, extra), extra=extra, texts=texts)
+    base, items = storage.parent(uri), one_row_per_item(rows, schema)
+    return ItemReader(read=lambda: normalize_batches(uri, base, items, extra), extra=extra, texts=texts)
 
 
 def _read_table(uri: str, condition: row_filter.Condition | None, image_column: str | None) -> ReadBatches:
@@ -189,6 +190,7 @@ def _table_reader(uri: str, base: str, read: ReadBatches, condition: row_filter.
     extra = pass_through_schema(uri, schema)
     chosen = None if condition is None else row_filter.expression(condition, schema)
     rows = read if chosen is None else lambda: (table.filter(chosen) for table in read())
+    rows = one_row_per_item(rows, schema)
     return ItemReader(read=lambda: normalize_batches(uri, base, rows, extra), extra=extra)
 
 

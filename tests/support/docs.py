@@ -24,6 +24,7 @@ COMMANDS = (
     ("export", config.ExportConfig),
     ("score", config.ScoreConfig),
     ("inspect", config.InspectConfig),
+    ("select", config.SelectConfig),
     ("render", config.RenderConfig),
     ("submit", config.SubmitConfig),
     ("bench", config.BenchConfig),

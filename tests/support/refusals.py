@@ -107,6 +107,14 @@ _TABLE = {
             "submit --address http://127.0.0.1:9 --verify gone.pem -- verify s3://scores/today",
             "expected true, false, or a file of certificates",
         ),
+        # choices
+        _refusal("select {run} --n 0", "--n is "),
+        _refusal("select {run} --min-gap-s nan", "--min-gap-s is "),
+        _refusal("select {run} --by change", "found --by change without --against"),
+        _refusal("select {run} --against {run}", "expected --by change; leave one of them out"),
+        _refusal("select {run} --out next.tsv", "expected a file that ends in "),
+        _refusal("select {run} --out next.csv --exclude next.csv", ", which --exclude reads, expected another file"),
+        _refusal("select {run} --where \"kamera == 'B'\"", ", the table masks of the run has ", at=BEGUN),
         # series
         _refusal("prune runs", "nothing says what is kept; pass --keep 30d"),
         _refusal("prune runs --keep 30", ", expected an age such as 30d, 12w or 48h; correct it"),
@@ -415,6 +423,8 @@ UNTRIED = {
     "(report, *_dependence_on_the_batch(compared))": "takes an exporter with a fault",
     "(error.report, advice=ADOPTED)": "takes a fault of the import",
     "(report, advice=OTHER_PICTURES)": "takes weights that a small precision spoils",
+    " has neither uncertain_share nor class probabilities": "takes a model of class maps; in tests/unit/analysis",
+    "expected the same ones; compare runs of one kind": "takes runs of two models; in tests/unit/analysis",
     "the current folder cannot be used: ": "takes a process whose folder is deleted",
     "expected one that `ray job list` shows": "takes a cluster",
     "…; pass --verify with the file of its certificate authority": "takes a cluster",
