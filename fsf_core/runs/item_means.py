@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from fsf_core.runs.key_arrays import keys_of
-from fsf_core.schema import FRAME_FIGURES, UNITS
+from fsf_core.schema import FRAME_FIGURES, UNITS, is_own
 
 if TYPE_CHECKING:
     from fsf_core.keys import Keys
@@ -32,7 +32,8 @@ def with_means(units: pa.Table, masks: pa.Table) -> pa.Table:
         raise ValueError(f"found {masks.num_rows} rows of masks, expected the {starts[-1]} frames of the units")
     for name in FRAME_FIGURES:
         values = np.full(units.num_rows, np.nan)
-        if name in masks.column_names and masks.num_rows:
+        # In an older run, the manifest may have passed a column of this name through.
+        if name in masks.column_names and is_own(masks.schema.field(name)) and masks.num_rows:
             frames = masks.column(name).to_numpy().astype(np.float64)
             known = np.isfinite(frames)
             sums = np.add.reduceat(np.where(known, frames, 0.0), starts[:-1][filled])

@@ -318,7 +318,6 @@ def test_a_figure_that_an_older_manifest_passed_through_is_no_figure(tmp_path, m
     older = pa.schema([field for field in candidates.MASKS if field.name != "confidence"])
     with monkeypatch.context() as patch:
         patch.setattr("tests.support.chosen_runs.MASKS", older)
-        patch.setattr("fsf_core.runs.item_means.FRAME_FIGURES", ())
         uri = write_run(str(tmp_path / "run"), frames, passed=pa.schema([("confidence", pa.string())]))
 
     choice = select(runs.open_run(uri), Request(by="rare", count=2, where="confidence == 'high'"))
