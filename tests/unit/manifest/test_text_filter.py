@@ -5,29 +5,29 @@ import pytest
 from fsf_core.errors import ConfigError
 
 ROWS = [
-    # id, confidence, plot, day, good, note
+    # id, trust, plot, day, good, note
     ("a", "0.93", "0012", "2026-11-01", "true", "x"),
     ("b", "5e-1", "7", "2026-11-02", "FALSE", ""),
     ("c", "", "A7", "2026-11-03", "", "NA"),
     ("d", "NA", "100", "", "true", "5"),
 ]
-NAMES = ("id", "confidence", "plot", "day", "good", "note")
+NAMES = ("id", "trust", "plot", "day", "good", "note")
 
 CONDITIONS = [
-    ("confidence > 0.5", "a"),
-    ("confidence >= 0.5", "ab"),
-    ("not confidence > 0.5", "b"),
-    ("confidence in (0.5, 0.93)", "ab"),
-    ("confidence == 0.5", "b"),
-    ("confidence == '5e-1'", "b"),
-    ("confidence is null", "c"),
-    ("plot == '0012' or confidence < 0.6", "ab"),
+    ("trust > 0.5", "a"),
+    ("trust >= 0.5", "ab"),
+    ("not trust > 0.5", "b"),
+    ("trust in (0.5, 0.93)", "ab"),
+    ("trust == 0.5", "b"),
+    ("trust == '5e-1'", "b"),
+    ("trust is null", "c"),
+    ("plot == '0012' or trust < 0.6", "ab"),
     ("good == true and day >= '2026-11-01'", "a"),
     ("good != true", "b"),
     ("day >= '2026-11-02' and day < '2026-12-01'", "bc"),
     ("note is not null", "acd"),
     ("note == ''", "b"),
-    ("id in ('a', 'd') and confidence > 0", "a"),
+    ("id in ('a', 'd') and trust > 0", "a"),
 ]
 
 
