@@ -47,6 +47,10 @@ Style = Literal["blend", "mask"]
 
 SelectBy = Literal["uncertainty", "rare", "change", "random", "diversity"]
 """What `fsf select` chooses frames by."""
+PublishForm = Literal["delta", "coco", "hf", "png", "label-studio", "cvat"]
+"""What a finished run is published as."""
+Segmentation = Literal["rle", "rle-uncompressed", "polygon"]
+"""How COCO's document holds the pixels of a region."""
 
 Ship = Literal["auto", "always", "never"]
 """Whether a submitted job gets this program's code: if the cluster lacks it, always, or never."""

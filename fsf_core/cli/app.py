@@ -5,6 +5,7 @@
     fsf render   videos of a run with their masks
     fsf inspect  count tables, and the image of one item
     fsf select   what to look at or label next, with the reason of each
+    fsf publish  a finished run in another shape: Delta, COCO, Hugging Face, PNG masks, pre-labels
     fsf verify   every file of a run against its receipt
     fsf runs     the nights of a series
     fsf prune    old runs of a series removed; fsf pin keeps one
@@ -37,6 +38,7 @@ from fsf_core.config import (
     DoctorConfig,
     ExportConfig,
     InspectConfig,
+    PublishConfig,
     RenderConfig,
     ScoreConfig,
     SelectConfig,
@@ -133,6 +135,19 @@ def select(run_folder: str, /, *, config: SelectConfig | None = None) -> int:
     from fsf_core.cli.select import run
 
     return run(run_folder, config or SelectConfig())
+
+
+@app.command
+def publish(run_folder: str, /, *, config: PublishConfig) -> int:
+    """Publish a finished run in the shape that another program reads.
+
+    Args:
+        run_folder: The --out of a score job, or RUNS/latest for the newest finished run of a series.
+        config: What to write, and where.
+    """
+    from fsf_core.cli.publish import run
+
+    return run(run_folder, config)
 
 
 @app.command

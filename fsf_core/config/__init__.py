@@ -11,6 +11,7 @@ from fsf_core.config.export import ExportConfig, is_adopted
 from fsf_core.config.inspect import InspectConfig
 from fsf_core.config.listing import ListOptions
 from fsf_core.config.model import INTERFACE_OPTIONS, ModelOptions
+from fsf_core.config.publish import PublishConfig
 from fsf_core.config.render import RenderConfig
 from fsf_core.config.score import ScoreConfig
 from fsf_core.config.select import SelectConfig
@@ -28,6 +29,7 @@ __all__ = [
     "ModelOptions",
     "Names",
     "Numbers",
+    "PublishConfig",
     "RenderConfig",
     "ScoreConfig",
     "SelectConfig",

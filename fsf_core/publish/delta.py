@@ -37,6 +37,7 @@ def require_tables(
     extra: pa.Schema,
     items: Callable[[], Iterable[pa.Table]] = lambda: (),
     tables: Mapping[str, pa.Schema] = MappingProxyType(TABLES),
+    option: str = "--delta",
 ) -> None:
     """Check that the rows of a run can be written to the Delta tables below a folder, before any work is done.
 
@@ -49,6 +50,7 @@ def require_tables(
         extra: pass-through columns of its manifest.
         items: returns the batches of its manifest, whose struct `extra` is read if a column is written in another type.
         tables: the tables of the run, those that exist by option included.
+        option: what the folder was given with, for messages.
 
     Raises:
         ConfigError: deltalake is not installed, or the folder is part of a run.
@@ -58,11 +60,13 @@ def require_tables(
     try:
         import deltalake  # noqa: F401
     except ImportError as error:
-        raise ConfigError("--delta needs the package deltalake; install the extra: pip install 'fsf[delta]'") from error
+        raise ConfigError(
+            f"{option} needs the package deltalake; install the extra: pip install 'fsf[delta]'"
+        ) from error
     place = storage.join(folder, "")
     if place.startswith(storage.join(run_uri, "")) or storage.exists(storage.join(folder, "run.json")):
         raise ConfigError(
-            f"--delta is {storage.redact(folder)}, which is inside a run, expected a folder of its own: many runs "
+            f"{option} is {storage.redact(folder)}, which is inside a run, expected a folder of its own: many runs "
             "share its tables; give another folder"
         )
     for name, schema in tables.items():

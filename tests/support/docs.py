@@ -26,6 +26,7 @@ COMMANDS = (
     ("inspect", config.InspectConfig),
     ("select", config.SelectConfig),
     ("render", config.RenderConfig),
+    ("publish", config.PublishConfig),
     ("submit", config.SubmitConfig),
     ("bench", config.BenchConfig),
 )

@@ -51,6 +51,7 @@ _ONNX = "export --profile fastsegformer --classes a,b,c,d --out {run} --onnx onn
 _NOT_GIVEN = _ONNX.replace("--profile fastsegformer ", "")
 _MANIFEST = "score --bundle bundle --provider cpu --out {run} --manifest"
 _BUNDLE = f"score {_SCORED} --bundle bundles"
+_PUBLISH = "publish {run} --to"
 _WEIGHTS = f"{_TINY} --checkpoint"
 
 
@@ -199,6 +200,17 @@ _TABLE = {
         _refusal("render {run} item", "; ids look like ", at=BEGUN),
         _refusal("inspect {run} cut.jpg --png look.png", "in this run; see its failures with `fsf inspect`", at=BEGUN),
         _refusal("inspect {run} good.jpg --png look.jpg", "expected a name that ends in .png", at=BEGUN),
+        # a run in another shape
+        _refusal(f"{_PUBLISH} png --out out --segmentation rle", "found --segmentation with --to png", " with --to "),
+        _refusal(f"{_PUBLISH} hf --out out --shard-mb 0", "--shard-mb is 0", "--shard-mb is …"),
+        _refusal(f"{_PUBLISH} png --out {{run}}/below", "which is part of a run", at=FINISHED),
+        _refusal(f"{_PUBLISH} delta --out {{run}}/below", "which is inside a run", at=FINISHED),
+        _refusal(f"{_PUBLISH} label-studio --out out", "found frames of videos", at=FINISHED),
+        _refusal(f"{_PUBLISH} png --out out --items lists/gone.csv", "which cannot be read (", at=FINISHED),
+        _refusal(f"{_PUBLISH} png --out out --items lists/no_uri.csv", " items that are not in the run", at=FINISHED),
+        _refusal(f"{_PUBLISH} png --out out --items lists/kinds.csv", " has no item_id or id (", at=FINISHED),
+        _refusal(f"{_PUBLISH} png --out out --items lists/frames.csv", " has the frame_index ", at=FINISHED),
+        _refusal(f"{_PUBLISH} png --out out --items lists/nothing.csv", " lists nothing, ", at=FINISHED),
         # the network and its export
         _refusal(_TINY.replace("--profile fastsegformer", "--profile none"), "is unknown; choose one of "),
         _refusal(_TINY.replace("--profile fastsegformer", ""), "is not known: missing are ", "_question"),
@@ -396,6 +408,13 @@ _TABLE = {
         _refusal("inspect {run} good.jpg", " has a receipt but cannot be read: ", at=("runs/torn",)),
         _refusal("inspect {run}", "the run has no scored frames", at=("runs/failed",)),
         _refusal(f"{SCORE} --delta items/good.jpg/tables", " cannot take the rows of this run"),
+        _refusal(f"{_PUBLISH} png --out out", " is not finished (_SUCCESS is missing)", at=("runs/unfinished",)),
+        _refusal(
+            f"{_PUBLISH} png --out items/good.jpg", " is a file, expected a folder; give another --out", at=FINISHED
+        ),
+        _refusal(f"{_PUBLISH} png --out items", ": it is no publication; ", at=FINISHED),
+        _refusal(f"{_PUBLISH} png --out published/other", "holds hf of run", "_description(found)", at=FINISHED),
+        _refusal(f"{_PUBLISH} png --out published/torn", " cannot be read: ", "; give another folder", at=FINISHED),
     ),
     errors.StorageError: (
         _refusal(
@@ -457,7 +476,8 @@ UNTRIED = {
     "the model has … bytes": "takes 2 GB",
     "export needs ": "takes an installation without torch",
     "is a run of an earlier version, or of other --column-types": "tried with a run of an earlier version elsewhere",
-    "--delta needs the package deltalake": "takes an installation without deltalake",
+    "needs the package deltalake": "takes an installation without deltalake",
+    " have the size of the network's output, and ": "takes a run of another --mask-size; in tests/unit/publish",
     "this network cannot be converted to ": "takes a network that onnxruntime's tools reject",
     "its attention has one weight per distance": "takes the pretrained size of a network and another profile",
     "this network takes sides that divide by ": "takes another profile",
@@ -622,6 +642,9 @@ def write_inputs(folder: Path, bundle: Path) -> None:
     _write_onnx(folder / "onnx")
     shutil.copytree(bundle, folder / "bundle")
     _write_pointers(folder / "pointers")
+    for name, text in (("other", '{"identity": {"to": "hf"}}'), ("torn", "{")):
+        (folder / "published" / name).mkdir(parents=True)
+        (folder / "published" / name / "publication.json").write_text(text)
     _write_bundles(folder / "bundles", bundle)
     (folder / "unreadable").mkdir()
     (folder / "unreadable" / "dangling.png").symlink_to(folder / "gone.png")
@@ -658,6 +681,8 @@ def _write_lists(lists: Path) -> None:
         "torn.parquet": "PAR1",
         "ids.csv": "id,uri\na,a.jpg\na,b.jpg\n",
         "no_id.csv": "id,uri\n,a.jpg\nb,b.jpg\n",
+        "nothing.csv": "id\n",
+        "frames.csv": "id,frame_index\nclip.mp4,first\n",
     }
     lists.mkdir()
     for name, text in tables.items():
