@@ -4,6 +4,7 @@
     fsf score    bundle and manifest to run
     fsf render   videos of a run with their masks
     fsf inspect  count tables, and the image of one item
+    fsf report   one HTML page of a run
     fsf select   what to look at or label next, with the reason of each
     fsf publish  a finished run in another shape: Delta, COCO, Hugging Face, PNG masks, pre-labels
     fsf verify   every file of a run against its receipt
@@ -40,6 +41,7 @@ from fsf_core.config import (
     InspectConfig,
     PublishConfig,
     RenderConfig,
+    ReportConfig,
     ScoreConfig,
     SelectConfig,
     SubmitConfig,
@@ -108,6 +110,19 @@ def inspect(run_folder: str, item: str | None = None, /, *, config: InspectConfi
     from fsf_core.cli.inspect import run
 
     return run(run_folder, item, config or InspectConfig())
+
+
+@app.command
+def report(run_folder: str, /, *, config: ReportConfig | None = None) -> int:
+    """Write one HTML page of a run: figures, pictures, failures, items. It opens from disk and loads nothing.
+
+    Args:
+        run_folder: The --out of a score job, or RUNS/latest for the newest finished run of a series.
+        config: What goes into it.
+    """
+    from fsf_core.cli.report import run
+
+    return run(run_folder, config or ReportConfig())
 
 
 @app.command

@@ -31,7 +31,7 @@ def run(run_folder: str, item: str | None, config: RenderConfig) -> int:
         legend=config.legend,
         clear=config.clear_background,
         address=config.ray_address,
-        listed=open_manifest(config.manifest, _reading_of(folder)) if config.manifest else None,
+        listed=open_manifest(config.manifest, reading_of(folder)) if config.manifest else None,
         access=storage.Access(schemes=SCHEMES, http_hosts=config.http_hosts),
     )
     shown = run_folder if folder == storage.absolute(run_folder) else storage.redact(folder)
@@ -43,7 +43,7 @@ def run(run_folder: str, item: str | None, config: RenderConfig) -> int:
     return EXIT_GATE if outcome.failed else 0
 
 
-def _reading_of(run_uri: str) -> "Selection":
+def reading_of(run_uri: str) -> "Selection":
     """Return how the run found the items of its folder, archives or tables.
 
     Raises:

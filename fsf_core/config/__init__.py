@@ -13,6 +13,7 @@ from fsf_core.config.listing import ListOptions
 from fsf_core.config.model import INTERFACE_OPTIONS, ModelOptions
 from fsf_core.config.publish import PublishConfig
 from fsf_core.config.render import RenderConfig
+from fsf_core.config.report import ReportConfig
 from fsf_core.config.score import ScoreConfig
 from fsf_core.config.select import SelectConfig
 from fsf_core.config.submit import SubmitConfig
@@ -31,6 +32,7 @@ __all__ = [
     "Numbers",
     "PublishConfig",
     "RenderConfig",
+    "ReportConfig",
     "ScoreConfig",
     "SelectConfig",
     "SubmitConfig",

@@ -156,7 +156,7 @@ def plan_render(
         uri = row["uri"]
         scored.append(row["frame_index"])
     scored.sort()
-    uri = _with_credentials(uri, source)
+    uri = with_credentials(uri, source)
     with members.open_item(uri, access) as file:
         index = video.index_video(storage.path_or_file(uri, file))
     if scored[-1] >= index.frames:
@@ -177,7 +177,7 @@ def plan_render(
     )
 
 
-def _with_credentials(uri: str, source: str | None) -> str:
+def with_credentials(uri: str, source: str | None) -> str:
     """Return the full URI of a source whose URI in the tables may lack its credentials.
 
     Raises:

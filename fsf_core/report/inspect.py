@@ -11,13 +11,11 @@ import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from fsf_core import masks, runs, storage
-from fsf_core.errors import ConfigError, DecodeError, OutputError
-from fsf_core.manifest import members
-from fsf_core.media import images, video
+from fsf_core.errors import ConfigError, OutputError
 from fsf_core.render.draw import RenderStyle, add_legend, class_shares, paint
+from fsf_core.report.sources import Source, honours_exif, read_source
 from fsf_core.safe_text import printable
 
 
@@ -111,7 +109,8 @@ def draw(
     """
     run = runs.open_run(run_uri)
     row = _mask_row(run_uri, item_id, frame_index)
-    image_HWC = _read_source(run_uri, row, access)
+    source = Source(uri=row["uri"], frame_index=row["frame_index"], is_video=row["pts_s"] is not None)
+    image_HWC = read_source(source, honour_exif=honours_exif(run_uri), access=access)
     class_map_HW = masks.decode_png(row["mask"]["bytes"])
     look = RenderStyle(
         style="blend", legend=False, clear_background=clear_background, names=run.classes, palette=run.palette
@@ -139,23 +138,6 @@ def _mask_row(run_uri: str, item_id: str, frame_index: int | None) -> dict[str, 
         raise ConfigError(f"item {item_id!r} has {which} in this run; see its failures with `fsf inspect`")
     row: dict[str, Any] = rows.slice(0, 1).to_pylist()[0]
     return row
-
-
-def _read_source(run_uri: str, row: dict[str, Any], access: storage.Access | None) -> NDArray[np.uint8]:
-    """Decode the image or video frame that a row of masks was made from: uint8 BGR.
-
-    Raises:
-        FetchError, DecodeError: it is gone, or has changed.
-    """
-    with members.open_item(row["uri"], access) as file:
-        if row["pts_s"] is None:
-            honour_exif = bool(runs.read_document(run_uri, "run.json")["attempts"][-1]["honour_exif"])
-            return images.decode_bgr(file.read(), honour_exif=honour_exif, limits=images.ImageLimits())
-        source = storage.path_or_file(row["uri"], file)
-        wanted = range(row["frame_index"], row["frame_index"] + 1)
-        for frame in video.decode_frames(source, video.index_video(source), wanted):
-            return frame.image_HWC
-    raise DecodeError(f"{row['uri']} has no frame {row['frame_index']} any more; was it replaced?")
 
 
 def _counts(stats: pa.Table) -> str:

@@ -21,6 +21,12 @@ _FLAGS = (
 )  # fmt: skip
 
 
+KEYS = {
+    "Tab": "\ue004", "Enter": "\ue007", "Escape": "\ue00c", "Space": " ", "ArrowLeft": "\ue012", "ArrowRight": "\ue014",
+}  # fmt: skip
+"""Codes of keys, from the WebDriver standard."""
+
+
 class Page:
     """One browser window."""
 
@@ -40,6 +46,40 @@ class Page:
         """Save the window as PNG."""
         path.write_bytes(base64.b64decode(_call(f"{self._session}/screenshot")))
 
+    def press(self, *keys: str) -> None:
+        """Press keys one after another; special ones have names of KEYS."""
+        presses = [KEYS.get(key, key) for key in keys]
+        actions = [{"type": kind, "value": key} for key in presses for kind in ("keyDown", "keyUp")]
+        body = {"actions": [{"type": "key", "id": "keyboard", "actions": actions}]}
+        _call(f"{self._session}/actions", body)
+
+    def log(self, kind: str) -> list[dict[str, Any]]:
+        """Return and empty a log: browser (its console) or performance (its network)."""
+        entries: list[dict[str, Any]] = _call(f"{self._session}/se/log", {"type": kind})
+        return entries
+
+    def requests(self) -> list[str]:
+        """Return the addresses that the browser asked for since the last call, but for data in the page."""
+        messages = [json.loads(entry["message"])["message"] for entry in self.log("performance")]
+        sent = [each["params"]["request"]["url"] for each in messages if each["method"] == "Network.requestWillBeSent"]
+        return [url for url in sent if not url.startswith("data:")]
+
+    def devtools(self, command: str, **parameters: Any) -> Any:
+        """Send a command of the DevTools protocol."""
+        return _call(f"{self._session}/goog/cdp/execute", {"cmd": command, "params": parameters})
+
+    def resize(self, width_px: int, height_px: int) -> None:
+        """Set the size of the page."""
+        self.devtools(
+            "Emulation.setDeviceMetricsOverride",
+            width=width_px, height=height_px, deviceScaleFactor=1, mobile=False,
+        )  # fmt: skip
+
+    def prefer(self, theme: str) -> None:
+        """Set the colour scheme that the system prefers: light or dark."""
+        features = [{"name": "prefers-color-scheme", "value": theme}]
+        self.devtools("Emulation.setEmulatedMedia", media="", features=features)
+
 
 @contextmanager
 def chromium(profile: Path) -> Iterator[Page]:
@@ -55,7 +95,15 @@ def chromium(profile: Path) -> Iterator[Page]:
         try:
             _wait(base)
             options = {"binary": program, "args": [*_FLAGS, f"--user-data-dir={profile}"]}
-            wanted = {"capabilities": {"alwaysMatch": {"goog:chromeOptions": options, "timeouts": {"script": 60_000}}}}
+            wanted = {
+                "capabilities": {
+                    "alwaysMatch": {
+                        "goog:chromeOptions": options,
+                        "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"},
+                        "timeouts": {"script": 60_000},
+                    }
+                }
+            }
             session = f"{base}/session/{_call(f'{base}/session', wanted)['sessionId']}"
             yield Page(session)
             _call(session, method="DELETE")

@@ -27,6 +27,7 @@ COMMANDS = (
     ("select", config.SelectConfig),
     ("render", config.RenderConfig),
     ("publish", config.PublishConfig),
+    ("report", config.ReportConfig),
     ("submit", config.SubmitConfig),
     ("bench", config.BenchConfig),
 )

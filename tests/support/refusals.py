@@ -127,6 +127,9 @@ _TABLE = {
         _refusal("prune runs/{{date:%d}} --keep 30d", " has folders that do not show their date"),
         _refusal("runs runs --last 0", "--last is "),
         # values of options
+        _refusal("report {run} --pictures 61", "--pictures is 61, expected 0 to 60", "--pictures is "),
+        _refusal("report {run} --picture-px 8", "--picture-px is 8, expected 64 to 2048", "--picture-px is "),
+        _refusal("report {run} --out report.pdf", "expected a name that ends in .html"),
         _refusal(f"{_EXPORT} --net x:y --classes a,,b", "expected names between the commas"),
         _refusal(f"{_EXPORT} --net x:y --classes [a", ", expected a list of JSON such as "),
         _refusal(f"{_EXPORT} --net x:y --classes '\"a,b'", ", expected quotes around whole names; "),

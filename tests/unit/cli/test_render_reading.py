@@ -2,7 +2,7 @@
 
 import json
 
-from fsf_core.cli.render import _reading_of
+from fsf_core.cli.render import reading_of
 from fsf_core.manifest import Selection
 
 
@@ -14,7 +14,7 @@ def test_the_list_of_a_run_is_read_with_the_options_that_found_its_items(tmp_pat
         document = {"layout": 2, "run_id": "r", "fingerprint": facts, "attempts": []}
         (tmp_path / name / "run.json").write_text(json.dumps(document))
 
-    chosen, whole = (_reading_of(str(tmp_path / name)) for name in ("chosen", "whole"))
+    chosen, whole = (reading_of(str(tmp_path / name)) for name in ("chosen", "whole"))
 
     assert chosen == Selection(exclude=("*.seg.png",), tar_ids="name", image_column="left")
     assert whole == Selection()

@@ -1,0 +1,147 @@
+"""The head and the end of a report: figures, gates and notes of a run, and what it was made of."""
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fsf_core import runs, storage
+from fsf_core.report.page import duration, metric, number, percent
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Figure:
+    """One figure at the head of the page."""
+
+    title: str
+    value: str
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Gate:
+    """One gate of the run."""
+
+    passed: bool
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Counts:
+    """What a run holds, finished or not."""
+
+    items: int
+    """Of the manifest; of an unfinished run, those that have a result or a failure so far."""
+    scored: int
+    failed: int
+    frames: int
+    videos: int
+
+
+def lede(counts: Counts, *, finished: bool, gates: Sequence[Gate]) -> list[tuple[str, bool]]:
+    """Return the first sentences of the page, in parts; true marks what is emphasized."""
+    parts: list[tuple[str, bool]] = []
+    if not finished:
+        parts += [("This run has not finished. ", True), ("The page shows what is committed so far: ", False)]
+    if not counts.items:
+        return [*parts, ("No item has a result." if finished else "nothing yet.", False)]
+    parts += [(f"{number(counts.scored)} of {number(counts.items)} items", True), (" scored", False)]
+    parts.append((f", {number(counts.frames)} frames" if counts.frames != counts.scored else "", False))
+    if counts.failed == counts.items:
+        parts += [(". ", False), ("All items failed", True)]
+    elif counts.failed:
+        parts += [
+            ("; ", False),
+            (f"{number(counts.failed)} failed", True),
+            (f" ({percent(counts.failed / counts.items)})", False),
+        ]
+    parts.append((".", False))
+    broken = sum(not gate.passed for gate in gates)
+    if broken:
+        parts += [(f" {broken} of {len(gates)} gates failed", True), (".", False)]
+    elif gates:
+        parts.append((" All gates passed." if len(gates) > 1 else " The gate passed.", False))
+    return [part for part in parts if part[0]]
+
+
+def headline(
+    counts: Counts, summary: Mapping[str, Any], metrics: Mapping[str, Any] | None, confidence: float | None
+) -> list[Figure]:
+    """Return the figures at the head of the page; those that the run does not have are left out."""
+    figures = [Figure(title="Items scored", value=number(counts.scored), note=f"of {number(counts.items)}")]
+    if counts.frames != counts.scored:
+        videos = f"{number(counts.videos)} {'video' if counts.videos == 1 else 'videos'}" if counts.videos else ""
+        figures.append(Figure(title="Frames", value=number(counts.frames), note=videos))
+    share = percent(counts.failed / counts.items) if counts.items else ""
+    figures.append(Figure(title="Items failed", value=number(counts.failed), note=share))
+    if metrics and metrics.get("miou") is not None:
+        figures.append(Figure(title="Mean IoU", value=metric(metrics["miou"]), note=interval_text(metrics, "miou")))
+        figures.append(
+            Figure(title="Pixel accuracy", value=percent(metrics["accuracy"]), note=interval_text(metrics, "accuracy"))
+        )
+    if confidence is not None:
+        figures.append(Figure(title="Mean confidence", value=percent(confidence), note="of the winning class"))
+    seconds = summary.get("scoring_seconds")
+    new = counts.frames
+    if seconds and not summary.get("reused_items") and not summary.get("resumed_items"):
+        figures.append(
+            Figure(title="Frames per second", value=number(new / seconds), note=f"{duration(seconds)} of scoring")
+        )
+    return figures
+
+
+def interval_text(metrics: Mapping[str, Any], name: str) -> str:
+    """Return the interval of a figure as text, or nothing."""
+    found = metrics["intervals"].get(name)
+    return f"{found['low']:.3f} to {found['high']:.3f}" if found else ""
+
+
+def gates_of(summary: Mapping[str, Any]) -> list[Gate]:
+    """Return the gates that summary.json records."""
+    gates = []
+    for each in summary.get("gates") or ():
+        words = [str(each[key]) for key in ("expression", "sentence", "reason", "text") if each.get(key)]
+        gates.append(Gate(passed=bool(each.get("passed")), text=": ".join(dict.fromkeys(words))))
+    return gates
+
+
+def facts_of(run: runs.RunReader, summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what was scored, by what, and how long it took; what the run does not record is left out."""
+    known = runs.read_document(run.uri, "run.json")
+    fingerprint, attempts = known["fingerprint"], known.get("attempts") or [{}]
+    newest = attempts[-1]
+    found: list[tuple[str, Any]] = [
+        ("Run", run.run_id),
+        ("Folder", storage.redact(run.uri)),
+        ("Manifest", fingerprint.get("manifest")),
+        ("Bundle", newest.get("bundle")),
+        ("Bundle SHA-256", fingerprint.get("bundle_sha256")),
+        ("Precision", fingerprint.get("precision")),
+        ("Provider", summary.get("provider") or newest.get("provider")),
+        ("Actors", summary.get("actors")),
+        ("Classes", number(len(run.classes))),
+        ("Size of masks", fingerprint.get("mask_size")),
+        ("Started", _date(attempts[0].get("started_at"))),
+        ("Starts of the job", len(attempts) if len(attempts) > 1 else None),
+        ("Duration", duration(summary["seconds"]) if summary.get("seconds") else None),
+        ("Scoring", duration(summary["scoring_seconds"]) if summary.get("scoring_seconds") else None),
+        ("Reused items", number(summary["reused_items"]) if summary.get("reused_items") else None),
+        ("Files left out", number(summary["files_left_out"]) if summary.get("files_left_out") else None),
+        ("fsf", newest.get("fsf_version")),
+    ]
+    return [(name, str(value)) for name, value in found if value not in (None, "")]
+
+
+def _date(text: Any) -> str | None:
+    """Return a time as people read it; what is no time is left out."""
+    try:
+        moment = dt.datetime.fromisoformat(str(text))
+    except ValueError:
+        return None
+    return f"{moment:%d %B %Y, %H:%M %Z}".strip().lstrip("0")
+
+
+def documents_of(run: runs.RunReader, summary: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Return the documents of the run that the page shows whole."""
+    known = ("run.json", runs.read_document(run.uri, "run.json"))
+    return [("summary.json", summary), known] if summary else [known]

@@ -1,0 +1,214 @@
+"""The page of a report: what it shows of every kind of run, and that nothing of the data can act in it."""
+
+import base64
+import hashlib
+import json
+import re
+from dataclasses import replace
+
+import pytest
+
+from fsf_core import runs
+from fsf_core.report import build, items, pictures
+from fsf_core.report.build import ReportRequest, write_report
+from tests.support import clips, html_pages, ledger, rendered_runs
+from tests.support.synthetic_runs import Shape, make
+
+REQUEST = ReportRequest(pictures=3, side_px=96, access=None)
+SMALL = Shape(images=7, videos=1, video_frames=12, failures=2, pictures=3)
+HOSTILE = (
+    "<script>window.hacked = 1</script>",
+    '" onload="window.hacked = 1',
+    "</script><img src=x onerror='window.hacked = 1'>",
+    "\u202eevil\u2066.jpg",
+    "تفاح/🍊.jpg",
+    "{{ 7 * 7 }}",
+    "javascript:window.hacked = 1",
+)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A folder whose runs share their pictures."""
+    return tmp_path_factory.mktemp("runs")
+
+
+def page_of(run, **changes):
+    """Return the page of a run, parsed, and what the command reports of it."""
+    written = write_report(run, out=f"{run}.html", request=replace(REQUEST, **changes))
+    with open(written["report"], encoding="utf-8") as file:  # noqa: PTH123
+        text = file.read()
+    assert written["bytes"] == len(text.encode())
+    return html_pages.parse(text), written
+
+
+def rows_of(page):
+    [data] = [each for each in page.all("script") if each.attributes.get("id") == "rows"]
+    return json.loads(data.text)["rows"]
+
+
+@pytest.fixture(scope="module")
+def ordinary(home):
+    return page_of(make(home / "ordinary", SMALL))
+
+
+def test_a_run_is_shown_with_every_section(ordinary):
+    page, written = ordinary
+    titles = [each.text for each in page.all("h2") if each.text]
+
+    expected = ["Classes", "Metrics", "Pictures", "Model and input", "Videos", "Failures", "Items", "Run"]
+    assert [title for title in titles if title in expected] == expected
+    assert "8 of 10 items" in page.text
+    assert "2 failed" in page.text
+    assert written["items"] == written["rows"] == 10
+    assert {row[1] for row in rows_of(page)} == {"scored", "DecodeError in decode"}
+    assert "replace the file" in page.text
+
+
+def test_the_figures_are_those_of_the_tables(ordinary, home):
+    page, _ = ordinary
+    run = runs.open_run(str(home / "ordinary"))
+    stats = run.class_stats(columns=["class_id", "pixels"]).group_by("class_id").aggregate([("pixels", "sum")])
+    for pixels in stats.column("pixels_sum").to_pylist():
+        assert f"{pixels:,}" in page.text
+
+
+def test_labels_are_shown_beside_their_masks(home):
+    page, _ = page_of(make(home / "labelled", replace(SMALL, videos=0, failures=0)))
+    kinds = {each.attributes.get("class") for each in page.all("img")}
+
+    assert kinds >= {"p", "m", "l"}
+    assert "Worst by IoU" in page.text
+
+
+def test_the_page_is_whole_and_its_policy_allows_nothing_else(ordinary):
+    page, _ = ordinary
+    [policy] = [each.attributes["content"] for each in page.all("meta") if "http-equiv" in each.attributes]
+    scripts = [each for each in page.all("script") if each.attributes.get("type") != "application/json"]
+    for element in (*page.all("style"), *scripts):
+        assert f"'sha256-{base64.b64encode(hashlib.sha256(element.text.encode()).digest()).decode()}'" in policy
+    assert (len(page.all("style")), len(scripts)) == (1, 1)
+    assert policy.startswith("default-src 'none'; img-src data:; ")
+    assert not {"link", "iframe", "object", "embed", "base", "form", "video", "audio"} & {e.tag for e in page.elements}
+    for element in page.elements:
+        assert not any(name.startswith("on") or name in ("style", "srcset") for name in element.attributes)
+        source, target = element.attributes.get("src"), element.attributes.get("href")
+        assert source is None or re.match(r"data:image/(webp|png);base64,[A-Za-z0-9+/=]+$", source)
+        assert target is None or target.startswith("#")
+
+
+def test_texts_of_the_data_are_escaped(home):
+    shape = Shape(
+        images=7, pictures=3, videos=0, failures=2, ids=HOSTILE, reasons=(f"{HOSTILE[0]}; {HOSTILE[2]}",),
+        names=("background", "<b>bold</b>", '"quoted"', "</style>"),
+    )  # fmt: skip
+    plain, _ = page_of(make(home / "plain", replace(shape, ids=(), reasons=(), names=())))
+    page, _ = page_of(make(home / "hostile", shape))
+
+    assert {each.tag for each in page.elements} == {each.tag for each in plain.elements}
+    assert len(page.all("script")) == len(plain.all("script"))
+    assert {n for e in page.elements for n in e.attributes} == {n for e in plain.elements for n in e.attributes}
+    assert HOSTILE[0] in page.text
+    assert "<b>bold</b>" in page.text
+    assert "\\u202eevil" in page.text  # not acting
+    assert "{{ 7 * 7 }}" in page.text
+    assert [row[0] for row in rows_of(page)][2:] == [*HOSTILE[:3], "\\u202eevil\\u2066.jpg", *HOSTILE[4:]]
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "shown", "missing"),
+    [
+        ("unfinished", replace(SMALL, finished=False), "This run has not finished", "Videos"),
+        ("all failed", Shape(images=0, failures=3), "All items failed", "Share of all pixels"),
+        ("no labels", replace(SMALL, labels=False), "Least confident", "Worst by IoU"),
+        ("no videos", replace(SMALL, videos=0), "Pictures", "Share of each class over the time"),
+        ("older", replace(SMALL, measured=False, labels=False), "Random sample", "Model and input"),
+        ("one class", replace(SMALL, classes=1), "Largest background", "smaller classes"),
+        ("300 classes", replace(SMALL, classes=300, images=12, pictures=6), "276 smaller classes", "Traceback"),
+        ("one item", Shape(images=1, pictures=1), "The only item.", "Failures"),
+    ],
+)
+def test_every_kind_of_run_has_a_page(home, name, shape, shown, missing):
+    page, _ = page_of(make(home / name, shape))
+
+    assert shown in page.text
+    assert missing not in page.text
+
+
+def test_a_run_without_any_row_has_a_page(tmp_path):
+    with ledger.claim_run(str(tmp_path / "run"), fingerprint={"classes": ["a"], "palette": [[0, 0, 0]]}, details={}):
+        pass
+    page, written = page_of(str(tmp_path / "run"))
+
+    assert "nothing yet" in page.text
+    assert (written["items"], written["pictures"]) == (0, 0)
+
+
+def test_a_frame_of_a_video_is_shown(tmp_path):
+    (tmp_path / "clip.mp4").write_bytes(clips.clip(frames=12))
+    page, _ = page_of(rendered_runs.finished(tmp_path / "run", tmp_path / "clip.mp4"))
+
+    assert [each.attributes["class"] for each in page.all("img")].count("p") > 1
+    assert "clip · frame" in page.text
+
+
+@pytest.mark.parametrize("damage", ["missing", "changed", "no picture"])
+def test_a_source_that_cannot_be_shown_leaves_the_mask_and_a_note(tmp_path, damage):
+    source = tmp_path / "sources" / "orange-000.jpg"
+    if damage == "no picture":
+        source.parent.mkdir()
+        source.write_bytes(b"something else")
+    run = make(tmp_path / "run", Shape(images=1, pictures=1, labels=False))
+    if damage == "missing":
+        source.unlink()
+    elif damage == "changed":
+        source.write_bytes(b"something else")
+    page, _ = page_of(run)
+
+    assert {each.attributes["class"] for each in page.all("img")} == {"m"}
+    reason = {"missing": "does not exist", "changed": "has changed since it was scored", "no picture": "not an image"}
+    [note] = {each.text for each in page.all("small") if each.text.startswith("Picture not shown: ")}
+    assert reason[damage] in note
+
+
+def test_credentials_do_not_appear(tmp_path, monkeypatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI/K7MDENG")
+    shape = Shape(images=1, pictures=1, failures=1, reasons=("found s3://a:wJalrXUtnFEMI/K7MDENG@b/c; wait",))
+    page, _ = page_of(make(tmp_path / "run", shape))
+
+    assert "wJalrXUtnFEMI" not in "".join(each.text for each in page.elements)
+    assert "***" in page.text
+
+
+def test_pictures_are_smaller_where_all_would_be_too_large(home, monkeypatch):
+    run = make(home / "budget", replace(SMALL, videos=0))
+    _, whole = page_of(run, side_px=512)
+    monkeypatch.setattr(pictures, "MAX_TOTAL_BYTES", 12_000)
+    page, small = page_of(run, side_px=512)
+
+    assert small["pictures"] == whole["pictures"]
+    assert small["bytes"] < whole["bytes"]
+    shown = sum(len(each.attributes["src"]) for each in page.all("img"))
+    assert shown * 3 / 4 < 13_000
+
+
+def test_a_large_run_has_a_table_of_its_extremes_that_says_so(home, monkeypatch):
+    monkeypatch.setattr(items, "MAX_ROWS", 20)
+    shape = Shape(images=60, failures=9, pictures=4)
+    run = make(home / "large", shape)
+    page, written = page_of(run)
+    rows = rows_of(page)
+    least = runs.open_run(run).masks(columns=["item_id", "confidence"]).sort_by("confidence")
+
+    assert (written["items"], written["rows"], len(rows)) == (69, 20, 20)
+    assert "20 of 69 items: failed ones, the extremes of every column, and a random sample (seed 0)" in page.text
+    assert sum(row[1] != "scored" for row in rows) == 5  # a quarter of the table
+    assert least.column("item_id")[0].as_py() in {row[0] for row in rows}
+
+
+def test_the_page_is_written_into_the_run_unless_a_file_is_named(tmp_path):
+    run = make(tmp_path / "run", Shape(images=1, pictures=1))
+    written = write_report(run, out=None, request=REQUEST)
+
+    assert written["report"] == f"{run}/{build.FILE}"
+    assert runs.verify(run) == []
