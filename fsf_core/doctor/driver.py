@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from fsf_core import storage
+from fsf_core import runs, storage
 from fsf_core.doctor.subject import Subject
 from fsf_core.errors import FSFError
 from fsf_core.manifest.members import open_item
@@ -58,6 +58,7 @@ def check_manifest(subject: Subject) -> Iterator[Finding]:
 def check_items(subject: Subject) -> Iterator[Finding]:
     """Contact the stores of the items, and read the beginning of the first few."""
     manifest = subject.required_manifest()
+    plan.require_labels_fit(subject.config, manifest)
     preflight.require_reachable_stores(manifest)
     first = preflight.first_items(manifest, READ_ITEMS)
     failures = list(read_beginnings(first, plan.item_access(subject.config)).values())
@@ -74,7 +75,13 @@ def check_delta(subject: Subject) -> Iterator[Finding]:
     """Try the Delta tables as a job would before any work; nothing is written."""
     assert subject.config.delta
     manifest, tables = subject.required_manifest(), storage.absolute(subject.config.delta)
-    delta.require_tables(tables, run_uri=subject.out or tables, extra=manifest.extra, items=manifest.batches)
+    delta.require_tables(
+        tables,
+        run_uri=subject.out or tables,
+        extra=manifest.extra,
+        items=manifest.batches,
+        tables=runs.tables_of({"tables": plan.optional_tables(manifest)}),
+    )
     found = f"the tables in {storage.redact(tables)} can take the rows of this run"
     yield Finding(check="delta", status="ok", found=found)
 

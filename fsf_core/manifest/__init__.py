@@ -7,10 +7,12 @@ from fsf_core.manifest import column_types
 from fsf_core.manifest.chosen import read_chosen
 from fsf_core.manifest.left_out import LeftOut
 from fsf_core.manifest.open import Manifest, list_address, open_manifest, unredacted_uris
+from fsf_core.manifest.rows import LABEL_COLUMN
 from fsf_core.manifest.selection import Selection
 from fsf_core.manifest.suffixes import kind_by_name
 
 __all__ = [
+    "LABEL_COLUMN",
     "LeftOut",
     "Manifest",
     "Selection",

@@ -151,10 +151,16 @@ def _open_list(config: ScoreConfig, out: str) -> Manifest:
     outputs = [out, *([storage.absolute(config.delta)] if config.delta else [])]
     types = column_types.parse(config.column_types)
     manifest = open_manifest(config.manifest, plan.selection(config), outputs=outputs, column_types=types)
+    plan.require_labels_fit(config, manifest)
     require_reachable_stores(manifest)
     if config.delta:
-        tables = storage.absolute(config.delta)
-        delta.require_tables(tables, run_uri=out, extra=manifest.extra, items=manifest.batches)
+        delta.require_tables(
+            storage.absolute(config.delta),
+            run_uri=out,
+            extra=manifest.extra,
+            items=manifest.batches,
+            tables=runs.tables_of({"tables": plan.optional_tables(manifest)}),
+        )
     return manifest
 
 

@@ -97,6 +97,7 @@ def plan_pipeline(
             task_segments=TASK_SEGMENTS * config.segment_frames // segment_frames,
             overlays=config.overlays,
             access=item_access(config),
+            labelled=manifest.has_labels,
             sampling=config.sampling(),
             max_frames=config.max_frames,
         ),
@@ -146,7 +147,7 @@ def class_appearance(config: ScoreConfig, bundle: Bundle) -> ClassAppearance:
 
 def fingerprint(config: ScoreConfig, bundle: Bundle, manifest: Manifest, appearance: ClassAppearance) -> dict[str, Any]:
     """Return everything that defines the result; actors, batches and providers must not change it."""
-    chosen, sampling = selection(config).facts(), config.sampling()
+    chosen, sampling, tables = selection(config).facts(), config.sampling(), optional_tables(manifest)
     return {
         "bundle_sha256": bundle.sha256,
         "precision": config.precision,
@@ -158,9 +159,28 @@ def fingerprint(config: ScoreConfig, bundle: Bundle, manifest: Manifest, appeara
         "overlays": config.overlays,
         "clear_background": config.clear_background,
         "segment_frames": _segment_frames(config, bundle),
+        **({"tables": tables} if tables else {}),
         **({"selection": chosen} if chosen else {}),
         **({"sampling": sampling.to_json()} if sampling != video.EVERY_FRAME else {}),
     }
+
+
+def optional_tables(manifest: Manifest) -> list[str]:
+    """Return the names of the tables that the run has by option, sorted."""
+    return ["confusion"] if manifest.has_labels else []
+
+
+def require_labels_fit(config: ScoreConfig, manifest: Manifest) -> None:
+    """Check that masks have the size of labels, which is that of the images.
+
+    Raises:
+        ConfigError: they do not.
+    """
+    if manifest.has_labels and config.mask_size != "original":
+        raise ConfigError(
+            f"--mask-size is {config.mask_size} and the manifest names labels, expected masks of the images' sizes: a "
+            "label is compared pixel by pixel; pass --mask-size original, or rename the column label_uri"
+        )
 
 
 def _segment_frames(config: ScoreConfig, bundle: Bundle) -> int:

@@ -14,7 +14,7 @@ from typing import Any
 from fsf_core import storage
 from fsf_core.config import ScoreConfig
 from fsf_core.errors import ClusterError
-from fsf_core.manifest import Manifest
+from fsf_core.manifest import LABEL_COLUMN, Manifest
 from fsf_core.model.bundle import DOCUMENT, Bundle
 from fsf_core.score.cluster import joins_cluster
 from fsf_core.score.findings import Finding, Status, failed
@@ -135,13 +135,17 @@ def first_items(manifest: Manifest, count: int = 1) -> list[str]:
 
 
 def require_reachable_stores(manifest: Manifest) -> None:
-    """Contact the store of each of the first items once, so that wrong credentials end the job, not every item.
+    """Contact the store of each of the first items and labels once: wrong credentials end the job, not every item.
 
     Raises:
         StorageError: a store refuses all access.
     """
     first: dict[str, str] = {}
-    for uri in map(storage.container_of, first_items(manifest, PROBED_ITEMS)):
+    rows = next(manifest.batches()).slice(0, PROBED_ITEMS)
+    uris = [*rows.column("uri").to_pylist()]
+    if manifest.has_labels:
+        uris += rows.column(LABEL_COLUMN).drop_null().to_pylist()
+    for uri in map(storage.container_of, uris):
         if not storage.is_local(uri):
             first.setdefault(uri.split("/", 3)[2], uri)
     for uri in first.values():

@@ -28,9 +28,16 @@ def why_not_reusable(earlier_uri: str, fingerprint: Mapping[str, Any]) -> str | 
         OutputError: there is no earlier run.
     """
     old = runs.read_fingerprint(earlier_uri)
-    names = sorted(({*old} | {*fingerprint}) - {*SELECTING_ENTRIES})
-    changed = [f"{name} differs" for name in names if old.get(name) != fingerprint.get(name)]
+    old, new = _without_labels(old), _without_labels(fingerprint)
+    names = sorted(({*old} | {*new}) - {*SELECTING_ENTRIES})
+    changed = [f"{name} differs" for name in names if old.get(name) != new.get(name)]
     return "; ".join(changed) or None
+
+
+def _without_labels(fingerprint: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a fingerprint without what depends on labels: each item is compared by its own."""
+    tables = [name for name in fingerprint.get("tables", ()) if name != "confusion"]
+    return {**fingerprint, "tables": tables}
 
 
 def reuse_unchanged(rows: Iterable[pa.Table], earlier: "EarlierRun", settings: ReuseSettings) -> int:

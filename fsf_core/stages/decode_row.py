@@ -28,7 +28,12 @@ def unit_of_row(row: Mapping[str, Any]) -> Unit:
 
 
 def failures_for_rest(
-    row: Mapping[str, Any], yielded: set[int], segments: int | None, error: ItemError | OSError
+    row: Mapping[str, Any],
+    yielded: set[int],
+    segments: int | None,
+    error: ItemError | OSError,
+    *,
+    stage: str = "decode",
 ) -> list[Unit]:
     """Return failures for the remaining segments of a row: the first has the reason, the others refer to it.
 
@@ -37,6 +42,7 @@ def failures_for_rest(
         yielded: segments that the row has yielded.
         segments: segments of the whole item, for a row without a share; None if unknown.
         error: what ended the row.
+        stage: that failed.
     """
     finished = yielded | {*(row["done_segments"] or ())}
     share = share_of(row)
@@ -49,8 +55,8 @@ def failures_for_rest(
         # The failure of a video that vanished after some segments were done must not take the number of one of them.
         missing = [next(number for number in itertools.count() if number not in finished)]
         segments = missing[0] + 1
-    why = units.failure("decode", error)
-    reference = replace(SEE_FIRST_FAILURE, error_type=why.error_type)
+    why = units.failure(stage, error)
+    reference = replace(SEE_FIRST_FAILURE, stage=stage, error_type=why.error_type)
     blank = replace(unit_of_row(row), segments=segments)
     return [replace(blank, segment=number).failed(why if number == missing[0] else reference) for number in missing]
 

@@ -26,6 +26,8 @@ class DecodeSettings:
     """Whether source images travel with their units, to draw overlays on."""
     access: storage.Access
     """Which addresses may be opened."""
+    labelled: bool = False
+    """Whether the manifest names labels."""
     sampling: video.Sampling = video.EVERY_FRAME
     """Which frames of a video to score."""
     max_frames: int = video.MAX_FRAMES

@@ -9,13 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fsf_core import storage
-from fsf_core.errors import DecodeError, ItemError, LimitError
+from fsf_core.errors import DecodeError, ItemError, LabelError, LimitError
+from fsf_core.manifest import LABEL_COLUMN
 from fsf_core.media import video
 from fsf_core.model import preprocess
 from fsf_core.model.input_figures import input_figures
 from fsf_core.stages import units
-from fsf_core.stages.decode_row import SEE_FIRST_FAILURE, share_of
+from fsf_core.stages.decode_row import SEE_FIRST_FAILURE, failures_for_rest, share_of
 from fsf_core.stages.decode_settings import DecodeSettings
+from fsf_core.stages.labels import FrameLabels
 from fsf_core.stages.units import Frame, Unit
 from fsf_core.stages.video_plan import VideoPlan, plan_open_video, unpack_plan
 
@@ -41,17 +43,23 @@ def decode_video(
         heartbeat: called every few frames while the frames are counted by decoding.
 
     Yields:
-        A unit per segment; None for a segment that was done in an earlier run but had to be decoded past. Shares that
-        were done whole are skipped.
+        A unit per segment, failed ones if the labels of the video cannot be used; None for a segment that was done in
+        an earlier run but had to be decoded past. Shares that were done whole are skipped.
     """
     if row.get("plan"):
         plan = unpack_plan(row["plan"])
     else:
-        plan = plan_open_video(file, blank.uri, settings, heartbeat=heartbeat)
+        labels = row.get(LABEL_COLUMN)
+        plan = plan_open_video(file, blank.uri, settings, label_uri=labels, heartbeat=heartbeat)
     share = share_of(row)
     done = frozenset(row["done_segments"] or ())
     notes = "; ".join(plan.index.notes) or None
     whole = replace(blank, segments=plan.segments, item_sha256=plan.item_sha256, notes=notes)
+    if plan.labels and plan.labels.error:
+        error = LabelError(plan.labels.error)
+        for unit in failures_for_rest(row, set(), plan.segments, error, stage="label"):
+            yield replace(unit, item_version=blank.item_version)
+        return
     for task in plan.tasks:
         if (share is None or task == share) and not done.issuperset(task):
             yield from _decode_share(storage.path_or_file(blank.uri, file), whole, plan, task, done, settings)
@@ -75,6 +83,7 @@ def _decode_share(
         sampling=settings.sampling,
         max_frame_px=settings.limits.max_pixels,
     )
+    labels = _labels_of_share(plan, task, done, wanted, settings)
     cursor = _FrameCursor(_prepare(frame, settings) for frame in frames)
     incomplete: Unit | None = None
     for number in task:
@@ -89,6 +98,8 @@ def _decode_share(
             inputs_HWC=[one.input_HWC for one in prepared],
             source_images=[one.jpeg for one in prepared if one.jpeg is not None],
         )
+        if labels:
+            unit = labels.attach(unit)
         complete = 0 < len(prepared) == len(wanted[number * size : (number + 1) * size])
         failed_at_end = number + 1 == task.stop and cursor.error is not None and incomplete is None
         if complete and not failed_at_end:
@@ -100,6 +111,17 @@ def _decode_share(
     if incomplete is not None:
         error = cursor.error or _missing_frames_error(index, settings.sampling, len(wanted))
         yield incomplete.failed(units.failure("decode", error, frame_index=getattr(error, "frame_index", None)))
+
+
+def _labels_of_share(
+    plan: VideoPlan, task: range, done: frozenset[int], wanted: NDArray[np.int64], settings: DecodeSettings
+) -> FrameLabels | None:
+    """Return the labels of the frames that are left to score in a share; None for a video without labels."""
+    if plan.labels is None:
+        return None
+    size = settings.segment_frames
+    frames = [wanted[number * size : (number + 1) * size] for number in task if number not in done]
+    return FrameLabels(plan.labels, np.concatenate(frames).tolist(), settings)
 
 
 def _missing_frames_error(index: video.VideoIndex, sampling: video.Sampling, wanted: int) -> ItemError:

@@ -91,7 +91,7 @@ def decode_isolated(rows: pa.Table, settings: DecodeSettings, limits: ChildLimit
                         held.append(table)
             except LimitError as error:
                 lost = failures_for_rest(row.to_pylist()[0], yielded, segments, error)
-                held.append(units.to_table(lost, extra=settings.extra))
+                held.append(units.to_table(lost, extra=settings.extra, labelled=settings.labelled))
     if held:
         yield pa.concat_tables(held)
 
@@ -103,7 +103,7 @@ def failures_for_block(rows: pa.Table, settings: DecodeSettings, *, times: int) 
         "memory, or score the items in smaller manifests"
     )
     lost = [unit for row in rows.to_pylist() for unit in failures_for_rest(row, set(), None, error)]
-    return units.to_table(lost, extra=settings.extra)
+    return units.to_table(lost, extra=settings.extra, labelled=settings.labelled)
 
 
 class _Child:
@@ -241,7 +241,9 @@ def _child_main() -> None:
     os.dup2(2, 1)  # what a decoder prints to stdout must not reach the responses
     settings, limits = pickle.loads(_receive(requests))  # noqa: S301 - from the parent
     cv2.setNumThreads(1)  # each thread would reserve a stack
-    units.to_table([units.Unit(item_id="", uri="")], extra=settings.extra)  # Arrow imports pandas now, not on an item
+    units.to_table(
+        [units.Unit(item_id="", uri="")], extra=settings.extra, labelled=settings.labelled
+    )  # Arrow imports pandas now, not on an item
     limit_bytes = psutil.Process().memory_info().vms + limits.memory_bytes
     resource.setrlimit(resource.RLIMIT_AS, (limit_bytes, limit_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

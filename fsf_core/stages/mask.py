@@ -16,11 +16,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from fsf_core import masks
-from fsf_core.errors import ItemError
+from fsf_core.errors import ItemError, LabelError
 from fsf_core.media import images
 from fsf_core.model import preprocess
 from fsf_core.options import MaskSize, OutputKind
 from fsf_core.stages import units
+from fsf_core.stages.label_counts import append_counts, count_label
 from fsf_core.stages.units import Failure
 
 FRAME_FIGURES = ("confidence", "uncertain_share")
@@ -58,7 +59,8 @@ def mask(table: pa.Table, settings: MaskSettings) -> pa.Table:
     Returns:
         The units without outputs and source images, with `masks` (list of PNG), `overlays` (list of JPEG, where there
         were source images), and one list of N·K numbers for each of pixels, components, largest_component_px and
-        mean_probability. A frame that cannot be masked ends its unit, with the failure.
+        mean_probability. A frame that cannot be masked ends its unit, with the failure. Labels are counted (see
+        `append_counts`), and one that cannot be counted ends its unit likewise.
     """
     rows = [_mask_unit(row, table.column("outputs")[at], settings) for at, row in enumerate(_small_columns(table))]
     kept = table.drop_columns(["outputs", "source_images", *_FAILURE])
@@ -71,7 +73,7 @@ def mask(table: pa.Table, settings: MaskSettings) -> pa.Table:
         kept = kept.append_column(name, pa.array([row[name] for row in rows], pa.list_(number)))
     for name in _FAILURE:
         kept = kept.append_column(name, pa.array([row[name] for row in rows], table.schema.field(name).type))
-    return kept
+    return append_counts(kept, [row["counts"] for row in rows]) if "labels" in table.column_names else kept
 
 
 _FAILURE = ("failed_stage", "error_type", "error_message", "failed_frame")
@@ -79,13 +81,16 @@ _FAILURE = ("failed_stage", "error_type", "error_message", "failed_frame")
 
 def _small_columns(table: pa.Table) -> Iterator[dict[str, Any]]:
     """Yield the columns of each unit that this stage reads, without `outputs`."""
-    yield from table.select(["frames", "source_images", *_FAILURE]).to_pylist()
+    labels = [name for name in ("labels",) if name in table.column_names]
+    yield from table.select(["frames", "source_images", *labels, *_FAILURE]).to_pylist()
 
 
 def _mask_unit(row: dict[str, Any], outputs: pa.LargeBinaryScalar, settings: MaskSettings) -> dict[str, Any]:
     """Compute the columns that this stage adds, for one unit."""
     done: dict[str, Any] = {name: [] for name in ("frames", "masks", "overlays", *STATISTICS)}
     done |= {name: row[name] for name in _FAILURE}
+    labels = row.get("labels")
+    done["counts"] = []
     for at, (frame, output) in enumerate(
         zip(row["frames"], _frame_outputs(outputs, row["frames"], settings), strict=True)
     ):
@@ -93,10 +98,13 @@ def _mask_unit(row: dict[str, Any], outputs: pa.LargeBinaryScalar, settings: Mas
             result = _frame_mask(output, frame, settings)
             if row["source_images"]:
                 done["overlays"].append(_overlay(row["source_images"][at], result.class_map_HW, settings))
+            cells = count_label(labels[at], result.class_map_HW, settings.palette_K3) if labels else None
         except (ItemError, ValueError, cv2.error, MemoryError) as error:
-            done |= _failure_columns(units.failure("mask", error, frame_index=frame["frame_index"]))
+            stage = "label" if isinstance(error, LabelError) else "mask"
+            done |= _failure_columns(units.failure(stage, error, frame_index=frame["frame_index"]))
             break
         figures = {name: _number_or_null(getattr(result, name)) for name in FRAME_FIGURES}
+        done["counts"].append(cells)
         done["frames"].append(frame | figures)
         done["masks"].append(masks.encode_png(result.class_map_HW, settings.palette_K3))
         for name in STATISTICS:

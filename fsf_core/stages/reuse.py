@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from fsf_core import runs, storage
 from fsf_core.errors import FetchError, ItemError, OutputError
-from fsf_core.manifest import members
+from fsf_core.manifest import LABEL_COLUMN, members
 from fsf_core.options import SameBy
 from fsf_core.schema import MASKS, TABLES, UNITS, conform, is_own, with_columns
 from fsf_core.stages.write import WriteSettings
@@ -38,15 +38,15 @@ def reuse_items(rows: pa.Table, parts: Sequence[str], ledger: runs.Ledger, setti
     """Commit the rows of unchanged items, one part per part of the earlier run.
 
     Args:
-        rows: item_id, uri, row_digest, and `extra` where the manifest has columns; all units of these items are in
-            `parts`.
+        rows: item_id, uri, row_digest, `extra` where the manifest has columns, and `label_uri` where it names labels;
+            all units of these items are in `parts`.
         parts: names of parts of the earlier run.
         ledger: of the earlier run.
         settings: settings of the task.
 
     Returns:
-        The number of items reused. The others are to be scored: they have changed, cannot be read, or the earlier run
-        has no record of their source, or has lost or damaged their rows.
+        The number of items reused. The others are to be scored: they or their labels have changed, cannot be read, or
+        the earlier run has no record of their source or label, or has lost or damaged their rows.
 
     Raises:
         StorageError: this run cannot be written.
@@ -69,7 +69,9 @@ def _reuse_unchanged(rows: pa.Table, receipts: Sequence[runs.Receipt], settings:
     """
     recorded = _recorded_sources(receipts, rows.column("item_id"), settings)
     unchanged = {
-        row["item_id"]: row for row in rows.to_pylist() if _is_unchanged(row, recorded.get(row["item_id"]), settings)
+        row["item_id"]: row
+        for row in rows.to_pylist()
+        if row["item_id"] in recorded and _is_unchanged(row, recorded[row["item_id"]], settings)
     }
     if unchanged:
         # All are read before the first is committed: a damaged one leaves no item half reused.
@@ -84,30 +86,61 @@ def _read_tables(receipt: runs.Receipt, earlier_uri: str) -> dict[str, pa.Table]
     return {name: runs.read_part(earlier_uri, receipt, name, checked=True) for name in receipt.files}
 
 
+@dataclass(kw_only=True, slots=True)
+class _Recorded:
+    """What the earlier run recorded of an item."""
+
+    source: str | None
+    """Its sha256 or version."""
+    is_video: bool
+    is_labelled: bool = False
+    """Whether a frame has a label."""
+    label_sha256: str | None = None
+    """Of the label of its last frame."""
+
+
 def _recorded_sources(
     receipts: Sequence[runs.Receipt], item_ids: pa.ChunkedArray, settings: ReuseSettings
-) -> dict[str, Any]:
-    """Return the sha256 or version that the earlier run recorded, by item id."""
-    column = f"item_{settings.same_by}"
-    recorded: dict[str, Any] = {}
+) -> dict[str, _Recorded]:
+    """Return what the earlier run recorded, by item id."""
+    names = ["item_id", f"item_{settings.same_by}", "pts_s", "label_ignored_px", "label_sha256"]
+    recorded: dict[str, _Recorded] = {}
     for receipt in receipts:
-        part = runs.read_part(settings.earlier_uri, receipt, "masks", ["item_id", column])
+        part = runs.read_part(settings.earlier_uri, receipt, "masks", names)
         chosen = part.filter(pc.is_in(part.column("item_id"), item_ids.combine_chunks()))
-        recorded |= dict(zip(*(chosen.column(name).to_pylist() for name in ("item_id", column)), strict=True))
+        for item_id, source, pts_s, ignored_px, sha256 in zip(*map(pa.ChunkedArray.to_pylist, chosen), strict=True):
+            known = recorded.setdefault(item_id, _Recorded(source=source, is_video=pts_s is not None))
+            known.source, known.label_sha256 = source, sha256
+            known.is_labelled = known.is_labelled or ignored_px is not None
     return recorded
 
 
-def _is_unchanged(row: Mapping[str, Any], recorded: str | None, settings: ReuseSettings) -> bool:
-    """Return whether the source is as recorded; False if it cannot be read, which the decode stage will report."""
-    if recorded is None:
+def _is_unchanged(row: Mapping[str, Any], recorded: _Recorded, settings: ReuseSettings) -> bool:
+    """Return whether source and label are as recorded; False if one cannot be read, which the decode stage reports."""
+    if recorded.source is None:
         return False
     try:
+        if not _has_same_label(row.get(LABEL_COLUMN), recorded, settings):
+            return False
         with members.open_item(row["uri"], settings.access) as file:
             if settings.same_by == "version":
-                return storage.etag_or_mtime(file) == recorded
-            return storage.file_sha256(file) == recorded
+                return storage.etag_or_mtime(file) == recorded.source
+            return storage.file_sha256(file) == recorded.source
     except (ItemError, OSError):
         return False
+
+
+def _has_same_label(uri: str | None, recorded: _Recorded, settings: ReuseSettings) -> bool:
+    """Return whether an item has the label that was counted, byte for byte, or had none and has none now.
+
+    A labelled video is scored again: its labels are many files, or one that would have to be read whole.
+    """
+    if uri is None or not recorded.is_labelled:
+        return uri is None and not recorded.is_labelled
+    if recorded.is_video or recorded.label_sha256 is None:
+        return False
+    with storage.open_binary(uri, settings.access) as file:
+        return storage.file_sha256(file) == recorded.label_sha256
 
 
 def _reuse_part(

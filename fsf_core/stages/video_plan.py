@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from fsf_core import storage
+from fsf_core.manifest import LABEL_COLUMN
 from fsf_core.media import images, video
 from fsf_core.stages.decode_row import is_video
 from fsf_core.stages.decode_settings import DecodeSettings
+from fsf_core.stages.labels import LabelPlan, plan_labels
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -20,6 +22,8 @@ class VideoPlan:
     item_sha256: str | None
     tasks: tuple[range, ...]
     """Segments of each task."""
+    labels: LabelPlan | None = None
+    """Where the labels are; None for a video without labels."""
 
     @property
     def segments(self) -> int:
@@ -45,12 +49,17 @@ def plan_video(
         estimate = video.estimate_frames(storage.path_or_file(row["uri"], file))
         if estimate is not None and estimate < settings.task_segments * settings.segment_frames:
             return None
-        plan = plan_open_video(file, row["uri"], settings, heartbeat=heartbeat)
+        plan = plan_open_video(file, row["uri"], settings, label_uri=row.get(LABEL_COLUMN), heartbeat=heartbeat)
         return plan if len(plan.tasks) > 1 or plan.index.is_counted else None
 
 
 def plan_open_video(
-    file: BinaryIO, uri: str, settings: DecodeSettings, *, heartbeat: Callable[[], None] = lambda: None
+    file: BinaryIO,
+    uri: str,
+    settings: DecodeSettings,
+    *,
+    label_uri: str | None = None,
+    heartbeat: Callable[[], None] = lambda: None,
 ) -> VideoPlan:
     """Index a video and partition its segments among tasks, of which there may be one.
 
@@ -58,6 +67,7 @@ def plan_open_video(
         file: the open video.
         uri: its address.
         settings: of the decode stage.
+        label_uri: address of its labels; None without.
         heartbeat: called every few frames while the frames are counted by decoding.
     """
     index = video.index_video(
@@ -76,7 +86,8 @@ def plan_open_video(
             span_segments=settings.task_segments,
             dense=not settings.sampling.keyframes_only,
         )
-    return VideoPlan(index=index, item_sha256=_local_sha256(uri), tasks=tasks)
+    labels = plan_labels(label_uri, index.frames, settings, heartbeat=heartbeat) if label_uri else None
+    return VideoPlan(index=index, item_sha256=_local_sha256(uri), tasks=tasks, labels=labels)
 
 
 def pack_plan(plan: VideoPlan) -> bytes:

@@ -87,6 +87,10 @@ _TABLE = {
         _refusal(f"FSF_SCORE_BUNDEL=bundle {SCORE}", "unknown variable "),
         _refusal(f"--log-format xml {SCORE}", "expected text or json; correct it"),
         _refusal(f"{SCORE} --log-format text --log-format=json", "expected text or json once"),
+        _refusal(
+            f"{_MANIFEST} lists/labels.csv --mask-size model",
+            "label is compared pixel by pixel; pass --mask-size original",
+        ),
         # jobs for a cluster
         _refusal("submit -- demo {run}", ", expected a command of fsf after --"),
         _refusal("submit --attach one -- verify {run}", "found --attach with a command or --submission-id"),
@@ -300,6 +304,10 @@ _TABLE = {
         _refusal(f"{_MANIFEST} lists/no_uri.csv", "expected one named `uri`; rename the column"),
         _refusal(f"{_MANIFEST} lists/repeated.csv", " more than once; rename or drop them"),
         _refusal(f"{_MANIFEST} lists/reserved.csv", ", which the masks table has too; rename them"),
+        _refusal(f"{_MANIFEST} lists/capitals.csv", " for the addresses of labels; rename it"),
+        _refusal(
+            f"{_MANIFEST} lists/labels.csv --column-types label_uri=int64", "expected text: the path or the URI of each"
+        ),
         _refusal(f"{_MANIFEST} lists/kinds.csv", ", expected image, video or an empty cell"),
         _refusal(f"{_MANIFEST} empty", " lists no items"),
         _refusal(f"{_MANIFEST} lists/gone.csv", "does not exist", "str(error)"),
@@ -679,6 +687,8 @@ def _write_lists(lists: Path) -> None:
         "kinds.csv": "uri,kind\na.jpg,audio\n",
         "list.doc": "a.jpg",
         "blanks.csv": "id, uri\n1, a.jpg\n",
+        "capitals.csv": "uri,Label_URI\na.jpg,a.png\n",
+        "labels.csv": "uri,label_uri\na.jpg,1\n",
         "text.csv": "uri,n\na.jpg,1\nb.jpg,many\n",
         "quote.csv": 'uri,n\na.jpg,1\nb.jpg,"never closed\n',
         "torn.parquet": "PAR1",

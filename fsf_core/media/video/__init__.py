@@ -8,6 +8,7 @@ from fsf_core.media.video.decode import BrokenVideoError, VideoFrame, decode_fra
 from fsf_core.media.video.encode import SegmentWriter, timescale
 from fsf_core.media.video.index import MAX_FRAME_PX, VideoIndex, estimate_frames, index_video
 from fsf_core.media.video.join import JoinedVideo, concatenate
+from fsf_core.media.video.labels import decode_stored, require_stored_values
 from fsf_core.media.video.scan import MAX_FRAMES
 from fsf_core.media.video.segments import EVERY_FRAME, Sampling, partition_segments, select_frames
 from fsf_core.media.video.signatures import READABLE, sniff_container
@@ -26,9 +27,11 @@ __all__ = [
     "VideoIndex",
     "concatenate",
     "decode_frames",
+    "decode_stored",
     "estimate_frames",
     "index_video",
     "partition_segments",
+    "require_stored_values",
     "select_frames",
     "sniff_container",
     "timescale",

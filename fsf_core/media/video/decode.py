@@ -5,8 +5,9 @@ Knows decoding, seeking and how to recover from damage. Knows no files but the o
 
 # H×W pixels; a frame's "rank" is its place in decoding order, its number the place in presentation order
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import av
 import numpy as np
@@ -20,6 +21,8 @@ from fsf_core.media.video.exact import ExactFrames, InexactError
 from fsf_core.media.video.index import MAX_FRAME_PX, VideoIndex
 from fsf_core.media.video.packet_decoder import STALL_S, DecodeLimits, Landing, LandingError, PacketDecoder
 from fsf_core.media.video.segments import EVERY_FRAME, Sampling, select_frames
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -85,7 +88,17 @@ def decode_frames(
         # Skipping is exact only where a keyframe needs nothing before it and packets prove the order.
         skip = sampling.keyframes_only and index.timed_by == "pts" and bool(index.clean.all())
         limits = DecodeLimits(max_frame_px=max_frame_px, stall_s=stall_s)
-        yield from _decode_wanted(source, index, wanted, only_keyframes=skip, limits=limits)
+        converter = VideoReformatter()
+        images = decode_as(
+            lambda frame: _upright_bgr(frame, converter, index.orientation),
+            source,
+            index,
+            wanted,
+            only_keyframes=skip,
+            limits=limits,
+        )
+        for number, image_HWC in images:
+            yield VideoFrame(frame_index=number, pts_s=index.time_s(number), image_HWC=image_HWC)
     _refuse_shortfall(index, sampling, within)
 
 
@@ -150,10 +163,16 @@ def _landing(index: VideoIndex, keyframe: int | None) -> Landing | None:
     )
 
 
-def _decode_wanted(
-    source: Source, index: VideoIndex, wanted: NDArray[np.int64], *, only_keyframes: bool, limits: DecodeLimits
-) -> Iterator[VideoFrame]:
-    """Yield the wanted frames, retrying from an earlier entry point while one is missing.
+def decode_as(
+    convert: Callable[[av.VideoFrame], T],
+    source: Source,
+    index: VideoIndex,
+    wanted: NDArray[np.int64],
+    *,
+    only_keyframes: bool = False,
+    limits: DecodeLimits,
+) -> Iterator[tuple[int, T]]:
+    """Yield the wanted frames converted, with their numbers, retrying from an earlier entry point while one is missing.
 
     Raises:
         BrokenVideoError: some are missing even in the last attempt.
@@ -162,7 +181,6 @@ def _decode_wanted(
     expected[index.keyframes if only_keyframes else slice(None)] = True
     pending = np.zeros(index.frames, np.bool_)
     pending[wanted] = True
-    converter = VideoReformatter()
     position, stop = int(wanted[0]), int(wanted[-1]) + 1
     for attempt in _attempts(index, position):
         decoder = PacketDecoder(
@@ -180,8 +198,7 @@ def _decode_wanted(
                 position = number + 1
                 if pending[number]:
                     pending[number] = False
-                    image_HWC = _upright_bgr(frame, converter, index.orientation)
-                    yield VideoFrame(frame_index=number, pts_s=index.time_s(number), image_HWC=image_HWC)
+                    yield number, convert(frame)
         except (InexactError, LandingError):
             continue
         lost = np.flatnonzero(pending)
