@@ -3,20 +3,20 @@
 from typing import Any
 
 from fsf_core.config import ScoreConfig
-from fsf_core.safe_text import printable
 
 
 def run(config: ScoreConfig) -> int:
     """Score and report; returns the exit code."""
     from fsf_core.cli.app import EXIT_GATE
     from fsf_core.cli.output import print_json, show, show_error
+    from fsf_core.cli.score_table import table
     from fsf_core.score.gates import failed_gates
     from fsf_core.score.job import score
 
     summary = score(config)
     if "nights" in summary:
         return _report_nights(summary["nights"])
-    show(_table(summary), lines=True)
+    show(table(summary), lines=True)
     print_json(summary)
     gates = failed_gates(summary, max_failed_share=config.max_failed_share)
     for sentence in gates:
@@ -38,24 +38,3 @@ def _report_nights(nights: list[dict[str, Any]]) -> int:
         for sentence in filter(None, [night.get("error"), *night.get("gates", ())]):
             show_error(f"gate: {night['night']}: {sentence}")
     return EXIT_GATE if any(night.get("error") or night.get("gates") for night in nights) else 0
-
-
-def _table(summary: dict[str, object]) -> str:
-    """Return pixels per class and totals of items, as text."""
-    import numpy as np
-
-    from fsf_core.manifest import LeftOut
-    from fsf_core.masks import count_table
-
-    classes: list[dict[str, object]] = summary["classes"]  # type: ignore[assignment] # JSON document
-    items: dict[str, int] = summary["items"]  # type: ignore[assignment] # JSON document
-    counts = count_table(
-        [printable(str(c["name"])) for c in classes], np.asarray([c["pixels"] for c in classes], np.int64)
-    )
-    failures = ", ".join(f"{count} {name}" for name, count in dict(summary["failures"]).items())  # type: ignore[call-overload] # JSON document
-    scored = f"{items['scored']} of {items['total']} items scored, {summary['frames']} frames"
-    totals = f"{counts}\n{scored}, {items['failed']} failed{f' ({failures})' if failures else ''}"
-    if summary["files_left_out"]:
-        totals += f", {summary['files_left_out']} files left out"
-    left_out = [LeftOut(**entry) for entry in list(summary["left_out"])]  # type: ignore[call-overload] # JSON document
-    return "\n".join([totals, *(f"left out: {printable(str(one))}" for one in left_out)])

@@ -8,8 +8,9 @@ from cyclopts import Parameter
 from fsf_core.config.groups import ITEMS, LIMITS, MODEL, SCALE, VIDEO
 from fsf_core.config.listing import ListOptions
 from fsf_core.config.model import INTERFACE_OPTIONS, ModelOptions
-from fsf_core.config.values import TYPES, Names, flag, parse_actors, parse_shard
+from fsf_core.config.values import CONDITIONS, TYPES, Names, flag, parse_actors, parse_shard
 from fsf_core.errors import ConfigError
+from fsf_core.expressions import figures
 from fsf_core.options import SCHEMES, MaskSize, Precision, Provider, SameBy, Style
 
 if TYPE_CHECKING:
@@ -86,6 +87,10 @@ class ScoreConfig(ListOptions, ModelOptions):
     """Also write the finished run to Delta tables in this folder, replacing its earlier rows; one commit per table."""
     max_failed_share: float = 1.0
     """Exit with code 3 if a larger share of the items failed, 0 to 1."""
+    fail_if: Annotated[tuple[str, ...], CONDITIONS] = ()
+    """Exit with code 3 if this holds at the end, such as 'failed_share > 0.01'. Repeatable; see jobs/README.md."""
+    price_hour: float | None = None
+    """What all machines of the job cost in an hour, in any currency: the summary has the cost of a million frames."""
     early_items: int = 200
     """After this many items, stop early if almost all failed (for example, a wrong bucket)."""
     early_failed_share: float = 0.95
@@ -165,6 +170,10 @@ class ScoreConfig(ListOptions, ModelOptions):
         for name in ("max_failed_share", "early_failed_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{flag(name)} is {getattr(self, name)}, expected 0 to 1")
+        if self.price_hour is not None and not 0 <= self.price_hour <= _MAX_NUMBER:  # nan is neither
+            raise ConfigError(f"--price-hour is {self.price_hour:.6g}, expected 0 to {_MAX_NUMBER}")
+        for text in self.fail_if:
+            figures.parse(text)
         self.sampling()
 
     def _require_one_model(self) -> None:

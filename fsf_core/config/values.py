@@ -42,6 +42,12 @@ def _class_names(_: Any, tokens: Sequence[Token]) -> tuple[str, ...]:
     return parse_names([str(token.value) for token in tokens])
 
 
+def _whole(_: Any, tokens: Sequence[Token]) -> tuple[str, ...]:
+    """Return the values of a repeated flag or of a YAML list, each as it is."""
+    return tuple(str(token.value) for token in tokens)
+
+
+CONDITIONS = Parameter(converter=_whole, n_tokens=1, negative=(), show_default=False, env_var_split=_unsplit)
 NAMES = Parameter(converter=_split_names, n_tokens=1, negative=(), show_default=False)
 CLASS_NAMES = Parameter(converter=_class_names, n_tokens=1, negative=(), show_default=False, env_var_split=_unsplit)
 TYPES = Parameter(converter=_split_types, n_tokens=1, negative=(), show_default=False)

@@ -9,6 +9,7 @@ from fsf_core.manifest.members import open_item
 from fsf_core.publish import delta
 from fsf_core.score import plan, preflight
 from fsf_core.score.findings import Finding, Status
+from fsf_core.score.gates import available_needs, parse_gates, require_known_names
 from fsf_core.score.node_facts import node_facts
 
 READ_ITEMS = 8
@@ -69,6 +70,17 @@ def check_items(subject: Subject) -> Iterator[Finding]:
     status: Status = "fail" if len(failures) == len(first) else "warn"
     do = "the job would score none of them" if status == "fail" else "the others would be rows in failures/"
     yield Finding(check="items", status=status, found=f"{read}: {failures[0]}", do=do)
+
+
+def check_gates(subject: Subject) -> Iterator[Finding]:
+    """Check that the run would have every figure that --fail-if names."""
+    config = subject.config
+    gates = parse_gates(config.fail_if)
+    classes = config.classes if config.checkpoint else plan.class_appearance(config, subject.required_bundle()).names
+    available = available_needs(config, plan.optional_tables(subject.required_manifest()))
+    require_known_names(gates, classes, available)
+    found = f"{len(gates)} gate{'s' if len(gates) > 1 else ''} can be judged: {'; '.join(gate.text for gate in gates)}"
+    yield Finding(check="gates", status="ok", found=found)
 
 
 def check_delta(subject: Subject) -> Iterator[Finding]:

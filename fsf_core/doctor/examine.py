@@ -76,6 +76,8 @@ def _driver_checks(subject: Subject) -> Iterator[Check]:
     if config.manifest:
         yield Check(name="manifest", call=partial(driver.check_manifest, subject), limit_s=LIST_LIMIT_S)
         yield Check(name="items", call=partial(driver.check_items, subject), limit_s=LIST_LIMIT_S + STORE_LIMIT_S)
+    if config.fail_if:
+        yield Check(name="gates", call=partial(driver.check_gates, subject), limit_s=LIST_LIMIT_S + STORE_LIMIT_S)
     if config.delta:
         yield Check(name="delta", call=partial(driver.check_delta, subject), limit_s=LIST_LIMIT_S + STORE_LIMIT_S)
     if config.reuse:

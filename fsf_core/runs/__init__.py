@@ -34,8 +34,8 @@ from fsf_core.runs.lease import find_holder
 from fsf_core.runs.ledger import ALL_FAILURES, Ledger, item_keys_of, load_ledger, open_ledger, receipt_path, receipts
 from fsf_core.runs.parts import commit, merge_parts
 from fsf_core.runs.publish import publish
-from fsf_core.runs.reader import RunReader, open_run
-from fsf_core.runs.reading import failure_kinds, read_frames, read_part, read_table, video_parts
+from fsf_core.runs.reader import RunReader, open_run, read_ledger
+from fsf_core.runs.reading import failure_kinds, failure_reasons, read_frames, read_part, read_table, video_parts
 from fsf_core.runs.reconcile import count_totals, reconcile
 from fsf_core.runs.records import Completed, Receipt, Totals
 from fsf_core.runs.repair import repair
@@ -61,6 +61,7 @@ __all__ = [
     "count_attempts",
     "count_totals",
     "failure_kinds",
+    "failure_reasons",
     "find_changes",
     "find_completed",
     "find_holder",
@@ -77,6 +78,7 @@ __all__ = [
     "read_document",
     "read_fingerprint",
     "read_frames",
+    "read_ledger",
     "read_part",
     "read_summary",
     "read_table",

@@ -8,9 +8,9 @@ import difflib
 import html
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NoReturn, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -27,12 +27,14 @@ from fsf_core.runs.key_arrays import as_keys, contained
 from fsf_core.runs.latest import find_run
 from fsf_core.runs.ledger import Ledger, item_keys_of, open_ledger
 from fsf_core.runs.parquet import open_parquet
-from fsf_core.runs.reading import read_frames, read_table, require_table, with_ledger
+from fsf_core.runs.reading import read_frames, read_table, require_table, table_of, with_ledger
 from fsf_core.runs.records import Receipt
 from fsf_core.safe_text import printable
 from fsf_core.schema import PART_TABLES, VIDEO_STATS, complete
 
 TableName = Literal["masks", "class_stats", "failures", "confusion", "regions"]
+
+T = TypeVar("T")
 
 IDS_COMPARED = 10_000
 """Ids of the run that are compared letter by letter with an id that was not found."""
@@ -64,6 +66,15 @@ def open_run(uri: str) -> "RunReader":
     return RunReader(uri, read_run_json(uri))
 
 
+def read_ledger(ledger: Ledger) -> "RunReader":
+    """Return a reader of the parts of a ledger, as a job reads what it is about to publish.
+
+    Args:
+        ledger: reconciled; it may not change while the reader is used.
+    """
+    return RunReader(ledger.uri, read_run_json(ledger.uri), ledger=ledger)
+
+
 class RunReader:
     """A run opened with `open_run`.
 
@@ -71,7 +82,7 @@ class RunReader:
     lists. While a job is running, a retried unit may be in the tables twice: the job removes duplicates at its end.
     """
 
-    def __init__(self, uri: str, run_json: dict[str, Any]) -> None:
+    def __init__(self, uri: str, run_json: dict[str, Any], *, ledger: Ledger | None = None) -> None:
         self.uri: str = uri
         """The run folder."""
         self.run_id: str = run_json["run_id"]
@@ -84,6 +95,8 @@ class RunReader:
         """RGB colour of each class, 0 to 255: `np.uint8(run.palette)[run.mask(item)]` is an RGB image."""
         self._keys_by_part: dict[str, Keys] = {}
         """Sorted item keys of the parts whose receipts were read; 16 bytes per work unit."""
+        self._ledger = ledger
+        """What is read; None for what is committed at each call."""
 
     @property
     def finished(self) -> bool:
@@ -107,29 +120,40 @@ class RunReader:
         Raises:
             OutputError: a committed file is missing or damaged.
         """
-        return read_table(self.uri, "masks", item_id=item_id, columns=columns)
+        return self._table("masks", item_id, columns)
 
     def class_stats(self, *, columns: Sequence[str] | None = None, item_id: str | None = None) -> pa.Table:
         """Read the table class_stats: one row per scored frame and class. Arguments and errors as for `masks`."""
-        return read_table(self.uri, "class_stats", item_id=item_id, columns=columns)
+        return self._table("class_stats", item_id, columns)
 
     def failures(self, *, columns: Sequence[str] | None = None, item_id: str | None = None) -> pa.Table:
         """Read the table failures: one row per failed item or video segment. Arguments and errors as for `masks`."""
-        return read_table(self.uri, "failures", item_id=item_id, columns=columns)
+        return self._table("failures", item_id, columns)
 
     def confusion(self, *, columns: Sequence[str] | None = None, item_id: str | None = None) -> pa.Table:
         """Read the table confusion: pixels by label class and predicted class of every labelled item.
 
         Arguments and errors as for `masks`; no rows for a run without labels.
         """
-        return read_table(self.uri, "confusion", item_id=item_id, columns=columns)
+        return self._table("confusion", item_id, columns)
 
     def regions(self, *, columns: Sequence[str] | None = None, item_id: str | None = None) -> pa.Table:
         """Read the table regions: one row per connected region of a class other than 0.
 
         Arguments and errors as for `masks`; no rows for a run without --regions.
         """
-        return read_table(self.uri, "regions", item_id=item_id, columns=columns)
+        return self._table("regions", item_id, columns)
+
+    def _table(self, name: str, item_id: str | None, columns: Sequence[str] | None) -> pa.Table:
+        if self._ledger is None:
+            return read_table(self.uri, name, item_id=item_id, columns=columns)
+        return table_of(self._ledger, name, item_id=item_id, columns=columns)
+
+    def _open_ledger(self) -> Ledger:
+        return self._ledger or open_ledger(self.uri)
+
+    def _with_ledger(self, read: Callable[[Ledger], T]) -> T:
+        return read(self._ledger) if self._ledger else with_ledger(self.uri, read)
 
     def video_stats(self) -> pa.Table:
         """Read the class ratios of every video per second; no rows for a run without videos.
@@ -171,8 +195,8 @@ class RunReader:
 
     def _iter_batches(self, table: str, columns: list[str] | None, batch_rows: int) -> Iterator[pa.RecordBatch]:
         """Yield the rows of a table part by part."""
-        for part in open_ledger(self.uri).parts:
-            opened = with_ledger(self.uri, partial(self._open_table, part, table))
+        for part in self._open_ledger().parts:
+            opened = self._with_ledger(partial(self._open_table, part, table))
             if opened is not None:
                 stack, parquet = opened
                 with stack:
@@ -213,7 +237,7 @@ class RunReader:
                 that exist, or the failure.
             OutputError: a committed file is missing or damaged.
         """
-        found = with_ledger(self.uri, lambda ledger: self._find_mask(ledger, item_id, frame))
+        found = self._with_ledger(lambda ledger: self._find_mask(ledger, item_id, frame))
         if found is None:
             self._raise_not_found(item_id, frame)
         return decode_png(found)
@@ -273,7 +297,7 @@ class RunReader:
         pattern = rf"(^|/){re.escape(item_id)}(\.[^./]*)?$"
         ending: list[str] = []
         compared: dict[str, None] = {}
-        for receipt in open_ledger(self.uri).receipts():
+        for receipt in self._open_ledger().receipts():
             ids = pc.unique(receipt.units.column("item_id"))
             ending += ids.filter(pc.match_substring_regex(ids, pattern)).to_pylist()
             compared |= dict.fromkeys(ids[: max(0, IDS_COMPARED - len(compared))].to_pylist())

@@ -31,6 +31,26 @@ def failure_kinds(ledger: Ledger) -> Counter[str]:
     return Counter(table_of(ledger, "failures", columns=["error_type"]).column("error_type").to_pylist())
 
 
+def failure_reasons(ledger: Ledger) -> list[dict[str, Any]]:
+    """Return the failures by stage and error type, the most frequent first.
+
+    Returns:
+        stage, error_type, units (images and segments of videos), and the least id of an item as example_item_id.
+    """
+    failures = table_of(ledger, "failures", columns=["stage", "error_type", "item_id"])
+    groups = failures.group_by(["stage", "error_type"]).aggregate([("item_id", "count"), ("item_id", "min")])
+    found = [
+        {
+            "stage": row["stage"],
+            "error_type": row["error_type"],
+            "units": row["item_id_count"],
+            "example_item_id": row["item_id_min"],
+        }
+        for row in groups.to_pylist()
+    ]
+    return sorted(found, key=lambda each: (-each["units"], each["stage"], each["error_type"]))
+
+
 def read_table(
     run_uri: str, name: str, *, item_id: str | None = None, columns: Sequence[str] | None = None
 ) -> pa.Table:

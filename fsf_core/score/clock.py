@@ -36,6 +36,9 @@ from fsf_core.score.metric_table import (
 from fsf_core.stages.meter import ModelMeter
 from fsf_core.storage import usage
 
+READING = "decode"
+"""The stage that reads the items; what a process reads from files is counted in it alone."""
+
 OTHER = "other"
 """What the CPU seconds between stages are counted for."""
 
@@ -61,7 +64,7 @@ class Clock:
         self._lock = threading.Lock()
         self._sums: Counter[tuple[str, ...]] = Counter()
         self._taken = time.perf_counter()
-        self._cpu_taken, self._read_taken = time.process_time(), _read_from_files()
+        self._cpu_taken = time.process_time()
         self._staged_cpu_s = 0.0
         self._node: str = ray.util.get_node_ip_address() if observed and meter else ""  # type: ignore[no-untyped-call] # Ray publishes no type
 
@@ -69,9 +72,12 @@ class Clock:
     def stage(self, name: str) -> Iterator[None]:
         """Count the time of the block for a stage."""
         started, cpu_started = time.perf_counter(), time.process_time()
+        read = _read_from_files() if name == READING else 0
         try:
             yield
         finally:
+            if name == READING:
+                self._add(DISK_READ_BYTES, amount=_read_from_files() - read)
             self._add(STAGE_SECONDS, name, amount=time.perf_counter() - started)
             if name != self._rest:
                 cpu_s = time.process_time() - cpu_started
@@ -99,14 +105,12 @@ class Clock:
         return taken
 
     def _take_process(self) -> None:
-        """Add the CPU seconds outside of stages, and what was read from files."""
+        """Add the CPU seconds outside of stages."""
         with self._lock:
-            cpu_s, read = time.process_time(), _read_from_files()
+            cpu_s = time.process_time()
             rest_s = cpu_s - self._cpu_taken - self._staged_cpu_s
-            read_bytes = read - self._read_taken
-            self._cpu_taken, self._read_taken, self._staged_cpu_s = cpu_s, read, 0.0
+            self._cpu_taken, self._staged_cpu_s = cpu_s, 0.0
         self._add(STAGE_CPU_SECONDS, self._rest, amount=max(0.0, rest_s))
-        self._add(DISK_READ_BYTES, amount=read_bytes)
 
     def _take_model(self, meter: ModelMeter) -> None:
         """Add what the model has done."""

@@ -8,38 +8,38 @@ import itertools
 import logging
 import time
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import ray
 
-from fsf_core import __version__, logs, render, runs, storage
+from fsf_core import __version__, logs, runs, storage
 from fsf_core.config import ScoreConfig
-from fsf_core.errors import ClusterError, DamagedPartError, ResumableError
-from fsf_core.keys import KEY_BYTES, Keys, RowKeys, item_keys
-from fsf_core.manifest import Manifest, column_types, open_manifest, unredacted_uris
+from fsf_core.errors import ClusterError, DamagedPartError
+from fsf_core.keys import KEY_BYTES
+from fsf_core.manifest import Manifest, column_types, open_manifest
 from fsf_core.model.bundle import Bundle
 from fsf_core.model.bundle_files import load_bundle
 from fsf_core.nights.template import is_range
 from fsf_core.publish import delta
-from fsf_core.runs import video_stats
 from fsf_core.runs.compaction import compact
 from fsf_core.runs.lease import Lease, look_at
 from fsf_core.score import placement, plan
 from fsf_core.score.actor_starts import explained_failures
 from fsf_core.score.changes import as_recorded, require_same_values, row_keys_of
 from fsf_core.score.cluster import connected_cluster, joins_cluster, on_this_node, unwrap_worker_errors
-from fsf_core.score.gates import failed_gates
+from fsf_core.score.finish import Work, keys_of, load_ledger, publish, summarize
+from fsf_core.score.gates import available_needs, failed_gates, parse_gates, require_known_names
 from fsf_core.score.metrics import RunMetrics, exported_metrics
 from fsf_core.score.nights import NightJob, find_reused, plan_nights, reuse_record, score_nights, still_reusable
 from fsf_core.score.preflight import require_reachable_stores, require_ready
 from fsf_core.score.progress import show_progress
-from fsf_core.score.render import render_videos
 from fsf_core.score.resumable import resumable
 from fsf_core.score.reuse import EarlierRun, reuse_unchanged
 from fsf_core.score.tracker import JobTracker
+from fsf_core.score.work import WorkMeter
 from fsf_core.stages.reuse import ReuseSettings
 
 EXECUTION_ITEMS = 250_000
@@ -77,13 +77,16 @@ def score(config: ScoreConfig) -> dict[str, Any]:
 
 def _score_run(night: NightJob) -> dict[str, Any]:
     """Score one run; returns and raises as `score`."""
-    started = time.monotonic()
-    config, out = night.config, night.out
+    config, out, meter = night.config, night.out, WorkMeter()
+    gates = parse_gates(config.fail_if)
     logs.set_fields()  # those of the night before
     if night.series:
         log.info("event=out_expanded template=%r out=%r", night.series.template.uri, storage.redact(out))
     runs.require_usable(out)
     manifest = _open_list(config, out)
+    available = available_needs(config, plan.optional_tables(manifest))
+    if config.checkpoint:  # the export takes minutes
+        require_known_names(gates, config.classes, available)
     with contextlib.ExitStack() as stack:
         bundle, lease = _bundle_and_lease(night, stack)
         plan.require_precision(config, bundle)
@@ -92,6 +95,7 @@ def _score_run(night: NightJob) -> dict[str, Any]:
         facts_there = as_recorded(facts, manifest, out)
         require_same_values(facts_there, manifest, out)
         runs.require_same(out, facts_there)
+        require_known_names(gates, appearance.names, available)
         done, changes = _compare(config, manifest, out)
         pending = manifest.items - changes.finished_items
         metrics = _connect(night, stack, needed=bool(pending or config.render))
@@ -103,7 +107,7 @@ def _score_run(night: NightJob) -> dict[str, Any]:
         earlier = still_reusable(earlier)
         bundle = plan.keep_bundle(bundle, out)
         _report_lost(done)
-        work = _Work(
+        work = Work(
             config=config,
             bundle=bundle,
             manifest=manifest,
@@ -111,6 +115,10 @@ def _score_run(night: NightJob) -> dict[str, Any]:
             attempt=attempt,
             superseded=changes.superseded,
             metrics=metrics,
+            meter=meter,
+            gates=gates,
+            tables=runs.tables_of(facts),
+            night=night.path,
         )
         metrics.begin(
             run_id=attempt.run_id,
@@ -129,15 +137,7 @@ def _score_run(night: NightJob) -> dict[str, Any]:
         summary |= {**scoring, "bundle_sha256": bundle.sha256, "precision": config.precision}
         if done.lost:
             summary["removed"]["lost_parts"] = len(done.lost)
-        style = _render_style(config, appearance) if config.render else None
-        if style:
-            summary["videos"] = _render(work, ledger, style)
-        derived = [
-            *video_stats.write_video_stats(attempt.staging, ledger),
-            *render.derived_videos(ledger, look=style),
-        ]
-        summary["seconds"] = round(time.monotonic() - started, 3)
-        runs.publish(attempt, ledger, summary, derived=derived)
+        publish(work, ledger, summary, provider=scoring["provider"] if placed else None)
         if night.series:
             night.series.advance()
         if config.delta:
@@ -216,36 +216,9 @@ def _place(config: ScoreConfig, out: str, bundle: Bundle, manifest: Manifest) ->
     return placement.place(config, bundle)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Work:
-    """What a job works with once nothing can refuse it any more."""
-
-    config: ScoreConfig
-    bundle: Bundle
-    manifest: Manifest
-    appearance: plan.ClassAppearance
-    attempt: runs.Attempt
-    superseded: RowKeys
-    """Committed rows that the manifest no longer holds, of items that it holds."""
-    metrics: RunMetrics
-
-    @property
-    def out(self) -> str:
-        """The run folder."""
-        return self.attempt.uri
-
-    def load_ledger(self, *, without: Collection[str] = ()) -> runs.Ledger:
-        """Load the units that count, those of this attempt included, but for some parts."""
-        ledger = _load_ledger(self.config, self.out, before=self.attempt.number)
-        ledger.superseded = self.superseded
-        for part in without:
-            ledger.drop(part)
-        return ledger
-
-
 def _compare(config: ScoreConfig, manifest: Manifest, out: str) -> tuple[runs.Completed, runs.Changes]:
     """Compare the manifest with the committed work; returns what of that is still current, and what has changed."""
-    ledger = _load_ledger(config, out, before=runs.ALL_FAILURES)
+    ledger = load_ledger(config, out, before=runs.ALL_FAILURES)
     done = runs.find_completed(ledger)
     # A new run need not read its manifest again.
     changes = runs.find_changes(done, row_keys_of(manifest) if len(done.rows) or done.segments else ())
@@ -256,25 +229,12 @@ def _compare(config: ScoreConfig, manifest: Manifest, out: str) -> tuple[runs.Co
     return done, changes
 
 
-def _begin_changes(work: _Work, changes: runs.Changes) -> None:
+def _begin_changes(work: Work, changes: runs.Changes) -> None:
     """Report the items whose rows have changed; their overlays are replaced, so the completion mark is taken away."""
     if changes.changed_items:
         log.info("event=items_changed items=%d", changes.changed_items)
         if work.config.overlays:
             work.attempt.unpublish()
-
-
-def _load_ledger(config: ScoreConfig, out: str, *, before: int) -> runs.Ledger:
-    """Load the ledger, without the failures that are tried again.
-
-    Args:
-        config: options of the job.
-        out: the run folder.
-        before: failures of attempts below this number are tried again, unless they are to be kept.
-    """
-    ledger = runs.load_ledger(out)
-    ledger.retry_before = 0 if config.keep_failures else before
-    return ledger
 
 
 def _report_lost(done: runs.Completed) -> None:
@@ -283,7 +243,7 @@ def _report_lost(done: runs.Completed) -> None:
         log.warning("event=part_lost error=%r do='its items are scored again'", reason)
 
 
-def _settle(work: _Work, stack: contextlib.ExitStack) -> tuple[runs.Ledger, dict[str, Any]]:
+def _settle(work: Work, stack: contextlib.ExitStack) -> tuple[runs.Ledger, dict[str, Any]]:
     """Reconcile, count and compact; score the items of damaged parts again as often as one is found.
 
     Returns:
@@ -297,7 +257,7 @@ def _settle(work: _Work, stack: contextlib.ExitStack) -> tuple[runs.Ledger, dict
     while True:
         ledger = work.load_ledger(without=damaged)
         try:
-            summary = _summarize(work, ledger)
+            summary = summarize(work, ledger)
             if config.delta:
                 runs.require_sound(ledger, before=attempt.number)
             if config.compact_mb:
@@ -314,7 +274,7 @@ def _settle(work: _Work, stack: contextlib.ExitStack) -> tuple[runs.Ledger, dict
             return ledger, summary
 
 
-def _score_again(work: _Work, stack: contextlib.ExitStack, damaged: Collection[str]) -> None:
+def _score_again(work: Work, stack: contextlib.ExitStack, damaged: Collection[str]) -> None:
     """Score the items of damaged parts."""
     done = runs.find_completed(work.load_ledger(without=damaged))
     stack.enter_context(connected_cluster(work.config.ray_address, out=work.out))
@@ -324,7 +284,7 @@ def _score_again(work: _Work, stack: contextlib.ExitStack, damaged: Collection[s
 
 
 def _score_pending(
-    work: _Work,
+    work: Work,
     placed: placement.Placement,
     *,
     done: runs.Completed,
@@ -377,46 +337,22 @@ def _score_pending(
             with explained_failures(tracker), unwrap_worker_errors():
                 execute(items, spec, tracker)
     work.metrics.enter("finishing")
+    seconds = time.monotonic() - started
+    with unwrap_worker_errors():
+        _, counted = ray.get(tracker.counted.remote())
+    work.meter.add(counted, seconds=seconds, provider=spec.provider)
     return {
         "provider": spec.provider,
         "actors": spec.actors,
         "batch_frames": spec.batch_frames,
         "reused_items": reused,
-        "scoring_seconds": round(time.monotonic() - started, 3),
+        "scoring_seconds": round(seconds, 3),
     }
-
-
-def _render_style(config: ScoreConfig, appearance: plan.ClassAppearance) -> render.RenderStyle:
-    """Return the style of --render."""
-    assert config.render
-    return render.RenderStyle(
-        style=config.render,
-        legend=config.legend,
-        clear_background=config.clear_background,
-        names=appearance.names,
-        palette=appearance.palette,
-    )
-
-
-def _render(work: _Work, ledger: runs.Ledger, style: render.RenderStyle) -> dict[str, Any]:
-    """Render all videos of a reconciled run; returns the entry of the summary."""
-    items = render.video_item_ids(ledger)
-    sources = unredacted_uris(work.manifest, items)
-    rendered = render_videos(
-        work.attempt.staging,
-        ledger,
-        items,
-        style,
-        frame_s=work.config.item_seconds,
-        sources=sources,
-        access=plan.item_access(work.config),
-    )
-    return {"made": len(rendered.videos), "failed": rendered.failed}
 
 
 def _count_done(manifest: Manifest, done: runs.Completed) -> int:
     """Return how many items of the manifest are finished."""
-    return int(sum(done.holds(_keys(batch)).sum() for batch in manifest.batches()))
+    return int(sum(done.holds(keys_of(batch)).sum() for batch in manifest.batches()))
 
 
 def _pending_items(manifest: Manifest, done: runs.Completed, attempts: dict[bytes, int]) -> Iterator[pa.Table]:
@@ -433,18 +369,13 @@ def _pending_items(manifest: Manifest, done: runs.Completed, attempts: dict[byte
             rows = batch.append_column("attempt", pa.array(np.ones(batch.num_rows, np.int32)))
             yield rows.append_column("done_segments", pa.nulls(batch.num_rows, pa.list_(pa.int32())))
             continue
-        keys = _keys(batch)
+        keys = keys_of(batch)
         pending = np.flatnonzero(~done.holds(keys))
         pending_keys = [bytes(key).ljust(KEY_BYTES, b"\0") for key in keys[pending]]
         rows = batch.take(pa.array(pending))
         rows = rows.append_column("attempt", pa.array([attempts.get(key, 0) + 1 for key in pending_keys], pa.int32()))
         segments = [sorted(done.segments.get(key, ())) for key in pending_keys]
         yield rows.append_column("done_segments", pa.array(segments, pa.list_(pa.int32())))
-
-
-def _keys(batch: pa.Table) -> Keys:
-    """Return the keys of manifest rows."""
-    return item_keys(batch.column("item_id").to_pylist())
 
 
 def _group(tables: Iterator[pa.Table], min_rows: int) -> Iterator[pa.Table]:
@@ -466,43 +397,4 @@ def _details(config: ScoreConfig, bundle: Bundle, out: str) -> dict[str, Any]:
         "bundle": storage.redact(plan.bundle_home(bundle, out)),
         "provider": config.provider,
         "honour_exif": bundle.profile.honour_exif,
-    }
-
-
-def _summarize(work: _Work, ledger: runs.Ledger) -> dict[str, Any]:
-    """Reconcile the ledger and count.
-
-    Raises:
-        DamagedPartError: a part that had to be rewritten is damaged.
-        ResumableError: an item of the manifest has no result and no failure; the run is not published.
-    """
-    manifest, names = work.manifest, work.appearance.names
-    removed = runs.reconcile(work.attempt.staging, ledger)
-    totals = runs.count_totals(ledger, (_keys(batch) for batch in manifest.batches()))
-    if totals.missing_items:
-        raise ResumableError(
-            f"{totals.missing_items} of {manifest.items} items have neither a result nor a failure; start the same "
-            "command again, and report this if it stays"
-        )
-    pixels = np.zeros(len(names), np.int64)
-    pixels[: len(totals.pixels)] = totals.pixels
-    return {
-        "run_id": work.attempt.run_id,
-        "out": storage.redact(work.out),
-        "attempt": work.attempt.start,
-        "items": {
-            "total": manifest.items,
-            "scored": manifest.items - totals.failed_items,
-            "failed": totals.failed_items,
-            "not_in_manifest": totals.foreign_items,
-        },
-        "files_left_out": manifest.left_out,
-        "left_out": [{"reason": one.reason, "count": one.count, "first": [*one.first]} for one in manifest.omissions],
-        "frames": totals.frames,
-        "failures": dict(runs.failure_kinds(ledger)),
-        "classes": [
-            {"id": k, "name": name, "pixels": int(pixels[k]), "ratio": float(pixels[k] / max(1, pixels.sum()))}
-            for k, name in enumerate(names)
-        ],
-        "removed": dict(removed),
     }

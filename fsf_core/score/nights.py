@@ -18,7 +18,7 @@ from fsf_core.nights.series import Series, series_of
 from fsf_core.publish import delta
 from fsf_core.runs.lease import look_at
 from fsf_core.score.cluster import connected_cluster
-from fsf_core.score.gates import failed_gates
+from fsf_core.score.gates import failed_gates, judge_gates, parse_gates
 from fsf_core.score.reuse import EarlierRun, open_earlier_run, why_not_reusable
 
 LATEST = "latest"
@@ -160,7 +160,8 @@ def _is_done(night: NightJob) -> bool:
 def _totals(summary: Mapping[str, Any], config: ScoreConfig) -> dict[str, Any]:
     """Return what the entry of a finished night has of its summary."""
     kept = {name: summary[name] for name in ("items", "frames", "seconds", "reused_items") if name in summary}
-    return {**kept, "gates": failed_gates(summary, max_failed_share=config.max_failed_share)}
+    gates = judge_gates(summary, parse_gates(config.fail_if), max_failed_share=config.max_failed_share)
+    return {**kept, "gates": failed_gates({**summary, "gates": gates}, max_failed_share=config.max_failed_share)}
 
 
 def find_reused(night: NightJob, facts: Mapping[str, Any]) -> EarlierRun | None:

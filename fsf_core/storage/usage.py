@@ -24,10 +24,10 @@ def count(name: str, amount: int = 1) -> None:
         _totals[name] += amount
 
 
-def totals() -> dict[str, int]:
+def totals() -> Counter[str]:
     """Return the counts since the process began."""
     with _lock:
-        return dict(_totals)
+        return Counter(_totals)
 
 
 def take() -> dict[str, int]:

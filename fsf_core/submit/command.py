@@ -11,7 +11,7 @@ from typing import Any
 from fsf_core.errors import ConfigError
 from fsf_core.safe_text import printable, redact_message
 
-INPUTS = frozenset(("bundle", "manifest", "checkpoint", "onnx", "samples", "reuse", "run_folder", "folder"))
+INPUTS = frozenset(("bundle", "manifest", "checkpoint", "onnx", "samples", "reuse", "against", "run_folder", "folder"))
 """Names of options and arguments that name an existing file or folder."""
 
 OUTPUTS = frozenset(("out", "delta", "engine_cache", "png"))

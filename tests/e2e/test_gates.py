@@ -22,12 +22,35 @@ def _images(folder: Path, *, good: int, bad: int) -> Path:
 def test_more_failures_than_allowed_end_a_finished_run_with_3(tiny_bundle: Bundle, tmp_path: Path) -> None:
     images = _images(tmp_path / "images", good=3, bad=1)
     words = ["score", "--bundle", tiny_bundle.uri, "--manifest", str(images), "--out", str(tmp_path / "run")]
-    refused, output = fsf(*words, "--max-failed-share", "0.2")
-    allowed, _ = fsf(*words, "--max-failed-share", "0.25")
+    gates = ["--fail-if", "frames < 3", "--fail-if", "failed_share > 20% or confidence > 1"]
+    refused, output = fsf(*words, "--max-failed-share", "0.2", *gates)
+    summary = runs.read_summary(str(tmp_path / "run"))
+    again, output_again = fsf(*words, "--max-failed-share", "0.2", *gates)
+    allowed, _ = fsf(*words, "--max-failed-share", "0.25", *gates[:2])
 
-    assert (refused, allowed) == (3, 0)
-    assert "1 of 4 items failed" in output
+    assert (refused, again, allowed) == (3, 3, 0)
+    reasons = [line for line in output.splitlines() if line.startswith("gate: ")]
+    assert reasons == [line for line in output_again.splitlines() if line.startswith("gate: ")]
+    assert "1 of 4 items failed" in reasons[0]
+    assert reasons[1].startswith("gate: failed_share > 20% or confidence > 1 (failed_share is 0.25, confidence is 0.")
+    assert [gate["passed"] for gate in summary["gates"]] == [True, False, True, False]
     assert runs.verify(str(tmp_path / "run")) == []
+    _assert_work_is_that_of_the_first_start(summary, runs.read_summary(str(tmp_path / "run")))
+
+
+def _assert_work_is_that_of_the_first_start(first: dict, last: dict) -> None:
+    """The figures are measured on a cluster of the job's own too, and starts that score nothing change none."""
+    work, stages = first["work"], {stage["stage"]: stage for stage in first["work"]["stages"]}
+    assert (work["starts"], work["frames"], work["model_frames"]) == (1, 3, 3)
+    assert last["work"] == work
+    assert last["lineage"] == first["lineage"]
+    assert 0 < work["model_busy_seconds"] < work["actor_seconds"] < 2 * work["job_seconds"] + 60
+    for name in ("decode", "infer", "mask", "write"):
+        assert stages[name]["seconds"] > 0, name
+        assert stages[name]["cpu_seconds"] > 0, name
+    assert 3 * 10_000 < work["bytes_read_from_disks"] < 30_000_000
+    assert work["bytes_written"] > 3_000
+    assert first["figures"]["confidence"]["items"] == 3
 
 
 def test_a_wrong_input_stops_the_job_early_and_the_corrected_input_resumes_it(

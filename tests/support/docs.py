@@ -17,6 +17,7 @@ from cyclopts.argument import Argument
 
 from fsf_core import config, schema
 from fsf_core.cli.app import app
+from fsf_core.score import gate_names
 from tests.support import monitoring, speed_chart
 
 ROOT = Path(__file__).parents[2]
@@ -96,6 +97,15 @@ def field_docstrings(record: type) -> dict[str, str]:
     return found
 
 
+def gates() -> str:
+    """Return every name that a gate may use."""
+    lines = ["| name | figure | needs |", "|---|---|---|"]
+    for figure in gate_names.FIGURES:
+        needs = gate_names.NEEDS[figure.needs] if figure.needs else ""
+        lines.append(f"| `{figure.shown()}` | {figure.meaning} | {needs} |")
+    return "\n".join(lines)
+
+
 def benches() -> str:
     """Return the command and the subject of every bench, from the docstrings of the modules."""
     lines = ["| command | measures |", "|---|---|"]
@@ -130,7 +140,7 @@ def speed() -> str:
 
 
 PARTS: dict[Path, dict[str, Callable[[], str]]] = {
-    ROOT / "jobs" / "README.md": {"options": options},
+    ROOT / "jobs" / "README.md": {"options": options, "gates": gates},
     ROOT / "fsf_core" / "runs" / "README.md": {"tables": tables},
     ROOT / "tests" / "bench" / "README.md": {"benches": benches, "speed": speed},
     ROOT / "cluster" / "monitoring" / "README.md": {"metrics": monitoring.metric_rows, "alerts": monitoring.alert_rows},

@@ -182,6 +182,12 @@ _TABLE = {
             "--actors is 0, expected at least 1",
             "--actors is …, expected at least",
         ),
+        # gates
+        _refusal(f"{SCORE} --price-hour=-1", "--price-hour is -1, expected 0 to ", "--price-hour is ", at=FINISHED),
+        _refusal(f"{SCORE} --fail-if 'frames < < 3'", "has '<' at character 9, ", "; write it like ", at=FINISHED),
+        _refusal(f"{SCORE} --fail-if 'psi > limit'", "has `limit` at character 6, ", "; write it like ", at=FINISHED),
+        _refusal(f"{SCORE} --fail-if 'ratio.leaf > 0.5'", "unknown name ratio.leaf", "; write it like ", at=FINISHED),
+        _refusal(f"{SCORE} --fail-if 'frames < 3' --fail-if 'miou < 0.5'", "needs labels", "; write it like ", at=NEW),
         # options against the bundle, the list and the tables
         _refusal(f"{SCORE} --palette 000000", "different entries, expected one for each of the bundle's "),
         _refusal(f"{SCORE} --where label==", "write it like "),

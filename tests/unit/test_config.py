@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import json
 import math
 import re
 from pathlib import Path
@@ -266,3 +267,25 @@ def test_options_that_choose_frames_make_a_sampling():
 def test_an_invalid_sampling_is_refused_with_its_options(wrong):
     with pytest.raises(ConfigError, match=r"correct one of --every-nth, --fps, --start-s, --end-s, --keyframes-only"):
         ScoreConfig(**JOB, bundle="bundles/oranges", **wrong)
+
+
+def test_gates_come_from_flags_a_yaml_list_or_one_variable_each_as_it_is(tmp_path, monkeypatch):
+    texts = ('iou."wind, scarring" < 0.7', "failed_share > 0.01 and frames > 3")
+    (tmp_path / "job.yaml").write_text(f"fail_if: {json.dumps(texts)}\n")
+    flags = [word for text in texts for word in ("--fail-if", text)]
+    assert parsed([*GIVEN, *flags]).fail_if == texts
+    assert parsed(GIVEN, sources=[Yaml(tmp_path / "job.yaml")]).fail_if == texts
+    monkeypatch.setenv("FSF_FAIL_IF", texts[1])
+    assert parsed(GIVEN, sources=[Env("FSF_", command=False)]).fail_if == texts[1:]
+    assert parsed(GIVEN).fail_if == ()
+
+
+def test_a_gate_with_an_error_is_refused_with_the_options():
+    with pytest.raises(ConfigError, match="has '<' at character 7") as caught:
+        ScoreConfig(**JOB, bundle="b", fail_if=("frames > 3", "miou < < 3"))
+    assert caught.value.__notes__ == ["  miou < < 3\n         ^"]
+
+
+@pytest.mark.parametrize("price", [-1.0, math.nan, math.inf])
+def test_a_price_is_a_number_from_0_on(price):
+    assert "--price-hour" in refused(bundle="b", price_hour=price)
