@@ -460,6 +460,7 @@ UNTRIED = {
     "(error.report, advice=ADOPTED)": "takes a fault of the import",
     "(report, advice=OTHER_PICTURES)": "takes weights that a small precision spoils",
     " has neither uncertain_share nor class probabilities": "takes a model of class maps; in tests/unit/analysis",
+    "expected at least one name in both: classes are ": "takes runs of other classes; in tests/unit/analysis",
     "expected the same ones; compare runs of one kind": "takes runs of two models; in tests/unit/analysis",
     "the current folder cannot be used: ": "takes a process whose folder is deleted",
     "expected one that `ray job list` shows": "takes a cluster",

@@ -1,0 +1,7 @@
+"""How two runs differ: class and input drift with limits, changed pixels, data told from model. Knows runs."""
+
+from fsf_core.analysis.drift.compare import compare_runs
+from fsf_core.analysis.drift.pixels import PixelChanges, changed_pixels
+from fsf_core.analysis.drift.verdict import Rescored
+
+__all__ = ["PixelChanges", "Rescored", "changed_pixels", "compare_runs"]
