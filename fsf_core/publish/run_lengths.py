@@ -15,6 +15,9 @@ BRUSH_SIZES = (3, 4, 8, 16)
 BRUSH_CHANNELS = 4
 """Label Studio stores a stroke as the red, green, blue and alpha of every pixel."""
 
+OPAQUE = 128
+"""Alpha from which on a pixel is inside a stroke."""
+
 _CHARACTER_BITS, _FIRST_CHARACTER, _MORE = 5, 48, 32
 
 
@@ -96,6 +99,44 @@ def brush_bytes(mask_HW: Bools) -> bytes:
     head = np.concatenate([head, _bits(np.array([BRUSH_WORD_BITS - 1]), np.array([5]))])
     head = np.concatenate([head, _bits(np.array(BRUSH_SIZES) - 1, np.full(len(BRUSH_SIZES), 4))])
     return np.packbits(np.concatenate([head, _bits(codes, widths)])).tobytes()
+
+
+def brush_mask(data: bytes, shape: tuple[int, int]) -> Bools:
+    """Return the mask of a brush stroke of Label Studio, in the form that `brush_bytes` describes.
+
+    Args:
+        data: the stroke; blocks of values that are no runs occur too, where it was drawn by hand.
+        shape: rows and columns of the picture.
+
+    Returns:
+        Where the alpha of the stroke is at least one half: the edge of a brush is soft.
+
+    Raises:
+        ValueError: it ends early, or is of a picture of another size.
+    """
+    end, at = 8 * len(data), 0
+
+    def read(bits: int) -> int:
+        nonlocal at
+        at += bits
+        if at > end:
+            raise ValueError(f"it ends after {len(data)} bytes, expected more")
+        window = int.from_bytes(data[(at - bits) // 8 : -(-at // 8)])
+        return (window >> (-at % 8)) & ((1 << bits) - 1)
+
+    size = read(32)
+    if size != shape[0] * shape[1] * BRUSH_CHANNELS:
+        raise ValueError(f"it has {size} values, expected {BRUSH_CHANNELS} for each of {shape[1]}×{shape[0]} pixels")
+    word_bits = read(5) + 1
+    length_bits = [read(4) + 1 for _ in BRUSH_SIZES]
+    values = np.empty(size, np.uint8)
+    start = 0
+    while start < size:
+        is_run = read(1)
+        stop = min(start + 1 + read(length_bits[read(2)]), size)
+        values[start:stop] = read(word_bits) if is_run else [read(word_bits) for _ in range(start, stop)]
+        start = stop
+    return np.asarray(values.reshape(*shape, BRUSH_CHANNELS)[..., -1] >= OPAQUE, np.bool_)
 
 
 def _bits(numbers: Counts, widths: Counts) -> NDArray[np.uint8]:

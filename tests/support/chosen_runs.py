@@ -27,6 +27,8 @@ class Frame:
     pts_s: float | None = None
     """Time of a video's frame."""
     ratios: Sequence[float] = (1.0, 0.0, 0.0)
+    class_map_HW: np.ndarray | None = None
+    """The mask, instead of ratios."""
     probability: Sequence[float | None] | None = (0.9, 0.8, 0.7)
     """Mean class probabilities where a class occurs; None for a model without any."""
     uncertain_share: float | None = 0.1
@@ -42,6 +44,8 @@ class Frame:
 
 def class_map(frame: Frame) -> np.ndarray:
     """Return the mask of a frame."""
+    if frame.class_map_HW is not None:
+        return frame.class_map_HW
     counts = np.round(np.asarray(frame.ratios) * SIDE_PX**2).astype(int)
     counts[0] += SIDE_PX**2 - counts.sum()
     classes = np.arange(len(counts), dtype=masks.class_map_dtype(len(counts)))
@@ -98,8 +102,8 @@ def _mask_row(frame: Frame, map_HW: np.ndarray, classes: int, uris: Mapping[str,
         "item_id": frame.item_id,
         "frame_index": frame.frame_index,
         "uri": uris.get(frame.item_id, f"/photos/{frame.item_id}"),
-        "height_px": SIDE_PX,
-        "width_px": SIDE_PX,
+        "height_px": map_HW.shape[0],
+        "width_px": map_HW.shape[1],
         "mask": {"bytes": masks.encode_png(map_HW, masks.voc_palette(classes)), "path": None},
         "run_id": "20261122T000000Z-00000000",
         "bundle_sha256": "ab" * 32,

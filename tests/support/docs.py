@@ -40,6 +40,7 @@ BENCHES = (
     "bench_manifest",
     "bench_ledger",
     "bench_end",
+    "bench_select",
     "feeding",
     "chaos",
     "compare_versions",

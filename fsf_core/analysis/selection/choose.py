@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from fsf_core import storage
 from fsf_core.analysis.selection import candidates as frames
 from fsf_core.analysis.selection.candidates import Candidates, Floats
-from fsf_core.analysis.selection.class_figures import ClassFigures, read_class_figures
+from fsf_core.analysis.selection.class_figures import NO_CLASSES, ClassFigures, read_class_figures
 from fsf_core.analysis.selection.scores import Score, Words, mean_confidence, ordered, random_score
-from fsf_core.analysis.selection.space import Space, best_apart, farthest_first, isolation, space_of
+from fsf_core.analysis.selection.space import NOWHERE, Space, best_apart, farthest_first, isolation, space_of
 from fsf_core.errors import ConfigError
 from fsf_core.manifest.chosen import Chosen
 from fsf_core.options import SelectBy
@@ -151,7 +151,8 @@ def _scored(run: RunReader, found: Candidates, request: Request, changed: Change
         ranks = np.zeros(len(found)) if early is None else early.value_N
         found, early = _take(found, early, frames.one_per_window(found, ranks, gap_s=request.gap_s))
     if request.by == "random":  # the greatest number of a window is no longer a fair one
-        early = random_score(found, seed=request.seed, of="candidate")
+        score = random_score(found, seed=request.seed, of="candidate")
+        return _Scored(found=found, score=score, classes=NO_CLASSES, space=NOWHERE)
     most = min(MAX_CANDIDATES, max(1, MAX_RATIOS // max(1, len(run.classes))))
     if len(found) > most:
         beyond = {**found.left_out, "beyond_limit": len(found) - most}

@@ -27,6 +27,10 @@ class ClassFigures:
         return ClassFigures(ratio_NK=self.ratio_NK[chosen], probability_NK=self.probability_NK[chosen])
 
 
+NO_CLASSES = ClassFigures(ratio_NK=np.zeros((0, 0), np.float32), probability_NK=np.zeros((0, 0), np.float32))
+"""Where no class figures are needed."""
+
+
 def read_class_figures(run: RunReader, found: Candidates) -> ClassFigures:
     """Read the class ratios and mean probabilities of the candidates.
 

@@ -52,6 +52,10 @@ class Space:
         return np.asarray(self.z_ND[chosen] * self.weight_D, np.float32)
 
 
+NOWHERE = Space(z_ND=np.zeros((0, 1), np.float32), weight_D=np.ones(1, np.float32), names=("",))
+"""Where no distances are needed."""
+
+
 def space_of(found: Candidates, classes: ClassFigures) -> Space:
     """Return the candidates as points.
 
