@@ -7,6 +7,7 @@
     fsf report   one HTML page of a run
     fsf select   what to look at or label next, with the reason of each
     fsf publish  a finished run in another shape: Delta, COCO, Hugging Face, PNG masks, pre-labels
+    fsf evaluate masks against labels, with intervals
     fsf verify   every file of a run against its receipt
     fsf runs     the nights of a series
     fsf prune    old runs of a series removed; fsf pin keeps one
@@ -37,6 +38,7 @@ from fsf_core.cli.sources import configure, log_format
 from fsf_core.config import (
     BenchConfig,
     DoctorConfig,
+    EvaluateConfig,
     ExportConfig,
     InspectConfig,
     PublishConfig,
@@ -163,6 +165,20 @@ def publish(run_folder: str, /, *, config: PublishConfig) -> int:
     from fsf_core.cli.publish import run
 
     return run(run_folder, config)
+
+
+@app.command
+def evaluate(masks: str, labels: str | None = None, /, *, config: EvaluateConfig | None = None) -> int:
+    """Compare masks with labels; print IoU, recall, precision, dice and boundary IoU with intervals.
+
+    Args:
+        masks: A run, a folder of mask PNGs, or a pattern such as 'masks/*.png'.
+        labels: A folder of PNGs, a pattern, or a manifest with label_uri (default: those that the run was scored with).
+        config: What to compare, and how.
+    """
+    from fsf_core.cli.evaluate import run
+
+    return run(masks, labels, config or EvaluateConfig())
 
 
 @app.command

@@ -7,6 +7,7 @@ need.
 
 from fsf_core.config.bench import BenchConfig
 from fsf_core.config.doctor import DoctorConfig
+from fsf_core.config.evaluate import EvaluateConfig
 from fsf_core.config.export import ExportConfig, is_adopted
 from fsf_core.config.inspect import InspectConfig
 from fsf_core.config.listing import ListOptions
@@ -24,6 +25,7 @@ __all__ = [
     "BenchConfig",
     "Colours",
     "DoctorConfig",
+    "EvaluateConfig",
     "ExportConfig",
     "InspectConfig",
     "ListOptions",

@@ -1,0 +1,235 @@
+"""Masks that exist already against labels: found, paired, counted, and made into the document of `fsf evaluate`.
+
+Knows no options and prints nothing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from fsf_core import runs, storage
+from fsf_core.analysis.metrics.compare import Comparison, compare
+from fsf_core.analysis.metrics.figures import metrics_document
+from fsf_core.analysis.metrics.groups import grouped_documents
+from fsf_core.analysis.metrics.pairing import Named, Pairing, pair
+from fsf_core.analysis.metrics.places import (
+    Columns,
+    Labels,
+    Masks,
+    are_same,
+    columns_of_run,
+    find_labels,
+    find_masks,
+)
+from fsf_core.errors import ConfigError
+from fsf_core.masks import class_map_dtype, voc_palette
+
+NAMES_SHOWN = 20
+"""Most names of what was left over; the count is of all."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """What to compare, and how."""
+
+    masks: str
+    labels: str | None = None
+    """None for the labels that a run was scored with."""
+    classes: tuple[str, ...] = ()
+    """Names by id; () for those of the run."""
+    palette: tuple[tuple[int, int, int], ...] = ()
+    """Colours of painted labels and masks; () for those of the run, or PASCAL VOC's."""
+    by: tuple[str, ...] = ()
+    draws: int
+    seed: int
+
+
+def evaluate(request: Request) -> dict[str, Any]:
+    """Return the metrics of masks against labels, what they are made of, and what was left out.
+
+    Raises:
+        ConfigError: nothing can be paired, the labels hold no class, or names and columns do not fit.
+        OutputError, ManifestError, StorageError: what is to be read cannot be.
+    """
+    if request.labels is None:
+        return _of_scored_run(request)
+    masks = find_masks(request.masks, by=request.by)
+    if not masks.run and are_same(request.masks, request.labels):
+        raise ConfigError(
+            f"masks and labels are both {storage.redact(request.labels)}, expected two sets of files; choose each with "
+            "a pattern, such as 'photos/*.published.png' 'photos/*.label.png': what * stands for is the name"
+        )
+    labels = find_labels(request.labels, by=request.by)
+    _require_columns(request.by, masks.columns, labels.columns)
+    classes = _classes_of(request, masks.run)
+    pairing = pair(masks.named, labels.named)
+    if not pairing.label_of_mask:
+        raise _nothing_paired(masks, labels)
+    palette_K3 = _palette_of(request, masks.run, len(classes))
+    found = compare(masks, labels, pairing.label_of_mask, palette_K3=palette_K3, num_classes=len(classes))
+    confusion = found.table()
+    warnings = _judge_values(found, confusion, len(classes))
+    columns = labels.columns if labels.of_manifest else masks.columns
+    return {
+        **_figures(confusion, classes, request, _merged(request.by, columns, masks.columns)),
+        "pairs": _pairs(masks, labels, pairing, found),
+        "ignored": {
+            "pixels": found.ignored_px_by_value.total(),
+            "by_value": {str(value): px for value, px in sorted(found.ignored_px_by_value.items())},
+        },
+        "failures": [asdict(each) for each in found.failures],
+        "warnings": warnings,
+    }
+
+
+def _of_scored_run(request: Request) -> dict[str, Any]:
+    """Return the metrics of the labels that a run was scored with.
+
+    Raises:
+        ConfigError: it has none.
+    """
+    run = runs.open_run(request.masks)
+    classes = _classes_of(request, run)
+    confusion = run.confusion()
+    if not confusion.num_rows:
+        raise ConfigError(
+            f"{storage.redact(run.uri)} has no table confusion, expected a run that was scored with label_uri in its "
+            "manifest; pass labels: a folder of PNGs, or a manifest with label_uri"
+        )
+    columns = columns_of_run(run, request.by) if request.by else Columns()
+    _require_columns(request.by, columns, Columns())
+    return _figures(confusion, classes, request, columns.values)
+
+
+def _figures(confusion: pa.Table, classes: Sequence[str], request: Request, values: pa.Table) -> dict[str, Any]:
+    """Return the metrics of all items, and of each group."""
+    document = metrics_document(confusion, classes, draws=request.draws, seed=request.seed)
+    if request.by:
+        document["groups"] = grouped_documents(
+            confusion, values, classes, by=request.by, draws=request.draws, seed=request.seed
+        )
+    return document
+
+
+def _classes_of(request: Request, run: runs.RunReader | None) -> tuple[str, ...]:
+    """Return the class names.
+
+    Raises:
+        ConfigError: they are missing, or contradict the run.
+    """
+    if run is None:
+        if not request.classes:
+            raise ConfigError(
+                "masks in a folder have no class names, expected --classes a,b,c in the order of the ids; pass it"
+            )
+        return request.classes
+    if request.classes and request.classes != run.classes:
+        raise ConfigError(
+            f"--classes is {','.join(request.classes)}, but the run has {','.join(run.classes)}; leave the option out"
+        )
+    return run.classes
+
+
+def _palette_of(request: Request, run: runs.RunReader | None, num_classes: int) -> NDArray[np.uint8]:
+    """Return the colours of the classes.
+
+    Raises:
+        ConfigError: there is not one for each.
+    """
+    if not request.palette:
+        return voc_palette(num_classes) if run is None else np.asarray(run.palette, np.uint8)
+    if len(request.palette) != num_classes:
+        raise ConfigError(
+            f"--palette has {len(request.palette)} colours, expected {num_classes}: one for each class, in the order "
+            "of the ids"
+        )
+    return np.asarray(request.palette, np.uint8)
+
+
+def _require_columns(by: Sequence[str], *found: Columns) -> None:
+    """Check that the columns to group by exist.
+
+    Raises:
+        ConfigError: one does not.
+    """
+    known = {name for each in found for name in each.known}
+    unknown = [name for name in by if name not in known]
+    if unknown:
+        do = f"expected columns out of {', '.join(sorted(known))}" if known else "expected a manifest with columns"
+        raise ConfigError(
+            f"--by has {', '.join(unknown)}, {do}; group by columns that the manifest of the run, or the manifest with "
+            "label_uri, has"
+        )
+
+
+def _merged(by: Sequence[str], first: Columns, second: Columns) -> pa.Table:
+    """Return the columns to group by: those of the first, and of the second what it lacks."""
+    further = [name for name in second.values.column_names if name in by and name not in first.values.column_names]
+    if not further:
+        return first.values
+    return first.values.join(second.values.select(["item_id", *further]), "item_id", join_type="full outer")
+
+
+def _judge_values(found: Comparison, confusion: pa.Table, num_classes: int) -> list[str]:
+    """Return what is unusual about the values of the labels.
+
+    Raises:
+        ConfigError: no pixel has a class, or what is ignored looks like classes under other numbers.
+    """
+    ignored = found.ignored_px_by_value
+    usual = int(np.iinfo(class_map_dtype(num_classes)).max)
+    others = sorted(value for value in ignored if value != usual)
+    counted = int(np.sum(confusion.column("pixels").to_numpy()))
+    if not ignored or not found.compared:
+        return []
+    share = f"{100 * ignored.total() / (counted + ignored.total()):.2f} % of the labelled pixels"
+    values = ", ".join(f"{value} ({px} px)" for value, px in ignored.most_common(8))
+    above = num_classes > 1 and np.any(confusion.column("label_class_id").to_numpy() > 0)
+    expected = f"expected class ids 0 to {num_classes - 1}, and {usual} for what is ignored"
+    if not counted or (others and not above and num_classes > 1):
+        raise ConfigError(
+            f"the labels hold {'no class' if not counted else 'class 0 alone'} and the values {values}, {expected}; "
+            "values are never scaled: write class ids, for example 0 and 1 instead of 0 and 255"
+        )
+    if others:
+        return [f"{share} have values that are no class and are ignored: {values}; {expected}"]
+    if not above and num_classes > 1:
+        return [f"class 0 is the only one in the labels, and {share} are ignored: {values}; {expected}"]
+    return []
+
+
+def _pairs(masks: Masks, labels: Labels, pairing: Pairing, found: Comparison) -> dict[str, Any]:
+    """Return what was paired, how, and what was not."""
+    with_label = pairing.label_of_mask
+    with_mask = set(with_label.values())
+    return {
+        "compared": found.compared,
+        "failed": len(found.failures),
+        "paired_by": pairing.steps,
+        "masks_without_label": _left_over(masks.named, with_label),
+        "labels_without_mask": _left_over(labels.named, with_mask),
+    }
+
+
+def _left_over(named: Sequence[Named], paired: set[int] | dict[int, int]) -> dict[str, Any]:
+    """Return how many were not paired, and the first names."""
+    rest = [each for at, each in enumerate(named) if at not in paired]
+    names = list(dict.fromkeys(each.name for each in rest))
+    return {"count": len(rest), "names": names[:NAMES_SHOWN]}
+
+
+def _nothing_paired(masks: Masks, labels: Labels) -> ConfigError:
+    """Return the error of names that have nothing in common."""
+    shown = [
+        ", ".join(repr(name) for name in dict.fromkeys(each.name for each in named[:3])) or "none"
+        for named in (masks.named, labels.named)
+    ]
+    return ConfigError(
+        f"found {len(masks.named)} masks ({shown[0]}) and {len(labels.named)} labels ({shown[1]}), and no label with "
+        "the name of a mask; expected equal names or ids: pass patterns, where what * stands for is the name, such as "
+        "'labels/*_label.png', or a manifest with id, uri and label_uri"
+    )
