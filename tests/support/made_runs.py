@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from fsf_core import masks, runs
 from fsf_core.keys import item_key, unit_key
@@ -39,6 +40,8 @@ def make_run(
     finished: bool = True,
     older: bool = False,
     fingerprint: Mapping[str, Any] | None = None,
+    passed_through: Mapping[str, Any] | None = None,
+    confusion: pa.Table | None = None,
 ) -> str:
     """Write a run.
 
@@ -59,6 +62,8 @@ def make_run(
         finished: whether the run is published.
         older: whether the version that wrote the run knew no figures.
         fingerprint: further entries.
+        passed_through: columns of the manifest, a value for every row of `ratios`.
+        confusion: counts of labels, of which each item's rows are in its part.
 
     Returns:
         The uri.
@@ -95,6 +100,12 @@ def make_run(
                 "class_stats": _class_stats(rows, pixels[at], names),
                 "failures": FAILURES.empty_table(),
             }
+            for name, values in (passed_through or {}).items():
+                column = pa.array([values[k] for k in at])
+                tables["masks"] = tables["masks"].append_column(pa.field(name, column.type), column)
+            if confusion is not None:
+                mine = pc.is_in(confusion.column("item_id"), value_set=pa.array(rows["ids"]))
+                tables["confusion"] = confusion.filter(mine)
             runs.commit(attempt.staging, tables, _units(rows, start))
         if failed:
             ledger.commit(attempt, *(ledger.image(name, failed=True) for name in failed))

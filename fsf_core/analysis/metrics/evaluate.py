@@ -3,6 +3,7 @@
 Knows no options and prints nothing.
 """
 
+import heapq
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -66,7 +67,8 @@ def evaluate(request: Request) -> dict[str, Any]:
     labels = find_labels(request.labels, by=request.by)
     _require_columns(request.by, masks.columns, labels.columns)
     classes = _classes_of(request, masks.run)
-    pairing = pair(masks.named, labels.named)
+    two_files = _is_file(request.masks, masks.uris) and _is_file(request.labels, labels.uris)
+    pairing = Pairing(label_of_mask={0: 0}, steps={"file": 1}) if two_files else pair(masks.named, labels.named)
     if not pairing.label_of_mask:
         raise _nothing_paired(masks, labels)
     palette_K3 = _palette_of(request, masks.run, len(classes))
@@ -215,11 +217,15 @@ def _pairs(masks: Masks, labels: Labels, pairing: Pairing, found: Comparison) ->
     }
 
 
+def _is_file(where: str, uris: Sequence[str]) -> bool:
+    """Return whether one file was named."""
+    return [*uris] == [storage.absolute(where)]
+
+
 def _left_over(named: Sequence[Named], paired: set[int] | dict[int, int]) -> dict[str, Any]:
     """Return how many were not paired, and the first names."""
-    rest = [each for at, each in enumerate(named) if at not in paired]
-    names = list(dict.fromkeys(each.name for each in rest))
-    return {"count": len(rest), "names": names[:NAMES_SHOWN]}
+    rest = [each.name for at, each in enumerate(named) if at not in paired]
+    return {"count": len(rest), "names": heapq.nsmallest(NAMES_SHOWN, {*rest})}
 
 
 def _nothing_paired(masks: Masks, labels: Labels) -> ConfigError:
