@@ -25,6 +25,7 @@ COMMANDS = (
     ("export", config.ExportConfig),
     ("score", config.ScoreConfig),
     ("inspect", config.InspectConfig),
+    ("evaluate", config.EvaluateConfig),
     ("select", config.SelectConfig),
     ("render", config.RenderConfig),
     ("publish", config.PublishConfig),

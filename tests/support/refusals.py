@@ -53,6 +53,7 @@ _MANIFEST = "score --bundle bundle --provider cpu --out {run} --manifest"
 _BUNDLE = f"score {_SCORED} --bundle bundles"
 _PUBLISH = "publish {run} --to"
 _WEIGHTS = f"{_TINY} --checkpoint"
+_EVALUATE = "evaluate labels/ids --classes a,b"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -305,6 +306,26 @@ _TABLE = {
         ),
         _refusal(f"{_ONNX}/outputs.onnx", "; name the one with the logits with --output-name"),
         _refusal(f"{_ONNX}/opset12.onnx --precisions int8", " or above for int8; export with --opset 17", at=NEW),
+        # metrics
+        _refusal("evaluate labels/ids labels/ids", "masks and labels are both ", at=FINISHED),
+        _refusal("evaluate labels/ids labels/others", "masks in a folder have no class names", at=FINISHED),
+        _refusal(f"{_EVALUATE} labels/others", "no label with the name of a mask", " masks (…) and …", at=FINISHED),
+        _refusal(f"{_EVALUATE} labels/void", "the labels hold no class", "the labels hold ", at=FINISHED),
+        _refusal(f"{_EVALUATE} labels/gone", "found nothing at labels/gone", "found nothing at ", at=FINISHED),
+        _refusal(f"{_EVALUATE} empty", " holds no PNG, expected labels as PNG files", " holds no PNG", at=FINISHED),
+        _refusal(f"{_EVALUATE} labels/twice", " labels ('good', 'good') of one name", " of one ", at=FINISHED),
+        _refusal(f"{_EVALUATE} labels/void --by farm", "--by has farm, ", "--by has ", at=FINISHED),
+        _refusal(
+            f"{_EVALUATE} labels/void --palette 800000", "--palette has 1 colours", " colours, expected ", at=FINISHED
+        ),
+        _refusal("evaluate labels/ids labels/void --classes a,a", "no two are equal", at=FINISHED),
+        _refusal(f"{_EVALUATE} labels/void --draws -1", "--draws is -1, ", "--draws is ", at=FINISHED),
+        _refusal(f"{_EVALUATE} labels/void --seed -1", "--seed is -1, ", "--seed is ", at=FINISHED),
+        _refusal(
+            f"{_EVALUATE} labels/void --max-failed-share 2", "expected 0 to 1", "--max-failed-share is ", at=FINISHED
+        ),
+        _refusal("evaluate {run} labels/ids --classes a,b,c,d", ", but the run has ", at=FINISHED),
+        _refusal("evaluate {run}", " has no table confusion, ", at=FINISHED),
     ),
     errors.ManifestError: (
         _refusal(f"{_MANIFEST} lists/no_uri.csv", "expected one named `uri`; rename the column"),
@@ -340,6 +361,8 @@ _TABLE = {
         _refusal(f"{_MANIFEST} lists/no_id.csv", " has no id in row "),
         _refusal("bench --bundle bundle --manifest lists/gone.csv", "does not exist", "str(error)"),
         _refusal("render {run} --manifest lists/gone.csv", "does not exist", "str(error)", at=BEGUN),
+        _refusal("evaluate {run} lists/unlabelled.csv", "expected one named `label_uri`", at=FINISHED),
+        _refusal("evaluate {run} lists/filmed.csv", " is a label video, ", at=FINISHED),
     ),
     errors.BundleError: (
         _refusal(f"{_BUNDLE}/gone", "expected a folder that fsf export wrote, check --bundle"),
@@ -510,6 +533,7 @@ UNTRIED = {
     "requested …, this onnxruntime has ": "takes a GPU",
     "requested …, the session runs on ": "takes a GPU",
     "requested …, but ": "takes a GPU",
+    " groups, expected at most ": "takes 1,001 labels, each with a value of its own",
     "no item ": "only Python asks for it",
     " has no frame … in ": "only Python asks for it",
     " has no mask in ": "only Python asks for it",
@@ -662,6 +686,7 @@ def write_inputs(folder: Path, bundle: Path) -> None:
     (folder / "keys.yaml").write_text("input: {sizes: 1}\n")
     torch.save(build().state_dict(), folder / "weights.pth")
     _write_items(folder / "items")
+    _write_labels(folder / "labels")
     _write_lists(folder / "lists")
     _write_weights(folder / "weights", (folder / "weights.pth").read_bytes())
     _write_onnx(folder / "onnx")
@@ -692,6 +717,17 @@ def _write_items(items: Path) -> None:
     (items / "clip.mp4").write_bytes(clips.clip(frames=12))
 
 
+def _write_labels(labels: Path) -> None:
+    """Write masks, and labels that do not fit them."""
+    ids = np.zeros((4, 4), np.uint8)
+    files = {"ids/good.png": ids, "others/zzz.png": ids, "void/good.png": ids + 255}
+    files |= {"twice/good.png": ids, "twice/good.PNG": ids}
+    for name, values in files.items():
+        path = labels / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(assets.pillow(values, "PNG"))
+
+
 def _write_lists(lists: Path) -> None:
     """Write lists of items that are refused."""
     tables = {
@@ -710,6 +746,8 @@ def _write_lists(lists: Path) -> None:
         "no_id.csv": "id,uri\n,a.jpg\nb,b.jpg\n",
         "nothing.csv": "id\n",
         "frames.csv": "id,frame_index\nclip.mp4,first\n",
+        "unlabelled.csv": "uri\na.jpg\n",
+        "filmed.csv": "uri,label_uri\na.mp4,b.mp4\n",
     }
     lists.mkdir()
     for name, text in tables.items():
