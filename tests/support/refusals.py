@@ -361,7 +361,12 @@ _TABLE = {
         _refusal(f"{_MANIFEST} lists/no_id.csv", " has no id in row "),
         _refusal("bench --bundle bundle --manifest lists/gone.csv", "does not exist", "str(error)"),
         _refusal("render {run} --manifest lists/gone.csv", "does not exist", "str(error)", at=BEGUN),
-        _refusal("evaluate {run} lists/unlabelled.csv", "expected one named `label_uri`", at=FINISHED),
+        _refusal(
+            "evaluate {run} lists/unlabelled.csv",
+            "expected one named `label_uri`",
+            "with the path or URI of each item",
+            at=FINISHED,
+        ),
         _refusal("evaluate {run} lists/filmed.csv", " is a label video, ", at=FINISHED),
     ),
     errors.BundleError: (

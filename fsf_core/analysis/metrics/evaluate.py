@@ -62,7 +62,7 @@ def evaluate(request: Request) -> dict[str, Any]:
     if not masks.run and are_same(request.masks, request.labels):
         raise ConfigError(
             f"masks and labels are both {storage.redact(request.labels)}, expected two sets of files; choose each with "
-            "a pattern, such as 'photos/*.published.png' 'photos/*.label.png': what * stands for is the name"
+            "a pattern, such as 'photos/*.published.png' 'photos/*.label.png': the part that * matches is the name"
         )
     labels = find_labels(request.labels, by=request.by)
     _require_columns(request.by, masks.columns, labels.columns)
@@ -236,6 +236,6 @@ def _nothing_paired(masks: Masks, labels: Labels) -> ConfigError:
     ]
     return ConfigError(
         f"found {len(masks.named)} masks ({shown[0]}) and {len(labels.named)} labels ({shown[1]}), and no label with "
-        "the name of a mask; expected equal names or ids: pass patterns, where what * stands for is the name, such as "
+        "the name of a mask; expected equal names or ids: pass patterns, where the part that * matches is the name, such as "
         "'labels/*_label.png', or a manifest with id, uri and label_uri"
     )

@@ -35,7 +35,7 @@ class Named(NamedTuple):
     """A mask or a label by its names."""
 
     name: str
-    """Id of the item, or path below the folder without suffix, or what the wildcards of a pattern stand for."""
+    """Id of the item, or path below the folder without suffix, or the parts that the wildcards of a pattern match."""
     frame: int | None = None
     """Index of the frame of a video; None for an image, and where nothing but the name is known."""
     source: str = ""
@@ -154,7 +154,7 @@ def without_suffix(name: str) -> str:
 
 
 def name_in_pattern(pattern: str, path: str) -> str:
-    """Return what the wildcards of a pattern stand for in a path that it matches.
+    """Return the parts of a path that the wildcards of a pattern match.
 
     `*.label.png` names a.label.png "a"; `*/gt/*.png` names x/gt/a.png "x/a".
 
