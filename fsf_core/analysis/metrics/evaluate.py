@@ -236,6 +236,6 @@ def _nothing_paired(masks: Masks, labels: Labels) -> ConfigError:
     ]
     return ConfigError(
         f"found {len(masks.named)} masks ({shown[0]}) and {len(labels.named)} labels ({shown[1]}), and no label with "
-        "the name of a mask; expected equal names or ids: pass patterns, where the part that * matches is the name, such as "
-        "'labels/*_label.png', or a manifest with id, uri and label_uri"
+        "the name of a mask; expected equal names or ids: pass patterns, such as 'labels/*_label.png', where the part "
+        "that * matches is the name, or a manifest with id, uri and label_uri"
     )
