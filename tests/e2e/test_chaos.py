@@ -18,30 +18,34 @@ from fsf_core import runs
 from fsf_core.model.bundle import Bundle
 from fsf_core.score.actor import MAX_HELD_FRAMES
 from fsf_core.score.spec import BLOCK_ITEMS
-from tests.support import assets, clips
+from tests.support import assets, clips, labelled
 from tests.support.processes import Job, fsf, receipts, rows_of, wait_for
 
 KILLS = int(os.environ.get("FSF_CHAOS_KILLS", "2"))
 SEED = int(os.environ.get("FSF_CHAOS_SEED", "0"))
 IMAGES, VIDEOS, VIDEO_FRAMES = 1000, 4, 60
+LABELLED = 4
+"""Of 20 images."""
 
 
 @pytest.fixture(scope="module")
 def command(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """The command of a job of images and videos in many parts, without its --out."""
+    """The command of a job of images and videos in many parts, some of them labelled, without its --out."""
     home = tmp_path_factory.mktemp("media")
-    sources = []
     for number in range(20):
-        path = home / f"{number}.jpg"
-        path.write_bytes(assets.pillow(assets.picture(200 + number, 300), "JPEG"))
-        sources.append(path)
-    videos = []
+        (home / f"{number}.jpg").write_bytes(assets.pillow(assets.picture(200 + number, 300), "JPEG"))
+    for number in range(LABELLED):
+        (home / f"{number}.png").write_bytes(labelled.encode(labelled.label(200 + number, 300, seed=number)))
+    rows = [(number, number % 20) for number in range(IMAGES)]
+    lines = [f"image {number},{name}.jpg,{f'{name}.png' if name < LABELLED else ''}" for number, name in rows]
     for number in range(VIDEOS):
-        videos.append(home / f"{number}.mp4")
-        videos[-1].write_bytes(clips.clip(frames=VIDEO_FRAMES, gop=5 + number))
-    rows = [f"image {number},{sources[number % len(sources)]}" for number in range(IMAGES)]
-    rows += [f"video {number},{path}" for number, path in enumerate(videos)]
-    (home / "items.csv").write_text("id,uri\n" + "\n".join(rows) + "\n")
+        (home / f"{number}.mp4").write_bytes(clips.clip(frames=VIDEO_FRAMES, gop=5 + number))
+        lines.append(f"video {number},{number}.mp4,{f'frames {number}' if number else ''}")
+        (home / f"frames {number}").mkdir()
+        for frame in range(0, VIDEO_FRAMES, 1 + number):
+            label = labelled.encode(labelled.label(64, 96, seed=frame))
+            (home / f"frames {number}" / f"{frame:03d}.png").write_bytes(label)
+    (home / "items.csv").write_text("\n".join(["id,uri,label_uri", *lines, ""]))
     return [
         "score", "--bundle", tiny_bundle.uri, "--manifest", str(home / "items.csv"), "--provider", "cpu",
         "--part-units", "4", "--segment-frames", "8", "--actors", "1",
@@ -55,6 +59,8 @@ def undisturbed(command: list[str], tmp_path_factory: pytest.TempPathFactory) ->
     code, output = fsf(*command, "--out", str(out))
     assert code == 0, output
     assert runs.read_table(str(out), "masks", columns=["item_id"]).num_rows == IMAGES + VIDEOS * VIDEO_FRAMES
+    counted = {*runs.open_run(str(out)).confusion(columns=["item_id"]).column("item_id").to_pylist()}
+    assert len(counted) == IMAGES * LABELLED // 20 + VIDEOS - 1
     return out
 
 
@@ -71,7 +77,11 @@ def _assert_same_run(undisturbed: Path, out: Path) -> None:
 def _damage(out: Path) -> list[str]:
     """Return the problems of an unfinished run that must not exist: committed files that differ from their receipts."""
     lines = runs.verify(str(out)) if (out / "run.json").exists() else []
-    return [line for line in lines if line.startswith(("torn", "missing: masks", "missing: class_stats"))]
+    return [
+        line
+        for line in lines
+        if line.startswith(("torn", "missing: masks", "missing: class_stats", "missing: confusion"))
+    ]
 
 
 def test_kill_9_of_the_driver_at_random_points_changes_no_table(

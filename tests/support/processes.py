@@ -111,4 +111,5 @@ def rows_of(out: Path) -> dict[str, list[dict[str, Any]]]:
     return {
         "masks": ledger.sorted_rows(str(out), "masks", but=("run_id",)),
         "class_stats": ledger.sorted_rows(str(out), "class_stats"),
+        "confusion": ledger.sorted_rows(str(out), "confusion"),
     }
