@@ -1,9 +1,11 @@
 """Which list a run belongs to, and which rows of it: scored, resumed and reused in this process."""
 
+import hashlib
 import logging
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from fsf_core import render, runs
@@ -13,7 +15,7 @@ from fsf_core.manifest import open_manifest
 from fsf_core.model.bundle import Bundle
 from fsf_core.schema import TABLES
 from fsf_core.score.job import score
-from tests.support import assets, clips, ledger
+from tests.support import assets, clips, labelled, ledger
 
 pytestmark = pytest.mark.usefixtures("ray_here")
 
@@ -124,6 +126,47 @@ def test_rows_that_changed_in_the_list_are_scored_anew(
     assert runs.verify(str(tmp_path / "run")) + render.verify(str(tmp_path / "run")) == []
     drawn = [next((tmp_path / out / "videos").glob("*.mp4")) for out in ("run", "fresh")]
     assert drawn[0].read_bytes() == drawn[1].read_bytes()
+
+
+def test_labels_that_changed_between_starts_are_counted_where_the_list_tells_of_it(
+    tiny_bundle: Bundle, tmp_path: Path
+) -> None:
+    """Another address is another row, which is scored anew; other bytes at the same address are not looked at again.
+
+    An item whose label could not be read is a failure, and is tried again with the label of the next start.
+    """
+    pixels = assets.picture(30, 40)
+    names = ["moved", "given", "taken", "rewritten", "mended", "kept"]
+    labels = {name: labelled.label(30, 40, seed=number, ignored=0) for number, name in enumerate(names)}
+    for name, label_HW in labels.items():
+        (tmp_path / f"{name}.png").write_bytes(assets.pillow(pixels, "PNG"))
+        (tmp_path / f"{name}.label.png").write_bytes(labelled.encode(label_HW))
+    (tmp_path / "old.label.png").write_bytes(labelled.encode(np.full((30, 40), 255, np.uint8)))
+    before = dict.fromkeys(names, "") | {name: f"{name}.label.png" for name in names[2:]} | {"moved": "old.label.png"}
+    (tmp_path / "mended.label.png").write_bytes(b"no label")
+    rewritten = labelled.encode(labels["rewritten"])
+    (tmp_path / "rewritten.label.png").write_bytes(labelled.encode(np.full((30, 40), 255, np.uint8)))
+
+    def start(label_uris: dict[str, str]) -> dict:
+        labelled.write_list(tmp_path, [(name, f"{name}.png", uri) for name, uri in label_uris.items()])
+        return _score(tiny_bundle, tmp_path / "list.csv", tmp_path / "run")
+
+    first = start(before)
+    (tmp_path / "mended.label.png").write_bytes(labelled.encode(labels["mended"]))
+    (tmp_path / "rewritten.label.png").write_bytes(rewritten)
+    second = start({name: "" if name == "taken" else f"{name}.label.png" for name in names})
+
+    assert (first["items"]["failed"], second["items"]["failed"]) == (1, 0)
+    assert (second["changed_items"], second["resumed_items"]) == (3, 2)
+    run = runs.open_run(str(tmp_path / "run"))
+    for name in ("moved", "given", "mended", "kept"):
+        expected = labelled.expected_pixels(run, name, {0: labels[name]})
+        assert (labelled.pixels_of(run, name) == expected).all(), name
+    assert run.confusion(item_id="taken").num_rows == run.confusion(item_id="rewritten").num_rows == 0
+    facts = {row["item_id"]: row for row in run.masks().to_pylist()}
+    assert facts["rewritten"]["label_ignored_px"] == 30 * 40
+    assert facts["rewritten"]["label_sha256"] != hashlib.sha256(rewritten).hexdigest()
+    assert facts["taken"]["label_sha256"] is None
 
 
 def test_an_item_whose_columns_changed_takes_them_from_the_list_with_reuse(tiny_bundle: Bundle, tmp_path: Path) -> None:

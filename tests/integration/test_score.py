@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import os
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 from ray.data._internal.execution.interfaces import PhysicalOperator
 from ray.data._internal.execution.streaming_executor import StreamingExecutor
 
@@ -289,6 +291,42 @@ def test_pass_through_columns_reach_the_masks_with_their_types(tiny_bundle: Bund
     assert [(row["item_id"], row["line"], row["tags"]) for row in rows] == [
         (f"item {n}", n, ["a", "b"]) for n in range(len(names))
     ]
+
+
+def _photo_labels(folder: Path) -> dict[str, np.ndarray]:
+    """Return the labels of the photographs as class ids, by the names of the photographs; read by NumPy and Pillow."""
+    found = {}
+    for path in sorted(folder.glob("*.label.png")):
+        stored = Image.open(path)
+        if stored.mode == "P":
+            found[path.name.removesuffix(".label.png")] = np.asarray(stored)
+        else:
+            colours_HWC = np.asarray(stored.convert("RGB"))
+            label_HW = np.full(colours_HWC.shape[:2], 255, np.uint8)
+            for class_id, colour in enumerate(masks.voc_palette(4)):
+                label_HW[(colours_HWC == colour).all(-1)] = class_id
+            found[path.name.removesuffix(".label.png")] = label_HW
+    return found
+
+
+@pytest.mark.photos
+def test_the_confusion_of_labelled_photographs_equals_numpy_to_the_pixel(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    photos = Path(os.environ["FSF_PHOTOS"]) / "labelled"
+    labels = _photo_labels(photos)
+    rows = [f"{name},{photos}/{name}.jpg,{photos}/{name}.label.png" for name in labels]
+    (tmp_path / "list.csv").write_text("\n".join(["id,uri,label_uri", *rows, ""]))
+    config = ScoreConfig(
+        bundle=tiny_bundle.uri, manifest=str(tmp_path / "list.csv"), out=str(tmp_path / "run"), provider="cpu"
+    )
+    assert score(config)["items"] == {"total": 3, "scored": 3, "failed": 0, "not_in_manifest": 0}
+
+    run = runs.open_run(config.out)
+    for name, label_HW in labels.items():
+        pairs = label_HW[label_HW < 4].astype(int) * 4 + run.mask(name)[label_HW < 4]
+        counted = np.zeros(16, np.int64)
+        for row in run.confusion(item_id=name).to_pylist():
+            counted[row["label_class_id"] * 4 + row["predicted_class_id"]] = row["pixels"]
+        assert counted.tolist() == np.bincount(pairs, minlength=16).tolist()
 
 
 def test_masks_at_the_models_size_have_its_output_grid(tiny_bundle: Bundle, tmp_path: Path) -> None:

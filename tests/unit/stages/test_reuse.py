@@ -1,5 +1,7 @@
 """Rows of an earlier run in the columns of this one."""
 
+import hashlib
+
 import pyarrow as pa
 import pytest
 
@@ -7,7 +9,7 @@ from fsf_core import runs, storage
 from fsf_core.runs import load_ledger
 from fsf_core.stages.reuse import ReuseSettings, reuse_items
 from fsf_core.stages.write import WriteSettings
-from tests.support import ledger
+from tests.support import assets, clips, labelled, ledger
 
 
 @pytest.mark.parametrize(
@@ -31,3 +33,75 @@ def test_a_column_of_the_earlier_manifest_is_not_taken_for_notes(kind, value, tm
     assert reuse_items(rows, [part], load_ledger(earlier.uri), settings) == 1
     (found,) = runs.read_table(now.uri, "masks").to_pylist()
     assert (found["run_id"], found["item_id"], found["notes"]) == ("now", "a.jpg", None)
+
+
+SAME, OTHER = (labelled.encode(labelled.label(20, 30, seed=seed)) for seed in (1, 2))
+
+
+def reused(tmp_path, *, before, now, same_by="sha256"):
+    """Score an image with a label, or without one (None), and try to reuse it for a list with another.
+
+    Returns:
+        The tables confusion before and after, and the number of items reused.
+    """
+    (tmp_path / "a.png").write_bytes(assets.pillow(assets.picture(20, 30), "PNG"))
+    for name, data in (("before", before), ("now", now)):
+        if data:
+            (tmp_path / f"{name}.png").write_bytes(data)
+    lists = [
+        labelled.write_list(tmp_path, [("a", "a.png", f"{name}.png" if data is not None else "")], name=f"{name}.csv")
+        for name, data in (("before", before), ("now", now))
+    ]
+    earlier = labelled.scored(lists[0], tmp_path / "earlier")
+    rows, decode, found = labelled.rows_of(lists[1])
+    attempt = ledger.begin(str(tmp_path / "run"))
+    write = WriteSettings(
+        staging=attempt.staging, run_id="now", bundle_sha256="ab", class_names=labelled.CLASSES, extra=found.extra
+    )
+    settings = ReuseSettings(earlier_uri=earlier.uri, same_by=same_by, access=decode.access, write=write)
+    parts = load_ledger(earlier.uri)
+    count = reuse_items(rows, parts.parts, parts, settings)
+    return earlier.confusion(), runs.read_table(attempt.uri, "confusion"), count
+
+
+@pytest.mark.parametrize("same_by", ["sha256", "version"])
+def test_an_item_whose_label_is_the_same_brings_its_confusion_along(same_by, tmp_path):
+    """Wherever the label is now."""
+    before, after, count = reused(tmp_path, before=SAME, now=SAME, same_by=same_by)
+
+    assert count == 1
+    assert after.equals(before)
+    assert after.num_rows
+    (row,) = runs.read_table(str(tmp_path / "run"), "masks").to_pylist()
+    assert (row["label_uri"], row["label_sha256"]) == ("now.png", hashlib.sha256(SAME).hexdigest())
+
+
+@pytest.mark.parametrize(
+    ("before", "now"),
+    [(SAME, OTHER), (SAME, None), (None, SAME), (SAME, b"")],
+    ids=["changed", "taken", "given", "gone"],
+)
+def test_an_item_whose_label_is_another_is_scored_again(before, now, tmp_path):
+    assert reused(tmp_path, before=before, now=now)[2] == 0
+
+
+def test_an_item_that_never_had_a_label_is_reused_in_a_list_of_labels(tmp_path):
+    assert reused(tmp_path, before=None, now=None)[2] == 1
+
+
+def test_a_labelled_video_is_scored_again(tmp_path):
+    """Its label is many files, or one that would have to be read whole."""
+    (tmp_path / "v.mp4").write_bytes(clips.clip(frames=4))
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "3.png").write_bytes(labelled.encode(labelled.label(64, 96)))
+    manifest = labelled.write_list(tmp_path, [("v", "v.mp4", "labels")])
+    earlier = labelled.scored(manifest, tmp_path / "earlier")
+    rows, decode, found = labelled.rows_of(manifest)
+    now = ledger.begin(str(tmp_path / "run")).staging
+    write = WriteSettings(
+        staging=now, run_id="now", bundle_sha256="ab", class_names=labelled.CLASSES, extra=found.extra
+    )
+    settings = ReuseSettings(earlier_uri=earlier.uri, same_by="sha256", access=decode.access, write=write)
+    parts = load_ledger(earlier.uri)
+
+    assert reuse_items(rows, parts.parts, parts, settings) == 0
