@@ -89,6 +89,8 @@ class ScoreConfig(ListOptions, ModelOptions):
     """Exit with code 3 if a larger share of the items failed, 0 to 1."""
     fail_if: Annotated[tuple[str, ...], CONDITIONS] = ()
     """Exit with code 3 if this holds at the end, such as 'failed_share > 0.01'. Repeatable; see jobs/README.md."""
+    against: str | None = None
+    """A finished run of the same classes, or RUNS/latest: the summary says what has drifted since."""
     price_hour: float | None = None
     """What all machines of the job cost in an hour, in any currency: the summary has the cost of a million frames."""
     early_items: int = 200

@@ -3,11 +3,13 @@
 from collections.abc import Iterator, Sequence
 
 from fsf_core import runs, storage
+from fsf_core.doctor.checks import NotCheckedError
 from fsf_core.doctor.subject import Subject
 from fsf_core.errors import FSFError
 from fsf_core.manifest.members import open_item
 from fsf_core.publish import delta
 from fsf_core.score import plan, preflight
+from fsf_core.score.against import find_reference
 from fsf_core.score.findings import Finding, Status
 from fsf_core.score.gates import available_needs, parse_gates, require_known_names
 from fsf_core.score.node_facts import node_facts
@@ -81,6 +83,17 @@ def check_gates(subject: Subject) -> Iterator[Finding]:
     require_known_names(gates, classes, available)
     found = f"{len(gates)} gate{'s' if len(gates) > 1 else ''} can be judged: {'; '.join(gate.text for gate in gates)}"
     yield Finding(check="gates", status="ok", found=found)
+
+
+def check_against(subject: Subject) -> Iterator[Finding]:
+    """Open the run of --against as a job would."""
+    config = subject.config
+    classes = config.classes if config.checkpoint else plan.class_appearance(config, subject.required_bundle()).names
+    if not subject.night:
+        raise NotCheckedError("it needs --out")
+    run = find_reference(subject.night, classes)
+    assert run
+    yield Finding(check="against", status="ok", found=f"{storage.redact(run.uri)} has finished and the same classes")
 
 
 def check_delta(subject: Subject) -> Iterator[Finding]:

@@ -78,6 +78,8 @@ def _driver_checks(subject: Subject) -> Iterator[Check]:
         yield Check(name="items", call=partial(driver.check_items, subject), limit_s=LIST_LIMIT_S + STORE_LIMIT_S)
     if config.fail_if:
         yield Check(name="gates", call=partial(driver.check_gates, subject), limit_s=LIST_LIMIT_S + STORE_LIMIT_S)
+    if config.against:
+        yield Check(name="against", call=partial(driver.check_against, subject), limit_s=LIST_LIMIT_S + STORE_LIMIT_S)
     if config.delta:
         yield Check(name="delta", call=partial(driver.check_delta, subject), limit_s=LIST_LIMIT_S + STORE_LIMIT_S)
     if config.reuse:

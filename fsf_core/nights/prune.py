@@ -153,7 +153,7 @@ class _Pruning:
         user = reused.get(withdrawn.run_id)
         try:
             if user and removal.restore(withdrawn):
-                self._keep(withdrawn.path, f"{user} has not finished and reuses it")
+                self._keep(withdrawn.path, f"{user} has not finished and needs it")
                 return
             size_bytes = removal.destroy(withdrawn)
         except OutputError as error:  # a job that is being refused has its lock for a moment

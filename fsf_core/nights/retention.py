@@ -91,7 +91,7 @@ def _reason_of_run(state: NightState, uses: Uses) -> str:
     if state.night.path == uses.named:
         return "the pointer names it"
     if state.run_id in uses.reused:
-        return f"{uses.reused[state.run_id]} has not finished and reuses it"
+        return f"{uses.reused[state.run_id]} has not finished and needs it"
     user = _user_of_bundle(state, uses.bundles)
     return f"{user} was scored with its bundle" if user else ""
 

@@ -46,8 +46,9 @@ class NightState:
 
     @property
     def reused(self) -> set[str]:
-        """Ids of the runs that it reuses."""
-        return {str(each["reuse"].get("run_id")) for each in self.attempts if each.get("reuse")}
+        """Ids of the runs that it reuses, or is compared with."""
+        found = [each[entry] for each in self.attempts for entry in ("reuse", "against") if each.get(entry)]
+        return {str(run.get("run_id")) for run in found}
 
     @property
     def started_at(self) -> dt.datetime | None:

@@ -15,6 +15,7 @@ from fsf_core.model.bundle import Bundle
 from fsf_core.runs import video_stats
 from fsf_core.score import plan
 from fsf_core.score import summary as summaries
+from fsf_core.score.against import COMPARED_FRAMES, compare_with
 from fsf_core.score.gates import judge_gates
 from fsf_core.score.metrics import RunMetrics
 from fsf_core.score.render import render_videos
@@ -37,6 +38,8 @@ class Work:
     """Of this start."""
     gates: Sequence[Expression]
     """Of --fail-if."""
+    reference: runs.RunReader | None
+    """The run of --against."""
     tables: Collection[str]
     """Names of the tables that the run has."""
     night: str
@@ -97,7 +100,7 @@ def publish(work: Work, ledger: runs.Ledger, summary: dict[str, Any], *, provide
         provider: that ran the model in this start; None where nothing was scored.
     """
     config = work.config
-    summary |= _comparisons(work, ledger)
+    summary |= _comparisons(work, ledger, frames=summary["frames"])
     style = _render_style(config, work.appearance) if config.render else None
     if style:
         summary["videos"] = _render(work, ledger, style)
@@ -111,7 +114,7 @@ def publish(work: Work, ledger: runs.Ledger, summary: dict[str, Any], *, provide
     runs.publish(work.attempt, ledger, summary, derived=derived)
 
 
-def _comparisons(work: Work, ledger: runs.Ledger) -> dict[str, Any]:
+def _comparisons(work: Work, ledger: runs.Ledger, *, frames: int) -> dict[str, Any]:
     """Return the entries of the summary that compare the masks with labels, and the run with another."""
     run = runs.read_ledger(ledger)
     entries: dict[str, Any] = {"metrics": None, "drift": None}
@@ -119,6 +122,9 @@ def _comparisons(work: Work, ledger: runs.Ledger) -> dict[str, Any]:
         from fsf_core.analysis.metrics import metrics_document
 
         entries["metrics"] = metrics_document(run.confusion(), run.classes)
+    if work.reference:
+        asked = any(name.parts == ("pixels_changed_share",) for gate in work.gates for name in gate.names())
+        entries["drift"] = compare_with(work.reference, run, pixels=asked or frames <= COMPARED_FRAMES)
     return entries
 
 

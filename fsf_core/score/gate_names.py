@@ -4,6 +4,7 @@ jobs/README.md lists them; a name is a contract, like a key of summary.json.
 """
 
 import difflib
+import itertools
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -88,11 +89,14 @@ def _failed_share(summary: Mapping[str, Any], _: str) -> Value:
 
 
 def _ratio(summary: Mapping[str, Any], class_name: str) -> Value:
-    return _at("classes", "*", "ratio")(summary, class_name) if summary["frames"] else None
+    return _at("classes", "*", "ratio")(summary, class_name) if summary.get("frames") else None
 
 
 def _failures(error_type: str) -> Callable[[Mapping[str, Any], str], Value]:
-    return lambda summary, _: int(summary["failures"].get(error_type, 0))
+    def read(summary: Mapping[str, Any], _: str) -> Value:
+        return int(summary["failures"].get(error_type, 0)) if "failures" in summary else None
+
+    return read
 
 
 def _count(*path: str) -> Callable[[Mapping[str, Any], str], Value]:
@@ -223,25 +227,30 @@ def _metrics() -> Iterator[Figure]:
         )  # fmt: skip
 
 
-INPUTS = ("brightness", "contrast", "sharpness", "size")
-"""Inputs whose distribution is compared."""
+COMPARED = ("brightness", "contrast", "sharpness", "size", "confidence", "uncertain_share")
+"""Figures whose distribution over items is compared with that of another run."""
 
 
 def _drift() -> Iterator[Figure]:
-    null = "one of the runs has no item with it"
-    for statistic, title in (("psi", "population stability index"), ("js", "Jensen-Shannon divergence in bits")):
-        for path, words in (((), ""), ((LIMIT,), ", its alarm limit")):
-            key = "_".join((statistic, *path))
+    null = "too few items have it, or the two runs measure it differently"
+    titles = {
+        "psi": "population stability index",
+        "js": "Jensen-Shannon divergence in bits",
+        "presence": "logarithm of the odds ratio of items with the class",
+    }
+    for statistic, title in titles.items():
+        of = "of the class ratio over items" if statistic != "presence" else ""
+        for limit, path in (("", (statistic,)), (", its alarm limit", ("limits", statistic))):
             yield Figure(
-                name=(statistic, *path), per_class=True, meaning=f"{title} of the class ratio over items{words}",
-                read=_at("drift", "classes", "*", key), needs="against", null=null,
+                name=(statistic, *([LIMIT] if limit else [])), per_class=True, meaning=f"{title} {of}".strip() + limit,
+                read=_at("drift", "classes", "*", *path), needs="against", null=null,
             )  # fmt: skip
-    for name in INPUTS:
-        for path, words in (((), ""), ((LIMIT,), ", its alarm limit")):
-            key = "_".join(("psi", *path))
+    for statistic, name in itertools.product(("psi", "js"), COMPARED):
+        for limit, path in (("", (statistic,)), (", its alarm limit", ("limits", statistic))):
             yield Figure(
-                name=("input_psi", name, *path), meaning=f"population stability index of {name} over items{words}",
-                read=_input(name, key), needs="against", null=null,
+                name=(f"figure_{statistic}", name, *([LIMIT] if limit else [])),
+                meaning=f"{titles[statistic]} of {name} over items{limit}", read=_compared(name, path), needs="against",
+                null=null,
             )  # fmt: skip
     yield Figure(name=("alarms",), meaning="alarms of drift", read=_count("drift", "alarms"), needs="against")
     yield Figure(
@@ -255,8 +264,14 @@ def _drift() -> Iterator[Figure]:
         )
 
 
-def _input(name: str, key: str) -> Callable[[Mapping[str, Any], str], Value]:
-    return lambda summary, _: _at("drift", "inputs", "*", key)(summary, name)
+def _compared(name: str, path: tuple[str, ...]) -> Callable[[Mapping[str, Any], str], Value]:
+    """Return a reader of a statistic of a figure, which is among the inputs or the confidence."""
+
+    def read(summary: Mapping[str, Any], _: str) -> Value:
+        found = [_at("drift", group, "*", *path)(summary, name) for group in ("inputs", "confidence")]
+        return found[0] if found[0] is not None else found[1]
+
+    return read
 
 
 FIGURES = tuple(figure for group in (_counts, _classes, _statistics, _work, _metrics, _drift) for figure in group())

@@ -62,6 +62,7 @@ def available_needs(config: ScoreConfig, tables: Collection[str]) -> set[str]:
     given = {
         "labels": "confusion" in tables,
         "regions": "regions" in tables,
+        "against": config.against is not None,
         "price": config.price_hour is not None,
         "render": config.render is not None,
     }

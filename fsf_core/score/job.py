@@ -28,6 +28,7 @@ from fsf_core.runs.compaction import compact
 from fsf_core.runs.lease import Lease, look_at
 from fsf_core.score import placement, plan
 from fsf_core.score.actor_starts import explained_failures
+from fsf_core.score.against import find_reference, reference_record
 from fsf_core.score.changes import as_recorded, require_same_values, row_keys_of
 from fsf_core.score.cluster import connected_cluster, joins_cluster, on_this_node, unwrap_worker_errors
 from fsf_core.score.finish import Work, keys_of, load_ledger, publish, summarize
@@ -96,6 +97,7 @@ def _score_run(night: NightJob) -> dict[str, Any]:
         require_same_values(facts_there, manifest, out)
         runs.require_same(out, facts_there)
         require_known_names(gates, appearance.names, available)
+        reference = find_reference(night, appearance.names)
         done, changes = _compare(config, manifest, out)
         pending = manifest.items - changes.finished_items
         metrics = _connect(night, stack, needed=bool(pending or config.render))
@@ -103,7 +105,8 @@ def _score_run(night: NightJob) -> dict[str, Any]:
         earlier = find_reused(night, facts) if pending else None
         # Whatever can refuse the job comes before this line, and whatever changes the folder after it.
         stack.enter_context(resumable(out))
-        attempt = _begin_attempt(night, lease, facts, _details(config, bundle, out) | reuse_record(earlier))
+        details = _details(config, bundle, out) | reuse_record(earlier) | reference_record(config.against, reference)
+        attempt = _begin_attempt(night, lease, facts, details)
         earlier = still_reusable(earlier)
         bundle = plan.keep_bundle(bundle, out)
         _report_lost(done)
@@ -117,6 +120,7 @@ def _score_run(night: NightJob) -> dict[str, Any]:
             metrics=metrics,
             meter=meter,
             gates=gates,
+            reference=reference,
             tables=runs.tables_of(facts),
             night=night.path,
         )
@@ -127,9 +131,15 @@ def _score_run(night: NightJob) -> dict[str, Any]:
             resumed=changes.finished_items,
         )
         _begin_changes(work, changes)
-        scoring: dict[str, Any] = {"provider": config.provider, "reused_items": 0, "scoring_seconds": 0.0}
-        scoring |= {"resumed_items": changes.finished_items, "changed_items": changes.changed_items}
-        scoring |= {"reused_run": storage.redact(earlier.uri) if earlier else None, "night": night.path or None}
+        scoring: dict[str, Any] = {
+            "provider": config.provider,
+            "reused_items": 0,
+            "scoring_seconds": 0.0,
+            "resumed_items": changes.finished_items,
+            "changed_items": changes.changed_items,
+            "reused_run": storage.redact(earlier.uri) if earlier else None,
+            "night": night.path or None,
+        }
         attempts = {} if config.keep_failures else runs.count_attempts(runs.load_ledger(out))
         if placed:
             scoring |= _score_pending(work, placed, done=done, attempts=attempts, pending=pending, earlier=earlier)

@@ -152,7 +152,7 @@ def test_a_run_that_an_unfinished_one_reuses_stays_also_of_another_series(root):
 
     done = prune(f"{root}/{{date}}", keep="30d", keep_last=None)
     assert removed(done) == []
-    assert reasons(done)[day(41)] == f"b-{day(1)} has not finished and reuses it"
+    assert reasons(done)[day(41)] == f"b-{day(1)} has not finished and needs it"
 
 
 def test_a_run_that_is_reused_since_it_was_withdrawn_is_brought_back(root, monkeypatch):
@@ -174,7 +174,7 @@ def test_a_run_that_is_reused_since_it_was_withdrawn_is_brought_back(root, monke
     monkeypatch.setattr(pruning, "read_states", begin_before_the_second_look)
     done = prune(root, keep="30d", keep_last=None)
 
-    assert (removed(done), reasons(done)[day(40)]) == ([day(50)], f"{day(1)} has not finished and reuses it")
+    assert (removed(done), reasons(done)[day(40)]) == ([day(50)], f"{day(1)} has not finished and needs it")
     assert content(root, day(40)) == before
 
 

@@ -86,7 +86,7 @@ def test_pinned_named_reused_and_unreadable_runs_stay():
         2: "it is younger than the limit",
         40: "it is pinned",
         41: "the pointer names it",
-        42: "2026-11-25 has not finished and reuses it",
+        42: "2026-11-25 has not finished and needs it",
         43: "its run.json cannot be read",
         44: "it is pinned",
     }
@@ -142,3 +142,12 @@ def test_no_run_that_must_stay_ever_goes(drawn, keep_d, keep_last):
         else:
             young = age <= keep_d or (kind == "unfinished" and min(started, age) <= keep_d)
             assert (age in found) == young
+
+
+def test_a_run_that_an_unfinished_one_is_compared_with_stays():
+    attempts = [{"started_at": NOW.isoformat(), "against": {"given": "x", "run": "?", "run_id": "id-50"}}]
+    comparing = state(0, "unfinished")
+    comparing.known["attempts"] += attempts
+
+    assert "needs it" in kept(comparing, state(1), state(50))[50]
+    assert 50 not in kept(state(0), state(1), state(50))

@@ -78,14 +78,15 @@ def whole_summary(**more):
         },
         "published": dict.fromkeys(headlines[:4], 0.7),
     }
+    compared = {"psi": 0.05, "js": 0.01, "limits": {"psi": 0.1, "js": 0.02}}
+    drifted = {"psi": 0.3, "js": 0.02, "presence": 0.1, "limits": {"psi": 0.2, "js": 0.05, "presence": 0.4}}
     drift = {
-        "classes": [{"name": name, "psi": 0.3, "js": 0.02, "psi_limit": 0.2, "js_limit": 0.05} for name in CLASSES],
-        "inputs": [
-            {"name": name, "psi": 0.05, "psi_limit": 0.1} for name in ("brightness", "contrast", "sharpness", "size")
-        ],
+        "classes": [{"name": name, **drifted} for name in CLASSES],
+        "inputs": [{"name": name, **compared} for name in ("brightness", "contrast", "sharpness", "size")],
+        "confidence": [{"name": name, **compared} for name in ("confidence", "uncertain_share")],
         "alarms": [{"name": "sunburn"}],
         "pixels_changed_share": 0.25,
-        "failures": {"new": ["x"], "gone": []},
+        "failures": {"new": 2, "gone": 0},
     }
     work = dict.fromkeys(
         ("frames_per_s", "job_frames_per_s", "bare_session_share", "cpu_seconds", "gpu_seconds", "bytes_read",
@@ -155,6 +156,7 @@ def test_no_two_figures_have_one_name():
         ("failed > 0 and failures.DecodeError > 0", None),
         ("psi.sunburn > limit", "psi.sunburn > limit (psi.sunburn is 0.3, psi.sunburn.limit is 0.2)"),
         ("psi.sunburn > 1.2 * limit", None),
+        ("figure_psi.size > limit / 4", None),
         ("confidence.p05 < confidence.mean / 2", None),
         ("alarms > 0 and new_failures > 0", None),
     ],
@@ -208,7 +210,7 @@ def test_an_unknown_name_is_refused_with_the_known_ones_similar_first(text, firs
 
     similar, _, every = message.partition(" or another of these: ")
     assert first in similar
-    for name in ("failed_share", "miou", "ratio.CLASS", "psi.CLASS", "input_psi.(brightness"):
+    for name in ("failed_share", "miou", "ratio.CLASS", "psi.CLASS", "figure_psi.(brightness"):
         assert name in every, name
     assert 'CLASS is one of background, sunburn, "wind scarring"' in every
 

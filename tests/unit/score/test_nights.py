@@ -212,13 +212,18 @@ def test_finished_nights_are_skipped_and_their_gates_judged_again(tmp_path, capl
     run_of(tmp_path / "2026-11-18")
     scoring = Scoring()
 
-    first = score_range(tmp_path, scoring, max_failed_share=0.1)
-    again = score_range(tmp_path, Scoring(), max_failed_share=0.1)
+    gates = {"max_failed_share": 0.1, "fail_if": ("failed_share > 0.2", "confidence < 0.5", "frames > 1")}
+    first = score_range(tmp_path, scoring, **gates)
+    again = score_range(tmp_path, Scoring(), **gates)
 
     assert (states(first), scoring.scored) == (["finished", "scored", "scored"], ["19", "20"])
     assert states(again) == ["finished"] * 3
     assert [entry["gates"] for entry in again] == [entry["gates"] for entry in first]
     assert again[1]["items"]["failed"] == 1
+    assert [sentence.partition(":")[0] for sentence in again[1]["gates"][1:]] == [
+        "failed_share > 0.2 (failed_share is 0.5)",
+        "confidence < 0.5 cannot be judged",
+    ]
     assert "event=night_skipped run=" in caplog.text
     assert runs.find_run(f"{tmp_path}/latest") == f"{tmp_path}/2026-11-20"
 
