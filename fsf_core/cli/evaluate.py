@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from fsf_core.config import EvaluateConfig, parse_colours
+from fsf_core.options import SCHEMES
 from fsf_core.safe_text import json_line, printable
 
 
@@ -27,6 +28,7 @@ def run(masks: str, labels: str | None, config: EvaluateConfig) -> int:
         classes=config.classes,
         palette=parse_colours(config.palette),
         by=config.by,
+        access=storage.Access(schemes=SCHEMES, http_hosts=config.http_hosts),
         draws=config.draws,
         seed=config.seed,
     )

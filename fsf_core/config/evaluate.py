@@ -28,6 +28,8 @@ class EvaluateConfig:
     """Seed of the samples."""
     max_failed_share: float = 0.0
     """Share of labels that may fail before the exit code is 3."""
+    http_hosts: Names = ()
+    """Web hosts that labels of a manifest may have, as in `fsf score`."""
 
     def __post_init__(self) -> None:
         """Check the values.

@@ -370,7 +370,6 @@ _TABLE = {
             "with the path or URI of each item",
             at=FINISHED,
         ),
-        _refusal("evaluate {run} lists/filmed.csv", " is a label video, ", at=FINISHED),
     ),
     errors.BundleError: (
         _refusal(f"{_BUNDLE}/gone", "expected a folder that fsf export wrote, check --bundle"),
@@ -755,7 +754,6 @@ def _write_lists(lists: Path) -> None:
         "nothing.csv": "id\n",
         "frames.csv": "id,frame_index\nclip.mp4,first\n",
         "unlabelled.csv": "uri\na.jpg\n",
-        "filmed.csv": "uri,label_uri\na.mp4,b.mp4\n",
     }
     lists.mkdir()
     for name, text in tables.items():

@@ -3,13 +3,14 @@
 Every pair ends as counts or as a failure with its reason. Knows no options and prints nothing.
 """
 
+import itertools
 import os
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -17,9 +18,10 @@ from numpy.typing import NDArray
 
 from fsf_core import storage
 from fsf_core.analysis.metrics.places import Labels, Masks
-from fsf_core.errors import ItemError, LabelError
+from fsf_core.errors import ItemError, LabelError, LimitError
 from fsf_core.masks import decode_label, decode_png
 from fsf_core.masks.confusion import COUNTS, Cells, count, merge
+from fsf_core.media import video
 from fsf_core.schema import CONFUSION, conform
 
 MAX_BYTES = 1 << 30
@@ -27,6 +29,17 @@ MAX_BYTES = 1 << 30
 _BATCH_ROWS = 64
 _REMOTE_THREADS = 16
 """Threads where labels are fetched over a network, most of whose time is waiting."""
+
+
+class _Work(NamedTuple):
+    """A mask to count, with what was read of it before."""
+
+    at: int
+    """Index of the mask."""
+    mask: bytes | None = None
+    """Its PNG; None where a thread reads it."""
+    label: bytes | ItemError | None = None
+    """PNG of its label, or why there is none; None where a thread reads it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,31 +96,27 @@ def compare(
         OutputError: a table of the run is damaged.
     """
     outcome = Comparison()
+    for item_id, uri, error in labels.unreadable:
+        outcome.failures.append(_failure(item_id, None, uri, error))
     decode = partial(decode_label, palette_K3=palette_K3, num_classes=num_classes)
 
-    def task(mask: int, png: bytes | None) -> Cells:
-        class_map_HW = decode_png(png) if png is not None else _read(masks.uris[mask], decode, "mask")
-        return count(_read(labels.uris[label_of_mask[mask]], decode, "label"), class_map_HW, num_classes)
+    def task(work: _Work) -> Cells:
+        class_map_HW = decode_png(work.mask) if work.mask is not None else _read(masks.uris[work.at], decode, "mask")
+        uri = labels.uris[label_of_mask[work.at]]
+        return count(_read(uri, decode, "label", access=labels.access, data=work.label), class_map_HW, num_classes)
 
-    pngs = _pngs_of_run(masks, label_of_mask) if masks.run else ((mask, None) for mask in sorted(label_of_mask))
+    pngs = _pngs_of_run(masks, label_of_mask) if masks.run else map(_Work, sorted(label_of_mask))
+    pngs = _with_frames(pngs, labels, label_of_mask) if labels.videos else pngs
     remote = any(not storage.is_local(uri) for uri in (*labels.uris[:1], *masks.uris[:1]))
     threads = max(len(os.sched_getaffinity(0)), _REMOTE_THREADS if remote else 1)
-    for mask, result in _in_threads(task, pngs, threads):
-        label = label_of_mask[mask]
-        named = labels.named[label] if labels.of_manifest else masks.named[mask]
-        frame = masks.named[mask].frame if masks.named[mask].frame is not None else labels.named[label].frame
+    for at, result in _in_threads(task, pngs, threads):
+        label = label_of_mask[at]
+        named = labels.named[label] if labels.of_manifest else masks.named[at]
+        frame = masks.named[at].frame if masks.named[at].frame is not None else labels.named[label].frame
         try:
             cells = result()
         except ItemError as error:
-            outcome.failures.append(
-                Failure(
-                    item_id=named.name,
-                    frame_index=frame,
-                    label=storage.redact(labels.uris[label]),
-                    error_type=type(error).__name__,
-                    error_message=str(error),
-                )
-            )
+            outcome.failures.append(_failure(named.name, frame, labels.uris[label], error))
             continue
         outcome.compared += 1
         outcome.ignored_px_by_value.update(cells.ignored_px_by_value)
@@ -116,40 +125,107 @@ def compare(
     return outcome
 
 
-def _read(uri: str, decode: Callable[[bytes], Any], what: str) -> Any:
+def _failure(item_id: str, frame_index: int | None, uri: str, error: ItemError) -> Failure:
+    return Failure(
+        item_id=item_id,
+        frame_index=frame_index,
+        label=storage.redact(uri),
+        error_type=type(error).__name__,
+        error_message=str(error),
+    )
+
+
+def _read(
+    uri: str,
+    decode: Callable[[bytes], Any],
+    what: str,
+    *,
+    access: storage.Access | None = None,
+    data: bytes | ItemError | None = None,
+) -> Any:
     """Read and decode a PNG.
+
+    Args:
+        uri: its address.
+        decode: makes class ids of it.
+        what: it is, for messages.
+        access: which addresses may be opened.
+        data: its bytes, or why there are none, where they were read before.
 
     Raises:
         ItemError: it cannot be read, or is none; the message names it.
     """
-    data = storage.read_bytes(uri, max_bytes=MAX_BYTES)
+    if isinstance(data, ItemError):
+        raise data
     try:
-        return decode(data)
+        return decode(_fetch(uri, access) if data is None else data)
     except LabelError as error:
         raise LabelError(f"{what} {storage.redact(uri)}: {error}") from error
 
 
-def _pngs_of_run(masks: Masks, label_of_mask: dict[int, int]) -> Iterator[tuple[int, bytes]]:
-    """Yield the PNGs of those masks of a run that have a label, with their indices."""
+def _fetch(uri: str, access: storage.Access | None) -> bytes:
+    """Return the bytes of a file.
+
+    Raises:
+        FetchError: it does not exist, or may not be opened.
+        LimitError: it is too large.
+    """
+    with storage.open_binary(uri, access) as file:
+        data = file.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise LimitError(f"{storage.redact(uri)} holds more than {MAX_BYTES} bytes; it is no label, leave it out")
+    return data
+
+
+def _pngs_of_run(masks: Masks, label_of_mask: dict[int, int]) -> Iterator[_Work]:
+    """Yield those masks of a run that have a label."""
     assert masks.run is not None
     keys = {(each.name, each.frame or 0): at for at, each in enumerate(masks.named) if at in label_of_mask}
     for batch in masks.run.iter_batches("masks", columns=["item_id", "frame_index", "mask"], batch_rows=_BATCH_ROWS):
         ids, frames = batch.column(0).to_pylist(), batch.column(1).to_pylist()
         for row, key in enumerate(zip(ids, frames, strict=True)):
-            mask = keys.pop(key, None)
-            if mask is not None:
-                yield mask, batch.column(2)[row].as_py()["bytes"]
+            at = keys.pop(key, None)
+            if at is not None:
+                yield _Work(at, batch.column(2)[row].as_py()["bytes"])
+
+
+def _with_frames(pngs: Iterable[_Work], labels: Labels, label_of_mask: dict[int, int]) -> Iterator[_Work]:
+    """Add the frames of label videos, which are decoded for some masks at once."""
+    rest = iter(pngs)
+    while some := list(itertools.islice(rest, _BATCH_ROWS)):
+        wanted: dict[str, list[int]] = {}
+        for work in some:
+            label = label_of_mask[work.at]
+            if labels.uris[label] in labels.videos:
+                wanted.setdefault(labels.uris[label], []).append(labels.named[label].frame or 0)
+        found = {uri: _decode_frames(uri, sorted(frames), labels) for uri, frames in wanted.items()}
+        for work in some:
+            label = label_of_mask[work.at]
+            uri, frame = labels.uris[label], labels.named[label].frame or 0
+            yield work._replace(label=found[uri][frame]) if uri in found else work
+
+
+def _decode_frames(uri: str, wanted: list[int], labels: Labels) -> dict[int, bytes | ItemError]:
+    """Return frames of a label video as PNGs, and the reason for those that cannot be decoded."""
+    found: dict[int, bytes | ItemError] = {}
+    try:
+        with storage.open_binary(uri, labels.access) as file:
+            source = storage.path_or_file(uri, file)
+            found.update(video.decode_stored(source, labels.videos[uri], np.asarray(wanted, np.int64)))
+    except ItemError as error:
+        return {frame: found.get(frame, error) for frame in wanted}
+    return found
 
 
 def _in_threads(
-    task: Callable[[int, bytes | None], Cells], work: Iterator[tuple[int, bytes | None]], threads: int
+    task: Callable[[_Work], Cells], pngs: Iterable[_Work], threads: int
 ) -> Iterator[tuple[int, Callable[[], Cells]]]:
-    """Run tasks in threads, a few ahead; yield each with its result, in order."""
+    """Run tasks in threads, a few ahead; yield each mask with its result, in order."""
     waiting: deque[tuple[int, Future[Cells]]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         try:
-            for mask, png in work:
-                waiting.append((mask, pool.submit(task, mask, png)))
+            for work in pngs:
+                waiting.append((work.at, pool.submit(task, work)))
                 if len(waiting) > 2 * threads:
                     first, future = waiting.popleft()
                     yield first, future.result

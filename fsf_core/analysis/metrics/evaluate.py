@@ -45,6 +45,8 @@ class Request:
     palette: tuple[tuple[int, int, int], ...] = ()
     """Colours of painted labels and masks; () for those of the run, or PASCAL VOC's."""
     by: tuple[str, ...] = ()
+    access: storage.Access | None = None
+    """Which addresses of a manifest may be opened."""
     draws: int
     seed: int
 
@@ -64,12 +66,12 @@ def evaluate(request: Request) -> dict[str, Any]:
             f"masks and labels are both {storage.redact(request.labels)}, expected two sets of files; choose each with "
             "a pattern, such as 'photos/*.published.png' 'photos/*.label.png': the part that * matches is the name"
         )
-    labels = find_labels(request.labels, by=request.by)
+    labels = find_labels(request.labels, by=request.by, access=request.access)
     _require_columns(request.by, masks.columns, labels.columns)
     classes = _classes_of(request, masks.run)
     two_files = _is_file(request.masks, masks.uris) and _is_file(request.labels, labels.uris)
     pairing = Pairing(label_of_mask={0: 0}, steps={"file": 1}) if two_files else pair(masks.named, labels.named)
-    if not pairing.label_of_mask:
+    if not pairing.label_of_mask and not labels.unreadable:
         raise _nothing_paired(masks, labels)
     palette_K3 = _palette_of(request, masks.run, len(classes))
     found = compare(masks, labels, pairing.label_of_mask, palette_K3=palette_K3, num_classes=len(classes))

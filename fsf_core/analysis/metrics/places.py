@@ -5,17 +5,20 @@ Lists and names them. Opens no mask and no label.
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
 from fsf_core import runs, storage
 from fsf_core.analysis.metrics.pairing import Named, name_in_pattern, without_suffix
-from fsf_core.errors import ConfigError, ManifestError
+from fsf_core.errors import ConfigError, DecodeError, ItemError, LabelError, ManifestError
 from fsf_core.manifest import kind_by_name, open_manifest
 from fsf_core.manifest.rows import LABEL_COLUMN
+from fsf_core.media import video
 from fsf_core.schema import MASKS, is_own
 
+_WEB = frozenset({"http", "https"})
+_HEAD_BYTES = 4096
 _LAST_NUMBER = re.compile(r"(?:.*[^0-9])?([0-9]{1,18})")
 
 
@@ -47,6 +50,12 @@ class Labels:
     uris: list[str]
     of_manifest: bool = False
     """Whether the names are ids of a manifest's items."""
+    access: storage.Access | None = None
+    """Which of the addresses may be opened; None for any: they are the user's own."""
+    videos: dict[str, video.VideoIndex] = field(default_factory=dict)
+    """Label videos by address; they are the address of each of their frames."""
+    unreadable: list[tuple[str, str, ItemError]] = field(default_factory=list)
+    """Item, address and error of labels of videos that cannot be listed."""
     columns: Columns = field(default_factory=Columns)
 
 
@@ -68,12 +77,13 @@ def find_masks(where: str, *, by: Sequence[str] = ()) -> Masks:
     return Masks(named=named, uris=uris)
 
 
-def find_labels(where: str, *, by: Sequence[str] = ()) -> Labels:
+def find_labels(where: str, *, by: Sequence[str] = (), access: storage.Access | None = None) -> Labels:
     """Find the labels of a folder, a pattern, a file or a manifest.
 
     Args:
         where: path or URI.
         by: columns that are read of a manifest.
+        access: which addresses of a manifest may be opened.
 
     Raises:
         ConfigError: there is nothing of that name.
@@ -85,7 +95,7 @@ def find_labels(where: str, *, by: Sequence[str] = ()) -> Labels:
         return Labels(named=named, uris=uris)
     if not storage.exists(uri):
         raise _nothing(where, "labels")
-    return _labels_of_manifest(uri, by)
+    return _labels_of_manifest(uri, by, access)
 
 
 def are_same(masks: str, labels: str) -> bool:
@@ -114,11 +124,11 @@ def columns_of_run(run: runs.RunReader, by: Sequence[str]) -> Columns:
     return Columns(known=known, values=firsts.rename_columns({f"{name}_first": name for name in wanted}))
 
 
-def _labels_of_manifest(uri: str, by: Sequence[str]) -> Labels:
+def _labels_of_manifest(uri: str, by: Sequence[str], access: storage.Access | None) -> Labels:
     """Name the labels of a manifest by its ids, those of videos frame by frame.
 
     Raises:
-        ManifestError: it has no column of labels, or names a folder without them.
+        ManifestError: it has no column of labels.
     """
     manifest = open_manifest(uri)
     if not manifest.has_labels:
@@ -128,43 +138,77 @@ def _labels_of_manifest(uri: str, by: Sequence[str]) -> Labels:
         )
     known = tuple(name for name in manifest.extra.names if name != LABEL_COLUMN)
     wanted = [name for name in by if name in known]
-    named: list[Named] = []
-    uris: list[str] = []
+    labels = Labels(named=[], uris=[], of_manifest=True, access=access)
     tables: list[pa.Table] = []
     for batch in manifest.batches():
         rows = zip(*(batch.column(name).to_pylist() for name in ("item_id", "uri", LABEL_COLUMN)), strict=True)
         for item_id, source, label in rows:
-            for frame, address in _labels_of_item(label) if label else ():
-                named.append(Named(item_id, frame, source))
-                uris.append(address)
+            try:
+                for frame, address in _labels_of_item(label, labels) if label else ():
+                    labels.named.append(Named(item_id, frame, source))
+                    labels.uris.append(address)
+            except ItemError as error:
+                labels.unreadable.append((item_id, label, error))
         values = {"item_id": batch.column("item_id").combine_chunks()}
         if wanted:
             extra = batch.column("extra").combine_chunks()
             values |= {name: extra.field(name) for name in wanted}
         tables.append(pa.table(values))
     columns = Columns(known=known, values=pa.concat_tables(tables))
-    return Labels(named=named, uris=uris, of_manifest=True, columns=columns)
+    return replace(labels, columns=columns)
 
 
-def _labels_of_item(uri: str) -> Iterator[tuple[int | None, str]]:
-    """Yield frame and address of each label of an item: one for an image, one per frame for a folder.
+def _labels_of_item(uri: str, labels: Labels) -> Iterator[tuple[int | None, str]]:
+    """Yield frame and address of each label of an item: one for an image, one per frame of a video.
 
     Raises:
-        ManifestError: it is a video.
+        ItemError: the address may not be opened, or the label video is unreadable or changes values.
     """
-    if kind_by_name(uri) == "video":
-        raise ManifestError(
-            f"{storage.redact(uri)} is a label video, expected a PNG, or a folder of PNGs by frame index: extract its "
-            "frames without loss (`ffmpeg -i labels.mkv labels/%06d.png -start_number 0`), or score with the manifest, "
-            "which reads label videos"
-        )
-    if kind_by_name(uri) is None and storage.is_folder(uri):
-        for name in storage.list_names(uri, ""):
-            number = _LAST_NUMBER.fullmatch(name[:-4]) if name.lower().endswith(".png") else None
-            if number:
-                yield int(number[1]), storage.join(uri, name)
+    if labels.access is not None:
+        labels.access.require(uri)
+    if kind_by_name(uri) == "image":
+        yield None, uri
+    elif storage.scheme(uri) not in _WEB and storage.is_folder(uri):
+        yield from ((frame, storage.join(uri, name)) for frame, name in _numbered_pngs(uri).items())
+    elif index := _index_video(uri, labels.access):
+        labels.videos[uri] = index
+        yield from ((frame, uri) for frame in range(index.frames))
     else:
         yield None, uri
+
+
+def _numbered_pngs(folder: str) -> dict[int, str]:
+    """Return the PNGs of a folder by the last number in their names.
+
+    Raises:
+        LabelError: there are none, or several of one number. The message names no file: lists come from others.
+    """
+    names = sorted(name for name in storage.list_names(folder, "") if name.lower().endswith(".png"))
+    numbered = [(int(match[1]), name) for name in names if (match := _LAST_NUMBER.fullmatch(name[:-4]))]
+    found = dict(numbered)
+    if not found or len(found) < len(numbered):
+        what = "two PNGs of one number" if found else "no PNG with a number in its name"
+        raise LabelError(
+            f"found {what} in {storage.redact(folder)}, expected one PNG per frame, such as 000007.png; rename them"
+        )
+    return found
+
+
+def _index_video(uri: str, access: storage.Access | None) -> video.VideoIndex | None:
+    """Return the frames of a label video; None if the file is no video.
+
+    Raises:
+        ItemError: it cannot be read, is incomplete, or does not keep values.
+    """
+    with storage.open_binary(uri, access) as file:
+        if not video.sniff_container(file.read(_HEAD_BYTES)):
+            return None
+        source = storage.path_or_file(uri, file)
+        video.require_stored_values(source)
+        index = video.index_video(source)
+    if index.shortfall:
+        raise DecodeError(f"the label video {storage.redact(uri)} is incomplete: {index.shortfall}")
+    return index
 
 
 def _files_of(uri: str, shown: str, what: str) -> tuple[list[Named], list[str]]:

@@ -15,6 +15,7 @@ from fsf_core.analysis.metrics import metrics_document
 from fsf_core.cli.app import main
 from fsf_core.masks.confusion import count
 from fsf_core.schema import CONFUSION
+from tests.support import labelled
 from tests.support.made_runs import make_run
 
 CLASSES = ("background", "sunburn", "ulcer")
@@ -173,6 +174,22 @@ class TestRun:
         assert document["pairs"]["compared"] == 2
         assert document["items"] == 1
 
+    @pytest.mark.parametrize("form", ["gray", "rgb24"])
+    def test_a_manifest_names_a_label_video(self, tmp_path, capsys, form):
+        maps = [random_map(seed) for seed in range(150)]
+        labels = [random_map(seed + 500) for seed in range(150)]
+        shown = labels if form == "gray" else [OWN[each] for each in labels]
+        pixels = "gray" if form == "gray" else "bgr0"
+        write(tmp_path / "labels.mkv", labelled.label_video(shown, pixels=pixels, form=form))
+        write(tmp_path / "bad.mkv", labelled.label_video(labels[:3], codec="mpeg4", pixels="yuv420p"))
+        write(tmp_path / "items.csv", b"id,uri,label_uri\nclip,a.mp4,labels.mkv\nother,b.mp4,bad.mkv\n")
+        run = self.run(tmp_path, ["clip", "other"], [*maps, maps[0]], frames=[150, 1], part_rows=70)
+        code, document, *_ = evaluated(capsys, run, tmp_path / "items.csv", "--draws", "0")
+        assert code == 3
+        assert [(each["item_id"], each["error_type"]) for each in document["failures"]] == [("other", "DecodeError")]
+        joined = np.concatenate(labels), np.concatenate(maps)
+        assert document["confusion"] == expected({"clip": joined})["confusion"]
+
     def test_other_class_names_than_those_of_the_run_are_refused(self, tmp_path, capsys):
         run = self.run(tmp_path, ["a"], [MASKS["a"]])
         labels = folder(tmp_path / "l", LABELS)
@@ -278,6 +295,17 @@ class TestFailures:
         assert code == 3
         assert [each["error_type"] for each in document["failures"]] == ["FetchError"]
         assert_metrics(document, {"a": PAIRS["a"]})
+
+    def test_a_list_opens_no_address_that_items_may_not_have(self, tmp_path, capsys):
+        write(
+            tmp_path / "items.csv", b"id,uri,label_uri\na,a.jpg,http://127.0.0.1:9/label\nb/c,b.jpg,ftp://x/label.png\n"
+        )
+        words = folder(tmp_path / "p", MASKS), tmp_path / "items.csv", "--classes", NAMES
+        code, document, *_ = evaluated(capsys, *words)
+        assert code == 3
+        first, second = document["failures"]
+        assert "private, local or reserved address" in first["error_message"]
+        assert "has the scheme 'ftp'" in second["error_message"]
 
     def test_a_predicted_value_that_is_no_class_is_no_guess(self, tmp_path, capsys):
         mask = random_map(1)
