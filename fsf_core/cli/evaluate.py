@@ -14,6 +14,9 @@ from fsf_core.config import EvaluateConfig, parse_colours
 from fsf_core.options import SCHEMES
 from fsf_core.safe_text import json_line, printable
 
+FAILURES_SHOWN, NAMES_SHOWN = 20, 5
+"""Most failures and names that are shown to people; the last line holds more."""
+
 
 def run(masks: str, labels: str | None, config: EvaluateConfig) -> int:
     """Compare, print and write; returns the exit code."""
@@ -38,7 +41,7 @@ def run(masks: str, labels: str | None, config: EvaluateConfig) -> int:
         storage.write_bytes(storage.absolute(config.out), f"{json_line(document)}\n".encode())
         show(f"wrote {config.out}")
     print_json(document)
-    pairs = document.get("pairs", {"failed": 0, "compared": 1})
+    pairs = document["pairs"]
     failed_share = pairs["failed"] / max(pairs["failed"] + pairs["compared"], 1)
     if failed_share <= config.max_failed_share:
         return 0
@@ -55,9 +58,7 @@ def _report(document: dict[str, Any]) -> str:
     for group in document.get("groups", ()):
         title = ", ".join(f"{name} {'(none)' if value is None else value}" for name, value in group["by"].items())
         lines += ["", printable(title), *_metrics(group)]
-    if "pairs" in document:
-        lines += ["", *_account(document)]
-    return "\n".join(lines)
+    return "\n".join([*lines, "", *_account(document)])
 
 
 def _metrics(document: dict[str, Any]) -> list[str]:
@@ -107,14 +108,15 @@ def _account(document: dict[str, Any]) -> list[str]:
     for key, what in (("masks_without_label", "masks have no label"), ("labels_without_mask", "labels have no mask")):
         if rest := pairs[key]["count"]:
             names = pairs[key]["names"]
-            lines.append(printable(f"{rest} {what}: {', '.join(names[:5])}{', …' if len(names) > 5 else ''}"))  # noqa: PLR2004 # a line
+            shown = f": {', '.join(names[:NAMES_SHOWN])}{', …' if len(names) > NAMES_SHOWN else ''}" if names else ""
+            lines.append(printable(f"{rest} {what}{shown}"))
     if document["ignored"]["pixels"]:
         lines.append(f"{document['ignored']['pixels']} pixels are ignored by their labels")
-    for each in document["failures"][:20]:
+    for each in document["failures"][:FAILURES_SHOWN]:
         place = each["item_id"] if each["frame_index"] is None else f"{each['item_id']} frame {each['frame_index']}"
         lines.append(printable(f"failed: {place}: {each['error_type']}: {each['error_message']}"))
-    if len(document["failures"]) > 20:  # noqa: PLR2004 # a screen
-        lines.append(f"… and {len(document['failures']) - 20} more")
+    if len(document["failures"]) > FAILURES_SHOWN:
+        lines.append(f"… and {len(document['failures']) - FAILURES_SHOWN} more")
     return [*lines, *(printable(f"warning: {each}") for each in document["warnings"])]
 
 

@@ -49,8 +49,8 @@ class Failure:
     item_id: str
     frame_index: int | None
     """Of a video; None for an image."""
-    label: str
-    """Address without credentials."""
+    label: str | None
+    """Address without credentials; None where the message alone names it."""
     error_type: str
     error_message: str
 

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from fsf_core import runs, storage
-from fsf_core.analysis.metrics.compare import Comparison, compare
+from fsf_core.analysis.metrics.compare import Comparison, Failure, compare
 from fsf_core.analysis.metrics.figures import metrics_document
 from fsf_core.analysis.metrics.groups import grouped_documents
 from fsf_core.analysis.metrics.pairing import Named, Pairing, pair
@@ -26,7 +27,7 @@ from fsf_core.analysis.metrics.places import (
     find_labels,
     find_masks,
 )
-from fsf_core.errors import ConfigError
+from fsf_core.errors import ConfigError, LabelError
 from fsf_core.masks import class_map_dtype, voc_palette
 
 NAMES_SHOWN = 20
@@ -106,7 +107,37 @@ def _of_scored_run(request: Request) -> dict[str, Any]:
         )
     columns = columns_of_run(run, request.by) if request.by else Columns()
     _require_columns(request.by, columns, Columns())
-    return _figures(confusion, classes, request, columns.values)
+    return {**_figures(confusion, classes, request, columns.values), **_account_of_run(run)}
+
+
+def _account_of_run(run: runs.RunReader) -> dict[str, Any]:
+    """Return what became of the labels of a run, in the form of a comparison."""
+    ignored = run.masks(columns=["label_ignored_px"]).column("label_ignored_px")
+    columns = ["item_id", "uri", "stage", "frame_index", "error_type", "error_message"]
+    rows = [row for row in run.failures(columns=columns).to_pylist() if row["error_type"] == LabelError.__name__]
+    failures = [
+        Failure(
+            item_id=row["item_id"],
+            frame_index=row["frame_index"],
+            label=None,
+            error_type=row["error_type"],
+            error_message=row["error_message"],
+        )
+        for row in rows
+    ]
+    left_over = {"count": 0, "names": []}
+    return {
+        "pairs": {
+            "compared": len(ignored) - ignored.null_count,
+            "failed": len(failures),
+            "paired_by": {"label_uri": len(ignored) - ignored.null_count},
+            "masks_without_label": {"count": ignored.null_count, "names": []},
+            "labels_without_mask": left_over,
+        },
+        "ignored": {"pixels": int(pc.sum(ignored).as_py() or 0), "by_value": {}},
+        "failures": [asdict(each) for each in failures],
+        "warnings": [],
+    }
 
 
 def _figures(confusion: pa.Table, classes: Sequence[str], request: Request, values: pa.Table) -> dict[str, Any]:

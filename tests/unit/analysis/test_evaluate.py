@@ -210,6 +210,7 @@ class TestRun:
         _, document, *_ = evaluated(capsys, run, "--by", "camera")
         assert_metrics(document, pairs)
         assert [each["by"] for each in document["groups"]] == [{"camera": 1}, {"camera": 2}]
+        assert document["pairs"]["failed"] == 0
 
     def test_without_labels_a_run_without_any_is_refused(self, tmp_path, capsys):
         code, _, _, err = evaluated(capsys, self.run(tmp_path, ["a"], [MASKS["a"]]))
