@@ -1,6 +1,7 @@
 """The whole job in buckets of real servers: with checked credentials, injected faults and leases."""
 
 import contextlib
+import itertools
 import json
 import os
 import secrets
@@ -10,10 +11,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import fsspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
@@ -24,10 +27,10 @@ from fsf_core.cli.app import main
 from fsf_core.errors import FetchError, OutputError, StorageError
 from fsf_core.manifest import Selection, open_manifest
 from fsf_core.model.bundle import Bundle
-from fsf_core.publish import delta
+from fsf_core.publish import delta, frames
 from fsf_core.runs import lease
 from fsf_core.storage.filesystems import filesystem_of
-from tests.support import assets, clips, fault_injection, ledger, processes, stores
+from tests.support import assets, clips, fault_injection, ledger, picture_runs, processes, stores
 
 IMAGES = 24
 
@@ -415,6 +418,50 @@ def test_a_run_on_disk_is_published_to_delta_tables_in_a_bucket_in_one_commit_ea
     masks = DeltaTable(storage.join(folder, "masks"), storage_options=options).to_pyarrow_table()
     assert sorted(masks.column("item_id").to_pylist()) == ["a", "b"]
     assert second["masks"] == first["masks"] + 1
+
+
+@pytest.mark.parametrize("form", ["coco", "hf"])
+def test_a_run_in_a_bucket_is_published_to_a_bucket_as_it_is_to_a_disk(
+    form, seaweed, connect, tmp_path, monkeypatch, capsys
+):
+    """With its pictures, and after a publication that broke off halfway."""
+    connect(seaweed.environment)
+    monkeypatch.setattr(frames, "CHUNK_FRAMES", 2)
+    rng = np.random.default_rng(0)
+    drawn = [rng.integers(0, 4, (8, 9)).astype(np.uint8) for _ in range(4)]
+    items = [picture_runs.image(tmp_path, f"ä/{at}.png", class_map_HW) for at, class_map_HW in enumerate(drawn)]
+    items.append(picture_runs.video(tmp_path, "clip", frames=2))
+    home = storage.join(seaweed.bucket, form)
+    in_store = [replace(item, uri=storage.join(home, "in", item.source.name)) for item in items]
+    for item in in_store:
+        storage.write_bytes(item.uri, item.source.read_bytes())
+    run = picture_runs.finished(storage.join(home, "run"), in_store)
+    out, disk = storage.join(home, "out"), str(tmp_path / "disk")
+    words = ["--to", form, "--with-images"]
+    _break_off(["publish", run, *words, "--out", out], monkeypatch)
+    assert "the same command goes on" in capsys.readouterr().err
+    assert main(["publish", run, *words, "--out", out]) == 0
+    document = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert main(["publish", run, *words, "--out", disk]) == 0
+
+    assert (document["rows"] + document["skipped"], document["pictures_missing"]) == (6, 0)
+    found = {entry.relative: storage.read_bytes(entry.uri) for entry in storage.list_files(out, hidden=True)}
+    expected = {entry.relative: storage.read_bytes(entry.uri) for entry in storage.list_files(disk, hidden=True)}
+    assert found == expected
+
+
+def _break_off(words, monkeypatch):
+    """Run a command whose store refuses the fourth write of the publication; it ends with 75."""
+    write, count = storage.write_bytes, itertools.count()
+
+    def failing(uri, data, **options):
+        if "/.lease-" not in uri and next(count) >= 3:
+            raise StorageError("the store went away")
+        write(uri, data, **options)
+
+    monkeypatch.setattr(storage, "write_bytes", failing)
+    assert main(words) == 75
+    monkeypatch.setattr(storage, "write_bytes", write)
 
 
 # --- signed addresses ---

@@ -31,6 +31,8 @@ class Item:
     class_maps: Sequence[np.ndarray]
     is_video: bool = False
     extra: Mapping[str, Any] = field(default_factory=dict)
+    uri: str | None = None
+    """Where the run has read it; its source by default."""
 
 
 def image(home: Path, item_id: str, class_map_HW: np.ndarray, *, name: str | None = None, **extra: Any) -> Item:
@@ -59,7 +61,7 @@ def failed(item_id: str) -> Item:
 
 
 def finished(
-    out: Path,
+    out: Path | str,
     items: Sequence[Item],
     *,
     names: Sequence[str] = NAMES,
@@ -114,7 +116,7 @@ def _add(item, run_id, palette_K3, names, tables):
                 "item_id": item.item_id,
                 "frame_index": number,
                 "pts_s": number / 25 if item.is_video else None,
-                "uri": str(item.source),
+                "uri": item.uri or str(item.source),
                 "height_px": height,
                 "width_px": width,
                 "mask": {"bytes": masks.encode_png(class_map_HW, palette_K3), "path": None},
