@@ -19,6 +19,8 @@ def run(run_folder: str, config: PublishConfig) -> int:
     from fsf_core import runs, storage
     from fsf_core.cli.app import EXIT_GATE
     from fsf_core.cli.output import print_json, show, show_error
+    from fsf_core.cli.render import reading_of
+    from fsf_core.manifest import open_manifest
     from fsf_core.publish.job import Request, publish_run
 
     folder = runs.find_run(run_folder)
@@ -30,6 +32,7 @@ def run(run_folder: str, config: PublishConfig) -> int:
             items=None if config.items is None else storage.absolute(config.items),
             segmentation=config.segmentation or "rle",
             with_images=config.to == "hf" if config.with_images is None else config.with_images,
+            manifest=open_manifest(config.manifest, reading_of(folder)) if config.manifest else None,
             image_url=config.image_url,
             shard_bytes=(config.shard_mb or SHARD_MB) << 20,
             access=storage.Access(schemes=SCHEMES, http_hosts=config.http_hosts),

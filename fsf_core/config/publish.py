@@ -13,6 +13,7 @@ _OF_FORMS = {
     "items": ("coco", "hf", "png", "label-studio", "cvat"),
     "segmentation": ("coco",),
     "with_images": ("coco", "hf", "png", "label-studio", "cvat"),
+    "manifest": ("coco", "hf", "png", "label-studio", "cvat"),
     "image_url": ("label-studio",),
     "shard_mb": ("hf",),
 }
@@ -40,6 +41,8 @@ class PublishConfig:
     """Label Studio: address below which it finds the pictures (default: their own, or its local storage)."""
     shard_mb: int | None = None
     """Hugging Face: size up to which rows share a file, in MiB (default: 256)."""
+    manifest: str | None = None
+    """The manifest of the run, needed only where pictures have a password or a signature in their URIs."""
     http_hosts: Names = ()
     """Web hosts that items may have, as in `fsf score`."""
 

@@ -169,6 +169,17 @@ def _while_same(one: Sequence[str], other: Sequence[str]) -> Iterator[tuple[str,
     return itertools.takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))
 
 
+def redacted_items(plan: Plan) -> set[str]:
+    """Return the items whose URIs lack a credential that they had."""
+    found = set()
+    for receipt in plan.ledger.receipts():
+        if "masks" in receipt.files:
+            rows = runs.read_part(plan.ledger.uri, receipt, "masks", ["item_id", "uri"])
+            pairs = zip(rows.column("item_id").to_pylist(), rows.column("uri").to_pylist(), strict=True)
+            found |= {item_id for item_id, uri in pairs if storage.is_redacted(uri)}
+    return found
+
+
 def holds_videos(plan: Plan, choice: Choice) -> bool:
     """Return whether a chosen frame is one of a video."""
     for chunk in plan.chunks:

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from fsf_core import __version__, runs, storage
 from fsf_core.errors import ConfigError, OutputError
+from fsf_core.manifest import Manifest, unredacted_uris
 from fsf_core.media.video import EVERY_FRAME, Sampling
 from fsf_core.options import PublishForm, Segmentation
 from fsf_core.publish import delta
@@ -25,6 +26,7 @@ from fsf_core.publish.frames import (
     holds_videos,
     passed_columns,
     plan_frames,
+    redacted_items,
 )
 from fsf_core.publish.hugging_face import HuggingFaceForm
 from fsf_core.publish.label_studio import LabelStudioForm
@@ -49,6 +51,8 @@ class Request:
     """List of items and frames; None for all."""
     segmentation: Segmentation
     with_images: bool
+    manifest: Manifest | None
+    """List with the full URIs, where those hold credentials."""
     image_url: str | None
     """Address that Label Studio finds pictures below."""
     shard_bytes: int
@@ -86,6 +90,7 @@ def publish_run(request: Request) -> dict[str, Any]:
         access=request.access,
         honour_exif=bool(attempt.get("honour_exif", True)),
         sampling=Sampling(**fingerprint["sampling"]) if "sampling" in fingerprint else EVERY_FRAME,
+        full_uris=unredacted_uris(request.manifest, redacted_items(plan)) if request.manifest else {},
     )
     publication = Publication(
         where=request.where,

@@ -5,8 +5,8 @@ Knows how images and videos are read; knows no other program's form.
 
 import hashlib
 import itertools
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from io import BytesIO
 from typing import BinaryIO
 
@@ -56,6 +56,8 @@ class Sources:
     """Whether the run turned its images upright."""
     sampling: video.Sampling
     """Which frames of videos it scored."""
+    full_uris: Mapping[str, str] = field(default_factory=dict)
+    """URIs with their credentials by item; the tables of a run never hold any."""
 
     def read(self, frames: Iterable[Frame]) -> Iterator[tuple[Frame, bytes | Pixels | PictureError]]:
         """Yield each frame with its file, or with the pixels of a frame of a video: uint8 BGR."""
@@ -69,13 +71,19 @@ class Sources:
                     yield from self._read_video(some, indexed)
 
     def _read_images(self, frames: list[Frame]) -> Iterator[tuple[Frame, bytes | PictureError]]:
-        openers = members.open_prefetched([frame.uri for frame in frames], self.access)
+        openers = members.open_prefetched([self._address(frame) for frame in frames], self.access)
         for frame, opener in zip(frames, openers, strict=True):
             try:
+                _require_whole(self._address(frame))
                 with opener() as file:
                     yield frame, file.read()
-            except (ItemError, OSError) as error:
+            except (ItemError, OSError, PictureError) as error:
                 yield frame, PictureError(str(error))
+
+    def _address(self, frame: Frame) -> str:
+        """Return the URI of the file of a frame, with its credentials if they are known."""
+        full = self.full_uris.get(frame.item_id, "")
+        return full if storage.redact(full) == frame.uri else frame.uri
 
     def _read_video(
         self, frames: list[Frame], indexed: "_IndexedVideo"
@@ -84,10 +92,11 @@ class Sources:
         left = {frame.frame_index: frame for frame in frames}
         reason = "the video has no such frame any more; was it replaced?"
         try:
-            with members.open_item(frames[0].uri, self.access) as file:
+            _require_whole(self._address(frames[0]))
+            with members.open_item(self._address(frames[0]), self.access) as file:
                 index = indexed.of(frames[0], file)
                 within = range(frames[0].frame_index, frames[-1].frame_index + 1)
-                source = storage.path_or_file(frames[0].uri, file)
+                source = storage.path_or_file(self._address(frames[0]), file)
                 for decoded in video.decode_frames(source, index, within, sampling=self.sampling):
                     frame = left.pop(decoded.frame_index, None)
                     if frame is not None:
@@ -151,6 +160,19 @@ class _IndexedVideo:
             self._index = video.index_video(storage.path_or_file(frame.uri, file))
             self._item_id = frame.item_id
         return self._index
+
+
+def _require_whole(uri: str) -> None:
+    """Check that an address has the credentials that it was scored with.
+
+    Raises:
+        PictureError: the run does not keep them.
+    """
+    if storage.is_redacted(uri):
+        raise PictureError(
+            f"{uri} lacks its password or signature, which a run does not store; pass the manifest that has the full "
+            "URI with --manifest"
+        )
 
 
 def _verbatim_suffix(data: bytes, frame: Frame) -> str | None:

@@ -137,7 +137,8 @@ def test_scoring_loads_neither_torch_nor_onnx(code: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [[], ["export"], ["score"], ["render"], ["bench"], ["doctor"], ["inspect"], ["verify"], ["demo"]]
+    "words",
+    [[], ["export"], ["score"], ["render"], ["bench"], ["doctor"], ["inspect"], ["publish"], ["verify"], ["demo"]],
 )
 def test_help_loads_no_heavy_library(words: list[str]) -> None:
     code = f"import fsf_core.cli.app as f; f.main({[*words, '--help']})"

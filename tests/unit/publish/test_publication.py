@@ -1,8 +1,10 @@
 """Publications that are killed, repeated, refused, cut to a choice, or lack pictures."""
 
+import http.server
 import json
 import shutil
 import threading
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -200,6 +202,45 @@ def test_a_picture_that_other_programs_would_turn_is_written_upright(publish, tm
     found_HWC = cv2.imread(str(copy), cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
     np.testing.assert_array_equal(found_HWC, cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR))
     assert found_HWC.shape[:2] == upright_HW.shape
+
+
+class _Signed(http.server.BaseHTTPRequestHandler):
+    """A web server that sends one picture to who has the signature."""
+
+    picture = b""
+
+    def do_GET(self):
+        allowed = self.path == "/a.png?X-Amz-Signature=abc123"
+        self.send_response(200 if allowed else 403)
+        self.send_header("Content-Length", str(len(self.picture) if allowed else 0))
+        self.end_headers()
+        self.wfile.write(self.picture if allowed else b"")
+
+    do_HEAD = do_GET
+
+    def log_message(self, *_):
+        pass
+
+
+def test_a_picture_with_a_signature_needs_the_manifest_that_has_it(publish, tmp_path):
+    item = picture_runs.image(tmp_path, "a.png", np.eye(8, dtype=np.uint8))
+    _Signed.picture = item.source.read_bytes()
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Signed)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    uri = f"http://127.0.0.1:{server.server_port}/a.png?X-Amz-Signature=abc123"
+    (tmp_path / "list.csv").write_text(f"id,uri\na.png,{uri}\n")
+    run = picture_runs.finished(tmp_path / "run", [replace(item, uri=storage.redact(uri))])
+    words = ["--with-images", "--http-hosts", "127.0.0.1"]
+    code, document, error = publish(run, "png", tmp_path / "out", *words)
+    assert (code, document["pictures_missing"]) == (3, 1)
+    assert "pass the manifest that has the full URI" in error
+
+    code, _, error = publish(run, "png", tmp_path / "out", *words, "--manifest", str(tmp_path / "list.csv"))
+    server.shutdown()
+    server.server_close()
+    assert (code, error.count("no picture")) == (0, 0)
+    assert (tmp_path / "out" / "images" / "a.png").read_bytes() == _Signed.picture
+    assert b"abc123" not in b"".join(files(tmp_path / "out").values())
 
 
 def test_masks_of_the_size_of_the_network_are_refused_by_forms_that_need_that_of_the_image(items, publish, tmp_path):
