@@ -260,7 +260,7 @@ def submit(*command: str, config: SubmitConfig | None = None) -> int:
 
 @app.command
 def demo(folder: str = "demo", /, *, steps: int = 220) -> int:
-    """Draw oranges, train a small model, export it, score, and draw a result; needs no download and no GPU.
+    """Draw oranges, train a small model, export it, score, and write the report; needs no download and no GPU.
 
     Args:
         folder: Folder for the data, the model and the results.

@@ -1,14 +1,14 @@
-"""`fsf demo`: draw oranges, train a small model, export it, score, and draw one result.
+"""`fsf demo`: draw oranges, train a small model, export it, score, draw one result, and write the report.
 
-Needs no download and no GPU. Writes data/ (images, labels, a video, one broken file), model.pth, bundle/, run/ and
-overlay.png to the folder. Existing files are used again, and the run is resumed.
+Needs no download and no GPU. Writes data/ (images, labels, a video, one broken file), model.pth, bundle/, run/,
+overlay.png and report.html to the folder. Existing files are used again, and the run is resumed.
 """
 
 import shutil
 from pathlib import Path
 
 from fsf_core.cli.output import show
-from fsf_core.config import ExportConfig, InspectConfig, ScoreConfig
+from fsf_core.config import ExportConfig, InspectConfig, ReportConfig, ScoreConfig
 from fsf_core.errors import OutputError
 
 CLASSES = ("background", "sunburn", "ulcer", "wind_scarring")
@@ -21,7 +21,7 @@ def run(folder: str, *, steps: int) -> int:
         folder: for the data, the model and the results.
         steps: training steps of the model.
     """
-    from fsf_core.cli import export, inspect, score
+    from fsf_core.cli import export, inspect, report, score
     from fsf_core.demo.model import train
     from fsf_core.demo.oranges import write_demo
 
@@ -48,7 +48,9 @@ def run(folder: str, *, steps: int) -> int:
         return code
     _announce("drawing one result", home / "overlay.png")
     first = next(iter(sorted((data / "pictures").glob("orange_*.jpg")))).stem
-    return inspect.run(str(out), first, InspectConfig(png=str(home / "overlay.png")))
+    inspect.run(str(out), first, InspectConfig(png=str(home / "overlay.png")))
+    _announce("showing the run on one page, to be opened in a browser", home / "report.html")
+    return report.run(str(out), ReportConfig(out=str(home / "report.html")))
 
 
 def _announce(what: str, where: Path) -> None:

@@ -25,6 +25,7 @@ def run(run_folder: str, config: ReportConfig) -> int:
             side_px=config.picture_px,
             access=storage.Access(schemes=SCHEMES, http_hosts=config.http_hosts),
         ),
+        against=None if config.against is None else runs.find_run(config.against),
         manifest=open_manifest(config.manifest, reading_of(folder)) if config.manifest else None,
     )
     show(f"{written['report']}: {written['items']} items, {written['pictures']} pictures, {written['bytes']} bytes")

@@ -245,7 +245,7 @@ def write_demo(folder: Path, *, count: int = 12, frames: int = 48, seed: int = 0
     manifest = folder / "manifest.csv"
     with manifest.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
-        table.writerow(("id", "uri", "kind", "label", "line", "batch"))
+        table.writerow(("id", "uri", "kind", "label_uri", "line", "batch"))
         for index, (path, kind, label) in enumerate(items):
             uri = path.relative_to(folder).as_posix()
             table.writerow((path.stem, uri, kind, label, "AB"[index % 2], f"2024-11-{18 + index // 6}"))

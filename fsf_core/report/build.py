@@ -1,5 +1,6 @@
 """The report of a run: read its tables, choose pictures, draw, and write one HTML file."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,8 @@ from fsf_core import __version__, runs, storage
 from fsf_core.analysis.items import item_features
 from fsf_core.manifest import Manifest, unredacted_uris
 from fsf_core.report import classes, facts, failures, items, sections, videos
-from fsf_core.report.choose import WORST, FrameKey, Measure, Reason, choose_frames
+from fsf_core.report.change import Change, change_section, read_change, shares_before
+from fsf_core.report.choose import CHANGED, WORST, FrameKey, Measure, Reason, choose_frames
 from fsf_core.report.metrics import Metrics, metrics_section, read_metrics
 from fsf_core.report.page import render_page
 from fsf_core.report.pictures import Picture, Reading, make_pictures
@@ -24,6 +26,9 @@ FILE = "report.html"
 
 GALLERY_CLASSES, TABLE_CLASSES, TIMELINE_CLASSES = 6, 6, 6
 """Classes with a gallery of their largest regions, with a column of the table of items, with a line of a timeline."""
+
+MIN_PICTURES, MAX_PICTURED_SHARE = 3, 0.25
+"""Pictures of a question in a small run: at least 3, and beyond that at most a quarter of the items."""
 
 SECTIONS = (
     ("change", "Change"),
@@ -51,7 +56,12 @@ class ReportRequest:
 
 
 def write_report(
-    run_uri: str, *, out: str | None, request: ReportRequest, manifest: Manifest | None = None
+    run_uri: str,
+    *,
+    out: str | None,
+    request: ReportRequest,
+    manifest: Manifest | None = None,
+    against: str | None = None,
 ) -> dict[str, Any]:
     """Write the report of a run.
 
@@ -60,6 +70,7 @@ def write_report(
         out: the file; None for report.html inside the run folder.
         request: what goes into it.
         manifest: of the run, for sources whose addresses hold a credential.
+        against: another run, to show what changed since.
 
     Returns:
         Path and bytes of the file, and what it holds.
@@ -70,45 +81,50 @@ def write_report(
     """
     run = runs.open_run(run_uri)
     target = storage.join(run.uri, FILE) if out is None else out
-    page, held = make_page(run, request=request, manifest=manifest)
+    change = None if against is None else read_change(run, against)
+    page, held = make_page(run, request=request, manifest=manifest, change=change)
     data = page.encode("utf-8", "replace")
     storage.write_bytes(target, data)
     return {"report": storage.redact(target), "bytes": len(data), **held}
 
 
 def make_page(
-    run: runs.RunReader, *, request: ReportRequest, manifest: Manifest | None = None
+    run: runs.RunReader, *, request: ReportRequest, manifest: Manifest | None = None, change: Change | None = None
 ) -> tuple[str, dict[str, Any]]:
     """Return the page, and how much it holds."""
     finished, summary = run.finished, run.summary or {}
-    features = item_features(run)
-    rows = classes.class_rows(run.classes, _pixels(run), features)
+    features = item_features(run).sort_by("item_id")
+    before = shares_before(change, run.classes) if change else None
+    rows = classes.class_rows(run.classes, _pixels(run), features, before)
     counts = _counts(run, summary, features)
-    metrics = read_metrics(run)
+    metrics = read_metrics(run, summary.get("metrics"))
     gates = facts.gates_of(summary)
     groups, failure_total = failures.group_failures(run)
+    # Of a small run, most items would be an extreme of every question.
+    count = min(request.pictures, max(MIN_PICTURES, math.ceil(features.num_rows * MAX_PICTURED_SHARE)))
     chosen = choose_frames(
         run,
-        count=request.pictures,
+        count=count,
+        sample=request.pictures,
         classes=classes.classes_of_interest(rows, GALLERY_CLASSES),
-        frames=_worst(run, metrics, request.pictures),
+        frames=_ranked(run, metrics, change, count),
     )
-    pictures = _pictures(run, chosen, request, manifest)
+    pictures = _pictures(run, chosen, request, manifest, change)
     table = items.item_rows(
         run,
         features,
         classes=classes.classes_of_interest(rows, TABLE_CLASSES),
-        figures=_figures(metrics),
+        figures=_figures(metrics, change),
         failures=_failed_items(run),
         failed_items=counts.failed,
     )
     lines, video_total = videos.timelines(run, classes.classes_of_interest(rows, TIMELINE_CLASSES))
     found: dict[str, Any] = {
-        "change": None,
+        "change": change_section(change, run.classes) if change else None,
         "classes": sections.class_section(rows) if counts.frames else None,
         "metrics": metrics_section(metrics, run.classes) if metrics else None,
         "pictures": sections.picture_section(run.classes, pictures, chosen) if pictures else None,
-        "inputs": sections.input_section(features),
+        "inputs": sections.input_section(features, change.features if change else None),
         "videos": {"lines": lines, "total": video_total} if lines else None,
         "failures": sections.failure_section(groups, failure_total) if groups else None,
         "items": sections.item_section(table) if table.rows else None,
@@ -182,21 +198,32 @@ def _mean(features: pa.Table, name: str) -> float | None:
     return float(np.average(values[known], weights=frames[known])) if known.any() else None
 
 
-def _figures(metrics: Metrics | None) -> dict[str, tuple[items.Column, Mapping[str, float]]]:
+def _figures(metrics: Metrics | None, change: Change | None) -> dict[str, tuple[items.Column, Mapping[str, float]]]:
     """Return the columns of the table of items that do not come from the tables of masks and classes."""
-    if metrics is None:
-        return {}
-    column = items.Column(key="miou", title="Mean IoU", kind="metric", ascending=True)
-    return {"miou": (column, metrics.miou_by_item)}
+    found: dict[str, tuple[items.Column, Mapping[str, float]]] = {}
+    if change:
+        found["changed"] = (items.Column(key="changed", title="Changed", kind="percent"), change.changed)
+    if metrics:
+        column = items.Column(key="miou", title="Mean IoU", kind="metric", ascending=True)
+        found["miou"] = (column, metrics.miou_by_item)
+    return found
 
 
-def _worst(run: runs.RunReader, metrics: Metrics | None, count: int) -> dict[Measure, list[tuple[FrameKey, float]]]:
-    """Return a frame of each of the items whose masks differ most from their labels."""
-    if metrics is None:
-        return {}
-    ranked = sorted(metrics.miou_by_item.items(), key=lambda each: (each[1], each[0]))[:count]
-    frames = _first_frames(run, [item for item, _ in ranked])
-    return {WORST: [((item, frames[item]), value) for item, value in ranked if item in frames]}
+def _ranked(
+    run: runs.RunReader, metrics: Metrics | None, change: Change | None, count: int
+) -> dict[Measure, list[tuple[FrameKey, float]]]:
+    """Return a frame of each of the items that changed most, and of those whose masks differ most from their labels."""
+    found: dict[Measure, list[tuple[str, float]]] = {}
+    if change:
+        changed = ((item, share) for item, share in change.changed.items() if share > 0)
+        found[CHANGED] = sorted(changed, key=lambda each: (-each[1], each[0]))[:count]
+    if metrics:
+        found[WORST] = sorted(metrics.miou_by_item.items(), key=lambda each: (each[1], each[0]))[:count]
+    frames = _first_frames(run, {item for ranked in found.values() for item, _ in ranked})
+    return {
+        measure: [((item, frames[item]), value) for item, value in ranked if item in frames]
+        for measure, ranked in found.items()
+    }
 
 
 def _first_frames(run: runs.RunReader, wanted: Iterable[str]) -> dict[str, int]:
@@ -212,7 +239,11 @@ def _first_frames(run: runs.RunReader, wanted: Iterable[str]) -> dict[str, int]:
 
 
 def _pictures(
-    run: runs.RunReader, chosen: Mapping[FrameKey, list[Reason]], request: ReportRequest, manifest: Manifest | None
+    run: runs.RunReader,
+    chosen: Mapping[FrameKey, list[Reason]],
+    request: ReportRequest,
+    manifest: Manifest | None,
+    change: Change | None,
 ) -> list[Picture]:
     if not chosen:
         return []
@@ -220,5 +251,6 @@ def _pictures(
         honour_exif=honours_exif(run.uri),
         access=request.access,
         full_uris=unredacted_uris(manifest, {item for item, _ in chosen}) if manifest else {},
+        labels_base=storage.parent(str(runs.read_fingerprint(run.uri).get("manifest", ""))),
     )
-    return make_pictures(run, chosen, reading, side_px=request.side_px)
+    return make_pictures(run, chosen, reading, side_px=request.side_px, other=change.other if change else None)

@@ -4,8 +4,8 @@ Colours are CSS variables, so that they follow the theme of the page. No text of
 are in the page around a chart.
 """
 
+import math
 import re
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,8 @@ _CONFIG = {"background": "transparent", "axis": _AXIS, "view": {"stroke": None},
 
 _ROLES = re.compile(r' (?:role|aria-roledescription|aria-label)="[^"]*"')
 
+_COUNTS = {"tickCount": 3, "tickMinStep": 1, "format": "d", "domain": False, "ticks": False}
+
 HISTOGRAM_BINS = 24
 MAX_POINTS = 240
 """Points of a line; longer series are averaged."""
@@ -62,9 +64,9 @@ def histogram(values: NDArray[np.float64], other: NDArray[np.float64] | None = N
     edges = np.linspace(low, high, HISTOGRAM_BINS + 1)
     counts = np.histogram(values, edges)[0]
     bars = [{"a": float(a), "b": float(b), "n": int(n)} for a, b, n in zip(edges[:-1], edges[1:], counts, strict=True)]
-    axis = {"format": ".0%" if percent and high - low > 0.05 else ".2%" if percent else "~s", "tickCount": 4}  # noqa: PLR2004
+    axis = {"format": ".0%" if percent and high - low > 0.05 else ".2%" if percent else "~s", "tickCount": 3}  # noqa: PLR2004
     x = {"field": "a", "type": "quantitative", "title": None, "axis": {**axis, "grid": False}, "scale": {"zero": False}}
-    y = {"field": "n", "type": "quantitative", "title": None, "axis": {"tickCount": 3, "domain": False, "ticks": False}}
+    y = {"field": "n", "type": "quantitative", "title": None, "axis": _COUNTS}
     layers: list[dict[str, Any]] = [
         {
             "data": {"values": bars},
@@ -117,7 +119,7 @@ def timeline(seconds: NDArray[np.int64], ratios: dict[int, NDArray[np.float64]],
                     "type": "quantitative",
                     "title": None,
                     "scale": {"nice": False},
-                    "axis": {"grid": False, "tickCount": 8, "labelExpr": _CLOCK, "tickMinStep": 1},
+                    "axis": {"grid": False, "values": _times(at), "labelExpr": _CLOCK},
                 },
                 "y": {
                     "field": "r",
@@ -130,6 +132,17 @@ def timeline(seconds: NDArray[np.int64], ratios: dict[int, NDArray[np.float64]],
             },
         }
     )
+
+
+_STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200)
+_MAX_TIMES = 10
+
+
+def _times(seconds: NDArray[np.float64]) -> list[int]:
+    """Return at most _MAX_TIMES whole seconds to write at an axis."""
+    first, last = math.ceil(seconds[0]), math.floor(seconds[-1])
+    step = next((step for step in _STEPS_S if (last - first) / step < _MAX_TIMES), max(1, (last - first) // _MAX_TIMES))
+    return [*range(-(-first // step) * step, last + 1, step)]
 
 
 _CLOCK = "format(floor(datum.value / 60), 'd') + ':' + format(datum.value % 60, '02d')"
@@ -146,11 +159,6 @@ def _averaged(
     return np.add.reduceat(seconds, starts) / sizes, {
         k: np.add.reduceat(values, starts) / sizes for k, values in ratios.items()
     }
-
-
-def plain_axis(low: float, high: float) -> Sequence[float]:
-    """Return the powers of ten from one to another, both included."""
-    return [10.0**power for power in range(round(np.log10(low)), round(np.log10(high)) + 1)]
 
 
 def _svg(spec: dict[str, Any]) -> Markup:

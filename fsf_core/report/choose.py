@@ -70,6 +70,8 @@ class _Extremes:
             order: by which the smallest are taken; NaN is never taken.
             shown: value of every row as people read it; None for none.
         """
+        if not self.count:
+            return
         rows = np.flatnonzero(~np.isnan(order))
         rows = rows[np.argsort(order[rows], kind="stable")]
         taken: set[str] = set()
@@ -136,6 +138,7 @@ def choose_frames(
     run: runs.RunReader,
     *,
     count: int,
+    sample: int,
     classes: Sequence[int],
     frames: Mapping[Measure, Sequence[tuple[FrameKey, float]]],
 ) -> dict[FrameKey, list[Reason]]:
@@ -144,6 +147,7 @@ def choose_frames(
     Args:
         run: finished or not.
         count: frames per measure.
+        sample: frames of the random sample.
         classes: classes whose largest regions are wanted.
         frames: what is chosen already, by its measure, the most extreme first.
 
@@ -151,7 +155,7 @@ def choose_frames(
         Every chosen frame with its reasons: those of `frames`, then measures of the image, regions, the sample.
     """
     by_column = [(_Extremes(measure=measure, count=count), column) for measure, column in _SMALLEST]
-    sample = _Extremes(measure=SAMPLE, count=count)
+    drawn = _Extremes(measure=SAMPLE, count=sample)
     columns = ["item_id", "frame_index", *(name for _, name in by_column if name in TABLES["masks"].names)]
     for batch in run.iter_batches("masks", columns=columns, batch_rows=BATCH_ROWS):
         ids, numbers = batch.column("item_id"), batch.column("frame_index").to_numpy()
@@ -159,13 +163,13 @@ def choose_frames(
             if column in batch.schema.names:
                 values = _floats(batch.column(column))
                 extremes.offer(ids, numbers, values, values)
-        sample.offer(ids, numbers, _hashes(ids, numbers), None)
+        drawn.offer(ids, numbers, _hashes(ids, numbers), None)
     regions = _largest_regions(run, count, classes)
     chosen: dict[FrameKey, list[Reason]] = {}
     for measure, found in frames.items():
         for rank, (key, value) in enumerate(found[:count], 1):
             chosen.setdefault(key, []).append(Reason(measure=measure, rank=rank, value=value))
-    for extremes in (*(each for each, _ in by_column), *regions, sample):
+    for extremes in (*(each for each, _ in by_column), *regions, drawn):
         for key, reason in extremes.reasons():
             chosen.setdefault(key, []).append(reason)
     return chosen

@@ -3,7 +3,7 @@
 # K classes
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,6 +49,12 @@ class LogAxis:
     decades: int
     """Powers of ten from the smallest share to 100 %."""
 
+    @classmethod
+    def of(cls, shares: Iterable[float]) -> "LogAxis":
+        """Return the axis that holds some shares."""
+        smallest = min((share for share in shares if share > SMALLEST_SHARE), default=0.01)
+        return cls(decades=max(2, math.ceil(-math.log10(smallest) - 1e-9)))
+
     @property
     def ticks(self) -> list[tuple[float, str]]:
         """Places, 0 to 1, and labels of the powers of ten."""
@@ -63,8 +69,7 @@ class LogAxis:
 
 def log_axis(rows: Sequence[ClassRow]) -> LogAxis:
     """Return the axis that holds the shares of some classes."""
-    shares = [share for row in rows for share in (row.share, row.low) if share > SMALLEST_SHARE]
-    return LogAxis(decades=max(2, math.ceil(-math.log10(min(shares, default=0.01)) - 1e-9)))
+    return LogAxis.of(share for row in rows for share in (row.share, row.low))
 
 
 def class_rows(

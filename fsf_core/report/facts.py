@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fsf_core import runs, storage
-from fsf_core.report.page import duration, metric, number, percent
+from fsf_core.report.page import duration, metric, number, percent, size
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,29 +97,34 @@ def interval_text(metrics: Mapping[str, Any], name: str) -> str:
 
 
 def gates_of(summary: Mapping[str, Any]) -> list[Gate]:
-    """Return the gates that summary.json records."""
-    gates = []
-    for each in summary.get("gates") or ():
-        words = [str(each[key]) for key in ("expression", "sentence", "reason", "text") if each.get(key)]
-        gates.append(Gate(passed=bool(each.get("passed")), text=": ".join(dict.fromkeys(words))))
-    return gates
+    """Return the gates that the user asked for, and what failed besides; runs of older versions record none."""
+    found = [each for each in summary.get("gates") or () if each["option"] or not each["passed"]]
+    return [Gate(passed=bool(each["passed"]), text=_gate_text(each)) for each in found]
+
+
+def _gate_text(gate: Mapping[str, Any]) -> str:
+    """Return what a gate asks for and what the run has."""
+    values = ", ".join(f"{name} is {number(value)}" for name, value in (gate.get("values") or {}).items())
+    return f"fail if {gate['expression']}: {gate.get('reason') or values}"
 
 
 def facts_of(run: runs.RunReader, summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return what was scored, by what, and how long it took; what the run does not record is left out."""
     known = runs.read_document(run.uri, "run.json")
     fingerprint, attempts = known["fingerprint"], known.get("attempts") or [{}]
-    newest = attempts[-1]
+    newest, lineage, work = attempts[-1], summary.get("lineage") or {}, summary.get("work") or {}
     found: list[tuple[str, Any]] = [
         ("Run", run.run_id),
         ("Folder", storage.redact(run.uri)),
-        ("Manifest", fingerprint.get("manifest")),
+        ("Night", lineage.get("night")),
+        ("Manifest", lineage.get("manifest") or fingerprint.get("manifest")),
         ("Bundle", newest.get("bundle")),
         ("Bundle SHA-256", fingerprint.get("bundle_sha256")),
+        ("Checkpoint SHA-256", lineage.get("checkpoint_sha256")),
+        ("Network", lineage.get("net")),
         ("Precision", fingerprint.get("precision")),
         ("Provider", summary.get("provider") or newest.get("provider")),
         ("Actors", summary.get("actors")),
-        ("Classes", number(len(run.classes))),
         ("Size of masks", fingerprint.get("mask_size")),
         ("Started", _date(attempts[0].get("started_at"))),
         ("Starts of the job", len(attempts) if len(attempts) > 1 else None),
@@ -127,9 +132,32 @@ def facts_of(run: runs.RunReader, summary: Mapping[str, Any]) -> list[tuple[str,
         ("Scoring", duration(summary["scoring_seconds"]) if summary.get("scoring_seconds") else None),
         ("Reused items", number(summary["reused_items"]) if summary.get("reused_items") else None),
         ("Files left out", number(summary["files_left_out"]) if summary.get("files_left_out") else None),
-        ("fsf", newest.get("fsf_version")),
+        *_work_facts(work),
+        ("Versions", _versions(lineage, newest)),
     ]
     return [(name, str(value)) for name, value in found if value not in (None, "")]
+
+
+def _work_facts(work: Mapping[str, Any]) -> list[tuple[str, str | None]]:
+    """Return what the run cost."""
+    if not work:
+        return []
+    stages = ", ".join(
+        f"{stage['stage']} {duration(stage['cpu_seconds'])}" for stage in work["stages"] if stage["cpu_seconds"]
+    )
+    cost = work.get("cost") or {}
+    return [
+        ("CPU time", f"{duration(work['cpu_seconds'])} ({stages})" if stages else duration(work["cpu_seconds"])),
+        ("GPU time", duration(work["gpu_seconds"]) if work["gpu_seconds"] else None),
+        ("Read", size(work["bytes_read"])),
+        ("Written", size(work["bytes_written"])),
+        ("A million frames cost", number(cost["per_million_frames"]) if cost.get("per_million_frames") else None),
+    ]
+
+
+def _versions(lineage: Mapping[str, Any], newest: Mapping[str, Any]) -> str | None:
+    versions = lineage.get("versions") or {"fsf": newest.get("fsf_version")}
+    return ", ".join(f"{name} {version}" for name, version in versions.items() if version) or None
 
 
 def _date(text: Any) -> str | None:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fsf_core import runs
-from fsf_core.analysis.metrics.figures import item_figures, metrics_document
+from fsf_core.analysis.metrics import item_figures, metrics_document
 from fsf_core.report.colours import SHADES
 
 HEAT_CLASSES = 16
@@ -52,15 +52,20 @@ class HeatMap:
     """Classes that are added up in the last row and column; 0 if every class has its own."""
 
 
-def read_metrics(run: runs.RunReader) -> Metrics | None:
-    """Compute the metrics of a run; None for a run without labels."""
+def read_metrics(run: runs.RunReader, known: dict[str, Any] | None = None) -> Metrics | None:
+    """Compute the metrics of a run; None for a run without labels.
+
+    Args:
+        run: finished or not.
+        known: its metrics, where its summary has them.
+    """
     confusion = run.confusion()
     if not confusion.num_rows:
         return None
     items = item_figures(confusion, len(run.classes))
     pairs = zip(items.column("item_id").to_pylist(), items.column("miou").to_pylist(), strict=True)
     return Metrics(
-        document=metrics_document(confusion, run.classes),
+        document=known or metrics_document(confusion, run.classes),
         miou_by_item={item: value for item, value in pairs if value is not None},
     )
 

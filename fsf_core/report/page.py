@@ -60,7 +60,7 @@ def percent(share: float | None) -> str:
     if value == 0 or abs(value) >= 100:  # noqa: PLR2004 - percent
         return f"{value:.0f} %"
     if abs(value) < 0.001:  # noqa: PLR2004 - too many zeros to be read
-        return f"{value:.0e} %"
+        return "< 0.001 %"
     digits = 2 if abs(value) >= 1 else 3 if abs(value) >= 0.1 else 4  # noqa: PLR2004 - three significant digits
     if abs(value) >= 10:  # noqa: PLR2004 - as above
         digits = 1
@@ -97,6 +97,14 @@ def duration(seconds: float | None) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def size(count: int) -> str:
+    """Return a number of bytes as people read it."""
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= scale:
+            return f"{count / scale:.3g} {unit}"
+    return f"{count} bytes"
 
 
 def _text(value: object) -> str:

@@ -23,7 +23,7 @@ from PIL import Image
 
 from fsf_core import masks, runs, storage
 from fsf_core.errors import FSFError
-from fsf_core.manifest.rows import LABEL_COLUMN
+from fsf_core.manifest import LABEL_COLUMN
 from fsf_core.render.plan import with_credentials
 from fsf_core.report.choose import FrameKey
 from fsf_core.report.sources import Recorded, Source, read_label, read_source
@@ -55,6 +55,8 @@ class Reading:
     access: storage.Access | None
     full_uris: Mapping[str, str]
     """Item id to URI for those whose URI holds a credential."""
+    labels_base: str = ""
+    """Folder that relative addresses of labels count from: that of the manifest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +90,8 @@ class _Look:
     """How thumbnails are made."""
 
     palette_K3: NDArray[np.uint8]
+    other_palette_K3: NDArray[np.uint8]
+    """Of the other run."""
     side_px: int
     quality: int
 
@@ -114,11 +118,16 @@ def make_pictures(
     """
     rows = {(row["item_id"], row["frame_index"]): row for row in read_rows(run.uri, keys)}
     others = {(row["item_id"], row["frame_index"]): row for row in read_rows(other.uri, keys)} if other else {}
-    palette_K3 = np.asarray(run.palette, np.uint8)
+    palettes = [np.asarray(each.palette, np.uint8) for each in (run, other or run)]
     pictures: list[Picture] = []
     with ThreadPoolExecutor(THREADS, "fsf-report") as pool:
         for scale, quality in QUALITIES:
-            look = _Look(palette_K3=palette_K3, side_px=max(32, int(side_px * scale)), quality=quality)
+            look = _Look(
+                palette_K3=palettes[0],
+                other_palette_K3=palettes[1],
+                side_px=max(32, int(side_px * scale)),
+                quality=quality,
+            )
             make = partial(_make, reading=reading, look=look)
             pictures = [*pool.map(lambda key: make(rows[key], others.get(key)), rows)]  # noqa: B023 - used at once
             if sum(picture.size_bytes for picture in pictures) <= MAX_TOTAL_BYTES:
@@ -180,7 +189,7 @@ def _make(
     before = None
     if other is not None:
         before = _noted(
-            notes, "Other mask", lambda: _png(masks.decode_png(other["mask"]["bytes"]), size, look.palette_K3)
+            notes, "Other mask", lambda: _png(masks.decode_png(other["mask"]["bytes"]), size, look.other_palette_K3)
         )
     return Picture(
         key=(row["item_id"], row["frame_index"]),
@@ -228,7 +237,10 @@ def _read(row: Mapping[str, Any], reading: Reading) -> NDArray[np.uint8]:
 def _label(row: Mapping[str, Any], reading: Reading, look: _Look) -> masks.ClassMap:
     """Read the label of an image."""
     return read_label(
-        row[LABEL_COLUMN], palette_K3=look.palette_K3, num_classes=len(look.palette_K3), access=reading.access
+        storage.absolute(row[LABEL_COLUMN], reading.labels_base),
+        palette_K3=look.palette_K3,
+        num_classes=len(look.palette_K3),
+        access=reading.access,
     )
 
 

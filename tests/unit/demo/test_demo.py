@@ -115,7 +115,7 @@ def test_the_demo_manifest_lists_every_file_by_relative_path(demo):
         rows = list(csv.DictReader(file))
     assert [row["kind"] for row in rows] == ["image", "image", "image", "video"]
     assert all((demo / row["uri"]).is_file() for row in rows)
-    assert [(demo / row["label"]).is_file() for row in rows if row["label"]] == [True, True]
+    assert [(demo / row["label_uri"]).is_file() for row in rows if row["label_uri"]] == [True, True]
     media = {name for name in files_of(demo) if name.startswith(("pictures/", "videos/"))}
     assert media == {row["uri"] for row in rows}
 
@@ -123,7 +123,7 @@ def test_the_demo_manifest_lists_every_file_by_relative_path(demo):
 def test_the_demo_manifest_can_be_opened_with_its_extra_columns(demo):
     manifest = open_manifest(str(demo / "manifest.csv"))
     assert manifest.items == 4
-    assert manifest.extra.names == ["label", "line", "batch"]
+    assert manifest.extra.names == ["label_uri", "line", "batch"]
 
 
 def test_exactly_one_file_of_the_demo_is_broken(demo):

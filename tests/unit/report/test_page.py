@@ -112,7 +112,8 @@ def test_texts_of_the_data_are_escaped(home):
     assert "<b>bold</b>" in page.text
     assert "\\u202eevil" in page.text  # not acting
     assert "{{ 7 * 7 }}" in page.text
-    assert [row[0] for row in rows_of(page)][2:] == [*HOSTILE[:3], "\\u202eevil\\u2066.jpg", *HOSTILE[4:]]
+    shown = {row[0] for row in rows_of(page) if row[1] == "scored"}
+    assert shown == {*HOSTILE[:3], "\\u202eevil\\u2066.jpg", *HOSTILE[4:]}
 
 
 @pytest.mark.parametrize(
@@ -198,12 +199,14 @@ def test_a_large_run_has_a_table_of_its_extremes_that_says_so(home, monkeypatch)
     run = make(home / "large", shape)
     page, written = page_of(run)
     rows = rows_of(page)
-    least = runs.open_run(run).masks(columns=["item_id", "confidence"]).sort_by("confidence")
+    features = runs.open_run(run).masks(columns=["item_id", "confidence"]).to_pylist()
+    least = min(row["confidence"] for row in features)
 
     assert (written["items"], written["rows"], len(rows)) == (69, 20, 20)
     assert "20 of 69 items: failed ones, the extremes of every column, and a random sample (seed 0)" in page.text
     assert sum(row[1] != "scored" for row in rows) == 5  # a quarter of the table
-    assert least.column("item_id")[0].as_py() in {row[0] for row in rows}
+    shown = {row[0] for row in rows}
+    assert any(row["confidence"] == least for row in features if row["item_id"] in shown)
 
 
 def test_the_page_is_written_into_the_run_unless_a_file_is_named(tmp_path):

@@ -117,7 +117,7 @@ def test_galleries_are_for_classes_that_do_not_cover_most_of_the_run():
 
 @pytest.mark.parametrize(
     ("share", "text"),
-    [(0, "0 %"), (1, "100 %"), (0.98581, "98.6 %"), (0.0086, "0.860 %"), (0.00003, "0.0030 %"), (1e-9, "1e-07 %"),
+    [(0, "0 %"), (1, "100 %"), (0.98581, "98.6 %"), (0.0086, "0.860 %"), (0.00003, "0.0030 %"), (1e-9, "< 0.001 %"),
      (None, "–"), (float("nan"), "–"), (0.0345, "3.45 %")],
 )  # fmt: skip
 def test_shares_have_three_digits(share, text):
