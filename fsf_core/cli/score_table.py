@@ -110,7 +110,7 @@ def _work(summary: Mapping[str, Any]) -> Iterator[str]:
     busy = work["bare_session_share"]
     yield (
         f"{work['frames_per_s']:.4g} frames/s of scoring, {work['job_frames_per_s']:.4g} of the job"
-        + (f"; the model computes {busy:.0%} of the actors' time" if busy is not None else "")
+        + (f"; the model computes {busy:.1%} of the actors' time" if busy is not None else "")
     )
     stages = ", ".join(
         f"{stage['stage']} {stage['cpu_seconds']:.3g}" for stage in work["stages"] if stage["cpu_seconds"]

@@ -143,7 +143,8 @@ def parse(text: str) -> Expression:
     tokens = Tokens(text, _LANGUAGE)
     root = parse_condition(tokens, _parse_comparison)
     if tokens.kind:
-        raise tokens.unexpected("`and`, `or`, an operator or the end")
+        spaces = " (a name with spaces is quoted)" if tokens.kind == "word" else ""
+        raise tokens.unexpected(f"`and`, `or`, an operator or the end{spaces}")
     return Expression(text=text, root=_require_condition(root, tokens))
 
 

@@ -305,6 +305,7 @@ def similar(parts: NameParts, classes: Sequence[str]) -> list[str]:
     """Return the names that are spelled like an unknown one, as they are written."""
     wanted = written(parts)
     names = {written(_full(figure, each)) for figure in FIGURES for each in (classes if figure.per_class else ("",))}
+    names.add(LIMIT)
     found = difflib.get_close_matches(wanted, sorted(names), n=SIMILAR, cutoff=SIMILARITY)
     within = [written((*parts, each)) for each in classes] if parts in _BY_CLASS else []
     return [*dict.fromkeys([*within, *found])][:SIMILAR]
@@ -323,7 +324,8 @@ def listed(classes: Sequence[str]) -> str:
         more = [f".{rest}" for rest in rests if rest]
         names.append(head + (f" ({', '.join(more)})" if more and "" in rests else ""))
         if more and "" not in rests:
-            names[-1] = f"{head}.({'|'.join(rest[1:] for rest in more)})"
+            plain = [rest for rest in rests if not rest.endswith(f".{LIMIT}")]
+            names[-1] = f"{head}.({'|'.join(plain)})" + (f" (.{LIMIT})" if len(plain) < len(rests) else "")
     left = len(classes) - CLASSES_SHOWN
     shown_classes = ", ".join(written((each,)) for each in classes[:CLASSES_SHOWN])
     return f"{', '.join(names)}; {CLASS} is one of {shown_classes}{f' and {left} more' if left > 0 else ''}"

@@ -38,14 +38,15 @@ def test_a_good_box_is_ok_and_nothing_is_left(
 ) -> None:
     words = ["--bundle", tiny_bundle.uri, "--manifest", media, "--out", f"{tmp_path}/runs/first", "--provider", "cpu"]
 
-    code, found, lines = _doctor(capsys, *words, "--actors", "2")
+    code, found, lines = _doctor(capsys, *words, "--actors", "2", "--fail-if", "ratio.ulcer > 0.1 or frames < 3")
 
     assert code == 0, lines
     assert [*found] == [
-        "options", "versions", "bundle", "manifest", "items", "out", "run", "cluster", "clock", "machine", "provider",
-        "actors", "memory",
+        "options", "versions", "bundle", "manifest", "items", "gates", "out", "run", "cluster", "clock", "machine",
+        "provider", "actors", "memory",
     ]  # fmt: skip
     assert found["actors"]["found"] == "2 actors on cpu"
+    assert found["gates"]["found"] == "1 gate can be judged: ratio.ulcer > 0.1 or frames < 3"
     assert found["memory"]["found"].startswith("2 actors of ")
     assert [path.name for path in tmp_path.iterdir()] == ["media"]
 
@@ -65,6 +66,8 @@ def test_what_is_wrong_fails_with_advice_and_what_depends_on_it_is_not_checked(
         f"{tmp_path}/taken",
         "--actors",
         "999",
+        "--fail-if",
+        "miou < 0.8",
     )
 
     assert code == 2
@@ -73,6 +76,7 @@ def test_what_is_wrong_fails_with_advice_and_what_depends_on_it_is_not_checked(
     }  # fmt: skip
     assert found["items"]["found"] == "not checked: the manifest cannot be opened"
     assert found["provider"]["found"] == "not checked: the bundle cannot be loaded"
+    assert found["gates"]["found"] == "not checked: the bundle cannot be loaded"
 
 
 def test_cuda_without_a_gpu_and_too_few_cpus_fail(capsys: pytest.CaptureFixture[str]) -> None:

@@ -111,6 +111,7 @@ def test_a_figure_without_a_value_leaves_open_what_depends_on_it(text, expected)
         ("not miou", 4, "expected a condition"),
         ("miou < < 0.85", 7, "has '<'"),
         ("miou < 0.85 miou", 12, "the end"),
+        ("iou.wind scarring < 0.85", 9, "(a name with spaces is quoted)"),
         ("miou < 0.85)", 11, "the end"),
         ("(miou < 0.85", 12, "an operator or `)`"),
         ("miou < 0.85 and", 15, "has the end"),

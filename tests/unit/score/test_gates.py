@@ -203,6 +203,7 @@ def test_a_gate_that_cannot_be_judged_is_not_passed_and_says_why():
         ("falied > 3", "failed"),
         ("iou.wind-scarring < 0.7", 'iou."wind scarring"'),
         ("confidense < 0.5", "confidence"),
+        ("psi.sunburn > limt", "limit"),
     ],
 )
 def test_an_unknown_name_is_refused_with_the_known_ones_similar_first(text, first):

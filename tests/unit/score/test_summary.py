@@ -134,7 +134,7 @@ def test_people_read_a_line_for_each_subject(scored):
         "labels of 12 items: mIoU 0.8500 (0.8000 to 0.9000), accuracy null",
         r"IoU, lowest first: 0.7100 peel\u001b, 0.9900 background",
         "against runs/reference: data, 1 alarm: psi of peel is 0.3400, limit 0.1200",
-        "51.24 frames/s of scoring, 40 of the job; the model computes 93% of the actors' time",
+        "51.24 frames/s of scoring, 40 of the job; the model computes 93.4% of the actors' time",
         "CPU 12.5 s (decode 4); read 2.5 MB, wrote 0.1 MB; a million frames cost 6,804",
         "gates: 0 of 1 passed",
     ]
