@@ -5,6 +5,7 @@
     fsf render   videos of a run with their masks
     fsf inspect  count tables, and the image of one item
     fsf report   one HTML page of a run
+    fsf diff     what drifted since another run, and why
     fsf select   what to look at or label next, with the reason of each
     fsf publish  a finished run in another shape: Delta, COCO, Hugging Face, PNG masks, pre-labels
     fsf evaluate masks against labels, with intervals
@@ -37,6 +38,7 @@ from fsf_core.cli.output import show_error
 from fsf_core.cli.sources import configure, log_format
 from fsf_core.config import (
     BenchConfig,
+    DiffConfig,
     DoctorConfig,
     EvaluateConfig,
     ExportConfig,
@@ -125,6 +127,20 @@ def report(run_folder: str, /, *, config: ReportConfig | None = None) -> int:
     from fsf_core.cli.report import run
 
     return run(run_folder, config or ReportConfig())
+
+
+@app.command
+def diff(run_a: str, run_b: str, /, *, config: DiffConfig | None = None) -> int:
+    """Compare a run with a reference: class and input drift, changed pixels, failures; and whether the model changed.
+
+    Args:
+        run_a: The reference: the --out of a score job, or RUNS/latest for the newest finished run of a series.
+        run_b: The run to judge.
+        config: How to compare.
+    """
+    from fsf_core.cli.diff import run
+
+    return run(run_a, run_b, config or DiffConfig())
 
 
 @app.command

@@ -6,6 +6,7 @@ need.
 """
 
 from fsf_core.config.bench import BenchConfig
+from fsf_core.config.diff import DiffConfig
 from fsf_core.config.doctor import DoctorConfig
 from fsf_core.config.evaluate import EvaluateConfig
 from fsf_core.config.export import ExportConfig, is_adopted
@@ -24,6 +25,7 @@ __all__ = [
     "INTERFACE_OPTIONS",
     "BenchConfig",
     "Colours",
+    "DiffConfig",
     "DoctorConfig",
     "EvaluateConfig",
     "ExportConfig",

@@ -20,11 +20,18 @@ from fsf_core.safe_text import printable, redact_document, redact_message
 _HOME = Path(__file__).parent / "page"
 
 
-def render_page(data: dict[str, Any], *, palette: list[colours.Rgb], rows: dict[str, Any] | None) -> str:
+def render_page(
+    data: dict[str, Any],
+    *,
+    palette: list[colours.Rgb],
+    rows: dict[str, Any] | None,
+    template: str = "report.html.j2",
+) -> str:
     """Return the page.
 
     Args:
         data: what the template names.
+        template: of the page; the others have the same style, script and policy.
         palette: of the classes.
         rows: of the table of items, for the script; None without a table.
     """
@@ -34,13 +41,16 @@ def render_page(data: dict[str, Any], *, palette: list[colours.Rgb], rows: dict[
         "default-src 'none'; img-src data:; "
         f"style-src 'sha256-{_hash(style)}'; script-src 'sha256-{_hash(script)}'; base-uri 'none'; form-action 'none'"
     )
-    template = _environment().get_template("report.html.j2")
-    return template.render(
-        **data,
-        style=Markup(style),  # noqa: S704 - the project's own, and numbers
-        script=Markup(script),  # noqa: S704 - the project's own
-        policy=policy,
-        rows=None if rows is None else json_for_html(rows),
+    return (
+        _environment()
+        .get_template(template)
+        .render(
+            **data,
+            style=Markup(style),  # noqa: S704 - the project's own, and numbers
+            script=Markup(script),  # noqa: S704 - the project's own
+            policy=policy,
+            rows=None if rows is None else json_for_html(rows),
+        )
     )
 
 

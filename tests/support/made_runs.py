@@ -32,6 +32,7 @@ def make_run(
     class_maps: Any = None,
     sizes: Any = None,
     sources: Sequence[str] | None = None,
+    digests: Sequence[str] | None = None,
     uris: Sequence[str] | None = None,
     failed: Sequence[str] = (),
     frames: Sequence[int] | None = None,
@@ -54,6 +55,7 @@ def make_run(
         class_maps: a class map for every row; without, every row has the same tiny one.
         sizes: (height, width) of every row; those of the class maps, or SIDE_PX.
         sources: a text for every item; equal texts are equal source files. The id by default.
+        digests: item_sha256 of every item, instead of those of `sources`.
         uris: of the items.
         failed: ids of items that failed, beside those that did not.
         frames: number of frames of each item, which are videos.
@@ -86,7 +88,10 @@ def make_run(
             rows = {
                 "ids": [ids[k] for k in row_items[at]],
                 "frames": row_frames[at].astype(np.int64),
-                "sources": [(sources or ids)[k] for k in row_items[at]],
+                "digests": [
+                    digests[k] if digests else hashlib.sha256((sources or ids)[k].encode()).hexdigest()
+                    for k in row_items[at]
+                ],
                 "uris": [uris[k] if uris else f"/photos/{ids[k]}" for k in row_items[at]],
                 "timed": frames is not None,
             }
@@ -138,7 +143,7 @@ def _masks(
         "height_px": [height for height, _ in shapes],
         "width_px": [width for _, width in shapes],
         "mask": [{"bytes": png, "path": None} for png in pngs],
-        "item_sha256": [hashlib.sha256(text.encode()).hexdigest() for text in rows["sources"]],
+        "item_sha256": rows["digests"],
         "item_version": ["1234 1700000000000000000"] * count,
         "run_id": [run_id] * count,
         "bundle_sha256": [bundle] * count,

@@ -121,6 +121,8 @@ _TABLE = {
         _refusal("select {run} --out next.tsv", "expected a file that ends in "),
         _refusal("select {run} --out next.csv --exclude next.csv", ", which --exclude reads, expected another file"),
         _refusal("select {run} --where \"kamera == 'B'\"", ", the table masks of the run has ", at=BEGUN),
+        # drift
+        _refusal("diff {run} {run} --draws 5", "--draws is 5", " is …, expected at least …"),
         # series
         _refusal("prune runs", "nothing says what is kept; pass --keep 30d"),
         _refusal("prune runs --keep 30", ", expected an age such as 30d, 12w or 48h; correct it"),
@@ -452,6 +454,8 @@ _TABLE = {
         _refusal("render {run}", " has a damaged part (", at=("runs/receipt",)),
         _refusal("inspect {run}", " has a damaged part (", at=("runs/short",)),
         _refusal("inspect {run}", " has _SUCCESS and no manifest.json", at=("runs/listless",)),
+        _refusal("diff {run} runs/gone", " holds no run (run.json is missing)"),
+        _refusal("diff {run} {run} --out items/good.jpg", "expected a folder for drift.json", at=FINISHED),
         _refusal("inspect {run} good.jpg", " has a receipt but cannot be read: ", at=("runs/torn",)),
         _refusal("inspect {run}", "the run has no scored frames", at=("runs/failed",)),
         _refusal(f"{SCORE} --delta items/good.jpg/tables", " cannot take the rows of this run"),
@@ -490,6 +494,7 @@ UNTRIED = {
     "(error.report, advice=ADOPTED)": "takes a fault of the import",
     "(report, advice=OTHER_PICTURES)": "takes weights that a small precision spoils",
     " has neither uncertain_share nor class probabilities": "takes a model of class maps; in tests/unit/analysis",
+    ", … was scored by …; give that bundle": "takes a second bundle; in tests/integration/test_rescoring.py",
     "expected at least one name in both: classes are ": "takes runs of other classes; in tests/unit/analysis",
     "expected the same ones; compare runs of one kind": "takes runs of two models; in tests/unit/analysis",
     "; export the project as JSON": "only Python asks for it",

@@ -1,4 +1,4 @@
-"""How two runs differ: class and input drift with limits, changed pixels, data told from model. Knows runs."""
+"""How two runs differ: class and input drift with limits, changed pixels, data distinguished from model. Knows runs."""
 
 from fsf_core.analysis.drift.compare import compare_runs
 from fsf_core.analysis.drift.pixels import PixelChanges, changed_pixels

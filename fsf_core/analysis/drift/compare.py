@@ -51,7 +51,7 @@ def compare_runs(
         draws: draws from the reference for each limit.
         seed: of the draws.
         pixels: whether the masks of items that both runs hold are compared; they are read whole.
-        rescored: samples of items that the bundle of the other run has scored, to tell model from data.
+        rescored: samples of items that the bundle of the other run has scored, to distinguish model from data.
 
     Returns:
         The document; fsf_core/analysis/README.md describes its entries.
@@ -80,7 +80,7 @@ def compare_runs(
     compared.judge()
 
     model = find_model(same_model=same_model, shared=changes.same_source, rescored=rescored)
-    verdict, told_apart = judge(
+    verdict, attributed = judge(
         model,
         inputs_drift=compared.has_alarm("inputs"),
         outputs_drift=compared.has_alarm("classes") or compared.has_alarm("confidence"),
@@ -88,7 +88,7 @@ def compare_runs(
     )
     return {
         "verdict": verdict,
-        "told_apart": told_apart,
+        "attributed": attributed,
         "alarms": compared.alarms(),
         "classes": [
             {
@@ -120,6 +120,7 @@ def compare_runs(
             for name in CONFIDENCE
         ],
         "model": model.document(),
+        "metrics": None,
         "pixels_changed_share": changes.every.share,
         "pixels": _pixel_document(changes),
         "items": items,
@@ -177,6 +178,7 @@ class _Compared:
             **{each: one.values.get(each) for each in statistics},
             "limits": {each: limits.get(each) for each in statistics},
             "alarm": any(one.values[each] > limit for each, limit in limits.items()),
+            "bins": one.bins,
         }
 
 

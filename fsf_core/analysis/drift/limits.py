@@ -62,6 +62,8 @@ class Comparison:
     """By statistic, its values where nothing changed; empty where a sample is too small for an alarm."""
     floors: Mapping[str, float]
     """By statistic, its smallest limit."""
+    bins: Mapping[str, list[float]] | None = None
+    """`cuts` between the bins above zero, and counts of every bin, `a` of the reference and `b`; the first is zero."""
 
 
 def compare(
@@ -89,8 +91,9 @@ def compare(
     bins: Bins = reference_bins(reference)
     a, b = bins.of(reference), bins.of(current)
     values = {each: float(STATISTICS[each](a, b)) for each in statistics}
+    shown = {"cuts": bins.cuts.tolist(), "a": a.tolist(), "b": b.tolist()}
     if min(len(reference), len(current)) < MIN_ITEMS:
-        return Comparison(name=name, values=values, draws={}, floors={})
+        return Comparison(name=name, values=values, draws={}, floors={}, bins=shown)
     generator = np.random.default_rng([seed, zlib.crc32(name.encode())])
     shares_DB = generator.dirichlet(a + SMOOTHING, draws)
     first_DB = generator.multinomial(len(reference), shares_DB)
@@ -99,7 +102,9 @@ def compare(
         each: np.maximum(STATISTICS[each](first_DB, second_DB), STATISTICS[each](a, second_DB)) for each in statistics
     }
     floors = {"psi": MIN_PSI, "js": MIN_JENSEN_SHANNON, "presence": _least_presence(a)}
-    return Comparison(name=name, values=values, draws=null, floors={each: floors[each] for each in statistics})
+    return Comparison(
+        name=name, values=values, draws=null, floors={each: floors[each] for each in statistics}, bins=shown
+    )
 
 
 def alarm_limits(comparisons: Sequence[Comparison]) -> list[dict[str, float]]:

@@ -1,4 +1,4 @@
-"""What differs between two runs: the data, the model, both or neither; and what tells it. Pure."""
+"""What differs between two runs: the data, the model, both or neither; and the evidence. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,9 +38,9 @@ class ModelFinding:
     """Whether the two runs were scored by models that make the same masks."""
 
     changed: bool | None
-    """None where it cannot be told."""
+    """None where nothing shows it."""
     by: Literal["shared items", "re-scoring", "bundle"] | None
-    """What tells it."""
+    """The evidence."""
     changes: Changes | None
     reason: str
 
@@ -57,7 +57,7 @@ class ModelFinding:
 
 
 def find_model(*, same_model: bool, shared: Changes, rescored: Sequence[Rescored]) -> ModelFinding:
-    """Tell whether the model changed, by the best evidence that there is.
+    """Decide whether the model changed, by the best evidence that there is.
 
     Args:
         same_model: whether both runs name the same bundle, precision and mask size.
@@ -107,7 +107,7 @@ def find_model(*, same_model: bool, shared: Changes, rescored: Sequence[Rescored
 def judge(
     model: ModelFinding, *, inputs_drift: bool, outputs_drift: bool, same_model_drift: bool | None
 ) -> tuple[Verdict, bool]:
-    """Return the verdict, and whether it tells data from model.
+    """Return the verdict, and whether it is attributed.
 
     Args:
         model: whether the model changed.
@@ -121,6 +121,4 @@ def judge(
     """
     if model.changed:
         return ("both" if inputs_drift or same_model_drift else "model"), True
-    drift = inputs_drift or outputs_drift
-    told = model.changed is not None or inputs_drift or not drift
-    return ("data" if drift else "same"), told and model.changed is not None
+    return ("data" if inputs_drift or outputs_drift else "same"), model.changed is not None

@@ -46,7 +46,7 @@ def names_of(document, group):
 def test_two_nights_of_one_orchard_are_the_same(tmp_path, seed):
     found = diff(night(tmp_path, "a", seed), night(tmp_path, "b", seed + 100))
 
-    assert (found["verdict"], found["told_apart"], found["alarms"]) == ("same", True, [])
+    assert (found["verdict"], found["attributed"], found["alarms"]) == ("same", True, [])
     assert found.keys() >= KEYS
     assert [set(row) >= {"name", "psi", "js", "share_a", "share_b"} for row in found["classes"]] == [True] * 3
     assert [row["name"] for row in found["inputs"]] == ["brightness", "contrast", "sharpness", "size"]
@@ -202,10 +202,10 @@ def test_a_run_of_an_older_version_is_compared_by_its_classes_alone(tmp_path):
     assert found["verdict"] == "data"
 
 
-def test_another_bundle_without_shared_items_is_not_told_apart(tmp_path):
+def test_another_bundle_without_shared_items_is_not_attributed(tmp_path):
     found = diff(night(tmp_path, "a", 1), night(tmp_path, "b", 2, ulcer=2, bundle="cd" * 32))
 
-    assert (found["verdict"], found["told_apart"], found["model"]["changed"]) == ("data", False, None)
+    assert (found["verdict"], found["attributed"], found["model"]["changed"]) == ("data", False, None)
     assert "--bundle-b" in found["model"]["reason"]
 
 

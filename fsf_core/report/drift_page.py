@@ -1,0 +1,33 @@
+"""The page of `fsf diff`: a drift document as one HTML file that opens from disk and loads nothing."""
+
+from typing import Any
+
+from fsf_core.report.page import render_page
+
+MEANING = {
+    "same": "No drift beyond chance",
+    "data": "The data changed",
+    "model": "The model changed",
+    "both": "The data and the model changed",
+}
+
+
+def drift_page(document: dict[str, Any]) -> str:
+    """Return the page of a drift document."""
+    every = [*document["classes"], *document["inputs"], *document["confidence"]]
+    failures = [(change, row) for change in ("new", "gone") for row in document["failures_listed"][change]]
+    data = {
+        "doc": document,
+        "meaning": MEANING[document["verdict"]],
+        "name_a": _name(document["runs"]["a"]["run"]),
+        "name_b": _name(document["runs"]["b"]["run"]),
+        "alarmed": sorted((row for row in every if row["alarm"]), key=lambda row: -row["psi"]),
+        "compared": sum(row["psi"] is not None for row in every),
+        "failures": failures,
+        "total": lambda counts: max(1, sum(counts)),
+    }
+    return render_page(data, palette=[], rows=None, template="drift.html.j2")
+
+
+def _name(uri: str) -> str:
+    return uri.rstrip("/").rpartition("/")[2] or uri
