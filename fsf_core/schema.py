@@ -12,6 +12,9 @@ import pyarrow as pa
 SCHEMA_VERSION = "1"
 """Version of the columns, in the footer of every file."""
 
+UNCERTAIN_MARGIN = 0.2
+"""Difference of the two largest class probabilities of a cell, in float32, below which it counts as uncertain."""
+
 
 def _column(name: str, kind: pa.DataType, description: str, *, unit: str = "", nullable: bool = False) -> pa.Field:
     """Declare one column; description and unit are written to the Parquet footer."""
@@ -99,8 +102,8 @@ MASKS = _table(
     _column(
         "uncertain_share",
         pa.float64(),
-        "share of the cells of that grid whose two largest class probabilities differ by less than 0.2, 0 to 1; 0 for "
-        "a model of one class; null for models that output class maps, and in rows of older versions",
+        f"share of the cells of that grid whose two largest class probabilities differ by less than {UNCERTAIN_MARGIN}"
+        ", 0 to 1; 0 for a model of one class; null for models that output class maps, and in rows of older versions",
         nullable=True,
     ),
     _column(
@@ -259,7 +262,12 @@ REGIONS = _table(
     "regions",
     _column("item_id", pa.string(), "id of the item in the manifest"),
     _column("frame_index", pa.int64(), "index of the frame in its video, as in masks", unit="frame"),
-    _column("region", pa.int32(), "number of the region in its frame, from 0"),
+    _column(
+        "region",
+        pa.int32(),
+        "number of the region in its frame, from 0: by class, then by its first pixel in "
+        "raster order; without the regions that --min-region-px leaves out",
+    ),
     _column("class_id", pa.int32(), "class id, the pixel value in the mask; never 0"),
     _column("class_name", pa.string(), "name of the class"),
     _column("pixels", pa.int64(), "pixels of the region; pixels that touch at a corner are connected", unit="pixel"),
@@ -272,8 +280,8 @@ REGIONS = _table(
     _column(
         "mean_probability",
         pa.float64(),
-        "mean probability of the class over the cells of the network's output grid that fall into the region; null "
-        "where there are none",
+        "mean, over the region's pixels whose nearest cell of the network's output grid the class wins, of the class's "
+        "probability in that cell; null where there are none, and for models that output class maps",
         nullable=True,
     ),
     _column("touches_border", pa.bool_(), "whether it touches the border of the mask, and may go on outside"),

@@ -33,6 +33,7 @@ _AT_LEAST_1 = (
     "item_seconds",
     "item_memory_mb",
     "limit",
+    "min_region_px",
     "compact_mb",
 )
 
@@ -73,6 +74,10 @@ class ScoreConfig(ListOptions, ModelOptions):
     """Execution provider. Anything but auto is a promise: if it cannot be kept, the job stops before it begins."""
     mask_size: MaskSize = "original"
     """Size of the masks: the image's, or the network's output grid."""
+    regions: bool = False
+    """Also write a row for every connected region of a class other than 0, to regions/ in the run."""
+    min_region_px: int = 1
+    """Leave regions of fewer pixels out of --regions."""
     overlays: bool = False
     """Also write a JPEG of every frame with its classes drawn over it, to overlays/ in the run."""
     clear_background: bool = False
@@ -165,6 +170,10 @@ class ScoreConfig(ListOptions, ModelOptions):
                 raise ConfigError(f"{flag(name)} is {value:.6g}, expected at most {most}")
         if self.sample is not None and not 0 < self.sample <= 1:
             raise ConfigError(f"--sample is {self.sample}, expected a share above 0 and up to 1")
+        if self.min_region_px > 1 and not self.regions:
+            raise ConfigError(
+                f"--min-region-px is {self.min_region_px} without --regions, expected both or neither; add --regions"
+            )
         parse_shard(self.shard)
         parse_actors(self.actors)
         if not 0 <= self.wait_s <= _MAX_NUMBER:  # nan is neither

@@ -105,7 +105,7 @@ def check_delta(subject: Subject) -> Iterator[Finding]:
         run_uri=subject.out or tables,
         extra=manifest.extra,
         items=manifest.batches,
-        tables=runs.tables_of({"tables": plan.optional_tables(manifest)}),
+        tables=runs.tables_of({"tables": plan.optional_tables(subject.config, manifest)}),
     )
     found = f"the tables in {storage.redact(tables)} can take the rows of this run"
     yield Finding(check="delta", status="ok", found=found)

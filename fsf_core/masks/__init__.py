@@ -1,6 +1,7 @@
 """Class scores to masks: softmax, class map, statistics, PNG, colours. Knows no model, no file and no video."""
 
 from fsf_core.masks.class_map import (
+    NOT_FINITE,
     ClassMap,
     FrameMask,
     GridWinners,
@@ -18,6 +19,7 @@ from fsf_core.masks.precompile import compile_kernels
 from fsf_core.masks.regions import Regions, find_regions
 
 __all__ = [
+    "NOT_FINITE",
     "PNG_SIGNATURE",
     "ClassMap",
     "FrameMask",

@@ -16,6 +16,13 @@ from numpy.typing import NDArray
 
 from fsf_core.errors import MaskError
 from fsf_core.masks import kernels
+from fsf_core.schema import UNCERTAIN_MARGIN
+
+NOT_FINITE = (
+    "found NaN or infinity among the class probabilities, expected finite numbers: the network overflowed on this "
+    "input; use the float32 model"
+)
+"""Message of the error of a frame with such a probability."""
 
 ClassMap = NDArray[np.uint8] | NDArray[np.uint16]
 
@@ -107,12 +114,10 @@ def make_mask(probabilities_Khw: NDArray[np.float32], *, height_px: int, width_p
     best_hw = np.empty((height_cells, width_cells), np.float32)
     wins_K = np.zeros(classes, np.int64)
     summed_K = np.zeros(classes, np.float64)
-    uncertain = kernels.grid_winners(probabilities_Khw, winner_hw, best_hw, wins_K, summed_K)
+    margin = np.float32(UNCERTAIN_MARGIN)
+    uncertain = kernels.grid_winners(probabilities_Khw, winner_hw, best_hw, wins_K, summed_K, margin)
     if uncertain < 0:
-        raise MaskError(
-            "found NaN or infinity among the class probabilities, expected finite numbers: "
-            "the network overflowed on this input; use the float32 model"
-        )
+        raise MaskError(NOT_FINITE)
     class_map_HW = np.empty((height_px, width_px), class_map_dtype(classes))
     pixels_K = np.zeros(classes, np.int64)
     components_K = np.zeros(classes, np.int64)

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from fsf_core import storage
 from fsf_core.errors import BundleError, FetchError, FSFError, ProviderError
 from fsf_core.model.cuda_driver import cuda_devices
+from fsf_core.model.fused_figures import FIGURES, PLANES, figure_outputs
 from fsf_core.options import Provider, ResolvedProvider
 
 _NAMES: dict[ResolvedProvider, str] = {
@@ -47,6 +48,7 @@ class Session:
         provider: the provider that runs; the requested one, except with `auto`.
         provider_note: the reason for the choice of `auto`; empty otherwise.
         fused: whether the model takes uint8 frames and returns class maps.
+        has_figures: whether a fused model returns figures of the probabilities too; one of class maps has none.
         input_name: name of the input tensor.
         input_shape: its shape, None where any size is accepted.
         output_name: name of the tensor of logits, or of class maps of a fused model.
@@ -78,6 +80,7 @@ class Session:
             BundleError: the model cannot be read or loaded.
         """
         data = _model_bytes(model)
+        data += figure_outputs(data)
         self.provider_note = ""
         if provider == "auto":
             self.provider, self._session, self.provider_note = _open_auto(data, threads)
@@ -93,8 +96,11 @@ class Session:
         self.fixed_batch: int | None = self.input_shape[0] if self.input_shape else None
         self.output_name: str = outputs[0].name
         self.output_shape = _fixed_sizes(outputs[0].shape)
-        # Frames and size in, class maps and counts out; a foreign model may take uint8 too.
-        self.fused: bool = inputs[0].type == "tensor(uint8)" and (len(inputs), len(outputs)) == (2, 2)
+        # Frames and size in, class maps, counts and figures out; a foreign model may take uint8 too.
+        names = [output.name for output in outputs[2:]]
+        self.fused: bool = inputs[0].type == "tensor(uint8)" and (len(inputs), len(outputs) - len(names)) == (2, 2)
+        self.fused &= names in ([], [*FIGURES, *PLANES])
+        self.has_figures: bool = self.fused and bool(names)
         if self.fused:
             self._size_name: str = inputs[1].name
             self._counts_name: str = outputs[1].name
@@ -183,15 +189,46 @@ class Session:
         Raises:
             RuntimeError: onnxruntime rejects the batch or runs out of memory.
         """
+        names = [self.output_name, self._counts_name]
+        class_maps_NHW, counts_NK = self._run_frames(frames_NHWC, names, height_px=height_px, width_px=width_px)
+        return class_maps_NHW, counts_NK
+
+    def run_figures(
+        self, frames_NHWC: NDArray[np.uint8], *, height_px: int, width_px: int, planes: bool
+    ) -> tuple[NDArray[np.unsignedinteger[Any]], dict[str, NDArray[Any]]]:
+        """Return the class maps of a batch of frames, and figures of the probabilities they were made from.
+
+        Args:
+            frames_NHWC: as for `run_fused`.
+            height_px: rows of the class maps.
+            width_px: columns of the class maps.
+            planes: whether winners and their probabilities on the network's grid are wanted too.
+
+        Returns:
+            class_maps_NHW, and by name the outputs of `fused_figures`: FIGURES, and with planes PLANES; none of a model
+            of class maps.
+
+        Raises:
+            RuntimeError: onnxruntime rejects the batch or runs out of memory.
+        """
+        names = [*FIGURES, *(PLANES if planes else ())] if self.has_figures else []
+        class_maps_NHW, *figures = self._run_frames(
+            frames_NHWC, [self.output_name, *names], height_px=height_px, width_px=width_px
+        )
+        return class_maps_NHW, dict(zip(names, figures, strict=True))
+
+    def _run_frames(
+        self, frames_NHWC: NDArray[np.uint8], names: list[str], *, height_px: int, width_px: int
+    ) -> list[NDArray[Any]]:
+        """Return outputs of a fused model for a batch of any size."""
         assert self.fused, "a plain model takes run"
         size = np.array([height_px, width_px], np.int64)
-        names, maps, counts = [self.output_name, self._counts_name], [], []
+        calls = []
         for filled, count in _calls(frames_NHWC, self.fixed_batch):
-            class_maps_NHW, counts_NK = self._call(names, {self.input_name: filled, self._size_name: size})
-            whole = len(filled) == count  # the shapes of what is not filled up are checked elsewhere
-            maps.append(class_maps_NHW if whole else class_maps_NHW[:count])
-            counts.append(counts_NK if whole else counts_NK[:count])
-        return (maps[0], counts[0]) if len(maps) == 1 else (np.concatenate(maps), np.concatenate(counts))
+            outputs = self._call(names, {self.input_name: filled, self._size_name: size})
+            # The shapes of what is not filled up are checked elsewhere.
+            calls.append(outputs if len(filled) == count else [output[:count] for output in outputs])
+        return calls[0] if len(calls) == 1 else [np.concatenate(parts) for parts in zip(*calls, strict=True)]
 
     def _call(self, names: list[str], feed: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
         """Return the outputs of these names.

@@ -169,7 +169,7 @@ def _open_list(config: ScoreConfig, out: str) -> Manifest:
             run_uri=out,
             extra=manifest.extra,
             items=manifest.batches,
-            tables=runs.tables_of({"tables": plan.optional_tables(manifest)}),
+            tables=runs.tables_of({"tables": plan.optional_tables(config, manifest)}),
         )
     return manifest
 

@@ -106,11 +106,13 @@ def plan_pipeline(
             profile=bundle.profile,
             num_classes=bundle.num_classes,
             palette_K3=np.asarray(appearance.palette, np.uint8),
-            grid_hw=None if fused else (rows_columns[0], rows_columns[1]),
+            grid_hw=(rows_columns[0], rows_columns[1]),
+            fused=fused,
             output_kind=bundle.output.kind,
             mask_size=config.mask_size,
             limits=limits,
             clear_background=config.clear_background,
+            min_region_px=config.min_region_px if config.regions else None,
         ),
         write=WriteSettings(
             staging=attempt.staging,
@@ -147,7 +149,7 @@ def class_appearance(config: ScoreConfig, bundle: Bundle) -> ClassAppearance:
 
 def fingerprint(config: ScoreConfig, bundle: Bundle, manifest: Manifest, appearance: ClassAppearance) -> dict[str, Any]:
     """Return everything that defines the result; actors, batches and providers must not change it."""
-    chosen, sampling, tables = selection(config).facts(), config.sampling(), optional_tables(manifest)
+    chosen, sampling, tables = selection(config).facts(), config.sampling(), optional_tables(config, manifest)
     return {
         "bundle_sha256": bundle.sha256,
         "precision": config.precision,
@@ -162,12 +164,13 @@ def fingerprint(config: ScoreConfig, bundle: Bundle, manifest: Manifest, appeara
         **({"tables": tables} if tables else {}),
         **({"selection": chosen} if chosen else {}),
         **({"sampling": sampling.to_json()} if sampling != video.EVERY_FRAME else {}),
+        **({"min_region_px": config.min_region_px} if config.regions else {}),
     }
 
 
-def optional_tables(manifest: Manifest) -> list[str]:
+def optional_tables(config: ScoreConfig, manifest: Manifest) -> list[str]:
     """Return the names of the tables that the run has by option, sorted."""
-    return ["confusion"] if manifest.has_labels else []
+    return [*(["confusion"] if manifest.has_labels else []), *(["regions"] if config.regions else [])]
 
 
 def require_labels_fit(config: ScoreConfig, manifest: Manifest) -> None:

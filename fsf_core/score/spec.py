@@ -66,6 +66,7 @@ class PipelineSpec:
             "threads": self.threads,
             "engine_cache": self.engine_cache,
             "batch_frames": self.batch_frames,
+            "planes": self.mask.min_region_px is not None,
         }
 
     @property

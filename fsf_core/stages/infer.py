@@ -5,6 +5,7 @@ Knows batches and the session; knows no files and no masks.
 
 from collections.abc import Iterator
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +18,7 @@ from fsf_core.model.bundle import Bundle
 from fsf_core.model.bundle_files import load_bundle, read_model
 from fsf_core.model.session import Session
 from fsf_core.options import Provider, ResolvedProvider
-from fsf_core.stages import units
+from fsf_core.stages import fused_outputs, units
 from fsf_core.stages.meter import ModelMeter
 
 # N frames, C channels, K classes, H×W pixels
@@ -50,7 +51,7 @@ class Infer:
         meter: counts the calls of the model.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what an actor is started with, by name
         self,
         *,
         bundle_uri: str,
@@ -61,6 +62,7 @@ class Infer:
         batch_frames: int,
         engine_cache: str | None = None,
         chunk_frames: int = CHUNK_FRAMES,
+        planes: bool = False,
     ) -> None:
         """Load the model and verify its provider.
 
@@ -73,6 +75,7 @@ class Infer:
             batch_frames: frames per call of the model.
             engine_cache: folder on this node for TensorRT's engines.
             chunk_frames: maximum frames per output table, unless a unit or a batch is larger.
+            planes: whether a fused model returns the winners on its grid too, of which regions take their probability.
 
         Raises:
             BundleError: the bundle is not the one that the job was started with.
@@ -86,6 +89,9 @@ class Infer:
         self._logit_bytes = int(np.prod(self._logits_KHW)) * np.dtype(np.float32).itemsize
         model = read_model(bundle, variant)
         self._session = Session(model, provider=provider, threads=threads, trt_cache_dir=engine_cache)
+        self._planes = planes and self._session.has_figures
+        grid_bytes = int(np.prod(self._logits_KHW[1:])) * fused_outputs.CELL_BYTES
+        self._plane_bytes = grid_bytes if self._planes else 0
         fixed = self._session.fixed_batch or 1  # only full calls, or as many frames as asked for are run for nothing
         self._batch_frames = -(-batch_frames // fixed) * fixed
         self._max_frames = max(self._batch_frames, chunk_frames)
@@ -98,7 +104,8 @@ class Infer:
 
         Yields:
             The same units in order, in chunks, with `outputs` instead of `inputs`: the bytes of float32 logits_NKHW
-            (plain), or of one class map per frame at its original size (fused). Units without frames pass through.
+            (plain), or of one class map per frame at its original size (fused), then also the columns of fused_outputs.
+            Units without frames pass through.
         """
         counts = units.frame_counts(table)
         shape = (self._profile.height_px, self._profile.width_px, 3)
@@ -108,8 +115,10 @@ class Infer:
         for chunk in units.chunks(counts, self._frames_per_chunk(table)):
             chosen = frames_NHWC[offsets[chunk.start] : offsets[chunk.stop]]
             part = rest.slice(chunk.start, chunk.stop - chunk.start)
-            outputs = self._run_fused(chosen, part) if self._session.fused else self._run_plain(chosen, counts[chunk])
-            yield part.append_column("outputs", outputs)
+            run = self._run_fused if self._session.fused else self._run_plain
+            for name, column in run(chosen, part).items():
+                part = part.append_column(name, column)
+            yield part
 
     def _frames_per_chunk(self, table: pa.Table) -> int:
         """Return the frames per output table: full batches within MAX_OUTPUT_BYTES, or as much of one batch.
@@ -121,11 +130,12 @@ class Infer:
             sizes = pc.list_flatten(table.column("frames"))
             pixels = pc.multiply(pc.struct_field(sizes, "height_px"), pc.struct_field(sizes, "width_px"))
             frame_bytes = 2 * (pc.max(pixels).as_py() or 1)  # a class map has 1 or 2 bytes per pixel
+            frame_bytes += self._plane_bytes
         frames = min(max(1, MAX_OUTPUT_BYTES // frame_bytes), self._max_frames)
         return frames // self._batch_frames * self._batch_frames or frames
 
-    def _run_plain(self, frames_NHWC: NDArray[np.uint8], counts: list[int]) -> pa.LargeBinaryArray:
-        """Return the logits of units with `counts` frames each, from a plain model."""
+    def _run_plain(self, frames_NHWC: NDArray[np.uint8], part: pa.Table) -> dict[str, pa.LargeBinaryArray]:
+        """Return the logits of units, from a plain model."""
         outputs = units.allocate(self._logit_bytes * len(frames_NHWC))
         logits_NKHW = outputs.view(np.float32).reshape(-1, *self._logits_KHW)
         for start in range(0, len(frames_NHWC), self._batch_frames):
@@ -133,14 +143,16 @@ class Infer:
             batch_NCHW = preprocess.normalise(frames_NHWC[chosen], self._levels_C256)
             with self.meter.call(len(batch_NCHW)):
                 self._session.run_into(batch_NCHW, logits_NKHW[chosen])
-        return units.from_bytes(outputs, [count * self._logit_bytes for count in counts])
+        lengths = [count * self._logit_bytes for count in units.frame_counts(part)]
+        return {"outputs": units.from_bytes(outputs, lengths)}
 
-    def _run_fused(self, frames_NHWC: NDArray[np.uint8], part: pa.Table) -> pa.LargeBinaryArray:
-        """Return the class maps of units, from a fused model; a batch has frames of one original size."""
+    def _run_fused(self, frames_NHWC: NDArray[np.uint8], part: pa.Table) -> dict[str, pa.LargeBinaryArray]:
+        """Return class maps and figures of units, from a fused model; a batch has frames of one original size."""
         sizes = [
             (frame["height_px"], frame["width_px"]) for frames in part.column("frames").to_pylist() for frame in frames
         ]
         maps: list[NDArray[np.uint8]] = [np.empty(0, np.uint8)] * len(sizes)
+        figures: dict[str, NDArray[Any]] = {}
         for (height_px, width_px), members in groupby(
             sorted(range(len(sizes)), key=sizes.__getitem__), sizes.__getitem__
         ):
@@ -149,14 +161,22 @@ class Infer:
                 batch = chosen[start : start + self._batch_frames]
                 frames = frames_NHWC[batch]
                 with self.meter.call(len(batch)):
-                    class_maps_NHW, _ = self._session.run_fused(frames, height_px=height_px, width_px=width_px)
+                    class_maps_NHW, found = self._session.run_figures(
+                        frames, height_px=height_px, width_px=width_px, planes=self._planes
+                    )
+                for name, values in found.items():
+                    whole = figures.setdefault(name, np.empty((len(sizes), *values.shape[1:]), values.dtype))
+                    whole[batch] = values
                 for at, class_map_HW in zip(batch, class_maps_NHW, strict=True):
                     maps[at] = class_map_HW.reshape(-1).view(np.uint8)
-        lengths, at = [], 0
-        for count in units.frame_counts(part):
+        counts, lengths, at = units.frame_counts(part), [], 0
+        for count in counts:
             lengths.append(sum(len(class_map) for class_map in maps[at : at + count]))
             at += count
-        return units.from_bytes(np.concatenate([np.empty(0, np.uint8), *maps]), lengths)
+        columns = {"outputs": units.from_bytes(np.concatenate([np.empty(0, np.uint8), *maps]), lengths)}
+        if self._session.has_figures:
+            columns |= fused_outputs.to_columns(figures, counts, planes=self._planes)
+        return columns
 
 
 def _load_bundle_of_job(uri: str, expected_sha256: str) -> Bundle:

@@ -7,7 +7,7 @@ map its nearest cell. Knows no model and no files.
 # N frames, K classes, H×W pixels
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -16,12 +16,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from fsf_core import masks
-from fsf_core.errors import ItemError, LabelError
+from fsf_core.errors import ItemError, LabelError, MaskError
 from fsf_core.media import images
 from fsf_core.model import preprocess
 from fsf_core.options import MaskSize, OutputKind
-from fsf_core.stages import units
+from fsf_core.stages import fused_outputs, units
 from fsf_core.stages.label_counts import append_counts, count_label
+from fsf_core.stages.region_rows import region_column
 from fsf_core.stages.units import Failure
 
 FRAME_FIGURES = ("confidence", "uncertain_share")
@@ -37,8 +38,10 @@ class MaskSettings:
     profile: preprocess.Profile
     num_classes: int
     palette_K3: NDArray[np.uint8]
-    grid_hw: tuple[int, int] | None
-    """Rows and columns of the outputs; None where the model returns class maps of the images' sizes."""
+    grid_hw: tuple[int, int]
+    """Rows and columns of the network's output grid."""
+    fused: bool = False
+    """Whether the outputs are class maps of the images' sizes, with figures beside them, and not on the grid."""
     output_kind: OutputKind = "logits"
     """What the outputs on the grid mean."""
     mask_size: MaskSize
@@ -47,23 +50,27 @@ class MaskSettings:
     """Limits of the source images, which are decoded again for overlays."""
     clear_background: bool
     """Whether overlays leave class 0 unblended."""
+    min_region_px: int | None = None
+    """Connected regions of fewer pixels are left out; None where no regions are wanted."""
 
 
 def mask(table: pa.Table, settings: MaskSettings) -> pa.Table:
     """Turn outputs into masks and statistics.
 
     Args:
-        table: units with `outputs` (float32 on settings.grid_hw, or class maps).
+        table: units with `outputs` (float32 on settings.grid_hw, or class maps and the columns of fused_outputs).
         settings: settings of the stage.
 
     Returns:
         The units without outputs and source images, with `masks` (list of PNG), `overlays` (list of JPEG, where there
         were source images), and one list of N·K numbers for each of pixels, components, largest_component_px and
-        mean_probability. A frame that cannot be masked ends its unit, with the failure. Labels are counted (see
-        `append_counts`), and one that cannot be counted ends its unit likewise.
+        mean_probability. With settings.min_region_px also `regions`, a list of units.REGION. A frame that cannot be
+        masked ends its unit, with the failure. Labels are counted (see `append_counts`), and one that cannot be counted
+        ends its unit likewise.
     """
-    rows = [_mask_unit(row, table.column("outputs")[at], settings) for at, row in enumerate(_small_columns(table))]
-    kept = table.drop_columns(["outputs", "source_images", *_FAILURE])
+    rows = [_mask_unit(row, table, at, settings) for at, row in enumerate(_small_columns(table))]
+    fused = [name for name in fused_outputs.COLUMNS if name in table.column_names]
+    kept = table.drop_columns(["outputs", "source_images", *fused, *_FAILURE])
     frames = pa.array([row["frames"] for row in rows], pa.list_(units.FRAME))
     kept = kept.set_column(kept.column_names.index("frames"), "frames", frames)
     for name in ("masks", "overlays"):
@@ -71,6 +78,8 @@ def mask(table: pa.Table, settings: MaskSettings) -> pa.Table:
     for name in STATISTICS:
         number = pa.float64() if name == "mean_probability" else pa.int64()
         kept = kept.append_column(name, pa.array([row[name] for row in rows], pa.list_(number)))
+    if settings.min_region_px is not None:
+        kept = kept.append_column("regions", region_column([row["regions"] for row in rows]))
     for name in _FAILURE:
         kept = kept.append_column(name, pa.array([row[name] for row in rows], table.schema.field(name).type))
     return append_counts(kept, [row["counts"] for row in rows]) if "labels" in table.column_names else kept
@@ -85,27 +94,31 @@ def _small_columns(table: pa.Table) -> Iterator[dict[str, Any]]:
     yield from table.select(["frames", "source_images", *labels, *_FAILURE]).to_pylist()
 
 
-def _mask_unit(row: dict[str, Any], outputs: pa.LargeBinaryScalar, settings: MaskSettings) -> dict[str, Any]:
+def _mask_unit(row: dict[str, Any], table: pa.Table, unit: int, settings: MaskSettings) -> dict[str, Any]:
     """Compute the columns that this stage adds, for one unit."""
-    done: dict[str, Any] = {name: [] for name in ("frames", "masks", "overlays", *STATISTICS)}
+    done: dict[str, Any] = {name: [] for name in ("frames", "masks", "overlays", "regions", *STATISTICS)}
     done |= {name: row[name] for name in _FAILURE}
     labels = row.get("labels")
     done["counts"] = []
-    for at, (frame, output) in enumerate(
-        zip(row["frames"], _frame_outputs(outputs, row["frames"], settings), strict=True)
-    ):
+    outputs = _frame_outputs(table.column("outputs")[unit], row["frames"], settings)
+    figures = fused_outputs.of_unit(table, unit, len(row["frames"]), settings.grid_hw)
+    for at, (frame, output, told) in enumerate(zip(row["frames"], outputs, figures, strict=True)):
         try:
-            result = _frame_mask(output, frame, settings)
-            if row["source_images"]:
-                done["overlays"].append(_overlay(row["source_images"][at], result.class_map_HW, settings))
+            result = _fused_mask(output, told, settings) if settings.fused else _frame_mask(output, frame, settings)
+            regions = _regions(result, settings)
+            sources = row["source_images"]
+            overlay = _overlay(sources[at], result.class_map_HW, settings) if sources else None
             cells = count_label(labels[at], result.class_map_HW, settings.palette_K3) if labels else None
         except (ItemError, ValueError, cv2.error, MemoryError) as error:
             stage = "label" if isinstance(error, LabelError) else "mask"
             done |= _failure_columns(units.failure(stage, error, frame_index=frame["frame_index"]))
             break
-        figures = {name: _number_or_null(getattr(result, name)) for name in FRAME_FIGURES}
         done["counts"].append(cells)
-        done["frames"].append(frame | figures)
+        done["frames"].append(frame | {name: _number_or_null(getattr(result, name)) for name in FRAME_FIGURES})
+        if regions is not None:
+            done["regions"].append((frame["frame_index"], regions))
+        if overlay is not None:
+            done["overlays"].append(overlay)
         done["masks"].append(masks.encode_png(result.class_map_HW, settings.palette_K3))
         for name in STATISTICS:
             done[name].extend(getattr(result, f"{name}_K").tolist())
@@ -122,7 +135,7 @@ def _frame_outputs(
 ) -> Iterator[NDArray[Any]]:
     """Yield the output of every frame, scores_KHW, class_ids_1HW or a class map, as views of the unit's bytes."""
     data = np.frombuffer(outputs.as_buffer(), np.uint8) if frames else np.empty(0, np.uint8)
-    if settings.grid_hw is not None:
+    if not settings.fused:
         channels = 1 if settings.output_kind == "class_map" else settings.num_classes
         yield from data.view(np.float32).reshape(len(frames), channels, *settings.grid_hw)
         return
@@ -136,9 +149,7 @@ def _frame_outputs(
 
 
 def _frame_mask(output: NDArray[Any], frame: dict[str, Any], settings: MaskSettings) -> masks.FrameMask:
-    """Compute the mask of one frame."""
-    if settings.grid_hw is None:
-        return masks.measure(output, num_classes=settings.num_classes)
+    """Compute the mask of one frame from the output of a plain model."""
     box = preprocess.place(frame["height_px"], frame["width_px"], settings.profile)
     inner_KHW = preprocess.crop(output, box, settings.profile)
     original = settings.mask_size == "original"
@@ -151,6 +162,32 @@ def _frame_mask(output: NDArray[Any], frame: dict[str, Any], settings: MaskSetti
         return masks.measure(class_map_HW, num_classes=settings.num_classes)
     probabilities_KHW = masks.softmax(inner_KHW) if settings.output_kind == "logits" else inner_KHW
     return masks.make_mask(probabilities_KHW, height_px=height_px, width_px=width_px)
+
+
+def _fused_mask(
+    class_map_HW: NDArray[Any], figures: fused_outputs.FusedFigures | None, settings: MaskSettings
+) -> masks.FrameMask:
+    """Return the mask of one frame from the class map of a fused model, and its figures unless it outputs no scores.
+
+    Raises:
+        MaskError: a probability of the frame was NaN or infinite, or the map holds what is no class.
+    """
+    if figures is None:
+        return masks.measure(class_map_HW, num_classes=settings.num_classes)
+    if not figures.finite:
+        raise MaskError(masks.NOT_FINITE)
+    return replace(
+        masks.measure(class_map_HW, num_classes=settings.num_classes),
+        mean_probability_K=figures.mean_probability_K,
+        confidence=figures.confidence,
+        uncertain_share=figures.uncertain_share,
+        grid=figures.grid,
+    )
+
+
+def _regions(mask: masks.FrameMask, settings: MaskSettings) -> masks.Regions | None:
+    """Return the regions of a mask; None where none are wanted."""
+    return None if settings.min_region_px is None else masks.find_regions(mask, min_px=settings.min_region_px)
 
 
 def _overlay(source_image: bytes, class_map_HW: NDArray[Any], settings: MaskSettings) -> bytes:

@@ -40,11 +40,15 @@ def main() -> None:
     parser.add_argument("--manifest", required=True)
     parser.add_argument("--frames", type=int, required=True)
     parser.add_argument("--out", required=True)
+    parser.add_argument("--min-region-px", type=int, help="with connected regions of at least so many pixels")
     given = parser.parse_args()
-    print(json.dumps(measure(given.bundle, given.manifest, given.frames, given.out)))
+    found = measure(given.bundle, given.manifest, given.frames, given.out, min_region_px=given.min_region_px)
+    print(json.dumps(found))
 
 
-def measure(bundle_uri: str, manifest_uri: str, frames: int, out: str) -> dict[str, float]:
+def measure(
+    bundle_uri: str, manifest_uri: str, frames: int, out: str, *, min_region_px: int | None = None
+) -> dict[str, float]:
     cv2.setNumThreads(1)
     masks.compile_kernels()
     bundle = load_bundle(bundle_uri)
@@ -64,6 +68,7 @@ def measure(bundle_uri: str, manifest_uri: str, frames: int, out: str) -> dict[s
     masking = MaskSettings(
         profile=bundle.profile, num_classes=bundle.num_classes, palette_K3=np.asarray(bundle.palette, np.uint8),
         grid_hw=bundle.signature.output_shape[2:], mask_size="original", limits=LIMITS, clear_background=False,
+        min_region_px=min_region_px,
     )  # fmt: skip
     Path(out).mkdir(parents=True, exist_ok=True)
     writing = WriteSettings(

@@ -4,9 +4,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from fsf_core.media.images import ImageLimits
 from fsf_core.model.bundle import Bundle
 from fsf_core.stages import infer, units
 from fsf_core.stages.infer import Infer
+from fsf_core.stages.mask import MaskSettings, mask
 from fsf_core.stages.units import Frame, Unit
 
 
@@ -28,7 +30,9 @@ def table() -> pa.Table:
     return units.to_table(rows, extra=pa.schema([]))
 
 
-def outputs(bundle: Bundle, table: pa.Table, variant: str, batch_frames: int) -> list[pa.Table]:
+def outputs(
+    bundle: Bundle, table: pa.Table, variant: str, batch_frames: int, *, planes: bool = False
+) -> list[pa.Table]:
     stage = Infer(
         bundle_uri=bundle.uri,
         bundle_sha256=bundle.sha256,
@@ -36,6 +40,7 @@ def outputs(bundle: Bundle, table: pa.Table, variant: str, batch_frames: int) ->
         provider="cpu",
         threads=1,
         batch_frames=batch_frames,
+        planes=planes,
     )
     return list(stage(table))
 
@@ -44,11 +49,45 @@ def outputs(bundle: Bundle, table: pa.Table, variant: str, batch_frames: int) ->
 def test_logits_do_not_depend_on_batch_or_buffer_size(
     tiny_bundle: Bundle, table: pa.Table, variant: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = outputs(tiny_bundle, table, variant, 8)
+    whole = outputs(tiny_bundle, table, variant, 8, planes=True)
     monkeypatch.setattr(infer, "MAX_OUTPUT_BYTES", 1)
-    cut = outputs(tiny_bundle, table, variant, 3)
+    cut = outputs(tiny_bundle, table, variant, 3, planes=True)
 
     assert [part.num_rows for part in whole] == [7]
     assert max(sum(units.frame_counts(part)) for part in cut) == 5  # a unit stays whole
     assert len(cut) == 6
     assert pa.concat_tables(cut).equals(pa.concat_tables(whole))
+
+
+def test_both_forms_give_the_same_figures_and_regions_of_batches_of_mixed_sizes(
+    tiny_bundle: Bundle, table: pa.Table
+) -> None:
+    found = {}
+    for variant in ("plain", "fused"):
+        settings = MaskSettings(
+            profile=tiny_bundle.profile,
+            num_classes=tiny_bundle.num_classes,
+            palette_K3=np.asarray(tiny_bundle.palette, np.uint8),
+            grid_hw=tiny_bundle.signature.output_shape[2:],
+            fused=variant == "fused",
+            mask_size="original",
+            limits=ImageLimits(max_bytes=1, max_pixels=1, max_side_px=1),
+            clear_background=False,
+            min_region_px=2,
+        )
+        inferred = pa.concat_tables(outputs(tiny_bundle, table, variant, 3, planes=True))
+        found[variant] = mask(inferred, settings)
+    plain, fused = found["plain"], found["fused"]
+
+    assert plain.schema.equals(fused.schema)
+    assert plain.drop_columns(["frames", "mean_probability", "regions"]).equals(
+        fused.drop_columns(["frames", "mean_probability", "regions"])
+    )
+    for name, field in (("frames", "confidence"), ("frames", "uncertain_share"), ("regions", "mean_probability")):
+        ours, theirs = ([row[field] for rows in one[name].to_pylist() for row in rows] for one in (fused, plain))
+        assert ours == pytest.approx(theirs, abs=1e-5)
+    means = [np.concatenate(one["mean_probability"].to_pylist()).astype(float) for one in (fused, plain)]
+    assert means[0] == pytest.approx(means[1], abs=1e-5, nan_ok=True)
+    assert [row["pixels"] for rows in fused["regions"].to_pylist() for row in rows] == [
+        row["pixels"] for rows in plain["regions"].to_pylist() for row in rows
+    ]

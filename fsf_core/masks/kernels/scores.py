@@ -11,9 +11,6 @@ from fsf_core.masks.kernels.compiling import compiled
 # Cells of one softmax step: their maximum, sum and scale stay in the L1 cache.
 _BLOCK = 1024
 
-UNCERTAIN = np.float32(0.2)
-"""Difference of a cell's two largest probabilities below which the cell counts as uncertain."""
-
 
 @compiled
 def softmax_planes(scores_KP: Any, out_KP: Any) -> None:
@@ -65,13 +62,13 @@ def softmax_planes(scores_KP: Any, out_KP: Any) -> None:
 
 
 @compiled
-def grid_winners(p_Khw: Any, winner_hw: Any, best_hw: Any, wins_K: Any, summed_K: Any) -> int:
+def grid_winners(p_Khw: Any, winner_hw: Any, best_hw: Any, wins_K: Any, summed_K: Any, margin: Any) -> int:
     """Write the winning class of every cell and its probability, and count and sum these by class.
 
     The lowest class wins a tie.
 
     Returns:
-        Cells whose two largest probabilities differ by less than UNCERTAIN; -1 if a probability is not finite.
+        Cells whose two largest probabilities differ by less than the margin; -1 if a probability is not finite.
     """
     classes, height, width = p_Khw.shape
     uncertain = 0
@@ -96,7 +93,7 @@ def grid_winners(p_Khw: Any, winner_hw: Any, best_hw: Any, wins_K: Any, summed_K
         winner = winner_hw[y]
         for x in range(width):
             winner[x] = best_class[x]
-            uncertain += best[x] - second[x] < UNCERTAIN
+            uncertain += best[x] - second[x] < margin
         x = 0
         while x < width:  # neighbours mostly agree: sum in registers, write once per stretch
             c = best_class[x]

@@ -23,7 +23,7 @@ PROBABILITIES = (np.exp(LOGITS) / np.exp(LOGITS).sum(0)).astype(np.float32)
 IDS = LOGITS.argmax(0).astype(np.float32)[None]
 
 
-def row_of(output, kind, *, mask_size="original", profile=PROFILES["fastsegformer"]):
+def row_of(output, kind, *, mask_size="original", profile=PROFILES["fastsegformer"], min_region_px=None):
     frame = Frame(frame_index=0, pts_s=None, height_px=SIZE[0], width_px=SIZE[1])
     unit = Unit(item_id="a", uri="a", frames=[frame], inputs_HWC=[np.zeros((224, 224, 3), np.uint8)])
     table = units.to_table([unit], extra=pa.schema([])).drop_columns(["inputs"])
@@ -37,6 +37,7 @@ def row_of(output, kind, *, mask_size="original", profile=PROFILES["fastsegforme
         mask_size=mask_size,
         limits=ImageLimits(max_bytes=1, max_pixels=1, max_side_px=1),
         clear_background=False,
+        min_region_px=min_region_px,
     )
     [row] = mask(table, settings).to_pylist()
     return row
@@ -135,3 +136,32 @@ def test_a_class_map_has_no_confidence():
 
 def test_one_class_is_certain():
     assert figures(row_of(np.zeros((1, *GRID), np.float32), "logits")) == (1, 0)
+
+
+@pytest.mark.parametrize("mask_size", ["original", "model"])
+@pytest.mark.parametrize("kind", ["logits", "class_map"])
+def test_regions_add_up_to_the_statistics_of_their_classes(kind, mask_size):
+    row = row_of(LOGITS if kind == "logits" else IDS, kind, mask_size=mask_size, min_region_px=1)
+    regions = row["regions"]
+
+    for class_id in range(1, len(LOGITS)):
+        chosen = [region for region in regions if region["class_id"] == class_id]
+        assert sum(region["pixels"] for region in chosen) == row["pixels"][class_id]
+        assert len(chosen) == row["components"][class_id]
+    assert [region["region"] for region in regions] == [*range(len(regions))]
+    assert {region["frame_index"] for region in regions} == {0}
+    assert {region["class_id"] for region in regions} == {k for k in range(1, 4) if row["pixels"][k]}
+    assert {region["mean_probability"] is None for region in regions} == {kind == "class_map"}
+    assert all(0.25 < region["mean_probability"] <= 1 for region in regions if kind == "logits")
+
+
+def test_regions_are_numbered_without_those_that_are_too_small():
+    everything = row_of(LOGITS, "logits", min_region_px=1)["regions"]
+    smallest = sorted(region["pixels"] for region in everything)[1]
+
+    found = row_of(LOGITS, "logits", min_region_px=smallest)["regions"]
+
+    expected = [region for region in everything if region["pixels"] >= smallest]
+    assert len(found) == len(everything) - 1
+    assert found == [region | {"region": number} for number, region in enumerate(expected)]
+    assert "regions" not in row_of(LOGITS, "logits")

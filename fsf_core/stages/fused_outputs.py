@@ -1,0 +1,108 @@
+"""The columns in which the figures of a fused model go from the infer stage to the mask stage.
+
+Class maps are outputs like logits; these are what a class map does not tell of the probabilities it was made from.
+"""
+
+# N frames, K classes, h×w cells of the network's grid
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from fsf_core import masks
+from fsf_core.model.fused_figures import FIGURES, LARGEST, WINNERS
+from fsf_core.stages import units
+
+_FIGURES, _WINNERS, _LARGEST = "figures", "winners", "largest"
+COLUMNS = (_FIGURES, _WINNERS, _LARGEST)
+"""Columns of units: binary, the bytes of float32 [N, 2K+2], uint16 [N, h, w] and float32 [N, h, w]. The first is
+missing for models of class maps, the others unless regions are wanted."""
+
+
+CELL_BYTES = 6
+"""Bytes of a cell in the last two."""
+
+
+class FusedFigures(NamedTuple):
+    """Figures of one frame, as fields of FrameMask."""
+
+    mean_probability_K: NDArray[np.float64]
+    confidence: float
+    uncertain_share: float
+    grid: masks.GridWinners | None
+    finite: bool
+    """Whether every probability was."""
+
+
+def to_columns(
+    figures: Mapping[str, NDArray[Any]], counts: Sequence[int], *, planes: bool
+) -> dict[str, pa.LargeBinaryArray]:
+    """Return the columns of units.
+
+    Args:
+        figures: outputs of a fused model by name, of all frames in order; may be empty if there are none.
+        counts: frames of every unit.
+        planes: whether the outputs on the grid are among them.
+    """
+    frames = sum(counts)
+    if not frames:
+        return dict.fromkeys(COLUMNS if planes else COLUMNS[:1], units.from_bytes(np.empty(0, np.uint8), counts))
+    parts = [figures[name].reshape(frames, -1) for name in FIGURES]
+    numbers_NF = np.concatenate(parts, axis=1, dtype=np.float32)  # in this order; _figures_of reads it
+    columns = {_FIGURES: _binary(numbers_NF, counts)}
+    if planes:
+        columns[_WINNERS] = _binary(figures[WINNERS].astype(np.uint16), counts)
+        columns[_LARGEST] = _binary(figures[LARGEST], counts)
+    return columns
+
+
+def _binary(values: NDArray[Any], counts: Sequence[int]) -> pa.LargeBinaryArray:
+    """Return an array of all frames as one binary value per unit."""
+    frame_bytes = values.nbytes // len(values)
+    return units.from_bytes(np.ascontiguousarray(values).reshape(-1).view(np.uint8), [n * frame_bytes for n in counts])
+
+
+def of_unit(table: pa.Table, at: int, frames: int, grid_hw: tuple[int, int]) -> Iterator[FusedFigures | None]:
+    """Yield the figures of every frame of a unit; None where the model has none.
+
+    Args:
+        table: units with the columns of this module that exist.
+        at: row of the unit.
+        frames: frames of the unit.
+        grid_hw: rows and columns of the network's grid.
+    """
+    if _FIGURES not in table.column_names or not frames:
+        yield from (None for _ in range(frames))
+        return
+    numbers_NF = _values(table, at, _FIGURES, np.float32).reshape(frames, -1).astype(np.float64)
+    grids: list[masks.GridWinners | None] = [None] * frames
+    if _WINNERS in table.column_names:
+        winners_Nhw = _values(table, at, _WINNERS, np.uint16).reshape(frames, *grid_hw)
+        largest_Nhw = _values(table, at, _LARGEST, np.float32).reshape(frames, *grid_hw)
+        grids = [
+            masks.GridWinners(winner_hw=winner_hw, probability_hw=largest_hw)
+            for winner_hw, largest_hw in zip(winners_Nhw, largest_Nhw, strict=True)
+        ]
+    for numbers_F, grid in zip(numbers_NF, grids, strict=True):
+        yield _figures_of(numbers_F, grid)
+
+
+def _values(table: pa.Table, at: int, name: str, dtype: type[np.generic]) -> NDArray[Any]:
+    """Return a value of a binary column as an array, without a copy."""
+    return np.frombuffer(table.column(name)[at].as_buffer(), dtype)
+
+
+def _figures_of(numbers_F: NDArray[np.float64], grid: masks.GridWinners | None) -> FusedFigures:
+    """Return the figures of one frame."""
+    classes = len(numbers_F) // 2 - 1
+    won_means_K, won_shares_K, (uncertain_share, mean) = np.split(numbers_F, [classes, 2 * classes])
+    return FusedFigures(
+        mean_probability_K=won_means_K / np.where(won_shares_K > 0, won_shares_K, np.nan),
+        confidence=float(won_means_K.sum()),
+        uncertain_share=float(uncertain_share),
+        grid=grid,
+        finite=bool(np.isfinite(mean)),
+    )

@@ -1,0 +1,179 @@
+"""A fused model outputs what the mask stage computes of a plain one: every form has the same columns."""
+
+import dataclasses
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from fsf_core import masks
+from fsf_core.export.adapters import with_plain_output
+from fsf_core.export.from_onnx import from_onnx, read_onnx
+from fsf_core.export.fuse import fuse
+from fsf_core.export.graph import model_bytes
+from fsf_core.export.precisions import to_fp16
+from fsf_core.media.images import ImageLimits
+from fsf_core.model.bundle import Output
+from fsf_core.model.fused_figures import figure_outputs
+from fsf_core.model.preprocess import PROFILES, normalise
+from fsf_core.model.session import Session
+from fsf_core.stages import fused_outputs, units
+from fsf_core.stages.mask import MaskSettings, mask
+from fsf_core.stages.units import Frame, Unit
+from tests.support.tiny_onnx import tiny_onnx
+
+PROFILE = PROFILES["fastsegformer"]
+SIZES = ((130, 117), (31, 12), (224, 224))
+FRAMES = np.random.default_rng(3).integers(0, 256, (len(SIZES), 224, 224, 3), np.uint8)
+TOLERANCE = 1e-5
+
+
+def plain_model(*, kind="logits", last="Softmax", **options):
+    """A plain model of the kind, and the number of its classes."""
+    if kind in {"binary_logit", "binary_probability"}:
+        file = tiny_onnx(num_classes=1, **({"last": "Sigmoid"} if kind == "binary_probability" else {}), **options)
+        output = Output(kind=kind, layout="N1HW")
+    else:
+        file = tiny_onnx(**({} if kind == "logits" else {"last": last}), **options)
+        output = Output(kind=kind)
+    adopted = from_onnx(read_onnx(file.SerializeToString()), PROFILE)
+    return adopted if output == Output() else with_plain_output(adopted, output)
+
+
+def head_of(model):
+    """The weights of the last convolution."""
+    return next(one for one in model.graph.initializer if list(one.dims) == [4, 8, 1, 1])
+
+
+def table_of(columns):
+    rows = [
+        Unit(item_id=str(at), uri="", frames=[Frame(frame_index=0, pts_s=None, height_px=size[0], width_px=size[1])])
+        for at, size in enumerate(SIZES)
+    ]
+    table = units.to_table(rows, extra=pa.schema([])).drop_columns(["inputs"])
+    for name, column in columns.items():
+        table = table.append_column(name, column)
+    return table
+
+
+def settings_of(num_classes, kind, grid_hw, *, fused):
+    return MaskSettings(
+        profile=PROFILE,
+        num_classes=num_classes,
+        palette_K3=np.asarray(masks.voc_colours(num_classes), np.uint8),
+        grid_hw=grid_hw,
+        fused=fused,
+        output_kind=kind,
+        mask_size="original",
+        limits=ImageLimits(max_bytes=1, max_pixels=1, max_side_px=1),
+        clear_background=False,
+        min_region_px=1,
+    )
+
+
+def masked_plain(model, kind, frames_NHWC=FRAMES):
+    scores_NKHW = Session(model_bytes(model)).run(normalise(frames_NHWC, PROFILE.levels()))
+    outputs = pa.array([scores_KHW.tobytes() for scores_KHW in scores_NKHW], pa.large_binary())
+    settings = settings_of(scores_NKHW.shape[1], kind, scores_NKHW.shape[2:], fused=False)
+    return mask(table_of({"outputs": outputs}), settings), settings
+
+
+def masked_fused(model, settings, frames_NHWC=FRAMES):
+    session = Session(model_bytes(fuse(model, PROFILE, kind=settings.output_kind, num_classes=settings.num_classes)))
+    found = [
+        session.run_figures(frame_HWC[None], height_px=height_px, width_px=width_px, planes=True)
+        for frame_HWC, (height_px, width_px) in zip(frames_NHWC, SIZES, strict=True)
+    ]
+    outputs = pa.array([class_maps_NHW.tobytes() for class_maps_NHW, _ in found], pa.large_binary())
+    figures = {name: np.concatenate([each[name] for _, each in found]) for name in found[0][1]}
+    columns = fused_outputs.to_columns(figures, [1] * len(SIZES), planes=True)
+    return mask(table_of({"outputs": outputs, **columns}), dataclasses.replace(settings, fused=True))
+
+
+def assert_equal_columns(plain, fused):
+    """Class maps may differ in near ties, and regions then; the others do not feel them."""
+    names = ["frames", "mean_probability"]
+    for one, other in zip(plain.select(names).to_pylist(), fused.select(names).to_pylist(), strict=True):
+        for name in ("confidence", "uncertain_share"):
+            assert other["frames"][0][name] == pytest.approx(one["frames"][0][name], abs=TOLERANCE)
+        assert np.allclose(other["mean_probability"], one["mean_probability"], rtol=0, atol=TOLERANCE, equal_nan=True)
+    pixels = zip(plain["pixels"].to_pylist(), fused["pixels"].to_pylist(), strict=True)
+    equal = pa.array([one == other for one, other in pixels])
+    assert any(equal.to_pylist())
+    regions = [
+        pa.Table.from_struct_array(one["regions"].filter(equal).combine_chunks().flatten()) for one in (plain, fused)
+    ]
+    ours, theirs = (one.drop_columns(["mean_probability"]) for one in regions)
+    assert ours.equals(theirs)
+    probabilities = [one["mean_probability"].fill_null(-1).to_numpy() for one in regions]
+    assert np.abs(probabilities[0] - probabilities[1]).max(initial=0) < TOLERANCE
+
+
+@pytest.mark.parametrize("opset", [11, 12, 13, 17, 18, 20])
+def test_every_opset_has_the_columns_of_the_plain_model(opset):
+    model = plain_model(opset=opset)
+    plain, settings = masked_plain(model, "logits")
+
+    assert_equal_columns(plain, masked_fused(model, settings))
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("probabilities", {}),
+        ("probabilities", {"last": "Sigmoid"}),
+        ("binary_logit", {}),
+        ("binary_probability", {}),
+        ("logits", {"num_classes": 1}),
+        ("logits", {"num_classes": 256}),
+    ],
+)
+def test_every_kind_of_output_has_the_columns_of_the_plain_model(kind, options):
+    model = plain_model(kind=kind, **options)
+    plain, settings = masked_plain(model, kind)
+
+    assert_equal_columns(plain, masked_fused(model, settings))
+
+
+def test_a_model_in_half_precision_has_its_own_columns():
+    full = plain_model(opset=17)
+    model = to_fp16(full, [normalise(FRAMES[:1], PROFILE.levels())])
+    plain, settings = masked_plain(model, "logits")
+
+    assert_equal_columns(plain, masked_fused(model, settings))
+
+
+def test_the_file_of_a_fused_model_has_no_figures_so_bundles_of_every_version_are_alike():
+    model = plain_model()
+    fused = fuse(model, PROFILE)
+
+    assert [output.name for output in fused.graph.output] == ["class_maps", "counts"]
+    assert Session(model_bytes(fused)).has_figures
+    assert figure_outputs(model_bytes(model)) == b""
+    assert not Session(model_bytes(model)).has_figures
+
+
+def test_equal_probabilities_are_won_by_the_lowest_class_and_are_uncertain():
+    model = plain_model(kind="probabilities")
+    weights = head_of(model)
+    weights.raw_data = bytes(len(weights.raw_data))
+    plain, settings = masked_plain(model, "probabilities")
+
+    fused = masked_fused(model, settings)
+
+    assert_equal_columns(plain, fused)
+    assert fused["frames"].to_pylist()[0][0]["uncertain_share"] == 1
+
+
+@pytest.mark.parametrize(("kind", "value"), [("logits", np.nan), ("logits", np.inf), ("probabilities", np.nan)])
+def test_a_probability_that_is_not_finite_fails_its_frame_on_both_forms(kind, value):
+    model = plain_model(kind=kind, last="Sigmoid")  # which leaves the other classes finite
+    weights = head_of(model)
+    weights.raw_data = np.concatenate([np.full(8, value, np.float32), np.ones(24, np.float32)]).tobytes()
+    plain, settings = masked_plain(model, kind)
+
+    fused = masked_fused(model, settings)
+
+    for table in (plain, fused):
+        assert {*table["error_message"].to_pylist()} == {masks.NOT_FINITE}
+        assert {*table["error_type"].to_pylist()} == {"MaskError"}
