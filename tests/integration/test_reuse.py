@@ -10,6 +10,7 @@ from fsf_core.config import ScoreConfig
 from fsf_core.errors import ConfigError, OutputError
 from fsf_core.model.bundle import Bundle
 from fsf_core.score.job import score
+from fsf_core.score.reuse import why_not_reusable
 from tests.support import assets, clips, ledger
 
 pytestmark = pytest.mark.usefixtures("ray_here")
@@ -31,6 +32,7 @@ def earlier_run(tiny_bundle: Bundle, tmp_path: Path) -> Path:
 
 
 def _config(bundle: Bundle, home: Path, out: str, **options) -> ScoreConfig:
+    options = {"regions": True} | options
     return ScoreConfig(
         bundle=bundle.uri, manifest=str(home / "media"), out=str(home / out), provider="cpu", segment_frames=8,
         part_units=4, **options,
@@ -53,7 +55,7 @@ def test_reuse_gives_the_tables_of_a_full_run(by: str, earlier_run: Path, tiny_b
     assert summary["reused_items"] == IMAGES - 2 + 1, "all but the changed and the deleted, and the video"
     assert summary["items"] == {"total": IMAGES + 2, "scored": IMAGES + 1, "failed": 1, "not_in_manifest": 0}
     assert _rows(tmp_path / "two") == _rows(tmp_path / "afresh")
-    for name in ("class_stats", "failures"):
+    for name in ("class_stats", "failures", "regions"):
         assert ledger.sorted_rows(str(tmp_path / "two"), name) == ledger.sorted_rows(str(tmp_path / "afresh"), name)
     assert runs.verify(str(tmp_path / "two")) == []
     overlays = [sorted(path.name for path in (tmp_path / out / "overlays").iterdir()) for out in ("two", "afresh")]
@@ -85,6 +87,10 @@ def test_results_of_other_options_are_not_reused(earlier_run: Path, tiny_bundle:
     summary = score(_config(tiny_bundle, tmp_path, "two", mask_size="model", reuse=str(earlier_run)))
     assert summary["reused_items"] == 0
     assert summary["items"]["scored"] == IMAGES + 1
+    facts = runs.read_fingerprint(str(earlier_run))
+    assert why_not_reusable(str(earlier_run), facts | {"manifest": "other"}) is None
+    without = {name: value for name, value in facts.items() if name not in {"tables", "min_region_px"}}
+    assert why_not_reusable(str(earlier_run), without) == "min_region_px differs; tables differs"
 
 
 def test_reusing_a_missing_run_or_the_run_itself_is_refused(tiny_bundle: Bundle, tmp_path: Path) -> None:

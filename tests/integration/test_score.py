@@ -33,7 +33,7 @@ from fsf_core.model.session import Session
 from fsf_core.score import pipeline, plan
 from fsf_core.score.job import score
 from fsf_core.stages.infer import Infer
-from tests.support import assets, clips
+from tests.support import assets, clips, ledger
 from tests.support.separate_stages import with_separate_stages
 
 pytestmark = pytest.mark.usefixtures("ray_here")
@@ -53,7 +53,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def finished(folder: Path, tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
     out = tmp_path_factory.mktemp("runs") / "mixed"
     summary = score(
-        ScoreConfig(bundle=tiny_bundle.uri, manifest=str(folder), out=str(out), provider="cpu", segment_frames=8)
+        ScoreConfig(
+            bundle=tiny_bundle.uri, manifest=str(folder), out=str(out), provider="cpu", segment_frames=8, regions=True
+        )
     )
     return out, summary
 
@@ -74,16 +76,18 @@ def test_separate_stages_give_the_same_tables_as_one_actor(
 ) -> None:
     monkeypatch.setattr(plan, "plan_pipeline", with_separate_stages(plan.plan_pipeline))
     config = ScoreConfig(
-        bundle=tiny_bundle.uri, manifest=str(folder), out=str(tmp_path / "separate"), provider="cpu", segment_frames=8
-    )
+        bundle=tiny_bundle.uri, manifest=str(folder), out=str(tmp_path / "separate"), provider="cpu", segment_frames=8,
+        regions=True,
+    )  # fmt: skip
     score(config)
 
-    for name in ("masks", "class_stats", "failures"):
+    for name in ("masks", "class_stats", "failures", "regions"):
         one_actor, separate = (
             runs.read_table(out, name).drop_columns(["run_id"] if name == "masks" else [])
             for out in (str(finished[0]), config.out)
         )
-        keys = [(key, "ascending") for key in ("item_id", "frame_index", "class_id") if key in one_actor.column_names]
+        names = ("item_id", "frame_index", "class_id", "region")
+        keys = [(key, "ascending") for key in names if key in one_actor.column_names]
         assert one_actor.sort_by(keys).equals(separate.sort_by(keys)), name
 
 
@@ -173,6 +177,26 @@ def test_every_item_ends_as_frames_or_as_a_failure(finished: tuple[Path, dict], 
     assert not {item for item in scored | failed if item.startswith("good/")} - scored
     assert not {item for item in failed if item.startswith("good/")}
     assert len({item for item in failed if item.startswith("broken/")}) >= 10
+
+
+def test_every_frame_has_its_figures_and_regions_that_add_up_to_its_classes(finished: tuple[Path, dict]) -> None:
+    frames, stats, regions = (runs.read_table(str(finished[0]), name) for name in ("masks", "class_stats", "regions"))
+    ranges = {"confidence": 1, "uncertain_share": 1, "brightness": 255, "contrast": 127.5, "sharpness": 1020**2}
+    for name, highest in ranges.items():
+        values = frames.column(name).to_numpy()
+        assert values.min() >= 0, name
+        assert values.max() <= highest, name
+        assert len(np.unique(values)) > 30, name  # of the video's frames too
+    keys = ["item_id", "frame_index", "class_id"]
+    summed = regions.group_by(keys).aggregate([("pixels", "sum"), ("region", "count")])
+    found = {
+        (*row[:3],): row[3:]
+        for row in zip(*(summed[name].to_pylist() for name in [*keys, "pixels_sum", "region_count"]), strict=True)
+    }
+    for row in stats.to_pylist():
+        expected = (row["pixels"], row["components"]) if row["class_id"] and row["pixels"] else None
+        assert found.pop((row["item_id"], row["frame_index"], row["class_id"]), None) == expected
+    assert found == {}
 
 
 def test_failures_have_stage_type_and_reason(finished: tuple[Path, dict]) -> None:
@@ -358,6 +382,14 @@ def test_other_options_in_the_same_folder_are_refused(
                 bundle=tiny_bundle.uri, manifest=str(folder), out=str(finished[0]), mask_size="model", segment_frames=8
             )
         )
+    changed = {"min_region_px: 1 -> 9": {"regions": True, "min_region_px": 9}, "tables: \\['regions'\\] -> None": {}}
+    for message, options in changed.items():
+        with pytest.raises(OutputError, match=message):
+            score(
+                ScoreConfig(
+                    bundle=tiny_bundle.uri, manifest=str(folder), out=str(finished[0]), segment_frames=8, **options
+                )
+            )
 
 
 def test_an_empty_folder_stops_before_ray_starts(tiny_bundle: Bundle, tmp_path: Path) -> None:
@@ -389,6 +421,7 @@ def test_a_dated_folder_and_compaction_change_no_result(tiny_bundle: Bundle, fol
         "provider": "cpu",
         "part_units": 2,
         "limit": 12,
+        "regions": True,
     }
     small = score(ScoreConfig(out=str(tmp_path / "small"), **options))
     out = tmp_path / "scores" / "date={date:%Y}"
@@ -399,6 +432,7 @@ def test_a_dated_folder_and_compaction_change_no_result(tiny_bundle: Bundle, fol
     assert summary["joined_parts"] > 1
     assert len([*runs.receipts(summary["out"])]) == 1 < len([*runs.receipts(small["out"])])
     assert runs.verify(summary["out"]) == []
+    assert ledger.sorted_rows(summary["out"], "regions") == ledger.sorted_rows(small["out"], "regions")
     assert (summary["items"], summary["classes"]) == (small["items"], small["classes"])
     with pytest.raises(OutputError, match="selection"):
         score(ScoreConfig(out=summary["out"], **{**options, "limit": 11}))

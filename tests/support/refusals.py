@@ -169,6 +169,7 @@ _TABLE = {
         _refusal(f"{SCORE}/{{{{date}}}} --timezone Mars/Olympus", ", expected UTC or a zone that this machine knows"),
         _refusal(f"{SCORE} --shard 3/2", "expected i/n with i from 1 to n"),
         _refusal(f"{SCORE} --sample 0", "expected a share above 0 and up to 1"),
+        _refusal(f"{SCORE} --min-region-px 9", "expected both or neither; add --regions"),
         _refusal(f"{SCORE} --checkpoint weights.pth", "expected one of them; give the model once"),
         _refusal(f"score {_SCORED} --checkpoint weights.pth", "found --checkpoint without --net or --classes"),
         _refusal(f"{SCORE} --net x:y", "expected --bundle alone; leave them out"),
