@@ -170,10 +170,7 @@ class ScoreConfig(ListOptions, ModelOptions):
                 raise ConfigError(f"{flag(name)} is {value:.6g}, expected at most {most}")
         if self.sample is not None and not 0 < self.sample <= 1:
             raise ConfigError(f"--sample is {self.sample}, expected a share above 0 and up to 1")
-        if self.min_region_px > 1 and not self.regions:
-            raise ConfigError(
-                f"--min-region-px is {self.min_region_px} without --regions, expected both or neither; add --regions"
-            )
+        self._require_regions()
         parse_shard(self.shard)
         parse_actors(self.actors)
         if not 0 <= self.wait_s <= _MAX_NUMBER:  # nan is neither
@@ -186,6 +183,12 @@ class ScoreConfig(ListOptions, ModelOptions):
         for text in self.fail_if:
             figures.parse(text)
         self.sampling()
+
+    def _require_regions(self) -> None:
+        if self.min_region_px > 1 and not self.regions:
+            raise ConfigError(
+                f"--min-region-px is {self.min_region_px} without --regions, expected both or neither; add --regions"
+            )
 
     def _require_one_model(self) -> None:
         if bool(self.bundle) == bool(self.checkpoint):
