@@ -85,7 +85,7 @@ def _score_run(night: NightJob) -> dict[str, Any]:
         log.info("event=out_expanded template=%r out=%r", night.series.template.uri, storage.redact(out))
     runs.require_usable(out)
     manifest = _open_list(config, out)
-    available = available_needs(config, plan.optional_tables(manifest))
+    available = available_needs(config, plan.optional_tables(config, manifest))
     if config.checkpoint:  # the export takes minutes
         require_known_names(gates, config.classes, available)
     with contextlib.ExitStack() as stack:
