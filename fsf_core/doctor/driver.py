@@ -79,7 +79,7 @@ def check_gates(subject: Subject) -> Iterator[Finding]:
     config = subject.config
     gates = parse_gates(config.fail_if)
     classes = config.classes if config.checkpoint else plan.class_appearance(config, subject.required_bundle()).names
-    available = available_needs(config, plan.optional_tables(subject.required_manifest()))
+    available = available_needs(config, plan.optional_tables(config, subject.required_manifest()))
     require_known_names(gates, classes, available)
     found = f"{len(gates)} gate{'s' if len(gates) > 1 else ''} can be judged: {'; '.join(gate.text for gate in gates)}"
     yield Finding(check="gates", status="ok", found=found)
