@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--manifest", required=True)
     parser.add_argument("--frames", type=int, required=True)
     parser.add_argument("--out", required=True)
-    parser.add_argument("--min-region-px", type=int, help="with connected regions of at least so many pixels")
+    parser.add_argument("--min-region-px", type=int, help="also find connected regions, from this number of pixels on")
     given = parser.parse_args()
     found = measure(given.bundle, given.manifest, given.frames, given.out, min_region_px=given.min_region_px)
     print(json.dumps(found))
