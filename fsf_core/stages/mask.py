@@ -102,9 +102,9 @@ def _mask_unit(row: dict[str, Any], table: pa.Table, unit: int, settings: MaskSe
     done["counts"] = []
     outputs = _frame_outputs(table.column("outputs")[unit], row["frames"], settings)
     figures = fused_outputs.of_unit(table, unit, len(row["frames"]), settings.grid_hw)
-    for at, (frame, output, told) in enumerate(zip(row["frames"], outputs, figures, strict=True)):
+    for at, (frame, output, measured) in enumerate(zip(row["frames"], outputs, figures, strict=True)):
         try:
-            result = _fused_mask(output, told, settings) if settings.fused else _frame_mask(output, frame, settings)
+            result = _fused_mask(output, measured, settings) if settings.fused else _frame_mask(output, frame, settings)
             regions = _regions(result, settings)
             sources = row["source_images"]
             overlay = _overlay(sources[at], result.class_map_HW, settings) if sources else None
