@@ -24,6 +24,8 @@ def grouped_documents(
 ) -> list[dict[str, Any]]:
     """Return the metrics of each group of items with equal values, ordered by them; null is a value, and comes last.
 
+    Empty text is null: a CSV file has no other way to leave a value out.
+
     Args:
         confusion: as for `metrics_document`.
         values: item_id and the columns of `by`, one row per item; an item without a row has nulls.
@@ -40,9 +42,9 @@ def grouped_documents(
     """
     ids = pc.unique(confusion.column("item_id"))
     rows = pc.index_in(ids, value_set=values.column("item_id").combine_chunks())
-    keys = pa.table({name: pc.take(values.column(name).combine_chunks(), rows) for name in by}).append_column(
-        "\0item_id", ids
-    )
+    keys = pa.table(
+        {name: pc.take(_with_nulls(values.column(name).combine_chunks()), rows) for name in by}
+    ).append_column("\0item_id", ids)
     groups = keys.group_by(list(by), use_threads=False).aggregate([("\0item_id", "list")])
     if groups.num_rows > MAX_GROUPS:
         raise ConfigError(
@@ -57,6 +59,13 @@ def grouped_documents(
         key = {name: _plain(groups.column(name)[group].as_py()) for name in by}
         documents.append({"by": key, **metrics_document(rows_of_group, classes, draws=draws, seed=seed)})
     return documents
+
+
+def _with_nulls(column: pa.Array) -> pa.Array:
+    """Return a column with null for empty text."""
+    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        return column
+    return pc.if_else(pc.equal(column, ""), pa.scalar(None, column.type), column)
 
 
 def _plain(value: Any) -> Any:

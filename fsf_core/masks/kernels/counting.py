@@ -29,88 +29,93 @@ def count_cells(label_HW: Any, predicted_HW: Any, d: int, cells_LP4: Any, ignore
         -1, or the first predicted value that is no class, with incomplete counts.
     """
     height_px, width_px = label_HW.shape
-    side_px = 2 * d + 1
-    inside_l = np.empty(width_px, np.bool_)
-    inside_p = np.empty(width_px, np.bool_)
-    rows_l = np.zeros(width_px, np.int32)
-    rows_p = np.zeros(width_px, np.int32)
+    changes_W = np.zeros((width_px + 7) // 8 * 8, np.uint8)
+    inside_W = np.empty(width_px, np.int32)
+    rows_2W = np.zeros((2, width_px), np.int32)
     for y in range(height_px + d):
         if y < height_px:
             above = max(y - 1, 0)
-            _find_inside(label_HW[y], d, inside_l)
-            _find_inside(predicted_HW[y], d, inside_p)
-            _extend_columns(label_HW[above], label_HW[y], inside_l, rows_l)
-            _extend_columns(predicted_HW[above], predicted_HW[y], inside_p, rows_p)
+            _find_inside(label_HW[y], d, changes_W, inside_W)
+            _extend_columns(label_HW[above], label_HW[y], inside_W, rows_2W[0])
+            _find_inside(predicted_HW[y], d, changes_W, inside_W)
+            _extend_columns(predicted_HW[above], predicted_HW[y], inside_W, rows_2W[1])
         else:  # below the image is outside
-            rows_l[:] = 0
-            rows_p[:] = 0
+            rows_2W[:] = 0
         if y >= d:
-            wrong = _count_row(label_HW[y - d], predicted_HW[y - d], rows_l, rows_p, side_px, cells_LP4, ignored_V)
+            wrong = _count_row(
+                label_HW[y - d], predicted_HW[y - d], rows_2W, 2 * d + 1, changes_W, cells_LP4, ignored_V
+            )
             if wrong >= 0:
                 return wrong
     return -1
 
 
 @compiled
-def _find_inside(row_W: Any, d: int, inside_W: Any) -> None:
-    """Mark the pixels whose d neighbours to the left and to the right exist and hold their value."""
+def _find_inside(row_W: Any, d: int, changes_W: Any, inside_W: Any) -> None:
+    """Mark by 1 the pixels whose d neighbours to the left and to the right exist and hold their value."""
     width_px = row_W.size
+    for x in range(width_px - 1):
+        changes_W[x] = row_W[x] != row_W[x + 1]
+    changes_W[width_px - 1] = 1
+    words = changes_W.view(np.uint64)
+    inside_W[:] = 0
     start = 0
-    while start < width_px:
-        end = start + 1
-        while end < width_px and row_W[end] == row_W[start]:
-            end += 1
-        for x in range(start, min(start + d, end)):
-            inside_W[x] = False
-        for x in range(start + d, end - d):
-            inside_W[x] = True
-        for x in range(max(end - d, start), end):
-            inside_W[x] = False
-        start = end
+    for w in range(words.size):
+        if words[w] != 0:
+            for x in range(8 * w, min(8 * w + 8, width_px)):
+                if changes_W[x] != 0:
+                    inside_W[start + d : max(x + 1 - d, start + d)] = 1
+                    start = x + 1
 
 
 @compiled
 def _extend_columns(above_W: Any, row_W: Any, inside_W: Any, rows_W: Any) -> None:
     """Count the consecutive rows of one value, up to this one, in which each column is inside."""
     for x in range(row_W.size):
-        if not inside_W[x]:
-            rows_W[x] = 0
-        elif row_W[x] == above_W[x]:
-            rows_W[x] += 1
-        else:
-            rows_W[x] = 1
+        rows_W[x] = (rows_W[x] * np.int32(row_W[x] == above_W[x]) + np.int32(1)) * inside_W[x]
 
 
 @compiled
 def _count_row(
-    label_W: Any, predicted_W: Any, rows_l: Any, rows_p: Any, side_px: int, cells_LP4: Any, ignored_V: Any
+    label_W: Any, predicted_W: Any, rows_2W: Any, side_px: int, changes_W: Any, cells_LP4: Any, ignored_V: Any
 ) -> Any:
-    """Count one row, pixels of one cell at a time; a column is interior where its last `side_px` rows were inside."""
+    """Count one row, a run of one cell at a time; a column is interior where its last `side_px` rows were inside."""
     width_px = label_W.size
+    for x in range(width_px - 1):
+        changes_W[x] = (label_W[x] != label_W[x + 1]) | (predicted_W[x] != predicted_W[x + 1])
+    changes_W[width_px - 1] = 1
+    words = changes_W.view(np.uint64)
     start = 0
-    while start < width_px:
-        label, predicted = label_W[start], predicted_W[start]
-        end = start
-        in_l = in_p = in_both = 0
-        while end < width_px and label_W[end] == label and predicted_W[end] == predicted:
-            band_l = rows_l[end] < side_px
-            band_p = rows_p[end] < side_px
-            in_l += band_l
-            in_p += band_p
-            in_both += band_l and band_p
-            end += 1
-        if label >= cells_LP4.shape[0]:
-            ignored_V[label] += end - start
-        elif predicted >= cells_LP4.shape[1]:
-            return np.int64(predicted)
-        else:
-            cell = cells_LP4[label, predicted]
-            cell[0] += end - start
-            cell[1] += in_l
-            cell[2] += in_p
-            cell[3] += in_both
-        start = end
+    for w in range(words.size):
+        if words[w] != 0:
+            for x in range(8 * w, min(8 * w + 8, width_px)):
+                if changes_W[x] != 0:
+                    label, predicted = label_W[x], predicted_W[x]
+                    if label >= cells_LP4.shape[0]:
+                        ignored_V[label] += x + 1 - start
+                    elif predicted >= cells_LP4.shape[1]:
+                        return np.int64(predicted)
+                    else:
+                        _count_run(rows_2W[:, start : x + 1], side_px, cells_LP4[label, predicted])
+                    start = x + 1
     return -1
+
+
+@compiled
+def _count_run(rows_2W: Any, side_px: int, counts_4: Any) -> None:
+    """Count the pixels of a run of one cell."""
+    side = np.int32(side_px)
+    in_label, in_predicted, in_both = np.int32(0), np.int32(0), np.int32(0)
+    for x in range(rows_2W.shape[1]):
+        band_label = np.int32(rows_2W[0, x] < side)
+        band_predicted = np.int32(rows_2W[1, x] < side)
+        in_label += band_label
+        in_predicted += band_predicted
+        in_both += band_label & band_predicted
+    counts_4[0] += rows_2W.shape[1]
+    counts_4[1] += in_label
+    counts_4[2] += in_predicted
+    counts_4[3] += in_both
 
 
 @compiled

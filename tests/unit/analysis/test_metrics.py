@@ -234,7 +234,7 @@ class TestGroups:
     values = pa.table({
         "item_id": ["d", "c", "b", "a"],
         "camera": pa.array([None, 2, 1, 2], pa.int64()),
-        "orchard": [None, "south", "north", "north"],
+        "orchard": ["", "south", "north", "north"],
     })  # fmt: skip
 
     def test_each_value_has_its_document_and_null_is_a_group_of_its_own(self):
