@@ -13,7 +13,7 @@ import numpy as np
 
 from fsf_core.analysis.selection import Request, select, select_changed
 from fsf_core.runs import RunReader, open_run
-from tests.support.judged_runs import score_oranges
+from tests.support.judged_runs import score_oranges, write_table
 
 DRAWS = 10_000
 """Random choices that the others are compared with."""
@@ -33,8 +33,13 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=20)
     parser.add_argument("--steps", type=int, default=220, help="training steps, as in `fsf demo`")
     parser.add_argument("--first-seed", type=int, default=0, help="seed of the first image")
+    parser.add_argument("--table", help="write the figures and errors of all images to this CSV file, and end")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as home:
+        if given.table:
+            seeds = range(given.first_seed, given.first_seed + given.images)
+            write_table(Path(given.table), *_scored(Path(home) / "run", seeds, training_seed=0, steps=given.steps))
+            return
         print(json.dumps(measure(Path(home), given.images, given.count, given.steps, given.first_seed)))
 
 

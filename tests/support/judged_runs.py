@@ -3,9 +3,11 @@
 The mask stage's own functions make masks and figures. Starts no Ray.
 """
 
-from collections.abc import Sequence
+import csv
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -14,9 +16,12 @@ import numpy as np
 from fsf_core import masks
 from fsf_core.demo.oranges import CLASS_NAMES, IMAGE_SIZES_HW, draw_orange
 from fsf_core.model.input_figures import input_figures
+from fsf_core.runs import RunReader
 from tests.support.chosen_runs import Frame, write_run
 
 INPUT_PX = 224
+PIXELS = 512 * 512
+FIGURES = ("uncertain_share", "confidence", "brightness", "contrast", "sharpness")
 
 
 def score_oranges(
@@ -40,7 +45,7 @@ def score_oranges(
             frame = _frame(f"orange_{seed:05d}.jpg", image_HWC, network)
             frames.append(frame)
             share = float((frame.class_map_HW != label_HW).mean())
-            wrong[frame.item_id] = round(share * 512 * 512)
+            wrong[frame.item_id] = round(share * PIXELS)
     write_run(uri, frames, classes=CLASS_NAMES)
     return wrong
 
@@ -69,3 +74,16 @@ def _frame(item_id: str, image_HWC: np.ndarray, network: Any) -> Frame:
         uncertain_share=found.uncertain_share,
         **input_figures(small_HWC, "bgr")._asdict(),
     )
+
+
+def write_table(path: Path, run: RunReader, wrong: Mapping[str, int]) -> None:
+    """Write a table of what `fsf select` reads of a run, and of how wrong its masks are."""
+    stats = run.class_stats(columns=["item_id", "ratio"]).to_pylist()
+    with path.open("w", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(["id", "wrong_share", *FIGURES, *run.classes])
+        for row in run.masks(columns=["item_id", *FIGURES]).to_pylist():
+            item_id = row.pop("item_id")
+            ratios = [each["ratio"] for each in stats if each["item_id"] == item_id]
+            numbers = [wrong[item_id] / PIXELS, *row.values(), *ratios]
+            table.writerow([item_id, *(f"{number:.5g}" for number in numbers)])

@@ -497,7 +497,6 @@ UNTRIED = {
     " has neither uncertain_share nor class probabilities": "takes a model of class maps; in tests/unit/analysis",
     ", … was scored by …; give that bundle": "takes a second bundle; in tests/integration/test_rescoring.py",
     "expected at least one name in both: classes are ": "takes runs of other classes; in tests/unit/analysis",
-    "expected the same ones; compare runs of one kind": "takes runs of two models; in tests/unit/analysis",
     "; export the project as JSON": "only Python asks for it",
     "expected Label Studio's format JSON": "only Python asks for it",
     " has a task for frame ": "only Python asks for it",

@@ -6,10 +6,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fsf_core import masks, storage
+from fsf_core import masks
+from fsf_core.analysis.drift.classes import JointClasses, join_classes
 from fsf_core.analysis.selection.candidates import Floats
 from fsf_core.analysis.selection.choose import Choice, Request, select
-from fsf_core.errors import ConfigError
 from fsf_core.runs import RunReader
 
 HELD_BYTES = 256 << 20
@@ -23,24 +23,29 @@ Keys = Mapping[tuple[str, int], int]
 
 
 def select_changed(run: RunReader, other: RunReader, request: Request) -> Choice:
-    """Choose frames of a run by how much their masks differ from those of another run.
+    """Choose frames of a run by how much their masks differ from those of another run; classes are matched by name.
 
     Raises:
-        ConfigError: the runs have other classes, or none of the frames in common.
-        OutputError: a committed file is missing or damaged.
+        ConfigError: the condition does not fit the run.
+        OutputError: the runs have no class in common, or a committed file is missing or damaged.
     """
-    if run.classes != other.classes:
-        raise ConfigError(
-            f"{storage.redact(run.uri)} has the classes {', '.join(run.classes)}, and {storage.redact(other.uri)} has "
-            f"{', '.join(other.classes)}, expected the same ones; compare runs of one kind of model"
-        )
-    return select(run, request, changed=lambda keys: changed_shares(run, other, keys), against=other.run_id)
+    classes = join_classes(other.classes, run.classes)
+    return select(run, request, changed=lambda keys: changed_shares(run, other, keys, classes), against=other.run_id)
 
 
-def changed_shares(run: RunReader, other: RunReader, wanted: Sequence[tuple[str, int]]) -> Floats:
+def changed_shares(
+    run: RunReader, other: RunReader, wanted: Sequence[tuple[str, int]], classes: JointClasses
+) -> Floats:
     """Return the share of the pixels whose class differs, 0 to 1, of frames by id and frame index.
 
-    NaN where the other run has no mask of the frame, or one of another size.
+    NaN where the other run has no mask of the frame, or one of another size. The other run is read once for every
+    HELD_BYTES of masks.
+
+    Args:
+        run: the run.
+        other: the run that it is compared with.
+        wanted: the frames.
+        classes: of the other run, and of the run.
     """
     keys = {key: place for place, key in enumerate(wanted)}
     shares = np.full(len(keys), np.nan)
@@ -50,24 +55,24 @@ def changed_shares(run: RunReader, other: RunReader, wanted: Sequence[tuple[str,
         held[place] = png
         held_bytes += len(png)
         if held_bytes > HELD_BYTES:
-            _compare(held, other, keys, shares)
+            _compare(held, other, keys, classes, shares)
             held, held_bytes = {}, 0
     if held:
-        _compare(held, other, keys, shares)
+        _compare(held, other, keys, classes, shares)
     return shares
 
 
-def _compare(held: Mapping[int, bytes], other: RunReader, keys: Keys, shares: Floats) -> None:
+def _compare(held: Mapping[int, bytes], other: RunReader, keys: Keys, classes: JointClasses, shares: Floats) -> None:
     """Fill in the shares of the masks that are held."""
     held_keys = {key: place for key, place in keys.items() if place in held}
     for place, png in _pngs(other, held_keys):
-        shares[place] = _changed_share(held[place], png)
+        shares[place] = _changed_share(held[place], png, classes)
 
 
-def _changed_share(png: bytes, other: bytes) -> float:
-    if png == other:
+def _changed_share(png: bytes, other: bytes, classes: JointClasses) -> float:
+    if png == other and classes.same_ids:
         return 0.0
-    a_HW, b_HW = masks.decode_png(png), masks.decode_png(other)
+    a_HW, b_HW = classes.of_a[masks.decode_png(other)], classes.of_b[masks.decode_png(png)]
     return float((a_HW != b_HW).mean()) if a_HW.shape == b_HW.shape else float("nan")
 
 

@@ -101,8 +101,8 @@ class Words:
         return f"unlike those before it, {distance:.2f} from {nearest}: {self.unusual(at, space)}"
 
     def unusual(self, at: int, space: Space) -> str:
-        """Return the figures of a frame that differ most from the mean, in standard deviations."""
-        order = np.argsort(-np.abs(space.z_ND[at]), kind="stable")[:SHOWN]
+        """Return the figures of a frame that differ most from the median, in standard deviations."""
+        order = np.argsort(-np.abs(space.z_ND[at] - np.median(space.z_ND, axis=0)), kind="stable")[:SHOWN]
         return ", ".join(self._figure(at, space.names[dimension]) for dimension in order)
 
     def _least_sure(self, at: int) -> list[str]:

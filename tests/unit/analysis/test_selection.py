@@ -1,9 +1,11 @@
 """What `fsf select` chooses: the uncertain, the rare, the changed, without near duplicates, and why."""
 
+import csv
 import itertools
 import math
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -11,10 +13,12 @@ import pytest
 
 from fsf_core import runs
 from fsf_core.analysis.selection import Request, as_exclusion, candidates, select, select_changed
-from fsf_core.errors import ConfigError
+from fsf_core.errors import ConfigError, OutputError
 from tests.support.chosen_runs import CLASSES, Frame, write_run
 
 RNG_SEED = 7
+GOLDEN = Path(__file__).parents[2] / "golden" / "judged_oranges.csv"
+ORANGE_CLASSES = ("background", "sunburn", "ulcer", "wind_scarring")
 
 
 def pictures(count, **figures):
@@ -189,11 +193,23 @@ def test_changes_are_measured_frame_by_frame(tmp_path):
     assert choice.left_out == {"no_score": 1}
 
 
-def test_changes_between_runs_of_other_classes_are_refused(tmp_path):
-    a = runs.open_run(write_run(str(tmp_path / "a"), [Frame(item_id="x")]))
-    b = runs.open_run(write_run(str(tmp_path / "b"), [Frame(item_id="x")], classes=("background", "rust", "ulcer")))
+def test_classes_are_matched_by_name_where_two_models_have_them_in_another_order(tmp_path):
+    a = write_run(str(tmp_path / "a"), [Frame(item_id="x", ratios=(0.5, 0.25, 0.25))])
+    names = ("background", "ulcer", "sunburn", "rust")
+    b = write_run(
+        str(tmp_path / "b"), [Frame(item_id="x", ratios=(0.5, 0.25, 0.25, 0), probability=None)], classes=names
+    )
 
-    with pytest.raises(ConfigError, match="expected the same ones; compare runs of one kind of model"):
+    choice = select_changed(runs.open_run(b), runs.open_run(a), Request(by="change", count=1))
+
+    assert choice.picks[0].score == 0.5
+
+
+def test_changes_between_runs_without_a_common_class_are_refused(tmp_path):
+    a = runs.open_run(write_run(str(tmp_path / "a"), [Frame(item_id="x")]))
+    b = runs.open_run(write_run(str(tmp_path / "b"), [Frame(item_id="x")], classes=("road", "car", "sky")))
+
+    with pytest.raises(OutputError, match="expected at least one name in both"):
         select_changed(a, b, Request(by="change", count=1))
 
 
@@ -360,3 +376,35 @@ def test_one_class_and_three_hundred(classes, chosen):
 
     for by in ("uncertainty", "rare", "random", "diversity"):
         assert len({*ids(chosen(frames, by, 8, classes=names))}) == 8, by
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory):
+    """A run with the figures of tests/golden/judged_oranges.csv, and the wrong share of each image."""
+    with GOLDEN.open(newline="") as file:
+        rows = [*csv.DictReader(file)]
+    figures = ("uncertain_share", "confidence", "brightness", "contrast", "sharpness")
+    frames = [
+        Frame(
+            item_id=row["id"],
+            ratios=[float(row[name]) for name in ORANGE_CLASSES],
+            probability=(0.9,) * len(ORANGE_CLASSES),
+            **{name: float(row[name]) for name in figures},
+        )
+        for row in rows
+    ]
+    uri = write_run(str(tmp_path_factory.mktemp("judged") / "run"), frames, classes=ORANGE_CLASSES)
+    return runs.open_run(uri), {row["id"]: float(row["wrong_share"]) for row in rows}
+
+
+@pytest.mark.parametrize(("by", "times"), [("uncertainty", 3.0), ("rare", 1.7), ("diversity", 1.2)])
+def test_twenty_chosen_oranges_have_more_errors_than_twenty_drawn_at_random(by, times, judged):
+    run, wrong = judged
+    found = sum(wrong[pick.item_id] for pick in select(run, Request(by=by, count=20)).picks)
+    drawn = [
+        sum(wrong[pick.item_id] for pick in select(run, Request(by="random", count=20, seed=seed)).picks)
+        for seed in range(20)
+    ]
+
+    assert np.mean(drawn) == pytest.approx(20 * np.mean([*wrong.values()]), rel=0.2)
+    assert found > times * np.mean(drawn)
