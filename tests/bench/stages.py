@@ -59,7 +59,7 @@ def measure(
     rows = rows.append_column("done_segments", pa.array([[]] * len(rows), pa.list_(pa.int32())))
     decoding = DecodeSettings(
         profile=bundle.profile, limits=LIMITS, extra=manifest.extra, segment_frames=64, overlays=False,
-        access=storage.Access(schemes=SCHEMES),
+        access=storage.Access(schemes=SCHEMES), labelled=manifest.has_labels,
     )  # fmt: skip
     infer = Infer(
         bundle_uri=bundle.uri, bundle_sha256=bundle.sha256, variant=variant_of("fp32", fused=False), provider="cpu",
