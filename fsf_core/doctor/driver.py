@@ -59,19 +59,26 @@ def check_manifest(subject: Subject) -> Iterator[Finding]:
 
 
 def check_items(subject: Subject) -> Iterator[Finding]:
-    """Contact the stores of the items, and read the beginning of the first few."""
+    """Contact the stores of the items, and read the beginning of the first few, and of their labels."""
     manifest = subject.required_manifest()
     plan.require_labels_fit(subject.config, manifest)
     preflight.require_reachable_stores(manifest)
     first = preflight.first_items(manifest, READ_ITEMS)
-    failures = list(read_beginnings(first, plan.item_access(subject.config)).values())
-    read = f"{len(first) - len(failures)} of the first {len(first)} items can be read"
+    access = plan.item_access(subject.config)
+    yield _judge_beginnings("items", first, read_beginnings(first, access))
+    labels = preflight.first_labels(manifest, READ_ITEMS)
+    if labels:
+        yield _judge_beginnings("labels", labels, read_beginnings(labels, access, folders=True))
+
+
+def _judge_beginnings(check: str, uris: Sequence[str], failures: dict[str, str]) -> Finding:
+    """Judge how many of the first items, or of their labels, can be read."""
+    read = f"{len(uris) - len(failures)} of the first {len(uris)} {check} can be read"
     if not failures:
-        yield Finding(check="items", status="ok", found=read)
-        return
-    status: Status = "fail" if len(failures) == len(first) else "warn"
+        return Finding(check=check, status="ok", found=read)
+    status: Status = "fail" if len(failures) == len(uris) else "warn"
     do = "the job would score none of them" if status == "fail" else "the others would be rows in failures/"
-    yield Finding(check="items", status=status, found=f"{read}: {failures[0]}", do=do)
+    return Finding(check=check, status=status, found=f"{read}: {next(iter(failures.values()))}", do=do)
 
 
 def check_gates(subject: Subject) -> Iterator[Finding]:
@@ -111,13 +118,32 @@ def check_delta(subject: Subject) -> Iterator[Finding]:
     yield Finding(check="delta", status="ok", found=found)
 
 
-def read_beginnings(uris: Sequence[str], access: storage.Access) -> dict[str, str]:
-    """Read the first byte of items; returns why one cannot be read, by its address. Also called on workers."""
+def read_beginnings(uris: Sequence[str], access: storage.Access, *, folders: bool = False) -> dict[str, str]:
+    """Read the first byte of items; returns why one cannot be read, by its address. Also called on workers.
+
+    Args:
+        uris: the items, or their labels.
+        access: which addresses may be opened.
+        folders: whether a folder will do, as it does for the labels of a video.
+    """
     failures = {}
     for uri in uris:
         try:
+            if folders and _is_folder(uri, access):
+                continue
             with open_item(uri, access) as file:
                 file.read(1)
         except FSFError as error:
             failures[uri] = str(error)
     return failures
+
+
+def _is_folder(uri: str, access: storage.Access) -> bool:
+    """Return whether an address that may be opened is a folder; a web server has none.
+
+    Raises:
+        FetchError: it may not be opened.
+        StorageError: the store refuses.
+    """
+    access.require(uri)
+    return storage.scheme(uri) not in {"http", "https"} and storage.is_folder(uri)

@@ -63,6 +63,7 @@ def run_table(run_uri: str) -> str:
     noted = len(pc.unique(frames.filter(pc.is_valid(frames.column("notes"))).column("item_id")))
     if noted:
         lines.append(f"{noted} item{'' if noted == 1 else 's'} with notes; see the column notes of masks")
+    lines += _label_lines(run_uri)
     lines += [_failure_line(row) for row in failures.slice(0, 20).to_pylist()]
     if failures.num_rows > 20:  # noqa: PLR2004 - a screen
         lines.append(printable(f"… and {failures.num_rows - 20} more in {storage.join(run_uri, 'failures')}"))
@@ -81,7 +82,22 @@ def item_table(run_uri: str, item_id: str, *, frame_index: int | None = None) ->
     if frames:
         lines.append(_counts(stats))
     lines += [printable(f"note: {note}") for note in notes.to_pylist() if note is not None]
+    lines += _label_lines(run_uri, item_id) if frame_index is None else []
     return "\n".join([*lines, *map(_failure_line, failures)])
+
+
+def _label_lines(run_uri: str, item_id: str | None = None) -> list[str]:
+    """Return what the labels of a run, or of one item, say of its masks; nothing where it has none."""
+    names = ["item_id", "label_class_id", "predicted_class_id", "pixels"]
+    cells = runs.read_table(run_uri, "confusion", item_id=item_id, columns=names)
+    if not cells.num_rows:
+        return []
+    pixels = cells.column("pixels")
+    correct = pc.equal(cells.column("label_class_id"), cells.column("predicted_class_id"))
+    accuracy = pc.sum(pixels.filter(correct), min_count=0).as_py() / pc.sum(pixels).as_py()
+    items = len(pc.unique(cells.column("item_id")))
+    labelled = f"{items} item{'' if items == 1 else 's'} with labels" if item_id is None else "labelled"
+    return [f"{labelled}: {accuracy:.2%} of the pixels correct; see `fsf evaluate`"]
 
 
 def draw(

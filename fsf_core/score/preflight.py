@@ -134,6 +134,13 @@ def first_items(manifest: Manifest, count: int = 1) -> list[str]:
     return list(next(manifest.batches()).column("uri").slice(0, count).to_pylist())
 
 
+def first_labels(manifest: Manifest, count: int) -> list[str]:
+    """Return the addresses of the labels of the first items; none of a list without labels."""
+    if not manifest.has_labels:
+        return []
+    return list(next(manifest.batches()).column(LABEL_COLUMN).slice(0, count).drop_null().to_pylist())
+
+
 def require_reachable_stores(manifest: Manifest) -> None:
     """Contact the store of each of the first items and labels once: wrong credentials end the job, not every item.
 
@@ -141,10 +148,7 @@ def require_reachable_stores(manifest: Manifest) -> None:
         StorageError: a store refuses all access.
     """
     first: dict[str, str] = {}
-    rows = next(manifest.batches()).slice(0, PROBED_ITEMS)
-    uris = [*rows.column("uri").to_pylist()]
-    if manifest.has_labels:
-        uris += rows.column(LABEL_COLUMN).drop_null().to_pylist()
+    uris = [*first_items(manifest, PROBED_ITEMS), *first_labels(manifest, PROBED_ITEMS)]
     for uri in map(storage.container_of, uris):
         if not storage.is_local(uri):
             first.setdefault(uri.split("/", 3)[2], uri)

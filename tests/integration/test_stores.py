@@ -30,7 +30,7 @@ from fsf_core.model.bundle import Bundle
 from fsf_core.publish import delta, frames
 from fsf_core.runs import lease
 from fsf_core.storage.filesystems import filesystem_of
-from tests.support import assets, clips, fault_injection, ledger, picture_runs, processes, stores
+from tests.support import assets, clips, fault_injection, labelled, ledger, picture_runs, processes, stores
 
 IMAGES = 24
 
@@ -64,7 +64,7 @@ def _clear_filesystems() -> None:
 
 @pytest.fixture(scope="module")
 def home(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write a bundle, images, a broken one, a video, and a manifest of them and of a missing image."""
+    """Write a bundle, images, a broken one, a video, labels, and a manifest of them and of a missing image."""
     folder = tmp_path_factory.mktemp("home")
     for entry in storage.list_files(tiny_bundle.uri):
         storage.write_bytes(str(folder / "bundle" / entry.relative), storage.read_bytes(entry.uri))
@@ -75,8 +75,13 @@ def home(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (media / "broken.jpg").write_bytes(b"not an image")
     (media / "clip.mp4").write_bytes(clips.clip(frames=20))
     names = [*sorted(path.name for path in media.iterdir()), "missing.jpg"]
-    rows = "".join(f"{name.partition('.')[0]},media/{name},{len(name)}\n" for name in names)
-    (folder / "manifest.csv").write_text("id,uri,length\n" + rows)
+    labels = folder / "labels"
+    (labels / "clip").mkdir(parents=True)
+    for name in ("000", "001", *(f"clip/frame_{frame:04d}" for frame in range(0, 20, 3))):
+        (labels / f"{name}.png").write_bytes(labelled.encode(labelled.label(64, 96)))
+    found = {"000.jpg": "labels/000.png", "001.jpg": "labels/001.png", "clip.mp4": "labels/clip"}
+    rows = "".join(f"{name.partition('.')[0]},media/{name},{len(name)},{found.get(name, '')}\n" for name in names)
+    (folder / "manifest.csv").write_text("id,uri,length,label_uri\n" + rows)
     return folder
 
 
@@ -103,7 +108,10 @@ def _tables(out: str) -> dict[str, list[dict[str, Any]]]:
     """Return all rows, without the columns that differ between runs and between stores."""
     masks = ledger.sorted_rows(out, "masks", but=("run_id", "uri", "item_sha256", "item_version"))
     failed = {(row["item_id"], row["error_type"]) for row in runs.read_table(out, "failures").to_pylist()}
-    return {"masks": masks, "class_stats": ledger.sorted_rows(out, "class_stats"), "failed": sorted(failed)}
+    confusion = ledger.sorted_rows(out, "confusion")
+    assert {row["item_id"] for row in confusion} == {"000", "001", "clip"}
+    stats = ledger.sorted_rows(out, "class_stats")
+    return {"masks": masks, "class_stats": stats, "confusion": confusion, "failed": sorted(failed)}
 
 
 @pytest.fixture(scope="module")

@@ -49,6 +49,18 @@ def test_notes_are_counted_and_shown(tmp_path):
     assert "note" not in item_table(run, "b") + item_table(run, "c")
 
 
+def test_the_share_of_correct_pixels_is_shown_of_runs_and_items_with_labels(tmp_path):
+    """Label and mask of a made-up unit agree in as many pixels as its id has letters."""
+    run = str(tmp_path / "run")
+    attempt = ledger.begin(run)
+    ledger.commit(attempt, replace(ledger.image("abc"), optional=True), replace(ledger.image("d"), optional=True))
+    ledger.commit(attempt, ledger.image("e"))
+
+    assert "2 items with labels: 16.67% of the pixels correct; see `fsf evaluate`" in run_table(run)
+    assert item_table(run, "abc").endswith("\nlabelled: 25.00% of the pixels correct; see `fsf evaluate`")
+    assert "label" not in item_table(run, "e")
+
+
 def test_a_frame_of_a_video_is_drawn_with_its_classes(run):
     drawing = draw(run, "belt/clip.mp4", frame_index=5, clear_background=True)
     image_HWC = decoded(drawing)
