@@ -219,6 +219,7 @@ def _plan_label_video(uri: str, frames: int, settings: DecodeSettings, heartbeat
                 f"found a label video of {index.frames} frames, expected the {frames} of the video; write one label "
                 "per frame"
             )
+        file.seek(0)
         digest = storage.file_sha256(file) if storage.is_local(uri) else None
     return LabelPlan(uri=uri, index=index, sha256=digest)
 
