@@ -139,7 +139,7 @@ def make_page(
                 counts, summary, metrics.document if metrics else None, _mean(features, "confidence")
             ),
             "gates": gates,
-            "notes": [],
+            "notes": facts.notes_of(summary),
             "names": run.classes,
             "facts": facts.facts_of(run, summary),
             "documents": facts.documents_of(run, summary),

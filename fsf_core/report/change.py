@@ -58,7 +58,7 @@ def read_change(run: runs.RunReader, other_uri: str) -> Change:
     pairs = zip(known.column("item_id").to_pylist(), known.column("changed_share").to_pylist(), strict=True)
     return Change(
         other=other,
-        document=compare_runs(other, run),
+        document=compare_runs(other, run, changes=changes),
         features=item_features(other),
         changed=dict(pairs),
     )

@@ -27,6 +27,14 @@ class Gate:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Note:
+    """A remark at the head of the page."""
+
+    alarm: bool
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Counts:
     """What a run holds, finished or not."""
 
@@ -106,6 +114,21 @@ def _gate_text(gate: Mapping[str, Any]) -> str:
     """Return what a gate asks for and what the run has."""
     values = ", ".join(f"{name} is {number(value)}" for name, value in (gate.get("values") or {}).items())
     return f"fail if {gate['expression']}: {gate.get('reason') or values}"
+
+
+def notes_of(summary: Mapping[str, Any]) -> list[Note]:
+    """Return what a reader must know before the figures: drift that the job found, videos that were not rendered."""
+    notes = []
+    drift = summary.get("drift") or {}
+    if drift.get("alarms"):
+        named = ", ".join(dict.fromkeys(str(each["name"]) for each in drift["alarms"]))
+        notes.append(Note(alarm=True, text=f"Drift against {drift.get('against', 'another run')}: {named}."))
+    failed = (summary.get("videos") or {}).get("failed") or {}
+    if failed:
+        notes.append(
+            Note(alarm=True, text=f"{len(failed)} of the videos could not be rendered, such as {min(failed)}.")
+        )
+    return notes
 
 
 def facts_of(run: runs.RunReader, summary: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -41,6 +41,7 @@ BENCHES = (
     "bench_manifest",
     "bench_ledger",
     "bench_end",
+    "bench_report",
     "bench_select",
     "feeding",
     "chaos",

@@ -41,6 +41,7 @@ def compare_runs(
     draws: int = 1000,
     seed: int = 0,
     pixels: bool = True,
+    changes: PixelChanges | None = None,
     rescored: Sequence[Rescored] = (),
 ) -> dict[str, Any]:
     """Compare a run with a reference.
@@ -51,6 +52,7 @@ def compare_runs(
         draws: draws from the reference for each limit.
         seed: of the draws.
         pixels: whether the masks of items that both runs hold are compared; they are read whole.
+        changes: what `changed_pixels(a, b)` returned, where the caller has it; None to compare the masks here.
         rescored: samples of items that the bundle of the other run has scored, to distinguish model from data.
 
     Returns:
@@ -63,7 +65,7 @@ def compare_runs(
     known_a, known_b = item_features(a), item_features(b)
     failed_a, failed_b = _failures(a), _failures(b)
     items = _shared(known_a, known_b, failed_a, failed_b)
-    changes = _pixels(a, b, known_a, known_b, classes, wanted=pixels)
+    changes = changes or _pixels(a, b, known_a, known_b, classes, wanted=pixels)
     same_model = _model_of(a) == _model_of(b)
     comparable = _comparable_inputs(known_a, known_b)
 

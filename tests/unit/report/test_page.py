@@ -33,9 +33,9 @@ def home(tmp_path_factory):
     return tmp_path_factory.mktemp("runs")
 
 
-def page_of(run, **changes):
+def page_of(run, *, against=None, **changes):
     """Return the page of a run, parsed, and what the command reports of it."""
-    written = write_report(run, out=f"{run}.html", request=replace(REQUEST, **changes))
+    written = write_report(run, out=f"{run}.html", request=replace(REQUEST, **changes), against=against)
     with open(written["report"], encoding="utf-8") as file:  # noqa: PTH123
         text = file.read()
     assert written["bytes"] == len(text.encode())
@@ -207,6 +207,44 @@ def test_a_large_run_has_a_table_of_its_extremes_that_says_so(home, monkeypatch)
     assert sum(row[1] != "scored" for row in rows) == 5  # a quarter of the table
     shown = {row[0] for row in rows}
     assert any(row["confidence"] == least for row in features if row["item_id"] in shown)
+
+
+def test_another_run_is_compared(home):
+    before = make(home / "before", replace(SMALL, images=40, videos=0, pictures=6, shift_px=1, failures=1))
+    now = make(home / "now", replace(SMALL, images=44, videos=0, pictures=6, shift_px=9, failures=3))
+    page, _ = page_of(now, against=before)
+    same, _ = page_of(now, against=now)
+
+    assert "The model changed" in page.text
+    assert "Nothing has drifted" in same.text
+    titles = {each.text: number for number, each in enumerate(page.elements) if each.tag == "dt"}
+    values = {name: page.elements[at + 1].text for name, at in titles.items()}
+    assert (values["Items in both"], values["New items"], values["New failures"]) == ("41", "6", "2")
+    assert "Most changed" in page.text
+    assert [each.attributes.get("class") for each in page.all("img")].count("o") >= 3
+    assert "Most changed" not in same.text
+
+
+def test_the_head_shows_gates_and_drift_of_the_summary(home):
+    run = make(home / "judged", Shape(images=2, pictures=2, finished=False))
+    gates = [
+        {"option": None, "expression": "failed == items", "values": {}, "passed": True, "reason": None},
+        {"option": "--fail-if", "expression": "miou < 0.99", "values": {"miou": 0.5}, "passed": False,
+         "reason": "miou is 0.5"},
+        {"option": "--fail-if", "expression": "failed > 3", "values": {"failed": 0}, "passed": True, "reason": None},
+    ]  # fmt: skip
+    summary = {
+        "items": {"total": 2, "scored": 2, "failed": 0}, "frames": 2, "gates": gates,
+        "drift": {"against": "runs/<b>", "verdict": "data", "alarms": [{"name": "brightness"}]},
+    }  # fmt: skip
+    ledger.publish(run, summary)
+    page, _ = page_of(run)
+
+    assert "1 of 2 gates failed" in page.text
+    assert "fail if miou < 0.99: miou is 0.5" in page.text
+    assert "fail if failed > 3: failed is 0" in page.text
+    assert "fail if failed == items" not in page.text
+    assert "Drift against runs/<b>: brightness." in page.text
 
 
 def test_the_page_is_written_into_the_run_unless_a_file_is_named(tmp_path):
