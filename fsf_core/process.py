@@ -7,7 +7,7 @@ import select
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import FrameType
 from typing import Any, TextIO
 
@@ -86,12 +86,79 @@ def interruptible() -> Iterator[None]:
         yield
     finally:
         if is_outer or not _received:
-            for number, handler in previous.items():
-                if handler is not None:  # as it is for one that C code installed
-                    signal.signal(number, handler)
+            _set_handlers(previous)
         if is_outer:
             _received.clear()
 
+
+@contextlib.contextmanager
+def kept_handlers() -> Iterator[None]:
+    """Take away the signal handlers that a library installs in the block."""
+    previous = {number: signal.getsignal(number) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            _set_handlers(previous)
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Put off the first signal that `interruptible` would raise until the block ends; a second one kills.
+
+    For what must not be left half done, and is soon over.
+
+    Raises:
+        InterruptedRunError: a signal arrived.
+    """
+    previous = {number: signal.getsignal(number) for number in SIGNALS}
+    if threading.current_thread() is not threading.main_thread() or _interrupt not in previous.values():
+        yield
+        return
+    arrived: list[int] = []
+
+    def put_off(number: int, _: FrameType | None) -> None:
+        if arrived and number != signal.SIGHUP:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        arrived.append(number)
+
+    _set_handlers({number: put_off for number, handler in previous.items() if handler is _interrupt})
+    with _changing:
+        _uninterrupted.set()
+    try:
+        yield
+    finally:
+        _uninterrupted.clear()
+        _set_handlers(previous)
+    if arrived:
+        _interrupt(arrived[0], None)
+
+
+def interrupt_main_thread(number: int) -> bool:
+    """Send the main thread a signal; return False if it handles none now, and would be killed.
+
+    In an uninterrupted block, too: the end of Ray's core worker sets SIGTERM back to the default, below Python.
+    """
+    with _changing:
+        if _uninterrupted.is_set() or not callable(signal.getsignal(number)):
+            return False
+        signal.pthread_kill(threading.main_thread().ident or 0, number)
+        return True
+
+
+_uninterrupted = threading.Event()
+
+
+def _set_handlers(handlers: Mapping[signal.Signals, Any]) -> None:
+    with _changing:
+        for number, handler in handlers.items():
+            if handler is not None:  # as it is for one that C code installed
+                signal.signal(number, handler)
+
+
+_changing = threading.Lock()
+"""Held where handlers are removed: a signal that was sent for one must not meet the default, which kills."""
 
 _received: list[int] = []
 """The signal that interrupts this process."""

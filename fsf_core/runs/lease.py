@@ -36,6 +36,7 @@ from typing import IO, Any, TypeVar
 
 from fsf_core import storage
 from fsf_core.errors import FSFError, InterruptedRunError, LeaseLostError, OutputError
+from fsf_core.process import interrupt_main_thread
 
 HEARTBEAT_S = 5.0
 """Interval between the starts of two heartbeats."""
@@ -228,8 +229,7 @@ def _watch(held: Lease, stopped: threading.Event) -> None:
     while not stopped.wait(WATCH_S):
         if not held.is_lost() or (held.raised and stopped.wait(FAREWELL_S)):
             continue  # a main thread that unwinds already is not disturbed
-        if callable(signal.getsignal(signal.SIGTERM)):  # otherwise the signal would kill the process
-            os.kill(os.getpid(), signal.SIGTERM)
+        if interrupt_main_thread(signal.SIGTERM):
             return
 
 

@@ -16,7 +16,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from fsf_core import storage
 from fsf_core.errors import ClusterError, FSFError
-from fsf_core.process import interruptible, tolerant_stream
+from fsf_core.process import interruptible, kept_handlers, tolerant_stream, uninterrupted
 from fsf_core.score.cluster_address import REMEDY, require_cluster
 from fsf_core.score.cluster_watch import watched_cluster
 from fsf_core.score.local_ray.authentication import private_token
@@ -61,7 +61,7 @@ def connected_cluster(address: str | None, *, out: str = "") -> Iterator[None]:
             joined = _joined_cluster(address or os.environ.get("RAY_ADDRESS", ""), out)
             stack.enter_context(local_cluster() if is_local else joined)
             stack.enter_context(watched_cluster(is_local=is_local))
-        stack.enter_context(interruptible())  # after ray.init, which installs handlers of its own
+        stack.enter_context(interruptible())
         yield
 
 
@@ -78,9 +78,9 @@ def local_cluster() -> Iterator[None]:
     # none is idle while a stage has work.
     cpus = 2 * max(2, os.cpu_count() or 1)
     with private_token(), session_folder() as folder, contextlib.ExitStack() as stack:
-        stack.callback(ray.shutdown)
+        stack.callback(_leave_cluster)
         try:
-            with patched_node():
+            with patched_node(), kept_handlers():
                 ray.init(
                     address="local",
                     num_cpus=cpus,
@@ -99,6 +99,16 @@ def local_cluster() -> Iterator[None]:
         yield
 
 
+def _leave_cluster() -> None:
+    """Disconnect from the cluster, and end it if it is this process's own.
+
+    Where a signal cuts Ray's shutdown short, Ray goes on as Python exits, and makes the folder of its session again,
+    which is removed by then.
+    """
+    with uninterrupted():
+        ray.shutdown()
+
+
 @contextlib.contextmanager
 def _joined_cluster(address: str, out: str) -> Iterator[None]:
     """Connect to an existing cluster, and disconnect with the block.
@@ -108,11 +118,12 @@ def _joined_cluster(address: str, out: str) -> Iterator[None]:
     """
     require_cluster(address)
     with contextlib.ExitStack() as stack:
-        stack.callback(ray.shutdown)
+        stack.callback(_leave_cluster)
         try:
             metadata = {"fsf_out": storage.redact(out)} if out else {}
             environment = {"worker_process_setup_hook": settings_hook()}
-            ray.init(address=address, runtime_env=environment, job_config=JobConfig(metadata=metadata), **QUIET)
+            with kept_handlers():
+                ray.init(address=address, runtime_env=environment, job_config=JobConfig(metadata=metadata), **QUIET)
         except (ConnectionError, ray.exceptions.RayError, ValueError, RuntimeError) as error:
             if different := _different_versions(str(error)):
                 raise ClusterError(
