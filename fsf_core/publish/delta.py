@@ -78,7 +78,7 @@ def require_tables(
                 _require_values(items, extra, written)
 
 
-def publish_delta(run_uri: str, folder: str) -> dict[str, int]:
+def publish_delta(run_uri: str, folder: str, *, recorded: bool = True) -> dict[str, int]:
     """Write the rows of a reconciled run to Delta tables of the same names below a folder.
 
     These are masks, class_stats and failures, and for a run with labels or regions the tables of these.
@@ -89,6 +89,8 @@ def publish_delta(run_uri: str, folder: str) -> dict[str, int]:
     Args:
         run_uri: the run.
         folder: parent folder of the tables, which are created where missing.
+        recorded: whether the run notes which tables have its rows, as the nights of a series do; otherwise it stays as
+            it is.
 
     Returns:
         Table name to the version of the table that holds the rows.
@@ -99,6 +101,8 @@ def publish_delta(run_uri: str, folder: str) -> dict[str, int]:
     run_id = str(read_document(run_uri, "run.json")["run_id"])
     names = tables_of(read_fingerprint(run_uri))
     versions = {name: _replace_rows(run_uri, name, storage.join(folder, name), run_id) for name in names}
+    if not recorded:
+        return versions
     record = {"tables": storage.redact(folder), "attempt": _published_attempt(run_uri), "versions": versions}
     storage.write_bytes(storage.join(run_uri, PUBLISHED), document_bytes(record))
     return versions

@@ -198,7 +198,7 @@ def _publish_delta(request: Request) -> dict[str, Any]:
     delta.require_tables(
         request.where, run_uri=request.run_uri, extra=extra, items=values, tables=tables, option="--out"
     )
-    versions = delta.publish_delta(request.run_uri, request.where)
+    versions = delta.publish_delta(request.run_uri, request.where, recorded=False)
     files = [(name, file) for receipt in plan.ledger.receipts() for name, file in receipt.files.items()]
     rows = {table: sum(int(file["rows"]) for name, file in files if name == table) for table in versions}
     return {

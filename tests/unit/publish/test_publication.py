@@ -5,6 +5,7 @@ import json
 import shutil
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -263,6 +264,7 @@ def test_an_option_that_means_nothing_to_the_form_is_refused(words, run, publish
 def test_delta_tables_are_written_by_the_same_command(run, publish, tmp_path):
     from deltalake import DeltaTable
 
+    before = files(Path(run))
     code, document, _ = publish(run, "delta", tmp_path / "tables")
     assert (code, document["rows_by_table"]) == (0, {"masks": 10, "class_stats": 40, "failures": 1})
     shutil.rmtree(tmp_path / "tables" / "failures")
@@ -271,3 +273,4 @@ def test_delta_tables_are_written_by_the_same_command(run, publish, tmp_path):
 
     assert (code, rows.num_rows, again["tables"]["masks"]) == (0, 10, 2)
     assert {"orchard", "image", "tags"} <= {*rows.column_names}
+    assert files(Path(run)) == before, "the run stays as it is"
