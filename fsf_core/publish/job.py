@@ -35,6 +35,7 @@ from fsf_core.publish.publication import Publication, run_publication
 from fsf_core.publish.sources import Sources
 from fsf_core.publish.target import require_target
 from fsf_core.runs.folder import tables_of
+from fsf_core.schema import FRAME_FIGURES, is_own
 
 AT_IMAGE_SIZE = frozenset(("coco", "label-studio", "cvat"))
 """Forms that have one size for an image and its masks."""
@@ -155,7 +156,11 @@ def _form(request: Request, plan: Plan, choice: Choice, facts: RunFacts) -> Form
     if request.to == "png":
         return PngForm(facts)
     if request.to == "hf":
-        return HuggingFaceForm(facts, passed_columns(columns_of(plan)), shard_bytes=request.shard_bytes)
+        columns = columns_of(plan)
+        # A run of an older version may have a column of its manifest under the name of a figure.
+        further = [columns.field(name) for name in FRAME_FIGURES if is_own(columns.field(name))]
+        further += passed_columns(columns)
+        return HuggingFaceForm(facts, pa.schema(further), shard_bytes=request.shard_bytes)
     root = "" if request.with_images else common_folder(plan)
     if request.to == "coco":
         return CocoForm(facts, request.segmentation, image_root=root)

@@ -51,8 +51,16 @@ def video(home: Path, item_id: str, *, frames: int, num_classes: int = 4) -> Ite
     path.write_bytes(clips.clip(frames=frames))
     shape = next(iter(decode_frames(path, index_video(path)))).image_HWC.shape[:2]
     rng = np.random.default_rng(frames)
-    drawn = [rng.integers(0, num_classes, shape).astype(np.uint8) for _ in range(frames)]
+    tiles = [rng.integers(0, num_classes, (1 + shape[0] // 16, 1 + shape[1] // 16)) for _ in range(frames)]
+    drawn = [np.kron(each, np.ones((16, 16), int))[: shape[0], : shape[1]].astype(np.uint8) for each in tiles]
     return Item(item_id=item_id, source=path, class_maps=drawn, is_video=True)
+
+
+def of_many_classes(home: Path) -> tuple[str, np.ndarray]:
+    """Return a run over one picture in which 300 classes occur, and its mask: uint16."""
+    class_map_HW = np.kron(np.arange(300).reshape(15, 20), np.ones((2, 2))).astype(np.uint16)
+    names = [f"class {number}" for number in range(300)]
+    return finished(home / "run", [image(home, "a.png", class_map_HW)], names=names), class_map_HW
 
 
 def failed(item_id: str) -> Item:

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
-from fsf_core.masks import voc_colours
 from tests.support import picture_runs
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:pycocotools")
@@ -104,10 +103,7 @@ def test_regions_of_the_run_give_their_probability_as_score(publish, tmp_path):
 
 
 def test_three_hundred_classes_stay_whole(publish, tmp_path):
-    class_map_HW = np.kron(np.arange(300).reshape(15, 20), np.ones((2, 2))).astype(np.uint16)
-    items = [picture_runs.image(tmp_path, "a.png", class_map_HW)]
-    names = [f"class {number}" for number in range(300)]
-    run = picture_runs.finished(tmp_path / "run", items, names=names, palette=voc_colours(300))
+    run, class_map_HW = picture_runs.of_many_classes(tmp_path)
     publish(run, "coco", tmp_path / "out")
 
     np.testing.assert_array_equal(_class_maps(_opened(tmp_path / "out"))["a.png", 0], class_map_HW)

@@ -51,10 +51,19 @@ def test_features_have_the_classes_and_the_columns_of_the_manifest(run, publish,
 
     assert dataset.features["classes"].feature.names == [*picture_runs.NAMES]
     assert names["classes"]["list"]["class_label"]["names"] == dict(zip("0123", picture_runs.NAMES, strict=True))
-    assert names.keys() == dataset.features.keys()
+    assert names.keys() == dataset.features.keys() >= {"confidence", "uncertain_share", "sharpness"}
     row = next(row for row in dataset if row["item_id"] == "north/1.jpg")
     assert (row["orchard"], row["manifest_image"], row["tags"]) == ("nord", 7, '["a", "b"]')
     assert card["dataset_info"]["splits"][0]["num_examples"] == 10
+
+
+def test_three_hundred_classes_stay_whole(publish, load, tmp_path):
+    run, class_map_HW = picture_runs.of_many_classes(tmp_path)
+    publish(run, "hf", tmp_path / "out")
+    (row,) = load(tmp_path / "out")["train"]
+
+    np.testing.assert_array_equal(np.asarray(row["mask"]), class_map_HW)
+    assert row["classes"] == [*range(300)]
 
 
 def test_files_have_a_bounded_size(publish, load, tmp_path):

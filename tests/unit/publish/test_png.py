@@ -9,7 +9,7 @@ from PIL import Image
 
 from fsf_core import runs
 from fsf_core.keys import file_stem
-from fsf_core.masks import decode_png, voc_colours
+from fsf_core.masks import decode_png
 from tests.support import picture_runs
 
 
@@ -66,11 +66,7 @@ def test_other_tools_read_classes_from_the_palette_and_two_lists(published):
 
 def test_three_hundred_classes_stay_whole(publish, tmp_path):
     """Above 256 classes a mask is a 16-bit PNG."""
-    class_map_HW = np.arange(300, dtype=np.uint16).reshape(15, 20)
-    items = [picture_runs.image(tmp_path, "a.png", class_map_HW)]
-    run = picture_runs.finished(
-        tmp_path / "run", items, names=[f"class {number}" for number in range(300)], palette=voc_colours(300)
-    )
+    run, class_map_HW = picture_runs.of_many_classes(tmp_path)
     code, _, _ = publish(run, "png", tmp_path / "out")
 
     assert code == 0

@@ -63,6 +63,19 @@ def test_label_studio_without_pictures_of_a_video_is_refused_before_anything_is_
     assert not (tmp_path / "out").exists()
 
 
+def test_three_hundred_classes_stay_whole(publish, tmp_path):
+    run, class_map_HW = picture_runs.of_many_classes(tmp_path)
+    publish(run, "label-studio", tmp_path / "tasks")
+    publish(run, "cvat", tmp_path / "xml")
+    strokes = _tasks(tmp_path / "tasks")[0]["predictions"][0]["result"]
+    masks = ET.parse(tmp_path / "xml" / "annotations.xml").getroot().findall("image/mask")  # noqa: S314 - our own file
+
+    assert [stroke["value"]["brushlabels"] for stroke in strokes] == [[f"class {at}"] for at in range(1, 300)]
+    last_HW = decode_brush(strokes[-1]["value"]["rle"], class_map_HW.shape) == 255
+    np.testing.assert_array_equal(last_HW, class_map_HW == 299)
+    assert [mask.get("label") for mask in masks] == [f"class {at}" for at in range(1, 300)]
+
+
 @pytest.mark.parametrize("words", [[], ["--with-images"]], ids=["names", "copies"])
 def test_cvat_draws_the_masks_of_the_run(words, run, publish, tmp_path):
     folder = tmp_path / "out"
