@@ -11,7 +11,12 @@ from typing import Any
 from fsf_core.errors import ConfigError
 from fsf_core.safe_text import printable, redact_message
 
-INPUTS = frozenset(("bundle", "manifest", "checkpoint", "onnx", "samples", "reuse", "against", "run_folder", "folder"))
+INPUTS = frozenset(
+    (
+        "bundle", "bundle_a", "bundle_b", "manifest", "checkpoint", "onnx", "samples", "reuse", "against", "run_folder",
+        "run_a", "run_b", "folder", "masks", "labels", "items",
+    )
+)  # fmt: skip
 """Names of options and arguments that name an existing file or folder."""
 
 OUTPUTS = frozenset(("out", "delta", "engine_cache", "png"))

@@ -89,11 +89,11 @@ def test_a_file_that_is_named_in_a_file_is_refused(tmp_path):
 
 
 NO_PATHS = {
-    "--actors", "--address", "--allow-missing", "--allow-unexpected", "--attach", "--column-types", "--date",
-    "--exclude", "--fps", "--headers", "--http-hosts", "--image-column", "--input-name", "--input-size", "--keep",
-    "--mean", "--net", "--net-option", "--output-name", "--padding", "--palette", "--profile", "--python",
-    "--ray-address", "--reason", "--schemes", "--shard", "--std", "--submission-id", "--timezone", "--verify",
-    "--weights-key", "--where", "COMMAND", "ITEM",
+    "--actors", "--address", "--allow-missing", "--allow-unexpected", "--attach", "--by", "--column-types", "--date",
+    "--exclude", "--fail-if", "--fps", "--headers", "--http-hosts", "--image-column", "--image-url", "--input-name",
+    "--input-size", "--keep", "--mean", "--net", "--net-option", "--output-name", "--padding", "--palette",
+    "--profile", "--python", "--ray-address", "--reason", "--schemes", "--shard", "--std", "--submission-id",
+    "--timezone", "--verify", "--weights-key", "--where", "COMMAND", "ITEM",
 }  # fmt: skip
 """Options and arguments with a text that is no path, or of a command that is not submitted."""
 
