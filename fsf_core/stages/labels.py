@@ -271,4 +271,4 @@ def _as_label_error(error: Exception, uri: str, frame: int | None = None) -> Lab
     reason, shown = units.failure(STAGE, error).error_message, storage.redact(uri)
     place = "label" if frame is None else f"label of frame {frame}"
     named = f"{place}: {reason}" if shown in reason else f"{place} {shown}: {reason}"
-    return LabelError(named if isinstance(error, LabelError) else f"{named}; {_DO}")
+    return LabelError(named if ";" in reason else f"{named}; {_DO}")  # most reasons end with what to do
