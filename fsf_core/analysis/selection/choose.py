@@ -116,7 +116,9 @@ def select(run: RunReader, request: Request, *, changed: ChangedShare | None = N
         return Choice(picks=(), measure=None, candidates=0, left_out=found.left_out, failed_items=failed)
     scored = _scored(run, found, request, changed)
     order = ordered(scored.score)
-    left_out = {**scored.found.left_out, "no_score": len(scored.found) - len(order)}
+    unchanged = int((scored.score.value_N <= scored.score.least).sum())
+    unknown = len(scored.found) - len(order) - unchanged
+    left_out = {**scored.found.left_out, "no_score": unknown, "unchanged": unchanged}
     picks = tuple(_explained(_picked(scored, order, request), scored, request, run, against))
     return Choice(
         picks=picks,
@@ -202,7 +204,7 @@ def _late_score(
         return Score(measure="distance", value_N=isolation(space, seed=request.seed))
     if request.by == "change":
         assert changed is not None
-        return Score(measure="changed_share", value_N=changed([*found.named()]))
+        return Score(measure="changed_share", value_N=changed([*found.named()]), least=0)
     if request.by == "diversity":
         return Score(measure="distance", value_N=np.zeros(len(found)))
     doubt_N = 1 - mean_confidence(classes)

@@ -6,6 +6,7 @@ Knows arrays and class names; reads no files.
 # N candidates, K classes
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -30,6 +31,8 @@ class Score:
     measure: str
     """What was measured, for programs."""
     value_N: Floats
+    least: float = -math.inf
+    """A candidate is chosen only if its score is above."""
 
 
 def random_score(found: Candidates, *, seed: int, of: str) -> Score:
@@ -102,7 +105,7 @@ class Words:
 
     def unusual(self, at: int, space: Space) -> str:
         """Return the figures of a frame that differ most from the median, in standard deviations."""
-        order = np.argsort(-np.abs(space.z_ND[at] - np.median(space.z_ND, axis=0)), kind="stable")[:SHOWN]
+        order = np.argsort(-np.abs(space.z_ND[at] - space.median_D), kind="stable")[:SHOWN]
         return ", ".join(self._figure(at, space.names[dimension]) for dimension in order)
 
     def _least_sure(self, at: int) -> list[str]:
@@ -141,11 +144,13 @@ def _beyond(value_N: Floats, at: int) -> str:
     """Return which share of the candidates has a lower score, rounded down."""
     known = value_N[np.isfinite(value_N)]
     lower = float((known < value_N[at]).sum())
+    if not lower:
+        return f"no more than any other of the {len(known):,} candidates"
     share = np.floor(1000 * lower / len(known)) / 10
     return f"more than {share:g} % of the {len(known):,} candidates"
 
 
 def ordered(score: Score) -> NDArray[np.int64]:
-    """Return the indices of the candidates that have a score, highest first; equal ones keep their order."""
+    """Return the indices of the candidates that can be chosen, highest score first; equal ones keep their order."""
     order = np.argsort(-score.value_N, kind="stable")
-    return np.asarray(order[np.isfinite(score.value_N[order])], np.int64)
+    return np.asarray(order[score.value_N[order] > score.least], np.int64)  # NaN is not

@@ -3,7 +3,7 @@
 # N candidates, K classes, D dimensions
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,8 @@ class Space:
 
     z_ND: Points
     """Distance from the mean in standard deviations, in each dimension."""
+    median_D: Points
+    """Median of z_ND."""
     weight_D: Points
     """What a dimension is multiplied with: its group's dimensions together weigh 1."""
     names: tuple[str, ...]
@@ -52,7 +54,12 @@ class Space:
         return np.asarray(self.z_ND[chosen] * self.weight_D, np.float32)
 
 
-NOWHERE = Space(z_ND=np.zeros((0, 1), np.float32), weight_D=np.ones(1, np.float32), names=("",))
+NOWHERE = Space(
+    z_ND=np.zeros((0, 1), np.float32),
+    median_D=np.zeros(1, np.float32),
+    weight_D=np.ones(1, np.float32),
+    names=("",),
+)
 """Where no distances are needed."""
 
 
@@ -66,9 +73,11 @@ def space_of(found: Candidates, classes: ClassFigures) -> Space:
     by_class = {f"ratio.{number}": column for number, column in enumerate(np.sqrt(classes.ratio_NK).T)}
     groups = [_standardised(columns) for columns in (by_class, _inputs(found))]
     if not any(groups):
-        return Space(z_ND=np.zeros((len(found), 1), np.float32), weight_D=np.ones(1, np.float32), names=("",))
+        return replace(NOWHERE, z_ND=np.zeros((len(found), 1), np.float32))
+    z_ND = np.stack([column for group in groups for column in group.values()], axis=1)
     return Space(
-        z_ND=np.stack([column for group in groups for column in group.values()], axis=1),
+        z_ND=z_ND,
+        median_D=np.asarray(np.median(z_ND, axis=0), np.float32),
         weight_D=np.asarray([len(group) ** -0.5 for group in groups for _ in group], np.float32),
         names=tuple(name for group in groups for name in group),
     )
