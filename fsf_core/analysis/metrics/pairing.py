@@ -9,7 +9,7 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from functools import lru_cache
 from typing import NamedTuple
 
 from fsf_core.errors import ConfigError
@@ -25,6 +25,7 @@ MARKERS = (
 NAMES_SHOWN = 3
 """Most names of each side that an error lists."""
 
+_SUFFIXES = IMAGE_SUFFIXES | VIDEO_SUFFIXES
 _MARKER = re.compile(rf"(?i)(?:[._-](?:{'|'.join(MARKERS)}))+$")
 _FRAME = re.compile(
     r"(?:(?P<prefix>.*?)(?:[/._-]?frame)?[/._-]+)?(?:frame[._-]?)?(?P<number>[0-9]{1,18})", re.IGNORECASE
@@ -83,14 +84,16 @@ def pair(masks: Sequence[Named], labels: Sequence[Named]) -> Pairing:
     return Pairing(label_of_mask=found, steps=dict(steps))
 
 
-def _index(entries: Sequence[Named], forms: Callable[[str], Iterator[str]], *, framed: bool) -> dict[object, list[int]]:
+def _index(
+    entries: Sequence[Named], forms: Callable[[str], tuple[str, ...]], *, framed: bool
+) -> dict[object, list[int]]:
     """Return the entries by their keys in one form."""
     by_key: dict[object, list[int]] = defaultdict(list)
     for at, entry in enumerate(entries):
         keys = dict.fromkeys(
             (form, frame)
             for name, frame in _readings(entry, framed=framed)
-            for form in forms(unicodedata.normalize("NFC", name))
+            for form in forms(name if name.isascii() else unicodedata.normalize("NFC", name))
             if form
         )
         for key in keys:
@@ -102,7 +105,7 @@ def _readings(entry: Named, *, framed: bool) -> Iterator[tuple[str, int | None]]
     """Yield the names that an entry may have, with the frame each implies."""
     yield entry.name, entry.frame
     if entry.source:
-        yield f"{_SOURCE}{PurePosixPath(entry.source).name}", entry.frame
+        yield _SOURCE + entry.source.rpartition("/")[2], entry.frame
     if framed and entry.may_be_frame and (match := _FRAME.fullmatch(entry.name)) and match["prefix"]:
         yield match["prefix"], int(match["number"])
 
@@ -111,33 +114,29 @@ _SOURCE = "\0"
 """Marks the name of a picture's file, which counts only where less than whole names are compared."""
 
 
-def _exact(name: str) -> Iterator[str]:
-    if not name.startswith(_SOURCE):
-        yield name
+def _exact(name: str) -> tuple[str, ...]:
+    return () if name.startswith(_SOURCE) else (name,)
 
 
-def _without_suffix(name: str) -> Iterator[str]:
-    if not name.startswith(_SOURCE):
-        yield name
-        yield without_suffix(name)
-        yield file_stem(name)
+@lru_cache(maxsize=1024)  # frames of a video share its name
+def _without_suffix(name: str) -> tuple[str, ...]:
+    return () if name.startswith(_SOURCE) else (name, without_suffix(name), file_stem(name))
 
 
-def _to_first_dot(name: str) -> Iterator[str]:
-    if not name.startswith(_SOURCE):
-        folder, slash, last = name.rpartition("/")
-        yield f"{folder}{slash}{last.partition('.')[0]}"
+def _to_first_dot(name: str) -> tuple[str, ...]:
+    folder, slash, last = name.rpartition("/")
+    return () if name.startswith(_SOURCE) else (f"{folder}{slash}{last.partition('.')[0]}",)
 
 
-def _stem(name: str) -> Iterator[str]:
-    yield without_suffix(name.removeprefix(_SOURCE).rpartition("/")[2])
+def _stem(name: str) -> tuple[str, ...]:
+    return (without_suffix(name.removeprefix(_SOURCE).rpartition("/")[2]),)
 
 
-def _unmarked(name: str) -> Iterator[str]:
-    yield _MARKER.sub("", without_suffix(name.removeprefix(_SOURCE).rpartition("/")[2]))
+def _unmarked(name: str) -> tuple[str, ...]:
+    return (_MARKER.sub("", without_suffix(name.removeprefix(_SOURCE).rpartition("/")[2])),)
 
 
-_STEPS: dict[str, tuple[Callable[[str], Iterator[str]], bool]] = {
+_STEPS: dict[str, tuple[Callable[[str], tuple[str, ...]], bool]] = {
     "name": (_exact, True),
     "name without suffix": (_without_suffix, True),
     "name up to its first dot": (_to_first_dot, False),
@@ -150,7 +149,7 @@ _STEPS: dict[str, tuple[Callable[[str], Iterator[str]], bool]] = {
 def without_suffix(name: str) -> str:
     """Return a name without the suffix of an image or a video."""
     head, dot, suffix = name.rpartition(".")
-    return head if dot and head and f".{suffix.lower()}" in IMAGE_SUFFIXES | VIDEO_SUFFIXES else name
+    return head if dot and head and f".{suffix.lower()}" in _SUFFIXES else name
 
 
 def name_in_pattern(pattern: str, path: str) -> str:

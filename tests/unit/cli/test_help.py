@@ -12,7 +12,7 @@ from fsf_core.cli import app
 
 ROOT = Path(__file__).parents[3]
 HEAVY = "ray torch onnx onnxruntime numba av cv2 pandas numpy pyarrow fsspec PIL markdown_it psutil"
-COMMANDS = ["export", "score", "doctor", "bench", "inspect", "render", "verify", "demo"]
+COMMANDS = ["export", "score", "doctor", "bench", "inspect", "evaluate", "render", "verify", "demo"]
 
 
 def loaded_by(code: str) -> list[str]:
