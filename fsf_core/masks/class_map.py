@@ -60,7 +60,7 @@ class FrameMask:
     """Share of the grid's cells whose two largest class probabilities differ by less than 0.2; 0 of a single class, NaN
     where the model returned a class map."""
     grid: GridWinners | None
-    """Winners on the network's grid; None where the model returned a class map."""
+    """Winners on the network's grid; None where they are not kept, or the model returned a class map."""
 
 
 def class_map_dtype(num_classes: int) -> np.dtype[Any]:
@@ -86,7 +86,9 @@ def softmax(scores_Khw: NDArray[np.float32]) -> NDArray[np.float32]:
     return probabilities_Khw
 
 
-def make_mask(probabilities_Khw: NDArray[np.float32], *, height_px: int, width_px: int) -> FrameMask:
+def make_mask(
+    probabilities_Khw: NDArray[np.float32], *, height_px: int, width_px: int, keep_grid: bool = False
+) -> FrameMask:
     """Draw the class map at the size of the image and compute its statistics.
 
     Components are always counted, from the runs that are drawn anyway; it takes less than a tenth of the time.
@@ -96,6 +98,7 @@ def make_mask(probabilities_Khw: NDArray[np.float32], *, height_px: int, width_p
         probabilities_Khw: float32, from `softmax`; may be a view, such as the crop of a letterbox.
         height_px: rows of the image, more or fewer than the grid's.
         width_px: columns of the image.
+        keep_grid: whether the mask keeps the winners on the grid, which regions need.
 
     Raises:
         MaskError: a probability is NaN or infinite.
@@ -111,7 +114,7 @@ def make_mask(probabilities_Khw: NDArray[np.float32], *, height_px: int, width_p
     probabilities_Khw = kernels.as_input(probabilities_Khw)
 
     winner_hw = np.empty((height_cells, width_cells), np.uint16)
-    best_hw = np.empty((height_cells, width_cells), np.float32)
+    best_hw = np.empty((height_cells if keep_grid else 1, width_cells), np.float32)
     wins_K = np.zeros(classes, np.int64)
     summed_K = np.zeros(classes, np.float64)
     margin = np.float32(UNCERTAIN_MARGIN)
@@ -140,7 +143,7 @@ def make_mask(probabilities_Khw: NDArray[np.float32], *, height_px: int, width_p
         mean_probability_K=np.divide(summed_K, wins_K, out=np.full(classes, np.nan), where=wins_K > 0),
         confidence=float(summed_K.sum() / winner_hw.size),
         uncertain_share=uncertain / winner_hw.size,
-        grid=GridWinners(winner_hw=winner_hw, probability_hw=best_hw),
+        grid=GridWinners(winner_hw=winner_hw, probability_hw=best_hw) if keep_grid else None,
     )
 
 

@@ -161,7 +161,8 @@ def _frame_mask(output: NDArray[Any], frame: dict[str, Any], settings: MaskSetti
         )
         return masks.measure(class_map_HW, num_classes=settings.num_classes)
     probabilities_KHW = masks.softmax(inner_KHW) if settings.output_kind == "logits" else inner_KHW
-    return masks.make_mask(probabilities_KHW, height_px=height_px, width_px=width_px)
+    keep_grid = settings.min_region_px is not None
+    return masks.make_mask(probabilities_KHW, height_px=height_px, width_px=width_px, keep_grid=keep_grid)
 
 
 def _fused_mask(

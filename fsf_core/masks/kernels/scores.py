@@ -65,7 +65,7 @@ def softmax_planes(scores_KP: Any, out_KP: Any) -> None:
 def grid_winners(p_Khw: Any, winner_hw: Any, best_hw: Any, wins_K: Any, summed_K: Any, margin: Any) -> int:
     """Write the winning class of every cell and its probability, and count and sum these by class.
 
-    The lowest class wins a tie.
+    The lowest class wins a tie. With fewer rows than the grid, best_hw holds the probabilities of the last ones.
 
     Returns:
         Cells whose two largest probabilities differ by less than the margin; -1 if a probability is not finite.
@@ -77,7 +77,7 @@ def grid_winners(p_Khw: Any, winner_hw: Any, best_hw: Any, wins_K: Any, summed_K
     poison = np.zeros(width, np.float32)  # stays 0 until a NaN or an infinity makes it NaN
     for y in range(height):
         plane = p_Khw[0, y]
-        best = best_hw[y]
+        best = best_hw[y % best_hw.shape[0]]
         for x in range(width):
             best[x] = plane[x]
             second[x] = np.float32(-np.inf)

@@ -129,7 +129,7 @@ def test_the_probability_of_a_region_is_the_mean_of_its_nearest_cells_that_the_c
     scores = np.random.default_rng(7).normal(size=(3, 5, 6)).astype(np.float32)
     scores = np.stack([cv2.resize(plane, (25, 20), interpolation=cv2.INTER_CUBIC) for plane in scores]) * 2
     probabilities = np.exp(scores) / np.exp(scores).sum(0)
-    mask = make_mask(probabilities, height_px=size[0], width_px=size[1])
+    mask = make_mask(probabilities, height_px=size[0], width_px=size[1], keep_grid=True)
 
     found = find_regions(mask, min_px=1).mean_probability_R
 
