@@ -6,6 +6,7 @@
     fsf inspect  count tables, and the image of one item
     fsf report   one HTML page of a run
     fsf diff     what drifted since another run, and why
+    fsf trend    the same over many nights
     fsf select   what to look at or label next, with the reason of each
     fsf publish  a finished run in another shape: Delta, COCO, Hugging Face, PNG masks, pre-labels
     fsf evaluate masks against labels, with intervals
@@ -49,6 +50,7 @@ from fsf_core.config import (
     ScoreConfig,
     SelectConfig,
     SubmitConfig,
+    TrendConfig,
 )
 from fsf_core.errors import ConfigError, FSFError, RunError
 from fsf_core.logs import LogSettings
@@ -141,6 +143,19 @@ def diff(run_a: str, run_b: str, /, *, config: DiffConfig | None = None) -> int:
     from fsf_core.cli.diff import run
 
     return run(run_a, run_b, config or DiffConfig())
+
+
+@app.command
+def trend(*folders: str, config: TrendConfig | None = None) -> int:
+    """Follow class ratios, confidence and inputs over the runs of many nights, with alarms against a reference.
+
+    Args:
+        folders: The folder above the runs of a series, the template of --out, or several runs in their order.
+        config: How to compare.
+    """
+    from fsf_core.cli.trend import run
+
+    return run(folders, config or TrendConfig())
 
 
 @app.command

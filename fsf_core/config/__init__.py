@@ -19,6 +19,7 @@ from fsf_core.config.report import ReportConfig
 from fsf_core.config.score import ScoreConfig
 from fsf_core.config.select import SelectConfig
 from fsf_core.config.submit import SubmitConfig
+from fsf_core.config.trend import TrendConfig
 from fsf_core.config.values import Colours, Names, Numbers, parse_actors, parse_colours, parse_shard
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "ScoreConfig",
     "SelectConfig",
     "SubmitConfig",
+    "TrendConfig",
     "is_adopted",
     "parse_actors",
     "parse_colours",

@@ -123,6 +123,8 @@ _TABLE = {
         _refusal("select {run} --where \"kamera == 'B'\"", ", the table masks of the run has ", at=BEGUN),
         # drift
         _refusal("diff {run} {run} --draws 5", "--draws is 5", " is …, expected at least …"),
+        _refusal("trend", "no run is named, "),
+        _refusal("trend runs/unfinished", " runs has finished, expected a reference; "),
         # series
         _refusal("prune runs", "nothing says what is kept; pass --keep 30d"),
         _refusal("prune runs --keep 30", ", expected an age such as 30d, 12w or 48h; correct it"),
@@ -496,6 +498,7 @@ UNTRIED = {
     "(report, advice=OTHER_PICTURES)": "takes weights that a small precision spoils",
     " has neither uncertain_share nor class probabilities": "takes a model of class maps; in tests/unit/analysis",
     ", … was scored by …; give that bundle": "takes a second bundle; in tests/integration/test_rescoring.py",
+    " holds … series, expected one; give ": "takes a folder of two series; in tests/unit/analysis",
     "expected at least one name in both: classes are ": "takes runs of other classes; in tests/unit/analysis",
     "; export the project as JSON": "only Python asks for it",
     "expected Label Studio's format JSON": "only Python asks for it",

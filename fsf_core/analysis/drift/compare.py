@@ -43,6 +43,7 @@ def compare_runs(
     pixels: bool = True,
     changes: PixelChanges | None = None,
     rescored: Sequence[Rescored] = (),
+    known: tuple[pa.Table | None, pa.Table | None] = (None, None),
 ) -> dict[str, Any]:
     """Compare a run with a reference.
 
@@ -54,6 +55,7 @@ def compare_runs(
         pixels: whether the masks of items that both runs hold are compared; they are read whole.
         changes: what `changed_pixels(a, b)` returned, where the caller has it; None to compare the masks here.
         rescored: samples of items that the bundle of the other run has scored, to distinguish model from data.
+        known: `item_features` of `a` and of `b`, where the caller has them.
 
     Returns:
         The document; fsf_core/analysis/README.md describes its entries.
@@ -62,7 +64,9 @@ def compare_runs(
         OutputError: the runs have no class in common, or a committed file is missing or damaged.
     """
     classes = join_classes(a.classes, b.classes)
-    known_a, known_b = item_features(a), item_features(b)
+    known_a, known_b = (
+        item_features(run) if table is None else table for run, table in zip((a, b), known, strict=True)
+    )
     failed_a, failed_b = _failures(a), _failures(b)
     items = _shared(known_a, known_b, failed_a, failed_b)
     changes = changes or _pixels(a, b, known_a, known_b, classes, wanted=pixels)

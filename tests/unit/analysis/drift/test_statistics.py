@@ -91,17 +91,17 @@ def _mostly_zero(generator, shape):
     return np.where(generator.random(shape) < 0.1, generator.beta(2, 20, shape), 0)
 
 
-@pytest.mark.parametrize(("first", "second"), [(300, 300), (20, 200), (5, 300)])
+@pytest.mark.parametrize(("first", "second"), [(300, 300), (5, 300)])
 @pytest.mark.parametrize("draw", [lambda g, shape: g.beta(2, 20, shape), _mostly_zero])
 def test_two_samples_of_one_distribution_are_seldom_an_alarm(draw, first, second):
     """The long version, over 200 seeds and more distributions, is `python -m tests.bench.bench_drift`."""
-    seeds = 30
+    seeds = 20
     false = sum(_false_alarm(draw, first, second, seed, 4) for seed in range(seeds))
 
-    assert false <= 4  # of 30: more than this has a chance below 2 % where 5 % are expected
+    assert false <= 3  # of 20: more than this has a chance below 2 % where 5 % are expected
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(3))
 def test_a_doubled_ratio_is_an_alarm_with_300_items_a_side(seed):
     generator = np.random.default_rng(seed)
     a, b = generator.beta(2, 40, 300), 2 * generator.beta(2, 40, 300)
