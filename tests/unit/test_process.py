@@ -47,7 +47,7 @@ def test_a_signal_is_put_off_to_the_end_of_an_uninterrupted_block() -> None:
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
-def test_without_a_handler_of_ours_an_uninterrupted_block_changes_nothing() -> None:
+def test_without_our_handler_an_uninterrupted_block_changes_nothing() -> None:
     before = signal.getsignal(signal.SIGINT)
     with uninterrupted():
         assert signal.getsignal(signal.SIGINT) is before
