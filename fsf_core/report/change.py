@@ -87,7 +87,7 @@ def change_section(change: Change, names: tuple[str, ...]) -> dict[str, Any]:
         "finished": change.other.finished,
         "verdict": VERDICTS[document["verdict"]],
         "quiet": document["verdict"] == "same" and not document["alarms"],
-        "sure": document.get("told_apart", True),
+        "attributed": document["attributed"],
         "reason": document["model"]["reason"],
         "alarms": [{**each, "title": STATISTICS[each["statistic"]]} for each in document["alarms"]],
         "classes": [{**each, "id": ids[each["name"]]} for each in sorted(classes, key=lambda each: ids[each["name"]])],

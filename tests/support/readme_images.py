@@ -2,8 +2,8 @@
 
     fsf demo demo && python -m tests.support.readme_images demo
 
-Writes .github/images/: strip.webp (photograph, mask, overlay with legend), conveyor.gif (the rendered video) and
-speed.svg (the chart of tests/bench/figures.json).
+Writes .github/images/: strip.webp (photograph, mask, overlay with legend), conveyor.gif (the rendered video), speed.svg
+(the chart of tests/bench/figures.json) and report.webp (the page of `fsf report`, in both themes).
 """
 
 # H×W pixels, C channels
@@ -22,11 +22,13 @@ from PIL import Image
 from fsf_core import open_run
 from fsf_core.media import video
 from tests.support import speed_chart
+from tests.support.browser import chromium
 
 IMAGES = Path(__file__).parents[2] / ".github" / "images"
 ITEM = "orange_005"
 """Has every class of the demo."""
 GAP_PX = 16
+REPORT_PX = (1150, 1180)
 GIF_WIDTH_PX, GIF_EVERY_NTH, GIF_FRAME_MS = 384, 2, 150
 FRAME_COLOURS, CLASS_COLOURS = 112, 24
 """Palette entries for the whole frames, and for what the masks cover, which is too small to get its own otherwise."""
@@ -47,6 +49,7 @@ def main() -> None:
     frames[0].save(
         IMAGES / "conveyor.gif", save_all=True, append_images=frames[1:], duration=GIF_FRAME_MS, loop=0, optimize=True
     )
+    report(run).save(IMAGES / "report.webp", quality=82, method=6)
     (IMAGES / "speed.svg").write_text(speed_chart.chart(speed_chart.read_figures()))
     for path in sorted(IMAGES.iterdir()):
         sys.stdout.write(f"{path.stat().st_size / 1000:6.0f} kB  {path}\n")
@@ -68,6 +71,29 @@ def strip(run: Path) -> Image.Image:
     canvas.paste(photograph, (0, 0))
     canvas.paste(mask, (0, height_px - small[1]))
     canvas.paste(overlay, (small[0] + GAP_PX, 0))
+    return canvas
+
+
+def report(run: Path) -> Image.Image:
+    """Return the head of the report in light, and beside it a picture with its mask and its label in dark."""
+    with tempfile.TemporaryDirectory() as folder:
+        page = Path(folder) / "report.html"
+        _fsf("report", str(run), "--out", str(page))
+        with chromium(Path(folder) / "profile") as window:
+            window.resize(*REPORT_PX)
+            window.prefer("light")
+            window.open(page)
+            window.screenshot(Path(folder) / "head.png")
+            window.prefer("dark")
+            window.run(
+                "document.querySelector('#pictures').scrollIntoView(); "
+                "document.querySelector('[data-key=random]').click(); setTimeout(() => done(1), 500)"
+            )
+            window.screenshot(Path(folder) / "pictures.png")
+        parts = [Image.open(Path(folder) / name).convert("RGB") for name in ("head.png", "pictures.png")]
+    canvas = Image.new("RGBA", (2 * REPORT_PX[0] + GAP_PX, REPORT_PX[1]), (0, 0, 0, 0))
+    for part, left in zip(parts, (0, REPORT_PX[0] + GAP_PX), strict=True):
+        canvas.paste(part, (left, 0))
     return canvas
 
 
