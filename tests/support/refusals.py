@@ -191,12 +191,11 @@ _TABLE = {
         # gates
         _refusal(f"{SCORE} --price-hour=-1", "--price-hour is -1, expected 0 to ", "--price-hour is ", at=FINISHED),
         _refusal(f"{SCORE} --fail-if 'frames < < 3'", "has '<' at character 9, ", "; write it like ", at=FINISHED),
-        _refusal(f"{SCORE} --fail-if 'psi > limit'", "has `limit` at character 6, ", "; write it like ", at=FINISHED),
+        _refusal(f"{SCORE} --fail-if 'frames > limit'", "has `limit` at character 9", "; write it like ", at=FINISHED),
         _refusal(f"{SCORE} --fail-if 'ratio.leaf > 0.5'", "unknown name ratio.leaf", "; write it like ", at=FINISHED),
         _refusal(f"{SCORE} --fail-if 'frames < 3' --fail-if 'miou < 0.5'", "needs labels", "; write it like ", at=NEW),
         _refusal(f"{SCORE} --against {{run}}", ", which is --out too, expected another run", at=FINISHED),
         _refusal(f"{SCORE} --against runs/unfinished", " has not finished, expected a finished run", at=NEW),
-        _refusal(f"{SCORE} --classes a,b,c,d --against runs/finished", ", expected those of this job: ", at=NEW),
         # options against the bundle, the list and the tables
         _refusal(f"{SCORE} --palette 000000", "different entries, expected one for each of the bundle's "),
         _refusal(f"{SCORE} --where label==", "write it like "),
@@ -508,6 +507,7 @@ UNTRIED = {
     " was drawn on a picture of ": "only Python asks for it",
     " has a stroke that cannot be read: ": "only Python asks for it",
     "the current folder cannot be used: ": "takes a process whose folder is deleted",
+    ", expected those of this job: ": "takes a run of other classes; in tests/unit/score/test_against.py",
     "expected one that `ray job list` shows": "takes a cluster",
     "…; pass --verify with the file of its certificate authority": "takes a cluster",
     "no dashboard responds at ": "waits for seconds, tried with a cluster",
