@@ -169,7 +169,7 @@ def anchors(path: Path) -> set[str]:
 
 
 def test_the_images_are_shown_and_small() -> None:
-    text = README.read_text()
+    text = "".join(path.read_text() for path in READMES)
     files = list(IMAGES.iterdir())
 
     assert files
