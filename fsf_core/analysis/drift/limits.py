@@ -41,6 +41,10 @@ MIN_JENSEN_SHANNON = MIN_PSI / (8 * float(np.log(2)))
 MIN_ODDS_RATIO = 1.5
 """Smallest limit of presence, as the change of the odds that it is."""
 
+PRIOR = 1.0
+"""Added to every count for the shares of a draw. With 0.5, 5 of 20 comparisons of one distribution of 300 rare classes
+were an alarm where the reference had 20 items; with 1 none."""
+
 MIN_ITEMS = 5
 """Items on each side, below which nothing is an alarm."""
 
@@ -95,7 +99,7 @@ def compare(
     if min(len(reference), len(current)) < MIN_ITEMS:
         return Comparison(name=name, values=values, draws={}, floors={}, bins=shown)
     generator = np.random.default_rng([seed, zlib.crc32(name.encode())])
-    shares_DB = generator.dirichlet(a + SMOOTHING, draws)
+    shares_DB = generator.dirichlet(a + PRIOR, draws)
     first_DB = generator.multinomial(len(reference), shares_DB)
     second_DB = generator.multinomial(len(current), shares_DB)
     null = {
