@@ -14,7 +14,7 @@ from fsf_core.safe_text import printable, redact_message
 INPUTS = frozenset(
     (
         "bundle", "bundle_a", "bundle_b", "manifest", "checkpoint", "onnx", "samples", "reuse", "against", "run_folder",
-        "run_a", "run_b", "folder", "masks", "labels", "items",
+        "run_a", "run_b", "folder", "folders", "masks", "labels", "items",
     )
 )  # fmt: skip
 """Names of options and arguments that name an existing file or folder."""
@@ -185,5 +185,5 @@ def is_local(path: str) -> bool:
 
 
 def _flag(name: str) -> str:
-    special = {"config_file": "--config", "run_folder": "the run folder", "folder": "the folder"}
+    special = {"config_file": "--config", "run_folder": "the run folder", "folder": "the folder", "folders": "a folder"}
     return special.get(name, f"--{name.replace('_', '-')}")

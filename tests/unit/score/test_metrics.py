@@ -89,15 +89,19 @@ def test_a_clock_counts_cpu_seconds_once_and_those_between_stages_apart() -> Non
         while time.process_time() < ends:
             pass
 
+    began = time.process_time()
     clock = Clock(None)
     with clock.stage("decode"):
         compute(0.1)
         time.sleep(0.1)
     compute(0.05)
     taken = clock.take()
+    spent = time.process_time() - began
 
-    assert 0.1 <= taken[STAGE_CPU_SECONDS.name, "decode"] < 0.15
-    assert 0.05 <= taken[STAGE_CPU_SECONDS.name, "other"] < 0.1
+    decode, other = taken[STAGE_CPU_SECONDS.name, "decode"], taken[STAGE_CPU_SECONDS.name, "other"]
+    assert decode >= 0.1
+    assert other >= 0.05
+    assert decode + other <= spent + 0.01, "no second is counted twice"
     assert taken[STAGE_SECONDS.name, "decode"] >= 0.2
     compute(0.01)
     assert (STAGE_SECONDS.name, "decode") not in clock.take()

@@ -89,7 +89,7 @@ def test_the_code_is_sent_without_what_was_compiled_for_this_machine(served: Das
     assert uri == f"gcs://{name}"
     names = zipfile.ZipFile(io.BytesIO(content)).namelist()
     assert "fsf_core/submit/code.py" in names
-    assert {PurePosixPath(name).suffix for name in names} <= {".py", ".typed", ""}
+    assert {PurePosixPath(name).suffix for name in names} <= {".py", ".typed", ".j2", ".css", ".js", ""}
     assert len(content) < 4 << 20
 
 
