@@ -17,7 +17,7 @@ class DiffConfig:
     out: str | None = None
     """Folder for drift.json and drift.html (default: neither is written)."""
     bundle_b: str | None = None
-    """The bundle of RUN_B: a sample of RUN_A's items is scored by it, which tells a new model from new data."""
+    """The bundle of RUN_B: a sample of RUN_A's items is scored by it, which separates a new model from new data."""
     bundle_a: str | None = None
     """The bundle of RUN_A: the same the other way round, for where the sources of RUN_A are gone."""
     sample: int = 100

@@ -30,6 +30,8 @@ COMMANDS = (
     ("render", config.RenderConfig),
     ("publish", config.PublishConfig),
     ("report", config.ReportConfig),
+    ("diff", config.DiffConfig),
+    ("trend", config.TrendConfig),
     ("submit", config.SubmitConfig),
     ("bench", config.BenchConfig),
 )
