@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from fsf_core import runs, storage
 from fsf_core.analysis.drift.classes import JointClasses, join_classes
 from fsf_core.analysis.drift.limits import Comparison, alarm_limits, compare
+from fsf_core.analysis.drift.metrics import metric_changes
 from fsf_core.analysis.drift.pixels import PixelChanges, changed_pixels
 from fsf_core.analysis.drift.verdict import Rescored, find_model, judge
 from fsf_core.analysis.items import item_features
@@ -126,7 +127,7 @@ def compare_runs(
             for name in CONFIDENCE
         ],
         "model": model.document(),
-        "metrics": None,
+        "metrics": metric_changes(a, b, draws=draws, seed=seed),
         "pixels_changed_share": changes.every.share,
         "pixels": _pixel_document(changes),
         "items": items,
