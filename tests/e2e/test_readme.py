@@ -26,7 +26,7 @@ READMES = [
 ]
 IMAGES = ROOT / ".github" / "images"
 EXECUTED = ("fsf export --net fsf_core.demo.model:build", "fsf score --bundle bundles/oranges --manifest demo/",
-            "fsf inspect runs/first", "duckdb -c")  # fmt: skip
+            "fsf report runs/first", "duckdb -c")  # fmt: skip
 """Commands of README.md that a test runs, by their beginnings; all others are parsed as their program would."""
 
 
@@ -85,7 +85,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_three_commands_run_and_print_what_is_shown(home: Path) -> None:
-    assert (home / "overlay.png").stat().st_size > 10_000
+    assert (home / "runs" / "first" / "report.html").stat().st_size > 10_000
     assert [command for command, _ in commands(README) if command.startswith(EXECUTED)][3:], "all of them were run"
 
 
