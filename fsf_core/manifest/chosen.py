@@ -71,11 +71,11 @@ def _frame(uri: str, value: object) -> int | None:
     if value in {None, ""}:
         return None
     try:
-        number = int(str(value))
+        number = float(str(value))  # pandas writes a column with gaps as 7.0
     except ValueError:
-        number = -1
-    if number < 0:
+        number = -1.0
+    if number < 0 or not number.is_integer():
         raise unreadable(
             uri, f"{FRAME} is {value!r} in a row, expected the index of a frame, or nothing", "correct the column"
         )
-    return number
+    return int(number)

@@ -1,24 +1,17 @@
 """Which items and frames of a run are published: all, or those of a list. Knows lists of ids; knows no run."""
 
-import csv
 import hashlib
-import io
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet
 
 from fsf_core import storage
-from fsf_core.errors import ConfigError, FetchError, did_you_mean
-
-IDS = ("item_id", "id")
-"""Names of the column of ids; the first one counts where there are both."""
+from fsf_core.errors import ConfigError, did_you_mean
+from fsf_core.manifest import read_chosen
 
 SHOWN = 5
 """Unknown ids that an error names."""
@@ -77,61 +70,16 @@ class Choice:
 
 
 def read_choice(uri: str) -> Choice:
-    """Read a list of items: CSV, JSON Lines or Parquet with a column item_id or id, and maybe frame_index.
+    """Read a list of items, and of frames where it has a column frame_index: what `fsf select` writes, or any list.
 
     Raises:
-        ConfigError: it cannot be read, has no such column, or lists nothing.
+        ConfigError: it lists nothing.
+        ManifestError: it cannot be read, or a row has no id or no index of a frame.
     """
-    try:
-        rows = _rows(PurePosixPath(storage.without_query(uri)).suffix.lower(), storage.read_bytes(uri))
-    except (FetchError, ValueError, pa.ArrowException) as error:
-        raise ConfigError(
-            f"--items is {storage.redact(uri)}, which cannot be read ({error}); give a CSV, JSON Lines or Parquet file"
-        ) from error
     frames: dict[str, frozenset[int] | None] = {}
-    for number, row in enumerate(rows, 1):
-        item = next((row[name] for name in IDS if row.get(name) not in (None, "")), None)
-        if item is None:
-            raise ConfigError(
-                f"row {number} of --items {storage.redact(uri)} has no item_id or id (its columns are {[*row]}); name "
-                "the column of ids so, and fill it"
-            )
-        index = row.get("frame_index")
-        before = frames.get(str(item), frozenset())
-        frames[str(item)] = None if index in (None, "") or before is None else before | {_index(index, number)}
+    for item, index in read_chosen(uri):
+        before = frames.get(item, frozenset())
+        frames[item] = None if index is None or before is None else before | {index}
     if not frames:
         raise ConfigError(f"--items {storage.redact(uri)} lists nothing, expected an id; leave it out for all items")
     return Choice(frames)
-
-
-def _index(value: Any, number: int) -> int:
-    """Return the index of a frame.
-
-    Raises:
-        ConfigError: it is no whole number from 0 on.
-    """
-    try:
-        index = float(value)
-    except (TypeError, ValueError):
-        index = -1.0
-    if index < 0 or index != int(index):
-        raise ConfigError(
-            f"row {number} of --items has the frame_index {value!r}, expected a whole number from 0 on; correct it, or "
-            "leave it empty for all frames"
-        )
-    return int(index)
-
-
-def _rows(suffix: str, data: bytes) -> list[dict[str, Any]]:
-    """Return the rows of a table in any of the forms."""
-    if data[:4] == b"PAR1":
-        table = pyarrow.parquet.read_table(pa.BufferReader(data))
-        wanted = [name for name in (*IDS, "frame_index") if name in table.column_names]
-        return [*table.select(wanted).to_pylist()]
-    text = data.decode("utf-8-sig")
-    if suffix in {".jsonl", ".ndjson", ".json"}:
-        rows = [json.loads(line) for line in text.splitlines() if line.strip()]
-        if not all(isinstance(row, dict) for row in rows):
-            raise ValueError("a line is no JSON object")
-        return rows
-    return [*csv.DictReader(io.StringIO(text, newline=""))]

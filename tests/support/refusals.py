@@ -227,10 +227,7 @@ _TABLE = {
         _refusal(f"{_PUBLISH} png --out {{run}}/below", "which is part of a run", at=FINISHED),
         _refusal(f"{_PUBLISH} delta --out {{run}}/below", "which is inside a run", at=FINISHED),
         _refusal(f"{_PUBLISH} label-studio --out out", "found frames of videos", at=FINISHED),
-        _refusal(f"{_PUBLISH} png --out out --items lists/gone.csv", "which cannot be read (", at=FINISHED),
         _refusal(f"{_PUBLISH} png --out out --items lists/no_uri.csv", " items that are not in the run", at=FINISHED),
-        _refusal(f"{_PUBLISH} png --out out --items lists/kinds.csv", " has no item_id or id (", at=FINISHED),
-        _refusal(f"{_PUBLISH} png --out out --items lists/frames.csv", " has the frame_index ", at=FINISHED),
         _refusal(f"{_PUBLISH} png --out out --items lists/nothing.csv", " lists nothing, ", at=FINISHED),
         # the network and its export
         _refusal(_TINY.replace("--profile fastsegformer", "--profile none"), "is unknown; choose one of "),

@@ -171,10 +171,10 @@ def test_a_choice_of_items_and_frames_is_published(name, run, publish, tmp_path)
     ("text", "message"),
     [
         ("item_id\nring.web\n", "1 of 1 items that are not in the run, such as 'ring.web', did you mean ring.webp?"),
-        ("name\nring.webp\n", "has no item_id or id"),
+        ("name\nring.webp\n", "expected one named id or uri"),
         ("item_id\n", "lists nothing"),
-        ("item_id,frame_index\nring.webp,first\n", "has the frame_index 'first'"),
-        (None, "which cannot be read"),
+        ("item_id,frame_index\nring.webp,first\n", "frame_index is 'first'"),
+        (None, "does not exist"),
     ],
 )
 def test_a_choice_that_does_not_fit_the_run_is_refused(text, message, run, publish, tmp_path):
