@@ -63,6 +63,10 @@ def home() -> Iterator[Path]:
     shutil.rmtree(HOME, ignore_errors=True)
 
 
+SUMMARY_ADDED = {"drift", "failure_reasons", "figures", "gates", "lineage", "metrics", "regions", "work"}
+"""Keys of summary.json that older versions did not write."""
+
+
 def _rows(out: Path) -> dict[str, list[dict]]:
     return {
         "masks": ledger.sorted_rows(str(out), "masks", but=("run_id", "item_version")),
@@ -150,7 +154,7 @@ def test_a_new_run_has_the_results_of_the_older_one(home: Path, monkeypatch: pyt
     new, older = _rows(home / "anew"), _rows(home / "run")
     for row in new["masks"]:
         assert None not in [row[name] for name in FRAME_FIGURES]
-        row |= dict.fromkeys(FRAME_FIGURES)  # the older version did not measure them
+        row.update(dict.fromkeys(FRAME_FIGURES))  # the older version did not measure them
     assert new == older
 
 
@@ -267,6 +271,8 @@ def test_names_on_disk_are_those_of_the_older_run(home: Path, monkeypatch: pytes
         if name == "summary.json":
             assert (mine.pop("changed_items"), mine.pop("left_out")) == ("int", [])
             assert (mine.pop("reused_run"), mine.pop("night")) == ("NoneType", "NoneType")
+            added = {key for key in {*mine} - {*theirs} if mine.pop(key)}
+            assert added == SUMMARY_ADDED
         if name == "manifest.json":
             added = {key: mine.pop(key) for key in {*mine} - {*theirs}}
             assert {*added} == {"attempt", "decided", "summary", "receipts"}
@@ -285,7 +291,11 @@ def test_names_on_disk_are_those_of_the_older_run(home: Path, monkeypatch: pytes
     rendered = [json.loads(next((home / each / "videos").glob("*.json")).read_text()) for each in ("mine", "run")]
     assert _shape(rendered[0]) == _shape(rendered[1])
     receipts = [_receipt_keys(home / each) for each in ("mine", "run")]
-    assert [name for name in receipts[0] if name not in {"attempt", "token"}] == [*receipts[1], "row_digest"]
+    assert [name for name in receipts[0] if name not in {"attempt", "token"}] == [
+        *receipts[1],
+        "row_digest",
+        *FRAME_FIGURES,
+    ]
 
 
 def _shape(document: object) -> object:
