@@ -67,7 +67,7 @@ def test_reused_rows_have_the_new_manifests_columns(earlier_run: Path, tiny_bund
     (tmp_path / "new.csv").write_text("id,uri,tree\n" + "\n".join(rows) + "\n")
     config = ScoreConfig(
         bundle=tiny_bundle.uri, manifest=str(tmp_path / "new.csv"), out=str(tmp_path / "two"), provider="cpu",
-        segment_frames=8, overlays=True, reuse=str(earlier_run),
+        segment_frames=8, overlays=True, regions=True, reuse=str(earlier_run),
     )  # fmt: skip
     assert score(config)["reused_items"] == IMAGES
     trees = {row["item_id"]: row["tree"] for row in _rows(tmp_path / "two")}
