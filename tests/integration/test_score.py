@@ -30,9 +30,8 @@ from fsf_core.model.bundle import Bundle
 from fsf_core.model.bundle_files import read_model
 from fsf_core.model.cuda_driver import cuda_devices
 from fsf_core.model.session import Session
-from fsf_core.score import pipeline, plan
+from fsf_core.score import measured, pipeline, plan
 from fsf_core.score.job import score
-from fsf_core.stages.infer import Infer
 from tests.support import assets, clips, ledger
 from tests.support.separate_stages import with_separate_stages
 
@@ -126,7 +125,7 @@ def test_with_separate_stages_two_calls_of_one_model_overlap(
         (tmp_path / f"{number}.mp4").write_bytes(clips.clip(frames=8))
     notes = tmp_path / "notes.txt"
 
-    class Slow(Infer):
+    class Slow(measured.Infer):
         def __init__(self, **settings: Any) -> None:
             super().__init__(**settings)
             run_into = self._session.run_into
@@ -141,7 +140,7 @@ def test_with_separate_stages_two_calls_of_one_model_overlap(
             self._session.run_into = slowly
 
     monkeypatch.setattr(plan, "plan_pipeline", with_separate_stages(plan.plan_pipeline))
-    monkeypatch.setattr(pipeline, "Infer", Slow)
+    monkeypatch.setattr(measured, "Infer", Slow)
     score(
         ScoreConfig(bundle=tiny_bundle.uri, manifest=str(tmp_path), out=str(tmp_path / "run"), provider="cpu", actors=1)
     )
@@ -295,7 +294,9 @@ def test_the_same_command_again_retries_only_the_failures(
     out, first = finished
     receipts = {r.part for r in runs.receipts(str(out)) if not r.failed_units}
     again = score(
-        ScoreConfig(bundle=tiny_bundle.uri, manifest=str(folder), out=str(out), provider="cpu", segment_frames=8)
+        ScoreConfig(
+            bundle=tiny_bundle.uri, manifest=str(folder), out=str(out), provider="cpu", segment_frames=8, regions=True
+        )
     )
 
     assert receipts <= {r.part for r in runs.receipts(str(out))}
