@@ -6,6 +6,7 @@ import os
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -140,7 +141,7 @@ def test_with_separate_stages_two_calls_of_one_model_overlap(
             self._session.run_into = slowly
 
     monkeypatch.setattr(plan, "plan_pipeline", with_separate_stages(plan.plan_pipeline))
-    monkeypatch.setattr(measured, "Infer", Slow)
+    monkeypatch.setattr(pipeline, "measured", SimpleNamespace(**vars(measured) | {"Infer": Slow}))
     score(
         ScoreConfig(bundle=tiny_bundle.uri, manifest=str(tmp_path), out=str(tmp_path / "run"), provider="cpu", actors=1)
     )
