@@ -213,6 +213,8 @@ class RunReader:
             OutputError: the part is damaged, or was replaced since it was listed.
         """
         receipt = next(ledger.receipts([part]), None)
+        if receipt is None and ledger is self._ledger:
+            return None  # failures that this job has tried again
         if receipt is None:
             raise OutputError(f"{storage.redact(self.uri)} was published again while it was read; read the table again")
         if table not in receipt.files:
