@@ -49,7 +49,7 @@ def read_parquet(
         if column is not None:
             yield from _cells(uri, table, column, groups, id_prefix)
             return
-        for batch in table.iter_batches(batch_size=BATCH_ROWS, row_groups=groups):
+        for batch in table.iter_batches(batch_size=BATCH_ROWS, row_groups=groups, use_threads=False):
             yield as_plain(pa.Table.from_batches([batch]), schema)
 
 
@@ -148,7 +148,7 @@ def _cells(
     starts = [0, *itertools.accumulate(counts)]
     for group in groups:
         rows, first = counts[group], starts[group]
-        batch = table.read_row_group(group, columns=others)
+        batch = table.read_row_group(group, columns=others, use_threads=False)
         batch = as_plain(batch, plain_schema(batch.schema))
         batch = batch.append_column("uri", members.cell_uris(uri, column, group, rows))
         if "id" not in others:

@@ -149,7 +149,7 @@ def read_rows(run_uri: str, keys: Collection[FrameKey]) -> Iterator[dict[str, An
         if not wanted:
             continue
         with open_parquet(run_uri, receipt.files["masks"]["path"], streamed=True) as parquet:
-            for batch in parquet.iter_batches(BATCH_ROWS):
+            for batch in parquet.iter_batches(BATCH_ROWS, use_threads=False):
                 ids, frames = batch.column("item_id").to_pylist(), batch.column("frame_index").to_pylist()
                 for row, key in enumerate(zip(ids, frames, strict=True)):
                     if key in wanted:

@@ -68,7 +68,10 @@ def read_checked(run_uri: str, part: str, file: Mapping[str, Any]) -> pyarrow.pa
 
 @contextlib.contextmanager
 def open_parquet(run_uri: str, path: str, *, streamed: bool = False) -> Iterator[pyarrow.parquet.ParquetFile]:
-    """Open a committed file.
+    """Open a committed file; read it with `use_threads=False`.
+
+    A thread of Arrow's pool may still hold what it has read from the Python file as the process exits; releasing that
+    then ends the process with SIGABRT, after all of its work (pyarrow 25, one exit in twenty of a busy machine).
 
     Args:
         run_uri: the run folder.

@@ -169,7 +169,7 @@ class RunReader:
         if not video_stats.manifest_entries(self.uri):
             return VIDEO_STATS.empty_table()
         with open_parquet(self.uri, video_stats.PATH) as parquet:
-            return parquet.read()
+            return parquet.read(use_threads=False)
 
     def iter_batches(
         self, table: TableName, *, columns: Sequence[str] | None = None, batch_rows: int = 1024
@@ -200,7 +200,7 @@ class RunReader:
             if opened is not None:
                 stack, parquet = opened
                 with stack:
-                    for batch in parquet.iter_batches(batch_rows, columns=columns):
+                    for batch in parquet.iter_batches(batch_rows, columns=columns, use_threads=False):
                         whole = complete(batch, PART_TABLES[table], columns)
                         yield whole if columns is None else whole.select(columns)
 

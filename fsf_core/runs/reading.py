@@ -137,10 +137,10 @@ def read_part(
     wanted = None if columns is None else [*columns]
     if checked:
         with read_checked(run_uri, receipt.part, receipt.files[name]) as parquet:
-            table = parquet.read(wanted)
+            table = parquet.read(wanted, use_threads=False)
     else:
         with open_parquet(run_uri, receipt.files[name]["path"]) as parquet:
-            table = parquet.read(wanted)
+            table = parquet.read(wanted, use_threads=False)
     table = complete(table, PART_TABLES[name], columns)
     return table.select(columns) if columns else table
 
@@ -168,7 +168,9 @@ def read_frames(
     """
     for path in paths:
         with open_parquet(run_uri, path, streamed=True) as parquet:
-            for batch in parquet.iter_batches(FRAME_BATCH_ROWS, columns=["item_id", "frame_index", *columns]):
+            for batch in parquet.iter_batches(
+                FRAME_BATCH_ROWS, columns=["item_id", "frame_index", *columns], use_threads=False
+            ):
                 frames = batch.column("frame_index")
                 inside = pc.and_(pc.greater_equal(frames, first), pc.less_equal(frames, last))
                 yield from batch.filter(pc.and_(pc.equal(batch.column("item_id"), item_id), inside)).to_pylist()

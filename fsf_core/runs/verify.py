@@ -74,7 +74,7 @@ def _part_problems(ledger: Ledger) -> Iterator[tuple[Receipt, str]]:
             if problem:
                 yield receipt, problem
             elif parquet and table == "masks":
-                named = parquet.read(["overlay"]).column("overlay").drop_null().to_pylist()
+                named = parquet.read(["overlay"], use_threads=False).column("overlay").drop_null().to_pylist()
                 if named and overlays is None:
                     overlays = list_sizes(ledger.uri, [OVERLAYS])
                 for path in named:
