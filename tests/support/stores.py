@@ -7,7 +7,6 @@ import contextlib
 import http.client
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -25,7 +24,8 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import fsspec
-import pytest
+
+from tests.support.npm import installed
 
 ADMIN = {"AWS_ACCESS_KEY_ID": "testadmin", "AWS_SECRET_ACCESS_KEY": "testadminsecret"}
 READER = {"AWS_ACCESS_KEY_ID": "testreader", "AWS_SECRET_ACCESS_KEY": "testreadersecret"}
@@ -169,7 +169,7 @@ def fake_gcs() -> Iterator[Store]:
 @contextlib.contextmanager
 def azurite(folder: Path) -> Iterator[Store]:
     """Run Microsoft's emulator of Azure Blob Storage, from npm; skip the test where there is no npm."""
-    program = _azurite_program()
+    program = installed("azurite", AZURITE, "dist/src/blob/main.js", name="Azurite")
     port = free_port()
     command = [
         "node", program, "--silent", "--skipApiVersionCheck", "--blobHost", "127.0.0.1", "--blobPort", str(port),
@@ -232,17 +232,3 @@ def _responds(url: str) -> bool:
     except OSError:
         return False
     return True
-
-
-def _azurite_program() -> Path:
-    home = Path.home() / ".cache" / "fsf-tests" / f"azurite-{AZURITE}"
-    program = home / "node_modules" / "azurite" / "dist" / "src" / "blob" / "main.js"
-    if not program.exists():
-        if shutil.which("npm") is None:
-            pytest.skip("Azurite comes from npm, and npm is not installed")
-        home.mkdir(parents=True, exist_ok=True)
-        command = ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(home), f"azurite@{AZURITE}"]
-        result = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
-        if result.returncode:
-            pytest.skip(f"Azurite cannot be installed: {result.stderr[-300:]}")
-    return program
