@@ -11,6 +11,7 @@ import datetime as dt
 import json
 import os
 import shlex
+import time
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -95,6 +96,7 @@ def _values_of(command: Sequence[str]) -> dict[str, list[str]]:
     """
     from fsf_core.cli.app import app
     from fsf_core.cli.sources import config_file, configure
+    from fsf_core.submit import command as commands
 
     words = configure(app, command)
     _, bound, _ = app.parse_args(words, exit_on_error=False, print_error=False)
@@ -102,7 +104,7 @@ def _values_of(command: Sequence[str]) -> dict[str, list[str]]:
     for name, value in bound.arguments.items():
         fields = dataclasses.asdict(value) if dataclasses.is_dataclass(value) else {name: value}  # type: ignore[arg-type]
         for field, found in fields.items():
-            values[field] = list(_texts(found))
+            values[commands.PATHS_OF.get((command[0], field), field)] = list(_texts(found))
     if file := config_file(command):
         values["config_file"] = [file]
     # Class names are parsed already; the file that they are read from is on the command line.
@@ -180,12 +182,13 @@ def _attach(client: Any, config: SubmitConfig) -> int:
 
     Raises:
         ConfigError: the cluster knows no such job.
+        ResumableError: it cannot be reached.
     """
     from fsf_core.cli.output import print_json
-    from fsf_core.submit.submission import find_job
+    from fsf_core.submit.submission import find_job, retried
 
     assert config.attach is not None
-    details = find_job(client, config.attach)
+    details = retried(partial(find_job, client, config.attach), time.monotonic() + config.reconnect_s)
     if details is None:
         raise ConfigError(
             f"the cluster knows no job {config.attach}, expected one that `ray job list` shows; correct --attach"
@@ -226,6 +229,13 @@ def _report(job_id: str, ended: Any) -> int:
         show_error(
             f"job {job_id}: fsf did not start there, expected a Python with Ray and the libraries of fsf; "
             "use its image, or pass --python"
+        )
+        return EXIT_USAGE
+    if ended.differs:
+        show_error(
+            f"job {job_id}: the head of the cluster runs fsf {ended.differs}, whose code is not that of the client; "
+            "nothing ran; start Ray there in a folder without fsf_core, which is found before the code that is sent, "
+            "or pass --ship never to run the code that is there"
         )
         return EXIT_USAGE
     return int(ended.outcome.code)

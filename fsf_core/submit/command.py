@@ -14,7 +14,7 @@ from fsf_core.safe_text import printable, redact_message
 INPUTS = frozenset(
     (
         "bundle", "bundle_a", "bundle_b", "manifest", "checkpoint", "onnx", "samples", "reuse", "against", "run_folder",
-        "run_a", "run_b", "folder", "folders", "masks", "labels", "items",
+        "run_a", "run_b", "folder", "folders", "masks", "labels", "items", "excluded_items",
     )
 )  # fmt: skip
 """Names of options and arguments that name an existing file or folder."""
@@ -24,6 +24,9 @@ OUTPUTS = frozenset(("out", "delta", "engine_cache", "png"))
 
 ATTACHED = frozenset(("model_config", "config_file", "classes"))
 """Names of options whose file travels with the command, because it is small."""
+
+PATHS_OF = {("select", "exclude"): "excluded_items"}
+"""Command and option whose values are paths, where those of the same option elsewhere are none, to a name of INPUTS."""
 
 WORDS = {"reuse": frozenset(("latest",))}
 """Values of such an option that are no path."""
@@ -185,5 +188,15 @@ def is_local(path: str) -> bool:
 
 
 def _flag(name: str) -> str:
-    special = {"config_file": "--config", "run_folder": "the run folder", "folder": "the folder", "folders": "a folder"}
+    special = {
+        "config_file": "--config",
+        "excluded_items": "--exclude",
+        "folder": "the folder",
+        "folders": "a folder",
+        "labels": "LABELS",
+        "masks": "MASKS",
+        "run_a": "RUN_A",
+        "run_b": "RUN_B",
+        "run_folder": "the run folder",
+    }
     return special.get(name, f"--{name.replace('_', '-')}")

@@ -1,6 +1,7 @@
 """Follows a job to its end: prints its log, hands over its settings, stops it on a signal, reconnects."""
 
 import contextlib
+import json
 import queue
 import signal
 import threading
@@ -21,6 +22,9 @@ POLL_S = 2.0
 LONGEST_POLL_S = 15.0
 END_OF_LOG_S = 60.0
 """How long the rest of the log may take once the job has ended, since its last piece."""
+
+LEAVE_S = 2.0
+"""How long leaving a job waits for the response to a request to stop it that no earlier signal has led to."""
 
 AGAIN_S = 3.0
 """Interval of requests to stop the job, and of those to hand over its settings."""
@@ -93,6 +97,7 @@ class Follower:
         self._is_lost = False
         self._lost_at = 0.0
         self._stop_signal: int | None = None
+        self._is_stop_sent = False
         self._stop_at = self._hand_over_at = self._poll_at = 0.0
         self._times_unknown = 0
         self._poll_s, self._note_at = POLL_S, time.monotonic() + PENDING_NOTE_S
@@ -155,6 +160,10 @@ class Follower:
         return None
 
     def _left(self, received: list[int]) -> Ended:
+        if received[0] in STOPPING and not self._is_stop_sent:  # the second signal came before the first was seen
+            thread = threading.Thread(target=self._try, args=(self._stop,), daemon=True)
+            thread.start()
+            thread.join(LEAVE_S)
         state = "is being stopped" if received[0] in STOPPING else "goes on"
         reason = f"it {state}; `fsf submit --attach {self._job_id}` follows it, `ray job stop {self._job_id}` stops it"
         return Ended(outcome=Outcome(code=128 + received[-1], reason=reason), is_left=True)
@@ -207,6 +216,7 @@ class Follower:
         self._details = find_job(self._client, self._job_id)
 
     def _stop(self) -> None:
+        self._is_stop_sent = True
         self._client.stop_job(self._job_id)
 
     def _hand_over(self) -> None:
@@ -259,9 +269,20 @@ class Follower:
         elif announcement.event == "code_differs":
             self._differs = announcement.facts.get("version", "unknown")
         elif announcement.event == "result":
+            if not _is_document(announcement.text):  # the log was cut off
+                return
             if self._result is not None:  # it was not the last document
                 self._view.line(self._result)
             self._result = announcement.text
+
+
+def _is_document(text: str) -> bool:
+    """Return whether a text is a whole JSON document."""
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _leaves(received: Sequence[int]) -> bool:

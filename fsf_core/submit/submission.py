@@ -93,10 +93,10 @@ def submit(client: JobsClient, request: Request, *, limit_s: float) -> Submitted
     number = 1
     while True:
         job_id = request.base_id if number == 1 else f"{request.base_id}-{number}"
-        details = _retried(lambda job_id=job_id: find_job(client, job_id), deadline)  # type: ignore[misc] # a default
+        details = retried(lambda job_id=job_id: find_job(client, job_id), deadline)  # type: ignore[misc] # a default
         if details is None:
-            _retried(lambda job_id=job_id: _start(client, request, job_id, nonce), deadline)  # type: ignore[misc]
-            details = _retried(lambda job_id=job_id: find_job(client, job_id), deadline)  # type: ignore[misc]
+            retried(lambda job_id=job_id: _start(client, request, job_id, nonce), deadline)  # type: ignore[misc]
+            details = retried(lambda job_id=job_id: find_job(client, job_id), deadline)  # type: ignore[misc]
             if details is None:
                 raise ResumableError(f"the cluster does not know job {job_id} after it was submitted; try again")
         metadata = details.metadata or {}
@@ -146,7 +146,7 @@ def _start(client: JobsClient, request: Request, job_id: str, nonce: str) -> Non
             raise ResumableError(f"the cluster did not start the job: {error}; try again") from error
 
 
-def _retried(call: Callable[[], Any], deadline: float) -> Any:
+def retried(call: Callable[[], Any], deadline: float) -> Any:
     """Return what a call returns, once the dashboard can be reached.
 
     Raises:

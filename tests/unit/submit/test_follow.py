@@ -250,3 +250,22 @@ def test_a_second_signal_or_a_closed_terminal_leaves_the_job_at_once(
     assert time.monotonic() - since < 5
     assert (ended.outcome.code, ended.is_left) == (code, True)
     assert str(ended.outcome.reason).startswith(f"{state}; `fsf submit --attach night` follows it")
+
+
+def test_two_signals_at_once_stop_the_job_and_leave_it(served: Dashboard) -> None:
+    """The job ran on: no request to stop it was sent."""
+    served.jobs["night"] = Job()
+    client = connect(served.address, headers=None, verify="true")
+    follower = Follower(client, "night", View(line=print, note=print), handover=None, stop_wait_s=1, reconnect_s=60.0)
+
+    def send() -> None:
+        while not served.tails:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=send, daemon=True).start()
+    ended = follower.run()
+
+    assert (ended.outcome.code, served.stopped) == (143, ["night"])
+    assert str(ended.outcome.reason).startswith("it is being stopped; ")
