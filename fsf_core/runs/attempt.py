@@ -13,12 +13,12 @@ from typing import Any
 from fsf_core import storage
 from fsf_core.runs import staging
 from fsf_core.runs.folder import (
-    LAYOUT_VERSION,
     SUCCESS,
     document_bytes,
     find_manifest,
     find_run_json,
     is_finished,
+    layout_of,
     read_run_json,
 )
 from fsf_core.runs.lease import Lease
@@ -134,7 +134,7 @@ def begin_attempt(uri: str, lease: Lease, *, fingerprint: Mapping[str, Any], det
         lease=lease,
     )
     facts = {
-        "layout": known["layout"] if known else LAYOUT_VERSION,
+        "layout": known["layout"] if known else layout_of(fingerprint),
         "run_id": attempt.run_id,
         "fingerprint": dict(fingerprint),
         "attempts": [*starts, {"number": attempt.number, "started_at": _now(), **details}],

@@ -15,7 +15,10 @@ from fsf_core.schema import OPTIONAL, TABLES
 LAYOUT_VERSION = 2
 """Version of the folder layout, in run.json and manifest.json."""
 
-READABLE_LAYOUTS = frozenset((1, LAYOUT_VERSION))
+OPTIONAL_LAYOUT = 3
+"""Layout 2 with tables of `schema.OPTIONAL`, which versions that do not know them would lose as they merge parts."""
+
+READABLE_LAYOUTS = frozenset((1, LAYOUT_VERSION, OPTIONAL_LAYOUT))
 """Layouts that are read and resumed. In layout 1 parts were written to the folders of their tables at once, and every
 receipt there counted; the first publication by this version makes layout 2 of it."""
 
@@ -203,6 +206,11 @@ def was_published(run_uri: str) -> bool:
 def tables_of(fingerprint: Mapping[str, Any]) -> dict[str, pa.Schema]:
     """Return the tables of parts that a run has by its fingerprint, whose entry `tables` names the optional ones."""
     return {**TABLES, **{name: OPTIONAL[name] for name in fingerprint.get("tables", ())}}
+
+
+def layout_of(fingerprint: Mapping[str, Any]) -> int:
+    """Return the layout in which this version publishes a run."""
+    return OPTIONAL_LAYOUT if fingerprint.get("tables") else LAYOUT_VERSION
 
 
 def read_summary(run_uri: str) -> dict[str, Any]:

@@ -20,13 +20,13 @@ from fsf_core import storage
 from fsf_core.errors import ResumableError
 from fsf_core.runs.attempt import Attempt
 from fsf_core.runs.folder import (
-    LAYOUT_VERSION,
     RECEIPTS,
     SUCCESS,
     decided_of,
     document_bytes,
     files_below,
     find_manifest,
+    layout_of,
     read_run_json,
 )
 from fsf_core.runs.ledger import FOLDERS, Ledger, receipt_path
@@ -126,7 +126,7 @@ def _make_current(
     ]
     moves |= {each.path: each.staged for each in derived if each.staged}
     manifest = {
-        "layout": LAYOUT_VERSION,
+        "layout": layout_of(read_run_json(attempt.uri)["fingerprint"]),
         "attempt": attempt.number,
         "decided": decided_of(find_manifest(attempt.uri)) if keep_staged else attempt.number,
         "summary": summary,
@@ -188,7 +188,8 @@ def _run(attempt: Attempt, calls: Sequence[tuple[Any, tuple[str, ...]]]) -> None
 
 
 def _raise_layout(attempt: Attempt) -> None:
-    """Record in run.json that the run has this layout now, where an older version began it."""
+    """Record in run.json that the run has the layout of this version now, where an older one began it."""
     known = read_run_json(attempt.uri)
-    if known["layout"] != LAYOUT_VERSION:
-        attempt.replace("run.json", document_bytes({**known, "layout": LAYOUT_VERSION}))
+    layout = layout_of(known["fingerprint"])
+    if known["layout"] != layout:
+        attempt.replace("run.json", document_bytes({**known, "layout": layout}))

@@ -18,6 +18,9 @@ from fsf_core.schema import CLASS_STATS, FAILURES, MASKS, OPTIONAL, UNITS, confo
 LABEL_FACTS = ("label_sha256", "label_ignored_px")
 """Columns of masks about the label of a frame; units have a list of each where the manifest names labels."""
 
+TEXT_BYTES = 1 << 30
+"""Most text of one column in one piece: Arrow counts it in 31 bits, and a part may have millions of regions."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class WriteSettings:
@@ -102,12 +105,20 @@ def _optional_table(table: pa.Table, name: str, settings: WriteSettings) -> pa.T
     lists = table.column(name).combine_chunks()
     found = pa.Table.from_struct_array(pc.list_flatten(lists))
     units = pc.list_parent_indices(lists)
-    for column in ("item_id", "segment"):
-        found = found.append_column(column, table.column(column).take(units))
+    found = found.append_column("item_id", _take_text(table.column("item_id"), units))
+    found = found.append_column("segment", table.column("segment").take(units))
     if "class_id" in found.column_names:
-        names = pa.array(settings.class_names, pa.string()).take(found.column("class_id"))
-        found = found.append_column("class_name", names)
+        names = pa.chunked_array([settings.class_names], pa.string())
+        found = found.append_column("class_name", _take_text(names, found.column("class_id")))
     return conform(found, OPTIONAL[name])
+
+
+def _take_text(texts: pa.ChunkedArray, indices: pa.Array | pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return the text at each index, in pieces of at most TEXT_BYTES."""
+    rows = max(1, TEXT_BYTES // max(1, pc.max(pc.binary_length(texts)).as_py() or 0))
+    starts = range(0, len(indices), rows)
+    pieces = [texts.take(indices.slice(start, rows)) for start in starts]
+    return pa.chunked_array([chunk for piece in pieces for chunk in piece.chunks], texts.type)
 
 
 def _class_stats_table(rows: Sequence[Mapping[str, Any]], settings: WriteSettings) -> pa.Table:

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 
 from fsf_core import runs, storage
+from fsf_core.runs.folder import document_bytes
 from fsf_core.schema import OPTIONAL, TABLES
 from tests.support import ledger
 from tests.support.ledger import commit, image, video
@@ -139,6 +140,29 @@ def test_a_damaged_file_is_found_and_repaired_like_any_other(table, tmp_path):
     assert len(outcome.damaged) == 1
     assert not outcome.finished
     assert found(uri) == expected(*CLIP)
+
+
+@pytest.mark.parametrize(("tables", "layout"), [([], 2), (["confusion", "regions"], 3)])
+@pytest.mark.parametrize("begun_as", [None, 2])
+def test_a_run_with_them_has_a_layout_that_versions_without_them_refuse(begun_as, tables, layout, tmp_path):
+    """They would merge its parts, or repair it, and lose these tables in silence."""
+    uri = str(tmp_path / "run")
+    with ledger.claim_run(uri, fingerprint={**FINGERPRINT, "tables": tables}, details={}) as attempt:
+        if begun_as:
+            known = runs.read_document(uri, "run.json") | {"layout": begun_as}
+            attempt.replace("run.json", document_bytes(known))
+        else:
+            assert runs.read_document(uri, "run.json")["layout"] == layout
+        commit(attempt, replace(LABELLED, optional=bool(tables)))
+        finish(attempt)
+
+    assert [runs.read_document(uri, name)["layout"] for name in ("run.json", "manifest.json")] == [layout, layout]
+    assert runs.open_run(uri).regions().num_rows == len(tables[:1])
+    attempt = ledger.next_attempt(uri)
+    commit(attempt, *CLIP)
+    finish(attempt, compact_bytes=1 << 20)
+    assert runs.read_document(uri, "run.json")["layout"] == layout
+    assert found(uri) == expected(*([LABELLED] if tables else []), *CLIP)
 
 
 def test_the_tables_of_a_run_follow_from_its_fingerprint():

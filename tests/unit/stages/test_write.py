@@ -6,6 +6,7 @@ import pytest
 
 from fsf_core import runs
 from fsf_core.stages import units
+from fsf_core.stages import write as stage
 from fsf_core.stages.write import WriteSettings, write
 from tests.support import ledger
 
@@ -49,7 +50,9 @@ def commit(attempt, table):
     return write(table, settings)
 
 
-def test_confusion_and_regions_of_units_become_rows_with_their_item_and_class_names(attempt):
+@pytest.mark.parametrize("text_bytes", [stage.TEXT_BYTES, 1], ids=["whole", "row by row"])
+def test_confusion_and_regions_of_units_become_rows_with_their_item_and_class_names(text_bytes, attempt, monkeypatch):
+    monkeypatch.setattr(stage, "TEXT_BYTES", text_bytes)  # as if their ids were gigabytes
     table = pa.concat_tables([masked("b", frames=2, segment=1, segments=2), masked("å/ä.jpg")])
     cells = [[cell(0, 2, 7), cell(1, 1, 5)], []]
     regions = [[region(0, 0, 2, 4), region(1, 0, 1, 3)], [region(0, 0, 1, 2)]]
