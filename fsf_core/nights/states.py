@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from fsf_core import runs, storage
-from fsf_core.errors import ConfigError, FSFError, OutputError
+from fsf_core.errors import ConfigError, OutputError
 from fsf_core.nights.series import Night, Series, series_of
 from fsf_core.nights.template import has_date, parse_template
 from fsf_core.runs import latest, removal
@@ -132,11 +132,13 @@ def _series_in(root: str) -> Iterator[Series]:
 
 
 def other_series(root: str, known: Iterable[Series]) -> list[Series]:
-    """Return the series of a folder but for some."""
+    """Return the series of a folder but for some.
+
+    Raises:
+        StorageError: the store refuses.
+    """
     paths = {series.template.path for series in known}
-    with contextlib.suppress(FSFError):
-        return [series for series in _series_in(root) if series.template.path not in paths]
-    return []
+    return [series for series in _series_in(root) if series.template.path not in paths]
 
 
 def _template_of(name: str) -> str:

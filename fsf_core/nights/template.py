@@ -162,7 +162,7 @@ def _written_out(form: str) -> str:
 
 # --- the option --date ---
 
-_MOMENT = re.compile(r"\d{4}-\d\d-\d\d(?:T\d\d(?::\d\d)?)?", re.ASCII)
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\d(?:T\d\d(?::\d\d){0,2})?", re.ASCII)
 _WORDS = {"today": 0, "yesterday": 1}
 _UTC = {"UTC", "ETC/UTC"}
 """Names of the zone that needs no tzdata."""
@@ -192,7 +192,7 @@ def parse_date(text: str, now: dt.datetime) -> dt.datetime:
     """Return the moment that the option --date names.
 
     Args:
-        text: YYYY-MM-DD, with THH or THH:MM for templates with hours, or today or yesterday.
+        text: YYYY-MM-DD, with THH, THH:MM or THH:MM:SS for templates with hours, or today or yesterday.
         now: the time in the time zone of the series.
 
     Raises:

@@ -155,6 +155,26 @@ def test_a_run_that_an_unfinished_one_reuses_stays_also_of_another_series(root):
     assert reasons(done)[day(41)] == f"b-{day(1)} has not finished and needs it"
 
 
+def test_nothing_is_removed_while_the_other_series_of_a_folder_cannot_be_read(root, monkeypatch):
+    """Their runs were taken for none, and what they reuse was removed."""
+    make_series(root, *map(day, (0, 40)))
+    reused = runs.read_document(f"{root}/{day(40)}", "run.json")["run_id"]
+    make_run(f"{root}/b-{day(1)}", finished=False, details={"reuse": {"run": "elsewhere", "run_id": reused}})
+    failures = iter([StorageError("the store does not respond")])
+    list_names = storage.list_names
+
+    def list_with_a_failure(folder, prefix):
+        for error in failures:
+            raise error
+        return list_names(folder, prefix)
+
+    monkeypatch.setattr(storage, "list_names", list_with_a_failure)
+
+    with pytest.raises(StorageError, match="does not respond"):
+        prune(f"{root}/{{date}}", keep="30d", keep_last=None)
+    assert removed(prune(f"{root}/{{date}}", keep="30d", keep_last=None)) == []
+
+
 def test_a_run_that_is_reused_since_it_was_withdrawn_is_brought_back(root, monkeypatch):
     """The reader of the states is called once before the runs are withdrawn, and once after."""
     make_series(root, *map(day, (0, 40, 50)))

@@ -3,7 +3,7 @@
 import datetime as dt
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fsf_core.errors import ConfigError
@@ -123,6 +123,7 @@ STATES = st.lists(
 )  # fmt: skip
 
 
+@settings(deadline=None)
 @given(drawn=STATES, keep_d=st.one_of(st.none(), st.integers(0, 60)), keep_last=st.one_of(st.none(), st.integers(1, 5)))
 def test_no_run_that_must_stay_ever_goes(drawn, keep_d, keep_last):
     states = [

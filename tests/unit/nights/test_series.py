@@ -1,8 +1,10 @@
 """Series of runs: listing by date, the pointer to the newest finished run, and what reads it."""
 
+import datetime as dt
 import json
 import logging
 import os
+import re
 import shutil
 import socket
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 from fsf_core import open_run, runs, storage
 from fsf_core.errors import OutputError
 from fsf_core.nights.series import STATE
+from fsf_core.nights.template import parse_date
 from fsf_core.runs import lease
 from tests.support.series import make_run, make_series, series
 
@@ -141,6 +144,20 @@ def test_runs_that_were_not_finished_since_the_newest_finished_one_are_reported(
         f"event=night_unfinished run={root}/2026-11-{day}" for day in (21, 20)
     ]
     assert "--date 2026-11-21 resumes it" in caplog.records[0].message
+
+
+@pytest.mark.parametrize("form", ["%Y-%m-%dT%H", "%Y%m%d-%H%M", "%Y-%m-%dT%H%M%S"])
+def test_the_date_that_resumes_an_unfinished_run_of_an_hour_is_one_that_the_option_takes(root, form, caplog):
+    """It was 2026-11-20T05:00:00, which --date refused."""
+    path = f"{{date:{form}}}"
+    unfinished = f"{dt.datetime(2026, 11, 20, 5, 30, 9, tzinfo=dt.UTC):{form}}"
+    make_series(root, unfinished, finished=False)
+    one = series(root, path)
+    with caplog.at_level(logging.WARNING):
+        one.report_unfinished("2026-11-22")
+    [advice] = re.findall(r"--date (\S+) resumes it", caplog.text)
+
+    assert one.template.folder(parse_date(advice, dt.datetime.now(dt.UTC))) == f"{root}/{unfinished}"
 
 
 # --- the lock ---

@@ -3,7 +3,7 @@
 import datetime as dt
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fsf_core.errors import ConfigError
@@ -84,6 +84,7 @@ FORMS = [
 
 
 @pytest.mark.parametrize("form", FORMS)
+@settings(deadline=None)
 @given(day=st.dates(dt.date(1990, 1, 1), dt.date(2040, 1, 1)))
 def test_the_date_of_a_folder_is_the_one_that_made_it(form, day):
     template = parse_template(f"/runs/{form}")
@@ -94,6 +95,7 @@ def test_the_date_of_a_folder_is_the_one_that_made_it(form, day):
     assert template.moment(path) == moment
 
 
+@settings(deadline=None)
 @given(moment=st.datetimes(dt.datetime(1990, 1, 1), dt.datetime(2040, 1, 1)))  # noqa: DTZ001 - folders have no zone
 def test_hours_and_minutes_are_read_back(moment):
     template = parse_template("/runs/{date:%Y-%m-%dT%H%M%S}")
