@@ -30,7 +30,7 @@ def run(masks: str, labels: str | None, config: EvaluateConfig) -> int:
         labels=labels,
         classes=config.classes,
         palette=parse_colours(config.palette),
-        by=config.by,
+        by=tuple(dict.fromkeys(config.by)),
         access=storage.Access(schemes=SCHEMES, http_hosts=config.http_hosts),
         draws=config.draws,
         seed=config.seed,

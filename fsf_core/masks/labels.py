@@ -170,10 +170,16 @@ def _require_agreement(values_HW: NDArray[Any], palette: list[int], colours: _Co
 
 
 def _read_grey_alpha(image: Image.Image, data: bytes, bits: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return levels and alpha."""
-    values_HWC = np.asarray(image)
+    """Return levels and alpha.
+
+    Raises:
+        LabelError: it is damaged in a way that Pillow overlooks.
+    """
+    values_HWC: Any = np.asarray(image)
     if bits > 8:  # noqa: PLR2004 # Pillow keeps the upper byte alone
-        values_HWC = np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED))
+        values_HWC = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        if values_HWC is None:
+            raise LabelError("found a damaged PNG, expected a whole one; write it again")
     return values_HWC[..., 0], values_HWC[..., -1]
 
 

@@ -1,11 +1,10 @@
 """Labels beside their items: a PNG for an image; for a video a label video, or a folder of PNGs by frame index.
 
 Whatever is wrong with a label is a LabelError of its item or frame, never a guess and never an item without a label.
-Knows how labels are stored and named. Reads no classes: the mask stage does.
+Knows how labels are stored. Reads no classes: the mask stage does.
 """
 
 import hashlib
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,6 +14,7 @@ import numpy as np
 
 from fsf_core import storage
 from fsf_core.errors import DecodeError, FSFError, ItemError, LabelError
+from fsf_core.manifest.frame_labels import numbered_pngs
 from fsf_core.media import images, video
 from fsf_core.stages import units
 from fsf_core.stages.decode_settings import DecodeSettings
@@ -25,11 +25,6 @@ STAGE = "label"
 """Name of the stage of a label's failure."""
 
 _DO = "correct the label or its address, or leave label_uri empty"
-
-_FRAME_NUMBER = re.compile(r"(?:.*?[^0-9])?([0-9]{1,18})")
-"""A name whose last digits are the number of a frame."""
-
-_DECIMALS = re.compile(r".*[0-9][.,][0-9]+")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -61,7 +56,7 @@ def plan_labels(
     try:
         settings.access.require(uri)
         if storage.scheme(uri) not in {"http", "https"} and storage.is_folder(uri):
-            return LabelPlan(uri=uri, names=_numbered_names(uri, frames))
+            return LabelPlan(uri=uri, names=numbered_pngs(uri, frames=frames))
         return _plan_label_video(uri, frames, settings, heartbeat)
     except (FSFError, OSError) as error:
         return LabelPlan(uri=uri, error=str(_as_label_error(error, uri)))
@@ -143,55 +138,6 @@ class FrameLabels:
             self._next = next(self._rest, None)
         except (ItemError, OSError) as error:
             self._next, self._error = None, _as_label_error(error, self._uri)
-
-
-def _numbered_names(folder: str, frames: int) -> dict[int, str]:
-    """Return the PNGs of a folder by the frame numbers in their names.
-
-    Messages hold no names: a list may come from a stranger, and name any folder.
-
-    Raises:
-        LabelError: there are none, or a number is missing, ambiguous, or beyond the video.
-    """
-    pngs = [name for name in storage.list_names(folder, "") if name.lower().endswith(".png") and name[0] != "."]
-    if not pngs:
-        raise LabelError(
-            "found a folder without PNGs, expected labels such as 7.png or frame_000007.png; correct label_uri"
-        )
-    names: dict[int, str] = {}
-    for name in pngs:
-        number = _frame_number(name)
-        if number in names:
-            raise LabelError(
-                f"found two PNGs for frame {number}, expected one; keep one kind of label in the folder, one file per "
-                "frame"
-            )
-        if number >= frames:
-            raise LabelError(
-                f"found a label for frame {number}, expected 0 to {frames - 1}: the video has {frames} frames, counted "
-                "from 0; rename the labels"
-            )
-        names[number] = name
-    return names
-
-
-def _frame_number(name: str) -> int:
-    """Return the frame number in the name of a PNG: its last digits, or the only ones.
-
-    Raises:
-        LabelError: there is none, or more than one could be meant.
-    """
-    stem = name[: -len(".png")]
-    runs = re.findall(r"[0-9]+", stem)
-    at_end = _FRAME_NUMBER.fullmatch(stem)
-    if at_end and not _DECIMALS.fullmatch(stem):
-        return int(at_end[1])
-    if len(runs) == 1 and len(runs[0]) <= 18:  # noqa: PLR2004 - of an int64
-        return int(runs[0])
-    raise LabelError(
-        "found a PNG whose name does not tell its frame, expected its number before .png, such as 7.png or "
-        "frame_000007.png; rename it, or move it out of the folder"
-    )
 
 
 def _plan_label_video(uri: str, frames: int, settings: DecodeSettings, heartbeat: Callable[[], None]) -> LabelPlan:

@@ -100,19 +100,20 @@ def _of_scored_run(request: Request) -> dict[str, Any]:
     run = runs.open_run(request.masks)
     classes = _classes_of(request, run)
     confusion = run.confusion()
-    if not confusion.num_rows:
+    if not confusion.num_rows and "confusion" not in runs.tables_of(runs.read_fingerprint(run.uri)):
         raise ConfigError(
             f"{storage.redact(run.uri)} has no table confusion, expected a run that was scored with label_uri in its "
             "manifest; pass labels: a folder of PNGs, or a manifest with label_uri"
         )
     columns = columns_of_run(run, request.by) if request.by else Columns()
     _require_columns(request.by, columns, Columns())
-    return {**_figures(confusion, classes, request, columns.values), **_account_of_run(run)}
+    return {**_figures(confusion, classes, request, columns.values), **_account_of_run(run, confusion)}
 
 
-def _account_of_run(run: runs.RunReader) -> dict[str, Any]:
+def _account_of_run(run: runs.RunReader, confusion: pa.Table) -> dict[str, Any]:
     """Return what became of the labels of a run, in the form of a comparison."""
     ignored = run.masks(columns=["label_ignored_px"]).column("label_ignored_px")
+    ignored_px = int(pc.sum(ignored).as_py() or 0)
     columns = ["item_id", "uri", "stage", "frame_index", "error_type", "error_message"]
     rows = [row for row in run.failures(columns=columns).to_pylist() if row["error_type"] == LabelError.__name__]
     failures = [
@@ -134,10 +135,21 @@ def _account_of_run(run: runs.RunReader) -> dict[str, Any]:
             "masks_without_label": {"count": ignored.null_count, "names": []},
             "labels_without_mask": left_over,
         },
-        "ignored": {"pixels": int(pc.sum(ignored).as_py() or 0), "by_value": {}},
+        "ignored": {"pixels": ignored_px, "by_value": {}},
         "failures": [asdict(each) for each in failures],
-        "warnings": [],
+        "warnings": _judge_classes(confusion, ignored_px, len(run.classes)),
     }
+
+
+def _judge_classes(confusion: pa.Table, ignored_px: int, num_classes: int) -> list[str]:
+    """Return what is unusual about the classes of labels of which only the number of ignored pixels is known."""
+    ids = confusion.column("label_class_id").to_numpy()
+    if not ignored_px or ids.max(initial=-1) >= min(1, num_classes - 1):
+        return []
+    share = ignored_px / (ignored_px + int(np.sum(confusion.column("pixels").to_numpy())))
+    found = "class 0 is the only one" if len(ids) else "no class is"
+    expected = f"expected class ids 0 to {num_classes - 1}, since values are never scaled"
+    return [f"{found} in the labels, and {100 * share:.2f} % of their pixels are ignored; {expected}"]
 
 
 def _figures(confusion: pa.Table, classes: Sequence[str], request: Request, values: pa.Table) -> dict[str, Any]:

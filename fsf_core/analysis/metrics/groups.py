@@ -1,5 +1,6 @@
 """The same document for groups of items that share values of columns. Knows no files and no runs."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,7 +25,7 @@ def grouped_documents(
 ) -> list[dict[str, Any]]:
     """Return the metrics of each group of items with equal values, ordered by them; null is a value, and comes last.
 
-    Empty text is null: a CSV file has no other way to leave a value out.
+    Empty text is null, because a CSV file has no other way to leave a value out, and so is NaN.
 
     Args:
         confusion: as for `metrics_document`.
@@ -38,8 +39,9 @@ def grouped_documents(
         Metrics, each with "by": the value of each column, as text, number, boolean or None.
 
     Raises:
-        ConfigError: there are too many groups.
+        ConfigError: there are too many groups, or values that cannot be compared.
     """
+    require_groupable(values.schema, by)
     ids = pc.unique(confusion.column("item_id"))
     rows = pc.index_in(ids, value_set=values.column("item_id").combine_chunks())
     keys = pa.table(
@@ -61,13 +63,33 @@ def grouped_documents(
     return documents
 
 
+def require_groupable(schema: pa.Schema, by: Sequence[str]) -> None:
+    """Check that columns hold values of which groups can be made.
+
+    Raises:
+        ConfigError: one holds lists or records.
+    """
+    for name in by:
+        kind = schema.field(name).type
+        if pa.types.is_nested(kind):
+            raise ConfigError(
+                f"--by has {name}, which holds values of type {kind}, expected text, numbers, times or true and false; "
+                "leave it out"
+            )
+
+
 def _with_nulls(column: pa.Array) -> pa.Array:
-    """Return a column with null for empty text."""
+    """Return a column with null for empty text and NaN."""
+    if pa.types.is_floating(column.type):
+        column = column.cast(pa.float64())
+        return pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
     if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
         return column
     return pc.if_else(pc.equal(column, ""), pa.scalar(None, column.type), column)
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as JSON has it; times and decimals become text."""
+    """Return a value as JSON has it; times, decimals and infinity become text."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)

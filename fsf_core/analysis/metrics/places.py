@@ -3,23 +3,23 @@
 Lists and names them. Opens no mask and no label.
 """
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
 from fsf_core import runs, storage
+from fsf_core.analysis.metrics.groups import require_groupable
 from fsf_core.analysis.metrics.pairing import Named, name_in_pattern, without_suffix
-from fsf_core.errors import ConfigError, DecodeError, ItemError, LabelError, ManifestError
+from fsf_core.errors import ConfigError, DecodeError, ItemError, ManifestError
 from fsf_core.manifest import kind_by_name, open_manifest
+from fsf_core.manifest.frame_labels import numbered_pngs
 from fsf_core.manifest.rows import LABEL_COLUMN
 from fsf_core.media import video
 from fsf_core.schema import MASKS, is_own
 
 _WEB = frozenset({"http", "https"})
 _HEAD_BYTES = 4096
-_LAST_NUMBER = re.compile(r"(?:.*[^0-9])?([0-9]{1,18})")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,6 +119,7 @@ def columns_of_run(run: runs.RunReader, by: Sequence[str]) -> Columns:
     wanted = [name for name in by if name in known]
     if not wanted:
         return Columns(known=known)
+    require_groupable(schema, wanted)
     rows = run.masks(columns=["item_id", *wanted])
     firsts = rows.group_by("item_id", use_threads=False).aggregate([(name, "first") for name in wanted])
     return Columns(known=known, values=firsts.rename_columns({f"{name}_first": name for name in wanted}))
@@ -129,6 +130,7 @@ def _labels_of_manifest(uri: str, by: Sequence[str], access: storage.Access | No
 
     Raises:
         ManifestError: it has no column of labels.
+        ConfigError: groups cannot be made of a column.
     """
     manifest = open_manifest(uri)
     if not manifest.has_labels:
@@ -138,6 +140,7 @@ def _labels_of_manifest(uri: str, by: Sequence[str], access: storage.Access | No
         )
     known = tuple(name for name in manifest.extra.names if name != LABEL_COLUMN)
     wanted = [name for name in by if name in known]
+    require_groupable(manifest.extra, wanted)
     labels = Labels(named=[], uris=[], of_manifest=True, access=access)
     tables: list[pa.Table] = []
     for batch in manifest.batches():
@@ -169,29 +172,12 @@ def _labels_of_item(uri: str, labels: Labels) -> Iterator[tuple[int | None, str]
     if kind_by_name(uri) == "image":
         yield None, uri
     elif storage.scheme(uri) not in _WEB and storage.is_folder(uri):
-        yield from ((frame, storage.join(uri, name)) for frame, name in _numbered_pngs(uri).items())
+        yield from ((frame, storage.join(uri, name)) for frame, name in numbered_pngs(uri).items())
     elif index := _index_video(uri, labels.access):
         labels.videos[uri] = index
         yield from ((frame, uri) for frame in range(index.frames))
     else:
         yield None, uri
-
-
-def _numbered_pngs(folder: str) -> dict[int, str]:
-    """Return the PNGs of a folder by the last number in their names.
-
-    Raises:
-        LabelError: there are none, or several of one number. The message names no file: lists come from others.
-    """
-    names = sorted(name for name in storage.list_names(folder, "") if name.lower().endswith(".png"))
-    numbered = [(int(match[1]), name) for name in names if (match := _LAST_NUMBER.fullmatch(name[:-4]))]
-    found = dict(numbered)
-    if not found or len(found) < len(numbered):
-        what = "two PNGs of one number" if found else "no PNG with a number in its name"
-        raise LabelError(
-            f"found {what} in {storage.redact(folder)}, expected one PNG per frame, such as 000007.png; rename them"
-        )
-    return found
 
 
 def _index_video(uri: str, access: storage.Access | None) -> video.VideoIndex | None:

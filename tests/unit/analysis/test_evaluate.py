@@ -217,6 +217,35 @@ class TestRun:
         assert code == 2
         assert "no table confusion, expected a run that was scored with label_uri" in err
 
+    @pytest.mark.parametrize(
+        ("value", "code", "found"),
+        [
+            (255, 0, "class 0 is the only one in the labels, and 50.00 % of their pixels are ignored; expected"),
+            (None, 3, "1 of 1 labels could not be compared"),
+        ],
+        ids=["scaled", "all failed"],
+    )
+    def test_labels_of_a_scored_run_that_hold_no_classes_are_pointed_out(self, tmp_path, capsys, value, code, found):
+        write(tmp_path / "a.png", grey(np.zeros((20, 30, 3), np.uint8)))
+        label = np.repeat(np.array([[0, value or 0]], np.uint8), 20, 0).repeat(15, 1)
+        write(tmp_path / "label.png", grey(label) if value else b"")
+        labelled.scored(labelled.write_list(tmp_path, [("a", "a.png", "label.png")]), tmp_path / "run")
+        found_code, document, shown, err = evaluated(capsys, tmp_path / "run")
+        assert found_code == code
+        assert found in shown + err
+        assert len(document["warnings"]) == (value is not None)
+
+    def test_the_folder_of_a_video_is_read_as_a_job_reads_it(self, tmp_path, capsys):
+        maps = [random_map(seed) for seed in range(3)]
+        folder(tmp_path / "l", {"0_mask": maps[0], "2_mask": maps[2], "._2_mask": maps[1]})
+        folder(tmp_path / "two", {"0": maps[0], "frame_0": maps[0]})
+        write(tmp_path / "items.csv", b"id,uri,label_uri\nclip,clip.mp4,l\nother,b.mp4,two\n")
+        _, document, *_ = evaluated(
+            capsys, self.run(tmp_path, ["clip"], maps, frames=[3]), tmp_path / "items.csv", "--draws", "0"
+        )
+        assert (document["pairs"]["compared"], document["miou"]) == (2, 1)
+        assert "two PNGs for frame 0" in document["failures"][0]["error_message"]
+
 
 class TestGroups:
     def test_columns_of_the_manifest_with_labels_are_groups(self, tmp_path, capsys):
@@ -247,6 +276,37 @@ class TestGroups:
         assert [(each["by"], each["items"]) for each in document["groups"]] == [
             ({"camera": "x"}, 2), ({"camera": None}, 1),
         ]  # fmt: skip
+
+    @pytest.mark.parametrize(
+        ("values", "groups"),
+        [
+            ([float("nan"), None, float("inf")], [("inf", 1), (None, 2)]),
+            (["x", "", "x"], [("x", 2), (None, 1)]),
+        ],
+    )
+    def test_values_that_json_lacks_are_null_or_text(self, tmp_path, capsys, values, groups):
+        folder(tmp_path / "l", LABELS)
+        rows = {"id": [*PAIRS], "uri": [*PAIRS], "label_uri": [f"l/{name}.png" for name in PAIRS], "gain": values}
+        pa.parquet.write_table(pa.table(rows), tmp_path / "items.parquet")
+        words = folder(tmp_path / "p", MASKS), tmp_path / "items.parquet", "--classes", NAMES, "--by", "gain,gain"
+        _, document, *_ = evaluated(capsys, *words)
+        assert [(each["by"]["gain"], each["items"]) for each in document["groups"]] == groups
+
+    @pytest.mark.parametrize("of", ["manifest", "run"])
+    def test_lists_make_no_groups(self, tmp_path, capsys, of):
+        folder(tmp_path / "l", LABELS)
+        rows = {"id": [*PAIRS], "uri": [*PAIRS], "label_uri": [f"l/{name}.png" for name in PAIRS], "tags": [[1]] * 3}
+        pa.parquet.write_table(pa.table(rows), tmp_path / "items.parquet")
+        words = [folder(tmp_path / "p", MASKS), tmp_path / "items.parquet", "--classes", NAMES]
+        if of == "run":
+            run = make_run(
+                str(tmp_path / "run"), [[1, 0, 0]] * 3, item_ids=[*MASKS], class_names=CLASSES,
+                class_maps=[*MASKS.values()], passed_through={"tags": [[1]] * 3},
+            )  # fmt: skip
+            words = [run, tmp_path / "l"]
+        code, _, _, err = evaluated(capsys, *words, "--by", "tags")
+        assert code == 2
+        assert "--by has tags, which holds values of type list<" in err
 
     def test_folders_have_no_columns(self, tmp_path, capsys):
         words = folder(tmp_path / "p", MASKS), folder(tmp_path / "l", LABELS), "--classes", NAMES, "--by", "camera"

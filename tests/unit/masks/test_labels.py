@@ -90,6 +90,13 @@ def test_grey_with_alpha_is_read_at_its_depth(dtype):
     assert np.array_equal(read(data), IDS)
 
 
+def test_damage_that_pillow_overlooks_is_a_label_error():
+    rows = [row.astype(">u2").tobytes() for row in np.dstack([IDS, np.full_like(IDS, 255)]).astype(np.uint16) * 257]
+    data = raw_png(rows, width_px=5, bits=16, colour_type=4).replace(b"IEND", b"IXND")
+    with pytest.raises(LabelError, match="damaged PNG"):
+        read(data)
+
+
 def test_painting_of_16_bits_is_read():
     data = raw_png(
         [(row.astype(np.uint16) * 257).astype(">u2").tobytes() for row in OTHER[IDS]],
