@@ -117,12 +117,20 @@ def file_name(frame: Frame, image_root: str) -> str:
 
     Args:
         frame: the frame.
-        image_root: from `image_root_of`.
+        image_root: folder of the images of the run; empty for none.
     """
+    below = name_below(frame, image_root)
+    if below is not None:
+        return below
+    return image_path(frame, suffix_of(storage.name_of_range(frame.uri)) if frame.is_image else ".png")
+
+
+def name_below(frame: Frame, image_root: str) -> str | None:
+    """Return the path of an image below a folder; None for one that is elsewhere, and for a frame of a video."""
     root = f"{image_root.rstrip('/')}/"
     if frame.is_image and image_root and frame.uri.startswith(root):
         return frame.uri.removeprefix(root)
-    return image_path(frame, suffix_of(storage.name_of_range(frame.uri)) if frame.is_image else ".png")
+    return None
 
 
 def separated(lines: Iterable[bytes]) -> Iterator[bytes]:

@@ -12,7 +12,7 @@ from typing import Any
 from xml.sax.saxutils import escape, quoteattr
 
 from fsf_core import masks
-from fsf_core.publish.coco import file_name
+from fsf_core.publish.coco import file_name, name_below
 from fsf_core.publish.form import IMAGES, Form, RunFacts, image_path
 from fsf_core.publish.frames import Frame
 from fsf_core.publish.regions import Region, find_regions
@@ -40,11 +40,12 @@ class CvatForm(Form[str]):
 
     def convert(self, frame: Frame, picture: Picture | None, output: ChunkOutput) -> str:
         """Return the element of an image, without its number."""
-        name = file_name(frame, self._image_root)
-        if picture is not None:
-            name = image_path(frame, picture.suffix)
-            output.write(name, picture.data)
-        name = name.removeprefix(f"{IMAGES}/")
+        name = name_below(frame, self._image_root)
+        if name is None:
+            path = file_name(frame, "") if picture is None else image_path(frame, picture.suffix)
+            name = path.removeprefix(f"{IMAGES}/")
+            if picture is not None:
+                output.write(path, picture.data)
         head = f'name={_quoted(name)} width="{frame.width_px}" height="{frame.height_px}">'
         return "".join([head, *map(self._mask, find_regions(masks.decode_png(frame.png))), "</image>"])
 

@@ -89,7 +89,8 @@ def plan_frames(run_uri: str, choice: Choice) -> Plan:
         units = receipt.units
         chosen = units.filter(choice.holds_items(units.column("item_id")))
         failed.update(chosen.filter(chosen.column("failed")).column("item_id").to_pylist())
-        whole = pc.equal(units.column("segments"), 1)
+        # A video that failed as a whole may have segments that were committed before.
+        whole = pc.and_not(pc.equal(units.column("segments"), 1), units.column("failed"))
         ids += units.filter(whole).column("item_id").to_pylist()
         segmented.update(units.filter(pc.invert(whole)).column("item_id").to_pylist())
         scored = pc.sum(chosen.column("frames")).as_py() or 0
@@ -162,7 +163,8 @@ def common_folder(plan: Plan) -> str:
                 return ""
             above = storage.parent(uri).split("/")
             common = above if common is None else [a for a, b in _while_same(common, above)]
-    return "/".join(common or ())
+    folder = "/".join(common or ())
+    return "" if folder.endswith(":/") else folder  # of two buckets, or two hosts
 
 
 def _while_same(one: Sequence[str], other: Sequence[str]) -> Iterator[tuple[str, str]]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from fsf_core import storage
-from fsf_core.errors import ConfigError, FetchError, OutputError
+from fsf_core.errors import ConfigError, FetchError, OutputError, StorageError
 from fsf_core.runs.folder import document_bytes
 from fsf_core.runs.lease import lease
 
@@ -211,9 +211,11 @@ def require_target(where: str, identity: Mapping[str, Any], *, run_uri: str) -> 
                 "empty folder"
             )
     elif found != dict(identity):
+        wanted = _description(identity)
+        if wanted == _description(found):
+            wanted = "it as it is now: the run has been published again since"
         raise OutputError(
-            f"{storage.redact(where)} holds {_description(found)}, expected {_description(identity)}; give another "
-            "folder"
+            f"{storage.redact(where)} holds {_description(found)}, expected {wanted}; give another folder"
         )
 
 
@@ -234,6 +236,12 @@ def held_target(where: str, identity: Mapping[str, Any]) -> Iterator[Target]:
             storage.write_bytes(uri, document_bytes(target.identity), durable=True)
         yield target
     if (done := target.done) is not None and not done.get("pictures_missing"):
+        remove_work(where)
+
+
+def remove_work(where: str) -> None:
+    """Remove what a complete publication no longer needs; what a store keeps, the same command removes."""
+    with contextlib.suppress(StorageError):
         storage.remove_folder(storage.join(where, WORK))
 
 

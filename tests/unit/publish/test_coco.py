@@ -3,13 +3,16 @@
 import contextlib
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
-from tests.support import picture_runs
+from fsf_core.publish.choice import Choice
+from fsf_core.publish.frames import plan_frames
+from tests.support import ledger, picture_runs
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:pycocotools")
 
@@ -120,3 +123,27 @@ def test_a_run_without_regions_is_a_valid_document(names, publish, tmp_path):
 
     assert (code, document["rows"], document["failed_items"]) == (0, len(coco.imgs), 3 - len(coco.imgs) * 3 and 2)
     assert coco.anns == {}
+
+
+def test_images_of_two_buckets_have_names_of_their_own(publish, tmp_path):
+    mask_HW = np.zeros((4, 4), np.uint8)
+    items = [picture_runs.image(tmp_path / "in", name, mask_HW) for name in ("a.png", "b.png")]
+    uris = ("s3://one/day/a.png", "s3://two/day/a.png")
+    items = [replace(item, uri=uri) for item, uri in zip(items, uris, strict=True)]
+    code, _, _ = publish(picture_runs.finished(tmp_path / "run", items), "coco", tmp_path / "out")
+    document = json.loads((tmp_path / "out" / "annotations.json").read_text())
+
+    assert (code, document["info"]["image_root"]) == (0, None)
+    assert [image["file_name"] for image in document["images"]] == ["images/a.png", "images/b.png"]
+
+
+def test_a_video_that_failed_after_some_of_its_segments_keeps_its_name(publish, tmp_path):
+    uri = str(tmp_path / "run")
+    with ledger.claim_run(
+        uri, fingerprint={"classes": ["a", "b"], "palette": [[0, 0, 0], [1, 1, 1]]}, details={}
+    ) as at:
+        ledger.commit(at, ledger.video("clip.mp4", 2, 2)[1])
+        ledger.commit(at, ledger.image("clip.mp4", failed=True))
+        ledger.publish(at, {"items": {"total": 1}})
+
+    assert plan_frames(uri, Choice()).names.path("clip.mp4") == "clip.mp4"

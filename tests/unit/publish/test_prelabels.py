@@ -98,3 +98,16 @@ def test_cvat_draws_the_masks_of_the_run(words, run, publish, tmp_path):
         assert not words or (folder / "images" / image.get("name")).is_file()
     labels = json.loads((folder / "labels.json").read_text())
     assert [(label["name"], label["color"]) for label in labels][1] == ("Fäule", "#008000")
+
+
+def test_cvat_gets_the_path_of_each_picture_below_their_folder(publish, tmp_path):
+    """A folder of the pictures may be named as that of the copies, and two pictures as one another."""
+    mask_HW = np.zeros((4, 4), np.uint8)
+    names = ("a.png", "images/a.png", "images/images/a.png")
+    run = picture_runs.finished(
+        tmp_path / "run", [picture_runs.image(tmp_path / "in", name, mask_HW) for name in names]
+    )
+    code, _, _ = publish(run, "cvat", tmp_path / "out")
+    images = ET.parse(tmp_path / "out" / "annotations.xml").getroot().findall("image")  # noqa: S314 - our own file
+
+    assert (code, sorted(image.get("name") for image in images)) == (0, [*names])

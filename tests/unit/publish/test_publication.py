@@ -78,6 +78,21 @@ def test_what_is_done_is_skipped(run, publish, small_chunks, tmp_path):
     assert files(tmp_path / "out") == before
 
 
+def test_what_a_kill_at_the_very_end_left_is_removed_by_the_same_command(run, publish, tmp_path, monkeypatch):
+    def failing(uri):
+        raise StorageError("the store went away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "remove_folder", failing)
+        code, first, _ = publish(run, "coco", tmp_path / "out")
+    left = (tmp_path / "out" / ".fsf-publish").exists()
+    again, second, _ = publish(run, "coco", tmp_path / "out")
+
+    assert (code, first["rows"], left) == (0, 10, True)
+    assert (again, second["skipped"]) == (0, 10)
+    assert not (tmp_path / "out" / ".fsf-publish").exists()
+
+
 def test_a_folder_of_something_else_is_refused_and_stays_as_it_is(run, publish, small_chunks, home, items, tmp_path):
     """Other files, another run, other options, a file, a run: finished publications and killed ones."""
     (tmp_path / "notes").mkdir()
@@ -88,12 +103,18 @@ def test_a_folder_of_something_else_is_refused_and_stays_as_it_is(run, publish, 
     killed = tmp_path / "killed" / ".fsf-publish"
     killed.mkdir(parents=True)
     (killed / "identity.json").write_text(json.dumps({"to": "coco", "run_id": "x", "options": {}}))
+    publish(run, "coco", tmp_path / "older", "--segmentation", "polygon")
+    done = tmp_path / "older" / "publication.json"
+    document = json.loads(done.read_text())
+    document["identity"]["run_sha256"] = "0" * 64  # as before its parts were merged, or more items were scored
+    done.write_text(json.dumps(document))
     for name, message in {
         "notes": "holds a.txt and no publication.json",
         "file": "is a file",
         "rle": "segmentation=polygon",
         "of_other": "holds coco of run",
         "killed": "holds coco of run x (no options)",
+        "older": "expected it as it is now: the run has been published again since",
         "other": "which is part of a run",
         "other/below": "which is part of a run",
     }.items():
