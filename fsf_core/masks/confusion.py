@@ -78,7 +78,8 @@ def count(label_HW: ClassMap, class_map_HW: ClassMap, num_classes: int) -> Cells
             "image, or score with masks of that size"
         )
     dtype = class_map_dtype(num_classes)
-    label, predicted = (kernels.as_input(each.astype(dtype, copy=False)) for each in (label_HW, class_map_HW))
+    highest = int(np.iinfo(dtype).max)
+    label, predicted = (_narrowed(each, dtype) for each in (label_HW, class_map_HW))
     if num_classes > DENSE_CLASSES:
         return _count_sparse(label, predicted, num_classes)
     ignored_V = np.zeros(np.iinfo(dtype).max + 1, np.int64)
@@ -87,7 +88,18 @@ def count(label_HW: ClassMap, class_map_HW: ClassMap, num_classes: int) -> Cells
     if wrong >= 0:
         raise _no_class(wrong, num_classes)
     found_n, found_m = np.nonzero(cells_LP4[..., 0])
+    if label_HW.dtype.itemsize > dtype.itemsize:  # values above the highest were counted as that
+        above_V = np.bincount(label_HW[label_HW > highest], minlength=highest + 1)
+        ignored_V = np.pad(ignored_V, (0, len(above_V) - len(ignored_V))) + above_V
+        ignored_V[highest] -= above_V.sum()
     return _cells(found_n, found_m, cells_LP4[found_n, found_m].T, ignored_V)
+
+
+def _narrowed(map_HW: ClassMap, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return a map in a type whose highest value is no class; what is above becomes that."""
+    if map_HW.dtype.itemsize > dtype.itemsize:
+        map_HW = np.minimum(map_HW, np.iinfo(dtype).max)
+    return kernels.as_input(map_HW.astype(dtype, copy=False))
 
 
 def _count_sparse(label_HW: ClassMap, predicted_HW: ClassMap, num_classes: int) -> Cells:

@@ -61,8 +61,8 @@ def decode_label(data: bytes, *, palette_K3: NDArray[np.uint8], num_classes: int
         num_classes: classes of the model.
 
     Returns:
-        uint8, or uint16 above 255 classes. Values of num_classes and above, which are ignored, stay as they are; where
-        they do not fit they become 255.
+        uint8, or uint16 above 255 classes. Values of num_classes and above, which are ignored, stay as they are: a map
+        that holds some above 255 is uint16. But for 65535, which becomes 255 where both are ignored.
 
     Raises:
         LabelError: no PNG, a damaged one, a colour that is no class's, or indices that contradict their colours.
@@ -84,7 +84,8 @@ def decode_label(data: bytes, *, palette_K3: NDArray[np.uint8], num_classes: int
         values_HW = _read_painted(np.asarray(image), bits, colours)
     dtype = class_map_dtype(num_classes)
     if values_HW.dtype.itemsize > dtype.itemsize:
-        values_HW = np.minimum(values_HW, np.iinfo(dtype).max)
+        values_HW = np.where(values_HW == np.iinfo(values_HW.dtype).max, np.iinfo(dtype).max, values_HW)
+        dtype = dtype if values_HW.max() <= np.iinfo(dtype).max else values_HW.dtype
     return values_HW.astype(dtype, copy=False)
 
 

@@ -252,7 +252,10 @@ def _drift() -> Iterator[Figure]:
                 meaning=f"{titles[statistic]} of {name} over items{limit}", read=_compared(name, path), needs="against",
                 null=null,
             )  # fmt: skip
-    yield Figure(name=("alarms",), meaning="alarms of drift", read=_count("drift", "alarms"), needs="against")
+    yield Figure(
+        name=("alarms",), meaning="alarms of drift", read=_alarms, needs="against",
+        null="one of the two runs has no scored item",
+    )  # fmt: skip
     yield Figure(
         name=("pixels_changed_share",), meaning="share of pixels with another class, over the items of both runs",
         read=_at("drift", "pixels_changed_share"), needs="against", null="the runs have no item in common",
@@ -262,6 +265,12 @@ def _drift() -> Iterator[Figure]:
         yield Figure(
             name=(f"{name}_failures",), meaning=meaning[name], read=_count("drift", "failures", name), needs="against"
         )
+
+
+def _alarms(summary: Mapping[str, Any], class_name: str) -> Value:
+    """Return the number of alarms; None where there was nothing to compare, which is no reassurance."""
+    scored = [_at("drift", "items", f"scored_{run}")(summary, class_name) for run in ("a", "b")]
+    return None if 0 in scored else _count("drift", "alarms")(summary, class_name)
 
 
 def _compared(name: str, path: tuple[str, ...]) -> Callable[[Mapping[str, Any], str], Value]:

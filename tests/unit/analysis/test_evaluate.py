@@ -378,6 +378,16 @@ class TestFailures:
         assert document["miou"] is None
 
 
+def test_ids_of_instances_are_pointed_out_by_their_values(tmp_path, capsys):
+    instances = LABELS["a"].astype(np.uint16)
+    instances[0, :2] = 24001
+    instances[0, 2] = 65535
+    words = folder(tmp_path / "p", {"a": MASKS["a"]}), folder(tmp_path / "l", {"a": instances}), "--classes", NAMES
+    _, document, *_ = evaluated(capsys, *words)
+    assert document["ignored"]["by_value"] == {"255": 1, "24001": 2}
+    assert "24001 (2 px)" in document["warnings"][0]
+
+
 class TestRefusals:
     @pytest.mark.parametrize(
         ("words", "message"),

@@ -98,6 +98,17 @@ def test_values_that_are_no_class_are_ignored_and_counted_by_value():
     assert cells.ignored_px_by_value == {7: 1, 255: 2}
 
 
+def test_values_above_255_are_counted_by_value_and_are_no_class():
+    label = np.array([[0, 1, 257, 24001, 255, 256]], np.uint16)
+    cells = count(label, np.zeros(label.shape, np.uint8), 2)
+    assert as_dict(cells).keys() == {(0, 0), (1, 0)}
+    assert cells.ignored_px_by_value == {255: 1, 256: 1, 257: 1, 24001: 1}
+    with pytest.raises(LabelError, match="expected classes below 2"):
+        count(np.zeros(label.shape, np.uint8), label, 2)
+    with pytest.raises(LabelError, match="expected classes below 2"):
+        count(np.zeros((1, 1), np.uint8), np.array([[256]], np.uint16), 2)
+
+
 def test_a_label_of_another_size_is_refused_even_with_as_many_pixels():
     with pytest.raises(LabelError, match=r"the label has 2×8 pixels, expected the 4×4 of its mask"):
         count(np.zeros((8, 2), np.uint8), np.zeros((4, 4), np.uint8), 2)

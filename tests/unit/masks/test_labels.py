@@ -74,7 +74,9 @@ def test_grey_of_16_bits_holds_ids_above_255():
 
 
 def test_levels_above_255_are_ignored_where_classes_are_few():
-    assert read(png(np.array([[0, 3, 257, 65535]], np.uint16))).tolist() == [[0, 3, 255, 255]]
+    found = read(png(np.array([[0, 3, 257, 65535]], np.uint16)))
+    assert found.tolist() == [[0, 3, 257, 255]]
+    assert read(png(np.array([[0, 3, 255, 65535]], np.uint16))).dtype == np.uint8
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])

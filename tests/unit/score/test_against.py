@@ -96,3 +96,24 @@ def test_every_figure_of_drift_is_in_the_document(tmp_path):
     assert not entries[-1]["passed"], "the class has doubled"
     assert entries[-1]["values"]["psi.peel"] > entries[-1]["values"]["psi.peel.limit"]
     assert drift["against"] == first.uri
+
+
+@pytest.mark.parametrize("empty", ["first", "second"])
+def test_a_run_without_results_has_no_number_of_alarms(tmp_path, empty):
+    """A night in which all items failed is a finished run, and the next one may be compared with it."""
+    facts, found = {"classes": [*NAMES], "palette": [[0, 0, 0], [9, 9, 9]]}, {}
+    for name in ("first", "second"):
+        if name == empty:
+            with ledger.claim_run(str(tmp_path / name), fingerprint=facts, details={}) as attempt:
+                ledger.commit(attempt, ledger.image("a", failed=True))
+                ledger.publish(attempt, {"items": {"total": 1, "scored": 0, "failed": 1}})
+        else:
+            made(tmp_path / name)
+        found[name] = runs.open_run(str(tmp_path / name))
+    drift = compare_with(found["first"], found["second"], pixels=True)
+    gate = judge_gates({"items": {"failed": 0, "total": 9}, "out": "x", "drift": drift}, parse_gates(["alarms > 0"]))[
+        -1
+    ]
+
+    assert not gate["passed"]
+    assert "alarms has no value (one of the two runs has no scored item)" in gate["reason"]
