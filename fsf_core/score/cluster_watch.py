@@ -63,7 +63,8 @@ def watched_cluster(*, is_local: bool) -> Iterator[None]:
         os.close(stopper_fd)
         for watch in watches:
             watch.join(timeout=PROBE_INTERVAL_S)
-        os.close(stop_fd)
+        if not any(watch.is_alive() for watch in watches):  # else a late one, which is about to look whether it ends
+            os.close(stop_fd)
 
 
 def _processes(*, is_local: bool) -> dict[str, int]:

@@ -1,10 +1,16 @@
-"""What is logged of a cluster whose nodes come and go."""
+"""What is logged of a cluster whose nodes come and go, and how the watch ends."""
 
+import contextlib
+import select
+import threading
+import time
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
-from fsf_core.score.cluster_watch import log_changes
+from fsf_core.score import cluster_watch
+from fsf_core.score.cluster_watch import log_changes, watched_cluster
 
 
 def node(name: str, *, alive: bool = True, reason: str = "") -> dict[str, Any]:
@@ -27,3 +33,23 @@ def test_nodes_that_are_read_for_the_first_time_did_not_join(caplog: pytest.LogC
     log_changes([], [node("1"), node("2", alive=False)])
 
     assert caplog.messages == []
+
+
+def test_a_watch_that_is_busy_when_the_job_ends_sees_that_it_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its descriptor was closed: a traceback, or it went on and ended the process of a notebook with code 75."""
+    over: list[bool] = []
+    ended = threading.Event()
+
+    def watch_late(_: Mapping[str, int], stop_fd: int) -> None:
+        time.sleep(0.3)  # as while a head that hangs is probed
+        with contextlib.suppress(OSError):
+            over.append(bool(select.select([stop_fd], [], [], 10)[0]))
+        ended.set()
+
+    monkeypatch.setattr(cluster_watch, "PROBE_INTERVAL_S", 0.05)
+    monkeypatch.setattr(cluster_watch, "_watch_processes", watch_late)
+    with watched_cluster(is_local=True):
+        pass
+
+    assert ended.wait(20)
+    assert over == [True]
