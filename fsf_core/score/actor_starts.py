@@ -16,8 +16,10 @@ from typing import Any
 import ray
 from ray.util import get_node_ip_address
 
+import fsf_core
 from fsf_core.errors import ClusterError
 from fsf_core.safe_text import redact_message
+from fsf_core.score.node_facts import code_digest
 from fsf_core.stages.isolated_decode import watchdog
 
 MAX_FAILURES = 3
@@ -110,7 +112,7 @@ def reported_start(tracker: Any, *, joined: bool = True) -> Iterator[None]:
         yield
         return
     actor, node = ray.get_runtime_context().get_actor_id(), _address()
-    before: FailedStart | None = ray.get(tracker.begin_start.remote(actor, node))
+    before: FailedStart | None = ray.get(tracker.begin_start.remote(actor, node, own_code()))
     if before and before.is_last:
         raise ClusterError(describe({node: "the process ends while it loads the model"}))
     time.sleep(before.wait_s if before else 0)
@@ -145,6 +147,11 @@ def explained_failures(tracker: Any) -> Iterator[None]:
         if not nodes:
             raise
         raise ClusterError(describe(nodes)) from error
+
+
+def own_code() -> str:
+    """Return the digest of the code that this process runs."""
+    return code_digest(str(fsf_core.__path__[0]))
 
 
 def _address() -> str:

@@ -6,6 +6,9 @@ from typing import Any, Literal
 
 Status = Literal["ok", "warn", "fail"]
 
+SAME_EVERYWHERE = "give every node the image, or the installation, of the driver"
+"""What to do about a node that runs another program."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:

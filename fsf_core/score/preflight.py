@@ -17,7 +17,7 @@ from fsf_core.errors import ClusterError
 from fsf_core.manifest import LABEL_COLUMN, Manifest
 from fsf_core.model.bundle import DOCUMENT, Bundle
 from fsf_core.score.cluster import joins_cluster
-from fsf_core.score.findings import Finding, Status, failed
+from fsf_core.score.findings import SAME_EVERYWHERE, Finding, Status, failed
 from fsf_core.score.node_facts import LIBRARIES, node_facts
 from fsf_core.score.node_tasks import Node, Offset, alive_nodes, call_on_nodes, clock_offsets
 
@@ -186,8 +186,8 @@ def _judge_node(node: Node, facts: Mapping[str, Any], driver: Mapping[str, Any])
     if not programs and facts["fsf_code"] != driver["fsf_code"]:
         programs = [f"fsf {facts['fsf']} of other code, {facts['fsf_code']} (driver: {driver['fsf_code']})"]
     if programs:
-        do = "give every node the image, or the installation, of the driver"
-        yield Finding(check="versions", status="fail", node=str(node), found=", ".join(programs), do=do)
+        found = ", ".join(programs)
+        yield Finding(check="versions", status="fail", node=str(node), found=found, do=SAME_EVERYWHERE)
     libraries = [
         f"{name} {facts['libraries'][name] or 'none'} (driver: {driver['libraries'][name] or 'none'})"
         for name in LIBRARIES

@@ -15,6 +15,7 @@ from rich.table import Column
 
 from fsf_core import logs
 from fsf_core.score.actor_starts import describe
+from fsf_core.score.findings import SAME_EVERYWHERE
 from fsf_core.score.tracker import Progress
 
 TERMINAL_INTERVAL_S, LOG_INTERVAL_S = 1.0, 10.0
@@ -47,6 +48,7 @@ def _poll(tracker: Any, show: Callable[[Progress, float], None], interval_s: flo
     started = time.monotonic()
     latest = Progress()
     reported: set[str] = set()
+    differing: set[str] = set()
     while True:
         last = stopped.wait(interval_s)
         with contextlib.suppress(Exception):  # a display must never end a run; it shows the last known state
@@ -54,6 +56,12 @@ def _poll(tracker: Any, show: Callable[[Progress, float], None], interval_s: flo
         for node in sorted({*latest.failed_nodes} - reported):
             reported.add(node)
             log.warning("event=actor_not_started error=%r", describe({node: latest.failed_nodes[node]}))
+        for node in sorted({*latest.other_nodes} - differing):
+            differing.add(node)
+            log.warning(
+                "event=node_differs check=versions node=%r found=%r do=%r",
+                node, f"fsf of other code, {latest.other_nodes[node]}, on a node that joined", SAME_EVERYWHERE,
+            )  # fmt: skip
         show(latest, time.monotonic() - started)
         if last:
             return

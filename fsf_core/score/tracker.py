@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fsf_core.keys import item_key
-from fsf_core.score.actor_starts import ActorStarts, FailedStart
+from fsf_core.score.actor_starts import ActorStarts, FailedStart, own_code
 from fsf_core.score.metric_table import BLOCKS, FAILURES, FRAMES, ITEMS, PARTS, RUN_FRAMES, RUN_ITEMS, Measures
 
 MAX_REASONS = 30
@@ -62,6 +62,8 @@ class Progress:
     """Finished items, plus the share of each unfinished video that this job has done of what it had to do."""
     failed_nodes: Mapping[str, str] = field(default_factory=dict)
     """Why nodes could not load the model, by address."""
+    other_nodes: Mapping[str, str] = field(default_factory=dict)
+    """Digest of the code of nodes that run another than the driver's, by address: they joined since the job began."""
 
 
 def summarize_commit(table: pa.Table) -> Commit:
@@ -148,6 +150,8 @@ class JobTracker:
         self._reasons = Counter[tuple[str, str]]()
         self._blocks = 0
         self._actors = ActorStarts()
+        self._code = ""
+        self._other_nodes: dict[str, str] = {}
 
     def plan_blocks(self, blocks: int) -> None:
         """Count blocks that wait to be decoded."""
@@ -162,8 +166,11 @@ class JobTracker:
         """Forget the starts of a block that reached its end."""
         self._blocks -= self._starts.pop(block, None) is not None
 
-    def begin_start(self, actor: str, node: str) -> FailedStart | None:
-        """Note that an actor loads the model; see ActorStarts."""
+    def begin_start(self, actor: str, node: str, code: str) -> FailedStart | None:
+        """Note that an actor loads the model, and with which code; see ActorStarts."""
+        self._code = self._code or own_code()  # of the driver's node
+        if code != self._code:
+            self._other_nodes[node] = code
         return self._actors.begin(actor, node)
 
     def fail_start(self, actor: str, node: str, reason: str) -> FailedStart:
@@ -211,6 +218,7 @@ class JobTracker:
             frames=self._totals["frames"],
             item_shares=self._totals["items"] + sum(video.share for video in begun),
             failed_nodes=dict(self._actors.failed_nodes),
+            other_nodes=dict(self._other_nodes),
         )
 
     def counted(self) -> tuple[str, Measures]:

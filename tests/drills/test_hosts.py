@@ -71,10 +71,9 @@ def test_a_throttled_host_runs_for_a_share_of_the_time(pair: Hosts) -> None:
 def test_a_host_can_have_a_clock_of_its_own() -> None:
     require_hosts()
     with open_hosts("right", "fast", clocks={"fast": 90}) as hosts:
-        ask = ("python", "-c", "import time; print(time.time(), time.monotonic())")
-        right, fast = ([float(word) for word in host.must(*ask).split()] for host in hosts.values())
-    assert 85 < fast[0] - right[0] < 95 + 5
-    assert abs(fast[1] - right[1]) < 10
+        ask = ("python", "-c", "import time; time.sleep(0.01); print(time.time())")  # a sleep failed, and so did Ray
+        right, fast = (float(host.must(*ask)) for host in hosts.values())
+    assert 85 < fast - right < 95 + 5
 
 
 def test_hosts_end_with_the_process_that_opened_them() -> None:

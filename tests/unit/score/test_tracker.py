@@ -4,6 +4,7 @@ import pyarrow as pa
 import pytest
 
 from fsf_core.keys import item_key
+from fsf_core.score.actor_starts import own_code
 from fsf_core.score.tracker import JobTracker, Progress, summarize_commit
 
 
@@ -118,3 +119,13 @@ def test_starts_of_a_block_are_noted_with_their_nodes_until_it_ends():
     assert job.begin_block("b", "x") == ["x"]
     job.end_block("a")
     assert job.begin_block("a", "x") == ["x"]
+
+
+def test_a_node_of_other_code_that_joins_is_known():
+    """Only the nodes at the start of the job were compared with the driver."""
+    job = tracker()
+    job.begin_start("a", "10.0.0.1", own_code())
+    assert job.progress().other_nodes == {}
+    job.begin_start("b", "10.0.0.2", "0123456789abcdef")
+
+    assert job.progress().other_nodes == {"10.0.0.2": "0123456789abcdef"}
