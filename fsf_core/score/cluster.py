@@ -18,7 +18,7 @@ from fsf_core import storage
 from fsf_core.errors import ClusterError, FSFError
 from fsf_core.process import interruptible, kept_handlers, tolerant_stream, uninterrupted
 from fsf_core.score.cluster_address import REMEDY, require_cluster
-from fsf_core.score.cluster_watch import watched_cluster
+from fsf_core.score.cluster_watch import reported_exit, watched_cluster
 from fsf_core.score.local_ray.authentication import private_token
 from fsf_core.score.local_ray.patches import patched_node
 from fsf_core.score.local_ray.session_folder import session_folder
@@ -80,7 +80,7 @@ def local_cluster() -> Iterator[None]:
     with private_token(), session_folder() as folder, contextlib.ExitStack() as stack:
         stack.callback(_leave_cluster)
         try:
-            with patched_node(), kept_handlers():
+            with patched_node(), kept_handlers(), reported_exit("starting"):
                 ray.init(
                     address="local",
                     num_cpus=cpus,
@@ -105,7 +105,7 @@ def _leave_cluster() -> None:
     Where a signal cuts Ray's shutdown short, Ray goes on as Python exits, and makes the folder of its session again,
     which is removed by then.
     """
-    with uninterrupted():
+    with uninterrupted(), reported_exit("leaving"):
         ray.shutdown()
 
 
@@ -122,7 +122,7 @@ def _joined_cluster(address: str, out: str) -> Iterator[None]:
         try:
             metadata = {"fsf_out": storage.redact(out)} if out else {}
             environment = {"worker_process_setup_hook": settings_hook()}
-            with kept_handlers():
+            with kept_handlers(), reported_exit("joining"):
                 ray.init(address=address, runtime_env=environment, job_config=JobConfig(metadata=metadata), **QUIET)
         except (ConnectionError, ray.exceptions.RayError, ValueError, RuntimeError) as error:
             if different := _different_versions(str(error)):

@@ -9,6 +9,7 @@ import logging
 import os
 import select
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -65,6 +66,25 @@ def watched_cluster(*, is_local: bool) -> Iterator[None]:
             watch.join(timeout=PROBE_INTERVAL_S)
         if not any(watch.is_alive() for watch in watches):  # else a late one, which is about to look whether it ends
             os.close(stop_fd)
+
+
+@contextlib.contextmanager
+def reported_exit(doing: str) -> Iterator[None]:
+    """Report the end of this process if it ends inside the block, as where Ray's C++ side finds that its node is gone.
+
+    That ends the process with code 1, raises nothing, and runs no handler; so another process waits for it.
+
+    Args:
+        doing: what the block does, after "while it was".
+    """
+    text = f"ClusterError: this process ended while it was {doing} Ray: it was killed, or Ray's node ended first"
+    message = logs.error_line(f"{text}; start the same command again", exit_code=1)
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # stderr has no descriptor, as in a notebook
+            script = ["/bin/sh", "-c", 'read -r left || printf "%s\\n" "$0" >&2', message]
+            waiter = subprocess.Popen(script, stdin=subprocess.PIPE, stderr=sys.stderr.fileno(), start_new_session=True)
+            stack.callback(waiter.communicate, b"left\n")
+        yield
 
 
 def _processes(*, is_local: bool) -> dict[str, int]:

@@ -67,9 +67,9 @@ def scored(out, address):
     return score(ScoreConfig(out=f"{home}/{out}", ray_address=address, **words))["items"]["scored"]
 
 bundle, home, address = sys.argv[1:]
-print("joined", scored("joined", address))
-print("own", scored("own", None))
-print("joined", scored("joined again", address))
+print("joined", scored("joined", address), flush=True)
+print("own", scored("own", None), flush=True)
+print("joined", scored("joined again", address), flush=True)
 print("environment", [name for name in os.environ if name.startswith("RAY_AUTH")])
 print("token file", (Path.home() / ".ray" / "auth_token").exists())
 """
@@ -96,9 +96,36 @@ def test_a_python_call_joins_a_cluster_without_any_ray_variable_before_and_after
     finally:
         cluster.shutdown()
 
-    assert done.stdout.splitlines() == ["joined 1", "own 1", "joined 1", "environment []", "token file False"], (
-        done.stderr
+    printed = ["joined 1", "own 1", "joined 1", "environment []", "token file False"]
+    assert (done.returncode, done.stdout.splitlines()) == (0, printed), done.stderr
+
+
+_LOSE_NODE = """
+import psutil
+import ray._private.worker as worker
+from fsf_core.score.cluster import local_cluster
+
+def connect(*arguments, **named):
+    node = next(process for process in psutil.Process().children(recursive=True) if process.name() == "raylet")
+    node.kill()
+    node.wait()
+    connect_to_node(*arguments, **named)
+
+connect_to_node, worker.connect = worker.connect, connect
+with local_cluster():
+    print("connected")
+"""
+
+
+def test_a_node_that_ends_before_it_is_joined_is_reported() -> None:
+    """Ray ended the process without a word."""
+    done = subprocess.run(
+        [sys.executable, "-c", _LOSE_NODE], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
     )
+
+    assert (done.returncode, done.stdout) == (1, "")
+    *_, last = done.stderr.splitlines()
+    assert last.startswith("ClusterError: this process ended while it was starting Ray: it was killed, or Ray's node ")
 
 
 def test_a_process_without_the_token_cannot_join_the_clusters_that_jobs_start() -> None:
