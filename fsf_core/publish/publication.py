@@ -87,6 +87,7 @@ def _publish(publication: Publication, target: Target) -> dict[str, Any]:
         target.join(MISSING_FILE, (json.dumps(each, ensure_ascii=False).encode() + b"\n" for each in missing))
     else:
         storage.remove(storage.join(target.where, MISSING_FILE))
+    target.remove_drafts()
     rows = sum(receipt["rows"] for receipt in receipts)
     document = {
         "to": publication.identity["to"], "run_id": publication.identity["run_id"], "rows": rows,

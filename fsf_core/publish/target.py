@@ -10,6 +10,7 @@ Knows folders and files; knows no form and no run.
 
 import contextlib
 import json
+import re
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -30,6 +31,9 @@ PIECE_BYTES = 32 << 20
 
 DOCUMENT = "publication.json"
 """File that says that a publication is complete, and of which run and with which options."""
+
+_DRAFT = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
+"""Name of a file on a disk that is being written; no path of an item begins with a dot."""
 
 
 @dataclass(kw_only=True)
@@ -108,6 +112,8 @@ class Target:
         self.files = 0
         self.size_bytes = 0
         """Of the files that `write` and `join` have written."""
+        self.resumed = False
+        """Whether another process has begun the publication."""
 
     @property
     def done(self) -> dict[str, Any] | None:
@@ -177,6 +183,13 @@ class Target:
             storage.write_file(storage.join(self.where, path), local)
             self._count(local.stat().st_size)
 
+    def remove_drafts(self) -> None:
+        """Remove the halves of files that a killed process left; only disks have such."""
+        if self.resumed and storage.is_local(self.where):
+            for entry in storage.list_files(self.where, hidden=True):
+                if not entry.relative.startswith(f"{WORK}/") and _DRAFT.fullmatch(entry.relative.rpartition("/")[2]):
+                    storage.remove(entry.uri)
+
     def complete(self, document: Mapping[str, Any]) -> None:
         """Say that the publication is complete, and what it holds."""
         storage.write_bytes(storage.join(self.where, DOCUMENT), document_bytes(document), durable=True)
@@ -231,8 +244,9 @@ def held_target(where: str, identity: Mapping[str, Any]) -> Iterator[Target]:
     """
     target = Target(where, identity)
     with lease(storage.join(where, WORK), name=storage.redact(where)):
+        uri = storage.join(where, WORK, "identity.json")
+        target.resumed = storage.exists(uri)
         if target.done is None:
-            uri = storage.join(where, WORK, "identity.json")
             storage.write_bytes(uri, document_bytes(target.identity), durable=True)
         yield target
     if (done := target.done) is not None and not done.get("pictures_missing"):

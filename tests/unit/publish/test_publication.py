@@ -58,6 +58,7 @@ def test_a_killed_publication_is_completed_by_the_same_command(form, run, publis
             continue
         assert (code, "the same command goes on" in error) == (75, True)
         assert not (out / "publication.json").exists()
+        (out / ".left.png.0123abcd.tmp").write_bytes(b"half of a file")
         code, document, _ = publish(run, form, out, *FORMS[form])
         assert (code, document["rows"] + document["skipped"]) == (0, 10)
         found = _published(out)
