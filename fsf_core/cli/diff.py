@@ -16,13 +16,6 @@ if TYPE_CHECKING:
     from fsf_core.analysis.drift import Rescored
     from fsf_core.runs import RunReader
 
-MEANING = {
-    "same": "no drift beyond chance",
-    "data": "the data changed",
-    "model": "the model changed",
-    "both": "the data and the model changed",
-}
-
 ROWS_SHOWN = 30
 """Classes that are printed; those with an alarm come first where there are more."""
 
@@ -81,9 +74,11 @@ def _rescore(a: "RunReader", b: "RunReader", config: DiffConfig) -> "list[Rescor
 
 def _lines(document: dict[str, Any]) -> Iterator[str]:
     """Yield the document as text."""
+    from fsf_core.analysis.drift import describe_verdict
+
     items, failures = document["items"], document["failures"]
     undecided = "" if document["attributed"] else ", data or model not decided"
-    yield f"{document['verdict']}: {MEANING[document['verdict']]}{undecided}"
+    yield f"{document['verdict']}: {describe_verdict(document)}{undecided}"
     yield f"model: {document['model']['reason']}"
     yield (
         f"items: {items['both']} in both, {items['only_a']} only in A, {items['only_b']} only in B; "

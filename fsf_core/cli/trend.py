@@ -136,9 +136,8 @@ def _lines(document: dict[str, Any], table: Any) -> Iterator[str]:
         more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
         state = "reference" if night["is_reference"] else night["state"]
         items, failed = (_count(night[key]) for key in ("items", "failed"))
-        rows.append(
-            (night["name"], state, items, failed, night["verdict"] or "-", ", ".join(names[:NAMES_SHOWN]) + more)
-        )
+        verdict = "not judged" if night["verdict"] and not night["judged"] else night["verdict"] or "-"
+        rows.append((night["name"], state, items, failed, verdict, ", ".join(names[:NAMES_SHOWN]) + more))
     yield from table(("night", "state", "items", "failed", "verdict", "alarms"), rows)
     if document["missing"]:
         yield f"no run on {', '.join(document['missing'])}"

@@ -116,7 +116,6 @@ def make_page(
         classes=classes.classes_of_interest(rows, TABLE_CLASSES),
         figures=_figures(metrics, change),
         failures=_failed_items(run),
-        failed_items=counts.failed,
     )
     lines, video_total = videos.timelines(run, classes.classes_of_interest(rows, TIMELINE_CLASSES))
     found: dict[str, Any] = {

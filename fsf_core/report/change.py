@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.compute as pc
 
 from fsf_core import runs, storage
-from fsf_core.analysis.drift import changed_pixels, compare_runs
+from fsf_core.analysis.drift import changed_pixels, compare_runs, describe_verdict, is_judged
 from fsf_core.analysis.items import item_features
 from fsf_core.report.classes import LogAxis
 
@@ -19,16 +19,10 @@ MAX_ROWS = 24
 MAX_IDS = 8
 """New and vanished failures that the page names."""
 
-VERDICTS = {
-    "same": "Nothing has drifted",
-    "data": "The data changed",
-    "model": "The model changed",
-    "both": "The data and the model changed",
-}
 STATISTICS = {
     "psi": "population stability index",
     "js": "Jensen-Shannon divergence, bits",
-    "presence": "odds ratio of occurrence",
+    "presence": "difference of the shares of items that have it",
 }
 
 
@@ -56,12 +50,9 @@ def read_change(run: runs.RunReader, other_uri: str) -> Change:
     table = changes.item_table()
     known = table.filter(pc.is_valid(table.column("changed_share")))
     pairs = zip(known.column("item_id").to_pylist(), known.column("changed_share").to_pylist(), strict=True)
-    return Change(
-        other=other,
-        document=compare_runs(other, run, changes=changes),
-        features=item_features(other),
-        changed=dict(pairs),
-    )
+    features = item_features(other)
+    document = compare_runs(other, run, changes=changes, known=(features, None))
+    return Change(other=other, document=document, features=features, changed=dict(pairs))
 
 
 def shares_before(change: Change, names: tuple[str, ...]) -> dict[int, float]:
@@ -85,8 +76,8 @@ def change_section(change: Change, names: tuple[str, ...]) -> dict[str, Any]:
         "other": storage.redact(change.other.uri),
         "run_id": change.other.run_id,
         "finished": change.other.finished,
-        "verdict": VERDICTS[document["verdict"]],
-        "quiet": document["verdict"] == "same" and not document["alarms"],
+        "verdict": describe_verdict(document),
+        "tone": "bad" if document["verdict"] != "same" else "good" if is_judged(document) else "soft",
         "attributed": document["attributed"],
         "reason": document["model"]["reason"],
         "alarms": [{**each, "title": STATISTICS[each["statistic"]]} for each in document["alarms"]],

@@ -39,7 +39,7 @@ class ClassRow:
     high: float
     """90th percentile."""
     share_before: float | None = None
-    """Share of all pixels in the other run."""
+    """Share of all pixels in the other run; None where that has no such class, or no pixels."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,7 +100,7 @@ def class_rows(
                 low=low,
                 median=median,
                 high=high,
-                share_before=None if before is None else before.get(class_id, 0.0),
+                share_before=before.get(class_id) if before else None,
             )
         )
     return rows

@@ -2,14 +2,8 @@
 
 from typing import Any
 
+from fsf_core.analysis.drift import describe_verdict
 from fsf_core.report.page import render_page
-
-MEANING = {
-    "same": "No drift beyond chance",
-    "data": "The data changed",
-    "model": "The model changed",
-    "both": "The data and the model changed",
-}
 
 
 def drift_page(document: dict[str, Any]) -> str:
@@ -18,11 +12,11 @@ def drift_page(document: dict[str, Any]) -> str:
     failures = [(change, row) for change in ("new", "gone") for row in document["failures_listed"][change]]
     data = {
         "doc": document,
-        "meaning": MEANING[document["verdict"]],
+        "meaning": describe_verdict(document),
         "name_a": _name(document["runs"]["a"]["run"]),
         "name_b": _name(document["runs"]["b"]["run"]),
         "alarmed": sorted((row for row in every if row["alarm"]), key=lambda row: -row["psi"]),
-        "compared": sum(row["psi"] is not None for row in every),
+        "judged": sum(row["limits"]["psi"] is not None for row in every),
         "failures": failures,
         "total": lambda counts: max(1, sum(counts)),
     }

@@ -1,7 +1,7 @@
 """The head and the end of a report: figures, gates and notes of a run, and what it was made of."""
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,25 +83,22 @@ def headline(
     share = percent(counts.failed / counts.items) if counts.items else ""
     figures.append(Figure(title="Items failed", value=number(counts.failed), note=share))
     if metrics and metrics.get("miou") is not None:
-        figures.append(Figure(title="Mean IoU", value=metric(metrics["miou"]), note=interval_text(metrics, "miou")))
-        figures.append(
-            Figure(title="Pixel accuracy", value=percent(metrics["accuracy"]), note=interval_text(metrics, "accuracy"))
-        )
+        figures.append(Figure(title="Mean IoU", value=metric(metrics["miou"]), note=_interval(metrics, "miou")))
+        between = _interval(metrics, "accuracy", percent)
+        figures.append(Figure(title="Pixel accuracy", value=percent(metrics["accuracy"]), note=between))
     if confidence is not None:
         figures.append(Figure(title="Mean confidence", value=percent(confidence), note="of the winning class"))
     seconds = summary.get("scoring_seconds")
-    new = counts.frames
     if seconds and not summary.get("reused_items") and not summary.get("resumed_items"):
-        figures.append(
-            Figure(title="Frames per second", value=number(new / seconds), note=f"{duration(seconds)} of scoring")
-        )
+        rate = number(counts.frames / seconds)
+        figures.append(Figure(title="Frames per second", value=rate, note=f"{duration(seconds)} of scoring"))
     return figures
 
 
-def interval_text(metrics: Mapping[str, Any], name: str) -> str:
+def _interval(metrics: Mapping[str, Any], name: str, show: Callable[[float], str] = metric) -> str:
     """Return the interval of a figure as text, or nothing."""
     found = metrics["intervals"].get(name)
-    return f"{found['low']:.3f} to {found['high']:.3f}" if found else ""
+    return f"{show(found['low'])} to {show(found['high'])}" if found else ""
 
 
 def gates_of(summary: Mapping[str, Any]) -> list[Gate]:

@@ -58,7 +58,6 @@ def item_rows(
     classes: Sequence[int],
     figures: Mapping[str, tuple[Column, Mapping[str, float]]],
     failures: Iterable[tuple[str, str]],
-    failed_items: int,
 ) -> ItemTable:
     """Choose and format the rows.
 
@@ -67,8 +66,8 @@ def item_rows(
         features: one row per scored item.
         classes: classes with a column of their share.
         figures: further columns, by key: how they are shown, and item id to value.
-        failures: item id and reason of the failed items.
-        failed_items: number of them.
+        failures: item id and reason of the failed items. A video of which a segment failed has frames too: it is one
+            row, with its figures and its reason.
     """
     columns = [
         Column(key="item", title="Item", kind="text"),
@@ -85,13 +84,22 @@ def item_rows(
     values = {column.key: _values(column.key, features, figures, ids) for column in columns[2:]}
     kept = {key for key, found in values.items() if key == "frames" or np.isfinite(found).any()}
     columns = [column for column in columns if column.key in {"item", "state"} | kept]
-    failed = _failed_rows(failures, len(columns), MAX_ROWS if failed_items + len(ids) <= MAX_ROWS else None)
-    chosen = _choose(columns[2:], values, features.num_rows, MAX_ROWS - len(failed))
+    reasons = dict(failures)
+    scored = {*ids}
+    lost = [(item, reason) for item, reason in reasons.items() if item not in scored]
+    total = len(ids) + len(lost)
+    limit = MAX_ROWS if total <= MAX_ROWS else int(MAX_ROWS * FAILED_SHARE)
+    failed = [[printable(item), printable(reason), *([None] * (len(columns) - 2))] for item, reason in lost[:limit]]
+    partly = [row for row, item in enumerate(ids) if item in reasons][: limit - len(failed)]
     rows = [
-        [printable(ids[row]), SCORED, *(_cell(values[column.key][row], column.kind) for column in columns[2:])]
-        for row in chosen
+        [
+            printable(ids[row]),
+            printable(reasons.get(ids[row], SCORED)),
+            *(_cell(values[column.key][row], column.kind) for column in columns[2:]),
+        ]
+        for row in _choose(columns[2:], values, len(ids), MAX_ROWS - len(failed), partly)
     ]
-    return ItemTable(columns=columns, rows=[*failed, *rows], items=features.num_rows + failed_items)
+    return ItemTable(columns=columns, rows=[*failed, *rows], items=total)
 
 
 def as_json(table: ItemTable) -> dict[str, Any]:
@@ -109,23 +117,14 @@ def _values(
     return column_floats(features, key)
 
 
-def _failed_rows(failures: Iterable[tuple[str, str]], width: int, most: int | None) -> list[list[Any]]:
-    """Return the rows of failed items, which have no values."""
-    limit = int(MAX_ROWS * FAILED_SHARE) if most is None else most
-    rows: dict[str, list[Any]] = {}
-    for item, reason in failures:
-        if len(rows) >= limit:
-            break
-        rows.setdefault(item, [printable(item), printable(reason), *([None] * (width - 2))])
-    return [*rows.values()]
-
-
-def _choose(columns: Sequence[Column], values: Mapping[str, NDArray[np.float64]], items: int, most: int) -> list[int]:
-    """Return the rows to show, in the order of the run: all of them, or the extremes of every column and a sample."""
+def _choose(
+    columns: Sequence[Column], values: Mapping[str, NDArray[np.float64]], items: int, most: int, kept: Sequence[int]
+) -> list[int]:
+    """Return the rows to show, in the order of the run: all, or some, the extremes of every column and a sample."""
     if items <= most:
         return [*range(items)]
-    chosen: dict[int, None] = {}
-    each = max(1, most * 3 // (4 * max(1, len(columns))))
+    chosen = dict.fromkeys(kept)
+    each = max(1, (most - len(chosen)) * 3 // (4 * max(1, len(columns))))
     for column in columns:
         found = values[column.key]
         order = np.argsort(found if column.ascending else -found, kind="stable")

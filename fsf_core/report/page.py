@@ -95,7 +95,8 @@ def clock(seconds: float | None) -> str:
     """Return a time in a video as minutes and seconds."""
     if seconds is None:
         return ""
-    return f"{int(seconds // 60)}:{seconds % 60:04.1f}"
+    minutes, tenths = divmod(round(seconds * 10), 600)
+    return f"{minutes}:{tenths / 10:04.1f}"
 
 
 def duration(seconds: float | None) -> str:

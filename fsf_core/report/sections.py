@@ -30,7 +30,8 @@ INPUTS = (
 def class_section(rows: Sequence[classes.ClassRow]) -> dict[str, Any]:
     """Return the rows of the classes, and the axis of their charts."""
     shown, tail = classes.split_tail(rows)
-    return {"rows": shown, "tail": tail, "axis": classes.log_axis(shown), "before": rows[0].share_before is not None}
+    before = any(row.share_before is not None for row in rows)
+    return {"rows": shown, "tail": tail, "axis": classes.log_axis(shown), "before": before}
 
 
 def picture_section(
@@ -124,7 +125,7 @@ def item_section(table: items.ItemTable) -> dict[str, Any]:
     if table.is_whole:
         about = f"All {number(table.items)} items." if table.items > 1 else "The only item."
     else:
-        failed = "failed ones, " if table.rows[0][1] != items.SCORED else ""
+        failed = "failed ones, " if any(row[1] != items.SCORED for row in table.rows) else ""
         about = (
             f"{number(len(table.rows))} of {number(table.items)} items: {failed}the extremes of every column, and a "
             f"random sample (seed {items.SEED}). All of them are in the tables of the run."

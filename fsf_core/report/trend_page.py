@@ -34,6 +34,7 @@ def trend_page(document: dict[str, Any]) -> str:
         "doc": document,
         "groups": groups,
         "alarmed": sum(bool(night["alarms"]) for night in nights),
+        "alarms": [_farthest(night["alarms"]) for night in nights],
         "unfinished": [night for night in nights if night["state"] != "finished"],
         "first": nights[0]["name"] if nights else "",
         "last": nights[-1]["name"] if nights else "",
@@ -42,10 +43,19 @@ def trend_page(document: dict[str, Any]) -> str:
     return render_page(data, palette=[], rows=None, template="trend.html.j2")
 
 
+def _farthest(alarms: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return one alarm for each name: the first one, which is the farthest above its limit."""
+    found: dict[str, dict[str, Any]] = {}
+    for alarm in alarms:
+        found.setdefault(alarm["name"], alarm)
+    return [*found.values()]
+
+
 def _chart(row: dict[str, Any]) -> dict[str, Any]:
     """Return the points of a chart: one per night with a value, and lines between neighbours."""
     values, known = row["values"], _known([*row["values"], row["reference"]])
-    low, high = min(known, default=0.0), max(known, default=1.0)
+    least, most = min(known, default=None), max(known, default=None)
+    low, high = least or 0.0, 1.0 if most is None else most
     if high <= low:
         low, high = low - (abs(low) or 1) * 0.05, high + (abs(high) or 1) * 0.05
     step = (WIDTH_PX - 2 * MARGIN_PX) / max(1, len(values) - 1)
@@ -62,8 +72,8 @@ def _chart(row: dict[str, Any]) -> dict[str, Any]:
     pairs = [pair for pair in itertools.pairwise(points) if None not in pair]
     return {
         "name": row["name"],
-        "low": low,
-        "high": high,
+        "low": least,
+        "high": most,
         "last": next((value for value in reversed(values) if value is not None), None),
         "reference": row["reference"],
         "reference_y": None if row["reference"] is None else place(row["reference"]),

@@ -7,6 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from fsf_core.analysis.drift import compare_runs
+from fsf_core.analysis.drift.trend import NightRun, trend_document
+from fsf_core.report.build import ReportRequest, write_report
+from fsf_core.report.drift_page import drift_page
+from fsf_core.report.trend_page import trend_page
+from fsf_core.runs import open_run
 from tests.support import axe
 from tests.support.browser import Page, chromium
 from tests.support.processes import fsf
@@ -14,6 +20,7 @@ from tests.support.synthetic_runs import Shape, make
 
 OPEN_S, MAX_BYTES = 2.0, 15_000_000
 HOSTILE = ("<script>window.hacked = 1</script>", "\" onload='window.hacked = 1'", "<img src=x onerror=window.hacked=1>")
+LONG_NAMES = ("background", "a class with a name that no button of a phone holds " * 3, "果" * 70, "wind_scarring")
 STATE = """
 const shot = document.activeElement, dialog = document.querySelector("#viewer");
 done({
@@ -32,7 +39,9 @@ done({rows, count: document.querySelector("#count").textContent});
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     """Reports of a small run with everything in it, and of a larger one."""
     home = tmp_path_factory.mktemp("runs")
-    small = Shape(images=10, videos=1, video_frames=16, failures=3, pictures=6, ids=HOSTILE, reasons=HOSTILE)
+    small = Shape(
+        images=10, videos=1, video_frames=16, failures=3, pictures=6, ids=HOSTILE, reasons=HOSTILE, names=LONG_NAMES
+    )  # fmt: skip
     large = Shape(images=1000, failures=5, pictures=6)
     for count, shape in ((10, small), (1000, large)):
         run = make(home / str(count), shape)
@@ -41,6 +50,13 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
         written = json.loads(output.splitlines()[-1])
         assert written["report"] == str(home / f"{count}.html")
         assert written["bytes"] == (home / f"{count}.html").stat().st_size < MAX_BYTES
+    before, now = (open_run(str(home / name)) for name in ("1000", "10"))
+    request = ReportRequest(pictures=0, side_px=64, access=None)
+    write_report(now.uri, out=str(home / "change.html"), request=request, against=before.uri)
+    (home / "drift.html").write_text(drift_page(compare_runs(before, now)), encoding="utf-8")
+    nights = [NightRun(name=each.run_id, uri=each.uri, date=None, state="finished", run=each) for each in (before, now)]
+    trend = trend_document(before, nights) | {"missing": ["2026-11-14"]}
+    (home / "trend.html").write_text(trend_page(trend), encoding="utf-8")
     return {count: home / f"{count}.html" for count in (10, 1000)}
 
 
@@ -81,6 +97,28 @@ def test_axe_finds_nothing_in_either_theme(window: Page, pages: dict[int, Path],
     assert axe.violations(window) == []
     window.run("document.querySelector('.shot').click(); setTimeout(() => done(1), 200)")
     assert axe.violations(window) == []
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_nothing_in_the_pages_of_drift(window: Page, pages: dict[int, Path], theme: str) -> None:
+    home = pages[10].parent
+    for name in ("drift", "trend"):
+        open_page(window, home / f"{name}.html")
+        window.prefer(theme)
+
+        assert axe.violations(window) == []
+        assert window.log("browser") == []
+
+
+@pytest.mark.parametrize("name", ["10", "change", "drift", "trend"])
+def test_a_page_is_no_wider_than_a_phone(window: Page, pages: dict[int, Path], name: str) -> None:
+    window.resize(400, 900)
+    open_page(window, pages[10].parent / f"{name}.html")
+    window.run("document.querySelectorAll('details').forEach(each => { each.open = true }); done(1)")
+    width = window.run("done(document.documentElement.scrollWidth)")
+    window.resize(1280, 900)
+
+    assert width == 400
 
 
 def test_the_pictures_are_used_by_keyboard(window: Page, pages: dict[int, Path]) -> None:

@@ -2,6 +2,6 @@
 
 from fsf_core.analysis.drift.compare import compare_runs
 from fsf_core.analysis.drift.pixels import PixelChanges, changed_pixels
-from fsf_core.analysis.drift.verdict import Rescored
+from fsf_core.analysis.drift.verdict import Rescored, describe_verdict, is_judged
 
-__all__ = ["PixelChanges", "Rescored", "changed_pixels", "compare_runs"]
+__all__ = ["PixelChanges", "Rescored", "changed_pixels", "compare_runs", "describe_verdict", "is_judged"]

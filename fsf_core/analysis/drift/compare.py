@@ -2,7 +2,7 @@
 
 # I items, K classes
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -93,6 +93,7 @@ def compare_runs(
         outputs_drift=compared.has_alarm("classes") or compared.has_alarm("confidence"),
         same_model_drift=_same_model_drift(rescored, classes, known_a, known_b, draws=draws, seed=seed),
     )
+    failures, listed = _failure_changes(failed_a, failed_b)
     return {
         "verdict": verdict,
         "attributed": attributed,
@@ -131,10 +132,10 @@ def compare_runs(
         "pixels_changed_share": changes.every.share,
         "pixels": _pixel_document(changes),
         "items": items,
-        "failures": _failure_changes(failed_a, failed_b)[0],
-        "failures_listed": _failure_changes(failed_a, failed_b)[1],
+        "failures": failures,
+        "failures_listed": listed,
         "rescored": [_rescored_document(one) for one in rescored],
-        "runs": {"a": _run_document(a, known_a), "b": _run_document(b, known_b)},
+        "runs": {"a": _run_document(a, known_a, failed_a), "b": _run_document(b, known_b, failed_b)},
         "draws": draws,
         "seed": seed,
     }
@@ -339,13 +340,14 @@ def _model_of(run: RunReader) -> tuple[Any, ...]:
     return tuple(known.get(name) for name in ("bundle_sha256", "precision", "mask_size"))
 
 
-def _run_document(run: RunReader, known: pa.Table) -> dict[str, Any]:
+def _run_document(run: RunReader, known: pa.Table, failed: Collection[str]) -> dict[str, Any]:
     return {
         "run": storage.redact(run.uri),
         "run_id": run.run_id,
         "finished": run.finished,
         "bundle_sha256": runs.read_fingerprint(run.uri).get("bundle_sha256"),
         "frames": int(known.column("frames").to_numpy().sum()),
+        "failed_items": len(failed),
     }
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from fsf_core import storage
 from fsf_core.analysis.drift.compare import compare_runs
+from fsf_core.analysis.drift.verdict import is_judged
 from fsf_core.analysis.items import item_features
 from fsf_core.errors import FSFError
 from fsf_core.runs import RunReader
@@ -85,6 +86,7 @@ def _night(
         "items": None,
         "failed": None,
         "verdict": None,
+        "judged": False,
         "alarms": [],
         "error": None,
     }
@@ -99,10 +101,11 @@ def _night(
     items = document["items"]
     return entry | {
         "items": items["both"] + items["only_b"],
-        "failed": items["both"] + items["only_b"] - items["scored_b"],
+        "failed": document["runs"]["b"]["failed_items"],
         "frames": document["runs"]["b"]["frames"],
         "bundle_sha256": document["runs"]["b"]["bundle_sha256"],
         "verdict": document["verdict"],
+        "judged": is_judged(document),
         "attributed": document["attributed"],
         "alarms": document["alarms"],
     }, document

@@ -1,17 +1,25 @@
 """What differs between two runs: the data, the model, both or neither; and the evidence. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import pyarrow as pa
 
+from fsf_core.analysis.drift.limits import MIN_ITEMS
 from fsf_core.analysis.drift.pixels import Changes
 
 SAME_MASKS_SHARE = 1e-4
 """Share of changed pixels up to which two models are the same: what other processors change, at near-ties."""
 
 Verdict = Literal["same", "data", "model", "both"]
+
+MEANING: Mapping[Verdict, str] = {
+    "same": "no drift beyond chance",
+    "data": "the data changed",
+    "model": "the model changed",
+    "both": "the data and the model changed",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +79,7 @@ def find_model(*, same_model: bool, shared: Changes, rescored: Sequence[Rescored
             changed=changed,
             by="shared items",
             changes=shared,
-            reason=f"{named}, and the masks of {shared.frames} frames with the same source "
+            reason=f"{named}, and the masks of {_frames(shared.frames)} with the same source "
             + (f"differ in {shared.share:.3%} of their pixels" if changed else "are the same"),
         )
     if same_model:
@@ -88,8 +96,8 @@ def find_model(*, same_model: bool, shared: Changes, rescored: Sequence[Rescored
             changed=changed,
             by="re-scoring",
             changes=total,
-            reason=f"{total.frames} frames were scored again by the other bundle: {total.share:.3%} of their pixels "
-            "have another class",
+            reason=f"the other bundle scored {_frames(total.frames)} again: {total.share:.3%} of the pixels have "
+            "another class",
         )
     if rescored:
         return ModelFinding(
@@ -102,6 +110,19 @@ def find_model(*, same_model: bool, shared: Changes, rescored: Sequence[Rescored
         reason="the bundles differ and the runs share no item with the same source; give --bundle-b to score a sample "
         "of A's items with the bundle of B, or --bundle-a for the other way round",
     )
+
+
+def is_judged(document: Mapping[str, Any]) -> bool:
+    """Return whether any figure of a drift document has a limit; with fewer than MIN_ITEMS on a side, none has."""
+    rows = (row for group in ("classes", "inputs", "confidence") for row in document[group])
+    return any(limit is not None for row in rows for limit in row["limits"].values())
+
+
+def describe_verdict(document: Mapping[str, Any]) -> str:
+    """Return what the verdict of a drift document means, as a clause."""
+    if document["verdict"] == "same" and not is_judged(document):
+        return f"drift was not judged, because one of the runs has fewer than {MIN_ITEMS} scored items"
+    return MEANING[document["verdict"]]
 
 
 def judge(
@@ -122,3 +143,7 @@ def judge(
     if model.changed:
         return ("both" if inputs_drift or same_model_drift else "model"), True
     return ("data" if inputs_drift or outputs_drift else "same"), model.changed is not None
+
+
+def _frames(count: int) -> str:
+    return f"{count} frame{'' if count == 1 else 's'}"

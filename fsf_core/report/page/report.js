@@ -241,10 +241,11 @@
 
     const percent = (value) => {
       const share = 100 * value;
+      if (share > 0 && share < 0.001) return "< 0.001 %";
       const digits = share === 0 || share >= 100 ? 0 : share >= 10 ? 1 : share >= 1 ? 2 : share >= 0.1 ? 3 : 4;
       return `${share.toFixed(digits)} %`;
     };
-    const format = { text: String, int: (v) => v.toLocaleString("en"), percent, metric: (v) => v.toFixed(3), number: (v) => Number(v.toPrecision(3)).toLocaleString("en") };
+    const format = { text: String, int: (v) => v.toLocaleString("en"), percent, metric: (v) => v.toFixed(3), number: (v) => (Math.abs(v) >= 1000 ? Math.round(v) : Number(v.toPrecision(3))).toLocaleString("en") };
     const lower = rows.map((row) => `${row[0]}\n${row[1]}`.toLocaleLowerCase());
 
     const cell = (value, column, at) => {

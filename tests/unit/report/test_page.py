@@ -6,12 +6,13 @@ import json
 import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from fsf_core import runs
 from fsf_core.report import build, items, pictures
 from fsf_core.report.build import ReportRequest, write_report
-from tests.support import clips, html_pages, ledger, rendered_runs
+from tests.support import clips, html_pages, ledger, made_runs, rendered_runs
 from tests.support.synthetic_runs import Shape, make
 
 REQUEST = ReportRequest(pictures=3, side_px=96, access=None)
@@ -216,13 +217,64 @@ def test_another_run_is_compared(home):
     same, _ = page_of(now, against=now)
 
     assert "The model changed" in page.text
-    assert "Nothing has drifted" in same.text
+    assert "No drift beyond chance" in same.text
     titles = {each.text: number for number, each in enumerate(page.elements) if each.tag == "dt"}
     values = {name: page.elements[at + 1].text for name, at in titles.items()}
     assert (values["Items in both"], values["New items"], values["New failures"]) == ("41", "6", "2")
     assert "Most changed" in page.text
     assert [each.attributes.get("class") for each in page.all("img")].count("o") >= 3
     assert "Most changed" not in same.text
+
+
+def test_a_video_of_which_a_segment_failed_is_one_item(tmp_path):
+    run = str(tmp_path / "run")
+    fingerprint = {"classes": [*ledger.CLASSES], "palette": [[0, 0, 0], [200, 0, 0]]}
+    first, second, third = ledger.video("clip", 3, 3, 3)
+    with ledger.claim_run(run, fingerprint=fingerprint, details={}) as attempt:
+        ledger.commit(attempt, first, third, ledger.image("x"))
+        ledger.commit(attempt, ledger.broken(second, frames=1), ledger.image("y", failed=True))
+        ledger.publish(attempt, {"items": {"total": 3, "scored": 1, "failed": 2}})
+    page, written = page_of(run, pictures=0)
+
+    assert (written["items"], written["rows"]) == (3, 3)
+    assert "All 3 items." in page.text
+    assert "1 of 3 items" in page.text
+    assert {row[0]: row[1:3] for row in rows_of(page)} == {
+        "clip": ["DecodeError in decode", 7], "x": ["scored", 1], "y": ["DecodeError in decode", None],
+    }  # fmt: skip
+
+
+def test_a_class_that_the_other_run_does_not_have_has_no_share_there(tmp_path):
+    ids = [f"i{k}" for k in range(20)]
+    ratios = np.random.default_rng(0).dirichlet([9, 2, 1], 20)
+    now = made_runs.make_run(str(tmp_path / "now"), ratios, class_names=("a", "b", "new"), item_ids=ids)
+    before = made_runs.make_run(str(tmp_path / "before"), ratios[:, :2], class_names=("a", "b"), item_ids=ids)
+    page, _ = page_of(now, against=before, pictures=0)
+
+    cells = [page.elements[at + 1 : at + 3] for at, each in enumerate(page.elements) if each.text == "new"]
+    shares = [[cell.text for cell in pair] for pair in cells if pair[0].tag == pair[1].tag == "td"]
+    assert [(share.endswith(" %"), before) for share, before in shares] == [(True, "–")]
+
+
+def test_runs_that_are_too_small_are_not_called_the_same(tmp_path):
+    before = made_runs.make_run(str(tmp_path / "before"), np.full((30, 2), 0.5))
+    now = made_runs.make_run(str(tmp_path / "now"), np.empty((0, 2)), item_ids=[], failed=["x", "y"])
+    page, _ = page_of(now, against=before)
+
+    [verdict] = [each for each in page.all("p") if (each.attributes.get("class") or "").startswith("verdict")]
+    assert verdict.text == "Drift was not judged, because one of the runs has fewer than 5 scored items."
+    assert verdict.attributes["class"] == "verdict soft"
+
+
+def test_an_alarm_of_presence_is_named_as_what_it_is(tmp_path):
+    ratios = np.column_stack([np.full(400, 0.9), np.full(400, 0.1)])
+    none = np.column_stack([np.ones(400), np.zeros(400)])
+    before = made_runs.make_run(str(tmp_path / "before"), np.concatenate([ratios[:40], none[:360]]))
+    now = made_runs.make_run(str(tmp_path / "now"), np.concatenate([ratios[:200], none[:200]]))
+    page, _ = page_of(now, against=before, pictures=0)
+
+    cells = [each.text for each in page.all("td")]
+    assert cells[cells.index("difference of the shares of items that have it") + 1] == "0.400"
 
 
 def test_the_head_shows_gates_and_drift_of_the_summary(home):

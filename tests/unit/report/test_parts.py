@@ -127,7 +127,7 @@ def test_shares_have_three_digits(share, text):
 def test_numbers_times_and_sizes_are_short():
     assert [number(value) for value in (1234567, 0.123456, 7.0, None)] == ["1,234,567", "0.123", "7", "–"]
     assert [duration(value) for value in (1.26, 125, 7300, None)] == ["1.3 s", "2 min 05 s", "2 h 01 min", "–"]
-    assert clock(65.25) == "1:05.2"
+    assert [clock(value) for value in (65.25, 59.96, 119.99)] == ["1:05.2", "1:00.0", "2:00.0"]
     assert [fit(3000, 4000, 512), fit(10, 20, 512), fit(1, 90_000, 512)] == [(384, 512), (10, 20), (1, 512)]
 
 

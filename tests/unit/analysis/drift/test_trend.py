@@ -8,9 +8,12 @@ import pytest
 
 from fsf_core.cli.app import main
 from fsf_core.nights.pins import pin
+from fsf_core.report.trend_page import trend_page
+from tests.support import html_pages, ledger
 from tests.support.made_runs import make_run
 
 NAMES = ("background", "rot <b>")
+_FINGERPRINT = {"classes": ["background", "peel"], "palette": [[0, 0, 0], [200, 0, 0]]}
 
 
 def night(folder: Path, name: str, seed: int, *, light: float = 120, items: int = 100, **options) -> str:
@@ -107,3 +110,28 @@ def test_without_a_finished_run_there_is_no_reference(tmp_path, capsys):
 
     assert main(["trend", str(tmp_path)]) == 2
     assert "name one with --against" in capsys.readouterr().err
+
+
+def test_a_night_that_failed_is_not_judged_and_part_of_a_video_counts_as_failed(tmp_path, capsys):
+    first = night(tmp_path, "first", 1)
+    with ledger.claim_run(str(tmp_path / "second"), fingerprint=_FINGERPRINT, details={}) as attempt:
+        start, end = ledger.video("clip", 3, 3)
+        ledger.commit(attempt, start, ledger.broken(end, frames=1), ledger.image("x"), ledger.image("y", failed=True))
+    _, found, lines = trend(capsys, first, tmp_path / "second", "--against", first)
+
+    assert [(one["items"], one["failed"], one["judged"]) for one in found["nights"]] == [(100, 0, True), (3, 2, False)]
+    assert "not judged" in next(line for line in lines if line.startswith("second"))
+
+
+def test_the_page_names_each_alarm_of_a_night_once(series, tmp_path, capsys):
+    dark = night(series, "dark", 20, light=60, items=200)
+    found = trend(capsys, series / "2026-11-10", dark)[1]
+    alarms = [
+        {"name": name, "statistic": statistic, "value": 0.5, "limit": 0.1, "of": "classes"}
+        for name in ("rot <b>", "background")
+        for statistic in ("presence", "js")
+    ]
+    found["nights"][1]["alarms"] = alarms
+    page = html_pages.parse(trend_page(found))
+
+    assert " presence 0.5,  presence 0.5" in [each.text for each in page.all("td")]
