@@ -23,7 +23,7 @@ LONGEST_POLL_S = 15.0
 END_OF_LOG_S = 60.0
 """How long the rest of the log may take once the job has ended, since its last piece."""
 
-LEAVE_S = 2.0
+LEAVE_S = 1.0
 """How long leaving a job waits for the response to a request to stop it that no earlier signal has led to."""
 
 AGAIN_S = 3.0

@@ -273,7 +273,7 @@ def worker_clock(work: Workload, out: Path) -> Result:
         run = Run(work=work, out=out)
         run.start(hosts["head"], "--actors", "2", address=hosts["head"].gcs)
         run.fault()
-        return finish(run, note=event_of(run, "node_differs"))
+        return replace(finish(run), note=event_of(run, "node_differs"))
 
 
 def driver_paused(work: Workload, out: Path) -> Result:

@@ -81,13 +81,13 @@ def add_workers(
         raise errors[0]
 
 
-def finish(run: Run, *, limit_s: float = LIMIT_S, note: str = "") -> Result:
+def finish(run: Run, *, limit_s: float = LIMIT_S) -> Result:
     """Wait for a job that must survive its fault."""
     with run.watched():
         code = run.wait(limit_s)
     assert code == 0, run.text()
     run.judge()
-    return Result(codes=(0,), ended_s=run.after_fault_s, standstill_s=run.standstill_s, note=note)
+    return Result(codes=(0,), ended_s=run.after_fault_s, standstill_s=run.standstill_s)
 
 
 def resume(run: Run, start: Callable[[], None], *, limit_s: float, reason: str, recover: Callable[[], None]) -> Result:

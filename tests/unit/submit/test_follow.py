@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from nacl.public import PrivateKey, SealedBox
 
+from fsf_core.submit import follow
 from fsf_core.submit.exit_code import outcome_of
 from fsf_core.submit.follow import Ended, Follower, View
 from fsf_core.submit.handover import Handover, package_name
@@ -252,8 +253,9 @@ def test_a_second_signal_or_a_closed_terminal_leaves_the_job_at_once(
     assert str(ended.outcome.reason).startswith(f"{state}; `fsf submit --attach night` follows it")
 
 
-def test_two_signals_at_once_stop_the_job_and_leave_it(served: Dashboard) -> None:
+def test_two_signals_at_once_stop_the_job_and_leave_it(served: Dashboard, monkeypatch: pytest.MonkeyPatch) -> None:
     """The job ran on: no request to stop it was sent."""
+    monkeypatch.setattr(follow, "LEAVE_S", 20.0)
     served.jobs["night"] = Job()
     client = connect(served.address, headers=None, verify="true")
     follower = Follower(client, "night", View(line=print, note=print), handover=None, stop_wait_s=1, reconnect_s=60.0)
