@@ -182,15 +182,19 @@ def redacted_items(plan: Plan) -> set[str]:
     return found
 
 
-def holds_videos(plan: Plan, choice: Choice) -> bool:
-    """Return whether a chosen frame is one of a video."""
+def needs_copies(plan: Plan, choice: Choice) -> bool:
+    """Return whether a chosen frame has no file of its own that anyone can open.
+
+    That is a frame of a video, a member of an archive, or a file whose address lacks its password or signature.
+    """
     for chunk in plan.chunks:
         for receipt in plan.ledger.receipts(chunk.parts):
-            if receipt.timed_frames != 0:
-                rows = runs.read_part(plan.ledger.uri, receipt, "masks", ["item_id", "frame_index", "pts_s"])
-                chosen = rows.filter(choice.holds_frames(rows)).column("pts_s")
-                if chosen.null_count < len(chosen):
-                    return True
+            rows = runs.read_part(plan.ledger.uri, receipt, "masks", ["item_id", "frame_index", "pts_s", "uri"])
+            chosen = rows.filter(choice.holds_frames(rows))
+            if chosen.column("pts_s").null_count < chosen.num_rows:
+                return True
+            if any(storage.container_of(uri) != uri or storage.is_redacted(uri) for uri in chosen["uri"].to_pylist()):
+                return True
     return False
 
 

@@ -62,7 +62,7 @@ class HuggingFaceForm(Form[dict[str, Any]]):
         """
         self._facts = facts
         self._shard_bytes = shard_bytes
-        self._passed = {_free_name(field.name): field for field in passed}
+        self._passed = {_free_name(field.name, passed.names): field for field in passed}
         self.passed = passed.names
         fields = [pa.field(name, _kept_type(field.type)) for name, field in self._passed.items()]
         schema = pa.schema([*_OWN, *fields])
@@ -155,9 +155,14 @@ occur in it.
 """
 
 
-def _free_name(name: str) -> str:
+def _free_name(name: str, passed: Sequence[str]) -> str:
     """Return the name of a column of the manifest, which is another one if the name is taken."""
-    return f"manifest_{name}" if name in _OWN.names else name
+    if name not in _OWN.names:
+        return name
+    free = f"manifest_{name}"
+    while free in passed:
+        free = f"manifest_{free}"
+    return free
 
 
 def _kept_type(kind: pa.DataType) -> pa.DataType:
@@ -172,7 +177,9 @@ def _kept_type(kind: pa.DataType) -> pa.DataType:
 def _kept_value(value: Any, kind: pa.DataType) -> Any:
     if value is None or isinstance(value, str) or _kept_type(kind) != pa.string():
         return value
-    return json.dumps(value, ensure_ascii=False, default=str)
+    if isinstance(value, bytes):
+        return value.hex()
+    return json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, list | dict) else str(value)
 
 
 def _feature(field: pa.Field, classes: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -23,7 +23,7 @@ from fsf_core.publish.frames import (
     Plan,
     columns_of,
     common_folder,
-    holds_videos,
+    needs_copies,
     passed_columns,
     plan_frames,
     redacted_items,
@@ -166,9 +166,10 @@ def _form(request: Request, plan: Plan, choice: Choice, facts: RunFacts) -> Form
         return CocoForm(facts, request.segmentation, image_root=root)
     if request.to == "cvat":
         return CvatForm(facts, image_root=root)
-    if not request.with_images and holds_videos(plan, choice):
+    if not request.with_images and needs_copies(plan, choice):
         raise ConfigError(
-            "found frames of videos, and Label Studio shows pictures only; pass --with-images, which copies the frames"
+            "found frames of videos, members of archives, or addresses without their password or signature, expected "
+            "pictures that Label Studio can open; pass --with-images, which copies them"
         )
     return LabelStudioForm(facts, _label_studio_address(request, root))
 

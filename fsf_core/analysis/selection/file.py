@@ -6,6 +6,7 @@ Knows how text reaches CSV, JSON Lines and Parquet unchanged.
 import csv
 import io
 import json
+import math
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import Any
@@ -107,7 +108,7 @@ def encode(table: pa.Table, suffix: str) -> bytes:
         writer.writerow(table.column_names)
         writer.writerows([_cell(value) for value in row.values()] for row in rows)
         return text.getvalue().encode()
-    return "".join(json.dumps(row, ensure_ascii=False, default=_plain) + "\n" for row in rows).encode()
+    return "".join(json.dumps(_without_nan(row), ensure_ascii=False, default=_plain) + "\n" for row in rows).encode()
 
 
 def formula_cells(table: pa.Table) -> list[str]:
@@ -135,8 +136,19 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return repr(value)
     return (
-        json.dumps(value, ensure_ascii=False, default=_plain) if isinstance(value, bool | list | dict) else str(value)
+        json.dumps(value, ensure_ascii=False, default=_plain)
+        if isinstance(value, bool | list | dict)
+        else _plain(value)
     )
+
+
+def _without_nan(value: Any) -> Any:
+    """Return a value with null for what JSON has no number for: one NaN makes a file that other programs refuse."""
+    if isinstance(value, dict):
+        return {name: _without_nan(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _plain(value: Any) -> str:

@@ -96,6 +96,19 @@ def test_rows_are_by_rank_and_name_every_frame(run, tmp_path, capsys):
     assert json.loads(rows[-1]["sizes"]) == [0.5, 2.0]
 
 
+def test_numbers_that_json_lacks_are_null_and_bytes_are_digits(tmp_path, capsys):
+    passed = pa.schema([("weight", pa.float64()), ("sizes", pa.list_(pa.float64())), ("raw", pa.binary())])
+    values = {"weight": float("nan"), "sizes": [float("inf"), 1.0], "raw": b"\xff\x00"}
+    run = write_run(str(tmp_path / "run"), [Frame(item_id="a", passed=values)], passed=passed)
+    for suffix in ("jsonl", "csv"):
+        select(capsys, run, "--out", str(tmp_path / f"next.{suffix}"))
+
+    row = json.loads((tmp_path / "next.jsonl").read_text(), parse_constant=pytest.fail)
+    assert [row[name] for name in passed.names] == [None, [None, 1.0], "ff00"]
+    (row,) = csv.DictReader((tmp_path / "next.csv").open(newline="", encoding="utf-8"))
+    assert row["raw"] == "ff00"
+
+
 def test_parquet_keeps_the_types_of_the_run(run, tmp_path, capsys):
     select(capsys, run, "--n", "20", "--out", str(tmp_path / "next.parquet"))
 

@@ -1,8 +1,10 @@
 """A dataset folder, opened by `datasets`: pictures and masks as those of the run."""
 
+import datetime as dt
 import io
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import yaml
 from datasets import load_dataset
@@ -55,6 +57,25 @@ def test_features_have_the_classes_and_the_columns_of_the_manifest(run, publish,
     row = next(row for row in dataset if row["item_id"] == "north/1.jpg")
     assert (row["orchard"], row["manifest_image"], row["tags"]) == ("nord", 7, '["a", "b"]')
     assert card["dataset_info"]["splits"][0]["num_examples"] == 10
+
+
+def test_values_without_a_type_become_text_and_no_column_takes_the_place_of_another(publish, load, tmp_path):
+    columns = pa.schema(
+        [
+            ("clock", pa.time32("s")),
+            ("raw", pa.large_binary()),
+            ("places", pa.list_(pa.int64())),
+            ("image", pa.string()),
+            ("manifest_image", pa.string()),
+        ]
+    )
+    values = {"clock": dt.time(3, 4), "raw": b"\xff", "places": [1, 2], "image": "one", "manifest_image": "two"}
+    item = picture_runs.image(tmp_path / "in", "a.png", np.zeros((4, 4), np.uint8), **values)
+    publish(picture_runs.finished(tmp_path / "run", [item], columns=columns), "hf", tmp_path / "out")
+    (row,) = load(tmp_path / "out")["train"]
+
+    assert [row[name] for name in ("clock", "raw", "places")] == ["03:04:00", "ff", "[1, 2]"]
+    assert [row[name] for name in ("manifest_manifest_image", "manifest_image")] == ["one", "two"]
 
 
 def test_three_hundred_classes_stay_whole(publish, load, tmp_path):

@@ -1,6 +1,7 @@
 """Pre-labels of annotation tools, read by decoders that are written from the definitions of their formats."""
 
 import json
+from dataclasses import replace
 from urllib.parse import unquote
 from xml.etree import ElementTree as ET
 
@@ -60,6 +61,16 @@ def test_label_studio_without_pictures_of_a_video_is_refused_before_anything_is_
 
     assert code == 2
     assert "pass --with-images" in error
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("uri", ["span://512+100!a.png/photos/all.tar", "https://host/a.png?sig=***"])
+def test_label_studio_without_pictures_that_it_cannot_open_is_refused(uri, publish, tmp_path):
+    item = replace(picture_runs.image(tmp_path / "in", "a.png", np.zeros((4, 4), np.uint8)), uri=uri)
+    code, _, error = publish(picture_runs.finished(tmp_path / "run", [item]), "label-studio", tmp_path / "out")
+
+    assert code == 2
+    assert "members of archives, or addresses without their password" in error
     assert not (tmp_path / "out").exists()
 
 
