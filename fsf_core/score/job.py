@@ -7,7 +7,7 @@ import contextlib
 import itertools
 import logging
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -32,6 +32,7 @@ from fsf_core.score.against import find_reference, reference_record
 from fsf_core.score.changes import as_recorded, require_same_values, row_keys_of
 from fsf_core.score.cluster import connected_cluster, joins_cluster, on_this_node, unwrap_worker_errors
 from fsf_core.score.finish import Work, keys_of, load_ledger, publish, summarize
+from fsf_core.score.gate_names import NEEDS
 from fsf_core.score.gates import available_needs, failed_gates, parse_gates, require_known_names
 from fsf_core.score.metrics import RunMetrics, exported_metrics
 from fsf_core.score.nights import NightJob, find_reused, plan_nights, reuse_record, score_nights, still_reusable
@@ -73,7 +74,28 @@ def score(config: ScoreConfig) -> dict[str, Any]:
         InterruptedRunError: a signal ended the job; the run can be resumed.
     """
     nights = plan_nights(config)
-    return score_nights(nights, _score_run) if is_range(config.date) else _score_run(nights[0])
+    if not is_range(config.date):
+        return _score_run(nights[0])
+    _require_known_gates(config, nights)
+    return score_nights(nights, _score_run)
+
+
+def _require_known_gates(config: ScoreConfig, nights: Sequence[NightJob]) -> None:
+    """Check the names of gates before the first of several nights: a wrong one would refuse each night by itself.
+
+    Raises:
+        ConfigError: a name is unknown.
+    """
+    gates = parse_gates(config.fail_if)
+    if not gates:
+        return
+    if all(runs.is_finished(night.out) for night in nights):
+        names = tuple(runs.read_fingerprint(nights[0].out)["classes"])
+    elif config.bundle:
+        names = plan.class_appearance(config, load_bundle(storage.absolute(config.bundle))).names
+    else:
+        names = config.classes
+    require_known_names(gates, names, NEEDS)  # whether a night has what a figure needs depends on its list
 
 
 def _score_run(night: NightJob) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from fsf_core.errors import (
     ResumableError,
 )
 from fsf_core.nights import template
-from fsf_core.score import nights
+from fsf_core.score import job, nights
 from tests.support import ledger
 
 ITEMS = {"total": 2, "scored": 1, "failed": 1, "not_in_manifest": 0}
@@ -205,6 +205,18 @@ def score_range(folder, scoring, **options):
 
 def states(entries):
     return [entry["state"] for entry in entries]
+
+
+@pytest.mark.parametrize("finished", [1, 3])
+@pytest.mark.parametrize("gate", ["iou.b < 1", "falied > 3"])
+def test_a_mistyped_gate_refuses_all_nights_even_where_some_have_finished(tmp_path, finished, gate):
+    """It was judged without a value on the finished ones, and refused each of the others: exit code 3."""
+    for day in range(18, 18 + finished):
+        run_of(tmp_path / f"2026-11-{day}")
+    model = {"bundle": None, "checkpoint": "w.pth", "net": "fastsegformer-p", "classes": ledger.CLASSES}
+    range_of_nights = config(f"{tmp_path}/{{date}}", date="2026-11-18..2026-11-20", fail_if=(gate,), **model)
+    with pytest.raises(ConfigError, match=r"unknown name (iou\.b|falied)"):
+        job.score(range_of_nights)
 
 
 def test_finished_nights_are_skipped_and_their_gates_judged_again(tmp_path, caplog):
