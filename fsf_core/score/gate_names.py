@@ -236,7 +236,7 @@ def _drift() -> Iterator[Figure]:
     titles = {
         "psi": "population stability index",
         "js": "Jensen-Shannon divergence in bits",
-        "presence": "logarithm of the odds ratio of items with the class",
+        "presence": "difference of the shares of items with the class, 0 to 1",
     }
     for statistic, title in titles.items():
         of = "of the class ratio over items" if statistic != "presence" else ""

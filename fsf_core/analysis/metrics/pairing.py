@@ -7,7 +7,7 @@ counts only where one mask and one label, of all of them, have the name.
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -64,11 +64,18 @@ def pair(masks: Sequence[Named], labels: Sequence[Named]) -> Pairing:
     found: dict[int, int] = {}
     taken: set[int] = set()
     steps: Counter[str] = Counter()
+
+    def join(step: str, mask: int, label: int) -> None:
+        found[mask] = label
+        taken.add(label)
+        steps[step] += 1
+
     framed = any(each.frame is not None for each in (*masks, *labels))
     for step, (forms, whole) in _STEPS.items():
         if len(found) == len(masks) or len(taken) == len(labels):
             break
         by_key = _index(labels, forms, framed=framed)
+        alone: dict[tuple[int, int], None] = {}  # pairs of this step, in order
         for key, mask_ids in _index(masks, forms, framed=framed).items():
             label_ids = by_key.get(key, [])
             free_masks = [each for each in mask_ids if each not in found]
@@ -76,12 +83,22 @@ def pair(masks: Sequence[Named], labels: Sequence[Named]) -> Pairing:
             if not free_masks or not free_labels:
                 continue
             if len(mask_ids) == len(label_ids) == 1:
-                found[mask_ids[0]] = label_ids[0]
-                taken.add(label_ids[0])
-                steps[step] += 1
+                alone[mask_ids[0], label_ids[0]] = None
+                if whole:
+                    join(step, mask_ids[0], label_ids[0])
             elif whole:
                 raise _ambiguous([masks[each] for each in free_masks], [labels[each] for each in free_labels])
+        for mask, label in () if whole else _unambiguous(alone):
+            join(step, mask, label)
     return Pairing(label_of_mask=found, steps=dict(steps))
+
+
+def _unambiguous(pairs: Collection[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Yield the pairs whose mask and whose label are in no other: an entry may have several names."""
+    masks, labels = (Counter(each) for each in zip(*pairs, strict=True)) if pairs else ({}, {})
+    for mask, label in pairs:
+        if masks[mask] == labels[label] == 1:
+            yield mask, label
 
 
 def _index(

@@ -64,6 +64,12 @@ def test_whole_names_win_over_parts_of_names():
     assert names_of(masks, files("c/x")) == {}, "which of the three?"
 
 
+def test_an_entry_of_several_names_is_not_paired_with_whichever_comes_first():
+    masks = [Named("cam/img_1.mp4", 7), Named("other/000007")]
+    for order in (masks, masks[::-1]):
+        assert names_of(order, files("img_1.jpg/000007")) == {}, "frame 7 of the one, or the file name of the other?"
+
+
 def test_a_name_that_several_have_is_an_error():
     with pytest.raises(ConfigError, match=r"found 2 masks \('a.jpg', 'a.png'\) and 1 labels \('a'\) of one name"):
         pair([Named("a.jpg"), Named("a.png")], files("a"))
