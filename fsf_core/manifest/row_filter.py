@@ -6,6 +6,7 @@ What it shares with the gates of a run is in `fsf_core.expressions`.
 
 import decimal
 import functools
+import math
 import operator
 import re
 from dataclasses import dataclass
@@ -105,11 +106,34 @@ def _comparison(condition: Comparison, schema: pa.Schema) -> pc.Expression:
         field = field.cast(kind)
     if condition.operator == "null":
         return field.is_null()
-    values = [_scalar(value, kind, condition.column) for value in condition.values]
+    given = condition.values
+    if pa.types.is_integer(kind) and isinstance(given[0], float) and condition.operator != "in":
+        return _compare_whole(field, condition.operator, given[0], kind)
+    if pa.types.is_integer(kind):  # a fraction equals none of them, and Arrow would cut it off
+        given = tuple(int(each) if isinstance(each, float) and each.is_integer() else each for each in given)
+        given = tuple(each for each in given if not isinstance(each, float))
+    values = [_scalar(value, kind, condition.column) for value in given]
     if condition.operator == "in":
         kind = kind if not pa.types.is_decimal(kind) else None
         return field.isin(pa.array([value.as_py() for value in values], kind))
     return _COMPARE[condition.operator](field, values[0])
+
+
+def _compare_whole(field: pc.Expression, sign: str, value: float, kind: pa.DataType) -> pc.Expression:
+    """Compare whole numbers with a float, exactly: Arrow would cast them, and refuses those above 2**24."""
+    low = 0 if pa.types.is_unsigned_integer(kind) else -(1 << kind.bit_width - 1)
+    high = low + (1 << kind.bit_width) - 1
+    value = min(max(value, low - 1), high + 1)
+    always, never = field == field, field != field  # noqa: PLR0124 # null where the value is
+    if sign in {"==", "!="}:
+        if value != math.floor(value) or not low <= value <= high:
+            return always if sign == "!=" else never
+        return _COMPARE[sign](field, pa.scalar(int(value), kind))
+    below = sign in {"<", "<="}
+    limit = math.floor(value) if sign in {"<=", ">"} else math.ceil(value) - 1
+    if not low <= limit <= high:
+        return always if below == (limit > high) else never
+    return field <= pa.scalar(limit, kind) if below else field > pa.scalar(limit, kind)
 
 
 def _scalar(value: Literal, kind: pa.DataType, column: str) -> pa.Scalar:
@@ -120,10 +144,7 @@ def _scalar(value: Literal, kind: pa.DataType, column: str) -> pa.Scalar:
             raise pa.ArrowInvalid("text and numbers do not compare")
         if pa.types.is_decimal(kind):
             return pa.scalar(decimal.Decimal(str(value)))
-        fraction = pa.types.is_integer(kind) and isinstance(value, float)
-        if pa.types.is_integer(kind) and not fraction:
-            return pa.scalar(value, kind)
-        return pa.scalar(value) if fraction else pa.scalar(value).cast(kind)
+        return pa.scalar(value, kind) if pa.types.is_integer(kind) else pa.scalar(value).cast(kind)
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         raise ConfigError(
             f"--where compares the column {column!r} of type {kind} with {value!r}: {error}; write a value of that type"

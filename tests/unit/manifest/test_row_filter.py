@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime as dt
+import operator
 
 import pyarrow as pa
 import pytest
@@ -22,6 +23,10 @@ TABLE = pa.table(
         "a b": ["it's", "x", "y", "z"],
     }
 )
+
+COMPARE = {
+    "==": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
+}  # fmt: skip
 
 
 def rows(text: str) -> list[int]:
@@ -53,6 +58,26 @@ def rows(text: str) -> list[int]:
 )
 def test_a_condition_chooses_the_matching_rows(text, expected):
     assert rows(text) == expected
+
+
+@pytest.mark.parametrize("kind", [pa.int8(), pa.uint8(), pa.int32(), pa.int64(), pa.uint64()], ids=str)
+@pytest.mark.parametrize("sign", ["==", "!=", "<", "<=", ">", ">="])
+def test_whole_numbers_of_any_size_are_compared_with_fractions_exactly(kind, sign):
+    """Arrow refused numbers above 2**24 beside 1.5, and the list was called unreadable."""
+    low = 0 if pa.types.is_unsigned_integer(kind) else -(1 << kind.bit_width - 1)
+    values = [low, low + 1, 0, 1, 2, low + (1 << kind.bit_width) - 1, None]
+    table = pa.table({"n": pa.array(values, kind), "row": range(7)})
+    for number in ("1.5", "1e0", "-0.5", "1e6", "-1e30", "1e30", "1e999", "9223372036854775808.0"):
+        chosen = table.filter(expression(parse(f"n {sign} {number}"), table.schema)).column("row").to_pylist()
+        holds = COMPARE[sign]
+        expected = [row for row, each in enumerate(values) if each is not None and holds(each, float(number))]
+        assert chosen == expected, number
+
+
+def test_a_fraction_is_equal_to_no_whole_number():
+    """`size in (1.5)` chose the rows of size 1."""
+    assert rows("size in (1.5)") == []
+    assert rows("size in (1.5, 2.0, 3)") == [1, 2]
 
 
 @pytest.mark.parametrize(
