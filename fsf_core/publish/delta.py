@@ -63,6 +63,7 @@ def require_tables(
         raise ConfigError(
             f"{option} needs the package deltalake; install the extra: pip install 'fsf[delta]'"
         ) from error
+    state = "nothing was scored" if option == "--delta" else "nothing was published"
     place = storage.join(folder, "")
     if place.startswith(storage.join(run_uri, "")) or storage.exists(storage.join(folder, "run.json")):
         raise ConfigError(
@@ -72,7 +73,7 @@ def require_tables(
     for name, schema in tables.items():
         rows = with_columns(schema, extra) if name == "masks" else schema
         uri = storage.join(folder, name)
-        with _raised_as(OutputError, f"{storage.redact(uri)} cannot take the rows of this run", "nothing was scored"):
+        with _raised_as(OutputError, f"{storage.redact(uri)} cannot take the rows of this run", state):
             written = _rehearse(uri, _with_run_id(rows.empty_table(), "").schema)
             if name == "masks":
                 _require_values(items, extra, written)

@@ -18,7 +18,7 @@ from fsf_core.publish.choice import Choice
 from fsf_core.publish.form import Form
 from fsf_core.publish.frames import Chunk, Frame, Plan, read_frames
 from fsf_core.publish.sources import Picture, PictureError, Sources
-from fsf_core.publish.target import ChunkOutput, Target, held_target, remove_work
+from fsf_core.publish.target import ChunkOutput, Target, held_target, remove_leftovers
 
 log = logging.getLogger("fsf")
 
@@ -64,7 +64,7 @@ def run_publication(publication: Publication) -> dict[str, Any]:
     """
     done = Target(publication.where, publication.identity).done
     if done is not None and not done["pictures_missing"]:
-        remove_work(publication.where)  # of a process that was killed at its very end
+        remove_leftovers(publication.where)
         return {**done, "files": 0, "rows": 0, "bytes": 0, "skipped": done["rows"]}
     with held_target(publication.where, publication.identity) as target, _resumable(publication.where):
         return _publish(publication, target)

@@ -250,10 +250,19 @@ def held_target(where: str, identity: Mapping[str, Any]) -> Iterator[Target]:
             storage.write_bytes(uri, document_bytes(target.identity), durable=True)
         yield target
     if (done := target.done) is not None and not done.get("pictures_missing"):
-        remove_work(where)
+        _remove_work(where)
 
 
-def remove_work(where: str) -> None:
+def remove_leftovers(where: str) -> None:
+    """Remove what a process that was killed at its very end left of a complete publication."""
+    with contextlib.suppress(OutputError):  # another process is at its very end
+        if storage.list_names(where, WORK):
+            with lease(storage.join(where, WORK), name=storage.redact(where)):
+                pass
+            _remove_work(where)
+
+
+def _remove_work(where: str) -> None:
     """Remove what a complete publication no longer needs; what a store keeps, the same command removes."""
     with contextlib.suppress(StorageError):
         storage.remove_folder(storage.join(where, WORK))

@@ -1,5 +1,6 @@
 """Publications that are killed, repeated, refused, cut to a choice, or lack pictures."""
 
+import datetime as dt
 import http.server
 import json
 import shutil
@@ -296,3 +297,14 @@ def test_delta_tables_are_written_by_the_same_command(run, publish, tmp_path):
     assert (code, rows.num_rows, again["tables"]["masks"]) == (0, 10, 2)
     assert {"orchard", "image", "tags"} <= {*rows.column_names}
     assert files(Path(run)) == before, "the run stays as it is"
+
+
+def test_columns_that_delta_has_no_type_for_are_refused_by_name(publish, tmp_path):
+    item = picture_runs.image(tmp_path / "in", "a.png", np.zeros((4, 4), np.uint8), clock=dt.time(3, 4))
+    run = picture_runs.finished(tmp_path / "run", [item], columns=pa.schema([("clock", pa.time32("s"))]))
+    code, _, error = publish(run, "delta", tmp_path / "tables")
+
+    assert code == 2
+    assert "its column 'clock' is time32" in error
+    assert "nothing was published" in error
+    assert not (tmp_path / "tables").exists()
