@@ -53,7 +53,7 @@ def require_folder(out: str) -> None:
     from fsf_core import storage
 
     if storage.is_local(out) and storage.exists(out) and not storage.is_folder(out):
-        raise OutputError(f"{out} is a file, expected a folder for drift.json and its page; give another --out")
+        raise OutputError(f"{out} is a file, expected a folder for the document and its page; give another --out")
 
 
 def _rescore(a: "RunReader", b: "RunReader", config: DiffConfig) -> "list[Rescored]":

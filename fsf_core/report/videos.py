@@ -30,7 +30,9 @@ class Timeline:
 
     item_id: str
     seconds: int
+    """From the first scored second to the last one, both included; between them, a sampled video may have gaps."""
     frames: int
+    """Scored ones."""
     chart: Markup
     peaks: list[Peak]
 
@@ -69,6 +71,5 @@ def _timeline(table: pa.Table, item_id: str, classes: Sequence[int]) -> Timeline
         frames = max(frames, int(pc.sum(own.column("frames")).as_py()))
         ratios[class_id] = values
         peaks.append(Peak(class_id=class_id, share=float(values.max()), second=int(seconds[int(values.argmax())])))
-    return Timeline(
-        item_id=item_id, seconds=len(seconds), frames=frames, chart=charts.timeline(seconds, ratios), peaks=peaks
-    )
+    length = int(seconds[-1] - seconds[0]) + 1
+    return Timeline(item_id=item_id, seconds=length, frames=frames, chart=charts.timeline(seconds, ratios), peaks=peaks)

@@ -1,5 +1,7 @@
 """The parts of a report by themselves: choice of frames, groups of failures, heat map, colours, numbers."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -12,6 +14,8 @@ from fsf_core.report.failures import split_advice
 from fsf_core.report.metrics import heat_map
 from fsf_core.report.page import clock, duration, json_for_html, number, percent
 from fsf_core.report.pictures import fit
+from fsf_core.report.videos import timelines
+from fsf_core.schema import VIDEO_STATS
 
 
 def offer(extremes, ids, values):
@@ -135,3 +139,23 @@ def test_json_in_a_page_ends_no_element():
     text = json_for_html(["</script>", "<!--", "\u2028&"])
 
     assert not {*"<>&\u2028"} & {*text}
+
+
+def test_the_length_of_a_sampled_video_is_not_the_number_of_its_scored_seconds():
+    rows = [
+        {
+            "item_id": "clip",
+            "second": second,
+            "class_id": k,
+            "class_name": str(k),
+            "frames": 2,
+            "ratio": (second + k) / 99,
+        }
+        for second in (5, 15, 25)
+        for k in (0, 1)
+    ]
+    run = SimpleNamespace(finished=True, video_stats=lambda: pa.Table.from_pylist(rows, schema=VIDEO_STATS))
+    [line], total = timelines(run, [1])
+
+    assert (line.seconds, line.frames, total) == (21, 6, 1)
+    assert [(peak.class_id, peak.share, peak.second) for peak in line.peaks] == [(1, 26 / 99, 25)]
