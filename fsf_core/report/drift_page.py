@@ -16,7 +16,7 @@ def drift_page(document: dict[str, Any]) -> str:
         "name_a": _name(document["runs"]["a"]["run"]),
         "name_b": _name(document["runs"]["b"]["run"]),
         "alarmed": sorted((row for row in every if row["alarm"]), key=lambda row: -row["psi"]),
-        "judged": sum(row["limits"]["psi"] is not None for row in every),
+        "figures_judged": sum(row["limits"]["psi"] is not None for row in every),
         "failures": failures,
         "total": lambda counts: max(1, sum(counts)),
     }

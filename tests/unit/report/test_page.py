@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from fsf_core import runs
+from fsf_core.analysis.drift import compare_runs
 from fsf_core.report import build, items, pictures
 from fsf_core.report.build import ReportRequest, write_report
+from fsf_core.report.drift_page import drift_page
 from tests.support import clips, html_pages, ledger, made_runs, rendered_runs
 from tests.support.synthetic_runs import Shape, make
 
@@ -264,6 +266,16 @@ def test_runs_that_are_too_small_are_not_called_the_same(tmp_path):
     [verdict] = [each for each in page.all("p") if (each.attributes.get("class") or "").startswith("verdict")]
     assert verdict.text == "Drift was not judged, because one of the runs has fewer than 5 scored items."
     assert verdict.attributes["class"] == "verdict soft"
+
+
+@pytest.mark.parametrize(("items", "judged"), [(30, 3), (3, 0)])
+def test_the_page_of_drift_counts_the_figures_that_were_judged(tmp_path, items, judged):
+    before = made_runs.make_run(str(tmp_path / "before"), np.full((30, 2), 0.5))
+    now = made_runs.make_run(str(tmp_path / "now"), np.full((items, 2), 0.5), class_names=("class_0", "class_1"))
+    page = html_pages.parse(drift_page(compare_runs(runs.open_run(before), runs.open_run(now))))
+
+    assert f"of {judged} judged" in [each.text for each in page.all("small")]
+    assert next(each.text for each in page.all("strong")).startswith("No drift" if judged else "Drift was not judged")
 
 
 def test_an_alarm_of_presence_is_named_as_what_it_is(tmp_path):
