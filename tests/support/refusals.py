@@ -329,7 +329,7 @@ _TABLE = {
             f"{_EVALUATE} labels/void --max-failed-share 2", "expected 0 to 1", "--max-failed-share is ", at=FINISHED
         ),
         _refusal("evaluate {run} labels/ids --classes a,b,c,d", ", but the run has ", at=FINISHED),
-        _refusal("evaluate {run}", " has no table confusion, ", at=FINISHED),
+        _refusal("evaluate {run}", " was scored without labels, ", at=FINISHED),
     ),
     errors.ManifestError: (
         _refusal(f"{_MANIFEST} lists/no_uri.csv", "expected one named `uri`; rename the column"),

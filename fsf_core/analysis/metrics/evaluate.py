@@ -100,14 +100,15 @@ def _of_scored_run(request: Request) -> dict[str, Any]:
     run = runs.open_run(request.masks)
     classes = _classes_of(request, run)
     confusion = run.confusion()
-    if not confusion.num_rows and "confusion" not in runs.tables_of(runs.read_fingerprint(run.uri)):
+    account = _account_of_run(run, confusion)
+    if not confusion.num_rows and not (account["pairs"]["compared"] or account["pairs"]["failed"]):
         raise ConfigError(
-            f"{storage.redact(run.uri)} has no table confusion, expected a run that was scored with label_uri in its "
-            "manifest; pass labels: a folder of PNGs, or a manifest with label_uri"
+            f"{storage.redact(run.uri)} was scored without labels, expected a run of a manifest with label_uri; pass "
+            "labels: a folder of PNGs, or a manifest with label_uri"
         )
     columns = columns_of_run(run, request.by) if request.by else Columns()
     _require_columns(request.by, columns, Columns())
-    return {**_figures(confusion, classes, request, columns.values), **_account_of_run(run, confusion)}
+    return {**_figures(confusion, classes, request, columns.values), **account}
 
 
 def _account_of_run(run: runs.RunReader, confusion: pa.Table) -> dict[str, Any]:

@@ -215,7 +215,11 @@ class TestRun:
     def test_without_labels_a_run_without_any_is_refused(self, tmp_path, capsys):
         code, _, _, err = evaluated(capsys, self.run(tmp_path, ["a"], [MASKS["a"]]))
         assert code == 2
-        assert "no table confusion, expected a run that was scored with label_uri" in err
+        assert "was scored without labels, expected a run of a manifest with label_uri" in err
+        write(tmp_path / "a.png", grey(np.zeros((20, 30, 3), np.uint8)))
+        labelled.scored(labelled.write_list(tmp_path, [("a", "a.png", "")]), tmp_path / "none")
+        code, _, _, err = evaluated(capsys, tmp_path / "none")
+        assert (code, "was scored without labels" in err) == (2, True), "its list has the column, and no label"
 
     @pytest.mark.parametrize(
         ("value", "code", "found"),
