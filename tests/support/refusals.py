@@ -454,7 +454,7 @@ _TABLE = {
         _refusal("inspect {run}", " has a damaged part (", at=("runs/short",)),
         _refusal("inspect {run}", " has _SUCCESS and no manifest.json", at=("runs/listless",)),
         _refusal("diff {run} runs/gone", " holds no run (run.json is missing)"),
-        _refusal("diff {run} {run} --out items/good.jpg", "expected a folder for drift.json", at=FINISHED),
+        _refusal("diff {run} {run} --out items/good.jpg", "expected a folder for the document", at=FINISHED),
         _refusal("inspect {run} good.jpg", " has a receipt but cannot be read: ", at=("runs/torn",)),
         _refusal("inspect {run}", "the run has no scored frames", at=("runs/failed",)),
         _refusal(f"{SCORE} --delta items/good.jpg/tables", " cannot take the rows of this run"),
