@@ -143,6 +143,26 @@ def test_a_model_in_half_precision_has_its_own_columns():
     assert_equal_columns(plain, masked_fused(model, settings))
 
 
+def test_means_over_a_uniform_grid_do_not_drift_as_float32_sums_do():
+    model = plain_model()
+    for one in model.graph.initializer:
+        if list(one.dims) == [8, 3, 5, 5]:
+            one.raw_data = bytes(len(one.raw_data))  # every cell is as the bias says
+        elif list(one.dims) == [8]:
+            one.raw_data = np.ones(8, np.float32).tobytes()
+    head = np.zeros((4, 8), np.float32)
+    head[2] = np.log(27) / 8  # softmax gives class 2 a probability of 0.9
+    head_of(model).raw_data = head.tobytes()
+    plain, settings = masked_plain(model, "logits")
+
+    fused = masked_fused(model, settings)
+
+    for table in (plain, fused):
+        for row in table.to_pylist():
+            assert row["frames"][0]["confidence"] == pytest.approx(0.9, abs=1e-6)
+            assert row["mean_probability"][2] == pytest.approx(0.9, abs=1e-6)
+
+
 def test_the_file_of_a_fused_model_has_no_figures_so_bundles_of_every_version_are_alike():
     model = plain_model()
     fused = fuse(model, PROFILE)

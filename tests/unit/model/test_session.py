@@ -137,7 +137,9 @@ def test_external_weights_are_rejected_even_in_the_working_directory(tmp_path, m
         Session("m.onnx")
 
 
-@pytest.mark.parametrize("damage", [b"", b"no model", tiny_onnx().SerializeToString()[:500]])
+@pytest.mark.parametrize(
+    "damage", [b"", b"no model", b"\xff", b"\x38\x01", *(tiny_onnx().SerializeToString()[:size] for size in (9, 500))]
+)
 def test_bytes_that_are_not_a_model_raise_bundle_error(damage, capfd):
     with pytest.raises(BundleError, match="cannot load the model"):
         Session(damage)
