@@ -212,9 +212,8 @@ def night(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iter
             lambda: exported.update(monitoring.exported_labels(_read(metrics))) or "ray_node_mem_total" in exported
         )
         if prometheus:
-            wait_for(
-                lambda: _value(prometheus, 'last_over_time(ray_fsf_run_phase{phase="ended"}[5m]) == 1'), timeout_s=60
-            )
+            # All counters of so short a job come with its end, and a rate needs two scrapes.
+            wait_for(lambda: _value(prometheus, "count_over_time(ray_fsf_runs_total[5m]) > 2"), timeout_s=60)
         out = Path(json.loads(done.stdout.splitlines()[-1])["out"])
         session = (ray_home / "session_latest").resolve()
         seen: Any = {
