@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("fsf")
 
+ABSENT_SHOWN = 5
+"""Excluded items and frames that a log line names, of those that the run does not have."""
+
 MAX_SHOWN = 200
 """Most frames that are printed for people."""
 
@@ -47,6 +50,10 @@ def run(run_folder: str, config: SelectConfig) -> int:
     if len(choice.picks) > MAX_SHOWN:
         show(f"… and {len(choice.picks) - MAX_SHOWN} more")
     _log_shortfall(choice, config)
+    if choice.not_in_run:
+        log.warning(
+            "event=excluded_not_in_run rows=%d first=%r", len(choice.not_in_run), choice.not_in_run[:ABSENT_SHOWN]
+        )
     if out is not None and suffix is not None:
         table = selection.as_table(reader, choice.picks)
         storage.write_bytes(out, selection.encode(table, suffix))
@@ -63,6 +70,7 @@ def run(run_folder: str, config: SelectConfig) -> int:
             "candidates": choice.candidates,
             "left_out": dict(choice.left_out),
             "failed_items": choice.failed_items,
+            "excluded_not_in_run": len(choice.not_in_run),
             "out": None if out is None else storage.redact(out),
             "items": [
                 {

@@ -17,6 +17,9 @@ from fsf_core.manifest.suffixes import TABLE_SUFFIXES, suffix_of
 LISTS = frozenset((".csv", ".tsv", ".jsonl", ".ndjson", ".json", *TABLE_SUFFIXES))
 """Endings of lists with columns."""
 
+MAX_FRAMES = 2**53
+"""Above it, a double does not hold every whole number."""
+
 Chosen = tuple[str, int | None]
 """Item id, and index of a frame; None for the whole item."""
 
@@ -59,6 +62,9 @@ def _rows(uri: str, table: pa.Table) -> Iterator[Chosen]:
         raise unreadable(
             uri, f"it has the columns {table.column_names}, expected one named id or uri", "rename the column of ids"
         )
+    for used in (name, FRAME):
+        if (count := table.column_names.count(used)) > 1:
+            raise unreadable(uri, f"{count} columns are named {used}, expected one", "rename or remove the others")
     ids = table.column(name).cast(pa.string()).to_pylist()
     frames = table.column(FRAME).to_pylist() if FRAME in table.column_names else [None] * len(ids)
     for item_id, frame in zip(ids, frames, strict=True):
@@ -68,13 +74,13 @@ def _rows(uri: str, table: pa.Table) -> Iterator[Chosen]:
 
 
 def _frame(uri: str, value: object) -> int | None:
-    if value in {None, ""}:
+    if value is None or value == "":
         return None
     try:
         number = float(str(value))  # pandas writes a column with gaps as 7.0
     except ValueError:
         number = -1.0
-    if number < 0 or not number.is_integer():
+    if not (0 <= number < MAX_FRAMES and number.is_integer()):
         raise unreadable(
             uri, f"{FRAME} is {value!r} in a row, expected the index of a frame, or nothing", "correct the column"
         )

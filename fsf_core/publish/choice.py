@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,7 +14,7 @@ from fsf_core.errors import ConfigError, did_you_mean
 from fsf_core.manifest import read_chosen
 
 SHOWN = 5
-"""Unknown ids that an error names."""
+"""Unknown ids, or frames, that a message names."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,11 @@ class Choice:
         named = sorted((item, None if of is None else sorted(of)) for item, of in self.frames.items())
         return hashlib.sha256(json.dumps(named, ensure_ascii=False).encode()).hexdigest()
 
+    @property
+    def names_frames(self) -> bool:
+        """Whether frames of an item are chosen, and not only whole items."""
+        return any(of is not None for of in (self.frames or {}).values())
+
     def holds_items(self, item_ids: pa.ChunkedArray) -> pa.ChunkedArray:
         """Return which of the items are chosen."""
         if self.frames is None:
@@ -46,7 +51,7 @@ class Choice:
     def holds_frames(self, masks: pa.Table) -> pa.ChunkedArray:
         """Return which rows of masks are chosen."""
         items = self.holds_items(masks.column("item_id"))
-        if self.frames is None or all(of is None for of in self.frames.values()):
+        if self.frames is None or not self.names_frames:
             return items
         pairs = zip(masks.column("item_id").to_pylist(), masks.column("frame_index").to_pylist(), strict=True)
         found = [(of := self.frames.get(item, frozenset())) is None or index in of for item, index in pairs]
@@ -66,6 +71,25 @@ class Choice:
             raise ConfigError(
                 f"--items lists {len(unknown)} of {len(self.frames)} items that are not in the run, such as "
                 f"{', '.join(map(repr, unknown[:SHOWN]))}{did_you_mean(unknown[0], known)}; give ids of this run"
+            )
+
+    def require_frames(self, held: Collection[tuple[str, int]], *, failed: Collection[str]) -> None:
+        """Refuse a list with frames that the run does not have: they would be missing in silence.
+
+        Args:
+            held: id and index of all frames of the run that are chosen.
+            failed: items with a failure; their frames may be what failed.
+
+        Raises:
+            ConfigError: an item without a failure lacks some.
+        """
+        named = [(item, index) for item, of in (self.frames or {}).items() for index in sorted(of or ())]
+        absent = [key for key in named if key not in held and key[0] not in failed]
+        if absent:
+            shown = ", ".join(f"frame {index} of {item!r}" for item, index in absent[:SHOWN])
+            raise ConfigError(
+                f"--items lists {len(absent)} of {len(named)} frames that are not in the run, such as {shown}; give "
+                "frames that its table masks has, or leave frame_index empty for the whole item"
             )
 
 

@@ -4,8 +4,9 @@ Knows the committed parts. Knows no other program's form.
 """
 
 import itertools
+import logging
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +14,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fsf_core import runs, storage
-from fsf_core.publish.choice import Choice
+from fsf_core.publish.choice import SHOWN, Choice
 from fsf_core.publish.names import Names
 from fsf_core.schema import MASKS, is_own
+
+log = logging.getLogger("fsf")
 
 CHUNK_FRAMES = 512
 """Parts are joined up to this many frames; it is the most that a resumed command repeats, but for larger parts."""
@@ -78,7 +81,7 @@ def plan_frames(run_uri: str, choice: Choice) -> Plan:
     """Read the receipts of a run, and join its parts to chunks.
 
     Raises:
-        ConfigError: the choice names an item that the run does not know.
+        ConfigError: the choice names an item or a frame that the run does not know.
         OutputError: a part is lost.
     """
     ledger = runs.open_ledger(run_uri)
@@ -103,8 +106,23 @@ def plan_frames(run_uri: str, choice: Choice) -> Plan:
         frames += scored
     ids += sorted(segmented)
     choice.require_known(ids)
+    if choice.names_frames:
+        choice.require_frames(_held_frames(ledger, itertools.chain(*held), choice), failed=failed)
+    if choice.frames is not None and failed:
+        shown = sorted(failed)[:SHOWN]
+        log.warning("event=chosen_items_failed items=%d of=%d first=%r", len(failed), len(choice.frames), shown)
     chunks = (Chunk(number=number, parts=tuple(parts)) for number, parts in enumerate(held))
     return Plan(ledger=ledger, chunks=tuple(chunks), names=Names(ids), failed_items=len(failed))
+
+
+def _held_frames(ledger: runs.Ledger, parts: Iterable[str], choice: Choice) -> set[tuple[str, int]]:
+    """Return id and index of the chosen frames that some parts have."""
+    found: set[tuple[str, int]] = set()
+    for receipt in ledger.receipts([*parts]):
+        rows = runs.read_part(ledger.uri, receipt, "masks", ["item_id", "frame_index"])
+        rows = rows.filter(choice.holds_frames(rows))
+        found.update(zip(rows.column("item_id").to_pylist(), rows.column("frame_index").to_pylist(), strict=True))
+    return found
 
 
 def read_frames(plan: Plan, chunk: Chunk, choice: Choice, *, passed: Sequence[str] = ()) -> Iterator[Frame]:

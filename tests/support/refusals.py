@@ -228,6 +228,7 @@ _TABLE = {
         _refusal(f"{_PUBLISH} delta --out {{run}}/below", "which is inside a run", at=FINISHED),
         _refusal(f"{_PUBLISH} label-studio --out out", "found frames of videos", at=FINISHED),
         _refusal(f"{_PUBLISH} png --out out --items lists/no_uri.csv", " items that are not in the run", at=FINISHED),
+        _refusal(f"{_PUBLISH} png --out out --items lists/frame.csv", " frames that are not in the run", at=FINISHED),
         _refusal(f"{_PUBLISH} png --out out --items lists/nothing.csv", " lists nothing, ", at=FINISHED),
         # the network and its export
         _refusal(_TINY.replace("--profile fastsegformer", "--profile none"), "is unknown; choose one of "),
@@ -757,6 +758,7 @@ def _write_lists(lists: Path) -> None:
         "ids.csv": "id,uri\na,a.jpg\na,b.jpg\n",
         "no_id.csv": "id,uri\n,a.jpg\nb,b.jpg\n",
         "nothing.csv": "id\n",
+        "frame.csv": "id,frame_index\ngood.jpg,1\n",
         "frames.csv": "id,frame_index\nclip.mp4,first\n",
         "unlabelled.csv": "uri\na.jpg\n",
     }

@@ -178,6 +178,29 @@ def without(found: Candidates, excluded: Mapping[str, Collection[int]], *, gap_s
     return replace(found.take(kept), left_out=counts)
 
 
+def absent(found: Candidates, excluded: Mapping[str, Collection[int]], *, failed: Collection[str]) -> list[str]:
+    """Return the excluded items and frames of videos that a run does not have, as text.
+
+    Args:
+        found: all scored frames of the run.
+        excluded: item id to the frames of a video; to none for the whole item.
+        failed: items with a failure; their frames may be what failed.
+    """
+    words: list[str] = []
+    index = pc.index_in(pa.array([*excluded], pa.string()), value_set=found.ids).to_pylist()
+    for code, (item_id, frames) in zip(index, excluded.items(), strict=True):
+        if item_id in failed:
+            continue
+        if code is None:
+            words.append(repr(item_id))
+            continue
+        begin, end = np.searchsorted(found.item_N, [code, code + 1])
+        if frames and not np.isnan(found.time_N[begin:end]).all():
+            held = {*found.frame_N[begin:end].tolist()}
+            words += [f"frame {frame} of {item_id!r}" for frame in sorted(frames) if frame not in held]
+    return words
+
+
 def labelled(found: Candidates) -> dict[str, frozenset[int]]:
     """Return the frames that the run has labels of, by item id."""
     marks: dict[str, set[int]] = defaultdict(set)

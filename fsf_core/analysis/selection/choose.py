@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from fsf_core import storage
@@ -77,6 +76,8 @@ class Choice:
     """Scored frames that were no candidates, by reason."""
     failed_items: int
     """Items with a failure: what failed of them has no mask, and is never chosen."""
+    not_in_run: tuple[str, ...]
+    """Excluded items and frames that the run does not have, as text."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,13 +108,23 @@ def select(run: RunReader, request: Request, *, changed: ChangedShare | None = N
         OutputError: a committed file is missing or damaged.
     """
     found = frames.read_frames(run, where=request.where)
-    failed = len(pc.unique(run.failures(columns=["item_id"]).column("item_id")))
+    failed = {*run.failures(columns=["item_id"]).column("item_id").to_pylist()}
+    not_in_run: list[str] = []
     if request.excluded:
+        every = found if request.where is None else frames.read_frames(run)
+        not_in_run = frames.absent(every, request.excluded, failed=failed)
         found = frames.without(found, request.excluded, gap_s=request.gap_s, reason="excluded")
     if request.unlabelled:
         found = frames.without(found, frames.labelled(found), gap_s=request.gap_s, reason="labelled")
     if not len(found):
-        return Choice(picks=(), measure=None, candidates=0, left_out=found.left_out, failed_items=failed)
+        return Choice(
+            picks=(),
+            measure=None,
+            candidates=0,
+            left_out=found.left_out,
+            failed_items=len(failed),
+            not_in_run=tuple(not_in_run),
+        )
     scored = _scored(run, found, request, changed)
     order = ordered(scored.score)
     unchanged = int((scored.score.value_N <= scored.score.least).sum())
@@ -125,7 +136,8 @@ def select(run: RunReader, request: Request, *, changed: ChangedShare | None = N
         measure=scored.score.measure,
         candidates=len(order),
         left_out={reason: count for reason, count in left_out.items() if count},
-        failed_items=failed,
+        failed_items=len(failed),
+        not_in_run=tuple(not_in_run),
     )
 
 

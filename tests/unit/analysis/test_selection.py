@@ -291,6 +291,18 @@ def test_excluded_items_and_parts_of_videos_are_left_out(chosen):
     assert choice.left_out == {"excluded": 2 + 9 + 20}
 
 
+@pytest.mark.parametrize("where", [None, "brightness > 1000"])
+def test_excluded_items_and_frames_that_the_run_does_not_have_are_named(where, chosen):
+    """Those of a failed item, of a picture, and those that --where leaves out are in the run."""
+    rows = [("img000", None), ("img001", 4), ("a.mp4", 10), ("a.mp4", 20), ("not here", 3), ("bad", 2), ("gone", None)]
+
+    choice = chosen(
+        [*pictures(3), *belt("a.mp4", 4)], "random", 50, failed=["bad"], where=where, excluded=as_exclusion(rows)
+    )
+
+    assert {*choice.not_in_run} == {"frame 20 of 'a.mp4'", "'not here'", "'gone'"}
+
+
 def test_frames_that_the_run_has_labels_of_are_left_out_where_that_is_wanted(chosen):
     frames = [replace(frame, label_ignored_px=0 if frame.item_id == "img001" else None) for frame in pictures(4)]
     frames += [replace(frame, label_ignored_px=3 if frame.frame_index == 5 else None) for frame in belt("belt.mp4", 4)]

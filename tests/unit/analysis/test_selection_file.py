@@ -140,6 +140,16 @@ def test_an_earlier_choice_is_excluded(run, tmp_path, capsys):
     assert after["left_out"]["excluded"] >= 4
 
 
+def test_exclusions_that_the_run_does_not_have_are_counted_and_named(run, tmp_path, capsys, caplog):
+    (tmp_path / "other.csv").write_text(f'id,frame_index\n{IDS[0]},\nother.jpg,\n"{BELT}",20\n"{BELT}",0\nbad.jpg,\n')
+
+    code, document = select(capsys, run, "--exclude", str(tmp_path / "other.csv"))
+
+    assert (code, document["excluded_not_in_run"]) == (0, 2)
+    assert f"event=excluded_not_in_run rows=2 first=(\"frame 20 of '{BELT}'\", \"'other.jpg'\")" in caplog.text
+    assert select(capsys, run)[1]["excluded_not_in_run"] == 0
+
+
 def test_the_file_that_is_excluded_is_never_replaced(run, tmp_path, capsys):
     out = tmp_path / "next.csv"
     select(capsys, run, "--n", "4", "--out", str(out))
@@ -237,6 +247,9 @@ def test_lists_of_other_programs_name_items_too(name, content, expected, tmp_pat
         ("name\na\n", r"it has the columns \['name'\], expected one named id or uri; rename the column of ids"),
         ("id,frame_index\na,x\n", "frame_index is 'x' in a row, expected the index of a frame, or nothing"),
         ("id,frame_index\na,-1\n", "frame_index is '-1' in a row"),
+        ("id,frame_index\na,1e300\n", "frame_index is '1e300' in a row"),
+        ("id,id\na,b\n", "2 columns are named id, expected one; rename or remove the others"),
+        ("id,frame_index,frame_index\na,1,2\n", "2 columns are named frame_index, expected one"),
         ('id\na\n""\n', "the column id is empty in a row, expected an id"),
     ],
 )
@@ -245,6 +258,13 @@ def test_a_list_that_names_nothing_is_refused(content, message, tmp_path):
 
     with pytest.raises(ManifestError, match=message):
         read_chosen(str(tmp_path / "l.csv"))
+
+
+def test_an_index_of_a_frame_that_is_a_list_is_refused(tmp_path):
+    pq.write_table(pa.table({"id": ["a"], "frame_index": [[1]]}), tmp_path / "l.parquet")
+
+    with pytest.raises(ManifestError, match=r"frame_index is \[1\] in a row"):
+        read_chosen(str(tmp_path / "l.parquet"))
 
 
 def test_a_list_of_frames_that_select_did_not_write_is_no_list_of_items(tmp_path):

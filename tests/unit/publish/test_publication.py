@@ -194,6 +194,10 @@ def test_a_choice_of_items_and_frames_is_published(name, run, publish, tmp_path)
     ("text", "message"),
     [
         ("item_id\nring.web\n", "1 of 1 items that are not in the run, such as 'ring.web', did you mean ring.webp?"),
+        (
+            "item_id,frame_index\nbelt/clip.mp4,4\nbelt/clip.mp4,5\nring.webp,0\nring.webp,1\nempty.png,\n",
+            "lists 2 of 4 frames that are not in the run, such as frame 5 of 'belt/clip.mp4', frame 1 of 'ring.webp'; ",
+        ),
         ("name\nring.webp\n", "expected one named id or uri"),
         ("item_id\n", "lists nothing"),
         ("item_id,frame_index\nring.webp,first\n", "frame_index is 'first'"),
@@ -207,6 +211,15 @@ def test_a_choice_that_does_not_fit_the_run_is_refused(text, message, run, publi
 
     assert (code, message in error) == (2, True), error
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("frame", ["", "7"])
+def test_items_of_a_choice_that_failed_are_counted_and_named(frame, run, publish, tmp_path, caplog):
+    (tmp_path / "a.csv").write_text(f"item_id,frame_index\ngone.jpg,{frame}\nring.webp,0\n")
+    code, document, _ = publish(run, "png", tmp_path / "out", "--items", str(tmp_path / "a.csv"))
+
+    assert (code, document["rows"], document["failed_items"]) == (0, 1, 1)
+    assert "event=chosen_items_failed items=1 of=2 first=['gone.jpg']" in caplog.text
 
 
 def test_a_picture_that_other_programs_would_turn_is_written_upright(publish, tmp_path):
