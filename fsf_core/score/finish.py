@@ -58,6 +58,12 @@ class Work:
             ledger.drop(part)
         return ledger
 
+    def count_frames(self, *, without: Collection[str]) -> int:
+        """Return the frames that this attempt has committed, but for those of some parts."""
+        known = frozenset(without)
+        mine = (each for each in self.load_ledger().receipts() if each.attempt == self.attempt.number)
+        return sum(each.frames for each in mine if each.part not in known)
+
 
 def load_ledger(config: ScoreConfig, out: str, *, before: int) -> runs.Ledger:
     """Load the ledger, without the failures that are tried again.

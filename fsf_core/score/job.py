@@ -34,6 +34,7 @@ from fsf_core.score.cluster import connected_cluster, joins_cluster, on_this_nod
 from fsf_core.score.finish import Work, keys_of, load_ledger, publish, summarize
 from fsf_core.score.gate_names import NEEDS
 from fsf_core.score.gates import available_needs, failed_gates, parse_gates, require_known_names
+from fsf_core.score.metric_table import FRAMES
 from fsf_core.score.metrics import RunMetrics, exported_metrics
 from fsf_core.score.nights import NightJob, find_reused, plan_nights, reuse_record, score_nights, still_reusable
 from fsf_core.score.preflight import require_reachable_stores, require_ready
@@ -308,11 +309,12 @@ def _settle(work: Work, stack: contextlib.ExitStack) -> tuple[runs.Ledger, dict[
 
 def _score_again(work: Work, stack: contextlib.ExitStack, damaged: Collection[str]) -> None:
     """Score the items of damaged parts."""
-    done = runs.find_completed(work.load_ledger(without=damaged))
+    ledger = work.load_ledger(without=damaged)
+    done = runs.find_completed(ledger)
     stack.enter_context(connected_cluster(work.config.ray_address, out=work.out))
     placed = placement.place(work.config, work.bundle)
     pending = work.manifest.items - _count_done(work.manifest, done)
-    _score_pending(work, placed, done=done, attempts={}, pending=pending, earlier=None)
+    _score_pending(work, placed, done=done, attempts={}, pending=pending, earlier=None, committed=ledger.parts)
 
 
 def _score_pending(
@@ -323,8 +325,18 @@ def _score_pending(
     attempts: dict[bytes, int],
     pending: int,
     earlier: EarlierRun | None,
+    committed: Collection[str] = (),
 ) -> dict[str, Any]:
     """Copy unchanged results from an earlier run, and score the rest.
+
+    Args:
+        work: of the job.
+        placed: where the model runs.
+        done: what is finished.
+        attempts: by item key, earlier attempts that failed.
+        pending: number of items that are not finished.
+        earlier: to copy from; None without --reuse.
+        committed: parts of the run so far, where this attempt has committed some.
 
     Returns:
         Entries of the summary.
@@ -352,7 +364,8 @@ def _score_pending(
         )
         reused = reuse_unchanged(_pending_items(manifest, done, attempts), earlier, settings)
         log.info("event=items_reused items=%d run=%s", reused, storage.redact(earlier.uri))
-        done = runs.find_completed(work.load_ledger())
+        ledger = work.load_ledger()
+        done, committed = runs.find_completed(ledger), ledger.parts
     start_tracker: Any = ray.remote(
         num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=on_this_node()
     )(JobTracker).options(name=f"fsf-score-{work.attempt.run_id}-{next(_trackers)}")
@@ -361,6 +374,7 @@ def _score_pending(
         early_failed_share=config.early_failed_share,
         earlier_segments=done.segments,
     )
+    born = tracker.counted.remote()  # answered by its first process
     from fsf_core.score.pipeline import execute  # imported in the meantime: see cluster.local_cluster
 
     work.metrics.track(tracker, reused=reused, actors=spec.actors, batch_frames=spec.batch_frames)
@@ -371,7 +385,10 @@ def _score_pending(
     work.metrics.enter("finishing")
     seconds = time.monotonic() - started
     with unwrap_worker_errors():
-        _, counted = ray.get(tracker.counted.remote())
+        (first, _), (last, counted) = ray.get([born, tracker.counted.remote()])
+    if last != first:
+        log.warning("event=tracker_restarted lost='CPU and GPU seconds, model calls and bytes until now'")
+        counted = {**counted, (FRAMES.name,): work.count_frames(without=committed)}
     work.meter.add(counted, seconds=seconds, provider=spec.provider)
     return {
         "provider": spec.provider,

@@ -18,6 +18,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import ray
 from PIL import Image
 from ray.data._internal.execution.interfaces import PhysicalOperator
 from ray.data._internal.execution.streaming_executor import StreamingExecutor
@@ -353,6 +354,27 @@ def test_the_confusion_of_labelled_photographs_equals_numpy_to_the_pixel(tiny_bu
         for row in run.confusion(item_id=name).to_pylist():
             counted[row["label_class_id"] * 4 + row["predicted_class_id"]] = row["pixels"]
         assert counted.tolist() == np.bincount(pairs, minlength=16).tolist()
+
+
+def test_a_tracker_that_restarts_forgets_no_frame_that_the_cost_is_divided_by(
+    tiny_bundle: Bundle, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It counted from zero, so what the machines cost was divided by the frames behind its restart alone."""
+    work = pipeline.execute
+
+    def interrupted(items: pa.Table, spec: Any, tracker: Any) -> None:
+        work(items, spec, tracker)
+        ray.kill(tracker, no_restart=False)
+
+    monkeypatch.setattr(pipeline, "execute", interrupted)
+    summary = score(
+        ScoreConfig(bundle=tiny_bundle.uri, manifest=str(folder), out=str(tmp_path / "run"), price_hour=3600)
+    )
+
+    assert summary["work"]["frames"] == summary["frames"] > 30
+    assert summary["work"]["cost"]["per_million_frames"] == pytest.approx(
+        1e6 * summary["work"]["job_seconds"] / summary["frames"], abs=1
+    )
 
 
 def test_masks_at_the_models_size_have_its_output_grid(tiny_bundle: Bundle, tmp_path: Path) -> None:

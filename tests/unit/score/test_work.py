@@ -1,9 +1,12 @@
 """What the starts of a run took: added up over starts, with what is a ratio of sums computed from the sums."""
 
 import time
+from types import SimpleNamespace
 
 import pytest
 
+from fsf_core import runs
+from fsf_core.score.finish import Work
 from fsf_core.score.metric_table import (
     ACTOR_SECONDS,
     DISK_READ_BYTES,
@@ -20,6 +23,7 @@ from fsf_core.score.metric_table import (
 )
 from fsf_core.score.work import WorkMeter
 from fsf_core.storage import usage
+from tests.support import ledger
 
 COUNTED = {
     (FRAMES.name,): 1000,
@@ -99,3 +103,16 @@ def test_a_driver_counts_its_cpu_seconds():
         pass
 
     assert 0.05 <= meter.describe(price_hour=None)["driver_cpu_seconds"] < 5
+
+
+def test_the_frames_of_this_attempt_are_counted_without_those_that_were_copied_and_those_of_earlier_ones(tmp_path):
+    first = ledger.begin(str(tmp_path / "run"))
+    ledger.commit(first, ledger.image("a"))
+    attempt = ledger.next_attempt(first.uri)
+    copied = ledger.commit(attempt, ledger.image("b"), ledger.image("c"))
+    ledger.commit(attempt, *ledger.video("v", 3, 5))
+    ledger.commit(attempt, ledger.broken(ledger.video("w", 4)[0], frames=2))
+    work = SimpleNamespace(attempt=attempt, load_ledger=lambda: runs.load_ledger(attempt.uri))
+
+    assert Work.count_frames(work, without=[]) == 12
+    assert Work.count_frames(work, without=[copied.part]) == 10
