@@ -71,13 +71,19 @@ def run_table(run_uri: str) -> str:
 
 
 def item_table(run_uri: str, item_id: str, *, frame_index: int | None = None) -> str:
-    """Return the count table of an item, or of one of its frames, its notes and its failures, as text."""
+    """Return the count table of an item, or of one of its frames, its notes and its failures, as text.
+
+    Raises:
+        ConfigError: the item has no such frame, and no failure.
+    """
     stats = runs.read_table(run_uri, "class_stats", item_id=item_id)
     if frame_index is not None:
         stats = stats.filter(pc.equal(stats.column("frame_index"), frame_index))
     failures = runs.read_table(run_uri, "failures", item_id=item_id).to_pylist()
     notes = pc.unique(runs.read_table(run_uri, "masks", item_id=item_id, columns=["notes"]).column("notes"))
     frames = len(pc.unique(stats.column("frame_index")))
+    if frame_index is not None and not frames and not failures:
+        _mask_row(run_uri, item_id, frame_index)
     lines = [f"{printable(item_id)}: {frames} frame{'' if frames == 1 else 's'}"]
     if frames:
         lines.append(_counts(stats))

@@ -85,6 +85,8 @@ def test_an_image_that_is_too_small_for_its_legend_becomes_wider_and_stays_as_it
 def test_a_frame_that_was_not_scored_is_refused(run):
     with pytest.raises(ConfigError, match="has no frame 99 in this run"):
         draw(run, "belt/clip.mp4", frame_index=99, clear_background=False)
+    with pytest.raises(ConfigError, match="has no frame 99 in this run"):
+        item_table(run, "belt/clip.mp4", frame_index=99)
 
 
 def test_a_source_that_was_replaced_is_reported(run, tmp_path):
