@@ -20,7 +20,7 @@ def run(run_folder: str, item: str | None, config: InspectConfig) -> int:
     from fsf_core.report.inspect import draw, find_item, item_table, run_table
 
     folder = runs.find_run(run_folder)
-    if item is None and config.png is None:
+    if item is None and config.png is None and config.frame is None:
         show(run_table(folder), lines=True)
         return 0
     item_id = find_item(folder, item)

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from fsf_core.cli.app import main
 from fsf_core.errors import ConfigError, DecodeError
 from fsf_core.report.inspect import draw, find_item, item_table, run_table
 from tests.support import clips, ledger, rendered_runs
@@ -87,6 +88,12 @@ def test_a_frame_that_was_not_scored_is_refused(run):
         draw(run, "belt/clip.mp4", frame_index=99, clear_background=False)
     with pytest.raises(ConfigError, match="has no frame 99 in this run"):
         item_table(run, "belt/clip.mp4", frame_index=99)
+
+
+def test_a_frame_without_an_item_is_one_of_the_first_item(run, capsys):
+    assert main(["inspect", run, "--frame", "3"]) == 0
+    assert capsys.readouterr().out.startswith("belt/clip.mp4: 1 frame\n")
+    assert main(["inspect", run, "--frame", "99"]) == 2
 
 
 def test_a_source_that_was_replaced_is_reported(run, tmp_path):
