@@ -374,7 +374,7 @@ def _score_pending(
         early_failed_share=config.early_failed_share,
         earlier_segments=done.segments,
     )
-    born = tracker.counted.remote()  # answered by its first process
+    born = tracker.counted.remote()  # from its first process
     from fsf_core.score.pipeline import execute  # imported in the meantime: see cluster.local_cluster
 
     work.metrics.track(tracker, reused=reused, actors=spec.actors, batch_frames=spec.batch_frames)
