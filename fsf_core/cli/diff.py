@@ -33,7 +33,12 @@ def run(run_a: str, run_b: str, config: DiffConfig) -> int:
     if out is not None:
         require_folder(out)
     document = compare_runs(
-        a, b, draws=config.draws, seed=config.seed, pixels=config.pixels, rescored=_rescore(a, b, config)
+        a,
+        b,
+        draws=config.draws,
+        seed=config.seed,
+        skip=[] if config.pixels else ["pixels"],
+        rescored=_rescore(a, b, config),
     )
     show("\n".join(_lines(document)), lines=True)
     if out is not None:

@@ -83,7 +83,7 @@ def item_table(run_uri: str, item_id: str, *, frame_index: int | None = None) ->
     notes = pc.unique(runs.read_table(run_uri, "masks", item_id=item_id, columns=["notes"]).column("notes"))
     frames = len(pc.unique(stats.column("frame_index")))
     if frame_index is not None and not frames and not failures:
-        _mask_row(run_uri, item_id, frame_index)
+        _mask_row(run_uri, item_id, frame_index)  # refuses the frame
     lines = [f"{printable(item_id)}: {frames} frame{'' if frames == 1 else 's'}"]
     if frames:
         lines.append(_counts(stats))

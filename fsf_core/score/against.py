@@ -61,7 +61,7 @@ def compare_with(reference: runs.RunReader, run: runs.RunReader, *, pixels: bool
     """
     from fsf_core.analysis.drift import compare_runs
 
-    document = compare_runs(reference, run, pixels=pixels)
+    document = compare_runs(reference, run, skip=[] if pixels else ["pixels"])
     return {"against": storage.redact(reference.uri), "pixels_compared": pixels, **document}
 
 

@@ -3,7 +3,7 @@
 # I items, K classes
 
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -41,7 +41,7 @@ def compare_runs(
     *,
     draws: int = 1000,
     seed: int = 0,
-    pixels: bool = True,
+    skip: Collection[Literal["pixels", "metrics"]] = (),
     changes: PixelChanges | None = None,
     rescored: Sequence[Rescored] = (),
     known: tuple[pa.Table | None, pa.Table | None] = (None, None),
@@ -53,7 +53,8 @@ def compare_runs(
         b: the run that is judged.
         draws: draws from the reference for each limit.
         seed: of the draws.
-        pixels: whether the masks of items that both runs hold are compared; they are read whole.
+        skip: what is not compared and takes longest: the pixels of items that both runs hold, whose masks are read
+            whole; the metrics of those that both have labels of, whose intervals are drawn.
         changes: what `changed_pixels(a, b)` returned, where the caller has it; None to compare the masks here.
         rescored: samples of items that the bundle of the other run has scored, to distinguish model from data.
         known: `item_features` of `a` and of `b`, where the caller has them.
@@ -70,7 +71,7 @@ def compare_runs(
     )
     failed_a, failed_b = _failures(a), _failures(b)
     items = _shared(known_a, known_b, failed_a, failed_b)
-    changes = changes or _pixels(a, b, known_a, known_b, classes, wanted=pixels)
+    changes = changes or _pixels(a, b, known_a, known_b, classes, wanted="pixels" not in skip)
     same_model = _model_of(a) == _model_of(b)
     comparable = _comparable_inputs(known_a, known_b)
 
@@ -128,7 +129,7 @@ def compare_runs(
             for name in CONFIDENCE
         ],
         "model": model.document(),
-        "metrics": metric_changes(a, b, draws=draws, seed=seed),
+        "metrics": None if "metrics" in skip else metric_changes(a, b, draws=draws, seed=seed),
         "pixels_changed_share": changes.every.share,
         "pixels": _pixel_document(changes),
         "items": items,

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from fsf_core import storage
 from fsf_core.analysis.drift.compare import compare_runs
@@ -13,6 +13,9 @@ from fsf_core.runs import RunReader
 
 GROUPS = {"classes": "share_b", "inputs": "mean_b", "confidence": "mean_b"}
 """Groups of the drift document, and what a night shows of their rows."""
+
+_SKIPPED: Final = ("pixels", "metrics")
+"""What a trend does not show."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +54,7 @@ def trend_document(
     """
     known = item_features(reference)
     found = [_night(reference, one, known=known, draws=draws, seed=seed) for one in nights]
-    own = compare_runs(reference, reference, draws=draws, seed=seed, pixels=False, known=(known, known))
+    own = compare_runs(reference, reference, draws=draws, seed=seed, skip=_SKIPPED, known=(known, known))
     return {
         "reference": {"run": storage.redact(reference.uri), "run_id": reference.run_id, "items": known.num_rows},
         "nights": [night for night, _ in found],
@@ -93,7 +96,7 @@ def _night(
     if one.run is None:
         return entry, None
     try:
-        document = compare_runs(reference, one.run, draws=draws, seed=seed, pixels=False, known=(known, None))
+        document = compare_runs(reference, one.run, draws=draws, seed=seed, skip=_SKIPPED, known=(known, None))
     except FSFError as error:
         if one.run.run_id == reference.run_id:
             raise

@@ -9,6 +9,7 @@ import pytest
 from fsf_core.cli.app import main
 from fsf_core.nights.pins import pin
 from fsf_core.report.trend_page import trend_page
+from fsf_core.runs import RunReader
 from tests.support import html_pages, ledger
 from tests.support.made_runs import make_run
 
@@ -83,6 +84,15 @@ def test_a_template_and_the_newest_nights_of_it_can_be_given(series, capsys):
     found = trend(capsys, series / "{date}", "--last", "2", "--against", series / "2026-11-10")[1]
 
     assert [one["name"] for one in found["nights"]] == ["2026-11-15", "2026-11-16"]
+
+
+def test_labels_are_not_read_for_a_trend_which_shows_no_metrics(series, capsys, monkeypatch):
+    """Their intervals were drawn anew for every night."""
+    read = []
+    monkeypatch.setattr(RunReader, "confusion", lambda run: read.append(run.uri))
+
+    assert trend(capsys, series)[0] == 0
+    assert read == []
 
 
 def test_damaged_nights_are_shown_as_such(series, capsys):
