@@ -13,14 +13,18 @@ from pathlib import Path
 import torch
 
 from fsf_core.errors import CheckpointError, InterruptedRunError
+from fsf_core.export import numpy_pickle, settings_pickle
 from fsf_core.export.file_kinds import foreign_kind, is_safetensors
-from fsf_core.export.numpy_pickle import SAFE_GLOBALS, NumpyObjectError
+from fsf_core.export.numpy_pickle import NumpyObjectError
+
+_SAFE_GLOBALS = [*numpy_pickle.SAFE_GLOBALS, *settings_pickle.SAFE_GLOBALS]
 
 
 def read_checkpoint(checkpoint: str | PathLike[str] | bytes, *, source: str = "") -> object:
     """Return what a checkpoint holds: mappings, sequences, tensors, and plain values beside them.
 
-    The format is recognised by content. NumPy's numbers become those of Python, its arrays PickledArray.
+    The format is recognised by content. NumPy's numbers become those of Python, its arrays PickledArray,
+    argparse's options PickledSettings, paths text.
 
     Args:
         checkpoint: a local file, or the bytes of one.
@@ -37,7 +41,7 @@ def read_checkpoint(checkpoint: str | PathLike[str] | bytes, *, source: str = ""
             from safetensors.torch import load
 
             return load(data)
-        with warnings.catch_warnings(), torch.serialization.safe_globals(SAFE_GLOBALS):
+        with warnings.catch_warnings(), torch.serialization.safe_globals(_SAFE_GLOBALS):
             warnings.simplefilter("ignore")  # about the pickle protocol, with a line of this file
             return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except InterruptedRunError:

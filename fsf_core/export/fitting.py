@@ -143,8 +143,8 @@ def _load(
     misshapen = [f"{chosen.inner}{key}" for key in chosen.misshapen]
     failure = ""
     try:
-        missing, unexpected = network.load_state_dict(state, strict=False)
-        misshapen = []  # the network itself has brought them into its shapes
+        missing, unexpected = network.load_state_dict(dict(state), strict=False)  # some networks take entries out of it
+        misshapen = [key for key in misshapen if key in missing]  # the network has brought the others into its shapes
     except RuntimeError as error:
         fitting = {key: value for key, value in state.items() if key not in misshapen}
         missing, unexpected, failure = _load_rest(network, fitting, error if not misshapen else None)
@@ -177,7 +177,7 @@ def _load_rest(
     """Load what has the right shapes, to know what else is missing or unexpected, or return why torch refuses it."""
     if error is None:
         try:
-            return *network.load_state_dict(state, strict=False), ""
+            return *network.load_state_dict(dict(state), strict=False), ""
         except RuntimeError as second:
             error = second
     return [], [], " ".join(str(error).split())[:300]

@@ -2,10 +2,13 @@
 
 import argparse
 import collections
+import functools
 import gzip
 import io
+import pathlib
 import pickle
 import tarfile
+import types
 import warnings
 import zipfile
 
@@ -146,6 +149,25 @@ def test_forged_numbers_of_numpy_are_refused(value):
         read_checkpoint(saved({"x": value}))
 
 
+# --- settings beside the weights
+
+
+@pytest.mark.parametrize("new_format", [True, False])
+def test_options_and_paths_that_training_scripts_keep_are_no_obstacle(new_format):
+    """The reference script of torchvision writes `"args": argparse.Namespace(...)` beside the weights."""
+    args = argparse.Namespace(lr=0.1, output=pathlib.Path("runs/a"), nested=types.SimpleNamespace(aux=True))
+    data = saved({"model": state(), "epoch": 3, "args": args}, _use_new_zipfile_serialization=new_format)
+    found = read_checkpoint(data)
+    assert found["args"].values["output"] == "runs/a"
+    assert found["model"].keys() == state().keys()
+
+
+def test_options_with_code_inside_are_refused(tmp_path):
+    with pytest.raises(CheckpointError, match="pickled Python object"):
+        read_checkpoint(saved({"w": torch.ones(1), "args": argparse.Namespace(x=_Exploit(tmp_path / "ran"))}))
+    assert not (tmp_path / "ran").exists()
+
+
 # --- code
 
 
@@ -181,7 +203,7 @@ def test_code_in_the_place_of_a_number_is_refused_and_never_run(tmp_path):
     ("value", "name"),
     [
         (torch.nn.Conv2d(1, 1, 1), "torch.nn.modules.conv.Conv2d"),
-        ({"w": torch.ones(1), "args": argparse.Namespace(lr=1)}, "argparse.Namespace"),
+        ({"w": torch.ones(1), "args": functools.partial(print)}, "functools.partial"),
         ({"w": torch.ones(1), "log": collections.deque([1])}, "collections.deque"),
     ],
 )

@@ -122,6 +122,16 @@ class Renaming(nn.Module):
                 state[f"{prefix}conv.{name}"] = state.pop(f"{prefix}old.{name}")
 
 
+class Lenient(Plain):
+    """A network that drops what has another shape, as segmentation_models.pytorch does without strictness."""
+
+    def load_state_dict(self, state_dict, **options):
+        own = self.state_dict()
+        for key in [key for key in state_dict if key in own and own[key].shape != state_dict[key].shape]:
+            del state_dict[key]
+        return super().load_state_dict(state_dict, **options)
+
+
 def named(kind):
     return (
         f"{__name__}:{kind.__name__}" if __name__.startswith("tests.") else f"{TINY.rpartition(':')[0]}:{kind.__name__}"
@@ -431,6 +441,12 @@ def test_a_network_that_renames_its_older_keys_does_so():
     state = weights(kind=Renaming)
     old = {key.replace("conv", "old"): value for key, value in state.items()}
     assert_loaded(load(old, Renaming), state)
+
+
+def test_a_network_that_drops_weights_of_another_shape_does_not_keep_its_own():
+    state = weights(kind=Lenient)
+    message = refusal(state | {"head.weight": torch.ones(3, 4, 1, 1), "head.bias": torch.ones(3)}, Lenient)
+    assert "2 of another shape (head.weight is [3, 4, 1, 1] for [2, 4, 1, 1], head.bias is [3] for [2])" in message
 
 
 def test_a_number_of_one_axis_is_loaded_into_one_of_none_as_torch_does():
