@@ -26,6 +26,8 @@ class ExportConfig(ModelOptions):
     """Folder of the bundle: new, empty, or holding the bundle of the same request."""
     onnx: Annotated[str | None, Parameter(group=CHECKPOINT)] = None
     """An existing ONNX file, instead of --net and --checkpoint."""
+    model: Annotated[str | None, Parameter(group=CHECKPOINT)] = None
+    """A model as its library saves it: a file or a folder, recognised by its content, or an ONNX file."""
     exporter: Exporter = "dynamo"
     """torch exporter that writes the graph."""
     opset: int | None = None
@@ -49,13 +51,16 @@ class ExportConfig(ModelOptions):
         """
         if self.onnx is not None and (self.net is not None or self.checkpoint is not None):
             raise ConfigError("found --onnx with --net or --checkpoint, expected one model; pass the file alone")
-        if self.onnx is None and self.net is None:
-            raise ConfigError("no model is named; pass --net and --checkpoint, or --onnx")
+        if self.model is not None and (self.onnx is not None or self.net is not None or self.checkpoint is not None):
+            raise ConfigError("found --model with --onnx, --net or --checkpoint, expected one model; pass one of them")
+        if self.onnx is None and self.net is None and self.model is None:
+            raise ConfigError("no model is named; pass --model, --net and --checkpoint, or --onnx")
         if self.checkpoint is None and self.weight_options():
             raise ConfigError(f"found {' and '.join(self.weight_options())} without --checkpoint; add it, or drop them")
         if self.net is not None and ":" not in self.net and self.checkpoint is None:
             raise ConfigError(f"network {self.net!r} comes without weights; pass --checkpoint")
-        least = 0 if self.onnx else 1 if is_adopted(self) else 2  # a file may hold names, one channel may have one name
+        # a file may hold names, and one channel may have one name
+        least = 0 if self.onnx or self.model else 1 if is_adopted(self) else 2
         if len(self.classes) < least or not all(self.classes) or len(set(self.classes)) != len(self.classes):
             raise ConfigError(
                 f"classes are {list(self.classes)}, expected at least two names, none empty, no two equal; "

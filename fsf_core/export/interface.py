@@ -4,7 +4,7 @@ Assumes nothing of a model that is not this project's: what is missing is asked 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, get_args
 
 from fsf_core.config import ExportConfig, is_adopted
@@ -33,9 +33,34 @@ class Given:
     """What the options and the YAML document give of a model's input and output, by the keys of the document."""
 
     input: Mapping[str, Any]
+    found: Mapping[str, Any] = field(default_factory=dict)
+    """What the model's own files contain about its input; replaced by everything else."""
     kind: OutputKind | None = None
     layout: OutputLayout | None = None
     output_name: str | None = None
+
+
+def with_found(given: Given, document: Mapping[str, Mapping[str, Any]], family: str) -> Given:
+    """Return what is given, with what the model's own files contain below it.
+
+    Raises:
+        ConfigError: a value is of another type or out of range.
+    """
+    found = {
+        section: {
+            key: read_value(section, key, value, f"{key} of {section} in the files of this {family} model")
+            for key, value in values.items()
+        }
+        for section, values in document.items()
+    }
+    output = found.get("output", {})
+    return replace(
+        given,
+        found=found.get("input", {}),
+        kind=given.kind or output.get("kind"),
+        layout=given.layout or output.get("layout"),
+        output_name=given.output_name or output.get("name"),
+    )
 
 
 def read_given(config: ExportConfig) -> Given:
@@ -99,7 +124,7 @@ def profile_of(config: ExportConfig, given: Given, file: FileInput | None = None
     """
     base = _base(config)
     own = _facts_of(file)
-    known = {} if base is None else _as_keys(base)
+    known = {**given.found, **({} if base is None else _as_keys(base))}
     known |= {} if own.get("dtype") != "uint8" or base is not None else _UINT8
     known |= {key: value for key, value in own.items() if key != "size"}
     _require_no_contradiction(config, given, own)
@@ -109,7 +134,7 @@ def profile_of(config: ExportConfig, given: Given, file: FileInput | None = None
     required = [*_REQUIRED, "layout", *(["padding"] if known.get("resize") == "letterbox" else [])]
     missing = [key for key in required if key not in known]
     if missing:
-        raise ConfigError(_question(config, file, known, missing))
+        raise ConfigError(_question(config, known, missing))
     if known["dtype"] == "uint8" and any(known[key] != value for key, value in _UINT8.items()):
         found = ", ".join(f"{key} {_shown(known[key])}" for key in _UINT8)
         raise ConfigError(
@@ -180,9 +205,9 @@ def _size_of(
     return chosen  # type: ignore[no-any-return] # of _size, or of a profile
 
 
-def _question(config: ExportConfig, file: FileInput | None, known: Mapping[str, Any], missing: list[str]) -> str:
+def _question(config: ExportConfig, known: Mapping[str, Any], missing: list[str]) -> str:
     """Return what is missing, how to give it, and the YAML to fill in."""
-    model = config.onnx if file is not None else f"network {config.net!r}"
+    model = config.onnx or config.model or f"network {config.net!r}"
     names = [_LABELS.get(key, f"the {key}") for key in missing]
     listed = " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
     options = ", ".join(option_of("input", key) for key in missing)

@@ -4,6 +4,7 @@ Knows the order of the steps; cheap checks come first. If the folder already hol
 nothing is exported.
 """
 
+import contextlib
 import dataclasses
 import logging
 from collections.abc import Callable, Mapping
@@ -14,8 +15,10 @@ from fsf_core import storage
 from fsf_core.class_names import names_in_metadata
 from fsf_core.config import ExportConfig
 from fsf_core.errors import ConfigError, OutputError
-from fsf_core.export.interface import profile_of, read_given
-from fsf_core.export.material import Material, read_material
+from fsf_core.export.families.found import FoundModel
+from fsf_core.export.interface import Given, profile_of, read_given, with_found
+from fsf_core.export.material import Material, load_family, read_material
+from fsf_core.export.model_files import ModelFiles, open_model, open_onnx
 from fsf_core.export.net_options import resolve_net_options
 from fsf_core.export.request import differences, identity_of, palette_of, sha256_of, tools_of
 from fsf_core.model.bundle import DOCUMENT, Bundle
@@ -54,26 +57,53 @@ def export(config: ExportConfig, *, show_graph: Callable[[str], object] | None =
     """
     tools_of(config)  # first: the next step imports them
     given = read_given(config)
-    if config.onnx is None:
+    if config.net is not None:
         profile_of(config, given)  # before the network is built
     palette_of(config)
     resolve_net_options(config.net, config.net_options())
+    with _files_of_model(config) as model:
+        if model is not None and model.is_onnx and config.onnx is None:
+            config = dataclasses.replace(config, model=None, onnx=config.model)
+        elif model is not None and model.family is not None and model.family.exporter is not None:
+            config = dataclasses.replace(config, exporter=model.family.exporter)
+        return _export(config, given, model, show_graph)
+
+
+def _files_of_model(config: ExportConfig) -> contextlib.AbstractContextManager[ModelFiles | None]:
+    if config.model is not None:
+        return open_model(config.model)
+    return contextlib.nullcontext() if config.onnx is None else open_onnx(config.onnx)
+
+
+def _export(
+    config: ExportConfig, given: Given, model: ModelFiles | None, show_graph: Callable[[str], object] | None
+) -> Exported:
+    """Export a model whose files are on this machine; see `export`."""
     out = storage.absolute(config.out)
-    material = read_material(config)
-    config = _with_class_names(config, material)
-    profile = profile_of(config, given, material.file_input)
+    material = read_material(config, model)
+    samples_sha256 = [sha256_of(sample.image_HWC.tobytes()) for sample in material.samples]
+    identity = profile = None
+    if config.model is None:
+        config, given = _with_found(config, given, material)
+        profile = profile_of(config, given, material.file_input)
     identity = identity_of(
         config,
         profile=profile,
         given=given,
         weights_sha256=material.weights_sha256,
-        samples_sha256=[sha256_of(sample.image_HWC.tobytes()) for sample in material.samples],
+        samples_sha256=samples_sha256,
+        model=None if profile else model,
     )
     existing = _existing_bundle(out, identity)
     if existing is not None:
         if show_graph is not None:
             show_graph(_stored_graph(existing))
         return Exported(bundle=existing, reused=True)
+    if profile is None:
+        assert model is not None, "open_model yields one"
+        material = load_family(config, material, model)
+        config, given = _with_found(config, given, material)
+        profile = profile_of(config, given, material.file_input)
 
     from fsf_core.export.make import make_models
 
@@ -91,18 +121,42 @@ def export(config: ExportConfig, *, show_graph: Callable[[str], object] | None =
     return Exported(bundle=bundle, reused=False, notes=made.notes)
 
 
+def _with_found(config: ExportConfig, given: Given, material: Material) -> tuple[ExportConfig, Given]:
+    """Return the request with what the model's own files contain, where nothing else is given."""
+    found = material.found
+    if found is not None:
+        _report(found, storage.redact(str(config.model or config.onnx)))
+        given = with_found(given, found.document, found.family)
+        config = dataclasses.replace(config, classes=config.classes or found.classes)
+        if not config.palette and len(found.palette) >= len(config.classes):
+            config = dataclasses.replace(config, palette=found.palette)
+    return _with_class_names(config, material), given
+
+
+def _report(found: FoundModel, source: str) -> None:
+    """Log what the model's own files contain, by section."""
+    shown = {
+        name: " ".join(f"{key}={value!r}" for key, value in values.items()) for name, values in found.document.items()
+    }
+    for name, values in {**shown, **({"classes": f"names={found.classes!r}"} if found.classes else {})}.items():
+        file = found.sources.get(name, source)
+        log.info("event=model_read family=%s section=%s file=%s %s", found.family, name, file, values)
+
+
 def _with_class_names(config: ExportConfig, material: Material) -> ExportConfig:
     """Return the request with the class names of the ONNX file's metadata, if none are given.
 
     Raises:
         ConfigError: there are none either.
     """
-    if config.classes or material.onnx_model is None:
+    if config.classes or config.net is not None:
         return config
-    names = names_in_metadata({entry.key: entry.value for entry in material.onnx_model.metadata_props})
+    onnx = material.onnx_model
+    names = names_in_metadata({entry.key: entry.value for entry in onnx.metadata_props}) if onnx is not None else ()
     if not names:
+        holder = f"the metadata of {config.onnx} holds" if config.onnx else f"the files of {config.model} hold"
         raise ConfigError(
-            f"no class names are given, and the metadata of {config.onnx} holds none, expected one for each class; "
+            f"no class names are given, and {holder} none, expected one for each class; "
             "pass --classes background,first,second"
         )
     log.info("event=class_names_read source=%s names=%r", storage.redact(str(config.onnx)), names)

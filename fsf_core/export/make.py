@@ -4,6 +4,7 @@ Knows torch and onnx; `job` imports it only if there is something to export.
 """
 
 import dataclasses
+import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ from fsf_core.export.parity import ADOPTED, OTHER_PICTURES, PRECISION_LIMITS, Pa
 from fsf_core.export.precision_parity import compare_precision
 from fsf_core.export.precisions import to_fp16, to_int8
 from fsf_core.export.request import DEFAULT_OUTPUT, opset_of_export
-from fsf_core.export.sample_images import SampleImage, drawn_images, unusual_images
+from fsf_core.export.sample_images import drawn_images, unusual_images
 from fsf_core.export.verify import Reference, verify
 from fsf_core.model.bundle import FUSED, PLAIN, Origin, Output, Signature, variant_of
 from fsf_core.model.preprocess import Profile, fit, normalise
@@ -91,7 +92,7 @@ def make_models(
         signature=signature,
         origin=_origin(config, material, plain, identity),
         classes=classes,
-        report=_verify_all(reference, models, profile, config, material.samples, output, len(classes)),
+        report=_verify_all(reference, models, profile, config, material, output, len(classes)),
         notes=notes,
     )
 
@@ -106,12 +107,12 @@ def _plain_model(
         adopted = _with_output(
             converted, lambda batch: session.run(feed(batch, profile)), config, material, profile, given
         )
-        return *adopted, ()
-    if material.weights is None:
+        return *adopted, _notes(material)
+    if material.weights is None and material.found is None:
         log.warning("event=no_checkpoint network=%s reason=%r", config.net, _NO_CHECKPOINT)
     built = material.built or build_network(config, material.weights, material.weights_name)
     one = single_output(built.network, example_batch(profile), wanted=given.output_name)
-    notes = tuple(note for note in (built.note, one.note) if note)
+    notes = (*_notes(material), *(note for note in (built.note, one.note) if note))
     converted = to_onnx(
         one.network,
         profile,
@@ -124,6 +125,10 @@ def _plain_model(
     if not is_adopted(config) and given.kind is None:
         return converted, original, Output(), notes
     return *_with_output(converted, original, config, material, profile, given), notes
+
+
+def _notes(material: Material) -> tuple[str, ...]:
+    return () if material.found is None else material.found.notes
 
 
 def _with_output(
@@ -175,12 +180,12 @@ def _verify_all(
     models: Mapping[str, bytes],
     profile: Profile,
     config: ExportConfig,
-    samples: tuple[SampleImage, ...],
+    material: Material,
     output: Output,
     num_classes: int,
 ) -> ParityReport:
     """Verify the float32 variants, then those of each extra precision."""
-    images = (*drawn_images(), *samples)
+    images = (*drawn_images(), *material.samples)
     try:
         report = verify(
             reference,
@@ -192,7 +197,7 @@ def _verify_all(
             kind=output.kind,
         )
     except ParityLimitError as error:
-        if config.onnx is None or error.finding:
+        if material.onnx_model is None or error.finding:
             raise
         raise ParityLimitError(error.report, advice=ADOPTED) from error
     precisions = tuple(
@@ -237,9 +242,20 @@ def _origin(config: ExportConfig, material: Material, plain: ModelProto, identit
         network=identity["network"],
         network_options=identity["options"],
         weights_sha256=material.weights_sha256,
-        exporter="" if config.onnx is not None else config.exporter,
+        exporter="" if material.onnx_model is not None else config.exporter,
         opset=opset_of(plain),
         ir_version=plain.ir_version,
         tools=identity["tools"],
         request=identity,
+        found=_found(material),
     )
+
+
+def _found(material: Material) -> dict[str, Any]:
+    """Return what the model's own files contain, as bundle.json records it."""
+    found = material.found
+    if found is None:
+        return {}
+    content = {"family": found.family, **found.document, "classes": found.classes, "files": found.sources}
+    recorded: dict[str, Any] = json.loads(json.dumps(content))
+    return recorded

@@ -1,13 +1,15 @@
 """The inputs of an export, each read once: weights, an existing ONNX file, the user's sample images."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from fsf_core import storage
 from fsf_core.config import ExportConfig
 from fsf_core.errors import CheckpointError, FetchError
+from fsf_core.export.families.found import FamilyRequest, FoundModel
 from fsf_core.export.file_kinds import folder_kind
 from fsf_core.export.interface import FileInput, read_given
+from fsf_core.export.model_files import ModelFiles
 from fsf_core.export.net_options import resolve_net_options
 from fsf_core.export.request import sha256_of
 from fsf_core.export.sample_images import SampleImage, read_samples
@@ -32,35 +34,79 @@ class Material:
     weights_name: str = ""
     """Name of the checkpoint in messages."""
     built: "BuiltNetwork | None" = None
-    """Set if the network had to be built to know its weights."""
+    """Set if the network had to be built to know its weights, or was read from a model's own files."""
+    found: FoundModel | None = None
+    """What the model's own files contain."""
     samples: tuple[SampleImage, ...] = ()
 
 
-def read_material(config: ExportConfig) -> Material:
-    """Read the inputs; no exporter runs yet.
+def read_material(config: ExportConfig, model: ModelFiles | None = None) -> Material:
+    """Read the inputs; no exporter runs yet, and no model of a family is loaded: see `load_family`.
+
+    Args:
+        config: the request.
+        model: the files of --model or --onnx.
 
     Raises:
         RunError: one is missing or unreadable.
     """
     samples = () if config.samples is None else read_samples(storage.absolute(config.samples))
     if config.onnx is not None:
-        from fsf_core.export.adapters import read_input, without_bfloat16
-        from fsf_core.export.from_onnx import read_onnx
-        from fsf_core.export.graph import model_bytes
-
-        model = read_onnx(storage.absolute(config.onnx), output_name=read_given(config).output_name)
-        return Material(
-            weights_sha256=sha256_of(model_bytes(model)),
-            onnx_model=without_bfloat16(model),
-            file_input=read_input(without_bfloat16(model), config.onnx),
-            samples=samples,
-        )
+        found = _found_in_onnx(config, model)
+        onnx = _read_onnx(storage.absolute(config.onnx), config.onnx, _output_name(config, found))
+        return replace(onnx, samples=samples, found=found)
+    if model is not None:
+        digests = (f"{name} {digest}\n".encode() for name, digest in model.sha256.items())
+        return Material(weights_sha256=sha256_of(*digests), samples=samples)
     if config.checkpoint is not None:
         uri = storage.absolute(config.checkpoint)
         weights = _read_checkpoint(uri)
         return Material(weights_sha256=sha256_of(weights), weights=weights, weights_name=uri, samples=samples)
     built = build_network(config, None)
     return Material(weights_sha256=_state_sha256(built.network), built=built, samples=samples)
+
+
+def load_family(config: ExportConfig, material: Material, model: ModelFiles) -> Material:
+    """Read the model of a family.
+
+    Raises:
+        RunError: it is incomplete, damaged or not supported, or a library is missing.
+    """
+    assert model.family is not None, "an ONNX file is read by read_material"
+    found = model.family.read(model.path, FamilyRequest(source=model.source, classes=config.classes))
+    if found.onnx is not None:
+        onnx = _read_onnx(found.onnx, model.source, _output_name(config, found))
+        return replace(onnx, weights_sha256=material.weights_sha256, samples=material.samples, found=found)
+    assert found.network is not None, "a family gives a network or an ONNX file"
+    from fsf_core.export.build import BuiltNetwork
+
+    built = BuiltNetwork(network=found.network.float().cpu().eval())
+    return replace(material, built=built, found=found)
+
+
+def _read_onnx(uri: str, source: str, output_name: str | None) -> Material:
+    from fsf_core.export.adapters import read_input, without_bfloat16
+    from fsf_core.export.from_onnx import read_onnx
+    from fsf_core.export.graph import model_bytes
+
+    model = read_onnx(uri, output_name=output_name)
+    return Material(
+        weights_sha256=sha256_of(model_bytes(model)),
+        onnx_model=without_bfloat16(model),
+        file_input=read_input(without_bfloat16(model), source),
+    )
+
+
+def _output_name(config: ExportConfig, found: FoundModel | None) -> str | None:
+    document = found.document if found else {}
+    return read_given(config).output_name or document.get("output", {}).get("name")
+
+
+def _found_in_onnx(config: ExportConfig, model: ModelFiles | None) -> FoundModel | None:
+    """Return what a family reads from the metadata of its ONNX file, or from files beside it."""
+    if model is None or model.family is None:
+        return None
+    return model.family.read(model.path, FamilyRequest(source=model.source, classes=config.classes))
 
 
 def build_network(config: ExportConfig, weights: bytes | None, weights_name: str = "") -> "BuiltNetwork":

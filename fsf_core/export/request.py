@@ -3,6 +3,7 @@
 Reads no weights and runs no exporter.
 """
 
+import contextlib
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -16,6 +17,7 @@ import fsf_core
 from fsf_core.config import Colours, ExportConfig, parse_colours
 from fsf_core.errors import ConfigError
 from fsf_core.export.interface import Given
+from fsf_core.export.model_files import ModelFiles
 from fsf_core.export.net_options import resolve_net_options
 from fsf_core.masks import voc_colours
 from fsf_core.model.preprocess import Profile
@@ -62,33 +64,42 @@ def opset_of_export(config: ExportConfig) -> int:
 
 
 def identity_of(
-    config: ExportConfig, *, profile: Profile, given: Given, weights_sha256: str, samples_sha256: Sequence[str]
+    config: ExportConfig,
+    *,
+    profile: Profile | None,
+    given: Given,
+    weights_sha256: str,
+    samples_sha256: Sequence[str],
+    model: ModelFiles | None = None,
 ) -> dict[str, Any]:
     """Return everything that decides what the bundle holds and how it is checked, as JSON holds it.
 
     Args:
         config: the request.
-        profile: preprocessing of the model.
+        profile: preprocessing of the model; None where the model's files decide it, which have to be read first.
         given: what was given about its output; nothing gives the keys of bundles that were exported before.
         weights_sha256: digest of the weights.
         samples_sha256: digests of the user's images.
+        model: the model of a family.
     """
+    family = None if model is None else model.family
     output = {name: value for name, value in (("kind", given.kind), ("layout", given.layout)) if value}
     graph = [config.exporter, opset_of_export(config), config.input_name, config.output_name or DEFAULT_OUTPUT]
-    content = {
-        "network": config.net or "onnx",
+    content: dict[str, Any] = {
+        "network": config.net or (family.name if family else "onnx"),
         "options": resolve_net_options(config.net, config.net_options()),
         "weights": weights_sha256,
         "graph": [] if config.onnx else graph,
         "classes": config.classes,
-        "palette": palette_of(config),
-        "profile": profile.to_json(),
+        "palette": config.palette if profile is None else palette_of(config),
+        "profile": {"name": config.profile, **given.input} if profile is None else profile.to_json(),
         **({"output": output} if output else {}),
         "samples": samples_sha256,
         "precisions": sorted(config.precisions),
         "recipe": RECIPE_VERSION,
         "network_code": _network_code_sha256(config.net or ""),
-        "tools": tools_of(config),
+        "tools": tools_of(config, family.libraries if family else ()),
+        **({"files": model.sha256} if model else {}),
     }
     if config.weight_options():  # absent from bundles that were exported before there were any
         content["weight_options"] = [config.weights_key, sorted(config.allow_missing), sorted(config.allow_unexpected)]
@@ -96,8 +107,12 @@ def identity_of(
     return identity
 
 
-def tools_of(config: ExportConfig) -> dict[str, str]:
+def tools_of(config: ExportConfig, libraries: Iterable[str] = ()) -> dict[str, str]:
     """Return the versions of the libraries that the request needs.
+
+    Args:
+        config: the request.
+        libraries: those of the model's family; one that is not installed is left out, as reading the model refuses it.
 
     Raises:
         ConfigError: one is not installed.
@@ -107,6 +122,9 @@ def tools_of(config: ExportConfig) -> dict[str, str]:
         versions = {name: importlib.metadata.version(name) for name in names}
     except importlib.metadata.PackageNotFoundError as error:
         raise ConfigError(f"export needs {error.name}, which is not installed; pip install 'fsf[export]'") from error
+    for name in libraries:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
     return {"fsf": fsf_core.__version__, "onnxruntime": runtime_version(), **versions}
 
 

@@ -94,6 +94,8 @@ class Origin:
     """Versions of the libraries used, by name."""
     request: Mapping[str, Any]
     """All that determined the result; an equal request is not exported again."""
+    found: Mapping[str, Any] = field(default_factory=dict)
+    """What the model's own files contain about its input, output and classes, and the names of these files."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -202,6 +204,7 @@ def _origin_to_json(origin: Origin) -> dict[str, Any]:
         "ir_version": origin.ir_version,
         "tools": origin.tools,
         "request": origin.request,
+        **({"found": origin.found} if origin.found else {}),
     }
 
 

@@ -13,8 +13,8 @@ from fsf_core.safe_text import printable, redact_message
 
 INPUTS = frozenset(
     (
-        "bundle", "bundle_a", "bundle_b", "manifest", "checkpoint", "onnx", "samples", "reuse", "against", "run_folder",
-        "run_a", "run_b", "folder", "folders", "masks", "labels", "items", "excluded_items",
+        "bundle", "bundle_a", "bundle_b", "manifest", "checkpoint", "onnx", "model", "samples", "reuse", "against",
+        "run_folder", "run_a", "run_b", "folder", "folders", "masks", "labels", "items", "excluded_items",
     )
 )  # fmt: skip
 """Names of options and arguments that name an existing file or folder."""

@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import shutil
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ import fsf_core
 from fsf_core import errors
 from fsf_core.config import ExportConfig
 from fsf_core.export.job import export
+from fsf_core.export.model_files import MAX_FILES
 from fsf_core.export.parity import ParityLimitError
 from fsf_core.model.bundle import canonical_json
 from tests.support import assets, clips
@@ -42,6 +44,7 @@ FINISHED = RUNS[:1]
 
 _SCORED = "--manifest items --provider cpu --segment-frames 8 --overlays --render blend --out {run}"
 SCORE = f"score --bundle bundle {_SCORED}"
+_MODEL = "export --out {run} --model"
 _NET = "--net tests.support.tiny_net:build --classes background,sunburn,ulcer,wind_scarring"
 CHECKPOINT = f"score {_NET} --profile fastsegformer --checkpoint weights/other.pth {_SCORED}"
 _EXPORT = "export --exporter torchscript --profile fastsegformer --out {run}"
@@ -231,6 +234,11 @@ _TABLE = {
         _refusal(f"{_PUBLISH} png --out out --items lists/frame.csv", " frames that are not in the run", at=FINISHED),
         _refusal(f"{_PUBLISH} png --out out --items lists/nothing.csv", " lists nothing, ", at=FINISHED),
         # the network and its export
+        _refusal(f"{_TINY} --model weights.pth", "found --model with --onnx, --net or --checkpoint"),
+        _refusal(f"{_MODEL} gone", " does not exist, expected a file or a folder; "),
+        _refusal(f"{_MODEL} empty", " is an empty folder, expected ", "_why_no_model"),
+        _refusal(f"{_MODEL} weights.pth", "--model weights.pth is a checkpoint, ", "_why_no_model"),
+        _refusal(f"{_MODEL} many", " expected the folder of one model; name that folder"),
         _refusal(_TINY.replace("--profile fastsegformer", "--profile none"), "is unknown; choose one of "),
         _refusal(_TINY.replace("--profile fastsegformer", ""), "is not known: missing are ", "_question"),
         _refusal(CHECKPOINT.replace("--profile fastsegformer", ""), "is not known: missing are ", "_question", at=NEW),
@@ -390,6 +398,8 @@ _TABLE = {
         _refusal(f"{_ONNX}/invalid.onnx", " cannot load the model (", at=NEW),
     ),
     errors.CheckpointError: (
+        _refusal(f"{_MODEL} weights/lfs.pth", " is a Git LFS pointer, expected the file "),
+        _refusal(f"{_MODEL} weights/program.pt", " is a TorchScript archive that torch cannot load: ", at=NEW),
         _refusal(f"{_WEIGHTS} gone.pth", "the checkpoint cannot be read: "),
         _refusal(f"{_WEIGHTS} weights", "is a folder, expected one file; ", "the checkpoint cannot be read: "),
         _refusal(f"{_WEIGHTS} weights/empty.pth", "empty.pth is empty (0 bytes)", " is empty (0 bytes)", at=NEW),
@@ -536,6 +546,9 @@ UNTRIED = {
     " has no fused model: ": "checked by the export before",
     "the model has … bytes": "takes 2 GB",
     "export needs ": "takes an installation without torch",
+    "this model is read by the library ": "takes an installation without it",
+    "expected a version that works with the torch": "takes an installation of another version",
+    "--model … cannot be read: ": "takes a file without permission, or a store that loses one meanwhile",
     "is a run of an earlier version, or of other --column-types": "tried with a run of an earlier version elsewhere",
     "needs the package deltalake": "takes an installation without deltalake",
     " have the size of the network's output, and ": "takes a run of another --mask-size; in tests/unit/publish",
@@ -700,6 +713,9 @@ def write_inputs(folder: Path, bundle: Path) -> None:
     torch.save(build().state_dict(), folder / "weights.pth")
     _write_items(folder / "items")
     _write_labels(folder / "labels")
+    (folder / "many").mkdir()
+    for number in range(MAX_FILES + 1):
+        (folder / "many" / str(number)).touch()
     _write_lists(folder / "lists")
     _write_weights(folder / "weights", (folder / "weights.pth").read_bytes())
     _write_onnx(folder / "onnx")
@@ -794,6 +810,9 @@ def _write_weights(folder: Path, whole: bytes) -> None:
     }
     for name, data in files.items():
         (folder / f"{name}.pth").write_bytes(data)
+    with zipfile.ZipFile(folder / "program.pt", "w") as archive:
+        for name in ("constants.pkl", "data.pkl", "code/net.py"):
+            archive.writestr(f"program/{name}", "")
     infinite = build().state_dict()
     infinite["head.bias"] = infinite["head.bias"] * float("inf")
     other = build().state_dict()

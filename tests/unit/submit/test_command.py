@@ -21,7 +21,7 @@ def test_credentials_are_not_visible_and_do_not_change_the_digest():
 
 
 @pytest.mark.parametrize("path", ["photos/", "./a.csv", "~/a.csv", "file:a.csv", "runs/{date}"])
-@pytest.mark.parametrize("option", ["bundle", "out", "manifest", "run_folder", "reuse"])
+@pytest.mark.parametrize("option", ["bundle", "out", "manifest", "model", "run_folder", "reuse"])
 def test_a_relative_path_is_refused(option, path):
     with pytest.raises(ConfigError, match="a path of this machine that the cluster does not know"):
         command.shared_paths({option: [path]})

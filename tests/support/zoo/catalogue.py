@@ -1,0 +1,5 @@
+"""Every model of the zoo."""
+
+from tests.support.zoo import programs
+
+ENTRIES = (*programs.ENTRIES,)
