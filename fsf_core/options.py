@@ -17,11 +17,31 @@ Exporter = Literal["dynamo", "torchscript"]
 PyramidKind = Literal["multiscale", "pooling"]
 """Context module of FastSegFormer."""
 
-FitMode = Literal["stretch", "letterbox"]
-"""How an image becomes the size of the network's input: stretched, or scaled evenly and padded."""
-Align = Literal["centre", "top-left"]
-"""Where a letterboxed image is placed in the network's input."""
-Interpolation = Literal["linear", "nearest", "cubic", "area", "pil-bilinear", "pil-bicubic", "pil-lanczos"]
+FitMode = Literal["stretch", "letterbox", "short-side", "closest-side", "own"]
+"""How the resize of an image finds its size: a size without the aspect ratio, or inside a size, by the shorter side,
+by the side of a size that changes the image least, or the image's own size."""
+Align = Literal["centre", "centre-even", "top-left"]
+"""Where an image is placed in its padding, and a crop in the image: odd rests truncated, halves to even, or at the top
+left."""
+Rounding = Literal["truncate", "half-up", "half-even", "detr"]
+"""How the sides of an evenly scaled image become whole numbers: as torchvision, mmcv, Ultralytics, and DETR do it."""
+ToMultiple = Literal["pad", "resize", "resize-up", "resize-down"]
+"""How a side becomes a multiple: by padding, or by a resize to the nearest, the next, or the previous multiple."""
+PaddingMode = Literal["constant", "reflect", "edge"]
+"""What padding holds: a colour, the image mirrored without its edge, or its edge."""
+Interpolation = Literal[
+    "linear",
+    "nearest",
+    "cubic",
+    "area",
+    "lanczos",
+    "pil-nearest",
+    "pil-box",
+    "pil-bilinear",
+    "pil-hamming",
+    "pil-bicubic",
+    "pil-lanczos",
+]
 """How an image is resized to the network's input: by OpenCV, or as Pillow does it."""
 ChannelOrder = Literal["rgb", "bgr"]
 """Order of the channels in the network's input."""

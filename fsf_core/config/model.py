@@ -16,7 +16,10 @@ from fsf_core.options import (
     Interpolation,
     OutputKind,
     OutputLayout,
+    PaddingMode,
     PyramidKind,
+    Rounding,
+    ToMultiple,
 )
 
 
@@ -51,9 +54,23 @@ class ModelOptions:
     model_config: Annotated[str | None, Parameter(group=INTERFACE)] = None
     """YAML file with `input:` and `output:` of the model. Options below replace its entries."""
     input_size: Annotated[str | None, Parameter(group=INTERFACE)] = None
-    """Height and width of the model's input in pixels, such as 512x1024."""
+    """Height and width in pixels that images are resized to, such as 512x1024."""
     resize: Annotated[FitMode | None, Parameter(group=INTERFACE)] = None
-    """How an image becomes that size: stretched, or letterboxed (aspect ratio kept, border filled with --padding)."""
+    """How: stretch, letterbox (into the size), short-side, closest-side (as DPT does), or own (no resize)."""
+    short_side: Annotated[int | None, Parameter(group=INTERFACE)] = None
+    """Length of the shorter side after a short-side resize, in pixels."""
+    max_long_side: Annotated[int | None, Parameter(group=INTERFACE)] = None
+    """Upper limit of the longer side after a short-side resize, in pixels (default: none)."""
+    rounding: Annotated[Rounding | None, Parameter(group=INTERFACE)] = None
+    """How scaled sides become whole: truncate (torchvision), half-up (mmcv), half-even (Ultralytics), detr."""
+    multiple_of: Annotated[int | None, Parameter(group=INTERFACE)] = None
+    """Number that both sides of the input are divisible by, such as 32, where its size depends on the image."""
+    to_multiple: Annotated[ToMultiple | None, Parameter(group=INTERFACE)] = None
+    """How sides become multiples: padded, or resized to the nearest, the next or the previous multiple."""
+    crop: Annotated[str | None, Parameter(group=INTERFACE)] = None
+    """Height and width of the centre of the resized image that the model takes, such as 224x224."""
+    uncovered: Annotated[str | None, Parameter(group=INTERFACE)] = None
+    """What pixels outside of the crop get: the name of a class, or stretch: its scores are stretched over the image."""
     interpolation: Annotated[Interpolation | None, Parameter(group=INTERFACE)] = None
     """Filter of the resize: one of OpenCV's, or Pillow's with pil- before its name."""
     channel_order: Annotated[ChannelOrder | None, Parameter(group=INTERFACE)] = None
@@ -65,9 +82,11 @@ class ModelOptions:
     std: Annotated[Numbers, Parameter(group=INTERFACE)] = ()
     """Divisor of each channel after the mean, in the channel order of the model: 0.229,0.224,0.225."""
     padding: Annotated[Numbers, Parameter(group=INTERFACE)] = ()
-    """Levels of a letterbox's border, 0 to 255, in the channel order of the model: 114,114,114."""
+    """Levels of the padding, 0 to 255, in the channel order of the model: 114,114,114."""
+    padding_mode: Annotated[PaddingMode | None, Parameter(group=INTERFACE)] = None
+    """What the padding holds: constant (--padding), reflect, or edge (default: constant)."""
     align: Annotated[Align | None, Parameter(group=INTERFACE)] = None
-    """Where an image is placed in a letterbox (default: centre)."""
+    """Where an image is placed in its padding (default in a letterbox: centre)."""
     input_layout: Annotated[InputLayout | None, Parameter(group=INTERFACE)] = None
     """Axes of an ONNX file's input, where the file does not show them."""
     output_kind: Annotated[OutputKind | None, Parameter(group=INTERFACE)] = None
@@ -102,12 +121,20 @@ INTERFACE_OPTIONS = (
     "model_config",
     "input_size",
     "resize",
+    "short_side",
+    "max_long_side",
+    "rounding",
+    "multiple_of",
+    "to_multiple",
+    "crop",
+    "uncovered",
     "interpolation",
     "channel_order",
     "scale",
     "mean",
     "std",
     "padding",
+    "padding_mode",
     "align",
     "input_layout",
     "output_kind",

@@ -4,14 +4,26 @@ Assumes nothing of a model that is not this project's: what is missing is asked 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, get_args
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from fsf_core.config import ExportConfig, is_adopted
 from fsf_core.errors import ConfigError
+from fsf_core.export.input_keys import (
+    LABELS,
+    as_keys,
+    as_profile,
+    has_meaning,
+    missing_keys,
+    require_combination,
+    shown_value,
+    size_key,
+    template,
+    without_lost_keys,
+)
 from fsf_core.export.model_document import option_of, read_document, read_value
 from fsf_core.model.preprocess import PROFILES, Profile
-from fsf_core.options import InputLayout, InputType, Interpolation, OutputKind, OutputLayout
+from fsf_core.options import InputLayout, InputType, OutputKind, OutputLayout
 
 DEFAULT_PROFILE = "fastsegformer"
 """Preprocessing of FastSegFormer's networks, and of no other model."""
@@ -74,12 +86,20 @@ def read_given(config: ExportConfig) -> Given:
         "input": {
             "size": config.input_size,
             "resize": config.resize,
+            "short_side": config.short_side,
+            "max_long_side": config.max_long_side,
+            "rounding": config.rounding,
+            "multiple_of": config.multiple_of,
+            "to_multiple": config.to_multiple,
+            "crop": config.crop,
+            "uncovered": config.uncovered,
             "interpolation": config.interpolation,
             "channel_order": config.channel_order,
             "scale": config.scale,
             "mean": config.mean or None,
             "std": config.std or None,
             "padding": config.padding or None,
+            "padding_mode": config.padding_mode,
             "align": config.align,
             "layout": config.input_layout,
         },
@@ -98,15 +118,6 @@ def read_given(config: ExportConfig) -> Given:
     )
 
 
-_REQUIRED = ("size", "resize", "interpolation", "channel_order", "scale", "mean", "std")
-_LABELS = {
-    "size": "the size (height and width)",
-    "resize": "how images are resized (stretch or letterbox)",
-    "channel_order": "the channel order (rgb or bgr)",
-    "scale": "the scale (divisor of the levels 0 to 255)",
-    "padding": "the padding of the letterbox",
-    "layout": "the layout (NCHW or NHWC)",
-}
 _UINT8 = {"scale": 1.0, "mean": (0.0,) * 3, "std": (1.0,) * 3}
 """What a uint8 input takes: the levels as they are."""
 
@@ -124,24 +135,24 @@ def profile_of(config: ExportConfig, given: Given, file: FileInput | None = None
     """
     base = _base(config)
     own = _facts_of(file)
-    known = {**given.found, **({} if base is None else _as_keys(base))}
+    known = {**given.found, **({} if base is None else as_keys(base))}
     known |= {} if own.get("dtype") != "uint8" or base is not None else _UINT8
     known |= {key: value for key, value in own.items() if key != "size"}
     _require_no_contradiction(config, given, own)
-    size = _size_of(own, given, known, config)
-    known |= dict(given.input)
-    known |= {"size": size} if size else {}
-    required = [*_REQUIRED, "layout", *(["padding"] if known.get("resize") == "letterbox" else [])]
-    missing = [key for key in required if key not in known]
-    if missing:
+    mode = given.input.get("resize", known.get("resize"))
+    inherited = {key: value for key, value in known.items() if has_meaning(key, mode)}
+    known = without_lost_keys(inherited | dict(given.input), given.input)
+    known |= _size_of(own, given, known, config)
+    require_combination(known, given.input)
+    if missing := missing_keys(known):
         raise ConfigError(_question(config, known, missing))
     if known["dtype"] == "uint8" and any(known[key] != value for key, value in _UINT8.items()):
-        found = ", ".join(f"{key} {_shown(known[key])}" for key in _UINT8)
+        found = ", ".join(f"{key} {shown_value(known[key])}" for key in _UINT8)
         raise ConfigError(
             f"the input of {config.onnx} is uint8, which takes the levels 0 to 255 as they are, but found {found}; "
             "pass --scale 1 --mean 0 --std 1, or export the model with a float input"
         )
-    return _as_profile(known)
+    return as_profile(known)
 
 
 def _base(config: ExportConfig) -> Profile | None:
@@ -179,101 +190,48 @@ def _require_no_contradiction(config: ExportConfig, given: Given, own: Mapping[s
 
 
 def _size_of(
-    own: Mapping[str, Any],
-    given: Given,
-    known: Mapping[str, Any],
-    config: ExportConfig,
-) -> tuple[int, int] | None:
-    """Return the size of the input, or None if a side is missing.
+    own: Mapping[str, Any], given: Given, known: Mapping[str, Any], config: ExportConfig
+) -> dict[str, tuple[int, int]]:
+    """Return the size of the input under its key, or nothing if a side is missing or depends on the image.
 
     Raises:
         ConfigError: the file has another size than what is given, or than the profile.
     """
-    chosen = given.input.get("size") or known.get("size")
     fixed = own["size"]
+    key = size_key(known)
+    if key is None and known["resize"] == "short-side" and None not in fixed:
+        key = "crop"  # no other way leads from such a resize to one size
+    found = f"the input of {config.onnx or config.model} is fixed at {shown_value(fixed)}"
+    if key is None:
+        if any(side is not None for side in fixed):
+            raise ConfigError(
+                f"{found}, but resize {known['resize']} gives inputs whose size depends on the image; export the model "
+                "again with free height and width, or bring images to its size with --resize stretch or --crop"
+            )
+        return {}
+    chosen = known.get(key)
     if chosen is None:
-        return None if None in fixed else fixed
+        return {} if None in fixed else {key: fixed}
     if any(side not in {None, wanted} for side, wanted in zip(fixed, chosen, strict=True)):
-        found = f"the input of {config.onnx} is fixed at {_shown(fixed)}"
-        if "size" in given.input:
-            raise ConfigError(f"{found}, but the size is given as {_shown(chosen)}; leave it out")
+        if key in given.input:
+            raise ConfigError(f"{found}, but the {key} is given as {shown_value(chosen)}; leave it out")
         rest = {"size": fixed, "layout": own.get("layout"), "dtype": own["dtype"]}
         raise ConfigError(
-            f"{found}, but profile {config.profile!r} has {_shown(chosen)}; pass --input-size {_shown(fixed)} too if "
-            f"only the size differs, or in place of the profile --model-config FILE.yaml with {_template(rest)}"
+            f"{found}, but profile {config.profile!r} has {shown_value(chosen)}; pass --input-size "
+            f"{shown_value(fixed)} too if only the size differs, or in place of the profile --model-config FILE.yaml "
+            f"with {template(rest)}"
         )
-    return chosen  # type: ignore[no-any-return] # of _size, or of a profile
+    return {key: chosen}
 
 
 def _question(config: ExportConfig, known: Mapping[str, Any], missing: list[str]) -> str:
     """Return what is missing, how to give it, and the YAML to fill in."""
     model = config.onnx or config.model or f"network {config.net!r}"
-    names = [_LABELS.get(key, f"the {key}") for key in missing]
+    names = [LABELS.get(key, f"the {key}") for key in missing]
     listed = " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
     options = ", ".join(option_of("input", key) for key in missing)
     return (
         f"the preprocessing of {model} is not known: missing {'is' if len(names) == 1 else 'are'} {listed}; "
-        f"pass {options}, or --model-config FILE.yaml with {_template(known)}, or --profile {DEFAULT_PROFILE} "
+        f"pass {options}, or --model-config FILE.yaml with {template(known)}, or --profile {DEFAULT_PROFILE} "
         f"if the model takes what FastSegFormer takes: {PROFILES[DEFAULT_PROFILE].describe()}"
     )
-
-
-def _template(known: Mapping[str, Any]) -> str:
-    """Return a YAML document on one line: what is known, and the choices for the rest."""
-    blanks = {
-        "size": "HEIGHTxWIDTH",
-        "layout": "NCHW|NHWC",
-        "dtype": "float32",
-        "resize": "stretch|letterbox",
-        "interpolation": "|".join(get_args(Interpolation)),
-        "channel_order": "rgb|bgr",
-        "scale": "255|1",
-        "mean": "[0, 0, 0]|…",
-        "std": "[1, 1, 1]|…",
-    }
-    if known.get("resize") == "letterbox":
-        blanks["padding"] = "[114, 114, 114]|…"
-    entries = [f"{key}: {_shown(known[key]) if known.get(key) else blank}" for key, blank in blanks.items()]
-    return "{input: {" + ", ".join(entries) + "}}"
-
-
-def _shown(value: Any) -> str:
-    """Return a value as the document holds it."""
-    if isinstance(value, tuple) and len(value) == 2:  # noqa: PLR2004 - a size
-        return "x".join("free" if side is None else str(side) for side in value)
-    if isinstance(value, tuple):
-        return f"[{', '.join(f'{number:g}' for number in value)}]"
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _as_keys(profile: Profile) -> dict[str, Any]:
-    """Return a profile by the keys of the document."""
-    return {
-        "size": (profile.height_px, profile.width_px),
-        "resize": profile.mode,
-        **{name: getattr(profile, name) for name in _SHARED},
-    }
-
-
-def _as_profile(known: Mapping[str, Any]) -> Profile:
-    """Return the profile; if it is one that has a name, under that name."""
-    height_px, width_px = known["size"]
-    rest = {name: known[name] for name in _SHARED if name in known}
-    custom = Profile(
-        name="custom",
-        height_px=height_px,
-        width_px=width_px,
-        mode=known["resize"],
-        **{"honour_exif": True, **rest},
-    )
-    named = (profile.name for profile in PROFILES.values() if replace(custom, **_unfed(profile)) == profile)
-    return replace(custom, name=next(named, custom.name))
-
-
-def _unfed(profile: Profile) -> dict[str, Any]:
-    """Return the fields in which a profile may differ and have its name: how the model as given is fed."""
-    return {name: getattr(profile, name) for name in ("name", "layout", "dtype")}
-
-
-_SHARED = tuple(entry.name for entry in fields(Profile) if entry.name not in {"name", "height_px", "width_px", "mode"})
-"""Fields of a profile that are keys of the document under the same name."""

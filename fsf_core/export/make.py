@@ -23,6 +23,7 @@ from fsf_core.export.convert import to_onnx
 from fsf_core.export.from_onnx import from_onnx, original_session
 from fsf_core.export.fuse import fuse, why_not_fusible
 from fsf_core.export.graph import model_bytes, opset_of, printable, signature_of
+from fsf_core.export.input_keys import require_class
 from fsf_core.export.interface import Given
 from fsf_core.export.material import Material, build_network
 from fsf_core.export.output_kind import read_output, with_background
@@ -74,8 +75,10 @@ def make_models(
     Raises:
         RunError: the weights do not fit, the graph cannot be written, or a parity limit is violated.
     """
+    _require_one_size(profile)
     plain, reference, output, notes = _plain_model(config, material, profile, given)
     classes = with_background(config.classes, output)
+    require_class(profile, classes)
     if show_graph is not None:
         show_graph(printable(plain))
     signature = dataclasses.replace(signature_of(plain), output=output)
@@ -222,6 +225,19 @@ def _verify_all(
     return report
 
 
+def _require_one_size(profile: Profile) -> None:
+    """Refuse an input whose size depends on the image.
+
+    Raises:
+        ConfigError: it does.
+    """
+    if not profile.is_fixed:
+        raise ConfigError(
+            f"the size of the model's input depends on the image ({profile.describe()}), expected one size for all "
+            "images; choose resize stretch or letterbox with a size, or pass --crop"
+        )
+
+
 def _require_output_grid(logits_NKHW: tuple[int | None, int, int, int], profile: Profile) -> None:
     """Refuse an output grid that the padding of a letterbox cannot be cropped from.
 
@@ -229,7 +245,7 @@ def _require_output_grid(logits_NKHW: tuple[int | None, int, int, int], profile:
         ConfigError: the profile is a letterbox, and the grid is not the input's.
     """
     grid = logits_NKHW[2:]
-    if profile.mode == "letterbox" and grid != (profile.height_px, profile.width_px):
+    if profile.needs_input_grid and grid != (profile.height_px, profile.width_px):
         raise ConfigError(
             f"the network's output grid is {grid[0]}x{grid[1]}, and profile {profile.name!r} pads its input of "
             f"{profile.height_px}x{profile.width_px}: the padding can be cropped only from an equal grid; "

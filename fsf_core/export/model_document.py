@@ -22,9 +22,14 @@ from fsf_core.options import (
     Interpolation,
     OutputKind,
     OutputLayout,
+    PaddingMode,
+    Rounding,
+    ToMultiple,
 )
 
 CHANNELS = 3
+_LONGEST_SIDE_PX = 99_999
+"""Upper limit of a side, as the five digits of a size hold it."""
 
 
 def read_document(path: str) -> dict[str, dict[str, Any]]:
@@ -78,6 +83,14 @@ def _size(value: Any) -> tuple[int, int]:
     if not all(isinstance(side, int) and not isinstance(side, bool) and side >= 1 for side in (height_px, width_px)):
         raise ValueError
     return height_px, width_px
+
+
+def _pixels(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError
+    if not 1 <= value <= _LONGEST_SIDE_PX:
+        raise ValueError
+    return value
 
 
 def _number(value: Any) -> float:
@@ -137,12 +150,20 @@ def _text(value: Any) -> str:
 _INPUT_KEYS = {
     "size": _Key(_size, "HEIGHTxWIDTH in pixels, such as 512x1024: every image is brought to one size", "--input-size"),
     "resize": _one_of(FitMode),
+    "short_side": _Key(_pixels, "a whole number of pixels, 1 or more"),
+    "max_long_side": _Key(_pixels, "a whole number of pixels, 1 or more"),
+    "rounding": _one_of(Rounding),
+    "multiple_of": _Key(_pixels, "a whole number of pixels, such as 32"),
+    "to_multiple": _one_of(ToMultiple),
+    "crop": _Key(_size, "HEIGHTxWIDTH in pixels, such as 224x224"),
+    "uncovered": _Key(_text, "the name of a class, or stretch"),
     "interpolation": _one_of(Interpolation),
     "channel_order": _one_of(ChannelOrder),
     "scale": _Key(_above_0, "a number above 0"),
     "mean": _Key(_each(_number), "one number, or three: one per channel"),
     "std": _Key(_each(_above_0), "one number above 0, or three: one per channel"),
     "padding": _Key(_each(_level), "one level of 0 to 255, or three: one per channel"),
+    "padding_mode": _one_of(PaddingMode),
     "align": _one_of(Align),
     "honour_exif": _Key(_flag, "true or false"),
     "layout": replace(_one_of(InputLayout), option="--input-layout"),

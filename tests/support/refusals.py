@@ -244,8 +244,34 @@ _TABLE = {
         _refusal(CHECKPOINT.replace("--profile fastsegformer", ""), "is not known: missing are ", "_question", at=NEW),
         _refusal(f"{_NOT_GIVEN}/plain.onnx --input-size 224x224 --scale 1", "missing are ", "ConfigError(_question("),
         _refusal(f"{_ONNX}/size.onnx", " is fixed at 512x512, but profile ", " too if only the size differs"),
-        _refusal(f"{_ONNX}/size.onnx --input-size 224x224", ", but the size is given as "),
+        _refusal(
+            f"{_ONNX}/size.onnx --input-size 224x224",
+            ", but the size is given as ",
+            " is given as …; leave it out ConfigError",
+        ),
         _refusal(f"{_ONNX}/size.onnx --input-layout NHWC", " of the input is given as "),
+        _refusal(f"{_NOT_GIVEN}/size.onnx --resize own", "; export the model again with free height and width"),
+        _refusal(
+            f"{_TINY} --short-side 256", "found short_side with resize stretch, expected it with short-side alone"
+        ),
+        _refusal(
+            f"{_TINY} --uncovered stretch",
+            "found uncovered without crop, expected both or neither",
+            " without …, expected both or neither; add it",
+        ),
+        _refusal(
+            f"{_TINY} --resize short-side --short-side 9 --max-long-side 8", " below short_side 9", " below short_side "
+        ),
+        _refusal(f"{_TINY} --resize letterbox --rounding detr", "found rounding detr with resize letterbox"),
+        _refusal(
+            f"{_TINY} --multiple-of 9", "found size 224x224 with multiple_of 9", "expected both sides to be multiples"
+        ),
+        _refusal(f"{_TINY} --crop 96x96 --uncovered sky", "uncovered is 'sky'", "uncovered is ", at=NEW),
+        _refusal(
+            f"{_TINY} --resize own --multiple-of 8 --to-multiple resize",
+            "size of the model's input depends on the image",
+            at=NEW,
+        ),
         _refusal(f"{_ONNX}/uint8.onnx", ", which takes the levels 0 to 255 as they are"),
         _refusal(f"{_TINY} --input-size original", "expected HEIGHTxWIDTH in pixels", "KEYS[section][key].expected"),
         _refusal(f"{_TINY} --model-config gone.yaml", "; expected a YAML file"),

@@ -173,6 +173,114 @@ def test_what_contradicts_the_file_is_refused(options, message):
         profile(WIDE, **OPTIONS | options)
 
 
+REST = {"interpolation": "linear", "channel_order": "rgb", "scale": 255.0, "mean": (0.0,), "std": (1.0,)}
+SHORT = {"resize": "short-side", "short_side": 520, "rounding": "truncate"}
+CENTRE = {**SHORT, "crop": "224x160", "uncovered": "stretch"}
+PADDED = {"multiple_of": 32, "to_multiple": "pad", "align": "top-left", "padding": (0.0,)}
+
+
+@pytest.mark.parametrize(
+    ("options", "fields"),
+    [
+        (SHORT, {"mode": "short-side", "short_side_px": 520}),
+        (
+            {**SHORT, "max_long_side": 800, "rounding": "half-up"},
+            {"mode": "short-side", "short_side_px": 520, "max_long_side_px": 800, "rounding": "half-up"},
+        ),
+        (
+            CENTRE,
+            {"mode": "short-side", "short_side_px": 520, "height_px": 224, "width_px": 160, "cropped": True},
+        ),
+        (
+            {"resize": "stretch", "input_size": "256x200", "crop": "224x160", "uncovered": "a"},
+            {"height_px": 224, "width_px": 160, "target_hw": (256, 200), "cropped": True, "uncovered": "a"},
+        ),
+        (
+            {"resize": "own", **PADDED},
+            {"mode": "own", "multiple_of": 32, "align": "top-left", "padding": (0, 0, 0)},
+        ),
+        (
+            {"resize": "own", "multiple_of": 32, "to_multiple": "resize-down"},
+            {"mode": "own", "multiple_of": 32, "to_multiple": "resize-down"},
+        ),
+        (
+            {"resize": "letterbox", "input_size": "640x640", "padding": (114.0,), "multiple_of": 32},
+            {"mode": "letterbox", "target_hw": (640, 640), "multiple_of": 32, "padding": (114, 114, 114)},
+        ),
+        (
+            {"resize": "closest-side", "input_size": "384x384", "multiple_of": 32, "to_multiple": "resize"},
+            {"mode": "closest-side", "target_hw": (384, 384), "multiple_of": 32, "to_multiple": "resize"},
+        ),
+        (
+            {"resize": "stretch", "input_size": "64x32", "multiple_of": 32},
+            {"height_px": 64, "width_px": 32},
+        ),
+    ],
+)
+def test_each_way_of_resizing_has_its_profile(options, fields):
+    free = {"height_px": 0, "width_px": 0, "mode": "stretch", "interpolation": "linear", "honour_exif": True}
+    assert profile(**REST, **options) == Profile(name="custom", **free | fields)
+
+
+@pytest.mark.parametrize("way", [CENTRE, SHORT, {"resize": "own", **PADDED}], ids=["crop", "short", "own"])
+def test_each_missing_part_of_a_way_of_resizing_is_asked_for_by_its_name(way):
+    for missing in {*way} - {"resize", "crop", "multiple_of"}:
+        rest = {name: value for name, value in way.items() if name != missing}
+        with pytest.raises(ConfigError, match="missing is ") as caught:
+            profile(**REST, **rest)
+        assert f"; pass --{missing.replace('_', '-')}, or" in str(caught.value)
+        assert f"{missing}: " in str(caught.value)
+
+
+def test_the_interpolation_of_what_is_not_resized_is_not_asked_for():
+    rest = {name: value for name, value in REST.items() if name != "interpolation"}
+    assert profile(**rest, resize="own").interpolation == "linear"
+    with pytest.raises(ConfigError, match="missing is the interpolation"):
+        profile(**rest, resize="own", multiple_of=32, to_multiple="resize")
+
+
+def test_padding_is_asked_for_where_a_crop_may_be_larger_than_the_image():
+    for way in ({"resize": "own"}, {**SHORT, "short_side": 200}, {**SHORT, "max_long_side": 600}):
+        with pytest.raises(ConfigError, match="missing is the levels of the padding; pass --padding,"):
+            profile(**REST, **way, crop="224x160", uncovered="stretch")
+
+
+def test_the_size_of_a_file_is_that_of_its_crop():
+    fixed = {name: value for name, value in CENTRE.items() if name != "crop"}
+    assert profile(WIDE, **REST, **fixed, padding=(0.0,)).cropped
+    assert profile(WIDE, **REST, **fixed, padding=(0.0,)).height_px == 512
+    with pytest.raises(ConfigError, match="fixed at 512x1024, but the crop is given as 224x160; leave it out"):
+        profile(WIDE, **REST, **CENTRE)
+    for way in ({"resize": "own"}, {"resize": "letterbox", "input_size": "512x1024", "multiple_of": 32}):
+        with pytest.raises(ConfigError, match="whose size depends on the image; export the model again with free"):
+            profile(WIDE, **REST, **way, padding=(0.0,))
+
+
+def test_a_profile_by_name_is_left_where_another_way_of_resizing_is_given():
+    found = profile(profile="fastsegformer", **SHORT)
+    assert (found.mode, found.short_side_px, found.target_hw, found.scale) == ("short-side", 520, None, 255)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({**SHORT, "input_size": "3x4"}, "found size with resize short-side, expected it with stretch or letterbox or"),
+        ({"resize": "letterbox", "crop": "3x3"}, "found crop with resize letterbox, expected it with stretch or short"),
+        ({"resize": "own", "short_side": 3}, "found short_side with resize own, expected it with short-side alone"),
+        ({"resize": "own", "uncovered": "a"}, "found uncovered without crop, expected both or neither"),
+        ({"resize": "own", "to_multiple": "pad"}, "found to_multiple without multiple_of, expected both or neither"),
+        ({**SHORT, "max_long_side": 519}, "found max_long_side 519 below short_side 520"),
+        ({"resize": "letterbox", "rounding": "detr"}, "found rounding detr with resize letterbox"),
+        ({"resize": "stretch", "input_size": "64x33", "multiple_of": 32}, "found size 64x33 with multiple_of 32"),
+        ({"resize": "letterbox", "input_size": "64x33", "multiple_of": 32}, "found size 64x33 with multiple_of 32"),
+        ({"resize": "own", "crop": "64x33", "multiple_of": 32}, "found crop 64x33 with multiple_of 32"),
+    ],
+)
+def test_keys_that_contradict_each_other_are_refused(options, message):
+    with pytest.raises(ConfigError, match=message):
+        profile(**REST, **options)
+
+
 @pytest.mark.parametrize("size", ["original", "512", "0x0", "512x", "512x1024x3", "shortest-edge"])
 def test_a_size_that_is_not_one_size_for_all_images_is_refused(size):
     with pytest.raises(
@@ -190,6 +298,10 @@ def test_a_size_that_is_not_one_size_for_all_images_is_refused(size):
         ("input: {sizes: 1}", "has 'sizes' below input"),
         ("output: {kinds: 1}", "has 'kinds' below output"),
         ("input: {resize: crop}", "resize of input in .* is 'crop', expected one of stretch, letterbox"),
+        ("input: {multiple_of: 0}", "is 0, expected a whole number of pixels, such as 32"),
+        ("input: {short_side: 100000}", "is 100000, expected a whole number of pixels, 1 or more"),
+        ("input: {short_side: 1.5}", "is 1.5, expected a whole number of pixels, 1 or more"),
+        ("input: {crop: 3}", "is 3, expected HEIGHTxWIDTH in pixels, such as 224x224"),
         ("input: {size: [512, true]}", "expected HEIGHTxWIDTH"),
         ("input: {mean: [1, 2]}", r"is \[1, 2\], expected one number, or three"),
         ("input: {mean: '0.5'}", "is '0.5', expected one number, or three"),
