@@ -84,7 +84,7 @@ def load_family(config: ExportConfig, material: Material, model: ModelFiles) -> 
     return replace(material, built=built, found=found)
 
 
-def _read_onnx(uri: str, source: str, output_name: str | None) -> Material:
+def _read_onnx(uri: str | bytes, source: str, output_name: str | None) -> Material:
     from fsf_core.export.adapters import read_input, without_bfloat16
     from fsf_core.export.from_onnx import read_onnx
     from fsf_core.export.graph import model_bytes

@@ -524,6 +524,8 @@ REFUSALS = tuple(
     for words, message, source, at in rows
 )
 
+_FILES = "in tests/unit/export/families"
+
 UNTRIED = {
     "ClusterError(describe(": "takes a node that cannot load the model; in tests/drills",
     "(report, *_dependence_on_the_batch(compared))": "takes an exporter with a fault",
@@ -572,6 +574,25 @@ UNTRIED = {
     " has no fused model: ": "checked by the export before",
     "the model has … bytes": "takes 2 GB",
     "export needs ": "takes an installation without torch",
+    "is a model of QGIS Deepness with model_type ": _FILES,
+    " is a model of MMDeploy for the task ": _FILES,
+    "expected an ONNX file; export it with tools/deploy.py and ": _FILES,
+    " class names are given, but … of … has ": _FILES,
+    "which is not supported; expected …; pass the ONNX file with --onnx and give ": _FILES,
+    " has no steps of preprocessing and the step ResizeMask ": _FILES,
+    "expected what MMDeploy writes with --dump-info": _FILES,
+    "expected a mapping as MMDeploy writes it": _FILES,
+    " is a model of nnU-Net v2 ": _FILES,
+    "; give one of them with --model": _FILES,
+    " is a model of PaddleSeg without an ONNX file": _FILES,
+    " is an export of Ultralytics for another runtime": _FILES,
+    " is a model of Ultralytics as pickled Python objects": _FILES,
+    " is a model of Ultralytics for ": _FILES,
+    "expected the one of a semantic model of Ultralytics": _FILES,
+    " has no class names in its metadata, by whose number ": _FILES,
+    "expected … or above; export it again with a later ": _FILES,
+    "expected boxes of three axes and prototypes of four": _FILES,
+    "the boxes of the model are ": _FILES,
     "this model is read by the library ": "takes an installation without it",
     "expected a version that works with the torch": "takes an installation of another version",
     "--model … cannot be read: ": "takes a file without permission, or a store that loses one meanwhile",

@@ -25,8 +25,8 @@ class FoundModel:
     family: str
     network: "nn.Module | None" = None
     """Takes normalised float32 [N, 3, H, W]. Either this or an ONNX file is set."""
-    onnx: str | None = None
-    """Path of the ONNX file of the model."""
+    onnx: str | bytes | None = None
+    """The ONNX file of the model: its path, or its bytes where the family adds steps to the graph."""
     document: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """The keys of --model-config, below `input` and `output`; what the files do not contain is absent."""
     classes: tuple[str, ...] = ()
