@@ -54,6 +54,12 @@ OutputKind = Literal["logits", "probabilities", "binary_logit", "binary_probabil
 """What a model's output holds; the binary ones have one channel, of the foreground."""
 OutputLayout = Literal["NKHW", "NHWK", "NHW", "N1HW"]
 """Order of the axes of a model's output; K are the classes."""
+Resized = Literal["probabilities", "logits"]
+"""What is resized to the image before the largest is taken."""
+OutputGrid = Literal["own", "input"]
+"""Whether the scores stay on the model's own grid, or are enlarged to that of its input first."""
+Corners = Literal["half-pixel", "aligned"]
+"""How a resize of scores places its samples: by centres of cells, or with the outermost ones on each other."""
 
 TarIds = Literal["key", "name"]
 """Ids of the members of tar archives: the path up to the first dot of the name, or the whole path."""

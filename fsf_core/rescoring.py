@@ -140,7 +140,7 @@ def _score(
         num_classes=bundle.num_classes,
         palette_K3=np.asarray(bundle.palette, np.uint8),
         grid_hw=(grid[0], grid[1]),
-        output_kind=bundle.output.kind,
+        output=bundle.output,
         mask_size=known.get("mask_size", "original"),
         limits=images.ImageLimits(),
         clear_background=False,

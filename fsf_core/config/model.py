@@ -11,13 +11,16 @@ from fsf_core.errors import ConfigError
 from fsf_core.options import (
     Align,
     ChannelOrder,
+    Corners,
     FitMode,
     InputLayout,
     Interpolation,
+    OutputGrid,
     OutputKind,
     OutputLayout,
     PaddingMode,
     PyramidKind,
+    Resized,
     Rounding,
     ToMultiple,
 )
@@ -94,6 +97,15 @@ class ModelOptions:
     output_layout: Annotated[OutputLayout | None, Parameter(group=INTERFACE)] = None
     """Axes of the output (default: what its shape proves; else you are asked)."""
 
+    resized: Annotated[Resized | None, Parameter(group=INTERFACE)] = None
+    """What is resized to the image before the largest is taken (default: probabilities, behind softmax or sigmoid)."""
+    output_grid: Annotated[OutputGrid | None, Parameter(group=INTERFACE)] = None
+    """input: scores on a coarser grid are enlarged to the input's size before padding is cropped (default: own)."""
+    corners: Annotated[Corners | None, Parameter(group=INTERFACE)] = None
+    """How scores are resized (default: half-pixel); aligned is align_corners=True of PyTorch."""
+    threshold: Annotated[float | None, Parameter(group=INTERFACE)] = None
+    """Probability from which on a pixel of a model with one foreground channel is foreground (default: 0.5)."""
+
     def weight_options(self) -> list[str]:
         """Return the flags given that say how to read a checkpoint, and need one."""
         return [flag(name) for name in ("weights_key", "allow_missing", "allow_unexpected") if getattr(self, name)]
@@ -139,5 +151,9 @@ INTERFACE_OPTIONS = (
     "input_layout",
     "output_kind",
     "output_layout",
+    "resized",
+    "output_grid",
+    "corners",
+    "threshold",
 )
 """Fields of ModelOptions that say what a model's input and output are."""

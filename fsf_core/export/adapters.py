@@ -7,16 +7,25 @@ no meaning of pixels and runs no model.
 # N images, K classes, C channels, H rows, W columns
 
 import copy
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from fsf_core.errors import ConfigError
-from fsf_core.export.graph import BATCH, checked, opset_of, real_inputs, sizes_of, state_shapes
+from fsf_core.export.enlarge import add_enlargement, enlarged
+from fsf_core.export.graph import (
+    BATCH,
+    add_constant,
+    checked,
+    opset_of,
+    real_inputs,
+    sizes_of,
+    state_shapes,
+    unused_name,
+)
 from fsf_core.export.interface import FileInput
 from fsf_core.export.model_document import CHANNELS
 from fsf_core.model.bundle import Output
@@ -35,9 +44,15 @@ FOREGROUND = np.float32(1 - 2.0**-24)
 """The largest float32 below 1. Background gets this minus the probability of the foreground, so that at 0.5, where both
 would be equal and the lower class would win, the foreground wins."""
 
+BACKGROUND_LOGIT = np.float32(-(2.0**-24))
+"""Logit of the background beside that of the foreground, for the same reason."""
+
 _SAME_SHAPE = np.zeros(4, np.int64)
 """A Reshape to this changes nothing, and keeps onnxruntime from dropping a cast to float16 and back: it would compute
 in float32 what the model as given rounds, and logits would differ by their rounding."""
+
+_RESIZES = 11
+"""Opset from which Resize has half-pixel centres."""
 
 _AXES_ARE_INPUTS = 13
 """Opset from which Unsqueeze takes its axes as an input."""
@@ -95,19 +110,21 @@ def feed(batch_NCHW: NDArray[np.float32], profile: Profile) -> NDArray[Any]:
     return batch.astype(profile.dtype, copy=False)
 
 
-def to_scores(raw: NDArray[Any], output: Output) -> NDArray[np.float32]:
-    """Return the output of the model as given in the form of the plain variant."""
+def to_scores(raw: NDArray[Any], output: Output, input_hw: tuple[int, ...]) -> NDArray[np.float32]:
+    """Return the output of the model as given, for inputs of this size, in the form of the plain variant."""
     scores = raw.astype(np.float32)
     if output.layout == "NHW":
         scores = scores[:, None]
     elif output.layout == "NHWK":
         scores = np.ascontiguousarray(scores.transpose(0, 3, 1, 2))
+    if output.grid == "input":
+        scores = enlarged(scores, output, input_hw)
+    if output.is_binary and output.holds_logits:
+        return np.concatenate([scores * np.float32(0) + BACKGROUND_LOGIT, scores], axis=1)
     if output.kind == "binary_logit":
         with np.errstate(over="ignore"):  # exp of a large number is infinite, and its probability 0
             scores = np.asarray(1 / (1 + np.exp(-scores)), np.float32)
-    if output.kind in {"binary_logit", "binary_probability"}:
-        scores = np.concatenate([FOREGROUND - scores, scores], axis=1)
-    return scores
+    return np.concatenate([FOREGROUND - scores, scores], axis=1) if output.is_binary else scores
 
 
 # --------------------------------------------------------------------------------------------------- in the graph
@@ -122,11 +139,11 @@ def without_bfloat16(model: onnx.ModelProto) -> onnx.ModelProto:
     cast = copy.deepcopy(model)
     if is_input:
         image = real_inputs(cast)[0]
-        fed = _unused(cast, f"{image.name}/float32")
+        fed = unused_name(cast, f"{image.name}/float32")
         _prepend(cast, [helper.make_node("Cast", [fed], [image.name], name=fed, to=TensorProto.BFLOAT16)])
         image.name, image.type.tensor_type.elem_type = fed, TensorProto.FLOAT
     if is_output:
-        result = _unused(cast, f"{cast.graph.output[0].name}/float32")
+        result = unused_name(cast, f"{cast.graph.output[0].name}/float32")
         cast.graph.node.append(
             helper.make_node("Cast", [cast.graph.output[0].name], [result], name=result, to=TensorProto.FLOAT)
         )
@@ -139,17 +156,17 @@ def adapt_input(model: onnx.ModelProto, profile: Profile) -> None:
     if profile.layout == "NCHW" and profile.dtype == "float32":
         return
     image = real_inputs(model)[0]
-    fed = _unused(model, f"{image.name}/float32")
+    fed = unused_name(model, f"{image.name}/float32")
     steps: list[tuple[str, list[str], dict[str, Any]]] = []
     if profile.dtype != "float32":
         steps.append(("Cast", [], {"to": _TENSOR_TYPES[profile.dtype]}))
     if profile.dtype == "float16":
-        steps.append(("Reshape", [_constant(model, f"{image.name}/shape", _SAME_SHAPE)], {}))
+        steps.append(("Reshape", [add_constant(model, f"{image.name}/shape", _SAME_SHAPE)], {}))
     if profile.layout == "NHWC":
         steps.append(("Transpose", [], {"perm": [0, 2, 3, 1]}))
     nodes, value = [], fed
     for number, (op_type, constants, attributes) in enumerate(steps, start=1):
-        target = image.name if number == len(steps) else _unused(model, f"{image.name}/{op_type.lower()}")
+        target = image.name if number == len(steps) else unused_name(model, f"{image.name}/{op_type.lower()}")
         nodes.append(helper.make_node(op_type, [value, *constants], [target], name=target, **attributes))
         value = target
     batch = image.type.tensor_type.shape.dim[0].dim_value or BATCH
@@ -182,28 +199,45 @@ def adapt_output(model: onnx.ModelProto, output: Output) -> None:
             graph.add("Unsqueeze", graph.constant("axis", np.array([1], np.int64)))
         else:
             graph.add("Unsqueeze", axes=[1])
-    if output.kind == "binary_logit":
+    if output.grid == "input":
+        graph.value = add_enlargement(model, graph.value, output)
+    if output.kind == "binary_logit" and not output.holds_logits:
         graph.add("Sigmoid")
-    if output.kind in {"binary_logit", "binary_probability"}:
-        foreground = graph.value
-        graph.add("Sub", before=graph.constant("one", FOREGROUND))
-        graph.add("Concat", foreground, axis=1)
+    if output.is_binary:
+        _add_background(graph, output)
     if graph.value != value:
         model.graph.output[0].CopyFrom(helper.make_tensor_value_info(graph.value, TensorProto.FLOAT, None))
+
+
+def _add_background(graph: "_Tail", output: Output) -> None:
+    """Put the background's channel before that of the foreground."""
+    foreground = graph.value
+    if output.holds_logits:  # times 0: NaN and infinity of the foreground stay visible
+        graph.add("Mul", graph.constant("zero", np.float32(0)))
+        graph.add("Add", graph.constant("background", BACKGROUND_LOGIT))
+    else:
+        graph.add("Sub", before=graph.constant("one", FOREGROUND))
+    graph.add("Concat", foreground, axis=1)
 
 
 def with_plain_output(model: onnx.ModelProto, output: Output) -> onnx.ModelProto:
     """Return a model that returns what the plain variant returns.
 
     Raises:
-        ConfigError: it does not fit into one file.
+        ConfigError: it does not fit into one file, or its opset cannot enlarge scores.
     """
+    if output.grid == "input" and opset_of(model) < _RESIZES:
+        raise ConfigError(
+            f"the grid of the output is given as input, which opset {opset_of(model)} of the model cannot do: its "
+            f"Resize has no half-pixel centres; export the model with opset {_RESIZES} or above"
+        )
     count, *image = (size or BATCH for size in sizes_of(real_inputs(model)[0]))
     _, *raw = (size or 0 for size in sizes_of(model.graph.output[0]))
     shapes: dict[OutputLayout, list[int]] = {"NHWK": [*raw[2:], *raw[:2]], "NHW": [1, *raw]}
     channels, *grid = shapes.get(output.layout, raw)
     adapt_output(model, output)
-    channels = 2 if output.kind in {"binary_logit", "binary_probability"} else channels
+    channels = 2 if output.is_binary else channels
+    grid = [int(side) for side in image[1:]] if output.grid == "input" else grid
     state_shapes(model, tuple(map(int, image)), (channels, *grid), batch=count)
     return checked(model)
 
@@ -217,36 +251,11 @@ class _Tail:
 
     def constant(self, name: str, number: Any) -> str:
         """Add a constant; returns its name."""
-        return _constant(self._model, f"{self._output}/{name}", number)
+        return add_constant(self._model, f"{self._output}/{name}", number)
 
     def add(self, op_type: str, *more: str, before: str | None = None, **attributes: Any) -> None:
         """Append a node that reads the last value, after `before` and in front of `more`."""
-        name = _unused(self._model, f"{self._output}/{op_type.lower()}")
+        name = unused_name(self._model, f"{self._output}/{op_type.lower()}")
         inputs = [*([before] if before else []), self.value, *more]
         self._model.graph.node.append(helper.make_node(op_type, inputs, [name], name=name, **attributes))
         self.value = name
-
-
-def _constant(model: onnx.ModelProto, name: str, value: Any) -> str:
-    """Add a constant under this name, or one like it; returns its name."""
-    full = _unused(model, name)
-    model.graph.initializer.append(numpy_helper.from_array(np.asarray(value), full))
-    return full
-
-
-def _unused(model: onnx.ModelProto, name: str) -> str:
-    """Return the name, or the name with as many underscores behind it as make it new to the graph."""
-    used = set(_names(model.graph))
-    while name in used:
-        name += "_"
-    return name
-
-
-def _names(graph: onnx.GraphProto) -> Iterator[str]:
-    """Yield every name of a graph and of its subgraphs."""
-    yield from (value.name for value in [*graph.input, *graph.output, *graph.initializer])
-    for node in graph.node:
-        yield from [node.name, *node.input, *node.output]
-        for attribute in node.attribute:
-            for inner in [*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])]:
-                yield from _names(inner)

@@ -1,6 +1,7 @@
 """Fuse a model with its pre- and postprocessing: normalise, run, softmax, resize, argmax and count in one graph.
 
-Probabilities take no softmax, and a class map its nearest cell.
+Probabilities take no softmax, and a class map its nearest cell. Where logits are resized, the graph makes the
+probabilities for the figures alone, which are added when it is loaded.
 
 For GPUs, where copying logits costs more than computing masks; on CPUs the kernels of `masks` are several times faster.
 Knows ONNX operators from opset 11 on and the profile's arithmetic. Knows no torch and no files.
@@ -19,8 +20,9 @@ from onnx import NodeProto, TensorProto, compose, helper, numpy_helper
 
 from fsf_core.errors import ConfigError
 from fsf_core.export.graph import BATCH, checked, opset_of, signature_of
+from fsf_core.model.bundle import Output
 from fsf_core.model.preprocess import Profile
-from fsf_core.options import OutputKind
+from fsf_core.options import Corners
 
 FRAMES = "frames"
 """Input, uint8 NHWC, channels in the network's order, of preprocess.fit."""
@@ -48,14 +50,14 @@ def why_not_fusible(profile: Profile, opset: int) -> str:
 
 
 def fuse(
-    model: onnx.ModelProto, profile: Profile, *, kind: OutputKind = "logits", num_classes: int | None = None
+    model: onnx.ModelProto, profile: Profile, *, output: Output | None = None, num_classes: int | None = None
 ) -> onnx.ModelProto:
     """Return a plain model fused with its pre- and postprocessing.
 
     Args:
         model: float32 NCHW in, scores NKHW or class ids N1HW out, shapes written down.
         profile: gives scale, mean and std.
-        kind: what the output means.
+        output: what the output means; None for logits.
         num_classes: classes of a class map; scores have one channel for each.
 
     Raises:
@@ -70,7 +72,8 @@ def fuse(
     # The prefix keeps the network's names, which may be any, apart from those of this module.
     plain = compose.add_prefix(plain, "net/")
     before = _preprocessing(model, profile)
-    behind = _postprocessing(model, signature.output_shape[1:], kind, num_classes or signature.output_shape[1])
+    shape_KHW = signature.output_shape[1:]
+    behind = _postprocessing(model, shape_KHW, output or Output(), num_classes or shape_KHW[0])
     fed = compose.merge_models(before, plain, io_map=[(_JOINT_IN, f"net/{signature.input_name}")])
     fused = compose.merge_models(fed, behind, io_map=[(f"net/{signature.output_name}", _JOINT_OUT)])
     fused.producer_name = model.producer_name
@@ -126,15 +129,14 @@ def _preprocessing(like: onnx.ModelProto, profile: Profile) -> onnx.ModelProto:
 
 
 def _postprocessing(
-    like: onnx.ModelProto, output_KHW: tuple[int, int, int], kind: OutputKind, num_classes: int
+    like: onnx.ModelProto, output_KHW: tuple[int, int, int], output: Output, num_classes: int
 ) -> onnx.ModelProto:
     """Return the model from the network's output to class maps and counts; softmax before resize is the contract."""
     graph = _Graph()
-    if kind == "class_map":
+    if output.kind == "class_map":
         value = _nearest(graph, _JOINT_OUT, output_KHW[1:])
     else:
-        value = _softmax(graph, _JOINT_OUT, opset_of(like)) if kind == "logits" else _JOINT_OUT
-        value = _resize(graph, value)
+        value = _resize(graph, _scores(graph, output, opset_of(like)), output.corners)
         value = graph.node("ArgMax", [value], "winner", axis=1, keepdims=0)
     # Counted as int32: CUDA has no Equal for uint8, and int64 costs twice the memory.
     value = graph.node("Cast", [value], "class_ids", to=TensorProto.INT32)
@@ -142,11 +144,25 @@ def _postprocessing(
     graph.node("Cast", [value], CLASS_MAPS, to=stored)
     _count(graph, value, num_classes, opset_of(like))
     count = signature_of(like).input_shape[0] or BATCH
-    output = helper.make_tensor_value_info(_JOINT_OUT, TensorProto.FLOAT, [count, *output_KHW])
+    raw = helper.make_tensor_value_info(_JOINT_OUT, TensorProto.FLOAT, [count, *output_KHW])
     size = helper.make_tensor_value_info(OUT_HW, TensorProto.INT64, [2])
     class_maps = helper.make_tensor_value_info(CLASS_MAPS, stored, [count, "out_h", "out_w"])
     counts = helper.make_tensor_value_info(COUNTS, TensorProto.INT32, [count, num_classes])
-    return graph.model(like, [output, size], [class_maps, counts])
+    return graph.model(like, [raw, size], [class_maps, counts])
+
+
+def _scores(graph: _Graph, output: Output, opset: int) -> str:
+    """Add what makes the scores that are resized, and the probabilities where these are others."""
+    value = _JOINT_OUT
+    if output.holds_logits:
+        probabilities = _softmax(graph, _JOINT_OUT, opset)
+        value = probabilities if output.resized == "probabilities" else _JOINT_OUT
+    elif output.background_bias:
+        value = graph.node("Identity", [_JOINT_OUT], "probabilities")
+    if output.background_bias:
+        bias = graph.constant("bias", np.reshape([output.background_bias, 0], (1, 2, 1, 1)), np.float32)
+        value = graph.node("Add", [value, bias], "biased")
+    return value
 
 
 def _nearest(graph: _Graph, value: str, grid_hw: tuple[int, int]) -> str:
@@ -175,8 +191,8 @@ def _softmax(graph: _Graph, value: str, opset: int) -> str:
     return graph.node("Transpose", [value], "probabilities", perm=[0, 3, 1, 2])
 
 
-def _resize(graph: _Graph, value: str) -> str:
-    """Add a bilinear resize with half-pixel centres, as cv2.INTER_LINEAR on float32."""
+def _resize(graph: _Graph, value: str, corners: Corners) -> str:
+    """Add a bilinear resize: with half-pixel centres, as cv2.INTER_LINEAR on float32, or with aligned corners."""
     shape = graph.node("Shape", [value], "shape")
     bounds = [graph.constant(name, [at], np.int64) for name, at in (("from", 0), ("to", 2))]
     batch_and_classes = graph.node("Slice", [shape, *bounds], "batch_and_classes")
@@ -188,7 +204,7 @@ def _resize(graph: _Graph, value: str) -> str:
         [value, *unused, size],
         "resized",
         mode="linear",
-        coordinate_transformation_mode="half_pixel",
+        coordinate_transformation_mode="half_pixel" if corners == "half-pixel" else "align_corners",
     )
 
 

@@ -7,10 +7,12 @@ and no torch.
 # N images, C channels, K classes, H rows, W columns
 
 import warnings
+from collections.abc import Iterator
 from typing import Any, cast
 
+import numpy as np
 import onnx
-from onnx import TensorProto, helper, shape_inference
+from onnx import TensorProto, helper, numpy_helper, shape_inference
 
 from fsf_core.errors import ConfigError
 from fsf_core.model.bundle import Signature
@@ -106,6 +108,31 @@ def sizes_of(value: onnx.ValueInfoProto) -> tuple[int | None, ...]:
         dim.dim_value if dim.HasField("dim_value") and dim.dim_value > 0 else None
         for dim in value.type.tensor_type.shape.dim
     )
+
+
+def add_constant(model: onnx.ModelProto, name: str, value: Any) -> str:
+    """Add a constant under this name, or one like it; returns its name."""
+    full = unused_name(model, name)
+    model.graph.initializer.append(numpy_helper.from_array(np.asarray(value), full))
+    return full
+
+
+def unused_name(model: onnx.ModelProto, name: str) -> str:
+    """Return the name, or the name with as many underscores behind it as make it new to the graph."""
+    used = set(_names(model.graph))
+    while name in used:
+        name += "_"
+    return name
+
+
+def _names(graph: onnx.GraphProto) -> Iterator[str]:
+    """Yield every name of a graph and of its subgraphs."""
+    yield from (value.name for value in [*graph.input, *graph.output, *graph.initializer])
+    for node in graph.node:
+        yield from [node.name, *node.input, *node.output]
+        for attribute in node.attribute:
+            for inner in [*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])]:
+                yield from _names(inner)
 
 
 def first_line(error: object) -> str:

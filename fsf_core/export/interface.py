@@ -22,8 +22,17 @@ from fsf_core.export.input_keys import (
     without_lost_keys,
 )
 from fsf_core.export.model_document import option_of, read_document, read_value
+from fsf_core.model.bundle import Output
 from fsf_core.model.preprocess import PROFILES, Profile
-from fsf_core.options import InputLayout, InputType, OutputKind, OutputLayout
+from fsf_core.options import (
+    Corners,
+    InputLayout,
+    InputType,
+    OutputGrid,
+    OutputKind,
+    OutputLayout,
+    Resized,
+)
 
 DEFAULT_PROFILE = "fastsegformer"
 """Preprocessing of FastSegFormer's networks, and of no other model."""
@@ -50,6 +59,21 @@ class Given:
     kind: OutputKind | None = None
     layout: OutputLayout | None = None
     output_name: str | None = None
+    resized: Resized | None = None
+    grid: OutputGrid | None = None
+    corners: Corners | None = None
+    threshold: float | None = None
+
+    @property
+    def says_output(self) -> bool:
+        """Return whether anything but the name of the output is given."""
+        return any(value is not None for value in (self.kind, self.layout, *self.treatment.values()))
+
+    @property
+    def treatment(self) -> dict[str, Any]:
+        """Return what is given of how scores become class maps, as fields of Output; defaults are left out."""
+        chosen = {name: getattr(self, name) for name in ("resized", "grid", "corners", "threshold")}
+        return {name: value for name, value in chosen.items() if value not in {None, getattr(Output(), name)}}
 
 
 def with_found(given: Given, document: Mapping[str, Mapping[str, Any]], family: str) -> Given:
@@ -66,13 +90,9 @@ def with_found(given: Given, document: Mapping[str, Mapping[str, Any]], family: 
         for section, values in document.items()
     }
     output = found.get("output", {})
-    return replace(
-        given,
-        found=found.get("input", {}),
-        kind=given.kind or output.get("kind"),
-        layout=given.layout or output.get("layout"),
-        output_name=given.output_name or output.get("name"),
-    )
+    output = {"output_name" if key == "name" else key: value for key, value in output.items()}
+    lacking = {name: value for name, value in output.items() if getattr(given, name) is None}
+    return replace(given, found=found.get("input", {}), **lacking)
 
 
 def read_given(config: ExportConfig) -> Given:
@@ -103,7 +123,15 @@ def read_given(config: ExportConfig) -> Given:
             "align": config.align,
             "layout": config.input_layout,
         },
-        "output": {"kind": config.output_kind, "layout": config.output_layout, "name": config.output_name},
+        "output": {
+            "kind": config.output_kind,
+            "layout": config.output_layout,
+            "name": config.output_name,
+            "resized": config.resized,
+            "grid": config.output_grid,
+            "corners": config.corners,
+            "threshold": config.threshold,
+        },
     }
     found: dict[str, dict[str, Any]] = {"input": {}, "output": {}}
     for section, values in found.items():
@@ -113,9 +141,7 @@ def read_given(config: ExportConfig) -> Given:
             if value is not None:
                 values[key] = read_value(section, key, value, option_of(section, key))
     output = found["output"]
-    return Given(
-        input=found["input"], kind=output.get("kind"), layout=output.get("layout"), output_name=output.get("name")
-    )
+    return Given(input=found["input"], output_name=output.pop("name", None), **output)
 
 
 _UINT8 = {"scale": 1.0, "mean": (0.0,) * 3, "std": (1.0,) * 3}

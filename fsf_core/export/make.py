@@ -88,7 +88,7 @@ def make_models(
         models[variant_of(precision, fused=False)] = model_bytes(model)
         if not why_not_fusible(profile, opset_of(model)):
             models[variant_of(precision, fused=True)] = model_bytes(
-                fuse(model, profile, kind=output.kind, num_classes=len(classes))
+                fuse(model, profile, output=output, num_classes=len(classes))
             )
     return Made(
         models=models,
@@ -125,7 +125,7 @@ def _plain_model(
         output_name=given.output_name or DEFAULT_OUTPUT,
     )
     original = _array_function(one.network)
-    if not is_adopted(config) and given.kind is None:
+    if not is_adopted(config) and not given.says_output:
         return converted, original, Output(), notes
     return *_with_output(converted, original, config, material, profile, given), notes
 
@@ -149,7 +149,7 @@ def _with_output(
     if reason and output.kind != "logits":
         log.info("event=output_recognised kind=%s layout=%s reason=%r", output.kind, output.layout, reason)
     plain = converted if output == Output() else with_plain_output(converted, output)
-    return plain, lambda batch_NCHW: to_scores(original(batch_NCHW), output), output
+    return plain, lambda batch_NCHW: to_scores(original(batch_NCHW), output, batch_NCHW.shape[2:]), output
 
 
 def _in_every_precision(
@@ -197,7 +197,7 @@ def _verify_all(
             profile=profile,
             num_classes=num_classes,
             images=(*images, *unusual_images()),
-            kind=output.kind,
+            output=output,
         )
     except ParityLimitError as error:
         if material.onnx_model is None or error.finding:
@@ -212,7 +212,7 @@ def _verify_all(
             profile=profile,
             num_classes=num_classes,
             images=images,
-            kind=output.kind,
+            output=output,
         )
         for precision in config.precisions
         for variant in (variant_of(precision, fused=False), variant_of(precision, fused=True))
@@ -248,8 +248,8 @@ def _require_output_grid(logits_NKHW: tuple[int | None, int, int, int], profile:
     if profile.needs_input_grid and grid != (profile.height_px, profile.width_px):
         raise ConfigError(
             f"the network's output grid is {grid[0]}x{grid[1]}, and profile {profile.name!r} pads its input of "
-            f"{profile.height_px}x{profile.width_px}: the padding can be cropped only from an equal grid; "
-            "choose another --profile"
+            f"{profile.height_px}x{profile.width_px}: the padding can be cropped only from an equal grid; pass "
+            "--output-grid input, which enlarges the scores to it first"
         )
 
 

@@ -16,13 +16,16 @@ from fsf_core.errors import ConfigError, FetchError, did_you_mean
 from fsf_core.options import (
     Align,
     ChannelOrder,
+    Corners,
     FitMode,
     InputLayout,
     InputType,
     Interpolation,
+    OutputGrid,
     OutputKind,
     OutputLayout,
     PaddingMode,
+    Resized,
     Rounding,
     ToMultiple,
 )
@@ -106,6 +109,13 @@ def _above_0(value: Any) -> float:
     return number
 
 
+def _share(value: Any) -> float:
+    number = _number(value)
+    if not 0 < number < 1:
+        raise ValueError
+    return number
+
+
 def _each(read: Callable[[Any], float]) -> Callable[[Any], tuple[float, ...]]:
     def numbers(value: Any) -> tuple[float, ...]:
         """Return one number per channel; a single one is for all."""
@@ -173,6 +183,10 @@ _OUTPUT_KEYS = {
     "kind": replace(_one_of(OutputKind), option="--output-kind"),
     "layout": replace(_one_of(OutputLayout), option="--output-layout"),
     "name": _Key(_text, "the name of an output", "--output-name"),
+    "resized": _one_of(Resized),
+    "grid": replace(_one_of(OutputGrid), option="--output-grid"),
+    "corners": _one_of(Corners),
+    "threshold": _Key(_share, "a probability between 0 and 1"),
 }
 KEYS: Mapping[str, Mapping[str, _Key]] = {"input": _INPUT_KEYS, "output": _OUTPUT_KEYS}
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from fsf_core.errors import ConfigError
 from fsf_core.export.interface import Given
+from fsf_core.export.model_document import option_of
 from fsf_core.model.bundle import Output
 from fsf_core.options import OutputKind, OutputLayout
 
@@ -69,9 +70,22 @@ def read_output(raws: Iterable[NDArray[Any]], given: Given, *, names: int) -> tu
             raise ConfigError(
                 f"the output is given as {given.kind}, but {reason}; pass another --output-kind, or leave it out"
             )
-        return Output(kind=given.kind, layout=layout, dtype=dtype), ""
+        return _treated(given.kind, layout, dtype, given), ""
     kind, reason = _proven(numbers, channels=channels, names=names, integers=outputs[0].dtype.kind in "iub")
-    return Output(kind=kind, layout=layout, dtype=dtype), reason
+    return _treated(kind, layout, dtype, given), reason
+
+
+def _treated(kind: OutputKind, layout: OutputLayout, dtype: str, given: Given) -> Output:
+    """Return the output with what is given of its way to a class map.
+
+    Raises:
+        ConfigError: outputs of this kind take another way.
+    """
+    try:
+        return Output(kind=kind, layout=layout, dtype=dtype, **given.treatment)
+    except ValueError as error:
+        options = " and ".join(option_of("output", key) for key in given.treatment if key != "grid")
+        raise ConfigError(f"{error}; leave out {options}, or pass --output-kind if it is another") from error
 
 
 def with_background(classes: tuple[str, ...], output: Output) -> tuple[str, ...]:

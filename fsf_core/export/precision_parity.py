@@ -16,9 +16,9 @@ from fsf_core.export.parity import PARITY_LIMITS, PrecisionLimits, PrecisionPari
 from fsf_core.export.reference import Scores, tie_margin
 from fsf_core.export.sample_images import SampleImage
 from fsf_core.export.verify import Reference, affordable
+from fsf_core.model.bundle import Output
 from fsf_core.model.preprocess import Profile, fit, normalise
 from fsf_core.model.session import Session
-from fsf_core.options import OutputKind
 
 
 def compare_precision(
@@ -30,7 +30,7 @@ def compare_precision(
     profile: Profile,
     num_classes: int,
     images: Sequence[SampleImage],
-    kind: OutputKind = "logits",
+    output: Output | None = None,
 ) -> PrecisionParity:
     """Compare one variant of the model, plain or fused, with the original on every image at its own size.
 
@@ -44,9 +44,10 @@ def compare_precision(
         profile: preprocessing.
         num_classes: classes that the bundle names.
         images: at least one.
-        kind: what the output means.
+        output: what the output means; None for logits.
     """
     assert images, "a check needs images"
+    output = output or Output()
     confusion_KK = np.zeros((num_classes, num_classes), np.int64)
     differing: dict[str, float] = {}
     for sample in images:
@@ -54,7 +55,7 @@ def compare_precision(
         frames_1HWC = fit(sample.image_HWC, profile)[None]
         input_1CHW = normalise(frames_1HWC, profile.levels())
         scores = functools.partial(
-            Scores, height_px=height_px, width_px=width_px, profile=profile, kind=kind, num_classes=num_classes
+            Scores, height_px=height_px, width_px=width_px, profile=profile, output=output, num_classes=num_classes
         )
         expected = scores(output_KHW=reference(input_1CHW)[0])
         if session.fused:
@@ -66,7 +67,7 @@ def compare_precision(
             found_HW = scores(output_KHW=output_KHW).class_map
         expected_HW = expected.class_map.copy()
         apart = expected_HW != found_HW
-        tie = tie_margin(float(np.abs(expected.output_KHW).max()), kind, PARITY_LIMITS.noise_share)
+        tie = tie_margin(float(np.abs(expected.output_KHW).max()), output, PARITY_LIMITS.noise_share)
         apart[apart] = expected.margins(found_HW) > tie
         expected_HW[~apart] = found_HW[~apart]  # float rounding decides there, so that either is right
         pairs = np.bincount((expected_HW * num_classes + found_HW).ravel(), minlength=num_classes**2)

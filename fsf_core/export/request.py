@@ -84,6 +84,7 @@ def identity_of(
     """
     family = None if model is None else model.family
     output = {name: value for name, value in (("kind", given.kind), ("layout", given.layout)) if value}
+    output |= given.treatment
     graph = [config.exporter, opset_of_export(config), config.input_name, config.output_name or DEFAULT_OUTPUT]
     content: dict[str, Any] = {
         "network": config.net or (family.name if family else "onnx"),

@@ -25,9 +25,9 @@ from fsf_core.export.parity import (
 )
 from fsf_core.export.reference import Scores, tie_margin
 from fsf_core.export.sample_images import SampleImage
+from fsf_core.model.bundle import Output
 from fsf_core.model.preprocess import Profile, fit
 from fsf_core.model.session import Session
-from fsf_core.options import OutputKind
 
 Reference = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """The original network: float32 NCHW of one image to its output as float32, scores NKHW or class ids N1HW."""
@@ -72,7 +72,7 @@ class _Check:
     """What every comparison needs to know."""
 
     profile: Profile
-    kind: OutputKind
+    output: Output
     num_classes: int
     limits: ParityLimits
 
@@ -82,12 +82,12 @@ class _Check:
             height_px=size_hw[0],
             width_px=size_hw[1],
             profile=self.profile,
-            kind=self.kind,
+            output=self.output,
             num_classes=self.num_classes,
         )
 
 
-Output = TypeVar("Output")
+Returned = TypeVar("Returned")
 
 
 def verify(
@@ -98,7 +98,7 @@ def verify(
     profile: Profile,
     num_classes: int,
     images: Sequence[SampleImage],
-    kind: OutputKind = "logits",
+    output: Output | None = None,
     limits: ParityLimits = PARITY_LIMITS,
 ) -> ParityReport:
     """Compare the float32 variants with the original, image by image and in batches.
@@ -110,7 +110,7 @@ def verify(
         profile: preprocessing.
         num_classes: classes that the bundle will name.
         images: at least one.
-        kind: what the output means.
+        output: what the output means; None for logits.
         limits: largest differences allowed.
 
     Returns:
@@ -120,7 +120,7 @@ def verify(
         ParityLimitError: an image violates a limit, a number is not finite, or a shape is not the expected one.
     """
     assert images, "a check needs images"
-    check = _Check(profile=profile, kind=kind, num_classes=num_classes, limits=limits)
+    check = _Check(profile=profile, output=output or Output(), num_classes=num_classes, limits=limits)
     compared: list[ImageParity] = []
     predicted: set[int] = set()
     for group, count in _groups(_cases(reference, images, check), len(images)):
@@ -186,7 +186,7 @@ def _require_usable(output_KHW: NDArray[np.float32], name: str, check: _Check) -
             f"the network itself outputs NaN or infinity for {name}",
             "check its weights, and mean, std and scale of its input",
         )
-    if check.kind == "class_map":
+    if check.output.kind == "class_map":
         if not np.isin(output_KHW, range(check.num_classes)).all():
             _refuse(
                 check,
@@ -303,7 +303,7 @@ def _compare(
     """Compare pixels first, outputs second."""
     limits, pixels = check.limits, expected.height_px * expected.width_px
     absmax = float(np.abs(case.output_KHW).max())
-    tie = tie_margin(max(absmax, result.absmax), check.kind, limits.noise_share)
+    tie = tie_margin(max(absmax, result.absmax), check.output, limits.noise_share)
     margins = None if result.class_map_HW is None else expected.margins(result.class_map_HW)
     differing_px, tied_px, margin = pixels, 0, None
     if margins is not None:
@@ -335,7 +335,7 @@ def _compare(
     )
 
 
-def _try_run(run: Callable[[NDArray[Any]], Output], batch: NDArray[Any]) -> tuple[Output | None, str]:
+def _try_run(run: Callable[[NDArray[Any]], Returned], batch: NDArray[Any]) -> tuple[Returned | None, str]:
     """Return the outputs, or the error: a model that takes no batch fails the check."""
     try:
         return run(batch), ""

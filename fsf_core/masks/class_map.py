@@ -1,8 +1,9 @@
 """Class scores to class maps and their per-class statistics. Knows no model, no file and no video.
 
-The class map is the argmax of the class probabilities, each plane resized to the image with OpenCV's INTER_LINEAR, as
-in FastSegFormer. It is computed without resizing: interpolation between four samples is a convex combination, so where
-the four agree on the winner, so does every pixel between them. Only tiles whose corners disagree are interpolated.
+The class map is the argmax of the class probabilities, or of other scores, each plane resized to the image with
+OpenCV's INTER_LINEAR, as in FastSegFormer. It is computed without resizing: interpolation between four samples is a
+convex combination, so where the four agree on the winner, so does every pixel between them. Only tiles whose corners
+disagree are interpolated.
 Pixels can differ from the resized planes only where two classes tie to the last bits.
 """
 
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from fsf_core.errors import MaskError
 from fsf_core.masks import kernels
+from fsf_core.options import Corners
 from fsf_core.schema import UNCERTAIN_MARGIN
 
 NOT_FINITE = (
@@ -51,7 +53,7 @@ class FrameMask:
     largest_component_px_K: NDArray[np.int64]
     """Pixels of the largest region of each class; 0 where there is none."""
     mean_probability_K: NDArray[np.float64]
-    """Mean probability of each class over the grid cells that it wins; NaN where it wins none, and where the model
+    """Mean probability of each class over the grid cells that have it; NaN where it wins none, and where the model
     returned a class map instead of scores. A class can win cells but no pixel (an image smaller than the grid), or
     pixels but no cell."""
     confidence: float
@@ -87,7 +89,13 @@ def softmax(scores_Khw: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def make_mask(
-    probabilities_Khw: NDArray[np.float32], *, height_px: int, width_px: int, keep_grid: bool = False
+    probabilities_Khw: NDArray[np.float32],
+    *,
+    height_px: int,
+    width_px: int,
+    keep_grid: bool = False,
+    scores_Khw: NDArray[np.float32] | None = None,
+    corners: Corners = "half-pixel",
 ) -> FrameMask:
     """Draw the class map at the size of the image and compute its statistics.
 
@@ -99,9 +107,11 @@ def make_mask(
         height_px: rows of the image, more or fewer than the grid's.
         width_px: columns of the image.
         keep_grid: whether the mask keeps the winners on the grid, which regions need.
+        scores_Khw: float32 of any range, such as logits, whose argmax is the class map; None for the probabilities.
+        corners: how the resize places its samples.
 
     Raises:
-        MaskError: a probability is NaN or infinite.
+        MaskError: a probability or a score is NaN or infinite.
     """
     if probabilities_Khw.ndim != 3 or 0 in probabilities_Khw.shape or probabilities_Khw.dtype != np.float32:  # noqa: PLR2004 # axes
         raise ValueError(
@@ -110,15 +120,20 @@ def make_mask(
         )
     if height_px < 1 or width_px < 1:
         raise ValueError(f"found an image of {height_px}x{width_px} pixels; expected at least 1 on both sides")
+    assert scores_Khw is None or scores_Khw.shape == probabilities_Khw.shape, "one score for each probability"
     classes, height_cells, width_cells = probabilities_Khw.shape
     probabilities_Khw = kernels.as_input(probabilities_Khw)
+    drawn_Khw = probabilities_Khw if scores_Khw is None else kernels.as_input(scores_Khw)
 
     winner_hw = np.empty((height_cells, width_cells), np.uint16)
     best_hw = np.empty((height_cells if keep_grid else 1, width_cells), np.float32)
     wins_K = np.zeros(classes, np.int64)
     summed_K = np.zeros(classes, np.float64)
     margin = np.float32(UNCERTAIN_MARGIN)
-    uncertain = kernels.grid_winners(probabilities_Khw, winner_hw, best_hw, wins_K, summed_K, margin)
+    uncertain = kernels.grid_winners(drawn_Khw, winner_hw, best_hw, wins_K, summed_K, margin)
+    if uncertain >= 0 and scores_Khw is not None:
+        wins_K[:], summed_K[:] = 0, 0
+        uncertain = kernels.won_cells(probabilities_Khw, winner_hw, best_hw, wins_K, summed_K, margin)
     if uncertain < 0:
         raise MaskError(NOT_FINITE)
     class_map_HW = np.empty((height_px, width_px), class_map_dtype(classes))
@@ -126,10 +141,10 @@ def make_mask(
     components_K = np.zeros(classes, np.int64)
     largest_K = np.zeros(classes, np.int64)
     kernels.draw(
-        probabilities_Khw,
+        drawn_Khw,
         winner_hw,
-        _axis(height_px, height_cells),
-        _axis(width_px, width_cells),
+        _axis(height_px, height_cells, corners),
+        _axis(width_px, width_cells, corners),
         class_map_HW,
         pixels_K,
         components_K,
@@ -211,15 +226,19 @@ def measure(class_map_HW: ClassMap, *, num_classes: int) -> FrameMask:
     )
 
 
-def _axis(size_px: int, cells: int) -> "kernels.Axis":
-    """Compute between which two samples the centre of every pixel falls, and how far along (half-pixel centres).
+def _axis(size_px: int, cells: int, corners: Corners) -> "kernels.Axis":
+    """Compute between which two samples every pixel falls, and how far along.
 
     Band b is between sample b-1 and sample b; the first and the last band have one sample only.
     Coordinates are float64, as in OpenCV with IPP (every x86 wheel). OpenCV without IPP rounds them to float32 first,
     which moves a weight by up to 3e-5 on a grid of 300 cells.
     """
-    position = (np.arange(size_px) + 0.5) * (cells / size_px) - 0.5
+    cells_per_px = cells / size_px
+    position = (np.arange(size_px) + 0.5) * cells_per_px - 0.5
+    if corners == "aligned":
+        cells_per_px = (cells - 1) / max(size_px - 1, 1)
+        position = np.arange(size_px) * cells_per_px
     before = np.floor(position)
     weight = (position - before).astype(np.float32)
     weight[(before < 0) | (before >= cells - 1)] = 0
-    return kernels.Axis(np.clip(before + 1, 0, cells).astype(np.int32), weight, cells / size_px)
+    return kernels.Axis(np.clip(before + 1, 0, cells).astype(np.int32), weight, cells_per_px)

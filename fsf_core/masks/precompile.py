@@ -21,6 +21,7 @@ def compile_kernels() -> None:
     scores_Khw[0, 0, 0] = 1
     scores_Khw[1, 1, 1] = 1
     mask = make_mask(softmax(scores_Khw), height_px=5, width_px=5, keep_grid=True)
+    make_mask(softmax(scores_Khw), height_px=5, width_px=5, scores_Khw=scores_Khw)
     find_regions(mask, min_px=1)
     find_regions(measure(mask.class_map_HW, num_classes=4), min_px=1)
     encode_png(mask.class_map_HW, voc_palette(4))

@@ -5,14 +5,15 @@ bundle.json has the sha256 of every other file and of itself, so an altered bund
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, get_args
 
 from fsf_core.errors import BundleError
 from fsf_core.model.preprocess import Profile
-from fsf_core.options import OutputKind, OutputLayout, Precision
+from fsf_core.options import Corners, OutputGrid, OutputKind, OutputLayout, Precision, Resized
 
 FORMAT_VERSION = 1
 """Version of bundle.json; a reader refuses any other."""
@@ -50,17 +51,68 @@ class Output:
     """What the model's output means, and the form in which the model as it was given has it.
 
     The plain variant has float32 NKHW whatever the form: of a binary output the probabilities of background and
-    foreground, of a class map N1HW.
+    foreground, or their logits where these are resized; of a class map N1HW.
     """
 
     kind: OutputKind = "logits"
     layout: OutputLayout = "NKHW"
     dtype: str = "float32"
     """Name of the NumPy type."""
+    resized: Resized = "probabilities"
+    """What is resized to the image before the largest is taken; figures are always those of the probabilities."""
+    grid: OutputGrid = "own"
+    """Whether the plain variant enlarges the scores to the grid of its input."""
+    corners: Corners = "half-pixel"
+    """How every resize of scores places its samples."""
+    threshold: float = 0.5
+    """Probability from which on a pixel of a binary output is foreground."""
 
     def __post_init__(self) -> None:
-        if self.kind not in get_args(OutputKind) or self.layout not in get_args(OutputLayout):
-            raise ValueError(f"found output kind {self.kind!r} and layout {self.layout!r}; expected known ones")
+        for value, choices in (
+            (self.kind, OutputKind),
+            (self.layout, OutputLayout),
+            (self.resized, Resized),
+            (self.grid, OutputGrid),
+            (self.corners, Corners),
+        ):
+            if value not in get_args(choices):
+                raise ValueError(f"found {value!r} of an output; expected one of {get_args(choices)}")
+        if reason := self._contradiction():
+            raise ValueError(reason)
+
+    def _contradiction(self) -> str:
+        """Return what cannot be of this kind, or ""."""
+        if self.resized == "logits" and self.kind not in {"logits", "binary_logit"}:
+            return f"an output of kind {self.kind} holds no logits that could be resized"
+        if self.threshold != 0.5 and not self.is_binary:  # noqa: PLR2004 - the default
+            return f"an output of kind {self.kind} has no threshold, which is one of binary kinds"
+        if not 0 < self.threshold < 1:
+            return f"the threshold is {self.threshold:g}, and probabilities are between 0 and 1"
+        if self.corners == "aligned" and self.kind == "class_map":
+            return "the class ids of a class map are not interpolated, so that no corners can be aligned"
+        return ""
+
+    @property
+    def is_binary(self) -> bool:
+        """Return whether one channel, of the foreground, was given."""
+        return self.kind in {"binary_logit", "binary_probability"}
+
+    @property
+    def holds_logits(self) -> bool:
+        """Return whether the scores of the plain variant are logits, of which softmax makes probabilities."""
+        return self.kind == "logits" or (self.kind == "binary_logit" and self.resized == "logits")
+
+    @property
+    def background_bias(self) -> float:
+        """Return what added to the first channel of the resized scores puts the threshold where both are equal.
+
+        Scores that are equal up to their last digits are foreground.
+        """
+        if self.threshold == 0.5:  # noqa: PLR2004 - no bias: channels are such that it is where both are equal
+            return 0.0
+        if self.holds_logits:
+            return math.log(self.threshold / (1 - self.threshold))
+        return 2 * self.threshold - 1 - 2.0**-23
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -182,10 +234,16 @@ def _signature_to_json(signature: Signature) -> dict[str, Any]:
 
 
 def _output_to_json(output: Output) -> dict[str, Any]:
-    """Return an output as in bundle.json: nothing for float32 logits, so that bundles of them keep their identity."""
+    """Return an output as in bundle.json: nothing for float32 logits, so that bundles of them keep their identity.
+
+    For the same reason the keys that came later are left out where they have their defaults.
+    """
     if output == Output():
         return {}
-    return {"output": {"kind": output.kind, "layout": output.layout, "dtype": output.dtype}}
+    later = [entry for entry in fields(Output) if entry.name in {"resized", "grid", "corners", "threshold"}]
+    chosen = {entry.name: getattr(output, entry.name) for entry in later}
+    differing = {entry.name: chosen[entry.name] for entry in later if chosen[entry.name] != entry.default}
+    return {"output": {"kind": output.kind, "layout": output.layout, "dtype": output.dtype, **differing}}
 
 
 def _file_to_json(file: BundleFile) -> dict[str, Any]:

@@ -21,7 +21,7 @@ PREFIX = "figures/"
 """Of every name that is added; those of the network begin with net/, those of fusing with fsf/."""
 
 WON_MEANS = f"{PREFIX}won_means"
-"""float32 NK: sum of the largest probability over the cells that the class wins, divided by the number of all cells."""
+"""float32 NK: sum of its probability over the cells that the class wins, divided by the number of all cells."""
 WON_SHARES = f"{PREFIX}won_shares"
 """float32 NK: share of the cells that the class wins; the lowest class wins a tie."""
 UNCERTAIN_SHARES = f"{PREFIX}uncertain_shares"
@@ -31,7 +31,7 @@ MEANS = f"{PREFIX}means"
 WINNERS = f"{PREFIX}winners"
 """int32 N1hw: the class that wins the cell."""
 LARGEST = f"{PREFIX}largest"
-"""float32 N1hw: its probability."""
+"""float32 N1hw: its probability, the largest unless other scores decide."""
 
 FIGURES = (WON_MEANS, WON_SHARES, UNCERTAIN_SHARES, MEANS)
 """Outputs of a few numbers per frame."""
@@ -39,7 +39,9 @@ PLANES = (WINNERS, LARGEST)
 """Outputs of a number per cell, which are copied only where regions are wanted."""
 
 _RESIZED = "fsf/resized"
-"""The node of a fused graph whose input are the probabilities on the network's grid."""
+"""The node of a fused graph whose input are the scores on the network's grid that decide the class map."""
+_PROBABILITIES = "fsf/probabilities"
+"""The node that makes the probabilities, unless the scores are the probabilities."""
 
 _FLOAT, _INT32, _INT64 = 1, 6, 7
 _BELOW_ALL = -1e30
@@ -59,8 +61,9 @@ def figure_outputs(model: bytes) -> bytes:
     """
     try:
         graph = next((part for number, part in _fields(model) if number == _MODEL_GRAPH), b"")
-        probabilities = _input_of(graph, _RESIZED)
-        return _Suffix(_opset_of(model), probabilities).build(_classes_of(graph)) if probabilities else b""
+        scores = _input_of(graph, _RESIZED)
+        probabilities = _PROBABILITIES if _input_of(graph, _PROBABILITIES) else scores
+        return _Suffix(_opset_of(model), scores, probabilities).build(_classes_of(graph)) if scores else b""
     except (IndexError, KeyError, TypeError, ValueError):  # what reading a damaged message raises
         return b""
 
@@ -68,8 +71,9 @@ def figure_outputs(model: bytes) -> bytes:
 class _Suffix:
     """Nodes, constants and outputs that are appended to the graph of a model."""
 
-    def __init__(self, opset: int, probabilities: str) -> None:
+    def __init__(self, opset: int, scores: str, probabilities: str) -> None:
         self._opset = opset
+        self._scores = scores
         self._probabilities = probabilities
         self._graph = bytearray()
         self._constants: set[str] = set()
@@ -78,15 +82,17 @@ class _Suffix:
         """Return the message; see the constants of this module for its outputs."""
         p_NKhw = self._probabilities
         ids_K = self._constant("ids", np.arange(num_classes, dtype=np.int32).reshape(1, -1, 1, 1), _INT32)
-        largest = self._reduce("ReduceMax", p_NKhw, LARGEST, [1])
-        winner = self._node("ArgMax", [p_NKhw], "winner", {"axis": 1})
+        below = self._constant("below", np.float32(_BELOW_ALL), _FLOAT)
+        winner = self._node("ArgMax", [self._scores], "winner", {"axis": 1})
         winner = self._node("Cast", [winner], WINNERS, {"to": _INT32})
         wins_NKhw = self._node("Equal", [winner, ids_K], "wins")
-        others = self._node(
-            "Where", [wins_NKhw, self._constant("below", np.float32(_BELOW_ALL), _FLOAT), p_NKhw], "others"
-        )
+        by_probability = self._scores == p_NKhw
+        winners_only = p_NKhw if by_probability else self._node("Where", [wins_NKhw, p_NKhw, below], "winners_only")
+        largest = self._reduce("ReduceMax", winners_only, LARGEST, [1])
+        others = self._node("Where", [wins_NKhw, below, p_NKhw], "others")
         second = self._reduce("ReduceMax", others, "second", [1])
         margin = self._node("Sub", [largest, second], "margin")
+        margin = margin if by_probability else self._node("Abs", [margin], "distance")
         close = self._node("Less", [margin, self._constant("margin", np.float32(UNCERTAIN_MARGIN), _FLOAT)], "close")
         close = self._node("Cast", [close], "close_float", {"to": _FLOAT})
         self._reduce("ReduceMean", close, UNCERTAIN_SHARES, [1, 2, 3], keep=0)

@@ -108,7 +108,7 @@ def plan_pipeline(
             palette_K3=np.asarray(appearance.palette, np.uint8),
             grid_hw=(rows_columns[0], rows_columns[1]),
             fused=fused,
-            output_kind=bundle.output.kind,
+            output=bundle.output,
             mask_size=config.mask_size,
             limits=limits,
             clear_background=config.clear_background,

@@ -1,13 +1,13 @@
 """Third stage: the network's outputs to encoded masks and their statistics.
 
-Softmax, then resize, then argmax: the order is part of the model's contract. Probabilities take no softmax, and a class
-map its nearest cell. Knows no model and no files.
+Softmax, then resize, then argmax: the order is part of the model's contract. Where logits are resized, softmax makes
+the figures alone. Probabilities take no softmax, and a class map its nearest cell. Knows no model and no files.
 """
 
 # N frames, K classes, H×W pixels
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import cv2
@@ -19,7 +19,8 @@ from fsf_core import masks
 from fsf_core.errors import ItemError, LabelError, MaskError
 from fsf_core.media import images
 from fsf_core.model import preprocess
-from fsf_core.options import MaskSize, OutputKind
+from fsf_core.model.bundle import Output
+from fsf_core.options import MaskSize
 from fsf_core.stages import fused_outputs, units
 from fsf_core.stages.label_counts import append_counts, count_label
 from fsf_core.stages.region_rows import region_column
@@ -42,8 +43,8 @@ class MaskSettings:
     """Rows and columns of the network's output grid."""
     fused: bool = False
     """Whether the outputs are class maps of the images' sizes, with figures beside them, and not on the grid."""
-    output_kind: OutputKind = "logits"
-    """What the outputs on the grid mean."""
+    output: Output = field(default_factory=Output)
+    """What the outputs on the grid mean, and what is resized."""
     mask_size: MaskSize
     """original is the source image's size; model is the network's grid without padding."""
     limits: images.ImageLimits
@@ -136,7 +137,7 @@ def _frame_outputs(
     """Yield the output of every frame, scores_KHW, class_ids_1HW or a class map, as views of the unit's bytes."""
     data = np.frombuffer(outputs.as_buffer(), np.uint8) if frames else np.empty(0, np.uint8)
     if not settings.fused:
-        channels = 1 if settings.output_kind == "class_map" else settings.num_classes
+        channels = 1 if settings.output.kind == "class_map" else settings.num_classes
         yield from data.view(np.float32).reshape(len(frames), channels, *settings.grid_hw)
         return
     dtype = masks.class_map_dtype(settings.num_classes)
@@ -155,14 +156,28 @@ def _frame_mask(output: NDArray[Any], frame: dict[str, Any], settings: MaskSetti
     original = settings.mask_size == "original"
     height_px = frame["height_px"] if original else inner_KHW.shape[1]
     width_px = frame["width_px"] if original else inner_KHW.shape[2]
-    if settings.output_kind == "class_map":
+    if settings.output.kind == "class_map":
         class_map_HW = masks.nearest(
             inner_KHW[0], height_px=height_px, width_px=width_px, num_classes=settings.num_classes
         )
         return masks.measure(class_map_HW, num_classes=settings.num_classes)
-    probabilities_KHW = masks.softmax(inner_KHW) if settings.output_kind == "logits" else inner_KHW
-    keep_grid = settings.min_region_px is not None
-    return masks.make_mask(probabilities_KHW, height_px=height_px, width_px=width_px, keep_grid=keep_grid)
+    return masks.make_mask(
+        masks.softmax(inner_KHW) if settings.output.holds_logits else inner_KHW,
+        height_px=height_px,
+        width_px=width_px,
+        keep_grid=settings.min_region_px is not None,
+        scores_Khw=_scores(inner_KHW, settings.output),
+        corners=settings.output.corners,
+    )
+
+
+def _scores(inner_KHW: NDArray[np.float32], output: Output) -> NDArray[np.float32] | None:
+    """Return what is resized, where that is not the probabilities."""
+    if output.background_bias:
+        scores_KHW = inner_KHW.copy()
+        scores_KHW[0] += np.float32(output.background_bias)
+        return scores_KHW
+    return inner_KHW if output.resized == "logits" else None
 
 
 def _fused_mask(

@@ -287,6 +287,10 @@ _TABLE = {
             "the output is given as ",
             at=NEW,
         ),
+        _refusal(
+            f"{_ONNX}/softmax.onnx --resized logits", " holds no logits that could be resized", "leave out", at=NEW
+        ),
+        _refusal(f"{_ONNX}/no_resize.onnx --output-grid input", ", which opset 10 of the model cannot do", at=NEW),
         _refusal(f"{_ONNX}/sigmoid.onnx", "; pass --output-kind probabilities or --output-kind logits", at=NEW),
         _refusal(f"{_ONNX}/plain.onnx --output-layout NHW", "the layout of the output is given as ", at=NEW),
         _refusal(f"{_ONNX.replace(',c,d', '')}/ids.onnx", "; pass --classes with one name for each id", at=NEW),
@@ -883,6 +887,7 @@ def _write_onnx(folder: Path) -> None:
     folder.mkdir()
     models = {
         "opset10": tiny_onnx(),
+        "no_resize": tiny_onnx(),
         "opset99": tiny_onnx(),
         "one_machine": tiny_onnx(),
         "nothing": tiny_onnx(last="Reshape"),
@@ -904,6 +909,10 @@ def _write_onnx(folder: Path) -> None:
         },
     }
     models["opset10"].opset_import[0].version = 10
+    models["no_resize"].opset_import[0].version = 10
+    models["no_resize"].graph.node[-1].input[0] = "c"
+    del models["no_resize"].graph.node[3]
+    models["no_resize"].graph.output[0].type.tensor_type.ClearField("shape")
     models["opset99"].opset_import[0].version = 99
     models["overflow"].graph.node[-1].input.append("constant")
     models["overflow"].graph.initializer.append(numpy_helper.from_array(np.float32(1e5), "constant"))

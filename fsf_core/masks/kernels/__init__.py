@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from fsf_core.masks.kernels.deflate import compress_rows
     from fsf_core.masks.kernels.drawing import Axis, draw, measure
     from fsf_core.masks.kernels.regions import Cells, find_regions
-    from fsf_core.masks.kernels.scores import grid_winners, softmax_planes
+    from fsf_core.masks.kernels.scores import grid_winners, softmax_planes, won_cells
 
 __all__ = [
     "Axis",
@@ -30,6 +30,7 @@ __all__ = [
     "look_up_colours",
     "measure",
     "softmax_planes",
+    "won_cells",
 ]
 
 _MODULES = {
@@ -44,6 +45,7 @@ _MODULES = {
     "find_regions": "regions",
     "grid_winners": "scores",
     "softmax_planes": "scores",
+    "won_cells": "scores",
 }
 
 

@@ -105,3 +105,36 @@ def grid_winners(p_Khw: Any, winner_hw: Any, best_hw: Any, wins_K: Any, summed_K
             wins_K[c] += x - start
             summed_K[c] += summed
     return -1 if np.isnan(poison).any() else uncertain
+
+
+@compiled
+def won_cells(p_Khw: Any, winner_hw: Any, won_hw: Any, wins_K: Any, summed_K: Any, margin: Any) -> int:
+    """Write the probability of the class that each cell has, and count and sum these by class.
+
+    The same as grid_winners, for winners that other scores decided. With fewer rows than the grid, won_hw holds the
+    probabilities of the last ones.
+
+    Returns:
+        Cells whose winner and the most probable other class differ by less than the margin; -1 if a probability is not
+        finite.
+    """
+    classes, height, width = p_Khw.shape
+    uncertain = 0
+    other = np.empty(width, np.float32)
+    poison = np.zeros(width, np.float32)
+    for y in range(height):
+        winner = winner_hw[y]
+        won = won_hw[y % won_hw.shape[0]]
+        for x in range(width):
+            other[x] = np.float32(-np.inf)
+        for k in range(classes):
+            plane = p_Khw[k, y]
+            for x in range(width):
+                poison[x] += np.float32(0) * plane[x]
+                won[x] = plane[x] if winner[x] == k else won[x]
+                other[x] = other[x] if winner[x] == k else max(other[x], plane[x])
+        for x in range(width):
+            uncertain += abs(won[x] - other[x]) < margin
+            wins_K[winner[x]] += 1
+            summed_K[winner[x]] += won[x]
+    return -1 if np.isnan(poison).any() else uncertain

@@ -36,7 +36,7 @@ def by_hand(plain, frames_NHWC, profile, height_px, width_px):
     batch_NCHW = np.stack([[levels[c][frame[..., c]] for c in range(3)] for frame in frames_NHWC])
     size = {"height_px": height_px, "width_px": width_px}
     scores = [
-        Scores(output_KHW=logits, profile=profile, kind="logits", num_classes=4, **size)
+        Scores(output_KHW=logits, profile=profile, output=Output(), num_classes=4, **size)
         for logits in Session(model_bytes(plain)).run(batch_NCHW)
     ]
     return np.stack([[one.plane(index) for index in range(4)] for one in scores])
@@ -110,7 +110,7 @@ def test_a_fused_class_map_takes_the_nearest_cells_that_the_mask_stage_takes():
         from_onnx(read_onnx(file.SerializeToString()), PROFILE), Output(kind="class_map", layout="N1HW", dtype="int64")
     )
     ids_N1HW = Session(model_bytes(plain)).run(levels(frames(2), PROFILE))
-    session = Session(model_bytes(fuse(plain, PROFILE, kind="class_map", num_classes=4)))
+    session = Session(model_bytes(fuse(plain, PROFILE, output=Output(kind="class_map"), num_classes=4)))
     assert ids_N1HW.shape == (2, 1, 56, 56)
     for height_px, width_px in ((56, 56), (300, 517), (31, 12)):
         class_maps_NHW, counts_NK = session.run_fused(frames(2), height_px=height_px, width_px=width_px)
@@ -121,11 +121,11 @@ def test_a_fused_class_map_takes_the_nearest_cells_that_the_mask_stage_takes():
 
 def test_fused_probabilities_take_no_softmax():
     plain = plain_model(last="Softmax")
-    session = Session(model_bytes(fuse(plain, PROFILE, kind="probabilities")))
+    session = Session(model_bytes(fuse(plain, PROFILE, output=Output(kind="probabilities"))))
     probabilities_NKHW = Session(model_bytes(plain)).run(levels(frames(1), PROFILE))
     expected_HW = np.argmax([cv2.resize(plane, (517, 300)) for plane in probabilities_NKHW[0]], axis=0)
     class_maps_NHW, _ = session.run_fused(frames(1), height_px=300, width_px=517)
-    operators = [node.op_type for node in fuse(plain, PROFILE, kind="probabilities").graph.node]
+    operators = [node.op_type for node in fuse(plain, PROFILE, output=Output(kind="probabilities")).graph.node]
 
     assert (class_maps_NHW[0] == expected_HW).mean() > 0.9999
     assert operators.count("Softmax") == 1

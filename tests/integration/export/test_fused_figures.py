@@ -28,14 +28,17 @@ FRAMES = np.random.default_rng(3).integers(0, 256, (len(SIZES), 224, 224, 3), np
 TOLERANCE = 1e-5
 
 
-def plain_model(*, kind="logits", last="Softmax", **options):
-    """A plain model of the kind, and the number of its classes."""
-    if kind in {"binary_logit", "binary_probability"}:
-        file = tiny_onnx(num_classes=1, **({"last": "Sigmoid"} if kind == "binary_probability" else {}), **options)
-        output = Output(kind=kind, layout="N1HW")
+LOGITS = Output()
+
+
+def plain_model(output=LOGITS, *, last="Softmax", **options):
+    """A plain model of the kind."""
+    if output.is_binary:
+        last = "Sigmoid" if output.kind == "binary_probability" else "Identity"
+        file = tiny_onnx(num_classes=1, last=last, **options)
+        output = dataclasses.replace(output, layout="N1HW")
     else:
-        file = tiny_onnx(**({} if kind == "logits" else {"last": last}), **options)
-        output = Output(kind=kind)
+        file = tiny_onnx(**({} if output.kind == "logits" else {"last": last}), **options)
     adopted = from_onnx(read_onnx(file.SerializeToString()), PROFILE)
     return adopted if output == Output() else with_plain_output(adopted, output)
 
@@ -56,14 +59,14 @@ def table_of(columns):
     return table
 
 
-def settings_of(num_classes, kind, grid_hw, *, fused):
+def settings_of(num_classes, output, grid_hw, *, fused):
     return MaskSettings(
         profile=PROFILE,
         num_classes=num_classes,
         palette_K3=np.asarray(masks.voc_colours(num_classes), np.uint8),
         grid_hw=grid_hw,
         fused=fused,
-        output_kind=kind,
+        output=output,
         mask_size="original",
         limits=ImageLimits(max_bytes=1, max_pixels=1, max_side_px=1),
         clear_background=False,
@@ -71,15 +74,15 @@ def settings_of(num_classes, kind, grid_hw, *, fused):
     )
 
 
-def masked_plain(model, kind, frames_NHWC=FRAMES):
+def masked_plain(model, output, frames_NHWC=FRAMES):
     scores_NKHW = Session(model_bytes(model)).run(normalise(frames_NHWC, PROFILE.levels()))
     outputs = pa.array([scores_KHW.tobytes() for scores_KHW in scores_NKHW], pa.large_binary())
-    settings = settings_of(scores_NKHW.shape[1], kind, scores_NKHW.shape[2:], fused=False)
+    settings = settings_of(scores_NKHW.shape[1], output, scores_NKHW.shape[2:], fused=False)
     return mask(table_of({"outputs": outputs}), settings), settings
 
 
 def masked_fused(model, settings, frames_NHWC=FRAMES):
-    session = Session(model_bytes(fuse(model, PROFILE, kind=settings.output_kind, num_classes=settings.num_classes)))
+    session = Session(model_bytes(fuse(model, PROFILE, output=settings.output, num_classes=settings.num_classes)))
     found = [
         session.run_figures(frame_HWC[None], height_px=height_px, width_px=width_px, planes=True)
         for frame_HWC, (height_px, width_px) in zip(frames_NHWC, SIZES, strict=True)
@@ -112,25 +115,34 @@ def assert_equal_columns(plain, fused):
 @pytest.mark.parametrize("opset", [11, 12, 13, 17, 18, 20])
 def test_every_opset_has_the_columns_of_the_plain_model(opset):
     model = plain_model(opset=opset)
-    plain, settings = masked_plain(model, "logits")
+    plain, settings = masked_plain(model, LOGITS)
 
     assert_equal_columns(plain, masked_fused(model, settings))
 
 
 @pytest.mark.parametrize(
-    ("kind", "options"),
+    ("output", "options"),
     [
-        ("probabilities", {}),
-        ("probabilities", {"last": "Sigmoid"}),
-        ("binary_logit", {}),
-        ("binary_probability", {}),
-        ("logits", {"num_classes": 1}),
-        ("logits", {"num_classes": 256}),
+        (Output(kind="probabilities"), {}),
+        (Output(kind="probabilities"), {"last": "Sigmoid"}),
+        (Output(kind="binary_logit"), {}),
+        (Output(kind="binary_probability"), {}),
+        (Output(kind="logits"), {"num_classes": 1}),
+        (Output(kind="logits"), {"num_classes": 256}),
+        (Output(resized="logits"), {}),
+        (Output(resized="logits"), {"opset": 12}),
+        (Output(resized="logits", corners="aligned"), {"opset": 18}),
+        (Output(corners="aligned", grid="input"), {}),
+        (Output(kind="binary_logit", resized="logits"), {}),
+        (Output(kind="binary_logit", resized="logits", threshold=0.45), {}),
+        (Output(kind="binary_logit", threshold=0.45), {"opset": 11}),
+        (Output(kind="binary_probability", threshold=0.55), {}),
     ],
+    ids=str,
 )
-def test_every_kind_of_output_has_the_columns_of_the_plain_model(kind, options):
-    model = plain_model(kind=kind, **options)
-    plain, settings = masked_plain(model, kind)
+def test_every_kind_of_output_has_the_columns_of_the_plain_model(output, options):
+    model = plain_model(output, **options)
+    plain, settings = masked_plain(model, output)
 
     assert_equal_columns(plain, masked_fused(model, settings))
 
@@ -138,7 +150,7 @@ def test_every_kind_of_output_has_the_columns_of_the_plain_model(kind, options):
 def test_a_model_in_half_precision_has_its_own_columns():
     full = plain_model(opset=17)
     model = to_fp16(full, [normalise(FRAMES[:1], PROFILE.levels())])
-    plain, settings = masked_plain(model, "logits")
+    plain, settings = masked_plain(model, LOGITS)
 
     assert_equal_columns(plain, masked_fused(model, settings))
 
@@ -153,7 +165,7 @@ def test_means_over_a_uniform_grid_do_not_drift_as_float32_sums_do():
     head = np.zeros((4, 8), np.float32)
     head[2] = np.log(27) / 8  # softmax gives class 2 a probability of 0.9
     head_of(model).raw_data = head.tobytes()
-    plain, settings = masked_plain(model, "logits")
+    plain, settings = masked_plain(model, LOGITS)
 
     fused = masked_fused(model, settings)
 
@@ -174,10 +186,10 @@ def test_the_file_of_a_fused_model_has_no_figures_so_bundles_of_every_version_ar
 
 
 def test_equal_probabilities_are_won_by_the_lowest_class_and_are_uncertain():
-    model = plain_model(kind="probabilities")
+    model = plain_model(Output(kind="probabilities"))
     weights = head_of(model)
     weights.raw_data = bytes(len(weights.raw_data))
-    plain, settings = masked_plain(model, "probabilities")
+    plain, settings = masked_plain(model, Output(kind="probabilities"))
 
     fused = masked_fused(model, settings)
 
@@ -187,10 +199,10 @@ def test_equal_probabilities_are_won_by_the_lowest_class_and_are_uncertain():
 
 @pytest.mark.parametrize(("kind", "value"), [("logits", np.nan), ("logits", np.inf), ("probabilities", np.nan)])
 def test_a_probability_that_is_not_finite_fails_its_frame_on_both_forms(kind, value):
-    model = plain_model(kind=kind, last="Sigmoid")  # which leaves the other classes finite
+    model = plain_model(Output(kind=kind), last="Sigmoid")  # which leaves the other classes finite
     weights = head_of(model)
     weights.raw_data = np.concatenate([np.full(8, value, np.float32), np.ones(24, np.float32)]).tobytes()
-    plain, settings = masked_plain(model, kind)
+    plain, settings = masked_plain(model, Output(kind=kind))
 
     fused = masked_fused(model, settings)
 

@@ -9,10 +9,12 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from fsf_core.errors import ConfigError
 from fsf_core.export.adapters import FOREGROUND, feed, read_input, to_scores, with_plain_output, without_bfloat16
+from fsf_core.export.enlarge import add_enlargement, enlarged
 from fsf_core.export.from_onnx import from_onnx, read_onnx
 from fsf_core.export.graph import model_bytes, signature_of
 from fsf_core.model.bundle import Output
@@ -83,7 +85,8 @@ def test_an_input_of_another_type_or_layout_is_adapted_and_the_output_keeps_its_
 
     assert (plain.input_shape, plain.run(BATCH_NCHW).dtype) == ((None, 3, SIDE, SIDE), np.float32)
     assert np.array_equal(plain.run(BATCH_NCHW), expected.astype(np.float32))
-    assert np.array_equal(to_scores(alone(model, feed(BATCH_NCHW, profile)), output), expected.astype(np.float32))
+    original = to_scores(alone(model, feed(BATCH_NCHW, profile)), output, (SIDE, SIDE))
+    assert np.array_equal(original, expected.astype(np.float32))
 
 
 SIGMOID = [node("Sigmoid", "s", "y")]
@@ -103,6 +106,7 @@ OUTPUTS = {
     ),
     "sigmoid": (1, SIGMOID, {}, Output(kind="binary_probability", layout="N1HW")),
     "logit": (1, SAME_OUT, {}, Output(kind="binary_logit", layout="N1HW")),
+    "logit-resized": (1, SAME_OUT, {}, Output(kind="binary_logit", layout="N1HW", resized="logits")),
     "logit-nhw1": (
         1,
         [node("Transpose", "s", "y", perm=[0, 2, 3, 1])],
@@ -139,22 +143,27 @@ def test_an_output_of_another_type_layout_or_meaning_becomes_scores(name):
     if output.layout == "NHWK":
         raw = raw.transpose(0, 3, 1, 2)
     expected = raw.reshape(3, -1, SIDE // 2, SIDE // 2)
-    if output.kind == "binary_logit":
+    if output.kind == "binary_logit" and output.resized == "probabilities":
         expected = 1 / (1 + np.exp(-expected.astype(np.float64)))
     if output.kind.startswith("binary"):
-        expected = np.concatenate([1 - expected, expected], axis=1)
+        expected = np.concatenate(
+            [1 - expected if output.resized == "probabilities" else 0 * expected, expected], axis=1
+        )
     plain = plain_of(model, PROFILE, output)
     found = plain.run(BATCH_NCHW)
 
     assert (found.dtype, found.shape, plain.output_shape[1:]) == (np.float32, expected.shape, expected.shape[1:])
     np.testing.assert_allclose(found, expected, rtol=0, atol=3e-7)
-    np.testing.assert_allclose(to_scores(alone(model, BATCH_NCHW), output), expected, rtol=0, atol=3e-7)
+    original = to_scores(alone(model, BATCH_NCHW), output, (SIDE, SIDE))
+    np.testing.assert_allclose(original, expected, rtol=0, atol=3e-7)
 
 
 @pytest.mark.parametrize("probability", [0.0, 0.25, 0.49999997, 0.5, 0.50000006, 1.0])
 def test_the_foreground_begins_at_one_half(probability):
     """The lower class wins a tie, so the background has the little less that lets the foreground win at 0.5."""
-    scores = to_scores(np.full((1, 1, 1, 1), probability, np.float32), Output(kind="binary_probability", layout="N1HW"))
+    scores = to_scores(
+        np.full((1, 1, 1, 1), probability, np.float32), Output(kind="binary_probability", layout="N1HW"), (1, 1)
+    )
 
     assert scores.argmax(1).item() == int(probability >= 0.5)
     assert np.nextafter(np.float32(1), np.float32(0)) == FOREGROUND
@@ -235,3 +244,76 @@ def test_a_model_that_needs_no_adapting_keeps_its_names():
 
     assert (signature.input_name, signature.output_name) == ("x", "y")
     onnx.checker.check_model(make((SAME_IN, SAME_OUT)))
+
+
+ENLARGED = {
+    "logits": (4, SAME_OUT, {}, Output(grid="input")),
+    "opset11": (4, SAME_OUT, {"opset": 11}, Output(grid="input")),
+    "aligned": (4, SAME_OUT, {}, Output(grid="input", corners="aligned")),
+    "nhwk": (4, [node("Transpose", "s", "y", perm=[0, 2, 3, 1])], {}, Output(layout="NHWK", grid="input")),
+    "logit": (1, SAME_OUT, {}, Output(kind="binary_logit", layout="N1HW", grid="input")),
+    "sigmoid": (1, SIGMOID, {}, Output(kind="binary_probability", layout="N1HW", grid="input")),
+    "ids": (
+        4,
+        [node("ArgMax", "s", "y", axis=1)],
+        {"out": TensorProto.INT64},
+        Output(kind="class_map", layout="N1HW", dtype="int64", grid="input"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ENLARGED)
+def test_scores_on_a_coarser_grid_are_enlarged_to_that_of_the_input_by_torch_s_rule(name):
+    """What the model returns is enlarged, before any sigmoid; padding can be cropped from the result."""
+    classes, nodes, options, output = ENLARGED[name]
+    model = make((SAME_IN, nodes), classes=classes, **options)
+    raw = alone(model, BATCH_NCHW).astype(np.float32)
+    scores_NKHW = torch.from_numpy(raw.transpose(0, 3, 1, 2).copy() if output.layout == "NHWK" else raw)
+    how = {"mode": "nearest"} if output.kind == "class_map" else {"mode": "bilinear"}
+    how |= {} if output.kind == "class_map" else {"align_corners": output.corners == "aligned"}
+    expected = torch.nn.functional.interpolate(scores_NKHW, size=(SIDE, SIDE), **how)
+    if output.kind == "binary_logit":
+        expected = torch.sigmoid(expected)
+    if output.kind.startswith("binary"):
+        expected = torch.cat([1 - expected, expected], dim=1)
+    plain = plain_of(model, PROFILE, output)
+    original = to_scores(alone(model, BATCH_NCHW), output, (SIDE, SIDE))
+
+    assert scores_NKHW.shape[2:] == (SIDE // 2, SIDE // 2)
+    assert plain.output_shape[1:] == expected.shape[1:]
+    np.testing.assert_allclose(plain.run(BATCH_NCHW), expected, rtol=0, atol=2e-5)
+    np.testing.assert_allclose(original, expected, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize(("cells", "side"), [((7, 5), (32, 48)), ((3, 9), (50, 31)), ((64, 80), (32, 32))])
+@pytest.mark.parametrize("kind", ["logits", "class_map"])
+def test_a_grid_of_any_size_is_enlarged_alike_in_the_graph_and_behind_the_original(kind, cells, side):
+    """Ids too: the nearest cell is found in integers on both sides."""
+    model = helper.make_model(
+        helper.make_graph(
+            [helper.make_node("Identity", ["x"], ["y"])],
+            "g",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, *side])],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 3, *side])],
+        ),
+        opset_imports=[helper.make_opsetid("", 17)],
+        ir_version=8,
+    )
+    values = np.random.default_rng(4).integers(0, 9, (2, 3, *cells)).astype(np.float32)
+    model.graph.initializer.append(numpy_helper.from_array(values, "values"))
+    result = add_enlargement(model, "values", Output(kind=kind, grid="input"))
+    model.graph.output[0].CopyFrom(helper.make_tensor_value_info(result, TensorProto.FLOAT, None))
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    [found] = session.run([result], {"x": np.zeros((1, 3, *side), np.float32)})
+
+    np.testing.assert_allclose(found, enlarged(values, Output(kind=kind), side), rtol=0, atol=2e-5)
+    rows, columns = (np.floor((np.arange(s) + 0.5) * c / s).astype(int) for s, c in zip(side, cells, strict=True))
+    if kind == "class_map":
+        assert np.array_equal(found, values[:, :, rows][:, :, :, columns])
+
+
+def test_an_opset_without_half_pixel_centres_cannot_enlarge_scores():
+    model = make((SAME_IN, SAME_OUT), opset=10)
+
+    with pytest.raises(ConfigError, match=r"opset 10 .* export the model with opset 11 or above"):
+        with_plain_output(from_onnx(model, PROFILE), Output(grid="input"))

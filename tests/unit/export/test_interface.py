@@ -311,6 +311,8 @@ def test_a_size_that_is_not_one_size_for_all_images_is_refused(size):
         ("input: {padding: 300}", "is 300, expected one level of 0 to 255"),
         ("input: {honour_exif: maybe}", "is 'maybe', expected true or false"),
         ("output: {kind: softmax}", "is 'softmax', expected one of logits, probabilities"),
+        ("output: {resized: scores}", "is 'scores', expected one of probabilities, logits"),
+        ("output: {threshold: 1}", "is 1, expected a probability between 0 and 1"),
         ("output: {name: 3}", "is 3, expected the name of an output"),
         ("input: [", "cannot be read: "),
     ],
@@ -326,11 +328,13 @@ def test_a_document_that_does_not_exist_is_refused(tmp_path):
 
 
 def test_what_is_given_of_the_output_is_read_too(document):
-    path = document({"output": {"kind": "class_map", "layout": "NHW", "name": "ids"}})
-    config = ExportConfig(onnx="m.onnx", classes=("a", "b"), out="b", model_config=path, output_layout="N1HW")
-    given = read_given(config)
+    content = {"kind": "binary_logit", "layout": "NHW", "name": "ids", "resized": "logits", "grid": "input"}
+    path = document({"output": content | {"corners": "aligned"}})
+    options = {"output_layout": "N1HW", "corners": "half-pixel", "threshold": 0.3}
+    given = read_given(ExportConfig(onnx="m.onnx", classes=("a", "b"), out="b", model_config=path, **options))
 
-    assert (given.kind, given.layout, given.output_name) == ("class_map", "N1HW", "ids")
+    assert (given.kind, given.layout, given.output_name) == ("binary_logit", "N1HW", "ids")
+    assert given.treatment == {"resized": "logits", "grid": "input", "threshold": 0.3}
 
 
 def test_the_document_of_the_manual_is_read_and_its_table_has_every_key(document):

@@ -124,3 +124,47 @@ def test_one_name_is_that_of_the_foreground():
     assert with_background(("a", "b"), binary) == ("a", "b")
     with pytest.raises(ConfigError, match="expected the name of the foreground"):
         with_background(("background",), binary)
+
+
+@pytest.mark.parametrize(
+    ("raw", "names", "treatment"),
+    [
+        (LOGITS, 4, {"resized": "logits", "grid": "input", "corners": "aligned"}),
+        (LOGITS[:, :1], 2, {"resized": "logits", "threshold": 0.3}),
+        (SIGMOIDS[:, :1], 2, {"threshold": 0.7, "corners": "aligned"}),
+        (PROBABILITIES, 4, {"grid": "input"}),
+        (IDS, 4, {"grid": "input"}),
+    ],
+)
+def test_what_is_given_of_the_way_to_a_class_map_is_taken(raw, names, treatment):
+    found = read(raw, Given(input={}, **treatment), names=names)
+
+    assert {name: getattr(found, name) for name in treatment} == treatment
+
+
+def test_what_is_given_as_it_is_by_default_is_not_given():
+    """Else the same request in other terms would be another bundle."""
+    given = Given(input={}, resized="probabilities", grid="own", corners="half-pixel", threshold=0.5)
+
+    assert (given.treatment, given.says_output) == ({}, False)
+    assert Given(input={}, resized="logits").says_output
+
+
+@pytest.mark.parametrize(
+    ("raw", "names", "treatment", "message"),
+    [
+        (
+            PROBABILITIES,
+            4,
+            {"resized": "logits"},
+            "probabilities holds no logits that could be resized; leave out --res",
+        ),
+        (SIGMOIDS[:, :1], 2, {"resized": "logits"}, "binary_probability holds no logits"),
+        (IDS, 4, {"resized": "logits"}, "class_map holds no logits"),
+        (IDS, 4, {"corners": "aligned"}, "not interpolated, so that no corners can be aligned; leave out --corners"),
+        (LOGITS, 4, {"threshold": 0.3}, "kind logits has no threshold, which is one of binary kinds; leave out --thr"),
+    ],
+)
+def test_a_way_that_outputs_of_this_kind_do_not_take_is_refused(raw, names, treatment, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        read(raw, Given(input={}, **treatment), names=names)

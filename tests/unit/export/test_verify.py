@@ -1,5 +1,6 @@
 """The gate must pass what is right and refuse every damage that a wrong export can do."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -9,6 +10,7 @@ from onnx import numpy_helper
 
 from fsf_core.errors import ParityError
 from fsf_core.export import verify as gate
+from fsf_core.export.adapters import to_scores, with_plain_output
 from fsf_core.export.from_onnx import from_onnx, read_onnx
 from fsf_core.export.fuse import fuse
 from fsf_core.export.graph import model_bytes
@@ -16,6 +18,7 @@ from fsf_core.export.parity import PARITY_LIMITS, ParityLimitError
 from fsf_core.export.reference import Scores
 from fsf_core.export.sample_images import SampleImage, drawn_images
 from fsf_core.export.verify import BATCH, verify
+from fsf_core.model.bundle import Output
 from fsf_core.model.preprocess import PROFILES, fit
 from fsf_core.model.session import Session
 from tests.support.tiny_onnx import tiny_onnx
@@ -46,7 +49,7 @@ def reference(plain):
     return run
 
 
-def compare(reference, plain, fused=None, *, profile=PROFILE, images=SMALL, num_classes=4):
+def compare(reference, plain, fused=None, *, profile=PROFILE, images=SMALL, num_classes=4, output=None):
     return verify(
         reference,
         Session(model_bytes(plain)),
@@ -54,6 +57,7 @@ def compare(reference, plain, fused=None, *, profile=PROFILE, images=SMALL, num_
         profile=profile,
         num_classes=num_classes,
         images=images,
+        output=output,
     )
 
 
@@ -270,7 +274,7 @@ def test_a_letterbox_is_compared_without_its_padding(reference, plain):
 def test_the_reference_is_softmax_then_resize_on_half_pixel_centres():
     logits_KHW = np.zeros((2, 224, 224), np.float32)
     logits_KHW[0, :, 112:] = 2
-    scores = Scores(output_KHW=logits_KHW, height_px=448, width_px=448, profile=PROFILE, kind="logits", num_classes=2)
+    scores = Scores(output_KHW=logits_KHW, height_px=448, width_px=448, profile=PROFILE, output=Output(), num_classes=2)
     scores_KHW = np.stack([scores.plane(index) for index in range(2)])
     left, right = 0.5, 1 / (1 + np.exp(-2))
     assert np.allclose(scores_KHW[0, 0, 222:226], [left, left * 0.75 + right * 0.25, left * 0.25 + right * 0.75, right])
@@ -409,3 +413,34 @@ def test_outputs_of_many_classes_are_compared_in_batches_of_two_at_a_size_that_f
     for image in report.images:
         small = image.height_px * image.width_px <= 100 * 100 // image.batch
         assert small == (image.variant == "fused")
+
+
+OUTPUTS = [
+    Output(resized="logits"),
+    Output(resized="logits", corners="aligned"),
+    Output(corners="aligned"),
+    Output(kind="binary_logit", layout="N1HW", resized="logits"),
+    Output(kind="binary_logit", layout="N1HW", resized="logits", threshold=0.3),
+    Output(kind="binary_logit", layout="N1HW", threshold=0.3),
+    Output(kind="binary_logit", layout="N1HW", threshold=0.3, grid="input"),
+]
+
+
+@pytest.mark.parametrize("output", OUTPUTS, ids=str)
+def test_what_is_resized_is_the_same_in_the_reference_and_in_both_variants(output):
+    """And another treatment of the same scores is no float tie: the check refuses it."""
+    file = from_onnx(read_onnx(tiny_onnx(num_classes=1 if output.is_binary else 4).SerializeToString()), PROFILE)
+    original = Session(model_bytes(file)).run
+    model = with_plain_output(file, output)
+
+    def reference(batch_NCHW):
+        return to_scores(original(batch_NCHW), output, (224, 224))
+
+    classes = 2 if output.is_binary else 4
+    report = compare(reference, model, fuse(model, PROFILE, output=output), num_classes=classes, output=output)
+    wrong = dataclasses.replace(output, corners="half-pixel" if output.corners == "aligned" else "aligned")
+
+    assert report.passed
+    assert {image.variant for image in report.images} == {"plain", "fused"}
+    with pytest.raises(ParityLimitError):
+        compare(reference, model, fuse(model, PROFILE, output=wrong), num_classes=classes, output=output)

@@ -3,6 +3,7 @@ from fractions import Fraction
 import cv2
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -75,6 +76,44 @@ def test_class_map_is_the_argmax_of_the_resized_probabilities(kind, classes, gri
     second, first = np.sort(probabilities, axis=0)[-2:]
     assert mask.confidence == pytest.approx(first.mean(dtype=np.float64), abs=1e-9)
     assert mask.uncertain_share == (first - second < np.float32(0.2)).mean()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    kind=st.sampled_from(["smooth", "noise", "ties"]),
+    classes=st.one_of(st.integers(1, 6), st.integers(2, 300)),
+    grid=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    image=st.tuples(st.integers(1, 90), st.integers(1, 90)),
+    corners=st.sampled_from(["half-pixel", "aligned"]),
+    spread=st.sampled_from([1e-3, 1, 1e4]),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_class_map_is_the_argmax_of_other_scores_resized_as_torch_does(
+    kind, classes, grid, image, corners, spread, seed
+):
+    scores = field(kind, classes, *grid, seed) * np.float32(spread)
+    probabilities = masks.softmax(scores)
+    mask = make_mask(
+        probabilities, height_px=image[0], width_px=image[1], keep_grid=True, scores_Khw=scores, corners=corners
+    )
+    planes = torch.nn.functional.interpolate(
+        torch.from_numpy(scores[None].astype(np.float64)),
+        size=image,
+        mode="bilinear",
+        align_corners=corners == "aligned",
+    )[0].numpy()
+    chosen = np.take_along_axis(planes, mask.class_map_HW[None].astype(np.intp), 0)[0]
+    assert (planes.max(0) - chosen).max() <= 1e-6 * np.abs(scores).max()
+    winner = scores.argmax(0)
+    won = np.take_along_axis(probabilities, winner[None], 0)[0]
+    second = np.sort(probabilities, axis=0)[-2] if classes > 1 else np.full_like(won, -np.inf)
+    assert np.array_equal(mask.pixels_K, np.bincount(mask.class_map_HW.ravel(), minlength=classes))
+    assert np.array_equal(mask.grid.winner_hw, winner)
+    assert np.array_equal(mask.grid.probability_hw, won)
+    assert mask.confidence == pytest.approx(won.mean(dtype=np.float64), abs=1e-9)
+    assert mask.uncertain_share == (won - second < np.float32(0.2)).mean()
+    means = [won[winner == k].mean(dtype=np.float64) if (winner == k).any() else np.nan for k in range(classes)]
+    assert mask.mean_probability_K.tolist() == pytest.approx(means, abs=1e-9, nan_ok=True)
 
 
 @pytest.mark.parametrize(("height", "width"), [(512, 512), (1080, 1921), (3000, 1), (1, 4000), (224, 224), (100, 97)])

@@ -1,13 +1,17 @@
 """The mask stage makes of each kind of output what it means: softmax for logits alone, nearest cells for class ids."""
 
+import sys
+
 import cv2
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from PIL import Image
 
 from fsf_core import masks
 from fsf_core.media.images import ImageLimits
+from fsf_core.model.bundle import Output
 from fsf_core.model.preprocess import PROFILES
 from fsf_core.stages import units
 from fsf_core.stages.mask import MaskSettings, mask
@@ -23,7 +27,7 @@ PROBABILITIES = (np.exp(LOGITS) / np.exp(LOGITS).sum(0)).astype(np.float32)
 IDS = LOGITS.argmax(0).astype(np.float32)[None]
 
 
-def row_of(output, kind, *, mask_size="original", profile=PROFILES["fastsegformer"], min_region_px=None):
+def row_of(output, kind, *, mask_size="original", profile=PROFILES["fastsegformer"], min_region_px=None, **meaning):
     frame = Frame(frame_index=0, pts_s=None, height_px=SIZE[0], width_px=SIZE[1])
     unit = Unit(item_id="a", uri="a", frames=[frame], inputs_HWC=[np.zeros((224, 224, 3), np.uint8)])
     table = units.to_table([unit], extra=pa.schema([])).drop_columns(["inputs"])
@@ -33,7 +37,7 @@ def row_of(output, kind, *, mask_size="original", profile=PROFILES["fastsegforme
         num_classes=len(LOGITS) if kind == "class_map" else len(output),
         palette_K3=np.asarray(masks.voc_colours(max(len(LOGITS), len(output))), np.uint8),
         grid_hw=output.shape[1:],
-        output_kind=kind,
+        output=Output(kind=kind, **meaning),
         mask_size=mask_size,
         limits=ImageLimits(max_bytes=1, max_pixels=1, max_side_px=1),
         clear_background=False,
@@ -165,3 +169,64 @@ def test_regions_are_numbered_without_those_that_are_too_small():
     assert len(found) == len(everything) - 1
     assert found == [region | {"region": number} for number, region in enumerate(expected)]
     assert "regions" not in row_of(LOGITS, "logits")
+
+
+def by_torch(scores_KHW, size=SIZE, *, aligned=False):
+    planes = torch.nn.functional.interpolate(
+        torch.from_numpy(scores_KHW[None]), size=size, mode="bilinear", align_corners=aligned
+    )
+    return planes[0].numpy()
+
+
+@pytest.mark.parametrize("corners", ["half-pixel", "aligned"])
+@pytest.mark.parametrize("size", [SIZE, (20, 24), (7, 9), (211, 30)], ids=str)
+def test_resized_logits_decide_the_class_map_and_the_probabilities_on_the_grid_its_figures(size, corners, monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "SIZE", size)
+    planes = by_torch(LOGITS, size, aligned=corners == "aligned")
+    row = row_of(LOGITS, "logits", resized="logits", corners=corners, min_region_px=1)
+    usual = row_of(LOGITS, "logits", min_region_px=1)
+    found = class_map(row)
+    chosen = np.take_along_axis(planes, found[None].astype(np.intp), axis=0)[0]
+
+    assert (planes.max(0) - chosen).max() < 1e-4  # ties
+    assert (found != planes.argmax(0)).mean() < 1e-3
+    assert figures(row) == pytest.approx(figures(usual), abs=1e-12)
+    assert row["mean_probability"] == pytest.approx(usual["mean_probability"], nan_ok=True)
+
+
+def test_resized_logits_are_others_than_resized_probabilities():
+    assert (class_map(row_of(LOGITS, "logits", resized="logits")) != class_map(row_of(LOGITS, "logits"))).mean() > 0.003
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.2, 0.73])
+@pytest.mark.parametrize("resized", ["logits", "probabilities"])
+def test_the_threshold_of_one_channel_holds_for_what_is_resized(resized, threshold):
+    """Of a resized logit it is the threshold's own logit: 0 for one half."""
+    logit = (LOGITS[1] - LOGITS[0] / 2).astype(np.float32)
+    foreground = (1 / (1 + np.exp(-logit))).astype(np.float32)
+    output = np.stack([np.full_like(logit, -(2.0**-24)), logit])
+    limit = np.log(threshold / (1 - threshold))
+    if resized == "probabilities":
+        output, limit = np.stack([np.float32(1 - 2.0**-24) - foreground, foreground]), threshold
+    plane = by_torch(output)[1]
+    row = row_of(output, "binary_logit", resized=resized, threshold=threshold, min_region_px=1)
+    cells = output[1] >= limit
+
+    assert ((class_map(row) == 1) == (plane >= limit))[np.abs(plane - limit) > 1e-5].all()
+    assert row["mean_probability"][1] == pytest.approx(foreground[cells].mean(), abs=1e-6)
+    assert row["mean_probability"][0] == pytest.approx((1 - foreground[~cells]).mean(), abs=1e-6)
+    assert figures(row)[0] == pytest.approx(np.where(cells, foreground, 1 - foreground).mean(), abs=1e-6)
+    assert figures(row)[1] == pytest.approx((np.abs(2 * foreground - 1) < 0.2).mean(), abs=2e-3)
+    assert sum(region["pixels"] for region in row["regions"]) == row["pixels"][1]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("resized", ["logits", "probabilities"])
+def test_logits_that_are_no_numbers_are_a_failure_of_their_frame(resized, value):
+    logits = LOGITS.copy()
+    logits[2, 3, 4] = value
+    row = row_of(logits, "logits", resized=resized)
+    expected = (None, []) if (resized, value) == ("probabilities", -np.inf) else ("mask", [])
+
+    assert row["failed_stage"] == expected[0]  # minus infinity is a probability of 0, and no logit to interpolate
+    assert (row["masks"] == []) == (expected[0] == "mask")
