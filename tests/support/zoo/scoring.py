@@ -56,7 +56,7 @@ def _class_map(bundle: Bundle, picture: Path, variant: str) -> NDArray[np.uint8]
         palette_K3=np.asarray(bundle.palette, np.uint8),
         grid_hw=(grid_hw[0], grid_hw[1]),
         fused=variant == FUSED,
-        output_kind=bundle.output.kind,
+        output=bundle.output,
         mask_size="original",
         limits=images.ImageLimits(),
         clear_background=False,
