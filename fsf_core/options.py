@@ -58,8 +58,9 @@ Resized = Literal["probabilities", "logits"]
 """What is resized to the image before the largest is taken."""
 OutputGrid = Literal["own", "input"]
 """Whether the scores stay on the model's own grid, or are enlarged to that of its input first."""
-Corners = Literal["half-pixel", "aligned"]
-"""How a resize of scores places its samples: by centres of cells, or with the outermost ones on each other."""
+Corners = Literal["half-pixel", "aligned", "asymmetric"]
+"""How a resize places its samples: by centres of cells, or with the outermost ones on each other; of a class map also
+by the upper left corners of pixels and cells, as `nearest` of PyTorch and OpenCV."""
 
 TarIds = Literal["key", "name"]
 """Ids of the members of tar archives: the path up to the first dot of the name, or the whole path."""

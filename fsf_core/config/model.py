@@ -102,7 +102,7 @@ class ModelOptions:
     output_grid: Annotated[OutputGrid | None, Parameter(group=INTERFACE)] = None
     """input: scores on a coarser grid are enlarged to the input's size before padding is cropped (default: own)."""
     corners: Annotated[Corners | None, Parameter(group=INTERFACE)] = None
-    """How scores are resized (default: half-pixel); aligned is align_corners=True of PyTorch."""
+    """Resize of the output (default: half-pixel); aligned is align_corners of PyTorch, asymmetric its nearest."""
     threshold: Annotated[float | None, Parameter(group=INTERFACE)] = None
     """Probability from which on a pixel of a model with one foreground channel is foreground (default: 0.5)."""
 

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import helper
+from onnx import TensorProto, helper
 
 from fsf_core.export.graph import add_constant, real_inputs, unused_name
-from fsf_core.export.reference import resized
+from fsf_core.export.reference import nearest_cells, resized
 from fsf_core.model.bundle import Output
 
 
@@ -25,7 +25,7 @@ def enlarged(scores_NKHW: NDArray[np.float32], output: Output, size_hw: tuple[in
     height_px, width_px = size_hw
     if output.kind == "class_map":
         rows, columns = (
-            ((2 * np.arange(size) + 1) * cells) // (2 * size)
+            nearest_cells(size, cells, output.corners)
             for size, cells in zip(size_hw, scores_NKHW.shape[2:], strict=True)
         )
         return np.ascontiguousarray(scores_NKHW[:, :, rows][:, :, :, columns])
@@ -43,7 +43,8 @@ def add_enlargement(model: onnx.ModelProto, value: str, output: Output) -> str:
     size = graph.node("Slice", graph.node("Shape", image), graph.number([2]), graph.number([4]))
     if output.kind == "class_map":
         for axis in (2, 3):
-            value = graph.node("Gather", value, _nearest_cells(graph, value, size, axis), axis=axis)
+            nearest = _asymmetric_cells if output.corners == "asymmetric" else _nearest_cells
+            value = graph.node("Gather", value, nearest(graph, value, size, axis), axis=axis)
         return value
     batch_and_classes = graph.node("Slice", graph.node("Shape", value), graph.number([0]), graph.number([2]))
     sizes = graph.node("Concat", batch_and_classes, size, axis=0)
@@ -61,6 +62,19 @@ def _nearest_cells(graph: "_Steps", value: str, size: str, axis: int) -> str:
     doubled = graph.node("Mul", graph.node("Range", graph.number(0), pixels, one), two)
     scaled = graph.node("Mul", graph.node("Add", doubled, one), cells)
     return graph.node("Div", scaled, graph.node("Mul", pixels, two))
+
+
+def _asymmetric_cells(graph: "_Steps", value: str, size: str, axis: int) -> str:
+    """Append the cell of every pixel along one side by its upper left corner: pixel · (cells / pixels) in float32."""
+    pixels = graph.node("Gather", size, graph.number(axis - 2), axis=0)
+    cells = graph.node("Gather", graph.node("Shape", value), graph.number(axis), axis=0)
+    numbers = graph.node("Range", graph.number(0), pixels, graph.number(1))
+    floats = [graph.node("Cast", number, to=TensorProto.FLOAT) for number in (numbers, cells, pixels)]
+    scaled = graph.node("Mul", floats[0], graph.node("Div", floats[1], floats[2]))
+    last = graph.node("Sub", cells, graph.number(1))
+    # Cast truncates, and the numbers are positive. Min takes no int64 before opset 12.
+    limit = graph.node("Cast", last, to=TensorProto.FLOAT)
+    return graph.node("Cast", graph.node("Min", scaled, limit), to=TensorProto.INT64)
 
 
 class _Steps:

@@ -134,7 +134,7 @@ def _postprocessing(
     """Return the model from the network's output to class maps and counts; softmax before resize is the contract."""
     graph = _Graph()
     if output.kind == "class_map":
-        value = _nearest(graph, _JOINT_OUT, output_KHW[1:])
+        value = _nearest(graph, _JOINT_OUT, output_KHW[1:], output.corners)
     else:
         value = _resize(graph, _scores(graph, output, opset_of(like)), output.corners)
         value = graph.node("ArgMax", [value], "winner", axis=1, keepdims=0)
@@ -165,14 +165,18 @@ def _scores(graph: _Graph, output: Output, opset: int) -> str:
     return value
 
 
-def _nearest(graph: _Graph, value: str, grid_hw: tuple[int, int]) -> str:
-    """Add the choice of the nearest cell, in integers, as masks.nearest does it; ids N1HW become NHW."""
+def _nearest(graph: _Graph, value: str, grid_hw: tuple[int, int], corners: Corners) -> str:
+    """Add the choice of the nearest cell, as masks.nearest does it; ids N1HW become NHW."""
     shape = graph.constant("without_channel", [0, *grid_hw], np.int64)
     value = graph.node("Reshape", [value, shape], "grid")
     zero, one, two = (graph.constant(name, number, np.int64) for name, number in (("0", 0), ("1", 1), ("2", 2)))
     for axis, cells in enumerate(grid_hw):
         size = graph.node("Gather", [OUT_HW, graph.constant(f"axis{axis}", axis, np.int64)], f"size{axis}", axis=0)
         pixels = graph.node("Range", [zero, size, one], f"pixels{axis}")
+        if corners == "asymmetric":
+            cell = _asymmetric_cells(graph, pixels, size, cells, axis)
+            value = graph.node("Gather", [value, cell], f"chosen{axis}", axis=axis + 1)
+            continue
         doubled = graph.node("Mul", [pixels, two], f"doubled{axis}")
         centres = graph.node("Add", [doubled, one], f"centres{axis}")
         scaled = graph.node("Mul", [centres, graph.constant(f"cells{axis}", cells, np.int64)], f"scaled{axis}")
@@ -180,6 +184,18 @@ def _nearest(graph: _Graph, value: str, grid_hw: tuple[int, int]) -> str:
         nearest = graph.node("Div", [scaled, edge], f"nearest{axis}")
         value = graph.node("Gather", [value, nearest], f"chosen{axis}", axis=axis + 1)
     return value
+
+
+def _asymmetric_cells(graph: _Graph, pixels: str, size: str, cells: int, axis: int) -> str:
+    """Add the cell of every pixel by its upper left corner, in float32 as PyTorch's nearest computes it."""
+    floats = [
+        graph.node("Cast", [number], f"{name}{axis}", to=TensorProto.FLOAT)
+        for number, name in ((pixels, "numbers"), (size, "length"))
+    ]
+    scale = graph.node("Div", [graph.constant(f"cells{axis}", cells, np.float32), floats[1]], f"scale{axis}")
+    scaled = graph.node("Mul", [floats[0], scale], f"scaled{axis}")
+    within = graph.node("Min", [scaled, graph.constant(f"last{axis}", cells - 1, np.float32)], f"within{axis}")
+    return graph.node("Cast", [within], f"nearest{axis}", to=TensorProto.INT64)
 
 
 def _softmax(graph: _Graph, value: str, opset: int) -> str:

@@ -50,7 +50,7 @@ class Scores:
         """Class ids of the pixels, by the nearest cell."""
         ids_HW = self._cells[0]
         rows, columns = (
-            np.floor((np.arange(size) + 0.5) * (cells / size) + 1e-9).astype(int)
+            nearest_cells(size, cells, self.output.corners)
             for size, cells in zip((self.height_px, self.width_px), ids_HW.shape, strict=True)
         )
         return np.asarray(ids_HW[rows][:, columns], np.intp)
@@ -108,6 +108,14 @@ class Scores:
                 if class_id < self.num_classes:  # a class that does not exist has no probability
                     margins[at] -= self.plane(class_id)[rows[at], columns[at]]
         return np.tanh(margins / 2) if self.output.resized == "logits" else margins
+
+
+def nearest_cells(size: int, cells: int, corners: Corners) -> NDArray[np.intp]:
+    """Return the nearest cell of every pixel along one side: by centres, or by upper left corners in float32."""
+    if corners == "asymmetric":
+        scale = np.float32(cells) / np.float32(size)
+        return np.asarray(np.minimum(np.floor(np.arange(size, dtype=np.float32) * scale), cells - 1), np.intp)
+    return np.asarray(np.floor((np.arange(size) + 0.5) * (cells / size) + 1e-9), np.intp)
 
 
 def resized(plane_hw: NDArray[np.float32], height_px: int, width_px: int, corners: Corners) -> NDArray[np.float32]:

@@ -163,7 +163,12 @@ def make_mask(
 
 
 def nearest(
-    class_ids_hw: NDArray[np.float32], *, height_px: int, width_px: int, num_classes: int
+    class_ids_hw: NDArray[np.float32],
+    *,
+    height_px: int,
+    width_px: int,
+    num_classes: int,
+    corners: Corners = "half-pixel",
 ) -> NDArray[np.unsignedinteger[Any]]:
     """Return a class map on the network's grid at the size of the image: every pixel has the class of its nearest cell.
 
@@ -172,6 +177,7 @@ def nearest(
         height_px: rows of the image.
         width_px: columns of the image.
         num_classes: classes of the model.
+        corners: which cell is the nearest: half-pixel by the centres, asymmetric by the upper left corners.
 
     Raises:
         MaskError: a number is no class.
@@ -184,7 +190,8 @@ def nearest(
             "export the bundle again with a name for each class that the model outputs"
         )
     ids_hw = class_ids_hw.astype(class_map_dtype(num_classes))
-    rows, columns = map(nearest_cells, (height_px, width_px), ids_hw.shape)
+    cells = nearest_cells if corners == "half-pixel" else asymmetric_cells
+    rows, columns = map(cells, (height_px, width_px), ids_hw.shape)
     class_map_HW: NDArray[np.unsignedinteger[Any]] = ids_hw[rows[:, None], columns]
     return class_map_HW
 
@@ -192,6 +199,15 @@ def nearest(
 def nearest_cells(size_px: int, cells: int) -> NDArray[np.int64]:
     """Return the nearest cell of every pixel along one side, in integers, as in the fused graph."""
     return np.asarray((2 * np.arange(size_px) + 1) * cells // (2 * size_px), np.int64)
+
+
+def asymmetric_cells(size_px: int, cells: int) -> NDArray[np.int64]:
+    """Return the cell of every pixel along one side, as PyTorch's nearest finds it, which computes in float32.
+
+    In whole numbers, pixel · cells // pixels, 3 % of all pairs of sizes up to 3,000 have another cell somewhere.
+    """
+    scaled = np.arange(size_px, dtype=np.float32) * (np.float32(cells) / np.float32(size_px))
+    return np.minimum(scaled.astype(np.int64), cells - 1)
 
 
 def measure(class_map_HW: ClassMap, *, num_classes: int) -> FrameMask:

@@ -63,7 +63,7 @@ class Output:
     grid: OutputGrid = "own"
     """Whether the plain variant enlarges the scores to the grid of its input."""
     corners: Corners = "half-pixel"
-    """How every resize of scores places its samples."""
+    """How every resize of the output places its samples."""
     threshold: float = 0.5
     """Probability from which on a pixel of a binary output is foreground."""
 
@@ -90,6 +90,8 @@ class Output:
             return f"the threshold is {self.threshold:g}, and probabilities are between 0 and 1"
         if self.corners == "aligned" and self.kind == "class_map":
             return "the class ids of a class map are not interpolated, so that no corners can be aligned"
+        if self.corners == "asymmetric" and self.kind != "class_map":
+            return f"an output of kind {self.kind} is interpolated, and asymmetric corners are those of a class map"
         return ""
 
     @property

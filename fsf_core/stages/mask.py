@@ -158,7 +158,11 @@ def _frame_mask(output: NDArray[Any], frame: dict[str, Any], settings: MaskSetti
     width_px = frame["width_px"] if original else inner_KHW.shape[2]
     if settings.output.kind == "class_map":
         class_map_HW = masks.nearest(
-            inner_KHW[0], height_px=height_px, width_px=width_px, num_classes=settings.num_classes
+            inner_KHW[0],
+            height_px=height_px,
+            width_px=width_px,
+            num_classes=settings.num_classes,
+            corners=settings.output.corners,
         )
         return masks.measure(class_map_HW, num_classes=settings.num_classes)
     return masks.make_mask(

@@ -102,7 +102,8 @@ def test_a_letterbox_has_no_fused_variant():
         fuse(plain_model(), letterbox)
 
 
-def test_a_fused_class_map_takes_the_nearest_cells_that_the_mask_stage_takes():
+@pytest.mark.parametrize("corners", ["half-pixel", "asymmetric"])
+def test_a_fused_class_map_takes_the_nearest_cells_that_the_mask_stage_takes(corners):
     file = tiny_onnx(opset=17, last="ArgMax")
     file.graph.node[-1].input[0] = "c"  # on the coarse grid
     file.graph.output[0].CopyFrom(helper.make_tensor_value_info("seg/scores", TensorProto.INT64, None))
@@ -110,11 +111,14 @@ def test_a_fused_class_map_takes_the_nearest_cells_that_the_mask_stage_takes():
         from_onnx(read_onnx(file.SerializeToString()), PROFILE), Output(kind="class_map", layout="N1HW", dtype="int64")
     )
     ids_N1HW = Session(model_bytes(plain)).run(levels(frames(2), PROFILE))
-    session = Session(model_bytes(fuse(plain, PROFILE, output=Output(kind="class_map"), num_classes=4)))
+    session = Session(
+        model_bytes(fuse(plain, PROFILE, output=Output(kind="class_map", corners=corners), num_classes=4))
+    )
     assert ids_N1HW.shape == (2, 1, 56, 56)
     for height_px, width_px in ((56, 56), (300, 517), (31, 12)):
         class_maps_NHW, counts_NK = session.run_fused(frames(2), height_px=height_px, width_px=width_px)
-        expected = [nearest(ids, height_px=height_px, width_px=width_px, num_classes=4) for [ids] in ids_N1HW]
+        size = {"height_px": height_px, "width_px": width_px, "num_classes": 4, "corners": corners}
+        expected = [nearest(ids, **size) for [ids] in ids_N1HW]
         assert np.array_equal(class_maps_NHW, expected)
         assert np.array_equal(counts_NK, [np.bincount(one.ravel(), minlength=4) for one in expected])
 

@@ -286,8 +286,10 @@ def test_scores_on_a_coarser_grid_are_enlarged_to_that_of_the_input_by_torch_s_r
 
 
 @pytest.mark.parametrize(("cells", "side"), [((7, 5), (32, 48)), ((3, 9), (50, 31)), ((64, 80), (32, 32))])
-@pytest.mark.parametrize("kind", ["logits", "class_map"])
-def test_a_grid_of_any_size_is_enlarged_alike_in_the_graph_and_behind_the_original(kind, cells, side):
+@pytest.mark.parametrize(
+    ("kind", "corners"), [("logits", {}), ("class_map", {}), ("class_map", {"corners": "asymmetric"})]
+)
+def test_a_grid_of_any_size_is_enlarged_alike_in_the_graph_and_behind_the_original(kind, corners, cells, side):
     """Ids too: the nearest cell is found in integers on both sides."""
     model = helper.make_model(
         helper.make_graph(
@@ -301,12 +303,15 @@ def test_a_grid_of_any_size_is_enlarged_alike_in_the_graph_and_behind_the_origin
     )
     values = np.random.default_rng(4).integers(0, 9, (2, 3, *cells)).astype(np.float32)
     model.graph.initializer.append(numpy_helper.from_array(values, "values"))
-    result = add_enlargement(model, "values", Output(kind=kind, grid="input"))
+    result = add_enlargement(model, "values", Output(kind=kind, grid="input", **corners))
     model.graph.output[0].CopyFrom(helper.make_tensor_value_info(result, TensorProto.FLOAT, None))
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     [found] = session.run([result], {"x": np.zeros((1, 3, *side), np.float32)})
 
-    np.testing.assert_allclose(found, enlarged(values, Output(kind=kind), side), rtol=0, atol=2e-5)
+    np.testing.assert_allclose(found, enlarged(values, Output(kind=kind, **corners), side), rtol=0, atol=2e-5)
+    if corners:
+        assert np.array_equal(found, torch.nn.functional.interpolate(torch.from_numpy(values), size=side))
+        return
     rows, columns = (np.floor((np.arange(s) + 0.5) * c / s).astype(int) for s, c in zip(side, cells, strict=True))
     if kind == "class_map":
         assert np.array_equal(found, values[:, :, rows][:, :, :, columns])

@@ -162,6 +162,12 @@ def test_what_is_given_as_it_is_by_default_is_not_given():
         (SIGMOIDS[:, :1], 2, {"resized": "logits"}, "binary_probability holds no logits"),
         (IDS, 4, {"resized": "logits"}, "class_map holds no logits"),
         (IDS, 4, {"corners": "aligned"}, "not interpolated, so that no corners can be aligned; leave out --corners"),
+        (
+            LOGITS,
+            4,
+            {"corners": "asymmetric"},
+            "interpolated, and asymmetric corners are those of a class map; leave out",
+        ),
         (LOGITS, 4, {"threshold": 0.3}, "kind logits has no threshold, which is one of binary kinds; leave out --thr"),
     ],
 )

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from fsf_core import masks
 from fsf_core.errors import MaskError
 from fsf_core.masks import make_mask, nearest
+from fsf_core.masks.class_map import asymmetric_cells
 
 # Float32 sums of the reference round to about 1e-7. OpenCV without IPP also rounds its coordinates to float32, which
 # moves its weights by up to 3e-5. Pixels within the tolerance are ties that the reference itself decides by rounding.
@@ -309,3 +310,11 @@ def test_nearest_takes_the_cell_that_holds_the_centre_of_the_pixel(grid, image):
 
     assert found.dtype == np.uint16
     assert found.tolist() == ids_hw[np.ix_(rows, columns)].tolist()
+
+
+def test_asymmetric_cells_are_those_of_torch_for_sizes_that_are_no_fractions_of_each_other():
+    sizes = np.random.default_rng(3).integers(1, 2000, (300, 2)).tolist()
+    for size, cells in [*sizes, (100, 70), (1, 9), (9, 1), (1999, 667)]:
+        rows = np.arange(cells, dtype=np.float32)
+        expected = torch.nn.functional.interpolate(torch.from_numpy(rows)[None, None], size=size)[0, 0]
+        assert asymmetric_cells(size, cells).tolist() == expected.int().tolist()

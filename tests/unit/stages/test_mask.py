@@ -88,6 +88,12 @@ def test_a_class_map_goes_to_the_nearest_cell_and_has_no_probability(mask_size):
     assert row["pixels"] == np.bincount(expected.ravel(), minlength=len(LOGITS)).tolist()
 
 
+def test_asymmetric_cells_are_those_of_torch():
+    expected = torch.nn.functional.interpolate(torch.from_numpy(IDS[None]), size=SIZE)[0, 0]
+
+    assert class_map(row_of(IDS, "class_map", corners="asymmetric")).tolist() == expected.tolist()
+
+
 def test_the_padding_of_a_letterbox_is_cropped_from_a_class_map_too():
     grid = np.full((1, 224, 224), 3, np.float32)
     grid[0, 21:203, :] = 1  # 64x52 pixels become 224x182, 21 rows below the top
