@@ -37,6 +37,7 @@ def to_onnx(
     exporter: Exporter = "dynamo",
     input_name: str = "input",
     output_name: str = "output",
+    batch: int | None = None,
 ) -> onnx.ModelProto:
     """Export a network.
 
@@ -47,19 +48,20 @@ def to_onnx(
         exporter: dynamo is PyTorch's current one; torchscript is the older, faster one, and writes lower opsets.
         input_name: name of the input tensor.
         output_name: name of the output tensor.
+        batch: number of images that every call takes, where the network takes no other.
 
     Raises:
         ConfigError: the network returns no batch of maps, or the exporter cannot write it, or not in this opset.
     """
     module.eval()
-    example_NCHW = example_batch(profile)
+    example_NCHW = example_batch(profile, images=batch or 2)
     output_shape = _output_shape(module, example_NCHW)
     write = _by_dynamo if exporter == "dynamo" else _by_torchscript
     if exporter == "torchscript":
         _require_one_path(module, example_NCHW)
     with _silence():
         try:
-            model = write(module, example_NCHW, opset, input_name, output_name)
+            model = write(module, example_NCHW, opset, input_name, output_name, batch is None)
         except FOREIGN as error:
             cause = _cause(error)
             if isinstance(cause, InterruptedRunError):
@@ -72,7 +74,7 @@ def to_onnx(
             f"pass --opset {written}, or another --exporter (torchscript writes 9 to 20, dynamo 18 and above)"
         )
     _strip(model)
-    state_shapes(model, (3, profile.height_px, profile.width_px), output_shape[1:])
+    state_shapes(model, (3, profile.height_px, profile.width_px), output_shape[1:], batch=batch or BATCH)
     return checked(model)
 
 
@@ -93,7 +95,12 @@ def _output_shape(module: nn.Module, example_NCHW: torch.Tensor) -> tuple[int, .
 
 
 def _by_dynamo(
-    module: nn.Module, example_NCHW: torch.Tensor, opset: int, input_name: str, output_name: str
+    module: nn.Module,
+    example_NCHW: torch.Tensor,
+    opset: int,
+    input_name: str,
+    output_name: str,
+    free: bool,  # noqa: FBT001
 ) -> onnx.ModelProto:
     program = torch.onnx.export(
         module,
@@ -101,7 +108,7 @@ def _by_dynamo(
         dynamo=True,
         external_data=False,
         opset_version=opset,
-        dynamic_shapes=({0: torch.export.Dim(BATCH)},),
+        dynamic_shapes=({0: torch.export.Dim(BATCH)},) if free else None,
         input_names=[input_name],
         output_names=[output_name],
         verbose=False,
@@ -111,7 +118,12 @@ def _by_dynamo(
 
 
 def _by_torchscript(
-    module: nn.Module, example_NCHW: torch.Tensor, opset: int, input_name: str, output_name: str
+    module: nn.Module,
+    example_NCHW: torch.Tensor,
+    opset: int,
+    input_name: str,
+    output_name: str,
+    free: bool,  # noqa: FBT001
 ) -> onnx.ModelProto:
     file = io.BytesIO()
     torch.onnx.export(
@@ -120,7 +132,7 @@ def _by_torchscript(
         file,  # type: ignore[arg-type] # the stub omits file objects, which the function takes
         dynamo=False,
         opset_version=opset,
-        dynamic_axes={input_name: {0: BATCH}, output_name: {0: BATCH}},
+        dynamic_axes={input_name: {0: BATCH}, output_name: {0: BATCH}} if free else None,
         input_names=[input_name],
         output_names=[output_name],
     )

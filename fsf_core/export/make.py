@@ -11,15 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from onnx import ModelProto
-from torch import nn
 
 from fsf_core.config import ExportConfig, is_adopted
 from fsf_core.errors import ConfigError
 from fsf_core.export.adapters import feed, to_scores, with_plain_output
-from fsf_core.export.convert import to_onnx
+from fsf_core.export.from_network import from_network
 from fsf_core.export.from_onnx import from_onnx, original_session
 from fsf_core.export.fuse import fuse, why_not_fusible
 from fsf_core.export.graph import model_bytes, opset_of, printable, signature_of
@@ -27,7 +25,7 @@ from fsf_core.export.input_keys import require_class
 from fsf_core.export.interface import Given
 from fsf_core.export.material import Material, build_network
 from fsf_core.export.output_kind import read_output, with_background
-from fsf_core.export.outputs import call, example_batch, single_output
+from fsf_core.export.outputs import example_batch, single_output
 from fsf_core.export.parity import ADOPTED, OTHER_PICTURES, PRECISION_LIMITS, ParityLimitError, ParityReport
 from fsf_core.export.precision_parity import compare_precision
 from fsf_core.export.precisions import to_fp16, to_int8
@@ -114,17 +112,18 @@ def _plain_model(
     if material.weights is None and material.found is None:
         log.warning("event=no_checkpoint network=%s reason=%r", config.net, _NO_CHECKPOINT)
     built = material.built or build_network(config, material.weights, material.weights_name)
-    one = single_output(built.network, example_batch(profile), wanted=given.output_name)
+    images = example_batch(profile, images=(material.found and material.found.batch) or 2)
+    one = single_output(built.network, images, wanted=given.output_name)
     notes = (*_notes(material), *(note for note in (built.note, one.note) if note))
-    converted = to_onnx(
+    converted, original = from_network(
         one.network,
         profile,
+        found=material.found,
         opset=opset_of_export(config),
         exporter=config.exporter,
         input_name=config.input_name,
         output_name=given.output_name or DEFAULT_OUTPUT,
     )
-    original = _array_function(one.network)
     if not is_adopted(config) and not given.says_output:
         return converted, original, Output(), notes
     return *_with_output(converted, original, config, material, profile, given), notes
@@ -165,17 +164,6 @@ def _in_every_precision(
         yield "fp16", to_fp16(plain, inputs_1CHW)
     if "int8" in config.precisions:
         yield "int8", to_int8(plain, inputs_1CHW)
-
-
-def _array_function(network: nn.Module) -> Reference:
-    """Return the network as a function of NumPy arrays."""
-
-    def logits(batch_NCHW: NDArray[np.float32]) -> NDArray[np.float32]:
-        logits_NKHW = call(network, torch.from_numpy(batch_NCHW))
-        assert isinstance(logits_NKHW, torch.Tensor), "single_output gives one tensor"
-        return logits_NKHW.numpy()
-
-    return logits
 
 
 def _verify_all(

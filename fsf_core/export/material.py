@@ -81,7 +81,9 @@ def load_family(config: ExportConfig, material: Material, model: ModelFiles) -> 
     from fsf_core.export.build import BuiltNetwork
 
     built = BuiltNetwork(network=found.network.float().cpu().eval())
-    return replace(material, built=built, found=found)
+    height_px, width_px = found.input_hw
+    file_input = FileInput(name="input", height_px=height_px, width_px=width_px, layout="NCHW", dtype="float32")
+    return replace(material, built=built, found=found, file_input=file_input)
 
 
 def _read_onnx(uri: str | bytes, source: str, output_name: str | None) -> Material:

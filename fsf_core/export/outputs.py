@@ -49,9 +49,9 @@ class _Output(nn.Module):
         return output if output.dtype == torch.float32 or not output.is_floating_point() else output.float()
 
 
-def example_batch(profile: Profile) -> Tensor:
-    """Return two black images of the size of a network's input."""
-    return torch.zeros(2, 3, profile.height_px, profile.width_px)
+def example_batch(profile: Profile, *, images: int = 2) -> Tensor:
+    """Return black images of the size of a network's input."""
+    return torch.zeros(images, 3, profile.height_px, profile.width_px)
 
 
 def call(network: nn.Module, batch_NCHW: Tensor) -> object:

@@ -530,6 +530,8 @@ REFUSALS = tuple(
 
 _FILES = "in tests/unit/export/families"
 
+_PROGRAM = "takes a program of torch; in tests/unit/export/test_programs.py"
+
 UNTRIED = {
     "ClusterError(describe(": "takes a node that cannot load the model; in tests/drills",
     "(report, *_dependence_on_the_batch(compared))": "takes an exporter with a fault",
@@ -597,6 +599,13 @@ UNTRIED = {
     "expected … or above; export it again with a later ": _FILES,
     "expected boxes of three axes and prototypes of four": _FILES,
     "the boxes of the model are ": _FILES,
+    ", which could run any code while torch loads it; ": _PROGRAM,
+    " cannot be read as an exported program (": _PROGRAM,
+    " is an exported program that torch … cannot load: ": _PROGRAM,
+    "the program in … takes ": _PROGRAM,
+    "the TorchScript program cannot become a graph: ": _PROGRAM,
+    "the program becomes a graph for a single size": _PROGRAM,
+    " is a TorchScript program that calls torch.": _PROGRAM,
     "this model is read by the library ": "takes an installation without it",
     "expected a version that works with the torch": "takes an installation of another version",
     "--model … cannot be read: ": "takes a file without permission, or a store that loses one meanwhile",

@@ -1,11 +1,11 @@
 """What a family reads from the files of a model, and what it is asked for. Knows no family."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,8 +25,14 @@ class FoundModel:
     family: str
     network: "nn.Module | None" = None
     """Takes normalised float32 [N, 3, H, W]. Either this or an ONNX file is set."""
+    batch: int | None = None
+    """Number of images that every call of the network takes, where it takes no other."""
     onnx: str | bytes | None = None
     """The ONNX file of the model: its path, or its bytes where the family adds steps to the graph."""
+    as_graph: "Callable[[nn.Module, Tensor], nn.Module] | None" = None
+    """Makes of the network, and images as an example, one that exporters read and that takes images of their size."""
+    input_hw: tuple[int | None, int | None] = (None, None)
+    """Height and width that the network was stored for; None where it takes any. No option replaces them."""
     document: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """The keys of --model-config, below `input` and `output`; what the files do not contain is absent."""
     classes: tuple[str, ...] = ()

@@ -43,7 +43,10 @@ class Family:
         return importlib.import_module(f"{__package__}.{self.name}")
 
 
-FAMILIES = (Family(name="torchscript", exporter="torchscript"),)
+FAMILIES = (
+    Family(name="torch_export"),
+    Family(name="torchscript"),
+)
 
 
 def family_of(path: Path) -> Family | None:

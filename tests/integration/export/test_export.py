@@ -9,7 +9,7 @@ import torch
 
 from fsf_core.config import ExportConfig
 from fsf_core.errors import BundleError, CheckpointError, ConfigError, OutputError, ParityError, StorageError
-from fsf_core.export import make, parity
+from fsf_core.export import from_network, parity
 from fsf_core.export.convert import to_onnx
 from fsf_core.export.graph import model_bytes, opset_of
 from fsf_core.export.job import export
@@ -75,7 +75,7 @@ def test_both_variants_equal_the_network(exported, checkpoint):
 
 
 def test_the_same_request_is_not_exported_twice(exported, checkpoint, monkeypatch):
-    monkeypatch.setattr(make, "to_onnx", None)  # would fail if it were called
+    monkeypatch.setattr(from_network, "to_onnx", None)  # would fail if it were called
     again = export(ExportConfig(**TINY, checkpoint=checkpoint, out=exported.bundle.uri))
     assert again.reused
     assert again.bundle == exported.bundle
@@ -117,7 +117,7 @@ def test_an_altered_bundle_is_not_reused(checkpoint, tmp_path):
 
 
 def test_a_folder_with_other_files_is_refused_before_anything_is_exported(tmp_path, checkpoint, monkeypatch):
-    monkeypatch.setattr(make, "to_onnx", None)
+    monkeypatch.setattr(from_network, "to_onnx", None)
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(OutputError, match=r"already holds thesis\.txt"):
         export(ExportConfig(**TINY, checkpoint=checkpoint, out=str(tmp_path)))
@@ -147,7 +147,7 @@ def test_a_damaged_graph_is_refused_and_leaves_no_bundle(tmp_path, monkeypatch, 
         damage(other)
         return to_onnx(other, *args, **options)
 
-    monkeypatch.setattr(make, "to_onnx", damaging)
+    monkeypatch.setattr(from_network, "to_onnx", damaging)
     with pytest.raises(ParityError, match="does not equal the original") as caught:
         export(ExportConfig(**TINY, out=str(tmp_path / "bundle")))
     assert caught.value.report.images
@@ -161,7 +161,7 @@ def test_a_refused_export_leaves_an_empty_folder_empty(tmp_path, monkeypatch):
         module.head.weight.data.neg_()
         return model
 
-    monkeypatch.setattr(make, "to_onnx", opposite)
+    monkeypatch.setattr(from_network, "to_onnx", opposite)
     with pytest.raises(ParityError):
         export(ExportConfig(**TINY, out=str(tmp_path)))
     assert files(tmp_path) == []
@@ -299,7 +299,7 @@ def test_a_network_is_exported_by_dynamo_from_end_to_end(tmp_path):
 @pytest.mark.parametrize("place", ["file/bundle", "/proc/nowhere/bundle"])
 def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_exported(place, tmp_path, monkeypatch):
     """It was found out after minutes of conversion."""
-    monkeypatch.setattr(make, "to_onnx", None)
+    monkeypatch.setattr(from_network, "to_onnx", None)
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="cannot be written"):
         export(ExportConfig(**TINY, out=str(tmp_path / place)))
