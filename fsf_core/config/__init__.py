@@ -9,7 +9,7 @@ from fsf_core.config.bench import BenchConfig
 from fsf_core.config.diff import DiffConfig
 from fsf_core.config.doctor import DoctorConfig
 from fsf_core.config.evaluate import EvaluateConfig
-from fsf_core.config.export import ExportConfig, is_adopted
+from fsf_core.config.export import LIBRARIES, ExportConfig, is_adopted, library_of
 from fsf_core.config.inspect import InspectConfig
 from fsf_core.config.listing import ListOptions
 from fsf_core.config.model import INTERFACE_OPTIONS, ModelOptions
@@ -24,6 +24,7 @@ from fsf_core.config.values import Colours, Names, Numbers, parse_actors, parse_
 
 __all__ = [
     "INTERFACE_OPTIONS",
+    "LIBRARIES",
     "BenchConfig",
     "Colours",
     "DiffConfig",
@@ -43,6 +44,7 @@ __all__ = [
     "SubmitConfig",
     "TrendConfig",
     "is_adopted",
+    "library_of",
     "parse_actors",
     "parse_colours",
     "parse_shard",

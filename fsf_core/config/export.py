@@ -11,6 +11,15 @@ from fsf_core.config.values import NAMES
 from fsf_core.errors import ConfigError
 from fsf_core.options import Exporter, SmallPrecision
 
+LIBRARIES = ("smp", "torchvision")
+"""Libraries whose networks --net builds by name: `--net smp:Unet`."""
+
+
+def library_of(net: str | None) -> str | None:
+    """Return the library of a network's name, or None where it is no name of a library's network."""
+    start, colon, _ = (net or "").partition(":")
+    return start if colon and start in LIBRARIES else None
+
 
 def is_adopted(config: "ExportConfig") -> bool:
     """Return whether the model's input and output must be given: it is none of this project's networks."""
@@ -57,10 +66,10 @@ class ExportConfig(ModelOptions):
             raise ConfigError("no model is named; pass --model, --net and --checkpoint, or --onnx")
         if self.checkpoint is None and self.weight_options():
             raise ConfigError(f"found {' and '.join(self.weight_options())} without --checkpoint; add it, or drop them")
-        if self.net is not None and ":" not in self.net and self.checkpoint is None:
+        if self.net is not None and (":" not in self.net or library_of(self.net)) and self.checkpoint is None:
             raise ConfigError(f"network {self.net!r} comes without weights; pass --checkpoint")
-        # a file may hold names, and one channel may have one name
-        least = 0 if self.onnx or self.model else 1 if is_adopted(self) else 2
+        # a file may hold or imply names, and one channel may have one name
+        least = 0 if self.onnx or self.model or library_of(self.net) else 1 if is_adopted(self) else 2
         if len(self.classes) < least or not all(self.classes) or len(set(self.classes)) != len(self.classes):
             raise ConfigError(
                 f"classes are {list(self.classes)}, expected at least two names, none empty, no two equal; "

@@ -59,6 +59,8 @@ class Given:
     kind: OutputKind | None = None
     layout: OutputLayout | None = None
     output_name: str | None = None
+    advice: str = ""
+    """What fits the model, for the question about what is missing."""
     resized: Resized | None = None
     grid: OutputGrid | None = None
     corners: Corners | None = None
@@ -76,8 +78,8 @@ class Given:
         return {name: value for name, value in chosen.items() if value not in {None, getattr(Output(), name)}}
 
 
-def with_found(given: Given, document: Mapping[str, Mapping[str, Any]], family: str) -> Given:
-    """Return what is given, with what the model's own files contain below it.
+def with_found(given: Given, document: Mapping[str, Mapping[str, Any]], family: str, advice: str = "") -> Given:
+    """Return what is given, with what the model's own files contain below it, and advice for what they leave open.
 
     Raises:
         ConfigError: a value is of another type or out of range.
@@ -92,7 +94,7 @@ def with_found(given: Given, document: Mapping[str, Mapping[str, Any]], family: 
     output = found.get("output", {})
     output = {"output_name" if key == "name" else key: value for key, value in output.items()}
     lacking = {name: value for name, value in output.items() if getattr(given, name) is None}
-    return replace(given, found=found.get("input", {}), **lacking)
+    return replace(given, found=found.get("input", {}), advice=advice, **lacking)
 
 
 def read_given(config: ExportConfig) -> Given:
@@ -171,7 +173,7 @@ def profile_of(config: ExportConfig, given: Given, file: FileInput | None = None
     known |= _size_of(own, given, known, config)
     require_combination(known, given.input)
     if missing := missing_keys(known):
-        raise ConfigError(_question(config, known, missing))
+        raise ConfigError(_question(config, known, missing, given.advice))
     if known["dtype"] == "uint8" and any(known[key] != value for key, value in _UINT8.items()):
         found = ", ".join(f"{key} {shown_value(known[key])}" for key in _UINT8)
         raise ConfigError(
@@ -250,14 +252,15 @@ def _size_of(
     return {key: chosen}
 
 
-def _question(config: ExportConfig, known: Mapping[str, Any], missing: list[str]) -> str:
-    """Return what is missing, how to give it, and the YAML to fill in."""
+def _question(config: ExportConfig, known: Mapping[str, Any], missing: list[str], advice: str) -> str:
+    """Return what is missing, what fits the model, how to give it, and the YAML to fill in."""
     model = config.onnx or config.model or f"network {config.net!r}"
     names = [LABELS.get(key, f"the {key}") for key in missing]
     listed = " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
     options = ", ".join(option_of("input", key) for key in missing)
+    fitting = f"{advice}; " if advice else ""
     return (
         f"the preprocessing of {model} is not known: missing {'is' if len(names) == 1 else 'are'} {listed}; "
-        f"pass {options}, or --model-config FILE.yaml with {template(known)}, or --profile {DEFAULT_PROFILE} "
+        f"{fitting}pass {options}, or --model-config FILE.yaml with {template(known)}, or --profile {DEFAULT_PROFILE} "
         f"if the model takes what FastSegFormer takes: {PROFILES[DEFAULT_PROFILE].describe()}"
     )

@@ -13,11 +13,11 @@ from typing import Any
 
 from fsf_core import storage
 from fsf_core.class_names import names_in_metadata
-from fsf_core.config import ExportConfig
+from fsf_core.config import ExportConfig, library_of
 from fsf_core.errors import ConfigError, OutputError
 from fsf_core.export.families.found import FoundModel
 from fsf_core.export.interface import Given, profile_of, read_given, with_found
-from fsf_core.export.material import Material, load_family, read_material
+from fsf_core.export.material import Material, load_family, load_named, read_material
 from fsf_core.export.model_files import ModelFiles, open_model, open_onnx
 from fsf_core.export.net_options import resolve_net_options
 from fsf_core.export.request import differences, identity_of, palette_of, sha256_of, tools_of
@@ -57,7 +57,7 @@ def export(config: ExportConfig, *, show_graph: Callable[[str], object] | None =
     """
     tools_of(config)  # first: the next step imports them
     given = read_given(config)
-    if config.net is not None:
+    if config.net is not None and not library_of(config.net):
         profile_of(config, given)  # before the network is built
     palette_of(config)
     resolve_net_options(config.net, config.net_options())
@@ -83,7 +83,7 @@ def _export(
     material = read_material(config, model)
     samples_sha256 = [sha256_of(sample.image_HWC.tobytes()) for sample in material.samples]
     identity = profile = None
-    if config.model is None:
+    if config.model is None and not library_of(config.net):
         config, given = _with_found(config, given, material)
         profile = profile_of(config, given, material.file_input)
     identity = identity_of(
@@ -100,8 +100,7 @@ def _export(
             show_graph(_stored_graph(existing))
         return Exported(bundle=existing, reused=True)
     if profile is None:
-        assert model is not None, "open_model yields one"
-        material = load_family(config, material, model)
+        material = load_named(config, material) if model is None else load_family(config, material, model)
         config, given = _with_found(config, given, material)
         profile = profile_of(config, given, material.file_input)
 
@@ -125,8 +124,8 @@ def _with_found(config: ExportConfig, given: Given, material: Material) -> tuple
     """Return the request with what the model's own files contain, where nothing else is given."""
     found = material.found
     if found is not None:
-        _report(found, storage.redact(str(config.model or config.onnx)))
-        given = with_found(given, found.document, found.family)
+        _report(found, storage.redact(str(config.model or config.onnx or config.net)))
+        given = with_found(given, found.document, found.family, found.advice)
         config = dataclasses.replace(config, classes=config.classes or found.classes)
         if not config.palette and len(found.palette) >= len(config.classes):
             config = dataclasses.replace(config, palette=found.palette)
@@ -149,7 +148,7 @@ def _with_class_names(config: ExportConfig, material: Material) -> ExportConfig:
     Raises:
         ConfigError: there are none either.
     """
-    if config.classes or config.net is not None:
+    if config.classes or config.net is not None:  # a library refuses to build a network without names
         return config
     onnx = material.onnx_model
     names = names_in_metadata({entry.key: entry.value for entry in onnx.metadata_props}) if onnx is not None else ()

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from fsf_core.export.build import BuiltNetwork
+    from fsf_core.export.weights import WeightOptions
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,7 +59,7 @@ def read_material(config: ExportConfig, model: ModelFiles | None = None) -> Mate
     if model is not None:
         digests = (f"{name} {digest}\n".encode() for name, digest in model.sha256.items())
         return Material(weights_sha256=sha256_of(*digests), samples=samples)
-    if config.checkpoint is not None:
+    if config.checkpoint is not None:  # a library's network is built by `load_named`
         uri = storage.absolute(config.checkpoint)
         weights = _read_checkpoint(uri)
         return Material(weights_sha256=sha256_of(weights), weights=weights, weights_name=uri, samples=samples)
@@ -84,6 +85,47 @@ def load_family(config: ExportConfig, material: Material, model: ModelFiles) -> 
     height_px, width_px = found.input_hw
     file_input = FileInput(name="input", height_px=height_px, width_px=width_px, layout="NCHW", dtype="float32")
     return replace(material, built=built, found=found, file_input=file_input)
+
+
+def load_named(config: ExportConfig, material: Material) -> Material:
+    """Build the network of a library that --net names, and load the weights.
+
+    Raises:
+        RunError: the library does not know the network or is missing, or the weights do not fit.
+    """
+    from fsf_core.export.build import BuiltNetwork
+    from fsf_core.export.checkpoint_file import read_checkpoint
+    from fsf_core.export.contents import contents_of
+    from fsf_core.export.families.named import NamedRequest, build_named
+    from fsf_core.export.fitting import load_weights
+
+    net, source = config.net, material.weights_name
+    assert net is not None and material.weights is not None, "ExportConfig requires both"  # noqa: PT018
+    contents = contents_of(read_checkpoint(material.weights, source=source), source)
+    options = resolve_net_options(net, config.net_options())
+    library, _, name = net.partition(":")
+    named = build_named(
+        library,
+        NamedRequest(
+            name=name,
+            options=options,
+            classes=config.classes,
+            contents=contents,
+            checkpoint_sha256=material.weights_sha256,
+        ),
+    )
+    choice = replace(weight_options(config), allow_unexpected=(*config.allow_unexpected, *named.allow_unexpected))
+    described = ", ".join([net, *(f"{name}={value}" for name, value in options.items())])
+    note = load_weights(named.network, contents, choice, described=described, source=source, suggest=lambda _: None)
+    found = FoundModel(
+        family=library,
+        network=named.network,
+        document=named.document,
+        classes=named.classes,
+        notes=named.notes,
+        advice=named.advice,
+    )
+    return replace(material, built=BuiltNetwork(network=named.network, note=note), found=found)
 
 
 def _read_onnx(uri: str | bytes, source: str, output_name: str | None) -> Material:
@@ -114,7 +156,6 @@ def _found_in_onnx(config: ExportConfig, model: ModelFiles | None) -> FoundModel
 def build_network(config: ExportConfig, weights: bytes | None, weights_name: str = "") -> "BuiltNetwork":
     """Build the network and load the weights, or keep its own if there are none."""
     from fsf_core.export import build
-    from fsf_core.export.weights import WeightOptions
 
     assert config.net is not None, "ExportConfig requires a model"
     return build.build_network(
@@ -122,10 +163,17 @@ def build_network(config: ExportConfig, weights: bytes | None, weights_name: str
         num_classes=len(config.classes),
         checkpoint=weights,
         options=resolve_net_options(config.net, config.net_options()),
-        weights=WeightOptions(
-            key=config.weights_key, allow_missing=config.allow_missing, allow_unexpected=config.allow_unexpected
-        ),
+        weights=weight_options(config),
         source=weights_name,
+    )
+
+
+def weight_options(config: ExportConfig) -> "WeightOptions":
+    """Return which weights of the checkpoint are wanted, and which keys may differ."""
+    from fsf_core.export.weights import WeightOptions
+
+    return WeightOptions(
+        key=config.weights_key, allow_missing=config.allow_missing, allow_unexpected=config.allow_unexpected
     )
 
 

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import fsf_core
-from fsf_core.config import Colours, ExportConfig, parse_colours
+from fsf_core.config import Colours, ExportConfig, library_of, parse_colours
 from fsf_core.errors import ConfigError
+from fsf_core.export.families.named import DISTRIBUTIONS
 from fsf_core.export.interface import Given
 from fsf_core.export.model_files import ModelFiles
 from fsf_core.export.net_options import resolve_net_options
@@ -98,8 +99,8 @@ def identity_of(
         "samples": samples_sha256,
         "precisions": sorted(config.precisions),
         "recipe": RECIPE_VERSION,
-        "network_code": _network_code_sha256(config.net or ""),
-        "tools": tools_of(config, family.libraries if family else ()),
+        "network_code": "" if library_of(config.net) else _network_code_sha256(config.net or ""),
+        "tools": tools_of(config, family.libraries if family else DISTRIBUTIONS.get(library_of(config.net) or "", ())),
         **({"files": model.sha256} if model else {}),
     }
     if config.weight_options():  # absent from bundles that were exported before there were any

@@ -529,6 +529,7 @@ REFUSALS = tuple(
 )
 
 _FILES = "in tests/unit/export/families"
+_LIBRARIES = "in tests/integration/export/test_smp.py and test_torchvision.py"
 
 _PROGRAM = "takes a program of torch; in tests/unit/export/test_programs.py"
 
@@ -606,6 +607,15 @@ UNTRIED = {
     "the TorchScript program cannot become a graph: ": _PROGRAM,
     "the program becomes a graph for a single size": _PROGRAM,
     " is a TorchScript program that calls torch.": _PROGRAM,
+    " names the architecture ": _LIBRARIES,
+    " names the encoder ": _LIBRARIES,
+    "expected the 3 of a colour image": _LIBRARIES,
+    ": segmentation_models.pytorch … cannot build ": _LIBRARIES,
+    " and no weights, expected ": _LIBRARIES,
+    "and a checkpoint of …": _LIBRARIES,
+    "the head of the checkpoint has ": _LIBRARIES,
+    "torchvision has no segmentation network ": _LIBRARIES,
+    " cannot be built with ": _LIBRARIES,
     "this model is read by the library ": "takes an installation without it",
     "expected a version that works with the torch": "takes an installation of another version",
     "--model … cannot be read: ": "takes a file without permission, or a store that loses one meanwhile",

@@ -41,5 +41,7 @@ class FoundModel:
     """One colour per class as rrggbb, or nothing."""
     notes: tuple[str, ...] = ()
     """Sentences for the user on what was chosen or left out."""
+    advice: str = ""
+    """What fits the model, for the question about what the document leaves open."""
     sources: Mapping[str, str] = field(default_factory=dict)
     """`input`, `output` and `classes` to the name of the file that each was read from."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fsf_core.export.families.found import FamilyRequest, FoundModel
+from fsf_core.export.families.named import DISTRIBUTIONS
 from fsf_core.options import Exporter
 
 
@@ -46,6 +47,7 @@ class Family:
 FAMILIES = (
     Family(name="torch_export"),
     Family(name="torchscript"),
+    Family(name="smp", libraries=DISTRIBUTIONS["smp"], extra="smp"),
 )
 
 
