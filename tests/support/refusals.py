@@ -252,7 +252,9 @@ _TABLE = {
         _refusal(f"{_ONNX}/size.onnx --input-layout NHWC", " of the input is given as "),
         _refusal(f"{_NOT_GIVEN}/size.onnx --resize own", "; export the model again with free height and width"),
         _refusal(
-            f"{_TINY} --short-side 256", "found short_side with resize stretch, expected it with short-side alone"
+            f"{_TINY} --short-side 256",
+            "found short_side with resize stretch, expected it with",
+            " alone; leave it out, or",
         ),
         _refusal(
             f"{_TINY} --uncovered stretch",
