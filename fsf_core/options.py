@@ -41,8 +41,17 @@ Interpolation = Literal[
     "pil-hamming",
     "pil-bicubic",
     "pil-lanczos",
+    "torch-nearest",
+    "torch-nearest-exact",
+    "torch-bilinear",
+    "torch-bicubic",
+    "torch-uint8-bilinear",
+    "torch-uint8-bicubic",
+    "torchvision-bilinear",
+    "torchvision-bicubic",
+    "torchvision-lanczos",
 ]
-"""How an image is resized to the network's input: by OpenCV, or as Pillow does it."""
+"""How an image is resized to the network's input: by OpenCV, by Pillow, or as torch and torchvision do it."""
 ChannelOrder = Literal["rgb", "bgr"]
 """Order of the channels in the network's input."""
 InputLayout = Literal["NCHW", "NHWC"]

@@ -2,13 +2,15 @@
 
 # H×W pixels, C channels
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from fsf_core.model.torch_filters import resize_fixed_point, resize_float, resize_nearest
 from fsf_core.options import Interpolation
 
 _PIL_FILTERS: Mapping[Interpolation, Image.Resampling] = {
@@ -28,6 +30,19 @@ _CV2_FILTERS: Mapping[Interpolation, int] = {
 }
 
 
+_TORCH_FILTERS: Mapping[Interpolation, Callable[[NDArray[np.uint8], int, int], NDArray[np.uint8]]] = {
+    "torch-nearest": partial(resize_nearest, exact=False),
+    "torch-nearest-exact": partial(resize_nearest, exact=True),
+    "torch-bilinear": partial(resize_float, name="bilinear"),
+    "torch-bicubic": partial(resize_float, name="bicubic"),
+    "torch-uint8-bilinear": partial(resize_fixed_point, name="bilinear", antialias=False),
+    "torch-uint8-bicubic": partial(resize_fixed_point, name="bicubic", antialias=False),
+    "torchvision-bilinear": partial(resize_fixed_point, name="bilinear", antialias=True),
+    "torchvision-bicubic": partial(resize_fixed_point, name="bicubic", antialias=True),
+    "torchvision-lanczos": partial(resize_fixed_point, name="lanczos", antialias=True),
+}
+
+
 def resize(
     image_HWC: NDArray[np.uint8], height_px: int, width_px: int, interpolation: Interpolation
 ) -> NDArray[np.uint8]:
@@ -37,5 +52,7 @@ def resize(
     if interpolation in _CV2_FILTERS:
         filtered = cv2.resize(image_HWC, (width_px, height_px), interpolation=_CV2_FILTERS[interpolation])
         return np.asarray(filtered, np.uint8)
+    if interpolation in _TORCH_FILTERS:
+        return _TORCH_FILTERS[interpolation](image_HWC, height_px, width_px)
     image = Image.fromarray(image_HWC)
     return np.asarray(image.resize((width_px, height_px), _PIL_FILTERS[interpolation]))
