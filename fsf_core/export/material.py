@@ -54,7 +54,8 @@ def read_material(config: ExportConfig, model: ModelFiles | None = None) -> Mate
     samples = () if config.samples is None else read_samples(storage.absolute(config.samples))
     if config.onnx is not None:
         found = _found_in_onnx(config, model)
-        onnx = _read_onnx(storage.absolute(config.onnx), config.onnx, _output_name(config, found))
+        changed = found.onnx if found and isinstance(found.onnx, bytes) else None
+        onnx = _read_onnx(changed or storage.absolute(config.onnx), config.onnx, _output_name(config, found))
         return replace(onnx, samples=samples, found=found)
     if model is not None:
         digests = (f"{name} {digest}\n".encode() for name, digest in model.sha256.items())

@@ -166,7 +166,7 @@ def _write(path: Path, data: bytes) -> Path:
 def _why_no_model(path: Path, source: str, names: list[str]) -> str:
     """Return the message for a path that is no model of a known family."""
     kind, remedy = _kind_of_folder(path, names) if path.is_dir() else _kind_of_file(path)
-    known = ", ".join(family.name for family in FAMILIES)
+    known = ", ".join(family.name for family in FAMILIES if not family.is_refused)
     return f"--model {source} is {kind}, expected an ONNX file or a model of one of the families {known}; {remedy}"
 
 

@@ -26,6 +26,8 @@ class Family:
     """Extra of this project that installs them."""
     exporter: Exporter | None = None
     """The exporter that can write its networks, where only one can."""
+    is_refused: bool = False
+    """Whether its models are recognised only to say why they cannot be exported."""
 
     def recognises(self, path: Path) -> bool:
         """Return whether a file or folder is a model of this family, by its content."""
@@ -45,6 +47,11 @@ class Family:
 
 
 FAMILIES = (
+    Family(name="ultralytics"),
+    Family(name="mmdeploy"),
+    Family(name="paddleseg"),
+    Family(name="deepness"),
+    Family(name="nnunet", is_refused=True),
     Family(name="torch_export"),
     Family(name="torchscript"),
     Family(name="smp", libraries=DISTRIBUTIONS["smp"], extra="smp"),

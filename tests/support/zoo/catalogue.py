@@ -1,5 +1,5 @@
 """Every model of the zoo."""
 
-from tests.support.zoo import programs
+from tests.support.zoo import deployed, programs
 
-ENTRIES = (*programs.ENTRIES,)
+ENTRIES = (*programs.ENTRIES, *deployed.ENTRIES)

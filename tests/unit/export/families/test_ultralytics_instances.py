@@ -1,6 +1,5 @@
 """The class map that is added to an instance model equals Ultralytics' steps, written in NumPy from its definition."""
 
-import cv2
 import numpy as np
 import onnx
 import onnxruntime
@@ -9,6 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from fsf_core.errors import ConfigError
 from fsf_core.export.families.ultralytics_instances import with_class_map
+from tests.support.instances import painted, suppressed
 
 NUM_CLASSES, COEFFICIENTS, HEIGHT_PX, WIDTH_PX = 3, 4, 64, 96
 CELLS = (COEFFICIENTS, HEIGHT_PX // 4, WIDTH_PX // 4)
@@ -57,45 +57,13 @@ def all_boxes(seed, count=40):
     return rows.T[None].astype(np.float32), rng.normal(0, 1, (1, *CELLS)).astype(np.float32)
 
 
-def suppressed(boxes):
-    """Return corners, confidence, class and coefficients of the boxes that are left, the best first."""
-    rows = boxes[0].T
-    scores = rows[:, 4 : 4 + NUM_CLASSES]
-    best, confidence = scores.argmax(axis=1), scores.max(axis=1)
-    corners = np.concatenate([rows[:, :2] - rows[:, 2:4] / 2, rows[:, :2] + rows[:, 2:4] / 2], axis=1)
-    left = [at for at in np.argsort(-confidence, kind="stable") if confidence[at] > 0.25]
-    kept = []
-    while left:
-        first, *left = left
-        kept.append(first)
-        left = [at for at in left if best[at] != best[first] or overlap(corners[at], corners[first]) <= 0.7]
-    return corners[kept], confidence[kept], best[kept], rows[kept, 4 + NUM_CLASSES :]
-
-
-def overlap(one, other):
-    sides = np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2])
-    common = np.prod(np.maximum(sides, 0))
-    return common / (np.prod(one[2:] - one[:2]) + np.prod(other[2:] - other[:2]) - common)
-
-
-def painted(corners, classes, coefficients, prototypes):
-    """Return the class map [H, W]: the best instance last, so that it is on top."""
-    result = np.zeros((HEIGHT_PX, WIDTH_PX), np.int32)
-    rows, columns = np.mgrid[0:HEIGHT_PX, 0:WIDTH_PX]
-    for (x1, y1, x2, y2), number, weights in list(zip(corners, classes, coefficients, strict=True))[::-1]:
-        mask = np.tensordot(weights, prototypes[0], axes=1)
-        mask = cv2.resize(mask, (WIDTH_PX, HEIGHT_PX), interpolation=cv2.INTER_LINEAR) > 0
-        result[mask & (columns >= x1) & (columns < x2) & (rows >= y1) & (rows < y2)] = number + 1
-    return result
-
-
 @pytest.mark.parametrize("opset", [12, 17])
 @pytest.mark.parametrize("seed", range(5))
 def test_all_boxes_are_suppressed_and_painted(seed, opset):
     boxes, prototypes = all_boxes(seed)
-    corners, _, classes, coefficients = suppressed(boxes)
+    corners, _, classes, coefficients = suppressed(boxes, NUM_CLASSES)
     assert len(corners) < boxes.shape[2] * 0.6
-    expected = painted(corners, classes, coefficients, prototypes)
+    expected = painted(corners, classes, coefficients, prototypes, (HEIGHT_PX, WIDTH_PX))
     found = class_map(boxes, prototypes, opset=opset)
     assert found.shape == (1, HEIGHT_PX, WIDTH_PX)
     assert len(np.unique(expected)) == NUM_CLASSES + 1
@@ -103,12 +71,12 @@ def test_all_boxes_are_suppressed_and_painted(seed, opset):
 
 
 def test_final_boxes_are_painted_where_they_are_confident():
-    corners, confidence, classes, coefficients = suppressed(all_boxes(1)[0])
+    corners, confidence, classes, coefficients = suppressed(all_boxes(1)[0], NUM_CLASSES)
     prototypes = all_boxes(1)[1]
     rows = np.concatenate([corners, confidence[:, None], classes[:, None], coefficients], axis=1)
     doubtful = rows[:3] * np.where(np.arange(rows.shape[1]) == 4, 0.1, 1)
     found = class_map(np.concatenate([rows, doubtful])[None].astype(np.float32), prototypes, end2end=True)
-    np.testing.assert_array_equal(found[0], painted(corners, classes, coefficients, prototypes))
+    np.testing.assert_array_equal(found[0], painted(corners, classes, coefficients, prototypes, (HEIGHT_PX, WIDTH_PX)))
 
 
 @pytest.mark.parametrize("end2end", [False, True])
