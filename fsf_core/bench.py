@@ -3,9 +3,13 @@
 Comparisons with other tools are in tests/bench/.
 """
 
+import itertools
+import math
 import multiprocessing
 import tempfile
 import time
+from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.synchronize import Barrier
@@ -19,9 +23,11 @@ from fsf_core.config import BenchConfig, ScoreConfig
 from fsf_core.errors import ConfigError
 from fsf_core.model.bundle import Bundle, variant_of
 from fsf_core.model.bundle_files import load_bundle, read_model
+from fsf_core.model.preprocess import input_hw
 from fsf_core.model.session import Session
 from fsf_core.options import ResolvedProvider
 from fsf_core.score.job import score
+from fsf_core.stages.free_sizes import frames_per_call
 
 WARM_UP_S = 2.0
 MEASURED_S = 10.0
@@ -80,6 +86,7 @@ def measure(config: BenchConfig) -> Measured:
             )
         )
         done = commits(out)
+        shapes = call_shapes(bundle, out, summary["batch_frames"])
     if len(done) < MIN_COMMITS:
         raise ConfigError(
             f"found {summary['frames']} frames in {len(done)} parts, expected at least {MIN_COMMITS} parts of "
@@ -94,7 +101,7 @@ def measure(config: BenchConfig) -> Measured:
             variant=variant_of(config.precision, fused=False),
             provider=summary["provider"],
             sessions=summary["actors"],
-            batch_frames=summary["batch_frames"],
+            shapes=shapes,
             threads=config.threads,
         ),
         steady_frames_per_s=steady_rate(done),
@@ -120,16 +127,53 @@ def steady_rate(done: list[tuple[float, int]]) -> float:
 
 
 def bare_rate(
-    bundle: Bundle, *, variant: str, provider: ResolvedProvider, sessions: int, batch_frames: int, threads: int
+    bundle: Bundle,
+    *,
+    variant: str,
+    provider: ResolvedProvider,
+    sessions: int,
+    shapes: list[tuple[int, ...]],
+    threads: int,
 ) -> float:
-    """Return the frames per second of several sessions together, each in its own process, on inputs in memory."""
+    """Return the frames per second of several sessions together, each in its own process, on inputs in memory.
+
+    Args:
+        bundle: its model is measured.
+        variant: of the model.
+        provider: of the sessions.
+        sessions: number of processes.
+        shapes: of the calls, which are repeated in this order.
+        threads: CPU threads per session.
+    """
     context = multiprocessing.get_context("spawn")
     start = context.Barrier(sessions)
     model = read_model(bundle, variant)
-    shape = (batch_frames, *bundle.signature.input_shape[1:])
     with ProcessPoolExecutor(sessions, context, initializer=_set_barrier, initargs=(start,)) as pool:
-        rates = [pool.submit(_run_session, model, provider, threads, shape) for _ in range(sessions)]
+        rates = [pool.submit(_run_session, model, provider, threads, shapes) for _ in range(sessions)]
         return sum(rate.result() for rate in rates)
+
+
+def call_shapes(bundle: Bundle, out: str, batch_frames: int) -> list[tuple[int, ...]]:
+    """Return the shapes of a model's calls: one, or where sizes depend on the images, those of a run, shuffled.
+
+    Args:
+        bundle: that scored the run.
+        out: the run.
+        batch_frames: frames per call.
+    """
+    if not bundle.signature.has_free_size:
+        return [(batch_frames, 3, bundle.profile.height_px, bundle.profile.width_px)]
+    rows = (
+        row
+        for batch in runs.open_run(out).iter_batches("masks", columns=["height_px", "width_px"], batch_rows=4096)
+        for row in batch.to_pylist()
+    )
+    sizes = Counter(input_hw(row["height_px"], row["width_px"], bundle.profile) for row in rows)
+    shapes: list[tuple[int, ...]] = []
+    for (height_px, width_px), frames in sorted(sizes.items()):
+        step = frames_per_call(height_px * width_px, batch_frames, bundle.signature.input_shape[0])
+        shapes += [(min(step, frames - start), 3, height_px, width_px) for start in range(0, frames, step)]
+    return [shapes[at] for at in np.random.default_rng(0).permutation(len(shapes))]
 
 
 _BARRIER: list[Barrier] = []
@@ -141,19 +185,21 @@ def _set_barrier(barrier: Barrier) -> None:
     _BARRIER.append(barrier)
 
 
-def _run_session(model: bytes, provider: ResolvedProvider, threads: int, shape: tuple[int, ...]) -> float:
+def _run_session(model: bytes, provider: ResolvedProvider, threads: int, shapes: list[tuple[int, ...]]) -> float:
     """Return the frames per second of one session, started together with all others."""
-    session = Session(model, provider=provider, threads=threads)
-    batch_NCHW = np.random.default_rng(0).random(shape, np.float32)
+    session = Session(model, provider=provider, threads=threads, free_sizes=len(shapes) > 1)
+    values = np.random.default_rng(0).random(max(map(math.prod, shapes)), np.float32)
+    batches = itertools.cycle([values[: math.prod(shape)].reshape(shape) for shape in shapes])
     _BARRIER[0].wait()
-    _count_frames(session, batch_NCHW, WARM_UP_S)
-    return _count_frames(session, batch_NCHW, MEASURED_S) / MEASURED_S
+    _count_frames(session, batches, WARM_UP_S)
+    return _count_frames(session, batches, MEASURED_S) / MEASURED_S
 
 
-def _count_frames(session: Session, batch_NCHW: NDArray[np.float32], seconds: float) -> float:
+def _count_frames(session: Session, batches: Iterator[NDArray[np.float32]], seconds: float) -> float:
     """Return the frames that a session infers in a time, with a share of the last batch."""
     started, frames = time.perf_counter(), 0
     while True:
+        batch_NCHW = next(batches)
         session.run(batch_NCHW)
         frames += len(batch_NCHW)
         spent = time.perf_counter() - started

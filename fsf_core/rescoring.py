@@ -134,12 +134,11 @@ def _score(
         access=access,
         sampling=video.Sampling(**sampling) if sampling else video.EVERY_FRAME,
     )
-    grid = bundle.signature.output_shape[2:]
     masking = MaskSettings(
         profile=bundle.profile,
         num_classes=bundle.num_classes,
         palette_K3=np.asarray(bundle.palette, np.uint8),
-        grid_hw=(grid[0], grid[1]),
+        grid_hw=bundle.signature.grid_hw,
         output=bundle.output,
         mask_size=known.get("mask_size", "original"),
         limits=images.ImageLimits(),

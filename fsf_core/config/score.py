@@ -27,6 +27,7 @@ _AT_LEAST_1 = (
     "part_units",
     "max_bytes",
     "max_pixels",
+    "max_input_px",
     "max_side_px",
     "max_frames",
     "early_items",
@@ -143,6 +144,8 @@ class ScoreConfig(ListOptions, ModelOptions):
     """Largest image or frame, in pixels; read from the header before decoding."""
     max_side_px: Annotated[int, Parameter(group=LIMITS)] = 65_500
     """Longest side of an image, in pixels."""
+    max_input_px: Annotated[int, Parameter(group=LIMITS)] = 1 << 24
+    """Largest input of the model, in pixels, where its size depends on the image (4096×4096)."""
     max_frames: Annotated[int, Parameter(group=LIMITS)] = 10_000_000
     """Longest video, in frames; counted before decoding, sampled or not."""
     item_seconds: Annotated[float, Parameter(group=LIMITS)] = 120.0
@@ -165,7 +168,7 @@ class ScoreConfig(ListOptions, ModelOptions):
             value = getattr(self, name)
             if value is not None and not value >= 1:  # nan is neither
                 raise ConfigError(f"{flag(name)} is {value}, expected at least 1")
-            most = _MAX_SIZE if name in {"max_bytes", "max_pixels"} else _MAX_NUMBER
+            most = _MAX_SIZE if name in {"max_bytes", "max_pixels", "max_input_px"} else _MAX_NUMBER
             if value is not None and value > most:
                 raise ConfigError(f"{flag(name)} is {value:.6g}, expected at most {most}")
         if self.sample is not None and not 0 < self.sample <= 1:

@@ -20,12 +20,14 @@ from fsf_core.export.graph import (
     BATCH,
     add_constant,
     checked,
+    named_sizes,
     opset_of,
     real_inputs,
     sizes_of,
     state_shapes,
     unused_name,
 )
+from fsf_core.export.input_sizes import declared_hw
 from fsf_core.export.interface import FileInput
 from fsf_core.export.model_document import CHANNELS
 from fsf_core.model.bundle import Output
@@ -170,7 +172,7 @@ def adapt_input(model: onnx.ModelProto, profile: Profile) -> None:
         nodes.append(helper.make_node(op_type, [value, *constants], [target], name=target, **attributes))
         value = target
     batch = image.type.tensor_type.shape.dim[0].dim_value or BATCH
-    size = (CHANNELS, profile.height_px, profile.width_px)
+    size = (CHANNELS, *declared_hw(profile))
     image.CopyFrom(helper.make_tensor_value_info(fed, TensorProto.FLOAT, [batch, *size]))
     _prepend(model, nodes)
 
@@ -231,14 +233,14 @@ def with_plain_output(model: onnx.ModelProto, output: Output) -> onnx.ModelProto
             f"the grid of the output is given as input, which opset {opset_of(model)} of the model cannot do: its "
             f"Resize has no half-pixel centres; export the model with opset {_RESIZES} or above"
         )
-    count, *image = (size or BATCH for size in sizes_of(real_inputs(model)[0]))
-    _, *raw = (size or 0 for size in sizes_of(model.graph.output[0]))
-    shapes: dict[OutputLayout, list[int]] = {"NHWK": [*raw[2:], *raw[:2]], "NHW": [1, *raw]}
+    count, *image = named_sizes(real_inputs(model)[0])
+    _, *raw = named_sizes(model.graph.output[0])
+    shapes: dict[OutputLayout, list[int | str]] = {"NHWK": [*raw[2:], *raw[:2]], "NHW": [1, *raw]}
     channels, *grid = shapes.get(output.layout, raw)
     adapt_output(model, output)
     channels = 2 if output.is_binary else channels
-    grid = [int(side) for side in image[1:]] if output.grid == "input" else grid
-    state_shapes(model, tuple(map(int, image)), (channels, *grid), batch=count)
+    grid = image[1:] if output.grid == "input" else grid
+    state_shapes(model, tuple(image), (channels, *grid), batch=count)
     return checked(model)
 
 

@@ -9,7 +9,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import onnx
@@ -20,9 +20,12 @@ from fsf_core.errors import ConfigError, InterruptedRunError
 from fsf_core.export.branches import find_branch
 from fsf_core.export.foreign import FOREIGN, in_one_line
 from fsf_core.export.graph import BATCH, checked, opset_of, state_shapes
+from fsf_core.export.input_sizes import HEIGHT, WIDTH, declared_hw, declared_output, other_hw
 from fsf_core.export.outputs import call, example_batch
 from fsf_core.model.preprocess import Profile
 from fsf_core.options import Exporter
+
+_OR_ONE_SIZE = ", or give one size for all images with --resize stretch and --input-size"
 
 _ONE_PATH = (
     "expected the same operations for every image; replace the condition by torch.where, or the value by a tensor"
@@ -43,7 +46,7 @@ def to_onnx(
 
     Args:
         module: takes float32 NCHW, returns scores or class ids. It is switched to eval mode.
-        profile: gives the size of the input.
+        profile: gives the size of the input, or what its sides are multiples of.
         opset: expected in the file; the exporters raise it silently, here that is an error.
         exporter: dynamo is PyTorch's current one; torchscript is the older, faster one, and writes lower opsets.
         input_name: name of the input tensor.
@@ -55,18 +58,20 @@ def to_onnx(
     """
     module.eval()
     example_NCHW = example_batch(profile, images=batch or 2)
-    output_shape = _output_shape(module, example_NCHW)
+    output_shape = _declared_output(module, example_NCHW, profile)
     write = _by_dynamo if exporter == "dynamo" else _by_torchscript
     if exporter == "torchscript":
         _require_one_path(module, example_NCHW)
     with _silence():
         try:
-            model = write(module, example_NCHW, opset, input_name, output_name, batch is None)
+            free = _free_axes(profile, batch)
+            model = write(module, example_NCHW, opset, input_name, output_name, free)
         except FOREIGN as error:
             cause = _cause(error)
             if isinstance(cause, InterruptedRunError):
                 raise cause from error
-            raise ConfigError(_why_not_written(cause, module, example_NCHW, exporter, opset)) from error
+            reason = _why_not_written(cause, module, example_NCHW, exporter, opset)
+            raise ConfigError(reason if profile.is_fixed else f"{reason}{_OR_ONE_SIZE}") from error
     written = opset_of(model)
     if written != opset:
         raise ConfigError(
@@ -74,8 +79,20 @@ def to_onnx(
             f"pass --opset {written}, or another --exporter (torchscript writes 9 to 20, dynamo 18 and above)"
         )
     _strip(model)
-    state_shapes(model, (3, profile.height_px, profile.width_px), output_shape[1:], batch=batch or BATCH)
+    state_shapes(model, (3, *declared_hw(profile)), output_shape, batch=batch or BATCH)
     return checked(model)
+
+
+def _declared_output(module: nn.Module, example_NCHW: torch.Tensor, profile: Profile) -> tuple[int | str, ...]:
+    """Return the sizes of the output behind the batch, a name for those that follow the input.
+
+    Raises:
+        ConfigError: the output is no batch of maps.
+    """
+    shape = _output_shape(module, example_NCHW)[1:]
+    if profile.is_fixed:
+        return shape
+    return declared_output(shape, _output_shape(module, torch.zeros(len(example_NCHW), 3, *other_hw(profile)))[1:])
 
 
 def _output_shape(module: nn.Module, example_NCHW: torch.Tensor) -> tuple[int, ...]:
@@ -94,13 +111,23 @@ def _output_shape(module: nn.Module, example_NCHW: torch.Tensor) -> tuple[int, .
     return tuple(output.shape)
 
 
+def _free_axes(profile: Profile, batch: int | None) -> dict[int, str]:
+    """Return the free axes of the input, and their names."""
+    return {**({} if batch else {0: BATCH}), **({} if profile.is_fixed else {2: HEIGHT, 3: WIDTH})}
+
+
+def _dimensions(free: Mapping[int, str]) -> dict[int, Any]:
+    """Return free axes as torch.export takes them; it finds out what sides must be multiples of."""
+    return {axis: torch.export.Dim(name) if name == BATCH else torch.export.Dim.AUTO for axis, name in free.items()}
+
+
 def _by_dynamo(
     module: nn.Module,
     example_NCHW: torch.Tensor,
     opset: int,
     input_name: str,
     output_name: str,
-    free: bool,  # noqa: FBT001
+    free: Mapping[int, str],
 ) -> onnx.ModelProto:
     program = torch.onnx.export(
         module,
@@ -108,7 +135,7 @@ def _by_dynamo(
         dynamo=True,
         external_data=False,
         opset_version=opset,
-        dynamic_shapes=({0: torch.export.Dim(BATCH)},) if free else None,
+        dynamic_shapes=(_dimensions(free),) if free else None,
         input_names=[input_name],
         output_names=[output_name],
         verbose=False,
@@ -123,7 +150,7 @@ def _by_torchscript(
     opset: int,
     input_name: str,
     output_name: str,
-    free: bool,  # noqa: FBT001
+    free: Mapping[int, str],
 ) -> onnx.ModelProto:
     file = io.BytesIO()
     torch.onnx.export(
@@ -132,7 +159,7 @@ def _by_torchscript(
         file,  # type: ignore[arg-type] # the stub omits file objects, which the function takes
         dynamo=False,
         opset_version=opset,
-        dynamic_axes={input_name: {0: BATCH}, output_name: {0: BATCH}} if free else None,
+        dynamic_axes={input_name: dict(free), output_name: {0: BATCH}} if free else None,
         input_names=[input_name],
         output_names=[output_name],
     )

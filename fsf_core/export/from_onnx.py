@@ -27,6 +27,7 @@ from fsf_core.export.graph import (
     sizes_of,
     state_shapes,
 )
+from fsf_core.export.input_sizes import declared_hw, declared_output, example_hw, other_hw
 from fsf_core.export.onnx_file import load_onnx, nodes_of
 from fsf_core.model.preprocess import Profile
 from fsf_core.model.session import Session
@@ -56,18 +57,69 @@ def from_onnx(original: onnx.ModelProto, profile: Profile) -> onnx.ModelProto:
         profile: gives the size of the input, and its type and layout in the original.
 
     Raises:
-        ConfigError: the model responds differently from call to call or from batch to batch.
+        ConfigError: the model responds differently from call to call or from batch to batch, or takes one size where
+            the size depends on the image.
         BundleError: onnxruntime cannot load it.
     """
+    if not profile.is_fixed:
+        _require_free_sides(original, profile)
     model = copy.deepcopy(original)
     adapt_input(model, profile)
     image = real_inputs(model)[0]
-    size = (3, profile.height_px, profile.width_px)
+    size = (3, *declared_hw(profile))
     label = sizes_of(image)[0]
     _free_label(model, size)
-    model, output_shape, batch = _measured_batch(model, size, label)
-    state_shapes(model, size, output_shape, batch=batch or BATCH)
+    if not profile.is_fixed:
+        _require_other_sizes(model, profile, label)
+    model, output_shape, batch = _measured_batch(model, (3, *example_hw(profile)), label)
+    declared: tuple[int | str, ...] = output_shape
+    if not profile.is_fixed:
+        other_NCHW = np.zeros((batch or 1, 3, *other_hw(profile)), np.float32)
+        declared = declared_output(output_shape, Session(model_bytes(model)).run(other_NCHW).shape[1:])
+    state_shapes(model, size, declared, batch=batch or BATCH)
     return checked(model)
+
+
+def _require_free_sides(original: onnx.ModelProto, profile: Profile) -> None:
+    """Refuse a file that fixes a side of its input.
+
+    Raises:
+        ConfigError: it does.
+    """
+    sizes = sizes_of(real_inputs(original)[0])
+    sides = sizes[2:] if profile.layout == "NCHW" else sizes[1:3]
+    if any(sides):
+        shown = "x".join("free" if side is None else str(side) for side in sides)
+        raise ConfigError(
+            f"the input of the file is fixed at {shown}, and its size depends on the image ({profile.describe()}); "
+            "pass --resize stretch or letterbox with that size, or export the file again with free height and width"
+        )
+
+
+def one_size_only(reason: object) -> ConfigError:
+    """Return the error of a model that does not take the sizes that images have."""
+    return ConfigError(
+        f"the model does not take every size, and its input is to depend on the image: {reason}; export it again with "
+        "free height and width (dynamic_axes or dynamic_shapes of axes 2 and 3, without sizes as numbers in "
+        "its forward), give the divisor of its sides with --multiple-of, or one size for all images with --resize "
+        "stretch and --input-size"
+    )
+
+
+def _require_other_sizes(model: onnx.ModelProto, profile: Profile, label: int | None) -> None:
+    """Refuse a model that takes images of none but one of two sizes.
+
+    Raises:
+        ConfigError: it does.
+    """
+    call = Session(model_bytes(model)).run
+    for size in (example_hw(profile), other_hw(profile)):
+        image_1CHW = np.zeros((1, 3, *size), np.float32)
+        try:
+            call(image_1CHW)
+        except RuntimeError as error:
+            if accepted_batch(call, image_1CHW, _built_in(model, label)) is None:
+                raise one_size_only(error) from error
 
 
 def original_session(original: onnx.ModelProto, plain: onnx.ModelProto) -> Session:
@@ -104,8 +156,13 @@ def _keep_output(model: onnx.ModelProto, wanted: str | None) -> None:
 # ---------------------------------------------------------------------------------------------------------- the batch
 
 
-def _free_label(model: onnx.ModelProto, size: tuple[int, ...]) -> None:
-    """Take the number of images off input and output, in place; what the graph takes is measured."""
+def _free_label(model: onnx.ModelProto, size: tuple[int | str, ...]) -> None:
+    """Take the number of images off input and output, in place; what the graph takes is measured.
+
+    Args:
+        model: changed.
+        size: C, H and W of an image, a name for a free one.
+    """
     image, output = real_inputs(model)[0], model.graph.output[0]
     image.CopyFrom(helper.make_tensor_value_info(image.name, image.type.tensor_type.elem_type, [BATCH, *size]))
     output.type.tensor_type.ClearField("shape")

@@ -19,7 +19,8 @@ from numpy.typing import ArrayLike, DTypeLike
 from onnx import NodeProto, TensorProto, compose, helper, numpy_helper
 
 from fsf_core.errors import ConfigError
-from fsf_core.export.graph import BATCH, checked, opset_of, signature_of
+from fsf_core.export.graph import BATCH, checked, named_sizes, opset_of, signature_of
+from fsf_core.export.input_sizes import declared_hw
 from fsf_core.model.bundle import Output
 from fsf_core.model.preprocess import Profile
 from fsf_core.options import Corners
@@ -44,6 +45,8 @@ def why_not_fusible(profile: Profile, opset: int) -> str:
     """Return why models of this profile and opset have no fused variant, or ""."""
     if profile.mode == "letterbox":
         return "a letterbox is cropped per image before the resize, and a batch shares one graph"
+    if profile.needs_input_grid:
+        return "its padding is cropped per image before the resize, and a batch shares one graph"
     if opset < OLDEST_OPSET:
         return f"opset {opset} has no Resize with half-pixel centres"
     return ""
@@ -72,8 +75,7 @@ def fuse(
     # The prefix keeps the network's names, which may be any, apart from those of this module.
     plain = compose.add_prefix(plain, "net/")
     before = _preprocessing(model, profile)
-    shape_KHW = signature.output_shape[1:]
-    behind = _postprocessing(model, shape_KHW, output or Output(), num_classes or shape_KHW[0])
+    behind = _postprocessing(model, output or Output(), num_classes or signature.output_shape[1])
     fed = compose.merge_models(before, plain, io_map=[(_JOINT_IN, f"net/{signature.input_name}")])
     fused = compose.merge_models(fed, behind, io_map=[(f"net/{signature.output_name}", _JOINT_OUT)])
     fused.producer_name = model.producer_name
@@ -111,7 +113,7 @@ class _Graph:
 def _preprocessing(like: onnx.ModelProto, profile: Profile) -> onnx.ModelProto:
     """Return the model from frames to the network's input, with exactly the arithmetic of Profile.levels."""
     graph = _Graph()
-    size = [profile.height_px, profile.width_px]
+    size = declared_hw(profile)
     value = graph.node("Transpose", [FRAMES], "planes", perm=[0, 3, 1, 2])
     value = graph.node("Cast", [value], "grey", to=TensorProto.FLOAT)
     value = graph.node("Div", [value, graph.constant("scale", profile.scale, np.float32)], "scaled")
@@ -128,13 +130,11 @@ def _preprocessing(like: onnx.ModelProto, profile: Profile) -> onnx.ModelProto:
     return graph.model(like, [frames], [batch])
 
 
-def _postprocessing(
-    like: onnx.ModelProto, output_KHW: tuple[int, int, int], output: Output, num_classes: int
-) -> onnx.ModelProto:
+def _postprocessing(like: onnx.ModelProto, output: Output, num_classes: int) -> onnx.ModelProto:
     """Return the model from the network's output to class maps and counts; softmax before resize is the contract."""
     graph = _Graph()
     if output.kind == "class_map":
-        value = _nearest(graph, _JOINT_OUT, output_KHW[1:], output.corners)
+        value = _nearest(graph, _JOINT_OUT, signature_of(like).output_shape[2:], output.corners)
     else:
         value = _resize(graph, _scores(graph, output, opset_of(like)), output.corners)
         value = graph.node("ArgMax", [value], "winner", axis=1, keepdims=0)
@@ -144,7 +144,7 @@ def _postprocessing(
     graph.node("Cast", [value], CLASS_MAPS, to=stored)
     _count(graph, value, num_classes, opset_of(like))
     count = signature_of(like).input_shape[0] or BATCH
-    raw = helper.make_tensor_value_info(_JOINT_OUT, TensorProto.FLOAT, [count, *output_KHW])
+    raw = helper.make_tensor_value_info(_JOINT_OUT, TensorProto.FLOAT, named_sizes(like.graph.output[0]))
     size = helper.make_tensor_value_info(OUT_HW, TensorProto.INT64, [2])
     class_maps = helper.make_tensor_value_info(CLASS_MAPS, stored, [count, "out_h", "out_w"])
     counts = helper.make_tensor_value_info(COUNTS, TensorProto.INT32, [count, num_classes])
@@ -165,37 +165,69 @@ def _scores(graph: _Graph, output: Output, opset: int) -> str:
     return value
 
 
-def _nearest(graph: _Graph, value: str, grid_hw: tuple[int, int], corners: Corners) -> str:
+def _nearest(graph: _Graph, value: str, grid_hw: tuple[int | None, ...], corners: Corners) -> str:
     """Add the choice of the nearest cell, as masks.nearest does it; ids N1HW become NHW."""
-    shape = graph.constant("without_channel", [0, *grid_hw], np.int64)
+    free: list[str] = []
+    if None in grid_hw:
+        shape, free = _free_grid(graph, value)
+    else:
+        shape = graph.constant("without_channel", np.array([0, *grid_hw]), np.int64)
     value = graph.node("Reshape", [value, shape], "grid")
     zero, one, two = (graph.constant(name, number, np.int64) for name, number in (("0", 0), ("1", 1), ("2", 2)))
-    for axis, cells in enumerate(grid_hw):
+    for axis, size_of_grid in enumerate(grid_hw):
         size = graph.node("Gather", [OUT_HW, graph.constant(f"axis{axis}", axis, np.int64)], f"size{axis}", axis=0)
         pixels = graph.node("Range", [zero, size, one], f"pixels{axis}")
         if corners == "asymmetric":
-            cell = _asymmetric_cells(graph, pixels, size, cells, axis)
+            bounds = _float_bounds(graph, None if free else size_of_grid, free[axis] if free else "", axis)
+            cell = _asymmetric_cells(graph, pixels, size, bounds, axis)
             value = graph.node("Gather", [value, cell], f"chosen{axis}", axis=axis + 1)
             continue
         doubled = graph.node("Mul", [pixels, two], f"doubled{axis}")
         centres = graph.node("Add", [doubled, one], f"centres{axis}")
-        scaled = graph.node("Mul", [centres, graph.constant(f"cells{axis}", cells, np.int64)], f"scaled{axis}")
+        cells = free[axis] if free else graph.constant(f"cells{axis}", np.array(size_of_grid), np.int64)
+        scaled = graph.node("Mul", [centres, cells], f"scaled{axis}")
         edge = graph.node("Mul", [size, two], f"edge{axis}")
         nearest = graph.node("Div", [scaled, edge], f"nearest{axis}")
         value = graph.node("Gather", [value, nearest], f"chosen{axis}", axis=axis + 1)
     return value
 
 
-def _asymmetric_cells(graph: _Graph, pixels: str, size: str, cells: int, axis: int) -> str:
-    """Add the cell of every pixel by its upper left corner, in float32 as PyTorch's nearest computes it."""
+def _asymmetric_cells(graph: _Graph, pixels: str, size: str, bounds: tuple[str, str], axis: int) -> str:
+    """Add the cell of every pixel by its upper left corner, in float32 as PyTorch's nearest computes it.
+
+    Args:
+        graph: added to.
+        pixels: numbers of the pixels along a side.
+        size: number of pixels.
+        bounds: number of cells, and of the last, as float32.
+        axis: the side.
+    """
     floats = [
         graph.node("Cast", [number], f"{name}{axis}", to=TensorProto.FLOAT)
         for number, name in ((pixels, "numbers"), (size, "length"))
     ]
-    scale = graph.node("Div", [graph.constant(f"cells{axis}", cells, np.float32), floats[1]], f"scale{axis}")
+    scale = graph.node("Div", [bounds[0], floats[1]], f"scale{axis}")
     scaled = graph.node("Mul", [floats[0], scale], f"scaled{axis}")
-    within = graph.node("Min", [scaled, graph.constant(f"last{axis}", cells - 1, np.float32)], f"within{axis}")
+    within = graph.node("Min", [scaled, bounds[1]], f"within{axis}")
     return graph.node("Cast", [within], f"nearest{axis}", to=TensorProto.INT64)
+
+
+def _float_bounds(graph: _Graph, cells: int | None, free: str, axis: int) -> tuple[str, str]:
+    """Add the number of cells along a side, and that of the last, as float32."""
+    if cells is not None:
+        last = graph.constant(f"last{axis}", cells - 1, np.float32)
+        return graph.constant(f"cells{axis}", cells, np.float32), last
+    count = graph.node("Cast", [free], f"cells_float{axis}", to=TensorProto.FLOAT)
+    return count, graph.node("Sub", [count, graph.constant(f"one{axis}", 1, np.float32)], f"last{axis}")
+
+
+def _free_grid(graph: _Graph, value: str) -> tuple[str, list[str]]:
+    """Add the shape of ids N1HW without the channel, and the number of its rows and columns."""
+    whole = graph.node("Shape", [value], "shape")
+    kept = graph.constant("axes_kept", [0, 2, 3], np.int64)
+    axes = [graph.constant(f"axis_of_cells{axis}", axis + 2, np.int64) for axis in range(2)]
+    cells = [graph.node("Gather", [whole, at], f"cells{axis}", axis=0) for axis, at in enumerate(axes)]
+    return graph.node("Gather", [whole, kept], "without_channel", axis=0), cells
 
 
 def _softmax(graph: _Graph, value: str, opset: int) -> str:

@@ -1,7 +1,7 @@
 """The plain ONNX model that every later step relies on: its shapes, its check, its bytes and its text.
 
-float32 NCHW in, float32 logits NKHW out, weights inside, batch free or of one number, other sizes fixed. Knows onnx
-and no torch.
+float32 NCHW in, float32 logits NKHW out, weights inside, batch free or of one number; height and width are fixed, or
+free where they depend on the image. Knows onnx and no torch.
 """
 
 # N images, C channels, K classes, H rows, W columns
@@ -65,11 +65,11 @@ def attribute_of(node: onnx.NodeProto, name: str, default: Any = None) -> Any:
 
 
 def signature_of(model: onnx.ModelProto) -> Signature:
-    """Return names and shapes of a model whose shapes are fixed."""
+    """Return names and shapes of a model whose shapes are written down; free sizes are None."""
     image, logits = real_inputs(model)[0], model.graph.output[0]
     count, channels, height_px, width_px = sizes_of(image)
     _, classes, rows, columns = sizes_of(logits)
-    assert channels and height_px and width_px and classes and rows and columns, "state_shapes wrote them"  # noqa: PT018 - one fact
+    assert channels and classes, "state_shapes wrote them"  # noqa: PT018 - one fact
     return Signature(
         input_name=image.name,
         input_shape=(count, channels, height_px, width_px),
@@ -79,14 +79,18 @@ def signature_of(model: onnx.ModelProto) -> Signature:
 
 
 def state_shapes(
-    model: onnx.ModelProto, size: tuple[int, ...], logits: tuple[int, ...], *, batch: int | str = BATCH
+    model: onnx.ModelProto,
+    size: tuple[int | str, ...],
+    logits: tuple[int | str, ...],
+    *,
+    batch: int | str = BATCH,
 ) -> None:
     """Set the shapes of input and output, in place; TorchScript leaves names such as 'Resizeoutput_dim_3'.
 
     Args:
         model: with one image as input, and one output, which keeps its type.
-        size: C, H and W of an image.
-        logits: K, H and W, or the output's other sizes.
+        size: C, H and W of an image, a name for a free one.
+        logits: K, H and W, or the output's other sizes, likewise.
         batch: images per call if the graph is built for a number of them.
     """
     del model.graph.value_info[:]  # stale beside the new shapes; checked() infers them again
@@ -133,6 +137,11 @@ def _names(graph: onnx.GraphProto) -> Iterator[str]:
         for attribute in node.attribute:
             for inner in [*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])]:
                 yield from _names(inner)
+
+
+def named_sizes(value: onnx.ValueInfoProto) -> list[int | str]:
+    """Return the sizes of a tensor whose shape is written down: a number, or the name of a free one."""
+    return [dim.dim_value or dim.dim_param for dim in value.type.tensor_type.shape.dim]
 
 
 def first_line(error: object) -> str:

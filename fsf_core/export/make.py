@@ -18,10 +18,11 @@ from fsf_core.config import ExportConfig, is_adopted
 from fsf_core.errors import ConfigError
 from fsf_core.export.adapters import feed, to_scores, with_plain_output
 from fsf_core.export.from_network import from_network
-from fsf_core.export.from_onnx import from_onnx, original_session
+from fsf_core.export.from_onnx import from_onnx, one_size_only, original_session
 from fsf_core.export.fuse import fuse, why_not_fusible
 from fsf_core.export.graph import model_bytes, opset_of, printable, signature_of
 from fsf_core.export.input_keys import require_class
+from fsf_core.export.input_sizes import example_hw
 from fsf_core.export.interface import Given
 from fsf_core.export.material import Material, build_network
 from fsf_core.export.output_kind import read_output, with_background
@@ -30,10 +31,10 @@ from fsf_core.export.parity import ADOPTED, OTHER_PICTURES, PRECISION_LIMITS, Pa
 from fsf_core.export.precision_parity import compare_precision
 from fsf_core.export.precisions import to_fp16, to_int8
 from fsf_core.export.request import DEFAULT_OUTPUT, opset_of_export
-from fsf_core.export.sample_images import drawn_images, unusual_images
+from fsf_core.export.sample_images import SampleImage, drawn_images, odd_sized_images, unusual_images
 from fsf_core.export.verify import Reference, verify
 from fsf_core.model.bundle import FUSED, PLAIN, Origin, Output, Signature, variant_of
-from fsf_core.model.preprocess import Profile, fit, normalise
+from fsf_core.model.preprocess import Profile, fit, input_hw, normalise
 from fsf_core.model.session import Session
 from fsf_core.options import Precision
 
@@ -73,14 +74,17 @@ def make_models(
     Raises:
         RunError: the weights do not fit, the graph cannot be written, or a parity limit is violated.
     """
-    _require_one_size(profile)
     plain, reference, output, notes = _plain_model(config, material, profile, given)
     classes = with_background(config.classes, output)
     require_class(profile, classes)
     if show_graph is not None:
         show_graph(printable(plain))
-    signature = dataclasses.replace(signature_of(plain), output=output)
-    _require_output_grid(signature.output_shape, profile)
+    signature = _with_stride(dataclasses.replace(signature_of(plain), output=output), reference, profile)
+    if profile.is_fixed:
+        _require_output_grid(signature.output_shape, profile)
+    unfused = why_not_fusible(profile, opset_of(plain))
+    if unfused and not profile.is_fixed:
+        log.info("event=no_fused_variant profile=%r reason=%r", profile.describe(), unfused)
     models: dict[str, bytes] = {}
     for precision, model in _in_every_precision(plain, config, material, profile):
         models[variant_of(precision, fused=False)] = model_bytes(model)
@@ -105,9 +109,7 @@ def _plain_model(
     if material.onnx_model is not None:
         converted = from_onnx(material.onnx_model, profile)
         session = original_session(material.onnx_model, converted)
-        adopted = _with_output(
-            converted, lambda batch: session.run(feed(batch, profile)), config, material, profile, given
-        )
+        adopted = _with_output(converted, _session_function(session, profile), config, material, profile, given)
         return *adopted, _notes(material)
     if material.weights is None and material.found is None:
         log.warning("event=no_checkpoint network=%s reason=%r", config.net, _NO_CHECKPOINT)
@@ -166,6 +168,58 @@ def _in_every_precision(
         yield "int8", to_int8(plain, inputs_1CHW)
 
 
+def _of_other_sizes(reference: Reference, profile: Profile) -> tuple[SampleImage, ...]:
+    """Return drawn images of small and narrow sizes that the original takes, where the input depends on the image."""
+    if profile.is_fixed:
+        return ()
+    taken = []
+    for sample in odd_sized_images():
+        rows, columns = input_hw(*sample.size_hw, profile)
+        try:
+            reference(np.zeros((1, 3, rows, columns), np.float32))
+        except ConfigError as error:
+            log.warning("event=size_not_taken input=%dx%d reason=%r", rows, columns, str(error))
+        else:
+            taken.append(sample)
+    return tuple(taken)
+
+
+def _session_function(session: Session, profile: Profile) -> Callable[[NDArray[np.float32]], NDArray[Any]]:
+    """Return a model as it was given as a function of NumPy arrays.
+
+    Raises:
+        ConfigError: the function does, where the size of the input depends on the image and the model does not take it.
+    """
+
+    def outputs(batch_NCHW: NDArray[np.float32]) -> NDArray[Any]:
+        try:
+            return session.run(feed(batch_NCHW, profile))
+        except RuntimeError as error:
+            if profile.is_fixed:
+                raise
+            raise one_size_only(error) from error
+
+    return outputs
+
+
+def _with_stride(signature: Signature, reference: Reference, profile: Profile) -> Signature:
+    """Return a signature with how many pixels of the input a cell of the output spans, if its size follows the input's.
+
+    Raises:
+        ConfigError: padding is to be cropped from scores that are not on a grid of the input's size.
+    """
+    if profile.is_fixed:
+        return signature
+    example = example_hw(profile)
+    grid = reference(np.zeros((1, 3, *example), np.float32)).shape[2:]
+    if profile.needs_input_grid and grid != example:
+        raise _coarse_grid(grid, example, profile)
+    if None not in signature.output_shape[2:]:
+        return signature
+    stride = min(side / cells for side, cells in zip(example, grid, strict=True))
+    return dataclasses.replace(signature, grid_stride=stride)
+
+
 def _verify_all(
     reference: Reference,
     models: Mapping[str, bytes],
@@ -184,7 +238,7 @@ def _verify_all(
             Session(models[FUSED]) if FUSED in models else None,
             profile=profile,
             num_classes=num_classes,
-            images=(*images, *unusual_images()),
+            images=(*images, *unusual_images(), *_of_other_sizes(reference, profile)),
             output=output,
         )
     except ParityLimitError as error:
@@ -213,20 +267,7 @@ def _verify_all(
     return report
 
 
-def _require_one_size(profile: Profile) -> None:
-    """Refuse an input whose size depends on the image.
-
-    Raises:
-        ConfigError: it does.
-    """
-    if not profile.is_fixed:
-        raise ConfigError(
-            f"the size of the model's input depends on the image ({profile.describe()}), expected one size for all "
-            "images; choose resize stretch or letterbox with a size, or pass --crop"
-        )
-
-
-def _require_output_grid(logits_NKHW: tuple[int | None, int, int, int], profile: Profile) -> None:
+def _require_output_grid(logits_NKHW: tuple[int | None, ...], profile: Profile) -> None:
     """Refuse an output grid that the padding of a letterbox cannot be cropped from.
 
     Raises:
@@ -234,11 +275,16 @@ def _require_output_grid(logits_NKHW: tuple[int | None, int, int, int], profile:
     """
     grid = logits_NKHW[2:]
     if profile.needs_input_grid and grid != (profile.height_px, profile.width_px):
-        raise ConfigError(
-            f"the network's output grid is {grid[0]}x{grid[1]}, and profile {profile.name!r} pads its input of "
-            f"{profile.height_px}x{profile.width_px}: the padding can be cropped only from an equal grid; pass "
-            "--output-grid input, which enlarges the scores to it first"
-        )
+        raise _coarse_grid(grid, (profile.height_px, profile.width_px), profile)
+
+
+def _coarse_grid(grid: tuple[int | None, ...], input_hw: tuple[int, int], profile: Profile) -> ConfigError:
+    """Return the error of scores from which padding cannot be cropped."""
+    return ConfigError(
+        f"the network's output grid is {grid[0]}x{grid[1]}, and profile {profile.name!r} pads its input of "
+        f"{input_hw[0]}x{input_hw[1]}: the padding can be cropped only from an equal grid; pass "
+        "--output-grid input, which enlarges the scores to it first"
+    )
 
 
 def _origin(config: ExportConfig, material: Material, plain: ModelProto, identity: Mapping[str, Any]) -> Origin:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from fsf_core.errors import ConfigError, InterruptedRunError, did_you_mean
 from fsf_core.export.foreign import FOREIGN, in_one_line
+from fsf_core.export.input_sizes import example_hw
 from fsf_core.model.preprocess import Profile
 
 _LOGITS = ("out", "logits")
@@ -50,8 +51,8 @@ class _Output(nn.Module):
 
 
 def example_batch(profile: Profile, *, images: int = 2) -> Tensor:
-    """Return black images of the size of a network's input."""
-    return torch.zeros(images, 3, profile.height_px, profile.width_px)
+    """Return black images of the size of a network's input, or of an example where that depends on the image."""
+    return torch.zeros(images, 3, *example_hw(profile))
 
 
 def call(network: nn.Module, batch_NCHW: Tensor) -> object:
@@ -66,7 +67,10 @@ def call(network: nn.Module, batch_NCHW: Tensor) -> object:
     except InterruptedRunError:
         raise
     except FOREIGN as error:
-        advice = "give the size that it was made for with --input-size or --model-config, or wrap it"
+        advice = (
+            "give the size that it was made for with --input-size or --model-config, the divisor of its sides with "
+            "--multiple-of, or wrap it"
+        )
         if isinstance(error, TypeError) and "argument" in str(error):
             advice = "wrap it in a module whose forward takes the images alone"
         raise ConfigError(

@@ -22,6 +22,9 @@ DRAWN_SIZES_HW = ((512, 512), (480, 640), (900, 1200), (333, 251), (512, 512), (
 UNUSUAL_SIZE_HW = (240, 320)
 """Small: these images are for the network, which resizes them."""
 
+ODD_SIZES_HW = ((31, 33), (20, 300), (97, 401))
+"""Tiny, narrow and of odd sides: for networks whose input has the size that the image gives it."""
+
 MAX_SAMPLES = 32
 """Most images of the user; more cost minutes and prove little more."""
 
@@ -33,6 +36,11 @@ class SampleImage:
     name: str
     image_HWC: NDArray[np.uint8]
     """uint8 BGR."""
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """Rows and columns of the image."""
+        return self.image_HWC.shape[0], self.image_HWC.shape[1]
 
 
 @functools.cache
@@ -70,6 +78,13 @@ def unusual_images() -> tuple[SampleImage, ...]:
         _unchangeable(f"drawn {name}", np.asarray(np.clip(image_HWC, 0, 255), np.uint8))
         for name, image_HWC in scenes_BGR.items()
     )
+
+
+@functools.cache
+def odd_sized_images() -> tuple[SampleImage, ...]:
+    """Draw images of sizes at which a graph fails that holds a size as a number."""
+    rng = np.random.default_rng(2026)
+    return tuple(_unchangeable(f"drawn-{width}x{height}", _draw(rng, height, width)) for height, width in ODD_SIZES_HW)
 
 
 def _unchangeable(name: str, image_HWC: NDArray[np.uint8]) -> SampleImage:

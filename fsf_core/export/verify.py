@@ -7,6 +7,7 @@ the cause where the measurements show it. Knows the limits. Knows no torch and w
 # N images, K classes, C channels, H rows, W columns
 
 import functools
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -26,7 +27,7 @@ from fsf_core.export.parity import (
 from fsf_core.export.reference import Scores, tie_margin
 from fsf_core.export.sample_images import SampleImage
 from fsf_core.model.bundle import Output
-from fsf_core.model.preprocess import Profile, fit
+from fsf_core.model.preprocess import Profile, fit, input_hw
 from fsf_core.model.session import Session
 
 Reference = Callable[[NDArray[np.float32]], NDArray[np.float32]]
@@ -47,6 +48,12 @@ EVALUATION_MODE = (
     "let dropout follow self.training, and use operations on whole batches instead of a loop over their pictures"
 )
 """Advice on a network that mixes pictures or responds by chance."""
+
+OTHER_SIZES = (
+    "take sizes from the shape of tensors in the network's forward, without int() and without numbers, try another "
+    "--exporter, or give one size for all images with --resize stretch and --input-size"
+)
+"""Advice on a graph that is right at one size of its input."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -123,7 +130,10 @@ def verify(
     check = _Check(profile=profile, output=output or Output(), num_classes=num_classes, limits=limits)
     compared: list[ImageParity] = []
     predicted: set[int] = set()
-    for group, count in _groups(_cases(reference, images, check), len(images)):
+    groups = _groups if profile.is_fixed else _groups_of_one_size
+    if not profile.is_fixed:
+        images = sorted(images, key=functools.partial(_input_hw, profile=profile))
+    for group, count in groups(_cases(reference, images, check), len(images)):
         compared += _compare_plain(plain, group, count, check)
         compared += [] if fused is None else _compare_fused(fused, group, count, check)
         for case in group[:count]:
@@ -137,8 +147,12 @@ def verify(
         images=tuple(compared),
     )
     if not report.passed:
-        raise ParityLimitError(report, *_dependence_on_the_batch(compared))
+        raise ParityLimitError(report, *(_one_size_alone(compared, profile) or _dependence_on_the_batch(compared)))
     return report
+
+
+def _input_hw(sample: SampleImage, profile: Profile) -> tuple[int, int]:
+    return input_hw(*sample.size_hw, profile)
 
 
 # ----------------------------------------------------------------------------------------------------- the original
@@ -221,12 +235,25 @@ def _groups(cases: Iterator[_Case], total: int) -> Iterator[tuple[list[_Case], i
         done += size
 
 
+def _groups_of_one_size(cases: Iterator[_Case], total: int) -> Iterator[tuple[list[_Case], int]]:
+    """Yield batches of images whose inputs have one size, which follow one another; a batch may be of one image."""
+    for _, same_size in itertools.groupby(itertools.islice(cases, total), lambda case: case.input_CHW.shape):
+        group: list[_Case] = []
+        for case in same_size:
+            group.append(case)
+            if len(group) == BATCH or (len(group) > 1 and case.output_KHW.nbytes * BATCH > OUTPUT_BYTES):
+                yield group, len(group)
+                group = []
+        if group:
+            yield group, len(group)
+
+
 # ------------------------------------------------------------------------------------------------------- the variants
 
 
 def _compare_plain(session: Session, group: list[_Case], count: int, check: _Check) -> Iterator[ImageParity]:
     """Compare every image alone and in the batch, at its own size."""
-    for cases in (*([case] for case in group[:count]), group):
+    for cases in _calls(group, count):
         outputs_NKHW, failure = _try_run(session.run, np.stack([case.input_CHW for case in cases]))
         for row, case in enumerate(cases):
             result = _ModelResult(failure=failure)
@@ -235,9 +262,14 @@ def _compare_plain(session: Session, group: list[_Case], count: int, check: _Che
             yield _compare(case, "plain", len(cases), case.expected, result, check)
 
 
+def _calls(group: list[_Case], count: int) -> list[list[_Case]]:
+    """Return every new image alone, and the batch."""
+    return [*([case] for case in group[:count]), *([group] if len(group) > 1 else [])]
+
+
 def _compare_fused(session: Session, group: list[_Case], count: int, check: _Check) -> Iterator[ImageParity]:
     """Compare every image alone at its own size, and in a batch that shares the size of its first image."""
-    for cases in (*([case] for case in group[:count]), group):
+    for cases in _calls(group, count):
         height_px, width_px = affordable(cases[0].size_hw, check.num_classes * len(cases))
         run = functools.partial(session.run_fused, height_px=height_px, width_px=width_px)
         outputs, failure = _try_run(run, np.stack([case.frame_HWC for case in cases]))
@@ -344,6 +376,24 @@ def _try_run(run: Callable[[NDArray[Any]], Returned], batch: NDArray[Any]) -> tu
 
 
 # ------------------------------------------------------------------------------------------------------ the findings
+
+
+def _one_size_alone(images: Sequence[ImageParity], profile: Profile) -> tuple[str, str] | tuple[()]:
+    """Return that the model is right at some sizes of its input and wrong at all others, with advice, or nothing."""
+    verdicts: dict[tuple[int, int], list[bool]] = {}
+    for image in images:
+        if image.variant == "plain" and image.batch == 1:
+            verdicts.setdefault(input_hw(image.height_px, image.width_px, profile), []).append(not image.violation)
+    right = [f"{rows}x{columns}" for (rows, columns), passed in verdicts.items() if all(passed)]
+    wrong = [f"{rows}x{columns}" for (rows, columns), passed in verdicts.items() if not any(passed)]
+    if not right or not wrong or len(right) + len(wrong) < len(verdicts):
+        return ()
+    first = next(image.violation for image in images if image.violation)
+    finding = (
+        f"the exported model equals the original for inputs of {', '.join(right)}, and for no other size (not for "
+        f"{', '.join(wrong)}): a size was written into the graph as a number; {first}"
+    )
+    return finding, OTHER_SIZES
 
 
 def _dependence_on_the_batch(images: Sequence[ImageParity]) -> tuple[str, str] | tuple[()]:

@@ -16,7 +16,11 @@ from fsf_core.model.preprocess import Profile
 from fsf_core.options import Corners, OutputGrid, OutputKind, OutputLayout, Precision, Resized
 
 FORMAT_VERSION = 1
-"""Version of bundle.json; a reader refuses any other."""
+"""Version of bundle.json; a reader refuses those that it does not know."""
+
+FREE_SIZE_VERSION = 2
+"""Version of bundle.json where the size of the network's input depends on the image: readers of version 1 alone would
+not know what to feed. All other bundles keep version 1, and stay readable for them."""
 
 DOCUMENT = "bundle.json"
 PARITY = "parity.json"
@@ -122,13 +126,33 @@ class Signature:
     """Input and output of the plain variant."""
 
     input_name: str
-    input_shape: tuple[int | None, int, int, int]
+    input_shape: tuple[int | None, int, int | None, int | None]
     """N, C, H, W of float32 images; None where any size is accepted. N is a number if every call takes exactly N."""
     output_name: str
-    output_shape: tuple[int | None, int, int, int]
-    """N, K, H, W of float32 scores; N, 1, H, W of class ids, as float32, where the output is a class map."""
+    output_shape: tuple[int | None, int, int | None, int | None]
+    """N, K, H, W of float32 scores; N, 1, H, W of class ids, as float32, where the output is a class map. H and W are
+    None where they depend on the input's."""
+    grid_stride: float | None = None
+    """About how many pixels of the input a cell of the output spans, along a side; None where the output is fixed."""
     output: Output = field(default_factory=Output)
     """What the output means."""
+
+    @property
+    def has_free_size(self) -> bool:
+        """Whether height and width of the input depend on the image."""
+        return None in self.input_shape[2:]
+
+    @property
+    def grid_hw(self) -> tuple[int, int] | None:
+        """Rows and columns of the output; None where they depend on the image."""
+        rows, columns = self.output_shape[2:]
+        return None if self.has_free_size or rows is None or columns is None else (rows, columns)
+
+    def grid_of(self, input_hw: tuple[int, int]) -> tuple[int, int]:
+        """Return about how many rows and columns the output has for an input of this size; exactly where fixed."""
+        stride = self.grid_stride or 1.0
+        rows, columns = self.output_shape[2:]
+        return rows or math.ceil(input_hw[0] / stride), columns or math.ceil(input_hw[1] / stride)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -184,6 +208,10 @@ class Bundle:
             for colour in self.palette
         ):
             raise ValueError(f"found palette {list(self.palette)}; expected one RGB colour of 0..255 per class")
+        if self.signature.has_free_size == self.profile.is_fixed:
+            raise ValueError(
+                f"found input {list(self.signature.input_shape)}, whose sides do not fit the preprocessing"
+            )
         if PLAIN not in self.variants:
             raise ValueError(f"found variants {sorted(self.variants)}; expected {PLAIN!r} among them")
 
@@ -232,6 +260,7 @@ def _signature_to_json(signature: Signature) -> dict[str, Any]:
         "input_shape": signature.input_shape,
         "output_name": signature.output_name,
         "output_shape": signature.output_shape,
+        **({} if signature.grid_stride is None else {"grid_stride": signature.grid_stride}),
     }
 
 
@@ -281,9 +310,13 @@ def to_document(bundle: Bundle) -> bytes:
         "origin": _origin_to_json(bundle.origin),
         "created_at": bundle.created_at,
     }
-    content |= {"format_version": FORMAT_VERSION, "sha256": bundle.sha256}
+    content |= {"format_version": _version_of(bundle), "sha256": bundle.sha256}
     content["document_sha256"] = hashlib.sha256(canonical_json(content)).hexdigest()
     return json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n"
+
+
+def _version_of(bundle: Bundle) -> int:
+    return FREE_SIZE_VERSION if bundle.signature.has_free_size else FORMAT_VERSION
 
 
 def from_document(uri: str, data: bytes) -> Bundle:
@@ -299,9 +332,10 @@ def from_document(uri: str, data: bytes) -> Bundle:
         version = content.pop("format_version")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BundleError(f"{uri}/{DOCUMENT} is not the description of a bundle; export the bundle again") from error
-    if version != FORMAT_VERSION:
+    if version not in {FORMAT_VERSION, FREE_SIZE_VERSION}:
         raise BundleError(
-            f"{uri} has format version {version!r}, this version of fsf reads {FORMAT_VERSION}; "
+            f"{uri} has format version {version!r}, this version of fsf reads {FORMAT_VERSION} and "
+            f"{FREE_SIZE_VERSION}; "
             "export the bundle again, or use the version that wrote it"
         )
     if actual != recorded:
@@ -313,6 +347,10 @@ def from_document(uri: str, data: bytes) -> Bundle:
         bundle = _to_bundle(uri, content)
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise BundleError(f"{uri}/{DOCUMENT} is malformed: {error}; {REPAIR}") from error
+    if version != _version_of(bundle):
+        raise BundleError(
+            f"{uri}/{DOCUMENT} is malformed: format version {version} is not that of its input's size; {REPAIR}"
+        )
     if bundle.sha256 != identity:
         raise BundleError(
             f"{uri}/{DOCUMENT} names the identity {identity!s:.12}, its content has {bundle.sha256[:12]}; {REPAIR}"

@@ -66,6 +66,7 @@ class Session:
         provider: Provider = "cpu",
         threads: int = 1,
         trt_cache_dir: str | None = None,
+        free_sizes: bool = False,
     ) -> None:
         """Load a model.
 
@@ -74,6 +75,7 @@ class Session:
             provider: execution provider; any but `auto` is verified.
             threads: CPU threads per operator; one process per core with one thread each is fastest.
             trt_cache_dir: folder for TensorRT's engines, which take minutes to build.
+            free_sizes: whether calls have images of many sizes; memory is then not planned for each of them.
 
         Raises:
             ProviderError: the provider is not available on this machine.
@@ -83,9 +85,10 @@ class Session:
         data += figure_outputs(data)
         self.provider_note = ""
         if provider == "auto":
-            self.provider, self._session, self.provider_note = _open_auto(data, threads)
+            self.provider, self._session, self.provider_note = _open_auto(data, threads, free_sizes)
         else:
-            self.provider, self._session = provider, _open(data, provider, threads, trt_cache_dir)
+            options = _options(threads, free_sizes)
+            self.provider, self._session = provider, _open(data, provider, options, trt_cache_dir)
         self._read_signature()
 
     def _read_signature(self) -> None:
@@ -292,18 +295,22 @@ def _model_bytes(model: str | Path | bytes) -> bytes:
         raise BundleError(f"the model cannot be read: {reason}; expected an ONNX file, check the path") from error
 
 
-def _open_auto(data: bytes, threads: int) -> tuple[ResolvedProvider, Any, str]:
+def _open_auto(data: bytes, threads: int, free_sizes: bool) -> tuple[ResolvedProvider, Any, str]:  # noqa: FBT001 - as Session's
     """Open on CUDA if it works, else on the CPU; return the reason too. TensorRT, slow to start, is only on request."""
     count, reason = cuda_devices()
     if count:
         try:
-            return "cuda", _open(data, "cuda", threads, None), f"auto chose cuda: {count} device(s) visible"
+            return (
+                "cuda",
+                _open(data, "cuda", _options(threads, free_sizes), None),
+                f"auto chose cuda: {count} device(s) visible",
+            )
         except ProviderError as error:
             reason = str(error)
-    return "cpu", _open(data, "cpu", threads, None), f"auto chose cpu: {reason}"
+    return "cpu", _open(data, "cpu", _options(threads, free_sizes), None), f"auto chose cpu: {reason}"
 
 
-def _open(data: bytes, provider: ResolvedProvider, threads: int, trt_cache_dir: str | None) -> Any:
+def _open(data: bytes, provider: ResolvedProvider, options: Any, trt_cache_dir: str | None) -> Any:
     """Create the session and verify that it runs on the provider.
 
     Raises:
@@ -311,7 +318,7 @@ def _open(data: bytes, provider: ResolvedProvider, threads: int, trt_cache_dir: 
         BundleError: the model cannot be loaded.
     """
     if provider == "cpu":
-        return _create(data, _options(threads), [_NAMES["cpu"]])
+        return _create(data, options, [_NAMES["cpu"]])
     count, reason = cuda_devices()
     if not count:
         raise ProviderError(
@@ -323,7 +330,6 @@ def _open(data: bytes, provider: ResolvedProvider, threads: int, trt_cache_dir: 
             f"requested {provider}, this onnxruntime has {ort.get_available_providers()}; "
             "install the cuda extra (pip install 'fsf[cuda]'), or pass --provider cpu"
         )
-    options = _options(threads)
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     stdout = io.StringIO()
     with _captured_output(stdout):
@@ -334,7 +340,7 @@ def _open(data: bytes, provider: ResolvedProvider, threads: int, trt_cache_dir: 
     return session
 
 
-def _options(threads: int) -> Any:
+def _options(threads: int, free_sizes: bool = False) -> Any:  # noqa: FBT001, FBT002 - as Session's
     """Return the options of every session."""
     options = ort.SessionOptions()
     # 0 would start and pin a thread per physical core, ignoring cgroup, taskset and OMP_NUM_THREADS.
@@ -342,6 +348,7 @@ def _options(threads: int) -> Any:
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.enable_mem_pattern = not free_sizes  # a plan of the whole memory per input shape, kept
     options.log_severity_level = 4  # what it logs it also raises, and the message is ours
     if threads > 1:
         # Spinning threads of neighbour processes cost a third of the throughput (2 processes x 2 threads on 2 cores).

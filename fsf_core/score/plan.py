@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import importlib
 import logging
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from fsf_core.config import Colours, ExportConfig, ModelOptions, ScoreConfig, pa
 from fsf_core.errors import BundleError, ConfigError
 from fsf_core.manifest import Manifest, Selection
 from fsf_core.media import images, video
+from fsf_core.model import preprocess
 from fsf_core.model.bundle import DOCUMENT, Bundle, variant_of
 from fsf_core.model.bundle_files import move_bundle, require_free
 from fsf_core.score.capacity import wait_for
@@ -36,6 +38,10 @@ EXPORT_FOLDER = ".export"
 
 EXPORT_CPUS, EXPORT_LIMIT_S = 1.0, 2 * 3600.0
 """Logical CPUs of the export, and the longest time from its start."""
+
+ASSUMED_FRAME_HW = (1080, 1920)
+"""Size of video frames that segments are cut for where the network's input depends on it: segments are cut before any
+video is opened."""
 
 log = logging.getLogger("fsf")
 
@@ -71,7 +77,6 @@ def plan_pipeline(
     """
     gpu = placement.provider in GPU_PROVIDERS
     fused = gpu and config.mask_size == "original" and variant_of(config.precision, fused=True) in bundle.variants
-    rows_columns = bundle.signature.output_shape[2:]
     segment_frames = _segment_frames(config, bundle)
     limits = images.ImageLimits(
         max_bytes=config.max_bytes, max_pixels=config.max_pixels, max_side_px=config.max_side_px
@@ -100,13 +105,14 @@ def plan_pipeline(
             labelled=manifest.has_labels,
             sampling=config.sampling(),
             max_frames=config.max_frames,
+            max_input_px=config.max_input_px,
         ),
         child=ChildLimits(item_s=config.item_seconds, memory_bytes=config.item_memory_mb << 20),
         mask=MaskSettings(
             profile=bundle.profile,
             num_classes=bundle.num_classes,
             palette_K3=np.asarray(appearance.palette, np.uint8),
-            grid_hw=(rows_columns[0], rows_columns[1]),
+            grid_hw=bundle.signature.grid_hw,
             fused=fused,
             output=bundle.output,
             mask_size=config.mask_size,
@@ -187,8 +193,15 @@ def require_labels_fit(config: ScoreConfig, manifest: Manifest) -> None:
 
 
 def _segment_frames(config: ScoreConfig, bundle: Bundle) -> int:
-    """Return the frames of one unit: as asked, or as many as have their logits within MAX_OUTPUT_BYTES."""
-    frame_bytes = int(np.prod(bundle.signature.output_shape[1:])) * np.dtype(np.float32).itemsize
+    """Return the frames of one unit: as asked, or as many as have their logits within MAX_OUTPUT_BYTES.
+
+    Where the size of the network's input depends on the frames, those of 1920×1080 count, and their inputs too.
+    """
+    signature = bundle.signature
+    input_hw = preprocess.input_hw(*ASSUMED_FRAME_HW, bundle.profile)
+    frame_bytes = signature.output_shape[1] * math.prod(signature.grid_of(input_hw)) * np.dtype(np.float32).itemsize
+    if signature.has_free_size:
+        frame_bytes = max(frame_bytes, 3 * math.prod(input_hw))
     return max(1, min(config.segment_frames, MAX_OUTPUT_BYTES // frame_bytes))
 
 

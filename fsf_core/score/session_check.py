@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from fsf_core.model import preprocess
 from fsf_core.model.bundle import Bundle, variant_of
 from fsf_core.model.bundle_files import load_bundle, read_model
 from fsf_core.model.cuda_driver import loaded_libraries
@@ -35,7 +36,8 @@ def try_session(
     bundle = load_bundle(bundle_uri) if bundle_uri else None
     begun = time.monotonic()
     model = read_model(bundle, variant_of(precision, fused=False)) if bundle else TINY_MODEL
-    session = Session(model, provider=provider, threads=threads)
+    free_sizes = bundle is not None and bundle.signature.has_free_size
+    session = Session(model, provider=provider, threads=threads, free_sizes=free_sizes)
     opened = time.monotonic()
     frames = batch_frames or (4 if session.provider == "cpu" else 32)
     session.run(np.zeros((frames, *_input_shape(bundle)), np.float32))
@@ -51,4 +53,5 @@ def try_session(
 
 
 def _input_shape(bundle: Bundle | None) -> tuple[int, int, int]:
-    return (3, bundle.profile.height_px, bundle.profile.width_px) if bundle else (3, 8, 8)
+    """Return C, H and W of an input; where they depend on the image, of one of 640×480."""
+    return (3, *preprocess.input_hw(480, 640, bundle.profile)) if bundle else (3, 8, 8)

@@ -16,11 +16,10 @@ from fsf_core import storage
 from fsf_core.errors import ItemError
 from fsf_core.manifest import LABEL_COLUMN, members
 from fsf_core.media import images
-from fsf_core.model import preprocess
 from fsf_core.model.input_figures import input_figures
 from fsf_core.stages import units
 from fsf_core.stages.decode_row import failures_for_rest, is_video, unit_of_row
-from fsf_core.stages.decode_settings import DecodeSettings
+from fsf_core.stages.decode_settings import DecodeSettings, fit_within
 from fsf_core.stages.decode_video import decode_video
 from fsf_core.stages.labels import label_of_image
 from fsf_core.stages.units import Frame, Unit
@@ -28,6 +27,9 @@ from fsf_core.stages.whole_files import read_whole, size_of
 
 TABLE_UNITS = 64
 """Images and one-segment videos per output table; at 224×224, 64 images are 10 MB."""
+
+TABLE_BYTES = 128 << 20
+"""Bytes of inputs from which a table is yielded before it has so many units: 4 inputs of 4000×3000, 20 of 1920×1080."""
 
 
 def no_watchdog(running: bool) -> None:  # noqa: FBT001 - a switch
@@ -48,7 +50,8 @@ def decode(
             that were done in an earlier run are decoded past, and count like any other.
 
     Yields:
-        Tables of units (see units.to_table): one per `TABLE_UNITS` images, one per segment of a long video.
+        Tables of units (see units.to_table): one per `TABLE_UNITS` images or `TABLE_BYTES`, one per segment of a long
+        video.
     """
     held: list[Unit] = []
     items = rows.to_pylist()
@@ -66,11 +69,15 @@ def decode(
             else:
                 held.append(unit)
         watchdog(False)
-        if len(held) >= TABLE_UNITS:
+        if len(held) >= TABLE_UNITS or _input_bytes(held) >= TABLE_BYTES:
             yield units.to_table(held, extra=settings.extra, labelled=settings.labelled)
             held = []
     if held:
         yield units.to_table(held, extra=settings.extra, labelled=settings.labelled)
+
+
+def _input_bytes(held: Sequence[Unit]) -> int:
+    return sum(array.nbytes for unit in held for array in unit.inputs_HWC)
 
 
 def _decode_item(
@@ -119,12 +126,12 @@ def _decode_image(data: bytes, blank: Unit, settings: DecodeSettings) -> Unit:
     """Decode an image and fit it into the network's input.
 
     Raises:
-        LimitError: the image exceeds a limit of its size.
+        LimitError: the image, or the network's input for it, exceeds a limit of its size.
         DecodeError: the image cannot be decoded.
     """
     image_HWC, notes = images.decode_image(data, honour_exif=settings.profile.honour_exif, limits=settings.limits)
     height_px, width_px = image_HWC.shape[:2]
-    input_HWC = preprocess.fit(image_HWC, settings.profile)
+    input_HWC = fit_within(image_HWC, settings)
     figures = input_figures(input_HWC, settings.profile.channel_order)
     return replace(
         blank,

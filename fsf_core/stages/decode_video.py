@@ -12,11 +12,10 @@ from fsf_core import storage
 from fsf_core.errors import DecodeError, ItemError, LabelError, LimitError
 from fsf_core.manifest import LABEL_COLUMN
 from fsf_core.media import video
-from fsf_core.model import preprocess
 from fsf_core.model.input_figures import input_figures
 from fsf_core.stages import units
 from fsf_core.stages.decode_row import SEE_FIRST_FAILURE, failures_for_rest, share_of
-from fsf_core.stages.decode_settings import DecodeSettings
+from fsf_core.stages.decode_settings import DecodeSettings, fit_within
 from fsf_core.stages.labels import FrameLabels
 from fsf_core.stages.units import Frame, Unit
 from fsf_core.stages.video_plan import VideoPlan, plan_open_video, unpack_plan
@@ -148,9 +147,13 @@ class _PreparedFrame:
 
 
 def _prepare(frame: video.VideoFrame, settings: DecodeSettings) -> _PreparedFrame:
-    """Fit a frame into the network's input."""
+    """Fit a frame into the network's input.
+
+    Raises:
+        LimitError: the input exceeds its limit.
+    """
     height_px, width_px = frame.image_HWC.shape[:2]
-    input_HWC = preprocess.fit(frame.image_HWC, settings.profile)
+    input_HWC = fit_within(frame.image_HWC, settings)
     return _PreparedFrame(
         frame=Frame(
             frame_index=frame.frame_index,

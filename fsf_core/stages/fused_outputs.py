@@ -38,55 +38,62 @@ class FusedFigures(NamedTuple):
 
 
 def to_columns(
-    figures: Mapping[str, NDArray[Any]], counts: Sequence[int], *, planes: bool
+    figures: Mapping[str, NDArray[Any] | Sequence[NDArray[Any]]], counts: Sequence[int], *, planes: bool
 ) -> dict[str, pa.LargeBinaryArray]:
     """Return the columns of units.
 
     Args:
-        figures: outputs of a fused model by name, of all frames in order; may be empty if there are none.
+        figures: outputs of a fused model by name, of all frames in order: one array, or a list where grids differ; may
+            be empty if there are none.
         counts: frames of every unit.
         planes: whether the outputs on the grid are among them.
     """
     frames = sum(counts)
     if not frames:
         return dict.fromkeys(COLUMNS if planes else COLUMNS[:1], units.from_bytes(np.empty(0, np.uint8), counts))
-    parts = [figures[name].reshape(frames, -1) for name in FIGURES]
+    parts = [np.asarray(figures[name]).reshape(frames, -1) for name in FIGURES]
     numbers_NF = np.concatenate(parts, axis=1, dtype=np.float32)  # in this order; _figures_of reads it
     columns = {_FIGURES: _binary(numbers_NF, counts)}
     if planes:
-        columns[_WINNERS] = _binary(figures[WINNERS].astype(np.uint16), counts)
+        columns[_WINNERS] = _binary(_as_uint16(figures[WINNERS]), counts)
         columns[_LARGEST] = _binary(figures[LARGEST], counts)
     return columns
 
 
-def _binary(values: NDArray[Any], counts: Sequence[int]) -> pa.LargeBinaryArray:
-    """Return an array of all frames as one binary value per unit."""
+def _as_uint16(ids: NDArray[Any] | Sequence[NDArray[Any]]) -> NDArray[np.uint16] | list[NDArray[np.uint16]]:
+    return ids.astype(np.uint16) if isinstance(ids, np.ndarray) else [one.astype(np.uint16) for one in ids]
+
+
+def _binary(values: NDArray[Any] | Sequence[NDArray[Any]], counts: Sequence[int]) -> pa.LargeBinaryArray:
+    """Return the arrays of all frames as one binary value per unit."""
+    if not isinstance(values, np.ndarray):
+        return units.stack(values, counts)
     frame_bytes = values.nbytes // len(values)
     return units.from_bytes(np.ascontiguousarray(values).reshape(-1).view(np.uint8), [n * frame_bytes for n in counts])
 
 
-def of_unit(table: pa.Table, at: int, frames: int, grid_hw: tuple[int, int]) -> Iterator[FusedFigures | None]:
+def of_unit(table: pa.Table, at: int, grids: Sequence[tuple[int, int]]) -> Iterator[FusedFigures | None]:
     """Yield the figures of every frame of a unit; None where the model has none.
 
     Args:
         table: units with the columns of this module that exist.
         at: row of the unit.
-        frames: frames of the unit.
-        grid_hw: rows and columns of the network's grid.
+        grids: rows and columns of the network's grid for every frame of the unit.
     """
+    frames = len(grids)
     if _FIGURES not in table.column_names or not frames:
         yield from (None for _ in range(frames))
         return
     numbers_NF = _values(table, at, _FIGURES, np.float32).reshape(frames, -1).astype(np.float64)
-    grids: list[masks.GridWinners | None] = [None] * frames
+    found: list[masks.GridWinners | None] = [None] * frames
     if _WINNERS in table.column_names:
-        winners_Nhw = _values(table, at, _WINNERS, np.uint16).reshape(frames, *grid_hw)
-        largest_Nhw = _values(table, at, _LARGEST, np.float32).reshape(frames, *grid_hw)
-        grids = [
+        winners_Nhw = units.split(_values(table, at, _WINNERS, np.uint8), np.uint16, grids)
+        largest_Nhw = units.split(_values(table, at, _LARGEST, np.uint8), np.float32, grids)
+        found = [
             masks.GridWinners(winner_hw=winner_hw, probability_hw=largest_hw)
             for winner_hw, largest_hw in zip(winners_Nhw, largest_Nhw, strict=True)
         ]
-    for numbers_F, grid in zip(numbers_NF, grids, strict=True):
+    for numbers_F, grid in zip(numbers_NF, found, strict=True):
         yield _figures_of(numbers_F, grid)
 
 

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from fsf_core.errors import BundleError
 from fsf_core.model import preprocess
-from fsf_core.model.bundle import Bundle
+from fsf_core.model.bundle import Bundle, Signature
 from fsf_core.model.bundle_files import load_bundle, read_model
 from fsf_core.model.session import Session
 from fsf_core.options import Provider, ResolvedProvider
 from fsf_core.stages import fused_outputs, units
+from fsf_core.stages.free_sizes import FreeSizes, frame_sizes
 from fsf_core.stages.meter import ModelMeter
 
 # N frames, C channels, K classes, H×W pixels
@@ -85,16 +86,31 @@ class Infer:
         bundle = _load_bundle_of_job(bundle_uri, bundle_sha256)
         self._profile = bundle.profile
         self._levels_C256 = bundle.profile.levels()
-        self._logits_KHW = bundle.signature.output_shape[1:]
-        self._logit_bytes = int(np.prod(self._logits_KHW)) * np.dtype(np.float32).itemsize
         model = read_model(bundle, variant)
-        self._session = Session(model, provider=provider, threads=threads, trt_cache_dir=engine_cache)
+        free = bundle.signature.has_free_size
+        self._session = Session(model, provider=provider, threads=threads, trt_cache_dir=engine_cache, free_sizes=free)
         self._planes = planes and self._session.has_figures
-        grid_bytes = int(np.prod(self._logits_KHW[1:])) * fused_outputs.CELL_BYTES
-        self._plane_bytes = grid_bytes if self._planes else 0
         fixed = self._session.fixed_batch or 1  # only full calls, or as many frames as asked for are run for nothing
         self._batch_frames = -(-batch_frames // fixed) * fixed
         self._max_frames = max(self._batch_frames, chunk_frames)
+        self._free_sizes = self._with_free_sizes(bundle.signature) if free else None
+        self._logits_KHW = (bundle.signature.output_shape[1], *(bundle.signature.grid_hw or (0, 0)))
+        self._logit_bytes = int(np.prod(self._logits_KHW)) * np.dtype(np.float32).itemsize
+        grid_bytes = int(np.prod(self._logits_KHW[1:])) * fused_outputs.CELL_BYTES
+        self._plane_bytes = grid_bytes if self._planes else 0
+
+    def _with_free_sizes(self, signature: Signature) -> FreeSizes:
+        """Return what runs the model where the size of its input depends on the image."""
+        return FreeSizes(
+            session=self._session,
+            profile=self._profile,
+            signature=signature,
+            meter=self.meter,
+            batch_frames=self._batch_frames,
+            max_frames=self._max_frames,
+            max_bytes=MAX_OUTPUT_BYTES,
+            planes=self._planes,
+        )
 
     def __call__(self, table: pa.Table) -> Iterator[pa.Table]:
         """Run the model over units.
@@ -105,8 +121,12 @@ class Infer:
         Yields:
             The same units in order, in chunks, with `outputs` instead of `inputs`: the bytes of float32 logits_NKHW
             (plain), or of one class map per frame at its original size (fused), then also the columns of fused_outputs.
-            Units without frames pass through.
+            Where the size of the network's input depends on the image, also `grids` (see FreeSizes). Units without
+            frames pass through.
         """
+        if self._free_sizes is not None:
+            yield from self._free_sizes(table)
+            return
         counts = units.frame_counts(table)
         shape = (self._profile.height_px, self._profile.width_px, 3)
         frames_NHWC = units.as_array(table.column("inputs"), np.uint8, shape)
@@ -148,9 +168,7 @@ class Infer:
 
     def _run_fused(self, frames_NHWC: NDArray[np.uint8], part: pa.Table) -> dict[str, pa.LargeBinaryArray]:
         """Return class maps and figures of units, from a fused model; a batch has frames of one original size."""
-        sizes = [
-            (frame["height_px"], frame["width_px"]) for frames in part.column("frames").to_pylist() for frame in frames
-        ]
+        sizes = frame_sizes(part)
         maps: list[NDArray[np.uint8]] = [np.empty(0, np.uint8)] * len(sizes)
         figures: dict[str, NDArray[Any]] = {}
         for (height_px, width_px), members in groupby(

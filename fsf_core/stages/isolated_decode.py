@@ -23,7 +23,7 @@ import pyarrow as pa
 
 from fsf_core.errors import LimitError
 from fsf_core.stages import units
-from fsf_core.stages.decode import decode
+from fsf_core.stages.decode import TABLE_BYTES, decode
 from fsf_core.stages.decode_row import failures_for_rest
 from fsf_core.stages.decode_settings import DecodeSettings
 from fsf_core.store_settings import driver_settings
@@ -89,6 +89,9 @@ def decode_isolated(rows: pa.Table, settings: DecodeSettings, limits: ChildLimit
                         yield table
                     else:
                         held.append(table)
+                        if sum(map(units.input_bytes, held)) >= TABLE_BYTES:
+                            yield pa.concat_tables(held)
+                            held = []
             except LimitError as error:
                 lost = failures_for_rest(row.to_pylist()[0], yielded, segments, error)
                 held.append(units.to_table(lost, extra=settings.extra, labelled=settings.labelled))

@@ -39,8 +39,8 @@ class MaskSettings:
     profile: preprocess.Profile
     num_classes: int
     palette_K3: NDArray[np.uint8]
-    grid_hw: tuple[int, int]
-    """Rows and columns of the network's output grid."""
+    grid_hw: tuple[int, int] | None
+    """Rows and columns of the network's output grid; None where they depend on the image, and units have `grids`."""
     fused: bool = False
     """Whether the outputs are class maps of the images' sizes, with figures beside them, and not on the grid."""
     output: Output = field(default_factory=Output)
@@ -59,7 +59,8 @@ def mask(table: pa.Table, settings: MaskSettings) -> pa.Table:
     """Turn outputs into masks and statistics.
 
     Args:
-        table: units with `outputs` (float32 on settings.grid_hw, or class maps and the columns of fused_outputs).
+        table: units with `outputs` (float32 on settings.grid_hw, or class maps and the columns of fused_outputs), and
+            with `grids` where the grid depends on the image.
         settings: settings of the stage.
 
     Returns:
@@ -70,8 +71,8 @@ def mask(table: pa.Table, settings: MaskSettings) -> pa.Table:
         ends its unit likewise.
     """
     rows = [_mask_unit(row, table, at, settings) for at, row in enumerate(_small_columns(table))]
-    fused = [name for name in fused_outputs.COLUMNS if name in table.column_names]
-    kept = table.drop_columns(["outputs", "source_images", *fused, *_FAILURE])
+    inferred = [name for name in (*fused_outputs.COLUMNS, "grids") if name in table.column_names]
+    kept = table.drop_columns(["outputs", "source_images", *inferred, *_FAILURE])
     frames = pa.array([row["frames"] for row in rows], pa.list_(units.FRAME))
     kept = kept.set_column(kept.column_names.index("frames"), "frames", frames)
     for name in ("masks", "overlays"):
@@ -91,8 +92,8 @@ _FAILURE = ("failed_stage", "error_type", "error_message", "failed_frame")
 
 def _small_columns(table: pa.Table) -> Iterator[dict[str, Any]]:
     """Yield the columns of each unit that this stage reads, without `outputs`."""
-    labels = [name for name in ("labels",) if name in table.column_names]
-    yield from table.select(["frames", "source_images", *labels, *_FAILURE]).to_pylist()
+    optional = [name for name in ("labels", "grids") if name in table.column_names]
+    yield from table.select(["frames", "source_images", *optional, *_FAILURE]).to_pylist()
 
 
 def _mask_unit(row: dict[str, Any], table: pa.Table, unit: int, settings: MaskSettings) -> dict[str, Any]:
@@ -101,8 +102,9 @@ def _mask_unit(row: dict[str, Any], table: pa.Table, unit: int, settings: MaskSe
     done |= {name: row[name] for name in _FAILURE}
     labels = row.get("labels")
     done["counts"] = []
-    outputs = _frame_outputs(table.column("outputs")[unit], row["frames"], settings)
-    figures = fused_outputs.of_unit(table, unit, len(row["frames"]), settings.grid_hw)
+    grids = _grids(row, settings)
+    outputs = _frame_outputs(table.column("outputs")[unit], row["frames"], grids, settings)
+    figures = fused_outputs.of_unit(table, unit, grids)
     for at, (frame, output, measured) in enumerate(zip(row["frames"], outputs, figures, strict=True)):
         try:
             result = _fused_mask(output, measured, settings) if settings.fused else _frame_mask(output, frame, settings)
@@ -131,22 +133,26 @@ def _number_or_null(value: float) -> float | None:
     return None if np.isnan(value) else value
 
 
+def _grids(row: dict[str, Any], settings: MaskSettings) -> list[tuple[int, int]]:
+    """Return rows and columns of the network's grid for every frame of a unit."""
+    if settings.grid_hw is None:
+        return [(grid["rows"], grid["columns"]) for grid in row["grids"]]
+    return [settings.grid_hw] * len(row["frames"])
+
+
 def _frame_outputs(
-    outputs: pa.LargeBinaryScalar, frames: list[dict[str, Any]], settings: MaskSettings
-) -> Iterator[NDArray[Any]]:
-    """Yield the output of every frame, scores_KHW, class_ids_1HW or a class map, as views of the unit's bytes."""
+    outputs: pa.LargeBinaryScalar,
+    frames: list[dict[str, Any]],
+    grids: list[tuple[int, int]],
+    settings: MaskSettings,
+) -> list[NDArray[Any]]:
+    """Return the output of every frame, scores_KHW, class_ids_1HW or a class map, as views of the unit's bytes."""
     data = np.frombuffer(outputs.as_buffer(), np.uint8) if frames else np.empty(0, np.uint8)
-    if not settings.fused:
-        channels = 1 if settings.output.kind == "class_map" else settings.num_classes
-        yield from data.view(np.float32).reshape(len(frames), channels, *settings.grid_hw)
-        return
-    dtype = masks.class_map_dtype(settings.num_classes)
-    start = 0
-    for frame in frames:
-        shape = (frame["height_px"], frame["width_px"])
-        size = shape[0] * shape[1] * dtype.itemsize
-        yield data[start : start + size].view(dtype).reshape(shape)
-        start += size
+    if settings.fused:
+        sizes = [(frame["height_px"], frame["width_px"]) for frame in frames]
+        return units.split(data, masks.class_map_dtype(settings.num_classes), sizes)
+    channels = 1 if settings.output.kind == "class_map" else settings.num_classes
+    return units.split(data, np.float32, [(channels, *grid) for grid in grids])
 
 
 def _frame_mask(output: NDArray[Any], frame: dict[str, Any], settings: MaskSettings) -> masks.FrameMask:

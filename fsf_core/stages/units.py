@@ -6,6 +6,8 @@ columns between stages; knows no files and no model.
 
 # N frames, H×W pixels, C channels, K classes
 
+import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -33,6 +35,9 @@ FRAME = pa.struct(
     ]
 )
 """What every frame has besides its mask; each a column of the masks table. The mask stage adds the last two."""
+
+GRIDS = pa.list_(pa.struct([("rows", pa.int32()), ("columns", pa.int32())]))
+"""The network's grid for every frame, where its size depends on the image; the infer stage adds it."""
 
 LABELS, DIGESTS = pa.list_(pa.large_binary()), pa.list_(pa.string())
 
@@ -139,9 +144,9 @@ def to_table(units: Sequence[Unit], *, extra: pa.Schema, labelled: bool = False)
 
     Returns:
         Columns item_id, uri, segment, segments, attempt, item_sha256, item_version, frames (list of FRAME), inputs (the
-        N×H×W×3 bytes of the frames), source_images, failed_stage, error_type, error_message, failed_frame, notes,
-        row_digest, and `extra` where the manifest has such columns. Where it names labels, `labels` and `label_sha256`
-        too, with an entry per frame.
+        H×W×3 bytes of the frames, one behind the other), source_images, failed_stage, error_type, error_message,
+        failed_frame, notes, row_digest, and `extra` where the manifest has such columns. Where it names labels,
+        `labels` and `label_sha256` too, with an entry per frame.
     """
     failures = [unit.failure for unit in units]
     columns: dict[str, pa.Array] = {
@@ -172,14 +177,19 @@ def to_table(units: Sequence[Unit], *, extra: pa.Schema, labelled: bool = False)
 
 
 def stack(arrays: Sequence[NDArray[Any]], counts: Sequence[int]) -> pa.LargeBinaryArray:
-    """Concatenate equal-shaped arrays into one binary value per unit, of `counts` arrays each, with one copy in all."""
-    array_bytes = arrays[0].nbytes if arrays else 0
-    buffer = allocate(array_bytes * len(arrays))
-    for number, array in enumerate(arrays):
-        buffer[number * array_bytes : (number + 1) * array_bytes] = (
-            np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-        )
-    return from_bytes(buffer, [count * array_bytes for count in counts])
+    """Concatenate arrays into one binary value per unit, of `counts` arrays each, with one copy in all."""
+    sizes = [array.nbytes for array in arrays]
+    buffer = allocate(sum(sizes))
+    ends = [*itertools.accumulate(sizes, initial=0)]
+    for start, end, array in zip(ends, ends[1:], arrays, strict=False):
+        buffer[start:end] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    return from_bytes(buffer, sums(sizes, counts))
+
+
+def sums(values: Sequence[int], counts: Sequence[int]) -> list[int]:
+    """Return the sum of each unit's values, of which it has `counts`."""
+    rest = iter(values)
+    return [sum(itertools.islice(rest, count)) for count in counts]
 
 
 def allocate(size_bytes: int) -> NDArray[np.uint8]:
@@ -202,15 +212,50 @@ def from_bytes(data: NDArray[np.uint8], lengths: Sequence[int]) -> pa.LargeBinar
 
 def as_array(column: pa.ChunkedArray, dtype: type[np.generic], shape: tuple[int, ...]) -> NDArray[Any]:
     """Return all values of a binary column as one read-only array [N, *shape]; no copy for a single chunk."""
+    data = _bytes_of(column)
+    return data.view(dtype).reshape(-1, *shape) if len(data) else np.empty((0, *shape), dtype)
+
+
+def as_arrays(
+    column: pa.ChunkedArray, dtype: type[np.generic], shapes: Sequence[tuple[int, ...]]
+) -> list[NDArray[Any]]:
+    """Return all values of a binary column as consecutive read-only arrays of these shapes; no copy as for as_array."""
+    return split(_bytes_of(column), dtype, shapes)
+
+
+def split(
+    data: NDArray[np.uint8], dtype: np.dtype[Any] | type[np.generic], shapes: Sequence[tuple[int, ...]]
+) -> list[NDArray[Any]]:
+    """Return bytes as consecutive arrays of these shapes, which are views of them.
+
+    Raises:
+        ValueError: there are other bytes than these arrays have.
+    """
+    sizes = [math.prod(shape) * np.dtype(dtype).itemsize for shape in shapes]
+    ends = [*itertools.accumulate(sizes, initial=0)]
+    if ends[-1] != len(data):
+        raise ValueError(f"found {len(data)} bytes, expected {ends[-1]} for arrays of {len(shapes)} shapes")
+    return [
+        data[start:end].view(dtype).reshape(shape) for start, end, shape in zip(ends, ends[1:], shapes, strict=False)
+    ]
+
+
+def _bytes_of(column: pa.ChunkedArray) -> NDArray[np.uint8]:
+    """Return all values of a binary column, one behind the other, read-only."""
     whole = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
-    if isinstance(whole, pa.ChunkedArray):  # combine_chunks of an empty column
-        return np.empty((0, *shape), dtype)
+    if isinstance(whole, pa.ChunkedArray) or not len(whole):  # combine_chunks of an empty column
+        return np.empty(0, np.uint8)
     offsets = np.frombuffer(whole.buffers()[1], np.int64)[whole.offset : whole.offset + len(whole) + 1]
-    if not len(whole) or offsets[0] == offsets[-1]:
-        return np.empty((0, *shape), dtype)
+    if offsets[0] == offsets[-1]:
+        return np.empty(0, np.uint8)
     data = np.frombuffer(whole.buffers()[2], np.uint8)[offsets[0] : offsets[-1]]
     data.flags.writeable = False  # as is what comes through Ray
-    return data.view(dtype).reshape(-1, *shape)
+    return data
+
+
+def input_bytes(table: pa.Table) -> int:
+    """Return the bytes of the network's inputs of all units."""
+    return int(pc.sum(pc.binary_length(table.column("inputs"))).as_py() or 0)
 
 
 def frame_counts(table: pa.Table) -> list[int]:
@@ -218,14 +263,21 @@ def frame_counts(table: pa.Table) -> list[int]:
     return [int(count) for count in pc.list_value_length(table.column("frames")).to_pylist()]
 
 
-def chunks(counts: Sequence[int], max_frames: int) -> list[slice]:
-    """Split consecutive units into chunks of at most `max_frames` frames; a longer unit is a chunk of its own."""
-    found, start, frames = [], 0, 0
-    for index, count in enumerate(counts):
-        if frames and frames + count > max_frames:
+def chunks(counts: Sequence[int], max_frames: int, *, sizes: Sequence[int] = (), max_bytes: int = 0) -> list[slice]:
+    """Split consecutive units into chunks of at most `max_frames` frames; a longer unit is a chunk of its own.
+
+    Args:
+        counts: frames of every unit.
+        max_frames: of a chunk.
+        sizes: bytes of every unit, where these are limited too; a larger unit is a chunk of its own.
+        max_bytes: of a chunk.
+    """
+    found, start, frames, size = [], 0, 0, 0
+    for index, (count, more) in enumerate(zip(counts, sizes or [0] * len(counts), strict=True)):
+        if frames and (frames + count > max_frames or size + more > max_bytes):
             found.append(slice(start, index))
-            start, frames = index, 0
-        frames += count
+            start, frames, size = index, 0, 0
+        frames, size = frames + count, size + more
     if start < len(counts):
         found.append(slice(start, len(counts)))
     return found

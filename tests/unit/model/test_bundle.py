@@ -156,7 +156,9 @@ def test_a_file_name_that_leads_out_of_the_bundle_is_rejected(folder, name):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda content: content.update(format_version=2), "format version 2, this version of fsf reads 1"),
+        (lambda content: content.update(format_version=3), "format version 3, this version of fsf reads 1 and 2"),
+        (lambda content: content.update(format_version=2), "format version 2 is not that of its input"),
+        (lambda content: content["signature"].update(input_shape=[None, 3, None, None]), "do not fit the prep"),
         (lambda content: content.pop("classes"), "malformed"),
         (lambda content: content.update(surprise=1), "malformed"),
         (lambda content: content["profile"].update(scale=0), "malformed"),
