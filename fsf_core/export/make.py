@@ -146,7 +146,8 @@ def _with_output(
     """Return model and original with the output of the plain variant, and what it means: read from some images."""
     images = [*drawn_images()[:IMAGES_OF_OUTPUT], *material.samples]
     inputs = (normalise(fit(sample.image_HWC, profile)[None], profile.levels()) for sample in images)
-    output, reason = read_output(map(original, inputs), given, names=len(config.classes))
+    raws = ((original(input_1CHW), input_1CHW.shape[2:]) for input_1CHW in inputs)
+    output, reason = read_output(raws, given, names=len(config.classes))
     if reason and output.kind != "logits":
         log.info("event=output_recognised kind=%s layout=%s reason=%r", output.kind, output.layout, reason)
     plain = converted if output == Output() else with_plain_output(converted, output)

@@ -300,6 +300,11 @@ _TABLE = {
         _refusal(f"{_ONNX}/zero.onnx", " everywhere on the drawn images", at=NEW),
         _refusal(f"{_ONNX}/nan.onnx", "the output holds NaN or infinity", at=NEW),
         _refusal(f"{_ONNX}/flat.onnx", ", expected numbers on a grid", at=NEW),
+        _refusal(f"{_ONNX}/row.onnx", ": its cells seem to be in one row", at=NEW),
+        _refusal(f"{_ONNX}/turned.onnx --input-size 320x224", ": rows and columns seem to be transposed", at=NEW),
+        _refusal(f"{_ONNX}/percent.onnx", " channels that sum to 100 everywhere", " channels that sum to ", at=NEW),
+        _refusal(f"{_ONNX.replace(',c,d', '')}/bytes.onnx", ": a probability with a factor, or a logit", at=NEW),
+        _refusal(f"{_ONNX.replace(',c,d', '')}/overshot.onnx", ": probabilities behind a cubic resize, ", at=NEW),
         _refusal(f"{_ONNX}/square.onnx", "; pass --output-layout NKHW or NHWK", at=NEW),
         _refusal(f"{_ONNX}/classes3.onnx", "but 4 are named", "; pass --classes with one name for each class", at=NEW),
         _refusal(f"{_ONNX.replace('a,b,c,d', 'background')}/one.onnx", "expected the name of the foreground", at=NEW),
@@ -925,6 +930,11 @@ def _write_onnx(folder: Path) -> None:
         "nan": tiny_onnx(last="Mul"),
         "flat": tiny_onnx(last="Flatten"),
         "square": tiny_onnx(last="AveragePool"),
+        "row": tiny_onnx(last="Reshape"),
+        "turned": tiny_onnx(last="Transpose"),
+        "percent": tiny_onnx(last="Softmax"),
+        "bytes": tiny_onnx(num_classes=1, last="Sigmoid"),
+        "overshot": tiny_onnx(num_classes=1, last="Clip"),
         **{
             name: tiny_onnx() for name in ("plain", "inputs", "outputs", "uint8", "integers", "grey", "size", "invalid")
         },
@@ -938,14 +948,23 @@ def _write_onnx(folder: Path) -> None:
     models["overflow"].graph.node[-1].input.append("constant")
     models["overflow"].graph.initializer.append(numpy_helper.from_array(np.float32(1e5), "constant"))
     models["one_machine"].graph.node[0].domain = "com.microsoft.nchwc"
-    for name, constant in (("nothing", [7, 7, 7, 7]), ("mixing", 0)):
+    for name, constant in (("nothing", [7, 7, 7, 7]), ("mixing", 0), ("row", [0, 4, -1, 1])):
         models[name].graph.node[-1].input.append("constant")
         models[name].graph.initializer.append(numpy_helper.from_array(np.array(constant, np.int64), "constant"))
     models["ids"].graph.output[0].CopyFrom(helper.make_tensor_value_info("seg/scores", TensorProto.INT64, None))
     for name, factor in (("zero", 0), ("nan", math.nan)):
         models[name].graph.initializer.append(numpy_helper.from_array(np.float32(factor), "factor"))
         models[name].graph.node[-1].input.append("factor")
-    for name in ("flat", "square"):
+    for name, factor in (("percent", 100), ("bytes", 255)):
+        models[name].graph.node[-1].output[0] = "e"
+        models[name].graph.node.append(helper.make_node("Mul", ["e", "factor"], ["seg/scores"]))
+        models[name].graph.initializer.append(numpy_helper.from_array(np.float32(factor), "factor"))
+    for name, limit in (("low", -0.1), ("high", 1.1)):
+        models["overshot"].graph.node[-1].input.append(name)
+        models["overshot"].graph.initializer.append(numpy_helper.from_array(np.float32(limit), name))
+    models["turned"].graph.node[-1].attribute.append(helper.make_attribute("perm", [0, 1, 3, 2]))
+    models["turned"].graph.input[0].type.tensor_type.shape.dim[2].dim_value = 320
+    for name in ("flat", "square", "row", "turned"):
         models[name].graph.output[0].CopyFrom(helper.make_tensor_value_info("seg/scores", TensorProto.FLOAT, None))
     sides = [helper.make_attribute(name, [56, 56]) for name in ("kernel_shape", "strides")]
     models["square"].graph.node[-1].attribute.extend(sides)

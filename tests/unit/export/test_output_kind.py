@@ -15,11 +15,12 @@ LOGITS = RNG.normal(0, 3, (1, 4, 6, 8)).astype(np.float32)
 PROBABILITIES = (np.exp(LOGITS) / np.exp(LOGITS).sum(1, keepdims=True)).astype(np.float32)
 SIGMOIDS = (1 / (1 + np.exp(-LOGITS))).astype(np.float32)
 IDS = LOGITS.argmax(1)
+OVERSHOT = (PROBABILITIES + 0.2 * (PROBABILITIES - 0.25)).astype(np.float32)
 NONE = Given(input={})
 
 
-def read(raw, given=NONE, *, names=4):
-    return read_output([raw, raw[..., ::-1]], given, names=names)[0]
+def read(raw, given=NONE, *, names=4, input_hw=(12, 16)):
+    return read_output([(one, input_hw) for one in (raw, raw[..., ::-1])], given, names=names)[0]
 
 
 @pytest.mark.parametrize(
@@ -33,6 +34,7 @@ def read(raw, given=NONE, *, names=4):
         (PROBABILITIES.astype(np.float16), 4, "probabilities", "NKHW", "float16"),
         (PROBABILITIES.transpose(0, 2, 3, 1), 4, "probabilities", "NHWK", "float32"),
         (np.eye(4, dtype=np.float32)[IDS], 4, "probabilities", "NHWK", "float32"),
+        (OVERSHOT, 4, "probabilities", "NKHW", "float32"),  # behind a cubic resize, and no logits
         (SIGMOIDS[:, :1], 2, "binary_probability", "N1HW", "float32"),
         (SIGMOIDS[:, :1], 1, "binary_probability", "N1HW", "float32"),
         (SIGMOIDS[:, 0], 2, "binary_probability", "NHW", "float32"),
@@ -56,6 +58,11 @@ def test_the_numbers_prove_what_the_output_is(raw, names, kind, layout, dtype):
     [
         (SIGMOIDS, 4, "sigmoid per class, or logits"),
         ((LOGITS * 10).astype(np.int32), 4, "--output-kind probabilities or --output-kind logits"),
+        (PROBABILITIES * 100, 4, "sum to 100 everywhere: probabilities times 100"),
+        (OVERSHOT * 255, 4, "probabilities times 255"),
+        (np.where(SIGMOIDS > 0.9, 1.1, SIGMOIDS).astype(np.float32), 4, "sigmoid per class, or logits"),
+        (np.where(SIGMOIDS > 0.9, 1.1, SIGMOIDS)[:, :1], 2, "probabilities behind a cubic resize, or logits"),
+        (SIGMOIDS[:, :1] * 255, 2, "a probability with a factor, or a logit by which every pixel is foreground"),
         (np.full((1, 1, 6, 8), 0.0, np.float32), 2, "0 everywhere on the drawn images"),
         (IDS, 3, "3 classes are named; pass --classes with one name for each id"),
         ((IDS > 1).astype(np.uint8) * 255, 2, "from 0 to 255, but 2 classes are named"),
@@ -174,3 +181,38 @@ def test_what_is_given_as_it_is_by_default_is_not_given():
 def test_a_way_that_outputs_of_this_kind_do_not_take_is_refused(raw, names, treatment, message):
     with pytest.raises(ConfigError, match=re.escape(message)):
         read(raw, Given(input={}, **treatment), names=names)
+
+
+@pytest.mark.parametrize("factor", [1, 100])
+@pytest.mark.parametrize("kind", ["logits", "probabilities"])
+def test_scaled_and_overshot_probabilities_are_taken_as_what_is_given(kind, factor):
+    if (kind, factor) in {("logits", 1), ("probabilities", 100)}:  # softmax again; no probability is 100
+        with pytest.raises(ConfigError, match=f"is given as {kind}, but"):
+            read(OVERSHOT * factor, Given(input={}, kind=kind))
+    else:
+        assert read(OVERSHOT * factor, Given(input={}, kind=kind)).kind == kind
+
+
+@pytest.mark.parametrize(
+    ("shape", "names", "message"),
+    [
+        ((1, 192, 2), 2, "cells seem to be in one row"),
+        ((1, 2, 192), 2, "cells seem to be in one row"),
+        ((1, 1, 192, 2), 2, "cells seem to be in one row"),
+        ((1, 4, 192, 1), 4, "cells seem to be in one row"),
+        ((1, 1, 192), 4, "cells seem to be in one row"),
+        ((1, 4, 16, 12), 4, "rows and columns seem to be transposed"),
+        ((1, 8, 6), 2, "rows and columns seem to be transposed"),
+    ],
+)
+def test_axes_that_are_no_rows_and_columns_of_the_input_are_refused(shape, names, message):
+    """A flattened grid of two classes looked like one channel of 192 rows and 2 columns."""
+    raw = RNG.random(shape).astype(np.float32)
+
+    with pytest.raises(ConfigError, match=f"for an input of 12x16: .*{message}"):
+        read(raw, names=names)
+
+
+@pytest.mark.parametrize("cells", [(3, 5), (12, 16), (24, 32), (13, 5), (1, 2)])
+def test_a_grid_may_be_coarser_along_one_side(cells):
+    assert read(np.resize(LOGITS, (1, 4, *cells))).layout == "NKHW"
