@@ -1,6 +1,7 @@
 """The command `fsf`: every job as a subcommand, one way of reading options, one meaning of exit codes.
 
     fsf export   checkpoint to bundle, with its parity report
+    fsf inspect-model  what a model's file or folder contains, and a document to fill in
     fsf score    bundle and manifest to run
     fsf render   videos of a run with their masks
     fsf inspect  count tables, and the image of one item
@@ -44,6 +45,7 @@ from fsf_core.config import (
     EvaluateConfig,
     ExportConfig,
     InspectConfig,
+    InspectModelConfig,
     PublishConfig,
     RenderConfig,
     ReportConfig,
@@ -116,6 +118,19 @@ def inspect(run_folder: str, item: str | None = None, /, *, config: InspectConfi
     from fsf_core.cli.inspect import run
 
     return run(run_folder, item, config or InspectConfig())
+
+
+@app.command
+def inspect_model(model: str, /, *, config: InspectModelConfig | None = None) -> int:
+    """Print what a model's own files contain, what is missing, and a YAML document to fill in for `fsf export`.
+
+    Args:
+        model: An ONNX file, a checkpoint, or a file or folder as a model's library saves it.
+        config: Where to write.
+    """
+    from fsf_core.cli.inspect_model import run
+
+    return run(model, config or InspectModelConfig())
 
 
 @app.command

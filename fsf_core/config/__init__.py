@@ -11,6 +11,7 @@ from fsf_core.config.doctor import DoctorConfig
 from fsf_core.config.evaluate import EvaluateConfig
 from fsf_core.config.export import LIBRARIES, ExportConfig, is_adopted, library_of
 from fsf_core.config.inspect import InspectConfig
+from fsf_core.config.inspect_model import InspectModelConfig
 from fsf_core.config.listing import ListOptions
 from fsf_core.config.model import INTERFACE_OPTIONS, ModelOptions
 from fsf_core.config.publish import PublishConfig
@@ -32,6 +33,7 @@ __all__ = [
     "EvaluateConfig",
     "ExportConfig",
     "InspectConfig",
+    "InspectModelConfig",
     "ListOptions",
     "ModelOptions",
     "Names",

@@ -98,7 +98,7 @@ def build_network(
         weights,
         described=_describe(name, num_classes=num_classes, **options),
         source=source,
-        suggest=_network_that_fits,
+        suggest=network_that_fits,
     )
     return BuiltNetwork(network=network, note=note)
 
@@ -212,7 +212,7 @@ def _keywords_of(factory: Callable[..., object]) -> tuple[list[str], bool]:
     return keywords, not positional_only and any(one.kind is one.VAR_KEYWORD for one in parameters)
 
 
-def _network_that_fits(found: Mapping[str, list[int]]) -> str | None:
+def network_that_fits(found: Mapping[str, list[int]]) -> str | None:
     """Return which FastSegFormer has these shapes, as advice, or None."""
     scores = [key for key in found if re.fullmatch(r"cnn_up\.\d\.bias", key)] or ["classify.conv.1.bias"]
     if len(scores) != 1 or len(found.get(scores[0], [])) != 1:

@@ -49,7 +49,7 @@ def from_network(
         return _from_program(network, profile, found.as_graph, options)
     batch = None if found is None else found.batch
     model = to_onnx(network, profile, batch=batch, **options)
-    return from_onnx(model, profile) if batch else model, _array_function(network, batch)
+    return from_onnx(model, profile) if batch else model, array_function(network, batch)
 
 
 def _from_program(
@@ -70,14 +70,14 @@ def _from_program(
         )
     try:
         graph = as_graph(network, example_batch(profile))
-        return to_onnx(graph, profile, **options), _array_function(network, None)
+        return to_onnx(graph, profile, **options), array_function(network, None)
     except ConfigError as error:
         log.info("event=image_by_image reason=%r", str(error))
         graph = as_graph(network, example_batch(profile, images=1))
-        return from_onnx(to_onnx(graph, profile, batch=1, **options), profile), _array_function(network, 1)
+        return from_onnx(to_onnx(graph, profile, batch=1, **options), profile), array_function(network, 1)
 
 
-def _array_function(network: nn.Module, batch: int | None) -> NetworkFunction:
+def array_function(network: nn.Module, batch: int | None) -> NetworkFunction:
     """Return the network as a function of any number of images; the last call is filled up with copies."""
 
     def once(batch_NCHW: NDArray[np.float32]) -> NDArray[Any]:

@@ -216,14 +216,15 @@ _UNLESS_DEFAULT = ("short_side", "max_long_side", "multiple_of", "to_multiple", 
 
 def template(known: Mapping[str, Any]) -> str:
     """Return a YAML document on one line: what is known, and the choices for the rest."""
+    entries = [f"{key}: {shown_value(known[key]) if known.get(key) else choices}" for key, choices in shown_keys(known)]
+    return "{input: {" + ", ".join(entries) + "}}"
+
+
+def shown_keys(known: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the keys of a document that is proposed, each with its choices."""
     mode = known.get("resize")
     wanted = {*_ALWAYS_SHOWN, *missing_keys(known), *(key for key in (*_UNLESS_DEFAULT, "crop") if key in known)}
-    entries = [
-        f"{key}: {shown_value(known[key]) if known.get(key) else choices}"
-        for key, choices in _CHOICES.items()
-        if key in wanted and has_meaning(key, mode)
-    ]
-    return "{input: {" + ", ".join(entries) + "}}"
+    return [(key, choices) for key, choices in _CHOICES.items() if key in wanted and has_meaning(key, mode)]
 
 
 def shown_value(value: Any) -> str:

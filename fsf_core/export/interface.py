@@ -161,6 +161,24 @@ def profile_of(config: ExportConfig, given: Given, file: FileInput | None = None
     Raises:
         ConfigError: something is missing, or contradicts the file.
     """
+    known = known_input(config, given, file)
+    if missing := missing_keys(known):
+        raise ConfigError(_question(config, known, missing, given.advice))
+    if known["dtype"] == "uint8" and any(known[key] != value for key, value in _UINT8.items()):
+        found = ", ".join(f"{key} {shown_value(known[key])}" for key in _UINT8)
+        raise ConfigError(
+            f"the input of {config.onnx} is uint8, which takes the levels 0 to 255 as they are, but found {found}; "
+            "pass --scale 1 --mean 0 --std 1, or export the model with a float input"
+        )
+    return as_profile(known)
+
+
+def known_input(config: ExportConfig, given: Given, file: FileInput | None = None) -> dict[str, Any]:
+    """Return what is known of a model's input, by the keys of the document; see `profile_of`.
+
+    Raises:
+        ConfigError: something contradicts the file, or something else.
+    """
     base = _base(config)
     own = _facts_of(file)
     known = {**given.found, **({} if base is None else as_keys(base))}
@@ -172,15 +190,7 @@ def profile_of(config: ExportConfig, given: Given, file: FileInput | None = None
     known = without_lost_keys(inherited | dict(given.input), given.input)
     known |= _size_of(own, given, known, config)
     require_combination(known, given.input)
-    if missing := missing_keys(known):
-        raise ConfigError(_question(config, known, missing, given.advice))
-    if known["dtype"] == "uint8" and any(known[key] != value for key, value in _UINT8.items()):
-        found = ", ".join(f"{key} {shown_value(known[key])}" for key in _UINT8)
-        raise ConfigError(
-            f"the input of {config.onnx} is uint8, which takes the levels 0 to 255 as they are, but found {found}; "
-            "pass --scale 1 --mean 0 --std 1, or export the model with a float input"
-        )
-    return as_profile(known)
+    return known
 
 
 def _base(config: ExportConfig) -> Profile | None:

@@ -19,6 +19,7 @@ MAX_FILES, MAX_BYTES = 2_000, 32 << 30
 _NO_PART = (".md", ".png", ".jpg", ".jpeg", ".gif", ".h5", ".msgpack", ".ot")
 """Ends of names of files beside a model that no family reads: model cards, pictures, weights for other frameworks."""
 _IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+_CHECKPOINT = ("a checkpoint, weights without a network", "pass it with --checkpoint, and its network with --net")
 _LFS = b"version https://git-lfs"
 
 
@@ -30,15 +31,19 @@ class ModelFiles:
     """Path or URI as it was given."""
     path: Path
     family: Family | None
-    """None for an ONNX file without files or metadata of a family."""
+    """None for an ONNX file without files or metadata of a family, and for a checkpoint."""
     is_onnx: bool
     sha256: Mapping[str, str]
     """Digest of every file, by its path in the folder."""
 
 
 @contextlib.contextmanager
-def open_model(source: str) -> Iterator[ModelFiles]:
+def open_model(source: str, *, weights: bool = False) -> Iterator[ModelFiles]:
     """Yield the files of a model; those of a store are in a temporary folder until the end.
+
+    Args:
+        source: path or URI.
+        weights: whether a checkpoint, weights without a network, is taken too.
 
     Raises:
         ConfigError: there is no model of a known family.
@@ -52,7 +57,7 @@ def open_model(source: str) -> Iterator[ModelFiles]:
         else:
             path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fsf-model-")))
             path = _fetched(uri, source, path)
-        yield _model_at(path, source)
+        yield _model_at(path, source, weights=weights)
 
 
 @contextlib.contextmanager
@@ -72,7 +77,7 @@ def open_onnx(source: str) -> Iterator[ModelFiles | None]:
             yield ModelFiles(source=source, path=path, family=family, is_onnx=True, sha256={})
 
 
-def _model_at(path: Path, source: str) -> ModelFiles:
+def _model_at(path: Path, source: str, *, weights: bool) -> ModelFiles:
     """Return the model of a local path."""
     try:
         if not path.exists():
@@ -86,7 +91,7 @@ def _model_at(path: Path, source: str) -> ModelFiles:
         ) from error
     is_onnx = path.is_file() and (foreign_kind(path.read_bytes(), path.name) or ("",))[0] == "an ONNX model"
     family = family_of(path)
-    if family is None and not is_onnx:
+    if family is None and not is_onnx and not (weights and path.is_file() and _kind_of_file(path) == _CHECKPOINT):
         raise ConfigError(_why_no_model(path, source, sorted(files)))
     return ModelFiles(source=source, path=path, family=family, is_onnx=is_onnx, sha256=sha256)
 
@@ -190,5 +195,5 @@ def _kind_of_file(path: Path) -> tuple[str, str]:
     if kind := foreign_kind(data, path.name):
         return kind
     if data.startswith((b"PK\x03\x04", b"\x80")) or data[8:9] == b"{":
-        return "a checkpoint, weights without a network", "pass it with --checkpoint, and its network with --net"
+        return _CHECKPOINT
     return f"a file that begins with {data[:8]!r}", "give the file or folder that the model's library saved"

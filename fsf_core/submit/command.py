@@ -19,7 +19,7 @@ INPUTS = frozenset(
 )  # fmt: skip
 """Names of options and arguments that name an existing file or folder."""
 
-OUTPUTS = frozenset(("out", "delta", "engine_cache", "png"))
+OUTPUTS = frozenset(("out", "delta", "engine_cache", "png", "yaml"))
 """Names of options that name a file or folder to write."""
 
 ATTACHED = frozenset(("model_config", "config_file", "classes"))

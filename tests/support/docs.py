@@ -23,6 +23,7 @@ from tests.support import monitoring, speed_chart
 ROOT = Path(__file__).parents[2]
 COMMANDS = (
     ("export", config.ExportConfig),
+    ("inspect-model", config.InspectModelConfig),
     ("score", config.ScoreConfig),
     ("inspect", config.InspectConfig),
     ("evaluate", config.EvaluateConfig),

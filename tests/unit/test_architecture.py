@@ -138,7 +138,19 @@ def test_scoring_loads_neither_torch_nor_onnx(code: str) -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [[], ["export"], ["score"], ["render"], ["bench"], ["doctor"], ["inspect"], ["publish"], ["verify"], ["demo"]],
+    [
+        [],
+        ["export"],
+        ["score"],
+        ["render"],
+        ["bench"],
+        ["doctor"],
+        ["inspect"],
+        ["inspect-model"],
+        ["publish"],
+        ["verify"],
+        ["demo"],
+    ],
 )
 def test_help_loads_no_heavy_library(words: list[str]) -> None:
     code = f"import fsf_core.cli.app as f; f.main({[*words, '--help']})"

@@ -2,6 +2,8 @@
 
 # N images, K classes, H×W pixels
 
+import itertools
+import re
 from pathlib import Path
 
 import cv2
@@ -11,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fsf_core.export.inspection import inspect_model, proposal
 from tests.support.tiny_net import TinyNet, build
 from tests.support.zoo.entry import Entry, Expected, expected_of
 
@@ -53,8 +56,14 @@ def _script(folder: Path) -> list[str]:
 
 
 def _export(folder: Path) -> list[str]:
+    """Export with the document that inspect-model proposes, filled in."""
     torch.export.save(torch.export.export(_Several().eval(), (torch.zeros(1, 3, *_SIZE),)), folder / "program")
-    return _words(folder)
+    document = proposal(inspect_model(str(folder / "program")), "")
+    for option, value in itertools.pairwise(_PREPROCESSING):
+        key = option.removeprefix("--").replace("-", "_")
+        document = re.sub(rf"(?m)^  {key}:  #.*", f"  {key}: {f'[{value}]' if ',' in value else value}", document)
+    (folder / "model.yaml").write_text(document)
+    return ["--model", str(folder / "program"), "--model-config", str(folder / "model.yaml"), *_PREPROCESSING[-2:]]
 
 
 def _jit(folder: Path, image_HWC: NDArray[np.uint8]) -> Expected:

@@ -89,7 +89,8 @@ def test_a_file_that_is_named_in_a_file_is_refused(tmp_path):
 
 
 NO_PATHS = {
-    "--actors", "--address", "--allow-missing", "--allow-unexpected", "--attach", "--by", "--column-types", "--date",
+    "--actors", "--address", "--allow-missing", "--allow-unexpected", "--attach", "--by", "--column-types", "--crop",
+    "--date", "--uncovered",
     "--exclude", "--fail-if", "--fps", "--headers", "--http-hosts", "--image-column", "--image-url", "--input-name",
     "--input-size", "--keep", "--mean", "--net", "--net-option", "--output-name", "--padding", "--palette",
     "--profile", "--python", "--ray-address", "--reason", "--schemes", "--shard", "--std", "--submission-id",
