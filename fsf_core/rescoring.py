@@ -140,6 +140,7 @@ def _score(
         palette_K3=np.asarray(bundle.palette, np.uint8),
         grid_hw=bundle.signature.grid_hw,
         output=bundle.output,
+        uncovered_id=bundle.profile.uncovered_id(bundle.classes),
         mask_size=known.get("mask_size", "original"),
         limits=images.ImageLimits(),
         clear_background=False,

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fsf_core.model.bundle import Output
-from fsf_core.model.preprocess import Profile, crop, place
+from fsf_core.model.preprocess import Profile, crop, place, uncrop
 from fsf_core.options import Corners
 
 
@@ -36,8 +36,9 @@ class Scores:
 
     @cached_property
     def _cells(self) -> NDArray[np.float32]:
-        """What is resized, on the network's grid, without padding; class ids stay."""
-        inner_KHW = crop(self.output_KHW, place(self.height_px, self.width_px, self.profile), self.profile)
+        """What is resized, on the network's grid, without padding, at its place in the image; class ids stay."""
+        box = place(self.height_px, self.width_px, self.profile)
+        inner_KHW = uncrop(crop(self.output_KHW, box, self.profile), box, self.profile)
         if self.output.kind != "logits" or self.output.resized == "logits":
             return inner_KHW
         cells_KHW = np.asarray(inner_KHW - inner_KHW.max(axis=0, keepdims=True), np.float32)

@@ -32,6 +32,11 @@ class Box:
     hidden_left_px: int = 0
     """Columns of the resized image left of the rectangle, cut off by a crop."""
 
+    @property
+    def hides(self) -> bool:
+        """Whether a crop hides a part of the image."""
+        return (self.height_px, self.width_px) != self.resized_hw
+
 
 def resized_hw(height_px: int, width_px: int, profile: Profile) -> tuple[int, int]:
     """Return the rows and columns that an image of this size is resized to, before padding and crop.

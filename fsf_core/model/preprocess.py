@@ -52,7 +52,7 @@ def fit(image_HWC: NDArray[np.uint8], profile: Profile) -> NDArray[np.uint8]:
     """
     box = place(image_HWC.shape[0], image_HWC.shape[1], profile)
     resized = resize(image_HWC, *box.resized_hw, profile.interpolation)
-    if (box.height_px, box.width_px) != box.resized_hw:
+    if box.hides:
         top_px, left_px = box.hidden_top_px, box.hidden_left_px
         resized = resized[top_px : top_px + box.height_px, left_px : left_px + box.width_px]
     ordered = cv2.cvtColor(resized, cv2.COLOR_BGR2RGB) if profile.channel_order == "rgb" else resized
@@ -111,7 +111,7 @@ def uncrop(scores_KHW: NDArray[np.float32], box: Box, profile: Profile) -> NDArr
 
     The image's pixels outside of `shown` have no scores of their own: they get the class `profile.uncovered`.
     """
-    if not profile.cropped or profile.uncovered == STRETCHED or scores_KHW.shape[1:] == box.resized_hw:
+    if not box.hides or profile.uncovered == STRETCHED:
         return scores_KHW
     top_px, left_px = box.hidden_top_px, box.hidden_left_px
     bottom_px = box.resized_hw[0] - top_px - box.height_px

@@ -1,6 +1,6 @@
 """Preprocessing profiles: how a decoded image becomes the network's input. Knows no pixels, no files and no models."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -103,6 +103,14 @@ class Profile:
         if self.mode == "letterbox" and self.multiple_of == 1:
             return True
         return self.multiple_of > 1 and self.to_multiple == "pad"
+
+    def uncovered_id(self, classes: Sequence[str]) -> int | None:
+        """Return the id of the class of pixels outside of the crop; None where the crop's scores are stretched.
+
+        Raises:
+            ValueError: no class has this name.
+        """
+        return classes.index(self.uncovered) if self.cropped and self.uncovered != STRETCHED else None
 
     def to_json(self) -> dict[str, Any]:
         """Return what bundle.json holds of a profile. The keys are names on disk.

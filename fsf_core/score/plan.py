@@ -115,6 +115,7 @@ def plan_pipeline(
             grid_hw=bundle.signature.grid_hw,
             fused=fused,
             output=bundle.output,
+            uncovered_id=bundle.profile.uncovered_id(bundle.classes),
             mask_size=config.mask_size,
             limits=limits,
             clear_background=config.clear_background,

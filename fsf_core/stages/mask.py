@@ -53,6 +53,8 @@ class MaskSettings:
     """Whether overlays leave class 0 unblended."""
     min_region_px: int | None = None
     """Connected regions of fewer pixels are left out; None where no regions are wanted."""
+    uncovered_id: int | None = None
+    """Class of the pixels that the profile's crop hides; None where the profile has no such class."""
 
 
 def mask(table: pa.Table, settings: MaskSettings) -> pa.Table:
@@ -159,12 +161,38 @@ def _frame_mask(output: NDArray[Any], frame: dict[str, Any], settings: MaskSetti
     """Compute the mask of one frame from the output of a plain model."""
     box = preprocess.place(frame["height_px"], frame["width_px"], settings.profile)
     inner_KHW = preprocess.crop(output, box, settings.profile)
-    original = settings.mask_size == "original"
-    height_px = frame["height_px"] if original else inner_KHW.shape[1]
-    width_px = frame["width_px"] if original else inner_KHW.shape[2]
+    if settings.mask_size == "model":
+        return _mask_of(inner_KHW, inner_KHW.shape[1], inner_KHW.shape[2], settings)
+    if settings.uncovered_id is not None and box.hides:
+        return _cropped_mask(inner_KHW, box, frame, settings)
+    return _mask_of(inner_KHW, frame["height_px"], frame["width_px"], settings)
+
+
+def _cropped_mask(
+    inner_KHW: NDArray[np.float32], box: preprocess.Box, frame: dict[str, Any], settings: MaskSettings
+) -> masks.FrameMask:
+    """Compute the mask of a frame of which the network has seen the centre; figures on the grid are the centre's."""
+    assert settings.uncovered_id is not None, "the rest has a class"
+    size = (frame["height_px"], frame["width_px"])
+    whole = _mask_of(preprocess.uncrop(inner_KHW, box, settings.profile), *size, settings)
+    seen = preprocess.shown(box, *size, settings.profile)
+    class_map_HW = np.full_like(whole.class_map_HW, settings.uncovered_id)
+    class_map_HW[seen] = whole.class_map_HW[seen]
+    centre = _mask_of(inner_KHW, inner_KHW.shape[1], inner_KHW.shape[2], settings)
+    return replace(
+        masks.measure(class_map_HW, num_classes=settings.num_classes),
+        mean_probability_K=centre.mean_probability_K,
+        confidence=centre.confidence,
+        uncertain_share=centre.uncertain_share,
+        grid=whole.grid,
+    )
+
+
+def _mask_of(cells_KHW: NDArray[Any], height_px: int, width_px: int, settings: MaskSettings) -> masks.FrameMask:
+    """Compute a mask of this size from scores without padding."""
     if settings.output.kind == "class_map":
         class_map_HW = masks.nearest(
-            inner_KHW[0],
+            cells_KHW[0],
             height_px=height_px,
             width_px=width_px,
             num_classes=settings.num_classes,
@@ -172,11 +200,11 @@ def _frame_mask(output: NDArray[Any], frame: dict[str, Any], settings: MaskSetti
         )
         return masks.measure(class_map_HW, num_classes=settings.num_classes)
     return masks.make_mask(
-        masks.softmax(inner_KHW) if settings.output.holds_logits else inner_KHW,
+        masks.softmax(cells_KHW) if settings.output.holds_logits else cells_KHW,
         height_px=height_px,
         width_px=width_px,
         keep_grid=settings.min_region_px is not None,
-        scores_Khw=_scores(inner_KHW, settings.output),
+        scores_Khw=_scores(cells_KHW, settings.output),
         corners=settings.output.corners,
     )
 

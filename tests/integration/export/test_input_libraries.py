@@ -116,6 +116,36 @@ def test_the_filters_of_opencv_have_its_pixels(name, flag):
         np.testing.assert_array_equal(resize(image, height_px, width_px, name), expected)
 
 
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+@pytest.mark.parametrize("statistics", [IMAGENET, ((0.5,) * 3, (0.5,) * 3)], ids=["imagenet", "half"])
+def test_the_normalisation_is_that_of_the_libraries_to_the_digits_that_the_manual_states(statistics, torchvision):
+    import torch
+
+    mean, std = statistics
+    transforms = load("transformers.image_transforms", "transformers")
+    image = np.repeat(np.arange(256, dtype=np.uint8)[:, None, None], 3, axis=2)
+    found = replace(STRETCH, mean=mean, std=std).levels()
+
+    scaled = transforms.rescale(image.transpose(2, 0, 1), 1 / 255)
+    of_pil = transforms.normalize(scaled, mean, std, input_data_format="channels_first")
+    np.testing.assert_array_equal(found, of_pil[:, :, 0])
+
+    in_levels = [torch.tensor(numbers) * 255.0 for numbers in statistics]
+    tensor = torch.from_numpy(image).permute(2, 0, 1)
+    fused = torchvision.normalize(tensor.to(torch.float32), *in_levels)[:, :, 0].numpy()
+    own = replace(STRETCH, scale=1.0, mean=tuple(in_levels[0].tolist()), std=tuple(in_levels[1].tolist()))
+    np.testing.assert_array_equal(own.levels(), fused)
+
+    others = [
+        torchvision.normalize(torchvision.to_dtype(tensor, torch.float32, scale=True), mean, std)[:, :, 0].numpy(),
+        (((image / 255.0) - np.array(mean)) / np.array(std)).astype(np.float32)[:, 0].T,
+        fused,
+    ]
+    assert max(np.abs(found - other).max() for other in others) < 1e-6
+
+
 # -------------------------------------------------------------------------------------------------------------- sizes
 
 

@@ -57,6 +57,7 @@ def _class_map(bundle: Bundle, picture: Path, variant: str) -> NDArray[np.uint8]
         grid_hw=(grid_hw[0], grid_hw[1]),
         fused=variant == FUSED,
         output=bundle.output,
+        uncovered_id=bundle.profile.uncovered_id(bundle.classes),
         mask_size="original",
         limits=images.ImageLimits(),
         clear_background=False,

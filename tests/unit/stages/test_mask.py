@@ -12,7 +12,7 @@ from PIL import Image
 from fsf_core import masks
 from fsf_core.media.images import ImageLimits
 from fsf_core.model.bundle import Output
-from fsf_core.model.preprocess import PROFILES
+from fsf_core.model.preprocess import PROFILES, Profile, place, shown
 from fsf_core.stages import units
 from fsf_core.stages.mask import MaskSettings, mask
 from fsf_core.stages.units import Frame, Unit
@@ -27,7 +27,16 @@ PROBABILITIES = (np.exp(LOGITS) / np.exp(LOGITS).sum(0)).astype(np.float32)
 IDS = LOGITS.argmax(0).astype(np.float32)[None]
 
 
-def row_of(output, kind, *, mask_size="original", profile=PROFILES["fastsegformer"], min_region_px=None, **meaning):
+def row_of(
+    output,
+    kind,
+    *,
+    mask_size="original",
+    profile=PROFILES["fastsegformer"],
+    min_region_px=None,
+    uncovered_id=None,
+    **meaning,
+):
     frame = Frame(frame_index=0, pts_s=None, height_px=SIZE[0], width_px=SIZE[1])
     unit = Unit(item_id="a", uri="a", frames=[frame], inputs_HWC=[np.zeros((224, 224, 3), np.uint8)])
     table = units.to_table([unit], extra=pa.schema([])).drop_columns(["inputs"])
@@ -42,6 +51,7 @@ def row_of(output, kind, *, mask_size="original", profile=PROFILES["fastsegforme
         limits=ImageLimits(max_bytes=1, max_pixels=1, max_side_px=1),
         clear_background=False,
         min_region_px=min_region_px,
+        uncovered_id=uncovered_id,
     )
     [row] = mask(table, settings).to_pylist()
     return row
@@ -236,3 +246,40 @@ def test_logits_that_are_no_numbers_are_a_failure_of_their_frame(resized, value)
 
     assert row["failed_stage"] == expected[0]  # minus infinity is a probability of 0, and no logit to interpolate
     assert (row["masks"] == []) == (expected[0] == "mask")
+
+
+CROP = Profile(
+    name="custom",
+    height_px=14,
+    width_px=14,
+    mode="short-side",
+    short_side_px=16,
+    interpolation="linear",
+    honour_exif=True,
+    cropped=True,
+    uncovered="rest",
+)
+
+
+@pytest.mark.parametrize("kind", ["logits", "probabilities", "class_map"])
+def test_pixels_outside_of_the_crop_have_the_class_that_was_named(kind):
+    """The crop's scores stay in their place, and the figures are those of the crop."""
+    output = {"logits": LOGITS, "probabilities": PROBABILITIES, "class_map": IDS}[kind][:, :14, :14]
+    box = place(*SIZE, CROP)
+    row = row_of(output, kind, profile=CROP, uncovered_id=3, min_region_px=1)
+
+    cells = PROBABILITIES[:, :14, :14] if kind == "logits" else output
+    below, right = box.resized_hw[0] - 14 - box.hidden_top_px, box.resized_hw[1] - 14 - box.hidden_left_px
+    whole = np.pad(cells, ((0, 0), (box.hidden_top_px, below), (box.hidden_left_px, right)), mode="edge")
+    expected = np.full(SIZE, 3)
+    inside = shown(box, *SIZE, CROP)
+    if kind == "class_map":
+        expected[inside] = masks.nearest(whole[0], height_px=SIZE[0], width_px=SIZE[1], num_classes=len(LOGITS))[inside]
+    else:
+        expected[inside] = by_hand(whole)[inside]
+    assert 0 < expected[inside].size < expected.size
+    np.testing.assert_array_equal(class_map(row), expected)
+    assert row["pixels"] == np.bincount(expected.ravel(), minlength=len(LOGITS)).tolist()
+    if kind != "class_map":
+        assert row["frames"][0]["confidence"] == pytest.approx(cells.max(0).mean(), rel=1e-5)
+    assert class_map(row_of(output, kind, profile=CROP, uncovered_id=3, mask_size="model")).shape == (14, 14)
