@@ -5,6 +5,7 @@ Everything is read from the folder and from the library's source; nothing is dow
 
 import inspect
 import json
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -174,9 +175,9 @@ def _architecture(library: "ModuleType", name: str, described: str) -> Any:
     if name.lower() not in known:
         names = [kind.__name__ for kind in known.values()]
         raise ConfigError(
-            f"{described} names the architecture {name!r}{did_you_mean(name, names)}, which "
-            f"segmentation_models.pytorch {library.__version__} does not have; expected one of {', '.join(names)}; "
-            "correct it, or install the release that has it"
+            f"{described} names the architecture {name!r}{did_you_mean(name, names)}, expected one of those of "
+            f"segmentation_models.pytorch {library.__version__}: {', '.join(names)}; correct it, or install the "
+            "release that has it"
         )
     return known[name.lower()]
 
@@ -223,9 +224,10 @@ def _load_weights(network: "nn.Module", folder: Path, source: str, described: st
     where = f"{name} of {source}"
     contents = contents_of(read_checkpoint(folder / name, source=where), where)
     options = WeightOptions(allow_unexpected=_AUXILIARY)
-    return load_weights(
-        network, contents, options, described=f"the network of {described}", source=where, suggest=lambda _: None
-    )
+    with warnings.catch_warnings(action="ignore"):  # about shapes, which end in an error here
+        return load_weights(
+            network, contents, options, described=f"the network of {described}", source=where, suggest=lambda _: None
+        )
 
 
 def _channels(contents: "Contents") -> int | None:

@@ -8,10 +8,9 @@ import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from fsf_core.errors import ConfigError, InterruptedRunError, did_you_mean
+from fsf_core.errors import ConfigError, did_you_mean
 from fsf_core.export.families.named import NamedNetwork, NamedRequest, require_count
 from fsf_core.export.families.optional import load
-from fsf_core.export.foreign import FOREIGN, in_one_line
 from fsf_core.export.net_options import require_known
 
 if TYPE_CHECKING:
@@ -63,14 +62,10 @@ def _build(builder: Callable[..., Any], name: str, options: Mapping[str, object]
     net = f"torchvision:{name}"
     keywords = {key for key in inspect.signature(builder).parameters if key not in _OWN}
     require_known(net, options, sorted(keywords))
-    try:
-        network = builder(weights=None, weights_backbone=None, num_classes=count, **options)
-    except InterruptedRunError:
-        raise
-    except FOREIGN as error:
-        raise ConfigError(
-            f"{net} cannot be built with {dict(options) or 'its defaults'}: {in_one_line(error)}; correct --net-option"
-        ) from error
+    for option, value in options.items():  # aux_loss alone today
+        if not isinstance(value, bool):
+            raise ConfigError(f"{net}: the option {option} is {value!r}, expected true or false; correct --net-option")
+    network = builder(weights=None, weights_backbone=None, num_classes=count, **options)
     return network.float().eval()
 
 
