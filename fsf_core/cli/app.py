@@ -305,16 +305,15 @@ def submit(*command: str, config: SubmitConfig | None = None) -> int:
 
 
 @app.command
-def demo(folder: str = "demo", /, *, steps: int = 220) -> int:
-    """Draw oranges, train a small model, export it, score, and write the report; needs no download and no GPU.
+def demo(folder: str = "demo", /) -> int:
+    """Draw oranges, export a model, score, measure, and write the report; needs no download and no GPU.
 
     Args:
         folder: Folder for the data, the model and the results.
-        steps: Training steps of the model.
     """
     from fsf_core.cli.demo import run
 
-    return run(folder, steps=steps)
+    return run(folder)
 
 
 def main(tokens: Sequence[str] | None = None) -> int:

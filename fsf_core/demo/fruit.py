@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fsf_core.demo import noise
+from fsf_core.demo.look import DEMO_LOOK, Look
 from fsf_core.demo.noise import Floats
 
 BACKGROUND, SUNBURN, ULCER, WIND_SCARRING = range(4)
@@ -37,6 +38,7 @@ class Blemish:
     spin_rad: float
     """Direction of the longer axis."""
     seed: int
+    look: Look = DEMO_LOOK
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,6 +63,7 @@ class Orange:
     """Share of the peel that is still green, 0 to 1."""
     blemishes: tuple[Blemish, ...]
     seed: int
+    look: Look = DEMO_LOOK
 
 
 @dataclass(kw_only=True, slots=True)  # not frozen: `spot.relief_HW += …` paints in place
@@ -120,7 +123,7 @@ def paint_orange(image_HWC: Floats, label_HW: NDArray[np.uint8], orange: Orange)
 
     peel = _healthy_peel(np.ascontiguousarray(p_3HW, np.float32), radius_px, orange, rng)
     _paint_stem(peel, rng)
-    _paint_specks(peel, rng)
+    _paint_specks(peel, rng, orange.look.specks)
     paint = {SUNBURN: _paint_sunburn, ULCER: _paint_ulcer, WIND_SCARRING: _paint_wind_scarring}
     for blemish in sorted(orange.blemishes, key=lambda blemish: -blemish.class_id):
         paint[blemish.class_id](peel, blemish)
@@ -244,9 +247,9 @@ def _paint_stem(peel: _Peel, rng: np.random.Generator) -> None:
     spot.gloss_HW *= 1 - 0.9 * _cover(spot, star + 0.01)
 
 
-def _paint_specks(peel: _Peel, rng: np.random.Generator) -> None:
+def _paint_specks(peel: _Peel, rng: np.random.Generator, count: int) -> None:
     """Draw a few dark specks of dirt and scale, too small to count as a defect."""
-    for towards in rng.normal(size=(9, 3)):
+    for towards in rng.normal(size=(count, 3)):
         size = rng.uniform(0.004, 0.01)
         spot = _spot(peel, np.asarray(towards / np.linalg.norm(towards), np.float32), 0.0, 0.05)
         if spot is not None:
@@ -258,24 +261,26 @@ def _paint_sunburn(peel: _Peel, blemish: Blemish) -> None:
     spot = _spot(peel, blemish.towards, blemish.spin_rad, 2.2 * blemish.size_rad)
     if spot is None:
         return
-    rng = np.random.default_rng(blemish.seed)
+    rng, look = np.random.default_rng(blemish.seed), blemish.look
     s, t, size = spot.s_HW, spot.t_HW, blemish.size_rad
     bleached = rng.uniform(0, 1)
     mottle = noise.fractal(s * 9, t * 9, rng, octaves=3)
     ragged = noise.fractal(s * 1.6 / size, t * 1.6 / size, rng, octaves=4)
     inside = size * (0.96 + 0.42 * ragged) - np.hypot(s, t * rng.uniform(1.1, 1.7))
+    if look.frayed:
+        inside += look.frayed * size * noise.fractal(s * 14, t * 14, rng, octaves=3)
     cover = _cover(spot, inside)
 
     noise.mix(spot.albedo_HWC, (26, 105, 120), 0.55 * noise.smooth(inside, -0.55 * size, 0.02) * (0.5 + 0.5 * bleached))
     grain = noise.fractal(s * 22, t * 22, rng, octaves=3)
     colour = np.empty_like(spot.albedo_HWC)
-    colour[:] = (38, 88, 142)
-    noise.mix(colour, (50, 128, 178), noise.smooth(grain, -0.5, 0.7))
-    straw = np.array([138, 186, 208], np.float32) + 18 * grain[..., None]
+    colour[:] = look.burnt
+    noise.mix(colour, look.burnt_light, noise.smooth(grain, -0.5, 0.7))
+    straw = np.array(look.straw, np.float32) + 18 * grain[..., None]
     pale = noise.smooth(mottle + 2.4 * bleached - 1.5 + 1.6 * inside / size, -0.4, 0.6)
     noise.mix(colour, straw, pale)
     noise.mix(colour, (70, 165, 205), 0.7 * noise.smooth(grain, 0.55, 0.8))
-    noise.mix(colour, (26, 50, 80), 0.8 * (1 - noise.smooth(inside + 0.1 * size * mottle, 0.0, 0.2 * size)))
+    noise.mix(colour, (26, 50, 80), look.rim * (1 - noise.smooth(inside + 0.1 * size * mottle, 0.0, 0.2 * size)))
     pits = noise.sample(noise.pore_tile(), s * 360 + np.float32(rng.uniform(0, noise.TILE_PX)), t * 360)
     noise.mix(colour, (30, 46, 68), 0.8 * noise.smooth(pits + 0.25 * mottle, 0.5, 0.75))
     noise.mix(spot.albedo_HWC, colour, cover)
@@ -286,9 +291,9 @@ def _paint_sunburn(peel: _Peel, blemish: Blemish) -> None:
 
 def _paint_ulcer(peel: _Peel, blemish: Blemish) -> None:
     """Draw a cluster of canker spots: round, dark brown, ringed like craters, partly merged, in a green halo."""
-    rng = np.random.default_rng(blemish.seed)
-    count = int(rng.integers(4, 10))
-    spread = blemish.size_rad * 2.6
+    rng, look = np.random.default_rng(blemish.seed), blemish.look
+    count = int(rng.integers(*look.spots))
+    spread = blemish.size_rad * look.spread
     spot = _spot(peel, blemish.towards, blemish.spin_rad, 4 * spread)
     if spot is None:
         return
@@ -304,12 +309,12 @@ def _paint_ulcer(peel: _Peel, blemish: Blemish) -> None:
         inside = np.maximum(inside, (1 - away) * size)
     cover = _cover(spot, inside)
 
-    noise.mix(spot.albedo_HWC, (24, 88, 84), 0.6 * noise.smooth(inside, -0.055, 0.01))
+    noise.mix(spot.albedo_HWC, (24, 88, 84), look.halo * noise.smooth(inside, -0.055, 0.01))
     rings = 0.5 + 0.5 * np.cos(depth * 17 + 6 * warp)
     grain = noise.fractal(s * 40, t * 40, rng, octaves=2)
     colour = np.empty_like(spot.albedo_HWC)
-    colour[:] = (36, 52, 78)
-    noise.mix(colour, (92, 114, 140), np.clip(0.7 * rings * noise.smooth(depth, 0.06, 0.3) + 0.3 * grain, 0, 1))
+    colour[:] = look.crater
+    noise.mix(colour, look.ring, np.clip(look.rings * rings * noise.smooth(depth, 0.06, 0.3) + 0.3 * grain, 0, 1))
     noise.mix(colour, (24, 32, 46), 0.7 * noise.smooth(depth + 0.2 * grain, 0.68, 0.85))
     noise.mix(spot.albedo_HWC, colour, cover)
     spot.relief_HW += cover * (0.014 * rings + 0.004 * grain - 0.045 * noise.smooth(depth, 0.45, 0.85))
@@ -322,7 +327,7 @@ def _paint_wind_scarring(peel: _Peel, blemish: Blemish) -> None:
     spot = _spot(peel, blemish.towards, blemish.spin_rad, 1.6 * blemish.size_rad)
     if spot is None:
         return
-    rng = np.random.default_rng(blemish.seed)
+    rng, look = np.random.default_rng(blemish.seed), blemish.look
     s, t, size = spot.s_HW, spot.t_HW, blemish.size_rad
     bend = rng.uniform(-0.8, 0.8) / size
     t = t - np.float32(bend) * s * s + 0.05 * noise.fractal(s * 4, t * 4, rng, octaves=2)
@@ -341,8 +346,8 @@ def _paint_wind_scarring(peel: _Peel, blemish: Blemish) -> None:
     grain = noise.fractal(s * 30, t * 60, rng, octaves=2)
     silver = rng.uniform(0, 1)
     colour = np.empty_like(spot.albedo_HWC)
-    colour[:] = (44, 78, 124)
-    noise.mix(colour, (112, 142, 162), np.clip(silver + 0.3 * grain, 0, 1))
+    colour[:] = look.scar
+    noise.mix(colour, look.silver, np.clip(silver + 0.3 * grain, 0, 1))
     noise.mix(colour, (40, 66, 100), 0.6 * (1 - noise.smooth(inside, 0.0, 0.012)))
     noise.mix(spot.albedo_HWC, colour, 0.92 * cover)
     spot.relief_HW += cover * (0.004 + 0.003 * grain)

@@ -90,3 +90,8 @@ def smooth(x_HW: Floats, low: float, high: float) -> Floats:
 def mix(target_HWC: Floats, colour: Floats | Sequence[float], share_HW: Floats) -> None:
     """Blend a colour into the target, in place."""
     target_HWC += (np.asarray(colour, np.float32) - target_HWC) * share_HW[..., None]
+
+
+def chance(rng: np.random.Generator, share: float) -> bool:
+    """Return True in this share of calls."""
+    return bool(rng.uniform() < share)

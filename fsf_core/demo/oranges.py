@@ -63,18 +63,31 @@ def draw_orange(seed: int, *, height_px: int = 512, width_px: int = 512) -> tupl
     return _draw(oranges, backdrop, rng, height_px=height_px, width_px=width_px)
 
 
-def draw_frames(frames: int, *, seed: int, height_px: int, width_px: int) -> Iterator[NDArray[np.uint8]]:
-    """Yield the frames, uint8 BGR H×W×3, of a conveyor on which oranges roll from left to right."""
+def draw_frames(
+    frames: int, *, seed: int, height_px: int, width_px: int, first: int = 0
+) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
+    """Draw a conveyor on which oranges roll from left to right.
+
+    Args:
+        frames: how many.
+        seed: of the scene.
+        height_px: of every frame.
+        width_px: of every frame.
+        first: index of the first frame, which says how far the belt has moved.
+
+    Yields:
+        A frame, uint8 BGR H×W×3, and its label, uint8 H×W.
+    """
     rng = np.random.default_rng(seed)
     backdrop = replace(_random_backdrop(rng), kind="belt")
     lane = [
         _random_orange(rng, y=0.5 + rng.uniform(-0.05, 0.05), radius=rng.uniform(0.32, 0.37), classes=classes)
         for classes in ((SUNBURN, ULCER), (WIND_SCARRING,), (), (ULCER, WIND_SCARRING))
     ]
-    for index in range(frames):
+    for index in range(first, first + frames):
         travel = 0.03 * index  # image heights: the fruit crosses the image in about 50 frames
         fruit = [_rolled(orange, place, travel, width_px / height_px) for place, orange in enumerate(lane)]
-        yield _draw(fruit, replace(backdrop, travel=travel), rng, height_px=height_px, width_px=width_px)[0]
+        yield _draw(fruit, replace(backdrop, travel=travel), rng, height_px=height_px, width_px=width_px)
 
 
 def _rolled(orange: Orange, place: int, travel: float, aspect: float) -> Orange:
@@ -130,7 +143,7 @@ def _random_orange(
     rng: np.random.Generator, *, x: float = 0.5, y: float, radius: float, classes: Sequence[int]
 ) -> Orange:
     """Choose an orange whose defects face the camera, well apart from each other."""
-    turn_33 = _random_turn(rng)
+    turn_33 = random_turn(rng)
     sizes = {SUNBURN: (0.2, 0.38), ULCER: (0.06, 0.1), WIND_SCARRING: (0.45, 0.75)}
     start = rng.uniform(0, 2 * math.pi)
     blemishes = []
@@ -161,7 +174,7 @@ def _random_orange(
     )
 
 
-def _random_turn(rng: np.random.Generator) -> Floats:
+def random_turn(rng: np.random.Generator) -> Floats:
     """Return a uniformly random rotation."""
     q, r = np.linalg.qr(rng.normal(size=(3, 3)))
     q = q * np.sign(np.diag(r))
@@ -223,7 +236,7 @@ def _belt_light(along_HW: Floats, across_HW: Floats, rng: np.random.Generator) -
 
 
 def write_demo(folder: Path, *, count: int = 12, frames: int = 48, seed: int = 0) -> Path:
-    """Write a small data set: images with labels, a video, and one file that cannot be decoded.
+    """Write a small data set: images and a video with labels, and one file that cannot be decoded.
 
     Args:
         folder: created if it does not exist; files of the same names are overwritten.
@@ -238,10 +251,11 @@ def write_demo(folder: Path, *, count: int = 12, frames: int = 48, seed: int = 0
     broken = folder / "pictures" / "interrupted_copy.jpg"
     intact = images[0].read_bytes()
     broken.write_bytes(intact[: len(intact) // 2])
-    clip = write_video(folder / "videos" / "conveyor.mp4", frames=frames, seed=seed)
+    frame_labels = folder / "labels" / "conveyor"
+    clip = write_video(folder / "videos" / "conveyor.mp4", frames=frames, seed=seed, labels=frame_labels)
 
     items = [(image, "image", f"labels/{image.stem}.png") for image in images]
-    items += [(broken, "image", ""), (clip, "video", "")]
+    items += [(broken, "image", ""), (clip, "video", "labels/conveyor")]
     manifest = folder / "manifest.csv"
     with manifest.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
@@ -263,16 +277,24 @@ def write_images(folder: Path, *, count: int, seed: int) -> list[Path]:
         image_HWC, label_HW = draw_orange(seed + index, height_px=height_px, width_px=width_px)
         path = folder / f"orange_{seed + index:03d}.jpg"
         path.write_bytes(cv2.imencode(".jpg", image_HWC, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes())
-        indexed = Image.fromarray(label_HW).convert("P")
-        indexed.putpalette([level for colour in CLASS_COLOURS_RGB for level in colour])
-        indexed.save(labels / f"{path.stem}.png")
+        _write_label(labels / f"{path.stem}.png", label_HW)
         written.append(path)
     return written
 
 
-def write_video(path: Path, *, frames: int, fps: int = 24, seed: int) -> Path:
-    """Write an H.264 MP4 of oranges that roll along a conveyor, 480×320, with a key frame every half second."""
+def write_video(path: Path, *, frames: int, fps: int = 24, seed: int, labels: Path | None = None) -> Path:
+    """Write an H.264 MP4 of oranges that roll along a conveyor, 480×320, with a key frame every half second.
+
+    Args:
+        path: of the video.
+        frames: its length.
+        fps: frames per second.
+        seed: of the scene.
+        labels: folder for a palette PNG of every frame, named after its number.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
+    if labels is not None:
+        labels.mkdir(parents=True, exist_ok=True)
     height_px, width_px = VIDEO_SIZE_HW
     with av.open(str(path), "w") as container:
         # Equal bytes on every machine: one thread, because x264 divides its work by threads, and no vector code in
@@ -280,7 +302,16 @@ def write_video(path: Path, *, frames: int, fps: int = 24, seed: int) -> Path:
         options = {"crf": "20", "preset": "medium", "threads": "1", "x264-params": "cpu-independent=1"}
         stream = container.add_stream("libx264", rate=fps, options=options)
         stream.width, stream.height, stream.pix_fmt, stream.gop_size = width_px, height_px, "yuv420p", max(1, fps // 2)
-        for image_HWC in draw_frames(frames, seed=seed, height_px=height_px, width_px=width_px):
+        drawn = draw_frames(frames, seed=seed, height_px=height_px, width_px=width_px)
+        for index, (image_HWC, label_HW) in enumerate(drawn):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image_HWC, format="bgr24")))
+            if labels is not None:
+                _write_label(labels / f"{index:06d}.png", label_HW)
         container.mux(stream.encode())
     return path
+
+
+def _write_label(path: Path, label_HW: NDArray[np.uint8]) -> None:
+    indexed = Image.fromarray(label_HW).convert("P")
+    indexed.putpalette([level for colour in CLASS_COLOURS_RGB for level in colour])
+    indexed.save(path)

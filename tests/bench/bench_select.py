@@ -1,7 +1,7 @@
 """Errors that twenty frames chosen by `fsf select` hold, compared with twenty drawn at random.
 
-`python -m tests.bench.bench_select` draws oranges, whose labels are exact, trains the demo's network and a second one
-on other images, scores in one process, and counts the wrong pixels of each choice; a line of JSON at the end.
+`python -m tests.bench.bench_select` draws oranges, whose labels are exact, trains a quick network and a second one on
+other images, scores in one process, and counts the wrong pixels of each choice; a line of JSON at the end.
 """
 
 import argparse
@@ -31,7 +31,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=300)
     parser.add_argument("--count", type=int, default=20)
-    parser.add_argument("--steps", type=int, default=220, help="training steps, as in `fsf demo`")
+    parser.add_argument("--steps", type=int, default=220, help="training steps")
     parser.add_argument("--first-seed", type=int, default=0, help="seed of the first image")
     parser.add_argument("--table", help="write the figures and errors of all images to this CSV file, and end")
     given = parser.parse_args()
@@ -69,11 +69,11 @@ def _scored(folder: Path, seeds: range, *, training_seed: int, steps: int) -> tu
     """Train a network and score with it."""
     import torch
 
-    from fsf_core.demo import model
+    from tests.support import quick_net
 
     weights = folder.with_suffix(".pth")
-    model.train(weights, steps=steps, seed=training_seed)
-    network = model.build()
+    quick_net.train(weights, steps=steps, seed=training_seed)
+    network = quick_net.build()
     network.load_state_dict(torch.load(weights, weights_only=True))
     torch.set_num_threads(1)
     wrong = score_oranges(str(folder), network.eval(), seeds)

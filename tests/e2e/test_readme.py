@@ -6,8 +6,6 @@ import io
 import re
 import shlex
 import subprocess
-import sys
-import textwrap
 import tomllib
 from pathlib import Path
 
@@ -15,82 +13,23 @@ import duckdb
 import pytest
 
 from fsf_core.cli.app import app
-from fsf_core.demo import model, oranges
 from tests.support import docs
 from tests.support.commands import takes
+from tests.support.readme import EXECUTED, README, ROOT, blocks, commands, has_shape_of
 
-ROOT = Path(__file__).parents[2]
-README = ROOT / "README.md"
 READMES = [
     ROOT / name for name in subprocess.check_output(["git", "ls-files", "*README.md"], cwd=ROOT, text=True).split()
 ]
 IMAGES = ROOT / ".github" / "images"
-EXECUTED = ("fsf export --net fsf_core.demo.model:build", "fsf score --bundle bundles/oranges --manifest demo/",
-            "fsf report runs/first", "duckdb -c")  # fmt: skip
-"""Commands of README.md that a test runs, by their beginnings; all others are parsed as their program would."""
 
 
-def blocks(path: Path, language: str) -> list[str]:
-    """Return the fenced code blocks of one language, also those within lists."""
-    fenced = re.findall(rf"^( *)```{language}\n(.*?)^\1```", path.read_text(), flags=re.MULTILINE | re.DOTALL)
-    return [textwrap.dedent(block) for _, block in fenced]
-
-
-def commands(path: Path) -> list[tuple[str, list[str]]]:
-    """Return every command of the console blocks with the lines of output below it; indented lines continue one."""
-    found: list[tuple[str, list[str]]] = []
-    for line in "\n".join(block.rstrip() for block in blocks(path, "console")).splitlines():
-        if line.startswith("$ "):
-            found.append((line[2:], []))
-        elif line.startswith("    ") and not found[-1][1]:
-            found[-1] = (f"{found[-1][0].removesuffix(chr(92))} {line.strip()}", [])
-        else:
-            found[-1][1].append(line)
-    return found
-
-
-def has_shape_of(shown: list[str], real: list[str]) -> bool:
-    """Whether real output equals the shown one but for numbers, the widths that follow from them, and what … hides."""
-    return len(shown) == len(real) and all(
-        re.fullmatch(_shape(line), other) for line, other in zip(shown, real, strict=True)
-    )
-
-
-def _shape(line: str) -> str:
-    """Return the pattern of a shown line: any digest, number or width of a gap or rule for one, anything for …."""
-    patterns = {r"\d{8}T\d{6}Z-[0-9a-f]{8}": None, r"[0-9a-f]{12,}": r"[0-9a-f]+", r"\d[\d.,]*": None, r"\s+": None,
-                "─+": None, "…": ".*"}  # fmt: skip
-    pattern, at = "", 0
-    for match in re.finditer("|".join(patterns), line):
-        kind = next(kind for kind in patterns if re.fullmatch(kind, match[0]))
-        pattern, at = pattern + re.escape(line[at : match.start()]) + (patterns[kind] or kind), match.end()
-    return pattern + re.escape(line[at:])
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder as `make demo` leaves it, but with half of the images and a model that is trained for seconds."""
-    folder = tmp_path_factory.mktemp("home")
-    oranges.write_demo(folder / "demo" / "data", count=6, frames=12)
-    model.train(folder / "demo" / "model.pth", steps=80, num_images=12)
-    for command, shown in commands(README):
-        if command.startswith(EXECUTED) and command.startswith("fsf"):
-            done = subprocess.run(
-                [sys.executable, "-m", "fsf_core.cli", *shlex.split(command)[1:]], cwd=folder, capture_output=True,
-                text=True, timeout=300, check=False, env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
-            )  # fmt: skip
-            assert done.returncode == 0, command + done.stdout + done.stderr
-            assert has_shape_of(shown, done.stdout.splitlines()), f"README.md shows other output than\n{done.stdout}"
-    return folder
-
-
-def test_the_three_commands_run_and_print_what_is_shown(home: Path) -> None:
-    assert (home / "runs" / "first" / "report.html").stat().st_size > 10_000
+def test_the_three_commands_run_and_print_what_is_shown(readme_home: Path) -> None:
+    assert (readme_home / "runs" / "first" / "report.html").stat().st_size > 10_000
     assert [command for command, _ in commands(README) if command.startswith(EXECUTED)][3:], "all of them were run"
 
 
-def test_the_sql_runs_and_prints_what_is_shown(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(home)
+def test_the_sql_runs_and_prints_what_is_shown(readme_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(readme_home)
     [(command, shown)] = [(command, shown) for command, shown in commands(README) if command.startswith("duckdb")]
     result = duckdb.sql(shlex.split(command)[2])
 
@@ -98,8 +37,10 @@ def test_the_sql_runs_and_prints_what_is_shown(home: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("path", [path for path in READMES if blocks(path, "python")], ids=lambda p: p.parent.name)
-def test_the_python_runs_and_prints_what_is_shown(path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(home)
+def test_the_python_runs_and_prints_what_is_shown(
+    path: Path, readme_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(readme_home)
     for block in blocks(path, "python"):
         names: dict[str, object] = {}
         for example in re.split(r"^>>> ", block, flags=re.MULTILINE)[1:]:

@@ -107,6 +107,8 @@ def test_the_wheel_installs_one_package_and_no_torch(installed):
 
     assert tops == {"fsf_core"}
     assert (installed.packages / "fsf_core" / "py.typed").exists()
+    weights = Path("demo", "oranges.safetensors")
+    assert (installed.packages / "fsf_core" / weights).read_bytes() == (HOME / "fsf_core" / weights).read_bytes()
     assert [name for name in ("jobs", "tests", "torch", "onnx") if (installed.packages / name).exists()] == []
 
 

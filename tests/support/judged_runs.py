@@ -1,4 +1,4 @@
-"""Drawn oranges scored in this process by the demo's network: a run, and how wrong each of its masks is.
+"""Drawn oranges scored in this process by a quick network: a run, and how wrong each of its masks is.
 
 The mask stage's own functions make masks and figures. Starts no Ray.
 """

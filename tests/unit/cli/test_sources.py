@@ -39,7 +39,7 @@ def yaml_file(tmp_path):
         (["inspect", "--pgn", "x.png"], "unknown option --pgn, did you mean --png?"),
         (["render", "--stile", "mask"], "unknown option --stile, did you mean --style?"),
         (["verify", "--manifest", "m"], "unknown option --manifest. See fsf verify --help"),
-        (["demo", "--step", "3"], "unknown option --step, did you mean --steps?"),
+        (["demo", "--steps", "3"], "unknown option --steps. See fsf demo --help"),
     ],
 )
 def test_an_unknown_option_is_reported_before_anything_else_with_its_nearest_neighbour(words, message, capsys):

@@ -98,9 +98,26 @@ def test_a_video_has_the_documented_frames_size_and_codec(tmp_path):
     assert [frame.shape[:2] for frame in frames] == [VIDEO_SIZE_HW] * 7
 
 
-def test_oranges_move_in_a_video():
-    first, *_, last = draw_frames(5, seed=0, height_px=96, width_px=144)
-    assert np.abs(first.astype(int) - last).mean() > 5
+def test_oranges_move_in_a_video_and_their_labels_with_them():
+    frames = [*draw_frames(9, seed=0, height_px=96, width_px=144)]
+    (first_HWC, first_HW), (last_HWC, last_HW) = frames[0], frames[-1]
+    assert np.abs(first_HWC.astype(int) - last_HWC).mean() > 5
+    assert first_HW.any()
+    assert (first_HW != last_HW).any()
+
+
+def test_a_video_can_be_drawn_from_any_frame():
+    *_, (_, expected_HW) = draw_frames(4, seed=2, height_px=96, width_px=144)
+    [(_, label_HW)] = draw_frames(1, seed=2, height_px=96, width_px=144, first=3)
+    assert np.array_equal(label_HW, expected_HW)
+
+
+def test_every_frame_of_a_video_has_its_label(tmp_path):
+    write_video(tmp_path / "clip.mp4", frames=3, seed=1, labels=tmp_path / "clip")
+    drawn = draw_frames(3, seed=1, height_px=VIDEO_SIZE_HW[0], width_px=VIDEO_SIZE_HW[1])
+    for index, (_, label_HW) in enumerate(drawn):
+        assert np.array_equal(np.asarray(Image.open(tmp_path / "clip" / f"{index:06d}.png")), label_HW)
+    assert len([*(tmp_path / "clip").iterdir()]) == 3
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +132,8 @@ def test_the_demo_manifest_lists_every_file_by_relative_path(demo):
         rows = list(csv.DictReader(file))
     assert [row["kind"] for row in rows] == ["image", "image", "image", "video"]
     assert all((demo / row["uri"]).is_file() for row in rows)
-    assert [(demo / row["label_uri"]).is_file() for row in rows if row["label_uri"]] == [True, True]
+    assert [(demo / row["label_uri"]).exists() for row in rows if row["label_uri"]] == [True, True, True]
+    assert [row["id"] for row in rows if not row["label_uri"]] == ["interrupted_copy"]
     media = {name for name in files_of(demo) if name.startswith(("pictures/", "videos/"))}
     assert media == {row["uri"] for row in rows}
 
