@@ -98,7 +98,7 @@ def _ultralytics_outputs(
 
 
 def _semantic(*, dynamic: bool) -> tuple[Callable[[Path], list[str]], Callable[[Path, Image], Expected]]:
-    imgsz = (96, 96) if dynamic else (96, 128)
+    imgsz = (160, 160) if dynamic else (96, 128)
 
     def make(folder: Path) -> list[str]:
         model = deployed_onnx(
@@ -274,8 +274,10 @@ def _entry(
 
 ENTRIES = (
     _entry("ultralytics-sem", "ultralytics", _semantic(dynamic=False)),
+    _entry("ultralytics-sem-dynamic", "ultralytics", _semantic(dynamic=True)),
     _entry("ultralytics-seg", "ultralytics", (_make_instances, _instances)),
     _entry("mmdeploy-class-map", "mmdeploy", _mmdeploy(with_argmax=True, size=(96, 160))),
+    _entry("mmdeploy-kept-ratio", "mmdeploy", _mmdeploy(with_argmax=True, size=None)),
     _entry("mmdeploy-logits", "mmdeploy", _mmdeploy(with_argmax=False, size=(96, 160))),
     _entry("paddleseg-class-map", "paddleseg", (_make_paddleseg("argmax"), _paddleseg), _LEVELS_ROUNDED),
     _entry("paddleseg-logits", "paddleseg", (_make_paddleseg("none"), _paddleseg), _LEVELS_ROUNDED),

@@ -49,12 +49,11 @@ def _class_map(bundle: Bundle, picture: Path, variant: str) -> NDArray[np.uint8]
     infer = Infer(
         bundle_uri=bundle.uri, bundle_sha256=bundle.sha256, variant=variant, provider="cpu", threads=1, batch_frames=2
     )
-    grid_hw = bundle.signature.output_shape[2:]
     masking = MaskSettings(
         profile=bundle.profile,
         num_classes=bundle.num_classes,
         palette_K3=np.asarray(bundle.palette, np.uint8),
-        grid_hw=(grid_hw[0], grid_hw[1]),
+        grid_hw=bundle.signature.grid_hw,
         fused=variant == FUSED,
         output=bundle.output,
         uncovered_id=bundle.profile.uncovered_id(bundle.classes),
