@@ -5,10 +5,13 @@ import zipfile
 import pytest
 
 from fsf_core import storage
+from fsf_core.config import ExportConfig
 from fsf_core.errors import CheckpointError, ConfigError
 from fsf_core.export import model_files
 from fsf_core.export.families import optional, registry
+from fsf_core.export.interface import read_given
 from fsf_core.export.model_files import open_model, open_onnx
+from fsf_core.export.request import differences, identity_of
 from tests.support.tiny_onnx import tiny_onnx
 
 
@@ -143,3 +146,20 @@ def test_every_extra_of_a_family_exists_and_every_module_has_its_functions():
         assert family.extra is None or family.extra in extras
         assert callable(family._module().recognises)
         assert callable(family._module().read)
+
+
+def test_a_request_is_known_by_digests_options_and_versions_before_the_model_is_loaded(program, monkeypatch):
+    def identity(**options):
+        config = ExportConfig(model=str(program), out="bundle", **options)
+        with open_model(str(program)) as model:
+            return identity_of(
+                config, profile=None, given=read_given(config), weights_sha256="", samples_sha256=(), model=model
+            )
+
+    monkeypatch.setattr(registry.Family, "read", None)  # would fail if it were called
+    first = identity(resize="stretch")
+    assert first == identity(resize="stretch")
+    assert differences(first, identity(resize="letterbox")) == ["profile"]
+    assert differences(first, identity(resize="stretch", classes=("a", "b"))) == ["classes"]
+    archive(program, "p/constants.pkl", "p/data.pkl", "p/code/net.py")
+    assert differences(first, identity(resize="stretch")) == ["files"]
