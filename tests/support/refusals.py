@@ -269,11 +269,6 @@ _TABLE = {
             f"{_TINY} --multiple-of 9", "found size 224x224 with multiple_of 9", "expected both sides to be multiples"
         ),
         _refusal(f"{_TINY} --crop 96x96 --uncovered sky", "uncovered is 'sky'", "uncovered is ", at=NEW),
-        _refusal(
-            f"{_TINY} --resize own --multiple-of 8 --to-multiple resize",
-            "size of the model's input depends on the image",
-            at=NEW,
-        ),
         _refusal(f"{_ONNX}/uint8.onnx", ", which takes the levels 0 to 255 as they are"),
         _refusal(f"{_TINY} --input-size original", "expected HEIGHTxWIDTH in pixels", "KEYS[section][key].expected"),
         _refusal(f"{_TINY} --model-config gone.yaml", "; expected a YAML file"),
