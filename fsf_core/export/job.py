@@ -103,6 +103,8 @@ def _export(
         material = load_named(config, material) if model is None else load_family(config, material, model)
         config, given = _with_found(config, given, material)
         profile = profile_of(config, given, material.file_input)
+        exporter = None if material.found is None or not profile.is_fixed else material.found.exporter
+        config = dataclasses.replace(config, exporter=exporter or config.exporter)
 
     from fsf_core.export.make import make_models
 

@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from fsf_core.options import Exporter
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -45,3 +47,5 @@ class FoundModel:
     """What fits the model, for the question about what the document leaves open."""
     sources: Mapping[str, str] = field(default_factory=dict)
     """`input`, `output` and `classes` to the name of the file that each was read from."""
+    exporter: Exporter | None = None
+    """The exporter that suits the network where the input has one size; None for the one that is asked for."""

@@ -1,5 +1,5 @@
 """Every model of the zoo."""
 
-from tests.support.zoo import deployed, programs
+from tests.support.zoo import deployed, programs, transformers
 
-ENTRIES = (*programs.ENTRIES, *deployed.ENTRIES)
+ENTRIES = (*programs.ENTRIES, *deployed.ENTRIES, *transformers.ENTRIES)
