@@ -586,7 +586,7 @@ UNTRIED = {
     "is a model of QGIS Deepness with model_type ": _FILES,
     " is a model of MMDeploy for the task ": _FILES,
     "expected an ONNX file; export it with tools/deploy.py and ": _FILES,
-    " class names are given, but … of … has ": _FILES,
+    " class names are given, but ": _FILES,
     "which is not supported; expected …; pass the ONNX file with --onnx and give ": _FILES,
     " has no steps of preprocessing and the step ResizeMask ": _FILES,
     "expected what MMDeploy writes with --dump-info": _FILES,

@@ -68,6 +68,7 @@ def read(path: Path, request: FamilyRequest) -> FoundModel:
     metadata = metadata_of(path) or {}
     names = names_in_metadata(metadata)
     _require_segmentation(request.source, metadata)
+    _require_one_name_each(request, names, metadata["task"])
     sources = dict.fromkeys(("input", "output", "classes"), "metadata of the ONNX file")
     if metadata["task"] == "segment":
         return FoundModel(
@@ -184,6 +185,22 @@ def _require_segmentation(source: str, metadata: Mapping[str, str]) -> None:
         raise ConfigError(
             f"{source} is a model of Ultralytics for images of {channels} channels, expected 3: red, green and blue; "
             "train one on such images"
+        )
+
+
+def _require_one_name_each(request: FamilyRequest, names: tuple[str, ...], task: str) -> None:
+    """Compare the number of names that are given with that of the metadata: a class map shows its classes late.
+
+    Raises:
+        ConfigError: it is another.
+    """
+    expected = len(names) + (task == "segment")
+    one = len(names) == 1 and len(request.classes) <= 2  # noqa: PLR2004 - a foreground beside a background
+    if request.classes and names and len(request.classes) != expected and not one:
+        first = f"{BACKGROUND} first, and " if task == "segment" else ""
+        raise ConfigError(
+            f"{len(request.classes)} class names are given, but the metadata of {request.source} has {len(names)} "
+            f"classes; pass --classes with {first}one name for each, or leave it out"
         )
 
 

@@ -82,6 +82,16 @@ def test_other_tasks_are_refused_with_what_they_give(tmp_path, task):
         read(saved(tmp_path, metadata=METADATA | {"task": task}))
 
 
+@pytest.mark.parametrize(("task", "given"), [("semantic", "abcd"), ("segment", "abcde"), ("segment", "abcdefg")])
+def test_another_number_of_names_is_refused_before_a_class_is_met(tmp_path, task, given):
+    with pytest.raises(ConfigError, match=rf"{len(given)} class names are given, but the metadata .* has 5 classes"):
+        read(saved(tmp_path, metadata=METADATA | {"task": task}), classes=tuple(given))
+
+
+def test_names_that_are_given_replace_those_of_the_metadata(tmp_path):
+    assert read(saved(tmp_path), classes=tuple("abcde")).document["output"]["kind"] == "class_map"
+
+
 def test_images_of_other_channels_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="images of 4 channels, expected 3"):
         read(saved(tmp_path, metadata=METADATA | {"channels": "4"}))
