@@ -70,8 +70,8 @@ def to_onnx(
             cause = _cause(error)
             if isinstance(cause, InterruptedRunError):
                 raise cause from error
-            reason = _why_not_written(cause, module, example_NCHW, exporter, opset)
-            raise ConfigError(reason if profile.is_fixed else f"{reason}{_OR_ONE_SIZE}") from error
+            otherwise = "" if profile.is_fixed else _OR_ONE_SIZE
+            raise ConfigError(_why_not_written(cause, module, example_NCHW, exporter, opset) + otherwise) from error
     written = opset_of(model)
     if written != opset:
         raise ConfigError(

@@ -61,8 +61,6 @@ def from_onnx(original: onnx.ModelProto, profile: Profile) -> onnx.ModelProto:
             the size depends on the image.
         BundleError: onnxruntime cannot load it.
     """
-    if not profile.is_fixed:
-        _require_free_sides(original, profile)
     model = copy.deepcopy(original)
     adapt_input(model, profile)
     image = real_inputs(model)[0]
@@ -78,22 +76,6 @@ def from_onnx(original: onnx.ModelProto, profile: Profile) -> onnx.ModelProto:
         declared = declared_output(output_shape, Session(model_bytes(model)).run(other_NCHW).shape[1:])
     state_shapes(model, size, declared, batch=batch or BATCH)
     return checked(model)
-
-
-def _require_free_sides(original: onnx.ModelProto, profile: Profile) -> None:
-    """Refuse a file that fixes a side of its input.
-
-    Raises:
-        ConfigError: it does.
-    """
-    sizes = sizes_of(real_inputs(original)[0])
-    sides = sizes[2:] if profile.layout == "NCHW" else sizes[1:3]
-    if any(sides):
-        shown = "x".join("free" if side is None else str(side) for side in sides)
-        raise ConfigError(
-            f"the input of the file is fixed at {shown}, and its size depends on the image ({profile.describe()}); "
-            "pass --resize stretch or letterbox with that size, or export the file again with free height and width"
-        )
 
 
 def one_size_only(reason: object) -> ConfigError:

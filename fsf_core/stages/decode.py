@@ -29,7 +29,7 @@ TABLE_UNITS = 64
 """Images and one-segment videos per output table; at 224×224, 64 images are 10 MB."""
 
 TABLE_BYTES = 128 << 20
-"""Bytes of inputs from which a table is yielded before it has so many units: 4 inputs of 4000×3000, 20 of 1920×1080."""
+"""Bytes of inputs from which a table is yielded before it has TABLE_UNITS: 4 inputs of 4000×3000, 20 of 1920×1080."""
 
 
 def no_watchdog(running: bool) -> None:  # noqa: FBT001 - a switch

@@ -124,7 +124,7 @@ def test_padding_to_a_multiple_is_cropped_off_every_picture(pictures, tmp_path, 
     assert "fused" not in bundle.variants
 
 
-def test_calls_have_frames_of_one_size_and_at_most_so_many_pixels(bundle, pictures, monkeypatch):
+def test_calls_have_frames_of_one_size_within_the_limit_of_their_pixels(bundle, pictures, monkeypatch):
     calls = []
     run = stage(bundle)
     session = run._session
