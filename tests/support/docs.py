@@ -7,6 +7,7 @@ import ast
 import dataclasses
 import inspect
 import itertools
+import json
 import re
 import sys
 from collections.abc import Callable
@@ -112,6 +113,20 @@ def gates() -> str:
     return "\n".join(lines)
 
 
+def zoo() -> str:
+    """Return the models of the zoo with what was measured of them."""
+    document = json.loads((ROOT / "tests" / "support" / "zoo" / "measured.json").read_text())
+    lines = [
+        "| model | family | input | output | parity | equal | ms a frame | command |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, row in document["models"].items():
+        shares = " | ".join(f"{100 * row[key]:.4g} %" for key in ("parity", "equal"))
+        facts = f"{row['input']} | {row['output']} | {shares} | {row['frame_ms']}"
+        lines.append(f"| {name} | {row['family']} | {facts} | `{row['command']}` |")
+    return "\n".join([*lines, "", f"Time of the network alone: {document['machine']}."])
+
+
 def benches() -> str:
     """Return the command and the subject of every bench, from the docstrings of the modules."""
     lines = ["| command | measures |", "|---|---|"]
@@ -147,6 +162,7 @@ def speed() -> str:
 
 PARTS: dict[Path, dict[str, Callable[[], str]]] = {
     ROOT / "jobs" / "README.md": {"options": options, "gates": gates},
+    ROOT / "fsf_core" / "export" / "families" / "README.md": {"zoo": zoo},
     ROOT / "fsf_core" / "runs" / "README.md": {"tables": tables},
     ROOT / "tests" / "bench" / "README.md": {"benches": benches, "speed": speed},
     ROOT / "cluster" / "monitoring" / "README.md": {"metrics": monitoring.metric_rows, "alerts": monitoring.alert_rows},

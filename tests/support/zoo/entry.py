@@ -13,6 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+SIZES = ((240, 320), (251, 333), (224, 224), (96, 500))
+"""Height and width of the pictures that are compared."""
+NEAR_TIE = 1e-4
+"""Difference of the two best probabilities below which either class is right."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Expected:
