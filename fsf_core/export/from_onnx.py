@@ -117,7 +117,7 @@ def original_session(original: onnx.ModelProto, plain: onnx.ModelProto) -> Sessi
         _add_batch_axis(model)
     if batch:
         real_inputs(model)[0].type.tensor_type.shape.dim[0].dim_value = batch
-    return Session(model_bytes(model))
+    return Session(model_bytes(model), keep_memory=False)
 
 
 def _keep_output(model: onnx.ModelProto, wanted: str | None) -> None:

@@ -235,8 +235,8 @@ def _verify_all(
     try:
         report = verify(
             reference,
-            Session(models[PLAIN]),
-            Session(models[FUSED]) if FUSED in models else None,
+            Session(models[PLAIN], keep_memory=False),
+            Session(models[FUSED], keep_memory=False) if FUSED in models else None,
             profile=profile,
             num_classes=num_classes,
             images=(*images, *unusual_images(), *_of_other_sizes(reference, profile)),
@@ -249,7 +249,7 @@ def _verify_all(
     precisions = tuple(
         compare_precision(
             reference,
-            Session(models[variant]),
+            Session(models[variant], keep_memory=False),
             variant=variant,
             limits=PRECISION_LIMITS[precision],
             profile=profile,

@@ -67,6 +67,7 @@ class Session:
         threads: int = 1,
         trt_cache_dir: str | None = None,
         free_sizes: bool = False,
+        keep_memory: bool = True,
     ) -> None:
         """Load a model.
 
@@ -76,6 +77,8 @@ class Session:
             threads: CPU threads per operator; one process per core with one thread each is fastest.
             trt_cache_dir: folder for TensorRT's engines, which take minutes to build.
             free_sizes: whether calls have images of many sizes; memory is then not planned for each of them.
+            keep_memory: whether the memory of a call on the CPU is kept for the next one, which is faster. An export
+                has several sessions, each of which would hold the outputs of its largest batch.
 
         Raises:
             ProviderError: the provider is not available on this machine.
@@ -88,6 +91,7 @@ class Session:
             self.provider, self._session, self.provider_note = _open_auto(data, threads, free_sizes)
         else:
             options = _options(threads, free_sizes)
+            options.enable_cpu_mem_arena = keep_memory
             self.provider, self._session = provider, _open(data, provider, options, trt_cache_dir)
         self._read_signature()
 
