@@ -287,7 +287,12 @@ _TABLE = {
         _refusal(
             f"{_ONNX}/softmax.onnx --resized logits", " holds no logits that could be resized", "leave out", at=NEW
         ),
-        _refusal(f"{_ONNX}/no_resize.onnx --output-grid input", ", which opset 10 of the model cannot do", at=NEW),
+        _refusal(
+            f"{_ONNX}/no_resize.onnx --output-grid input",
+            ", which opset 10 of the model cannot do",
+            " of the model cannot do: ",
+            at=NEW,
+        ),
         _refusal(f"{_ONNX}/sigmoid.onnx", "; pass --output-kind probabilities or --output-kind logits", at=NEW),
         _refusal(f"{_ONNX}/plain.onnx --output-layout NHW", "the layout of the output is given as ", at=NEW),
         _refusal(f"{_ONNX.replace(',c,d', '')}/ids.onnx", "; pass --classes with one name for each id", at=NEW),

@@ -44,7 +44,7 @@ class NamedRequest:
     options: Mapping[str, object]
     """Of --net-option, typed."""
     classes: tuple[str, ...]
-    """Names of the classes; none where the checkpoint may tell them."""
+    """Names of the classes; none where the checkpoint may hold them."""
     contents: "Contents"
     """Of the checkpoint, which tell how many classes there are."""
     checkpoint_sha256: str
