@@ -2,6 +2,7 @@
 
 # K classes, H×W pixels
 
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -212,7 +213,8 @@ def livelier(model: Any) -> Any:
     has_queries = hasattr(model, "class_predictor")
     with torch.no_grad():
         for name, value in model.named_parameters():
-            if value.ndim > 1 and "embed" not in name and "bias_table" not in name:
+            is_table = "embed" in name.replace("mask_embedder", "") or "bias_table" in name
+            if value.ndim > 1 and not is_table:
                 value.mul_(_gain(name, value, has_queries=has_queries))
         norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
         for module in norms:
@@ -287,5 +289,5 @@ def _entry(name: str) -> Entry:
     )
 
 
-ENTRIES = (_entry("segformer"),)
-"""Those of every test run; the others are compared by `python -m tests.support.zoo.transformers`."""
+ENTRIES = tuple(map(_entry, os.environ.get("ZOO_TRANSFORMERS", "segformer").split(",")))
+"""One always; `ZOO_TRANSFORMERS=dpt,beit python -m pytest tests/integration/export/test_zoo.py` takes others."""
