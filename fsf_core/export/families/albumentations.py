@@ -88,7 +88,13 @@ def _pad(step: Mapping[str, Any]) -> dict[str, Any]:
         raise UnknownTransformError("PadIfNeeded to another size than multiples of one number")
     if border not in _BORDERS or align is None:
         raise UnknownTransformError(f"PadIfNeeded with border_mode {border}, position {step.get('position')}")
-    found = {"resize": "own", "multiple_of": multiples[0], "padding_mode": _BORDERS[border], "align": align}
+    found = {
+        "resize": "own",
+        "multiple_of": multiples[0],
+        "to_multiple": "pad",
+        "padding_mode": _BORDERS[border],
+        "align": align,
+    }
     if border == 0:
         fill = step.get("fill", step.get("value", 0)) or 0
         found["padding"] = _per_channel(fill)

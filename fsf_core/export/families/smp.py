@@ -272,8 +272,8 @@ def _size_advice(network: Any, size: list[int] | None) -> str:
         return "the network takes any size: --resize own keeps the image's, --input-size HxW --resize stretch scales it"
     multiple = int(network.encoder.output_stride)
     return (
-        f"the network takes sides that are multiples of {multiple}: --resize own --multiple-of {multiple} pads the "
-        "image, --input-size HxW --resize stretch scales it"
+        f"the network takes sides that are multiples of {multiple}: --resize own --multiple-of {multiple} "
+        "--to-multiple pad pads the image, --input-size HxW --resize stretch scales it"
     )
 
 

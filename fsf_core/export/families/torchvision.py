@@ -108,6 +108,7 @@ def _document(weights: Any, name: str) -> tuple[dict[str, dict[str, Any]], str]:
         "input": {
             "resize": "short-side",
             "short_side": short_side,
+            "rounding": "truncate",
             **({"interpolation": interpolation} if interpolation else {}),
             "channel_order": "rgb",
             "scale": 255.0,

@@ -130,7 +130,10 @@ def test_what_the_folder_leaves_open_is_asked_with_what_fits(changed, tmp_path):
 
 
 def test_multiples_of_the_encoders_stride_are_proposed():
-    assert "multiples of 8: --resize own --multiple-of 8 pads" in named("MAnet", encoder_weights="imagenet").advice
+    assert (
+        "multiples of 8: --resize own --multiple-of 8 --to-multiple pad pads"
+        in named("MAnet", encoder_weights="imagenet").advice
+    )
 
 
 # --- what is refused

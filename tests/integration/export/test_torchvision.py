@@ -17,6 +17,7 @@ PUBLISHED = "d234d4ea" + 56 * "0"
 PREPROCESSING = {
     "resize": "short-side",
     "short_side": 520,
+    "rounding": "truncate",
     "interpolation": "torchvision-bilinear",
     "channel_order": "rgb",
     "scale": 255,

@@ -56,8 +56,8 @@ def _make_linknet(folder: Path) -> list[str]:
     )
     words = (
         f"--net smp:Linknet --net-option encoder_name={ENCODER} --net-option encoder_depth=4 "
-        f"--net-option encoder_weights=imagenet --resize own --multiple-of {_MULTIPLE} --padding 0 --align top-left "
-        f"--classes {_CLASSES}"
+        f"--net-option encoder_weights=imagenet --resize own --multiple-of {_MULTIPLE} --to-multiple pad "
+        f"--padding 0 --align top-left --classes {_CLASSES}"
     )
     return ["--checkpoint", str(folder / "w.ckpt"), *words.split()]
 
