@@ -12,7 +12,7 @@ HEIGHT, WIDTH = "height", "width"
 """Names of the free sides of an input."""
 
 _EXAMPLE_HW, _OTHER_HW = (240, 320), (333, 251)
-"""Images whose inputs are the examples. Their sides differ, so that none can stand for another."""
+"""Images whose inputs are the examples. Their sides differ, so that a swap of them is noticed."""
 
 
 def example_hw(profile: Profile) -> tuple[int, int]:

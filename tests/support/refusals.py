@@ -544,7 +544,6 @@ UNTRIED = {
     "ClusterError(describe(": "takes a node that cannot load the model; in tests/drills",
     " or _dependence_on_the_batch(compared)": "takes an exporter with a fault; in tests/unit/export",
     "the model does not take every size": "takes a graph that holds a size as a number; in tests/unit/export",
-    " is not that of its input's size; ": "takes a bundle that was edited by hand; in tests/unit/model",
     "(error.report, advice=ADOPTED)": "takes a fault of the import",
     "(report, advice=OTHER_PICTURES)": "takes weights that a small precision spoils",
     " has neither uncertain_share nor class probabilities": "takes a model of class maps; in tests/unit/analysis",
