@@ -168,7 +168,13 @@ def train(state: State, paths: Sequence[Path], *, until: int | None = None, ever
             losses.append(state.advance(images, shares))
             if state.step % 50 == 0:
                 spent_s = time.monotonic() - began
-                log.info("step %d of %d, loss %.4f, %.0f s", state.step, training.steps, np.mean(losses[-50:]), spent_s)
+                log.info(
+                    "event=trained step=%d of_steps=%d loss=%.4f seconds=%.0f",
+                    state.step,
+                    training.steps,
+                    np.mean(losses[-50:]),
+                    spent_s,
+                )
             if every and state.step % every == 0:
                 then(state)
     return losses
@@ -298,7 +304,7 @@ def main() -> None:
     state = State.resume(training, work / "state.pt")
 
     def look(state: State) -> None:
-        log.info("step %d: IoU %s", state.step, json.dumps(measure(state.averaged, held_out)))
+        log.info("event=measured step=%d iou=%r", state.step, json.dumps(measure(state.averaged, held_out)))
         state.save(work / "state.pt")
 
     train(state, paths, every=every, then=look)

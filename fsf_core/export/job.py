@@ -137,11 +137,13 @@ def _with_found(config: ExportConfig, given: Given, material: Material) -> tuple
 def _report(found: FoundModel, source: str) -> None:
     """Log what the model's own files contain, by section."""
     shown = {
-        name: " ".join(f"{key}={value!r}" for key, value in values.items()) for name, values in found.document.items()
+        name: ", ".join(f"{key}: {value}" for key, value in values.items()) for name, values in found.document.items()
     }
-    for name, values in {**shown, **({"classes": f"names={found.classes!r}"} if found.classes else {})}.items():
+    if found.classes:
+        shown["classes"] = ", ".join(found.classes)
+    for name, values in shown.items():
         file = found.sources.get(name, source)
-        log.info("event=model_read family=%s section=%s file=%s %s", found.family, name, file, values)
+        log.info("event=model_read family=%s section=%s file=%s found=%r", found.family, name, file, values)
 
 
 def _with_class_names(config: ExportConfig, material: Material) -> ExportConfig:

@@ -8,7 +8,7 @@ import fsf_core
 
 HOME = Path(fsf_core.__file__).parent
 
-EXCLUDED = ["__pycache__", "*.pyc", "*.nbi", "*.nbc", "*.md"]
+EXCLUDED = ["__pycache__", "*.pyc", "*.nbi", "*.nbc", "*.md", "*.safetensors"]
 """Patterns of files that are not sent: the loops compiled for this machine, above all."""
 
 

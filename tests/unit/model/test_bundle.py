@@ -273,5 +273,5 @@ def test_a_class_map_has_one_channel_for_all_classes(tmp_path):
 
 def test_an_unknown_kind_of_output_is_refused(saved, folder):
     rewrite(folder, lambda content: content.update(output={"kind": "softmax", "layout": "NKHW", "dtype": "float32"}))
-    with pytest.raises(BundleError, match="is malformed: found output kind 'softmax'"):
+    with pytest.raises(BundleError, match="is malformed: found 'softmax' of an output; expected one of"):
         load_bundle(folder)
