@@ -7,7 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 EXECUTED = (
-    "fsf export --net fsf_core.demo.model:build", "fsf export --net fastsegformer-e --checkpoint demo/",
+    "fsf export --net fastsegformer-e --checkpoint demo/",
     "fsf score --bundle bundles/oranges --manifest demo/", "fsf report runs/first", "duckdb -c",
 )  # fmt: skip
 """Commands of README.md that a test runs, by their beginnings; all others are parsed as their program would."""
