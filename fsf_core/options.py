@@ -50,6 +50,8 @@ Interpolation = Literal[
     "torchvision-bilinear",
     "torchvision-bicubic",
     "torchvision-lanczos",
+    "torchvision-float-bilinear",
+    "torchvision-float-bicubic",
 ]
 """How an image is resized to the network's input: by OpenCV, by Pillow, or as torch and torchvision do it."""
 ChannelOrder = Literal["rgb", "bgr"]

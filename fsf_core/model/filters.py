@@ -10,7 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fsf_core.model.torch_filters import resize_fixed_point, resize_float, resize_nearest
+from fsf_core.model.torch_filters import (
+    resize_fixed_point,
+    resize_float,
+    resize_float_antialiased,
+    resize_nearest,
+)
 from fsf_core.options import Interpolation
 
 _PIL_FILTERS: Mapping[Interpolation, Image.Resampling] = {
@@ -40,6 +45,8 @@ _TORCH_FILTERS: Mapping[Interpolation, Callable[[NDArray[np.uint8], int, int], N
     "torchvision-bilinear": partial(resize_fixed_point, name="bilinear", antialias=True),
     "torchvision-bicubic": partial(resize_fixed_point, name="bicubic", antialias=True),
     "torchvision-lanczos": partial(resize_fixed_point, name="lanczos", antialias=True),
+    "torchvision-float-bilinear": partial(resize_float_antialiased, name="bilinear"),
+    "torchvision-float-bicubic": partial(resize_float_antialiased, name="bicubic"),
 }
 
 

@@ -2,8 +2,8 @@
 
 `resize_fixed_point` is what torch does with uint8 images on processors with AVX2, AVX-512 or NEON: one pass per axis
 with 16-bit weights, rounded to levels after each. `resize_float` is torch.nn.functional.interpolate of float32 images
-without antialias, rounded to levels. The kernels are compiled by numba, which only processes that use such a filter
-load.
+without antialias, rounded to levels; `resize_float_antialiased` is the same with it. The kernels are compiled by numba,
+which only processes that use such a filter load.
 """
 
 # H×W pixels, C channels, M outputs along an axis, T taps
@@ -126,6 +126,44 @@ def resize_float(image_HWC: NDArray[np.uint8], height_px: int, width_px: int, na
     return np.clip(np.rint(total_HWC), 0, 255).astype(np.uint8)
 
 
+def resize_float_antialiased(
+    image_HWC: NDArray[np.uint8], height_px: int, width_px: int, name: Filter
+) -> NDArray[np.uint8]:
+    """Resize as torch.nn.functional.interpolate does with float32 and antialias, and round to levels.
+
+    So do torchvision.transforms (not v2) with tensors of any type, and therefore the presets of torchvision's weights.
+    """
+    resized = np.ascontiguousarray(image_HWC, np.float32)
+    for axis, wanted in ((1, width_px), (0, height_px)):
+        if wanted != resized.shape[axis]:
+            lines = np.ascontiguousarray(np.moveaxis(resized, axis, 0))
+            out = np.empty((wanted, *lines.shape[1:]), np.float32)
+            taps = _float_antialiased(len(lines), wanted, name)
+            _compiled(_sum_lines, contract=True)(lines.reshape(len(lines), -1), *taps, out.reshape(wanted, -1))
+            resized = np.moveaxis(out, 0, axis)
+    return np.ascontiguousarray(np.clip(np.rint(resized), 0, 255), np.uint8)
+
+
+@lru_cache(maxsize=64)
+def _float_antialiased(
+    size: int, wanted: int, name: Filter
+) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]:
+    """Return what `_antialiased` does, and the number of taps of each output, in the float32 arithmetic of torch."""
+    one, half = np.float32(1), np.float32(0.5)
+    scale = np.float32(size) / np.float32(wanted)
+    support = np.float32(_TAPS[name]) * half * max(scale, one)
+    inverse = one / scale if scale >= 1 else one
+    centres_M = scale * (np.arange(wanted, dtype=np.float32) + half)
+    starts_M = np.maximum((centres_M - support + half).astype(np.int64), 0)
+    counts_M = np.minimum((centres_M + support + half).astype(np.int64), size) - starts_M
+    taps_T = np.arange(counts_M.max())
+    x_MT = np.abs(((taps_T + starts_M[:, None]).astype(np.float32) - centres_M[:, None] + half) * inverse)
+    values_MT = np.asarray(_kernel(name, _SOFT_CUBIC)(x_MT), np.float32)
+    weights_MT = np.where(taps_T < counts_M[:, None], values_MT, np.float32(0))
+    sums_M1 = np.cumsum(weights_MT, axis=1, dtype=np.float32)[:, -1:]
+    return starts_M, np.asarray(weights_MT / sums_M1, np.float32), counts_M
+
+
 @lru_cache(maxsize=64)
 def _float_taps(size: int, wanted: int, name: Filter) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Return indices and weights of each tap along an axis, in float32 as torch computes them."""
@@ -202,13 +240,31 @@ def _sum_rows(image_HL: Any, starts_M: Any, weights_MT: Any, bits: Any, out_ML: 
             out_ML[m, at] = min(max(total_L[at] >> bits, 0), 255)
 
 
+def _sum_lines(lines_HL: Any, starts_M: Any, weights_MT: Any, counts_M: Any, out_ML: Any) -> None:
+    for m in range(starts_M.size):
+        start, total_L = starts_M[m], out_ML[m]
+        for at in range(lines_HL.shape[1]):
+            total_L[at] = weights_MT[m, 0] * lines_HL[start, at]
+        for tap in range(1, counts_M[m]):
+            weight = weights_MT[m, tap]
+            line_L = lines_HL[start + tap]
+            for at in range(lines_HL.shape[1]):
+                total_L[at] += weight * line_L[at]
+
+
 @cache
-def _compiled(kernel: Callable[..., None]) -> Callable[..., None]:
-    """Compile on first call, and cache the machine code on disk where a folder for it is writable."""
+def _compiled(kernel: Callable[..., None], *, contract: bool = False) -> Callable[..., None]:
+    """Compile on first call, and cache the machine code on disk where a folder for it is writable.
+
+    Args:
+        kernel: loops over arrays.
+        contract: whether a product and a sum are rounded once, as in torch's own machine code.
+    """
     import numba
 
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"} if contract else False}
     try:
-        compiled: Callable[..., None] = numba.njit(nogil=True, error_model="numpy", cache=True)(kernel)
+        compiled: Callable[..., None] = numba.njit(cache=True, **options)(kernel)
     except RuntimeError:  # neither the folder of this file nor the user's cache can be written
-        compiled = numba.njit(nogil=True, error_model="numpy")(kernel)
+        compiled = numba.njit(**options)(kernel)
     return compiled

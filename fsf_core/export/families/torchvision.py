@@ -24,7 +24,7 @@ _HEADS = ("classifier.4.weight", "classifier.high_classifier.weight", "classifie
 """Weights whose first side is the number of classes."""
 _OWN = {"weights", "weights_backbone", "num_classes", "progress", "kwargs"}
 """Arguments of torchvision's functions that this module sets, or that do not matter."""
-_FILTERS = {("bilinear", True): "torchvision-bilinear", ("bicubic", True): "torchvision-bicubic"}
+_FILTERS = {("bilinear", True): "torchvision-float-bilinear", ("bicubic", True): "torchvision-float-bicubic"}
 """Interpolation and antialiasing of a preset to the name of the filter."""
 
 
@@ -119,6 +119,7 @@ def _document(weights: Any, name: str) -> tuple[dict[str, dict[str, Any]], str]:
     }
     note = (
         f"preprocessing of torchvision's preset for {name}, which its training script uses too: shorter side "
-        f"{short_side}, mean {preset.mean}, std {preset.std}; options replace it where yours differs"
+        f"{short_side}, mean {preset.mean}, std {preset.std}, resized as it resizes tensors (as it resizes PIL images: "
+        "--interpolation pil-bilinear); options replace it where yours differs"
     )
     return document, note

@@ -18,7 +18,7 @@ PREPROCESSING = {
     "resize": "short-side",
     "short_side": 520,
     "rounding": "truncate",
-    "interpolation": "torchvision-bilinear",
+    "interpolation": "torchvision-float-bilinear",
     "channel_order": "rgb",
     "scale": 255,
     "mean": [0.485, 0.456, 0.406],

@@ -1,5 +1,5 @@
 """Every model of the zoo."""
 
-from tests.support.zoo import deployed, programs, smp, transformers
+from tests.support.zoo import deployed, programs, smp, torchvision, transformers
 
-ENTRIES = (*programs.ENTRIES, *deployed.ENTRIES, *transformers.ENTRIES, *smp.ENTRIES)
+ENTRIES = (*programs.ENTRIES, *deployed.ENTRIES, *transformers.ENTRIES, *smp.ENTRIES, *torchvision.ENTRIES)

@@ -6,7 +6,7 @@ from torch.nn import functional
 
 
 def enliven(network: nn.Module, *, head: str = "", gain: float = 6.0, size: int = 96) -> None:
-    """Let batch norms see coloured noise, and amplify the last convolution; leaves eval mode, in place.
+    """Let batch norms see noise of several kinds, and amplify the last convolution; leaves eval mode, in place.
 
     Args:
         network: takes float32 [N, 3, H, W].
@@ -16,7 +16,9 @@ def enliven(network: nn.Module, *, head: str = "", gain: float = 6.0, size: int 
     """
     last = [part for name, part in network.named_modules() if isinstance(part, nn.Conv2d) and name.startswith(head)][-1]
     noise = torch.rand(4, 3, 14, 14, generator=torch.Generator().manual_seed(1))
-    noise = (functional.interpolate(noise, size=(size, size), mode="bicubic").clamp(0, 1) - 0.45) / 0.23
+    noise = functional.interpolate(noise, size=(size, size), mode="bicubic").clamp(0, 1)
+    black_and_white = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(2)).round()
+    noise = (torch.cat([noise, black_and_white]) - 0.45) / 0.23
     with torch.no_grad():
         last.weight.mul_(gain)
         for part in network.train().modules():
