@@ -116,7 +116,7 @@ class Follower:
 
     def _run(self, received: list[int]) -> Ended:
         while True:
-            self._print_log(PROGRESS_S)
+            is_log_quiet = not self._print_log(PROGRESS_S)
             if _leaves(received):
                 return self._left(received)
             if received and self._stop_signal is None:
@@ -124,11 +124,15 @@ class Follower:
             if self._stop_signal is not None and time.monotonic() >= self._stop_at:
                 self._try(self._stop)
                 self._stop_at = time.monotonic() + AGAIN_S
-            if self._key is not None and not self._is_handed_over and time.monotonic() >= self._hand_over_at:
-                self._try(self._hand_over)
+            if self._awaits_settings and is_log_quiet and time.monotonic() >= self._hand_over_at:
+                self._try(self._hand_over)  # while lines arrive, the next may be that the job has them
                 self._hand_over_at = time.monotonic() + AGAIN_S
             if time.monotonic() >= self._poll_at and (ended := self._polled()):
                 return ended
+
+    @property
+    def _awaits_settings(self) -> bool:
+        return self._key is not None and not self._is_handed_over
 
     def _begin_to_stop(self, number: int) -> None:
         self._stop_signal = number
