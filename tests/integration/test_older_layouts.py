@@ -218,7 +218,7 @@ def _request(home: Path, out: str) -> ExportConfig:
 
 def test_an_older_bundle_of_the_same_request_is_not_exported_again(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tools = load_bundle(str(home / "bundle")).origin.tools
-    monkeypatch.setattr(requests, "tools_of", lambda _: dict(tools))  # versions of libraries are part of the request
+    monkeypatch.setattr(requests, "tools_of", lambda *_: dict(tools))  # versions of libraries are part of the request
     monkeypatch.setattr(requests, "RECIPE_VERSION", 1)  # what bundles without a version are of
 
     assert export(_request(home, "bundle")).reused
