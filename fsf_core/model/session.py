@@ -12,9 +12,10 @@ import os
 import re
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnxruntime as ort
@@ -39,6 +40,21 @@ _ARITHMETIC = frozenset(
     | {"BatchNormalization", "GroupNormalization", "GroupNorm", "LayerNormalization", "InstanceNormalization"}
     | {"Gelu", "BiasGelu", "Relu", "Sigmoid", "Softmax", "ArgMax", "Resize", "MaxPool", "AveragePool", "Einsum"}
 )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CardOptions:
+    """How sessions use a GPU."""
+
+    conv_search: Literal["EXHAUSTIVE", "HEURISTIC", "DEFAULT"] = "HEURISTIC"
+    """How cuDNN finds the algorithm of a convolution. EXHAUSTIVE times all of them for every shape of its input."""
+    prefer_nhwc: bool = False
+    """Whether channels go last inside the network."""
+    cuda_graph: bool = False
+    """Whether calls with fixed addresses are recorded once and replayed as a whole."""
+
+
+CARD = CardOptions()
 
 
 class Session:
@@ -68,6 +84,8 @@ class Session:
         trt_cache_dir: str | None = None,
         free_sizes: bool = False,
         keep_memory: bool = True,
+        memory_bytes: int | None = None,
+        card: CardOptions = CARD,
     ) -> None:
         """Load a model.
 
@@ -79,6 +97,8 @@ class Session:
             free_sizes: whether calls have images of many sizes; memory is then not planned for each of them.
             keep_memory: whether the memory of a call on the CPU is kept for the next one, which is faster. An export
                 has several sessions, each of which would hold the outputs of its largest batch.
+            memory_bytes: limit of the arena on a GPU, beside which cuDNN and the driver take some; None for none.
+            card: how a GPU is used.
 
         Raises:
             ProviderError: the provider is not available on this machine.
@@ -92,7 +112,8 @@ class Session:
         else:
             options = _options(threads, free_sizes)
             options.enable_cpu_mem_arena = keep_memory
-            self.provider, self._session = provider, _open(data, provider, options, trt_cache_dir)
+            providers = _providers(provider, trt_cache_dir, memory_bytes=memory_bytes, card=card)
+            self.provider, self._session = provider, _open(data, provider, options, providers)
         self._read_signature()
 
     def _read_signature(self) -> None:
@@ -306,15 +327,15 @@ def _open_auto(data: bytes, threads: int, free_sizes: bool) -> tuple[ResolvedPro
         try:
             return (
                 "cuda",
-                _open(data, "cuda", _options(threads, free_sizes), None),
+                _open(data, "cuda", _options(threads, free_sizes), _providers("cuda")),
                 f"auto chose cuda: {count} device(s) visible",
             )
         except ProviderError as error:
             reason = str(error)
-    return "cpu", _open(data, "cpu", _options(threads, free_sizes), None), f"auto chose cpu: {reason}"
+    return "cpu", _open(data, "cpu", _options(threads, free_sizes), _providers("cpu")), f"auto chose cpu: {reason}"
 
 
-def _open(data: bytes, provider: ResolvedProvider, options: Any, trt_cache_dir: str | None) -> Any:
+def _open(data: bytes, provider: ResolvedProvider, options: Any, providers: list[Any]) -> Any:
     """Create the session and verify that it runs on the provider.
 
     Raises:
@@ -322,7 +343,7 @@ def _open(data: bytes, provider: ResolvedProvider, options: Any, trt_cache_dir: 
         BundleError: the model cannot be loaded.
     """
     if provider == "cpu":
-        return _create(data, options, [_NAMES["cpu"]])
+        return _create(data, options, providers)
     count, reason = cuda_devices()
     if not count:
         raise ProviderError(
@@ -338,7 +359,7 @@ def _open(data: bytes, provider: ResolvedProvider, options: Any, trt_cache_dir: 
     stdout = io.StringIO()
     with _captured_output(stdout):
         ort.preload_dlls()  # finds the CUDA libraries that pip installed; prints to stdout which are missing
-        session = _create(data, options, _gpu_providers(provider, trt_cache_dir))
+        session = _create(data, options, providers)
     session.disable_fallback()  # else a failed run on the GPU moves the session to the CPU for good
     _verify_placement(session, provider, stdout.getvalue())
     return session
@@ -362,14 +383,24 @@ def _options(threads: int, free_sizes: bool = False) -> Any:  # noqa: FBT001, FB
     return options
 
 
-def _gpu_providers(provider: ResolvedProvider, trt_cache_dir: str | None) -> list[Any]:
+def _providers(
+    provider: ResolvedProvider,
+    trt_cache_dir: str | None = None,
+    *,
+    memory_bytes: int | None = None,
+    card: CardOptions = CARD,
+) -> list[Any]:
     """Return providers and their options, in order of preference."""
+    if provider == "cpu":
+        return [_NAMES["cpu"]]
     cuda = {
         "use_tf32": "0",  # TF32 keeps 10 bits of mantissa: not the model that export checked
-        # EXHAUSTIVE, the default, tunes for every batch size anew, and the last batch of a block is smaller.
-        "cudnn_conv_algo_search": "HEURISTIC",
+        "cudnn_conv_algo_search": card.conv_search,
         "arena_extend_strategy": "kSameAsRequested",  # by default the arena doubles
     }
+    cuda |= {"gpu_mem_limit": str(memory_bytes)} if memory_bytes is not None else {}
+    cuda |= {"prefer_nhwc": "1"} if card.prefer_nhwc else {}
+    cuda |= {"enable_cuda_graph": "1"} if card.cuda_graph else {}
     chain: list[Any] = [(_NAMES["cuda"], cuda), _NAMES["cpu"]]
     if provider == "tensorrt":
         engine: dict[str, str] = {}

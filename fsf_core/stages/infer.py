@@ -27,6 +27,9 @@ from fsf_core.stages.meter import ModelMeter
 CHUNK_FRAMES = 64
 """Default maximum frames per output table; each table costs Ray a block."""
 
+CPU_BATCH_FRAMES, GPU_BATCH_FRAMES = 4, 32
+"""Frames per call where no number is given."""
+
 MAX_OUTPUT_BYTES = 256 << 20
 """Maximum bytes of outputs per table, unless one unit has more."""
 
@@ -60,7 +63,8 @@ class Infer:
         variant: str,
         provider: Provider,
         threads: int,
-        batch_frames: int,
+        batch_frames: int | None,
+        memory_bytes: int | None = None,
         engine_cache: str | None = None,
         chunk_frames: int = CHUNK_FRAMES,
         planes: bool = False,
@@ -73,7 +77,8 @@ class Infer:
             variant: model of the bundle; plain ones return logits, fused ones class maps.
             provider: execution provider; verified.
             threads: CPU threads of the session.
-            batch_frames: frames per call of the model.
+            batch_frames: frames per call of the model; None for the default of the provider.
+            memory_bytes: limit of the model's memory on a GPU; None for none.
             engine_cache: folder on this node for TensorRT's engines.
             chunk_frames: maximum frames per output table, unless a unit or a batch is larger.
             planes: whether a fused model returns the winners on its grid too, of which regions take their probability.
@@ -88,7 +93,15 @@ class Infer:
         self._levels_C256 = bundle.profile.levels()
         model = read_model(bundle, variant)
         free = bundle.signature.has_free_size
-        self._session = Session(model, provider=provider, threads=threads, trt_cache_dir=engine_cache, free_sizes=free)
+        self._session = Session(
+            model,
+            provider=provider,
+            threads=threads,
+            trt_cache_dir=engine_cache,
+            free_sizes=free,
+            memory_bytes=memory_bytes,
+        )
+        batch_frames = batch_frames or (CPU_BATCH_FRAMES if self._session.provider == "cpu" else GPU_BATCH_FRAMES)
         self._planes = planes and self._session.has_figures
         fixed = self._session.fixed_batch or 1  # only full calls, or as many frames as asked for are run for nothing
         self._batch_frames = -(-batch_frames // fixed) * fixed

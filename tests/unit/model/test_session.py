@@ -57,11 +57,22 @@ def test_logits_of_another_shape_are_rejected_and_not_written(model, batch_NCHW)
 
 
 def test_tensorrt_engines_are_cached_in_the_given_folder_only():
-    (name, kept), (_, cuda), cpu = session._gpu_providers("tensorrt", "/engines")
+    (name, kept), (_, cuda), cpu = session._providers("tensorrt", "/engines")
     assert (name, cpu) == ("TensorrtExecutionProvider", "CPUExecutionProvider")
     assert (kept["trt_engine_cache_path"], kept["trt_engine_cache_enable"]) == ("/engines", "1")
     assert not {key for key in cuda if key.startswith("trt_")}
-    assert "trt_engine_cache_path" not in session._gpu_providers("tensorrt", None)[0][1]
+    assert "trt_engine_cache_path" not in session._providers("tensorrt", None)[0][1]
+
+
+def test_options_of_the_card_reach_the_provider():
+    card = session.CardOptions(cuda_graph=True, prefer_nhwc=True, conv_search="EXHAUSTIVE")
+    [(_, given), _] = session._providers("cuda", memory_bytes=1 << 30, card=card)
+    [(_, default), _] = session._providers("cuda")
+
+    assert (given["gpu_mem_limit"], given["enable_cuda_graph"], given["prefer_nhwc"]) == ("1073741824", "1", "1")
+    assert given["cudnn_conv_algo_search"] == "EXHAUSTIVE"
+    assert not {"gpu_mem_limit", "enable_cuda_graph", "prefer_nhwc"} & {*default}
+    assert given["use_tf32"] == default["use_tf32"] == "0"
 
 
 def test_a_model_is_read_from_a_path(tmp_path, model):
