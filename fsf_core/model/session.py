@@ -23,8 +23,10 @@ from numpy.typing import NDArray
 
 from fsf_core import storage
 from fsf_core.errors import BundleError, FetchError, FSFError, ProviderError
-from fsf_core.model.cuda_driver import cuda_devices
+from fsf_core.model.cuda_driver import cuda_devices, first_card, missing_library
+from fsf_core.model.engine_cache import EngineKey, engine_options, shape_profile, tensorrt_version
 from fsf_core.model.fused_figures import FIGURES, PLANES, figure_outputs
+from fsf_core.model.warm_up import names_driver, warm_up
 from fsf_core.options import Provider, ResolvedProvider
 
 _NAMES: dict[ResolvedProvider, str] = {
@@ -93,7 +95,7 @@ class Session:
             model: path, URI or content of an ONNX file with its weights inside; external data is refused.
             provider: execution provider; any but `auto` is verified.
             threads: CPU threads per operator; one process per core with one thread each is fastest.
-            trt_cache_dir: folder for TensorRT's engines, which take minutes to build.
+            trt_cache_dir: folder on this node for TensorRT's engines, which take minutes to build.
             free_sizes: whether calls have images of many sizes; memory is then not planned for each of them.
             keep_memory: whether the memory of a call on the CPU is kept for the next one, which is faster. An export
                 has several sessions, each of which would hold the outputs of its largest batch.
@@ -112,8 +114,8 @@ class Session:
         else:
             options = _options(threads, free_sizes)
             options.enable_cpu_mem_arena = keep_memory
-            providers = _providers(provider, trt_cache_dir, memory_bytes=memory_bytes, card=card)
-            self.provider, self._session = provider, _open(data, provider, options, providers)
+            providers = _providers(provider, memory_bytes=memory_bytes, card=card)
+            self.provider, self._session = provider, _open(data, provider, options, providers, trt_cache_dir)
         self._read_signature()
 
     def _read_signature(self) -> None:
@@ -335,7 +337,9 @@ def _open_auto(data: bytes, threads: int, free_sizes: bool) -> tuple[ResolvedPro
     return "cpu", _open(data, "cpu", _options(threads, free_sizes), _providers("cpu")), f"auto chose cpu: {reason}"
 
 
-def _open(data: bytes, provider: ResolvedProvider, options: Any, providers: list[Any]) -> Any:
+def _open(
+    data: bytes, provider: ResolvedProvider, options: Any, providers: list[Any], trt_cache_dir: str | None = None
+) -> Any:
     """Create the session and verify that it runs on the provider.
 
     Raises:
@@ -359,10 +363,80 @@ def _open(data: bytes, provider: ResolvedProvider, options: Any, providers: list
     stdout = io.StringIO()
     with _captured_output(stdout):
         ort.preload_dlls()  # finds the CUDA libraries that pip installed; prints to stdout which are missing
-        session = _create(data, options, providers)
-    session.disable_fallback()  # else a failed run on the GPU moves the session to the CPU for good
-    _verify_placement(session, provider, stdout.getvalue())
+        with _engines(data, provider, trt_cache_dir) as engines:
+            if engines:
+                providers = [(_NAMES["tensorrt"], engines), *providers[1:]]
+            session = _create_on_gpu(data, options, provider, providers)
+            session.disable_fallback()  # else a failed run on the GPU moves the session to the CPU for good
+            _verify_placement(session, provider, stdout.getvalue())
+            _warm_up(session, provider)
     return session
+
+
+@contextlib.contextmanager
+def _engines(data: bytes, provider: ResolvedProvider, trt_cache_dir: str | None) -> Iterator[dict[str, str]]:
+    """Open a session on a GPU in the block, with these options of TensorRT; empty for CUDA.
+
+    Raises:
+        ProviderError: TensorRT is not there, cannot run the model, or cannot keep its engines.
+    """
+    if provider != "tensorrt":
+        yield {}
+        return
+    # TensorRT computes float32 in TF32 unless this forbids it: not the model that export checked.
+    os.environ["NVIDIA_TF32_OVERRIDE"] = "0"
+    version = tensorrt_version()
+    signature = _create(data, _options(1), [_NAMES["cpu"]]).get_inputs()
+    profile = shape_profile([(each.name, _fixed_sizes(each.shape)) for each in signature])
+    if trt_cache_dir is None:
+        yield profile
+        return
+    card = first_card()
+    key = EngineKey(
+        model=data, card=f"{card.name} {card.compute}", tensorrt=version, onnxruntime=ort.__version__, profile=profile
+    )
+    with engine_options(trt_cache_dir, key) as kept:
+        yield profile | kept
+
+
+def _create_on_gpu(data: bytes, options: Any, provider: ResolvedProvider, providers: list[Any]) -> Any:
+    """Create the session.
+
+    Raises:
+        ProviderError: the card or its libraries refuse it.
+        BundleError: onnxruntime cannot load the model.
+    """
+    try:
+        return _create(data, options, providers)
+    except BundleError as error:
+        if names_driver(str(error.__cause__)):
+            raise _broken(provider, _first_line(error.__cause__)) from error
+        raise
+
+
+def _warm_up(session: Any, provider: ResolvedProvider) -> None:
+    """Run one image on the GPU.
+
+    Raises:
+        ProviderError: the card or its libraries do not work.
+    """
+    options = ort.RunOptions()
+    options.add_run_config_entry("gpu_graph_id", "-1")  # captures no CUDA graph
+    try:
+        warm_up(session, options)
+    except RuntimeError as error:
+        raise _broken(provider, _first_line(error)) from error
+
+
+def _broken(provider: ResolvedProvider, reason: str) -> ProviderError:
+    """Return the error of a card, or of its libraries, that refuse a session or its first call."""
+    if re.search(r"out of memory|Failed to allocate|BFCArena", reason, re.IGNORECASE):
+        advice = "end other programs on the card (nvidia-smi lists them), give more of it with --gpus-per-actor"
+    else:
+        advice = "install the cuda extra (pip install 'fsf[cuda]') and a CUDA 13 driver"
+    return ProviderError(
+        f"requested {provider}, the GPU does not run the model: {reason}; {advice}, or pass --provider cpu"
+    )
 
 
 def _options(threads: int, free_sizes: bool = False) -> Any:  # noqa: FBT001, FBT002 - as Session's
@@ -383,14 +457,8 @@ def _options(threads: int, free_sizes: bool = False) -> Any:  # noqa: FBT001, FB
     return options
 
 
-def _providers(
-    provider: ResolvedProvider,
-    trt_cache_dir: str | None = None,
-    *,
-    memory_bytes: int | None = None,
-    card: CardOptions = CARD,
-) -> list[Any]:
-    """Return providers and their options, in order of preference."""
+def _providers(provider: ResolvedProvider, *, memory_bytes: int | None = None, card: CardOptions = CARD) -> list[Any]:
+    """Return providers and their options, in order of preference; those of TensorRT come when it is opened."""
     if provider == "cpu":
         return [_NAMES["cpu"]]
     cuda = {
@@ -403,11 +471,7 @@ def _providers(
     cuda |= {"enable_cuda_graph": "1"} if card.cuda_graph else {}
     chain: list[Any] = [(_NAMES["cuda"], cuda), _NAMES["cpu"]]
     if provider == "tensorrt":
-        engine: dict[str, str] = {}
-        if trt_cache_dir is not None:
-            engine |= {"trt_engine_cache_enable": "1", "trt_engine_cache_path": trt_cache_dir}
-            engine |= {"trt_timing_cache_enable": "1", "trt_timing_cache_path": trt_cache_dir}
-        chain.insert(0, (_NAMES["tensorrt"], engine))
+        chain.insert(0, _NAMES["tensorrt"])
     return chain
 
 
@@ -441,7 +505,8 @@ def _verify_placement(session: Any, provider: ResolvedProvider, stdout: str) -> 
     """
     actual = session.get_providers()
     if actual[0] != _NAMES[provider]:
-        hint = f" ({_first_line(stdout)})" if stdout.strip() else ""
+        reason = missing_library(_library_of(provider)) or (_first_line(stdout) if stdout.strip() else "")
+        hint = f" ({reason})" if reason else ""
         raise ProviderError(
             f"requested {_NAMES[provider]}, the session runs on {actual}{hint}; install the cuda extra "
             "(pip install 'fsf[cuda]') and a CUDA 13 driver, or pass --provider cpu"
@@ -460,6 +525,11 @@ def _verify_placement(session: Any, provider: ResolvedProvider, stdout: str) -> 
             f"requested {_NAMES[provider]}, but {', '.join(misplaced)} would run on the CPU; "
             "export the model with another opset, or pass --provider cpu"
         )
+
+
+def _library_of(provider: ResolvedProvider) -> str:
+    """Return the file of a provider, which onnxruntime loads when a session asks for it."""
+    return str(Path(ort.__file__).parent / "capi" / f"libonnxruntime_providers_{provider}.so")
 
 
 @contextlib.contextmanager
