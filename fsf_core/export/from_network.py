@@ -5,6 +5,8 @@ Knows networks that take one number of images, and programs that have to become 
 
 # N images, C channels, H×W pixels
 
+import copy
+import functools
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +20,7 @@ from torch import nn
 from fsf_core.errors import ConfigError
 from fsf_core.export.convert import to_onnx
 from fsf_core.export.families.found import FoundModel
+from fsf_core.export.foreign import FOREIGN
 from fsf_core.export.from_onnx import from_onnx
 from fsf_core.export.outputs import call, example_batch
 from fsf_core.model.preprocess import Profile
@@ -75,6 +78,25 @@ def _from_program(
         log.info("event=image_by_image reason=%r", str(error))
         graph = as_graph(network, example_batch(profile, images=1))
         return from_onnx(to_onnx(graph, profile, batch=1, **options), profile), array_function(network, 1)
+
+
+def exact_function(network: nn.Module, batch: int | None) -> NetworkFunction:
+    """Return the network in float64 as a function of any number of images, which is made with the first call.
+
+    The function raises ConfigError if the network computes in float32, whatever it is given.
+    """
+
+    @functools.cache
+    def exact() -> NetworkFunction:
+        try:
+            return array_function(copy.deepcopy(network).double(), batch)
+        except FOREIGN as error:
+            raise ConfigError(f"the network cannot be copied as float64: {type(error).__name__}") from error
+
+    def outputs(batch_NCHW: NDArray[np.float32]) -> NDArray[Any]:
+        return exact()(batch_NCHW.astype(np.float64))
+
+    return outputs
 
 
 def array_function(network: nn.Module, batch: int | None) -> NetworkFunction:

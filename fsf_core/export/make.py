@@ -17,7 +17,8 @@ from onnx import ModelProto
 from fsf_core.config import ExportConfig, is_adopted
 from fsf_core.errors import ConfigError
 from fsf_core.export.adapters import feed, to_scores, with_plain_output
-from fsf_core.export.from_network import from_network
+from fsf_core.export.compare import Original, Reference
+from fsf_core.export.from_network import exact_function, from_network
 from fsf_core.export.from_onnx import from_onnx, one_size_only, original_session
 from fsf_core.export.fuse import fuse, why_not_fusible
 from fsf_core.export.graph import model_bytes, opset_of, printable, signature_of
@@ -32,7 +33,7 @@ from fsf_core.export.precision_parity import compare_precision
 from fsf_core.export.precisions import to_fp16, to_int8
 from fsf_core.export.request import DEFAULT_OUTPUT, opset_of_export
 from fsf_core.export.sample_images import SampleImage, drawn_images, odd_sized_images, unusual_images
-from fsf_core.export.verify import Reference, verify
+from fsf_core.export.verify import verify
 from fsf_core.model.bundle import FUSED, PLAIN, Origin, Output, Signature, variant_of
 from fsf_core.model.preprocess import Profile, fit, input_hw, normalise
 from fsf_core.model.session import Session
@@ -109,8 +110,9 @@ def _plain_model(
     if material.onnx_model is not None:
         converted = from_onnx(material.onnx_model, profile)
         session = original_session(material.onnx_model, converted)
-        adopted = _with_output(converted, _session_function(session, profile), config, material, profile, given)
-        return *adopted, _notes(material)
+        original = _session_function(session, profile)
+        plain, output = _with_output(converted, original, config, material, profile, given)
+        return plain, _as_scores(original, output), output, _notes(material)
     if material.weights is None and material.found is None:
         log.warning("event=no_checkpoint network=%s reason=%r", config.net, _NO_CHECKPOINT)
     built = material.built or build_network(config, material.weights, material.weights_name)
@@ -126,9 +128,12 @@ def _plain_model(
         input_name=config.input_name,
         output_name=given.output_name or DEFAULT_OUTPUT,
     )
+    exact = exact_function(one.network, None if material.found is None else material.found.batch)
     if not is_adopted(config) and not given.says_output:
-        return converted, original, Output(), notes
-    return *_with_output(converted, original, config, material, profile, given), notes
+        return converted, Original(original, exact=exact), Output(), notes
+    plain, output = _with_output(converted, original, config, material, profile, given)
+    reference = Original(_as_scores(original, output), exact=_as_scores(exact, output))
+    return plain, reference, output, notes
 
 
 def _notes(material: Material) -> tuple[str, ...]:
@@ -142,8 +147,8 @@ def _with_output(
     material: Material,
     profile: Profile,
     given: Given,
-) -> tuple[ModelProto, Reference, Output]:
-    """Return model and original with the output of the plain variant, and what it means: read from some images."""
+) -> tuple[ModelProto, Output]:
+    """Return the model with the output of the plain variant, and what it means: read from some images."""
     images = [*drawn_images()[:IMAGES_OF_OUTPUT], *material.samples]
     inputs = (normalise(fit(sample.image_HWC, profile)[None], profile.levels()) for sample in images)
     raws = ((original(input_1CHW), input_1CHW.shape[2:]) for input_1CHW in inputs)
@@ -151,7 +156,12 @@ def _with_output(
     if reason and output.kind != "logits":
         log.info("event=output_recognised kind=%s layout=%s reason=%r", output.kind, output.layout, reason)
     plain = converted if output == Output() else with_plain_output(converted, output)
-    return plain, lambda batch_NCHW: to_scores(original(batch_NCHW), output, batch_NCHW.shape[2:]), output
+    return plain, output
+
+
+def _as_scores(original: Callable[[NDArray[np.float32]], NDArray[Any]], output: Output) -> Reference:
+    """Return an original with the output of the plain variant."""
+    return lambda batch_NCHW: to_scores(original(batch_NCHW), output, batch_NCHW.shape[2:])
 
 
 def _in_every_precision(

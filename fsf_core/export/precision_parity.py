@@ -12,10 +12,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from fsf_core.export.compare import Reference
 from fsf_core.export.parity import PARITY_LIMITS, PrecisionLimits, PrecisionParity
 from fsf_core.export.reference import Scores, tie_margin
 from fsf_core.export.sample_images import SampleImage
-from fsf_core.export.verify import Reference, affordable
+from fsf_core.export.verify import affordable
 from fsf_core.model.bundle import Output
 from fsf_core.model.preprocess import Profile, fit, normalise
 from fsf_core.model.session import Session

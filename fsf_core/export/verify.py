@@ -9,29 +9,18 @@ the cause where the measurements show it. Knows the limits. Knows no torch and w
 import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fsf_core.export.batches import difference_of_calls
-from fsf_core.export.parity import (
-    PARITY_LIMITS,
-    Float32Variant,
-    ImageParity,
-    ParityLimitError,
-    ParityLimits,
-    ParityReport,
-)
-from fsf_core.export.reference import Scores, tie_margin
+from fsf_core.export.compare import Case, Check, Original, Reference, Result, compare, from_maps, from_output
+from fsf_core.export.parity import PARITY_LIMITS, ImageParity, ParityLimitError, ParityLimits, ParityReport
 from fsf_core.export.sample_images import SampleImage
 from fsf_core.model.bundle import Output
 from fsf_core.model.preprocess import Profile, fit, input_hw
 from fsf_core.model.session import Session
-
-Reference = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-"""The original network: float32 NCHW of one image to its output as float32, scores NKHW or class ids N1HW."""
 
 BATCH = 4
 """Images per call in the check that a batch does not mix them."""
@@ -55,45 +44,6 @@ OTHER_SIZES = (
 )
 """Advice on a graph that is right at one size of its input."""
 
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class _Case:
-    """An image, the network's input for it, and the original's output."""
-
-    sample: SampleImage
-    frame_HWC: NDArray[np.uint8]
-    input_CHW: NDArray[np.float32]
-    output_KHW: NDArray[np.float32]
-    expected: Scores
-    """At the image's own size."""
-
-    @property
-    def size_hw(self) -> tuple[int, int]:
-        """Rows and columns of the image."""
-        height_px, width_px = self.sample.image_HWC.shape[:2]
-        return height_px, width_px
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Check:
-    """What every comparison needs to know."""
-
-    profile: Profile
-    output: Output
-    num_classes: int
-    limits: ParityLimits
-
-    def scores(self, output_KHW: NDArray[np.float32], size_hw: tuple[int, int]) -> Scores:
-        return Scores(
-            output_KHW=output_KHW,
-            height_px=size_hw[0],
-            width_px=size_hw[1],
-            profile=self.profile,
-            output=self.output,
-            num_classes=self.num_classes,
-        )
-
-
 Returned = TypeVar("Returned")
 
 
@@ -111,7 +61,8 @@ def verify(
     """Compare the float32 variants with the original, image by image and in batches.
 
     Args:
-        reference: the original, called with one image at a time, so that it cannot mix them.
+        reference: the original, called with one image at a time, so that it cannot mix them. An Original is asked for
+            its own error where a limit is violated.
         plain: the exported network.
         fused: the fused variant, if there is one.
         profile: preprocessing.
@@ -127,7 +78,8 @@ def verify(
         ParityLimitError: an image violates a limit, a number is not finite, or a shape is not the expected one.
     """
     assert images, "a check needs images"
-    check = _Check(profile=profile, output=output or Output(), num_classes=num_classes, limits=limits)
+    exact = reference.exact if isinstance(reference, Original) else None
+    check = Check(profile=profile, output=output or Output(), num_classes=num_classes, limits=limits, exact=exact)
     compared: list[ImageParity] = []
     predicted: set[int] = set()
     groups = _groups if profile.is_fixed else _groups_of_one_size
@@ -142,7 +94,7 @@ def verify(
     report = ParityReport(
         passed=not violations,
         violations=violations,
-        warnings=(*_one_class(predicted, len(images)), *_undecided(compared)),
+        warnings=(*_one_class(predicted, len(images)), *_undecided(compared), *_unsteady(compared)),
         limits=limits,
         images=tuple(compared),
     )
@@ -158,7 +110,7 @@ def _input_hw(sample: SampleImage, profile: Profile) -> tuple[int, int]:
 # ----------------------------------------------------------------------------------------------------- the original
 
 
-def _cases(reference: Reference, images: Sequence[SampleImage], check: _Check) -> Iterator[_Case]:
+def _cases(reference: Reference, images: Sequence[SampleImage], check: Check) -> Iterator[Case]:
     """Yield the images with the original's output, over and over.
 
     Raises:
@@ -179,7 +131,7 @@ def _cases(reference: Reference, images: Sequence[SampleImage], check: _Check) -
             first = False
             output_KHW = reference(input_CHW[None])[0]
             _require_usable(output_KHW, sample.name, check)
-            yield _Case(
+            yield Case(
                 sample=sample,
                 frame_HWC=frame_HWC,
                 input_CHW=input_CHW,
@@ -188,7 +140,7 @@ def _cases(reference: Reference, images: Sequence[SampleImage], check: _Check) -
             )
 
 
-def _require_usable(output_KHW: NDArray[np.float32], name: str, check: _Check) -> None:
+def _require_usable(output_KHW: NDArray[np.float32], name: str, check: Check) -> None:
     """Refuse an output that cannot be compared with.
 
     Raises:
@@ -216,12 +168,12 @@ def _require_usable(output_KHW: NDArray[np.float32], name: str, check: _Check) -
         )
 
 
-def _refuse(check: _Check, finding: str, advice: str) -> None:
+def _refuse(check: Check, finding: str, advice: str) -> None:
     report = ParityReport(passed=False, violations=(finding,), warnings=(), limits=check.limits, images=())
     raise ParityLimitError(report, finding, advice)
 
 
-def _groups(cases: Iterator[_Case], total: int) -> Iterator[tuple[list[_Case], int]]:
+def _groups(cases: Iterator[Case], total: int) -> Iterator[tuple[list[Case], int]]:
     """Yield full batches of consecutive images, and how many of each are new: the last is filled from the beginning.
 
     Few are in memory at a time: the output of a network with many classes is large.
@@ -235,10 +187,10 @@ def _groups(cases: Iterator[_Case], total: int) -> Iterator[tuple[list[_Case], i
         done += size
 
 
-def _groups_of_one_size(cases: Iterator[_Case], total: int) -> Iterator[tuple[list[_Case], int]]:
+def _groups_of_one_size(cases: Iterator[Case], total: int) -> Iterator[tuple[list[Case], int]]:
     """Yield batches of images whose inputs have one size, which follow one another; a batch may be of one image."""
     for _, same_size in itertools.groupby(itertools.islice(cases, total), lambda case: case.input_CHW.shape):
-        group: list[_Case] = []
+        group: list[Case] = []
         for case in same_size:
             group.append(case)
             if len(group) == BATCH or (len(group) > 1 and case.output_KHW.nbytes * BATCH > OUTPUT_BYTES):
@@ -251,23 +203,23 @@ def _groups_of_one_size(cases: Iterator[_Case], total: int) -> Iterator[tuple[li
 # ------------------------------------------------------------------------------------------------------- the variants
 
 
-def _compare_plain(session: Session, group: list[_Case], count: int, check: _Check) -> Iterator[ImageParity]:
+def _compare_plain(session: Session, group: list[Case], count: int, check: Check) -> Iterator[ImageParity]:
     """Compare every image alone and in the batch, at its own size."""
     for cases in _calls(group, count):
         outputs_NKHW, failure = _try_run(session.run, np.stack([case.input_CHW for case in cases]))
         for row, case in enumerate(cases):
-            result = _ModelResult(failure=failure)
+            result = Result(failure=failure)
             if outputs_NKHW is not None:
-                result = _from_output(case, outputs_NKHW, row, len(cases), check)
-            yield _compare(case, "plain", len(cases), case.expected, result, check)
+                result = from_output(case, outputs_NKHW, row, len(cases), check)
+            yield compare(case, "plain", len(cases), case.expected, result, check)
 
 
-def _calls(group: list[_Case], count: int) -> list[list[_Case]]:
+def _calls(group: list[Case], count: int) -> list[list[Case]]:
     """Return every new image alone, and the batch."""
     return [*([case] for case in group[:count]), *([group] if len(group) > 1 else [])]
 
 
-def _compare_fused(session: Session, group: list[_Case], count: int, check: _Check) -> Iterator[ImageParity]:
+def _compare_fused(session: Session, group: list[Case], count: int, check: Check) -> Iterator[ImageParity]:
     """Compare every image alone at its own size, and in a batch that shares the size of its first image."""
     for cases in _calls(group, count):
         height_px, width_px = affordable(cases[0].size_hw, check.num_classes * len(cases))
@@ -277,94 +229,17 @@ def _compare_fused(session: Session, group: list[_Case], count: int, check: _Che
             expected = case.expected
             if (height_px, width_px) != case.size_hw:
                 expected = check.scores(case.output_KHW, (height_px, width_px))
-            result = _ModelResult(failure=failure)
+            result = Result(failure=failure)
             if outputs is not None:
                 wanted = (len(cases), check.num_classes, height_px, width_px)
-                result = _from_maps(outputs[0], outputs[1], row, wanted)
-            yield _compare(case, "fused", len(cases), expected, result, check)
+                result = from_maps(outputs[0], outputs[1], row, wanted)
+            yield compare(case, "fused", len(cases), expected, result, check)
 
 
 def affordable(size_hw: tuple[int, int], planes: int) -> tuple[int, int]:
     """Return the size of class maps whose probabilities are within PLANES_BYTES, of the same shape."""
     scale = min(1.0, (PLANES_BYTES / (planes * size_hw[0] * size_hw[1] * 4)) ** 0.5)
     return max(1, int(size_hw[0] * scale)), max(1, int(size_hw[1] * scale))
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class _ModelResult:
-    """What a model computed for one image, or why that cannot be compared."""
-
-    class_map_HW: NDArray[Any] | None = None
-    difference: float | None = None
-    """Largest between the outputs; a fused model has none."""
-    absmax: float = 0.0
-    """Largest absolute value of the output."""
-    failure: str = ""
-
-
-def _from_output(case: _Case, outputs_NKHW: NDArray[np.float32], row: int, batch: int, check: _Check) -> _ModelResult:
-    expected = (batch, *case.output_KHW.shape)
-    if outputs_NKHW.shape != expected:
-        return _ModelResult(failure=f"the logits are {list(outputs_NKHW.shape)}, expected {list(expected)}")
-    output_KHW = outputs_NKHW[row]
-    if not np.isfinite(output_KHW).all():
-        return _ModelResult(failure="the logits hold NaN or infinity")
-    equal = np.array_equal(output_KHW, case.output_KHW)  # then the class map is too
-    return _ModelResult(
-        class_map_HW=(case.expected if equal else check.scores(output_KHW, case.size_hw)).class_map,
-        difference=0.0 if equal else float(np.abs(output_KHW - case.output_KHW).max()),
-        absmax=float(np.abs(output_KHW).max()),
-    )
-
-
-def _from_maps(
-    class_maps_NHW: NDArray[Any], counts_NK: NDArray[Any], row: int, expected: tuple[int, int, int, int]
-) -> _ModelResult:
-    batch, num_classes, height_px, width_px = expected
-    if class_maps_NHW.shape != (batch, height_px, width_px) or counts_NK.shape != (batch, num_classes):
-        return _ModelResult(failure=f"class maps are {list(class_maps_NHW.shape)} and counts {list(counts_NK.shape)}")
-    counted = np.bincount(class_maps_NHW[row].ravel(), minlength=num_classes)
-    if not np.array_equal(counted, counts_NK[row]):
-        return _ModelResult(failure=f"the counts {counts_NK[row].tolist()} differ from the class map's")
-    return _ModelResult(class_map_HW=class_maps_NHW[row])
-
-
-def _compare(
-    case: _Case, variant: Float32Variant, batch: int, expected: Scores, result: _ModelResult, check: _Check
-) -> ImageParity:
-    """Compare pixels first, outputs second."""
-    limits, pixels = check.limits, expected.height_px * expected.width_px
-    absmax = float(np.abs(case.output_KHW).max())
-    tie = tie_margin(max(absmax, result.absmax), check.output, limits.noise_share)
-    margins = None if result.class_map_HW is None else expected.margins(result.class_map_HW)
-    differing_px, tied_px, margin = pixels, 0, None
-    if margins is not None:
-        differing_px, tied_px = len(margins), int((margins <= tie).sum())
-        margin = float(margins.max()) if differing_px else None
-    apart_px = differing_px - tied_px
-    reason = result.failure
-    if not reason and apart_px > limits.max_differing_share * pixels:
-        reason = f"{apart_px} of {pixels} pixels differ, expected at most a share of {limits.max_differing_share:g}"
-    if not reason and margin is not None and margin > max(limits.max_margin, tie):
-        reason = f"a pixel differs that the original decided by {margin:.2g}, expected at most {limits.max_margin:g}"
-    if not reason and result.difference is not None and result.difference > limits.max_logit_share * absmax:
-        allowed = limits.max_logit_share * absmax
-        reason = f"a logit differs by {result.difference:.2g}, expected at most {allowed:.2g}"
-    return ImageParity(
-        name=case.sample.name,
-        variant=variant,
-        batch=batch,
-        height_px=expected.height_px,
-        width_px=expected.width_px,
-        agreeing_share=1 - apart_px / pixels,
-        differing_px=differing_px,
-        tied_px=tied_px,
-        tie_margin=tie,
-        differing_margin=margin,
-        logit_difference=result.difference,
-        logit_absmax=absmax,
-        violation=reason and f"{case.sample.name}, {variant}, batch of {batch}: {reason}",
-    )
 
 
 def _try_run(run: Callable[[NDArray[Any]], Returned], batch: NDArray[Any]) -> tuple[Returned | None, str]:
@@ -428,3 +303,14 @@ def _undecided(images: Sequence[ImageParity]) -> tuple[str, ...]:
         return ()
     found = f"{shares[worst]:.1%} of the pixels of {worst} changed their class by float rounding alone"
     return (f"{found}: the network gives two classes the same probability there",)
+
+
+def _unsteady(images: Sequence[ImageParity]) -> tuple[str, ...]:
+    """Return that images were compared by the original's own error, if any were."""
+    wide = [image for image in images if image.own_error is not None and not image.violation]
+    if not wide:
+        return ()
+    share, name = max(((image.own_error or 0) / image.logit_absmax, image.name) for image in wide)
+    count = len({image.name for image in wide})
+    found = f"float32 rounding alone changes the network's own logits by up to {share:.1g} of the largest ({name})"
+    return (f"{found}: for {count} images the model was compared within {PARITY_LIMITS.max_own_errors:g} times that",)

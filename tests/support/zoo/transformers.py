@@ -232,10 +232,14 @@ def _gain(name: str, value: torch.Tensor, *, has_queries: bool) -> float:
     return 2.0 if float(value.abs().mean()) > 0.02 else 8.0
 
 
+SEEDS = {"maskformer": 4, "mobilevitv2": 4, "mobilenet_v2": 9}
+"""Random weights that tell classes apart in every picture of the comparison, where those of 2 do not."""
+
+
 def make(build: Callable[[Any], tuple[Any, Any]], folder: Path, *words: str) -> list[str]:
     """Write a model as save_pretrained does; returns the arguments of fsf export."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(2)
+        torch.manual_seed(SEEDS.get(build.__name__, 2))
         model, processor = build(_library())
         livelier(model.eval()).save_pretrained(folder)
     processor.save_pretrained(folder)

@@ -8,9 +8,10 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from fsf_core.errors import ParityError
+from fsf_core.errors import ConfigError, ParityError
 from fsf_core.export import verify as gate
 from fsf_core.export.adapters import to_scores, with_plain_output
+from fsf_core.export.compare import Original
 from fsf_core.export.from_onnx import from_onnx, read_onnx
 from fsf_core.export.fuse import fuse
 from fsf_core.export.graph import model_bytes
@@ -255,6 +256,57 @@ def test_near_ties_may_flip_but_decided_pixels_may_not(reference, plain):
     assert report.images[0].differing_margin < 1e-3
     with pytest.raises(ParityLimitError, match="a pixel differs that the original decided by"):
         verify(nudged(0.3), session, **options)
+
+
+def off_by(plain, share):
+    """Return a model as a function whose scores are all off by a share of the largest, up or down by turns."""
+    session = Session(model_bytes(plain))
+
+    def run(batch_NCHW):
+        scores = session.run(batch_NCHW)
+        signs = np.where(np.indices(scores.shape[2:]).sum(axis=0) % 2, 1.0, -1.0)
+        return np.asarray(scores + signs * share * np.abs(scores).max(), scores.dtype)
+
+    return run
+
+
+@pytest.mark.parametrize(("own", "apart"), [(3e-4, 1e-3), (2e-3, 1.4e-2)])
+def test_a_network_that_turns_rounding_into_more_is_compared_by_its_own_error(plain, own, apart):
+    network = Original(off_by(plain, apart), exact=off_by(plain, apart + own))
+    with pytest.raises(ParityLimitError, match=r"a logit differs by [\d.e-]+, expected at most [\d.e-]+ \(and"):
+        compare(off_by(plain, apart), plain)
+    report = compare(network, plain)
+    assert report.passed
+    assert all(image.own_error == pytest.approx(own * image.logit_absmax, rel=0.05) for image in report.images)
+    assert "compared within 8 times that" in report.warnings[-1]
+    assert json.loads(report.to_json())["pictures"][0]["own_error"] == report.images[0].own_error
+
+
+@pytest.mark.parametrize(
+    ("exact", "words"),
+    [
+        (1.002, r"a logit differs by .* \(the original's own float32 is off by"),
+        (1.2, r"a logit differs by .* \(the original's own float32 is off by"),
+        (None, r"a logit differs by"),
+    ],
+    ids=["ten times its own error", "no digit is sure", "no float64"],
+)
+def test_an_error_beyond_the_networks_own_is_refused(plain, exact, words):
+    def in_float64(batch_NCHW):
+        if exact is None:
+            raise ConfigError("expected Float, found Double")
+        return off_by(plain, 2e-2)(batch_NCHW) * exact
+
+    with pytest.raises(ParityLimitError, match=words):
+        compare(Original(off_by(plain, 2e-2), exact=in_float64), plain)
+
+
+def test_an_exact_export_is_not_asked_for_its_own_error(reference, plain):
+    def in_float64(_):
+        raise AssertionError("it costs a second network in memory")
+
+    report = compare(Original(reference, exact=in_float64), plain)
+    assert {image.own_error for image in report.images} == {None}
 
 
 def test_a_single_class_everywhere_is_reported_as_a_weak_check(plain):
