@@ -24,9 +24,9 @@ class BenchConfig(ListOptions):
     precision: Precision = "fp32"
     """Model precision to run. The bundle must hold it."""
     provider: Provider = "auto"
-    """Execution provider. Anything but auto is a promise: if it cannot be kept, nothing is measured."""
+    """Execution provider; tensorrt is experimental. Anything but auto is a promise: nothing else is measured."""
     batch_frames: int | None = None
-    """Frames per model call (default: 4 on CPUs, 32 on GPUs)."""
+    """Frames per model call (default: as in `fsf score`)."""
     actors: int | None = None
     """Number of model actors, and of bare sessions (default: one per GPU, or one per CPU)."""
     threads: int = 1

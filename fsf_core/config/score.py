@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 _MAX_NUMBER, _MAX_SIZE = (1 << 31) - 1, (1 << 62)
 """What the libraries below take; sizes of images may be larger."""
 
+MIN_GPU_SHARE = 0.05
+"""Least share of a GPU for one actor: twenty processes have 14 GB of contexts and libraries on a card."""
+
 _AT_LEAST_1 = (
     "batch_frames",
     "threads",
@@ -72,7 +75,7 @@ class ScoreConfig(ListOptions, ModelOptions):
     """Score only the first N items."""
 
     provider: Provider = "auto"
-    """Execution provider. Anything but auto is a promise: if it cannot be kept, the job stops before it begins."""
+    """Execution provider; tensorrt is experimental. Anything but auto is a promise: the job stops if it is not kept."""
     mask_size: MaskSize = "original"
     """Size of the masks: the image's, or the network's output grid."""
     regions: bool = False
@@ -120,9 +123,11 @@ class ScoreConfig(ListOptions, ModelOptions):
     """Draw the class names and their shares into rendered videos."""
 
     batch_frames: Annotated[int | None, Parameter(group=SCALE)] = None
-    """Frames per model call (default: 4 on CPUs, 32 on GPUs)."""
+    """Frames per model call (default: 4 on CPUs; on GPUs every actor measures what is fast when it starts)."""
     actors: Annotated[str | int | None, Parameter(group=SCALE)] = None
-    """Number of model actors, or a range such as 4-32 (default: one per GPU or CPU that the cluster has or may add)."""
+    """Number of model actors, or a range such as 4-32 (default: as many as the GPUs or CPUs hold, later ones too)."""
+    gpus_per_actor: Annotated[float, Parameter(group=SCALE)] = 1.0
+    """Share of a GPU that an actor gets, 0.05 to 1. With 0.5 two actors run on each card, with half its memory each."""
     wait_s: Annotated[float, Parameter(group=SCALE)] = 900.0
     """Longest time to wait for nodes that the cluster's autoscaler may add, in seconds."""
     threads: Annotated[int, Parameter(group=SCALE)] = 1
@@ -134,7 +139,7 @@ class ScoreConfig(ListOptions, ModelOptions):
     compact_mb: Annotated[int | None, Parameter(group=SCALE)] = None
     """At the end, join small Parquet files into files of up to this size, in MiB (default: leave them)."""
     engine_cache: Annotated[str | None, Parameter(group=SCALE)] = None
-    """Folder on each node for TensorRT engines, which take minutes to build."""
+    """With --provider tensorrt (experimental): folder on each node for its engines, which take minutes to build."""
     ray_address: Annotated[str | None, Parameter(group=SCALE)] = None
     """Address of a running Ray cluster (default: the cluster of `ray job submit`, or this machine)."""
 
@@ -176,6 +181,7 @@ class ScoreConfig(ListOptions, ModelOptions):
         self._require_regions()
         parse_shard(self.shard)
         parse_actors(self.actors)
+        self._require_card()
         if not 0 <= self.wait_s <= _MAX_NUMBER:  # nan is neither
             raise ConfigError(f"--wait-s is {self.wait_s:.6g}, expected 0 to {_MAX_NUMBER} seconds")
         for name in ("max_failed_share", "early_failed_share"):
@@ -191,6 +197,30 @@ class ScoreConfig(ListOptions, ModelOptions):
         if self.min_region_px > 1 and not self.regions:
             raise ConfigError(
                 f"--min-region-px is {self.min_region_px} without --regions, expected both or neither; add --regions"
+            )
+
+    def _require_card(self) -> None:
+        """Check what is for GPUs alone."""
+        share = self.gpus_per_actor
+        if not MIN_GPU_SHARE <= share <= 1:  # nan is neither
+            raise ConfigError(
+                f"--gpus-per-actor is {share:.6g}, expected {MIN_GPU_SHARE} to 1: an actor runs on one card, or shares "
+                "it; for several cards pass --actors"
+            )
+        if share != 1 and self.provider == "cpu":
+            raise ConfigError(
+                f"--gpus-per-actor is {share:.6g} beside --provider cpu, expected a GPU to share; leave one of them out"
+            )
+        if self.engine_cache is None:
+            return
+        if self.provider != "tensorrt":
+            raise ConfigError(
+                f"--engine-cache is {self.engine_cache} beside --provider {self.provider}, expected --provider "
+                "tensorrt, which alone has engines; leave it out"
+            )
+        if "://" in self.engine_cache:
+            raise ConfigError(
+                f"--engine-cache is {self.engine_cache}, expected a folder on each node; give a path of a local disk"
             )
 
     def _require_one_model(self) -> None:

@@ -14,7 +14,7 @@ from fsf_core.score import placement
 from fsf_core.score.findings import Finding, Status, refusal
 from fsf_core.score.node_tasks import Node, Outcome, available_resources, call_on_nodes
 from fsf_core.score.session_check import try_session
-from fsf_core.score.spec import GPU_PROVIDERS
+from fsf_core.score.spec import GPU_PROVIDERS, gpu_share
 
 SESSION_LIMIT_S = 180.0
 """How long a node may take to open a session: it reads the model and starts a process."""
@@ -58,8 +58,9 @@ class Model:
             self._subject.required_bundle()
         usable = self._nodes.required_nodes()
         gpus = [node for node in usable if node.resources.get("GPU", 0) >= 1] if config.provider != "cpu" else []
+        share = gpu_share(config.gpus_per_actor) if gpus else 0.0
         free = available_resources()
-        tried = [node for node in gpus or usable if not gpus or free.get(node.id, {}).get("GPU", 1) >= 1]
+        tried = [node for node in gpus or usable if free.get(node.id, {}).get("GPU", 1) >= share]
         found = {node: Outcome(reason=IN_USE) for node in gpus or usable if node not in tried}
         asked = {
             "bundle_uri": storage.absolute(config.bundle) if config.bundle else None,
@@ -68,9 +69,8 @@ class Model:
             "threads": config.threads,
             "batch_frames": config.batch_frames,
         }
-        num_gpus = int(bool(gpus))
         return found | call_on_nodes(
-            tried, try_session_here, asked, limit_s=SESSION_LIMIT_S, num_gpus=num_gpus, alone=True
+            tried, try_session_here, asked, limit_s=SESSION_LIMIT_S, num_gpus=share, alone=True
         )
 
     def check_memory(self) -> Iterator[Finding]:
@@ -87,7 +87,9 @@ class Model:
             found = next((found["provider"] for found in self._opened().values()), found)
         least, most = placement.actor_limits(self._subject.config, found)
         actors = f"{least} to {most}" if most > least else str(least)
-        yield Finding(check="actors", status="ok", found=f"{actors} actors on {found}")
+        share = self._subject.config.gpus_per_actor
+        each = f", {share:g} of a GPU each" if found in GPU_PROVIDERS and share != 1 else ""
+        yield Finding(check="actors", status="ok", found=f"{actors} actors on {found}{each}")
 
     def _opened(self) -> dict[Node, Mapping[str, Any]]:
         """Return what was found where a session could be opened.
@@ -103,7 +105,8 @@ class Model:
 
     def _actors_on(self, node: Node, provider: str) -> int:
         """Return the actors that one node may have to hold."""
-        room = node.resources.get("GPU" if provider in GPU_PROVIDERS else "CPU", 1)
+        gpus = gpu_share(self._subject.config.gpus_per_actor) if provider in GPU_PROVIDERS else 0.0
+        room = node.resources.get("GPU", 1) * int(1 / gpus + 1e-6) if gpus else node.resources.get("CPU", 1)
         given = parse_actors(self._subject.config.actors)
         return max(1, int(min(room, given[1] if given else room)))
 

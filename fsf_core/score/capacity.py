@@ -1,7 +1,7 @@
 """What a cluster has, what its autoscaler could add, and waiting until there is room for a job.
 
-A bundle is what one node has to provide together, such as 1 GPU and 1 CPU. Only logical resources count here, and
-all of a node, in use or not.
+A bundle is what one node has to provide together, such as 1 GPU and 1 CPU; a share of a GPU is of one card. Only
+logical resources count here, and all of a node, in use or not.
 """
 
 import contextlib
@@ -66,7 +66,7 @@ class Capacity:
             bundles: what is needed at the same time.
             scaled: whether the autoscaler may add nodes for it; one of unknown types may add any node.
         """
-        free = [dict(node.resources) for node in self._staying()]
+        free = [_Free(node.resources) for node in self._staying()]
         add = self._node_maker() if scaled else lambda _: None
         if scaled and self.autoscaler and self.autoscaler.node_types is None:
             return []
@@ -92,7 +92,7 @@ class Capacity:
     def _staying(self) -> list[Node]:
         return [node for node in self.nodes if not node.draining]
 
-    def _node_maker(self) -> Callable[[Bundle], dict[str, float] | None]:
+    def _node_maker(self) -> "Callable[[Bundle], _Free | None]":
         """Return a function that adds the smallest node that holds a bundle, within the limits of the autoscaler."""
         types = self.autoscaler.node_types or () if self.autoscaler else ()
         existing = Counter(_type_of(node, types) for node in self._staying() if not node.is_head)
@@ -100,14 +100,14 @@ class Capacity:
         most = self.autoscaler.max_nodes if self.autoscaler else 0
         total_left = [(1 << 31) if most is None else most - sum(existing[each.name] for each in types)]
 
-        def add(bundle: Bundle) -> dict[str, float] | None:
-            fitting = [each for each in types if left[each.name] > 0 and _holds(each.resources, bundle)]
+        def add(bundle: Bundle) -> _Free | None:
+            fitting = [each for each in types if left[each.name] > 0 and _Free(each.resources).holds(bundle)]
             if not fitting or total_left[0] <= 0:
                 return None
             chosen = min(fitting, key=lambda each: (each.resources.get("GPU", 0), each.resources.get("CPU", 0)))
             left[chosen.name] -= 1
             total_left[0] -= 1
-            return dict(chosen.resources)
+            return _Free(chosen.resources)
 
         return add
 
@@ -264,19 +264,55 @@ def _scarcest_first(bundle: Bundle) -> tuple[float, float]:
     return -bundle.get("GPU", 0.0), -bundle.get("CPU", 0.0)
 
 
-def _holds(free: Bundle, bundle: Bundle) -> bool:
-    # Logical resources are multiples of 0.0001; sums of floats are not.
-    return all(free.get(name, 0.0) >= amount - 1e-6 for name, amount in bundle.items())
+class _Free:
+    """What a node has free: amounts of resources, and each card by itself.
+
+    Attributes:
+        gpus: free on all cards together.
+    """
+
+    def __init__(self, resources: Bundle) -> None:
+        self._amounts = {name: amount for name, amount in resources.items() if name != "GPU"}
+        self.gpus = resources.get("GPU", 0.0)
+        self._cards = [1.0] * int(self.gpus)
+
+    def holds(self, bundle: Bundle) -> bool:
+        """Return whether a bundle fits: a share of a GPU on one card, and whole GPUs on cards that nobody shares."""
+        wanted = bundle.get("GPU", 0.0)
+        fitting = sum(card >= min(wanted, 1.0) - _TOLERANCE for card in self._cards)
+        if wanted and fitting < max(1.0, wanted):
+            return False
+        return all(
+            self._amounts.get(name, 0.0) >= amount - _TOLERANCE for name, amount in bundle.items() if name != "GPU"
+        )
+
+    def take(self, bundle: Bundle) -> None:
+        """Take a bundle that fits; a share of a GPU from the fullest card that has it, as Ray does."""
+        for name, amount in bundle.items():
+            if name != "GPU":
+                self._amounts[name] = self._amounts.get(name, 0.0) - amount
+        wanted = bundle.get("GPU", 0.0)
+        self.gpus -= wanted
+        while wanted > _TOLERANCE:
+            part = min(wanted, 1.0)
+            at = min(
+                (at for at, card in enumerate(self._cards) if card >= part - _TOLERANCE), key=self._cards.__getitem__
+            )
+            self._cards[at] -= part
+            wanted -= part
 
 
-def _place(bundle: Bundle, free: list[dict[str, float]], add: Callable[[Bundle], dict[str, float] | None]) -> bool:
+_TOLERANCE = 1e-6
+"""Logical resources are multiples of 0.0001; sums of floats are not."""
+
+
+def _place(bundle: Bundle, free: list[_Free], add: Callable[[Bundle], _Free | None]) -> bool:
     """Take a bundle from a node that has it free, one without GPUs if it needs none, or from a node that is added."""
-    holding = min((node for node in free if _holds(node, bundle)), key=lambda node: node.get("GPU", 0.0), default=None)
+    holding = min((node for node in free if node.holds(bundle)), key=lambda node: node.gpus, default=None)
     if holding is None:
         holding = add(bundle)
         if holding is None:
             return False
         free.append(holding)
-    for name, amount in bundle.items():
-        holding[name] = holding.get(name, 0.0) - amount
+    holding.take(bundle)
     return True

@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from fsf_core.logs import LogSettings
 from fsf_core.score.actor_starts import reported_start
+from fsf_core.score.card_share import memory_limit
 from fsf_core.score.clock import Clock
 from fsf_core.score.recovery import recovering_decode
 from fsf_core.stages import infer
@@ -37,10 +38,17 @@ def mask(table: pa.Table, settings: MaskSettings, tracker: Any, *, observed: Log
 class Infer(infer.Infer):
     """The model as an operator of its own, which reports its time."""
 
-    def __init__(self, *, tracker: Any, observed: LogSettings | None, **model: Any) -> None:
-        """Load the model."""
+    def __init__(self, *, tracker: Any, observed: LogSettings | None, gpus: float = 0.0, **model: Any) -> None:
+        """Load the model.
+
+        Args:
+            tracker: of the job.
+            observed: how the driver logs.
+            gpus: share of a GPU that this actor has; 0 on CPUs.
+            model: arguments of the stage.
+        """
         with reported_start(tracker, joined=observed is not None):
-            super().__init__(**model)
+            super().__init__(**model, memory_bytes=memory_limit(gpus))
         self._clock = Clock(observed, meter=self.meter, rest="infer")
         self._tracker = tracker
 

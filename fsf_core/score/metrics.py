@@ -120,19 +120,20 @@ class RunMetrics:
         self._set(RUN_ITEMS, "resumed", value=resumed)
         self._set(RUN_ITEMS, "reused", value=0)
 
-    def track(self, tracker: Any, *, reused: int, actors: int, batch_frames: int) -> None:
+    def track(self, tracker: Any, *, reused: int, actors: int, batch_frames: int | None) -> None:
         """Export what a tracker counts from now on.
 
         Args:
             tracker: handle of a JobTracker.
             reused: items that were copied from an earlier run.
             actors: actors of the model.
-            batch_frames: most frames of a call of it.
+            batch_frames: most frames of a call of it; None if every actor chooses.
         """
         self._set(RUN_ITEMS, "reused", value=reused)
         self._set(RUN_PROGRESS, value=time.time())
         self._set(ACTORS_PLANNED, value=actors)
-        self._set(BATCH_FRAMES, value=batch_frames)
+        if batch_frames is not None:
+            self._set(BATCH_FRAMES, value=batch_frames)
         self._tracker = tracker
         self.enter("scoring")
 

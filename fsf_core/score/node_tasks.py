@@ -87,7 +87,7 @@ def call_on_nodes(
     call: Callable[..., Any],
     *arguments: Any,
     limit_s: float,
-    num_gpus: int = 0,
+    num_gpus: float = 0,
     alone: bool = False,
 ) -> dict[Node, Outcome]:
     """Call a function once on each of the nodes, at the same time.
@@ -97,7 +97,7 @@ def call_on_nodes(
         call: a function that every node can import, or one of `node_facts`.
         arguments: of the call.
         limit_s: a node that has not returned by then has no value; its task is cancelled.
-        num_gpus: GPUs of the call.
+        num_gpus: GPUs of the call, or a share of one.
         alone: whether the process of the call ends with it: for what loads a model.
 
     Returns:

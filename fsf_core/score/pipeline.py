@@ -27,7 +27,6 @@ from fsf_core.score.partition import DecodeTask, plan_decode_tasks
 from fsf_core.score.recovery import tracked_write
 from fsf_core.score.spec import (
     DECODE_CPUS,
-    GPU_PROVIDERS,
     MASK_CPUS,
     WRITE_CPUS,
     PipelineSpec,
@@ -43,6 +42,9 @@ NO_PROGRESS_TIMEOUT_S = 600
 
 NO_PROGRESS_TIMEOUT_CPU_S = 24 * 3600
 """On CPUs a heavy model may take hours for a block; hangs in decoding are ended by their own watchdog."""
+
+CALL_UNITS = 128
+"""Units of one call of an actor on a GPU where it chooses its batch by itself: as many as its largest batches hold."""
 
 BLOCKS_IN_FLIGHT = 2
 """Blocks that an actor holds: one in work and the next; more would make the last ones uneven."""
@@ -85,7 +87,7 @@ def _asking_for_nodes(spec: PipelineSpec) -> contextlib.AbstractContextManager[N
     """Ask for nodes in the block, until there is room for all actors that the user asks for."""
     if spec.asked_actors == spec.min_actors:  # those had room at the start, and restarted actors ask for themselves
         return contextlib.nullcontext()
-    asked, actor = spec.asked_actors, actor_bundle(gpu=spec.provider in GPU_PROVIDERS)
+    asked, actor = spec.asked_actors, actor_bundle(gpus=spec.gpus)
     return keep_asking(actor, lambda: asked - _room(spec, most=asked))
 
 
@@ -96,8 +98,8 @@ def _start_actors(spec: PipelineSpec) -> int:
 
 def _room(spec: PipelineSpec, *, most: int) -> int:
     """Return for how many actors the nodes have room now."""
-    gpu = spec.provider in GPU_PROVIDERS
-    return read_capacity(with_autoscaler=False).room(actor_bundle(gpu=gpu), beside=other_bundles(gpu=gpu), most=most)
+    actor, others = actor_bundle(gpus=spec.gpus), other_bundles(gpus=spec.gpus)
+    return read_capacity(with_autoscaler=False).room(actor, beside=others, most=most)
 
 
 def single_operator(tasks: Sequence[DecodeTask], spec: PipelineSpec, tracker: Any) -> Dataset:
@@ -121,8 +123,7 @@ def single_operator(tasks: Sequence[DecodeTask], spec: PipelineSpec, tracker: An
 
 def separate_operators(tasks: Sequence[DecodeTask], spec: PipelineSpec, tracker: Any) -> Dataset:
     """Return the dataset of decode, infer and mask as one operator each; the write stage is the sink."""
-    gpu, start = spec.provider in GPU_PROVIDERS, _start_actors(spec)
-    observed = _observed(spec)
+    start, observed = _start_actors(spec), _observed(spec)
     reporting = {"tracker": tracker, "observed": observed}
     rows = ray.data.read_datasource(ManifestSource(tasks), override_num_blocks=len(tasks), num_cpus=DECODE_CPUS)
     decoded = rows.map_batches(
@@ -135,13 +136,13 @@ def separate_operators(tasks: Sequence[DecodeTask], spec: PipelineSpec, tracker:
     inferred: Any = decoded.map_batches(
         measured.Infer,
         # Ray Data requires a number for GPU stages; it counts units, which stay whole.
-        batch_size=spec.batch_frames if gpu else None,
+        batch_size=(spec.batch_frames or CALL_UNITS) if spec.gpus else None,
         batch_format="pyarrow",
         # Ray Data's shares of the CPUs would end actors that have GPUs: what began stays until the work ends.
         compute=overlapping_pool(start, start, spec.actors),
         num_cpus=1,
-        num_gpus=1 if gpu else None,
-        fn_constructor_kwargs={**spec.model, **reporting},
+        num_gpus=spec.gpus or None,
+        fn_constructor_kwargs={**spec.model, "gpus": spec.gpus, **reporting},
     )
     masked: Dataset = inferred.map_batches(
         measured.mask,

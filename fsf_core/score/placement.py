@@ -15,7 +15,7 @@ from fsf_core.options import Provider, ResolvedProvider
 from fsf_core.score.autoscaler import Bundle as Resources
 from fsf_core.score.capacity import Capacity, describe, read_capacity, wait_for
 from fsf_core.score.cluster import joins_cluster
-from fsf_core.score.spec import GPU_PROVIDERS, actor_bundle, other_bundles
+from fsf_core.score.spec import GPU_PROVIDERS, actor_bundle, gpu_share, other_bundles
 from fsf_core.score.waiting import run_task
 from fsf_core.stages.infer import probe
 
@@ -51,12 +51,16 @@ def place(config: ScoreConfig, bundle: Bundle) -> Placement:
     capacity = read_capacity(with_autoscaler=joined)
     _require_gpu(config, capacity)
     gpu = config.provider in GPU_PROVIDERS or (config.provider == "auto" and _has_gpu(capacity))
+    gpus = gpu_share(config.gpus_per_actor) if gpu else 0.0
     if joined:
-        capacity = _wait_for_actors(config, capacity, gpu=gpu)
-    provider = _provider(config, bundle, remote=joined or gpu, gpu=gpu)
-    if joined and gpu and provider not in GPU_PROVIDERS:
-        capacity = _wait_for_actors(config, capacity, gpu=False)
-    least, most = _actors(config, capacity, gpu=provider in GPU_PROVIDERS)
+        capacity = _wait_for_actors(config, capacity, gpus=gpus)
+    provider = _provider(config, bundle, remote=joined or gpu, gpus=gpus)
+    if gpu and provider not in GPU_PROVIDERS:
+        gpus = 0.0
+        capacity = _wait_for_actors(config, capacity, gpus=gpus) if joined else capacity
+    if provider not in GPU_PROVIDERS and config.gpus_per_actor != 1:
+        log.warning("event=option_unused option=--gpus-per-actor reason='the model runs on %s'", provider)
+    least, most = _actors(config, capacity, gpus=gpus)
     asked = least if config.actors is None else most
     return Placement(provider=provider, min_actors=least, asked_actors=asked, actors=most)
 
@@ -78,7 +82,7 @@ def actor_limits(config: ScoreConfig, provider: ResolvedProvider) -> tuple[int, 
         ClusterError: there is no room for the least number, and there will be none.
     """
     capacity = read_capacity(with_autoscaler=joins_cluster(config.ray_address))
-    return _actors(config, capacity, gpu=provider in GPU_PROVIDERS)
+    return _actors(config, capacity, gpus=gpu_share(config.gpus_per_actor) if provider in GPU_PROVIDERS else 0.0)
 
 
 def _require_gpu(config: ScoreConfig, capacity: Capacity) -> None:
@@ -104,16 +108,16 @@ def _has_gpu(capacity: Capacity, *, unknown: bool = False) -> bool:
     return not capacity.unplaced([{"GPU": 1.0}], scaled=True)
 
 
-def _wait_for_actors(config: ScoreConfig, capacity: Capacity, *, gpu: bool) -> Capacity:
+def _wait_for_actors(config: ScoreConfig, capacity: Capacity, *, gpus: float) -> Capacity:
     """Wait until there is room for the least number of actors and the other stages."""
-    least, most = _actors(config, capacity, gpu=gpu)
-    actor, others = actor_bundle(gpu=gpu), other_bundles(gpu=gpu)
+    least, most = _actors(config, capacity, gpus=gpus)
+    actor, others = actor_bundle(gpus=gpus), other_bundles(gpus=gpus)
     wishes = [actor] * (most - least) if parse_actors(config.actors) else []
-    advice = " or pass --provider cpu" if gpu else ", or pass a smaller --actors" if least > 1 else ""
+    advice = " or pass --provider cpu" if gpus else ", or pass a smaller --actors" if least > 1 else ""
     return wait_for([actor] * least + others, capacity, wishes=wishes, limit_s=config.wait_s, advice=advice)
 
 
-def _provider(config: ScoreConfig, bundle: Bundle, *, remote: bool, gpu: bool) -> ResolvedProvider:
+def _provider(config: ScoreConfig, bundle: Bundle, *, remote: bool, gpus: float) -> ResolvedProvider:
     """Return the provider that works, after loading the model once where an actor would.
 
     Raises:
@@ -121,7 +125,7 @@ def _provider(config: ScoreConfig, bundle: Bundle, *, remote: bool, gpu: bool) -
     """
     asked = (bundle.uri, bundle.sha256, variant_of(config.precision, fused=False), config.provider)
     if remote:
-        needs = {"CPU": 1.0, "GPU": float(gpu)}
+        needs = {"CPU": 1.0, "GPU": gpus}
         found: tuple[ResolvedProvider, str] = run_task(
             _probe, *asked, what=TRIAL, needs=needs, start_s=config.wait_s, end_s=TRIAL_LIMIT_S
         )
@@ -137,24 +141,24 @@ def _probe(uri: str, sha256: str, variant: str, provider: Provider) -> tuple[Res
     return probe(uri, sha256, variant=variant, provider=provider)
 
 
-def _actors(config: ScoreConfig, capacity: Capacity, *, gpu: bool) -> tuple[int, int]:
-    """Return the least and the greatest number of actors.
+def _actors(config: ScoreConfig, capacity: Capacity, *, gpus: float) -> tuple[int, int]:
+    """Return the least and the greatest number of actors with this share of a GPU each.
 
     Raises:
         ClusterError: there is no room for the least number, and there will be none.
     """
     given = parse_actors(config.actors)
-    room = _room(capacity, gpu=gpu, most=given[1] if given else MOST_ACTORS, scaled=True)
+    room = _room(capacity, gpus=gpus, most=given[1] if given else MOST_ACTORS, scaled=True)
     if given:
         least, most = given[0], max(given[0], min(given[1], room))
     elif capacity.autoscaler:
-        most = room if gpu else _room(_without_gpu_types(capacity), gpu=False, most=MOST_ACTORS, scaled=True)
+        most = room if gpus else _room(_without_gpu_types(capacity), gpus=0.0, most=MOST_ACTORS, scaled=True)
         least, most = 1, max(1, most)
     else:
-        least = most = _default_actors(config, room, gpu=gpu)
+        least = most = _default_actors(config, room, gpus=gpus)
     if least > room:
         raise ClusterError(
-            f"found room for {room} actors{_beside(other_bundles(gpu=gpu))} ({capacity.describe()}"
+            f"found room for {room} actors{_each(gpus)}{_beside(other_bundles(gpus=gpus))} ({capacity.describe()}"
             f"{', ' + capacity.autoscaler.describe() if capacity.autoscaler else ''}), expected {least}; add CPUs or "
             "pass a smaller --actors"
         )
@@ -168,18 +172,22 @@ def _without_gpu_types(capacity: Capacity) -> Capacity:
     return replace(capacity, autoscaler=replace(known, node_types=kept)) if known and kept else capacity
 
 
-def _default_actors(config: ScoreConfig, room: int, *, gpu: bool) -> int:
+def _default_actors(config: ScoreConfig, room: int, *, gpus: float) -> int:
     """Return the number of actors on a cluster of a fixed size."""
-    if gpu or joins_cluster(config.ray_address):
+    if gpus or joins_cluster(config.ray_address):
         # No CPU is kept free for the actors of a lost node: they are restarted on those of actors that have no more
         # work, at the end of the run at the latest.
         return max(1, room)
     return max(1, min(room, os.cpu_count() or 1))
 
 
-def _room(capacity: Capacity, *, gpu: bool, most: int, scaled: bool = False) -> int:
+def _room(capacity: Capacity, *, gpus: float, most: int, scaled: bool = False) -> int:
     """Return for how many actors there is room beside one task of each other stage."""
-    return capacity.room(actor_bundle(gpu=gpu), beside=other_bundles(gpu=gpu), most=most, scaled=scaled)
+    return capacity.room(actor_bundle(gpus=gpus), beside=other_bundles(gpus=gpus), most=most, scaled=scaled)
+
+
+def _each(gpus: float) -> str:
+    return f" of {gpus:g} GPUs" if 0 < gpus < 1 else ""
 
 
 def _beside(others: Sequence[Resources]) -> str:

@@ -28,7 +28,7 @@ from fsf_core.score.placement import Placement
 from fsf_core.score.spec import GPU_PROVIDERS, PipelineSpec
 from fsf_core.score.waiting import run_task
 from fsf_core.stages.decode_settings import TASK_SEGMENTS, DecodeSettings
-from fsf_core.stages.infer import MAX_OUTPUT_BYTES
+from fsf_core.stages.infer import CPU_BATCH_FRAMES, MAX_OUTPUT_BYTES
 from fsf_core.stages.isolated_decode import ChildLimits
 from fsf_core.stages.mask import MaskSettings
 from fsf_core.stages.write import WriteSettings
@@ -90,9 +90,10 @@ def plan_pipeline(
         asked_actors=placement.asked_actors,
         separate_stages=gpu,
         owns_cluster=not joins_cluster(config.ray_address),
-        batch_frames=config.batch_frames or (32 if gpu else 4),
+        batch_frames=config.batch_frames or (None if gpu else CPU_BATCH_FRAMES),
+        gpus_per_actor=config.gpus_per_actor,
         threads=config.threads,
-        engine_cache=config.engine_cache,
+        engine_cache=storage.absolute(config.engine_cache) if config.engine_cache else None,
         part_units=config.part_units or max(64, min(4096, pending // 256)),
         decode=DecodeSettings(
             profile=bundle.profile,

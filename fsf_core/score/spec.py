@@ -4,6 +4,7 @@ Plain values. Beside GPUs every stage has tasks of its own, so that the model ne
 stages compete for the same cores, so one actor does everything from bytes to committed masks.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,7 +47,10 @@ class PipelineSpec:
     """Whether decode, mask and write are operators of their own; otherwise the actors do everything."""
     owns_cluster: bool
     """Whether this job started the cluster, on this machine."""
-    batch_frames: int
+    batch_frames: int | None
+    """Frames per call of the model; None where every actor measures what is fast."""
+    gpus_per_actor: float
+    """Share of a GPU of one actor; nothing on CPUs."""
     threads: int
     engine_cache: str | None
     part_units: int
@@ -70,16 +74,30 @@ class PipelineSpec:
         }
 
     @property
+    def gpus(self) -> float:
+        """Return the logical GPUs of one actor, 0 where the model runs on CPUs."""
+        return gpu_share(self.gpus_per_actor) if self.provider in GPU_PROVIDERS else 0.0
+
+    @property
     def block_items(self) -> int:
         """Maximum number of images of one block of the manifest."""
         return BLOCK_ITEMS if self.separate_stages else max(BLOCK_ITEMS, min(BLOCK_ITEMS_CPU, self.part_units))
 
 
-def actor_bundle(*, gpu: bool) -> dict[str, float]:
-    """Return the logical resources of one actor."""
-    return {"CPU": 1.0, "GPU": 1.0} if gpu else {"CPU": 1.0}
+def gpu_share(gpus_per_actor: float) -> float:
+    """Return a share of a GPU as Ray takes it: in steps of 0.0001, rounded down, so that 1/3 fits three times."""
+    return math.floor(gpus_per_actor * 10_000 + 1e-6) / 10_000
 
 
-def other_bundles(*, gpu: bool) -> list[dict[str, float]]:
+def actor_bundle(*, gpus: float) -> dict[str, float]:
+    """Return the logical resources of one actor.
+
+    Args:
+        gpus: of one actor, at most 1; 0 where the model runs on CPUs.
+    """
+    return {"CPU": 1.0, "GPU": gpus} if gpus else {"CPU": 1.0}
+
+
+def other_bundles(*, gpus: float) -> list[dict[str, float]]:
     """Return the logical resources of one task of each stage beside the actors."""
-    return [{"CPU": cpus} for cpus in (DECODE_CPUS, MASK_CPUS, WRITE_CPUS)] if gpu else []
+    return [{"CPU": cpus} for cpus in (DECODE_CPUS, MASK_CPUS, WRITE_CPUS)] if gpus else []

@@ -6,12 +6,12 @@ Decode, mask and write are tasks, and an actor takes a whole GPU; the model itse
 import sys
 
 from fsf_core.cli import app
-from fsf_core.score import pipeline, plan, spec
+from fsf_core.score import plan, spec
 
 
 def main() -> int:
     """Run the command; returns its exit code."""
-    for module in (pipeline, plan, spec):
+    for module in (plan, spec):
         module.GPU_PROVIDERS = (*spec.GPU_PROVIDERS, "cpu")
     return app.main()
 

@@ -289,3 +289,21 @@ def test_a_gate_with_an_error_is_refused_with_the_options():
 @pytest.mark.parametrize("price", [-1.0, math.nan, math.inf])
 def test_a_price_is_a_number_from_0_on(price):
     assert "--price-hour" in refused(bundle="b", price_hour=price)
+
+
+@pytest.mark.parametrize(
+    ("options", "found"),
+    [
+        ({"gpus_per_actor": 2.0}, "--gpus-per-actor is 2, expected 0.05 to 1: .* for several cards pass --actors"),
+        ({"gpus_per_actor": 0.04}, "--gpus-per-actor is 0.04, expected 0.05 to 1"),
+        ({"gpus_per_actor": math.nan}, "--gpus-per-actor is nan, expected 0.05 to 1"),
+        ({"gpus_per_actor": 0.5, "provider": "cpu"}, "beside --provider cpu, expected a GPU to share; leave one"),
+        ({"engine_cache": "/e"}, "--engine-cache is /e beside --provider auto, expected --provider tensorrt"),
+        ({"engine_cache": "s3://b/e", "provider": "tensorrt"}, "s3://b/e, expected a folder on each node; give a path"),
+    ],
+)
+def test_options_of_gpus_are_refused_where_they_mean_nothing(options, found):
+    assert re.search(found, refused(bundle="b", **options))
+    for kept in ({"gpus_per_actor": 0.5}, {"gpus_per_actor": 1.0, "provider": "cpu"}):
+        ScoreConfig(**JOB, bundle="b", **kept)
+    ScoreConfig(**JOB, bundle="b", engine_cache="/e", provider="tensorrt", gpus_per_actor=0.05)

@@ -44,6 +44,27 @@ def test_stages_without_gpus_are_placed_beside_the_gpus_only_where_nothing_else_
     assert together.room(ACTOR, beside=STAGES, most=9) == 2, "of 4 CPUs 2 are for decode, mask and write"
 
 
+def test_a_share_of_a_gpu_is_of_one_card_and_whole_ones_are_of_cards_that_nobody_shares() -> None:
+    share, two = {"GPU": 0.6}, Capacity(nodes=(_node(1, CPU=9.0, GPU=2.0),))
+
+    assert two.room(share, most=9) == 2, "although 2 GPUs have 3 times 0.6"
+    assert two.room({"GPU": 0.5}, most=9) == 4
+    assert two.room({"GPU": 0.1}, most=99) == 20
+    assert two.unplaced([share, {"GPU": 1.0}]) == []
+    assert two.unplaced([share, share, {"GPU": 0.4}, {"GPU": 0.4}]) == []
+    assert two.unplaced([share, {"GPU": 0.4}, {"GPU": 1.0}]) == [], "the fullest card that has room is taken"
+    assert two.unplaced([{"GPU": 2.0}]) == []
+    assert two.unplaced([share, {"GPU": 2.0}]) == [share], "whole cards are placed first"
+    assert two.unplaced([{"GPU": 3.0}]) == [{"GPU": 3.0}]
+
+
+def test_the_autoscaler_adds_a_node_for_what_no_card_holds() -> None:
+    half = _scaling(_type("gpu", 3, CPU=8.0, GPU=1.0))
+
+    assert half.room({"GPU": 0.5, "CPU": 1.0}, most=99, scaled=True) == 6
+    assert half.room({"GPU": 0.6, "CPU": 1.0}, most=99, scaled=True) == 3
+
+
 def test_a_node_that_is_being_drained_has_no_room() -> None:
     capacity = Capacity(nodes=(_node(1, CPU=4.0, draining=True), _node(2, CPU=1.0)))
 

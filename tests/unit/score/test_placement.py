@@ -1,14 +1,18 @@
 """How many actors the options mean on a cluster, with what its autoscaler may add."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from fsf_core.config import ScoreConfig
 from fsf_core.errors import ClusterError, ProviderError
-from fsf_core.score import placement
+from fsf_core.model.cuda_driver import Card
+from fsf_core.options import ResolvedProvider
+from fsf_core.score import card_share, placement
 from fsf_core.score.autoscaler import Autoscaler, NodeType
 from fsf_core.score.capacity import Capacity, Node
+from fsf_core.score.spec import gpu_share, other_bundles
 
 HEAD = Node(node_id="0", address="::1", resources={"CPU": 0.0}, is_head=True)
 WORKERS = tuple(Node(node_id=str(number), address="::1", resources={"CPU": 4.0}) for number in (1, 2))
@@ -21,6 +25,7 @@ def _autoscaler(**most: int) -> Autoscaler:
     return Autoscaler(node_types=tuple(types))
 
 
+ONE_GPU_NODE = Capacity(nodes=(GPU_NODE,))
 FIXED = Capacity(nodes=(HEAD, *WORKERS))
 EMPTY = Capacity(nodes=(HEAD,), autoscaler=_autoscaler(cpu=3, gpu=4))
 UNKNOWN = Capacity(nodes=(HEAD,), autoscaler=Autoscaler(node_types=None))
@@ -31,51 +36,59 @@ def _config(**options: Any) -> ScoreConfig:
 
 
 @pytest.mark.parametrize(
-    ("capacity", "gpu", "actors", "expected"),
+    ("capacity", "gpus", "actors", "expected"),
     [
-        (FIXED, False, None, (8, 8)),
-        (FIXED, False, 8, (8, 8)),
-        (FIXED, False, "2-6", (2, 6)),
-        (FIXED, False, "2-99", (2, 8)),
-        (EMPTY, False, None, (1, 12)),  # a node with GPUs is not started for its CPUs
-        (EMPTY, False, "4-32", (4, 32)),  # unless the user asks for that many
-        (EMPTY, True, None, (1, 8)),
-        (EMPTY, True, "2-99", (2, 8)),
-        (UNKNOWN, True, "4-32", (4, 32)),
-        (UNKNOWN, False, None, (1, placement.MOST_ACTORS)),
-        (Capacity(nodes=(GPU_NODE,)), True, None, (2, 2)),
+        (FIXED, 0.0, None, (8, 8)),
+        (FIXED, 0.0, 8, (8, 8)),
+        (FIXED, 0.0, "2-6", (2, 6)),
+        (FIXED, 0.0, "2-99", (2, 8)),
+        (EMPTY, 0.0, None, (1, 12)),  # a node with GPUs is not started for its CPUs
+        (EMPTY, 0.0, "4-32", (4, 32)),  # unless the user asks for that many
+        (EMPTY, 1.0, None, (1, 8)),
+        (EMPTY, 1.0, "2-99", (2, 8)),
+        (EMPTY, 0.5, "2-99", (2, 16)),
+        (UNKNOWN, 1.0, "4-32", (4, 32)),
+        (UNKNOWN, 0.5, None, (1, placement.MOST_ACTORS)),
+        (UNKNOWN, 0.0, None, (1, placement.MOST_ACTORS)),
+        (ONE_GPU_NODE, 1.0, None, (2, 2)),
+        (ONE_GPU_NODE, 0.5, None, (4, 4)),
+        (ONE_GPU_NODE, 0.5, 3, (3, 3)),
+        (ONE_GPU_NODE, 0.3333, None, (6, 6)),
+        (ONE_GPU_NODE, 0.6, None, (2, 2)),  # of 2 GPUs 0.4 are left on each: no card has room for a third actor
+        (ONE_GPU_NODE, 0.05, None, (6, 6)),  # as many as CPUs beside decode, mask and write
     ],
 )
 def test_actors_are_those_of_the_options_within_what_the_cluster_may_have(
     capacity: Capacity,
-    gpu: Any,
+    gpus: float,
     actors: Any,
     expected: tuple[int, int],
 ) -> None:
-    assert placement._actors(_config(actors=actors), capacity, gpu=gpu) == expected
+    assert placement._actors(_config(actors=actors), capacity, gpus=gpus) == expected
 
 
 @pytest.mark.parametrize(
-    ("capacity", "gpu", "actors", "message"),
+    ("capacity", "gpus", "actors", "message"),
     [
-        (FIXED, False, "9-12", r"^found room for 8 actors \(8 CPUs, 0 GPUs\), expected 9; "),
+        (FIXED, 0.0, "9-12", r"^found room for 8 actors \(8 CPUs, 0 GPUs\), expected 9; "),
         (
             EMPTY,
-            True,
+            1.0,
             "9-12",
             r"^found room for 8 actors beside .* 2 CPUs \(0 CPUs, 0 GPUs, .* gpu up to 4\), expected 9",
         ),
-        (Capacity(nodes=(GPU_NODE,)), True, 3, r"^found room for 2 actors beside .*, expected 3; "),
+        (ONE_GPU_NODE, 1.0, 3, r"^found room for 2 actors beside .*, expected 3; "),
+        (ONE_GPU_NODE, 0.5, 5, r"^found room for 4 actors of 0.5 GPUs beside .*, expected 5; "),
     ],
 )
 def test_more_actors_than_the_cluster_may_have_are_refused(
     capacity: Capacity,
-    gpu: Any,
+    gpus: float,
     actors: Any,
     message: str,
 ) -> None:
     with pytest.raises(ClusterError, match=message):
-        placement._actors(_config(actors=actors), capacity, gpu=gpu)
+        placement._actors(_config(actors=actors), capacity, gpus=gpus)
 
 
 def test_gpus_that_the_autoscaler_may_add_count_and_those_of_no_type_do_not() -> None:
@@ -86,3 +99,61 @@ def test_gpus_that_the_autoscaler_may_add_count_and_those_of_no_type_do_not() ->
     placement._require_gpu(_config(provider="cuda"), UNKNOWN)
     with pytest.raises(ProviderError, match="whose autoscaler may add cpu up to 3; add a GPU node or pass"):
         placement._require_gpu(_config(provider="cuda"), Capacity(nodes=(HEAD,), autoscaler=_autoscaler(cpu=3)))
+
+
+def _place(monkeypatch: pytest.MonkeyPatch, works: ResolvedProvider, **options: Any) -> tuple[Any, list[Any]]:
+    """Place a job on one node of two GPUs; returns the placement, and what was waited for and tried there."""
+    asked: list[Any] = []
+
+    def wait_for(needs: Any, capacity: Capacity, **_: Any) -> Capacity:
+        asked.append(needs)
+        return capacity
+
+    def run_task(*_: Any, needs: Any, **__: Any) -> tuple[ResolvedProvider, str]:
+        asked.append(needs)
+        return works, "a reason"
+
+    monkeypatch.setattr(placement, "read_capacity", lambda **_: ONE_GPU_NODE)
+    monkeypatch.setattr(placement, "wait_for", wait_for)
+    monkeypatch.setattr(placement, "run_task", run_task)
+    bundle: Any = SimpleNamespace(uri="b", sha256="0" * 64)
+    return placement.place(_config(**options), bundle), asked
+
+
+def test_a_share_of_a_gpu_is_waited_for_tried_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    placed, (waited, tried) = _place(monkeypatch, "cuda", provider="cuda", actors="3-9", gpus_per_actor=0.5)
+
+    assert waited == [{"CPU": 1.0, "GPU": 0.5}] * 3 + other_bundles(gpus=0.5)
+    assert tried == {"CPU": 1.0, "GPU": 0.5}
+    assert (placed.provider, placed.min_actors, placed.actors) == ("cuda", 3, 4)
+
+
+def test_a_share_without_a_gpu_that_works_is_named_in_the_log(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    placed, asked = _place(monkeypatch, "cpu", gpus_per_actor=0.5)
+
+    assert (placed.provider, placed.actors) == ("cpu", 8)
+    assert asked[-1] == [{"CPU": 1.0}] * 8, "CPUs are waited for instead"
+    assert "event=option_unused option=--gpus-per-actor reason='the model runs on cpu'" in caplog.text
+
+
+@pytest.mark.parametrize(("given", "expected"), [(1 / 3, 0.3333), (0.5, 0.5), (0.29, 0.29), (1.0, 1.0), (0.07, 0.07)])
+def test_a_share_has_the_steps_that_ray_has(given: float, expected: float) -> None:
+    assert gpu_share(given) == expected
+
+
+CARD = Card(name="NVIDIA T4", compute="7.5", memory_bytes=16_000_000_000, cuda="13.0")
+
+
+def test_an_actor_gets_its_share_of_the_memory_without_what_cuda_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(card_share, "first_card", lambda: CARD)
+    assert card_share.memory_limit(0.5) == 8_000_000_000 - card_share.RESERVED_BYTES
+    assert card_share.memory_limit(1.0) is None
+    with pytest.raises(ProviderError, match=r"0.05 of the 16.0 GB of NVIDIA T4 .* pass --gpus-per-actor 0.07 or more"):
+        card_share.memory_limit(0.05)
+    assert (card_share.memory_limit(0.07) or 0) > card_share.LEAST_BYTES
+
+
+def test_an_actor_on_cpus_has_no_limit_and_asks_no_driver() -> None:
+    assert card_share.memory_limit(0.0) is None
