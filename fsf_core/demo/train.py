@@ -39,6 +39,8 @@ KEPT = 0.999
 ENTROPY_WEIGHT = 5.0
 """Most pixels are easy, and their mean loss is small beside that of the overlap."""
 MAX_GRADIENT = 5.0
+RESTART_WARM_UP = 100
+"""Steps of the second rise, or fewer if the first one has fewer."""
 WATCHED = 48
 """Held-out drawings that the averaged network is measured on while it is trained."""
 
@@ -47,7 +49,7 @@ WATCHED = 48
 class Training:
     """The options that decide the weights; the defaults are those of the weights in this package."""
 
-    steps: int = 4000
+    steps: int = 5400
     wide_until: int = 2750
     """Step from which on views stay near to the drawings."""
     batch: int = 8
@@ -55,6 +57,10 @@ class Training:
     seed: int = 0
     peak_rate: float = 2e-3
     warm_up: int = 300
+    restart_at: int = 4000
+    """Step from which on the learning rate rises once more, and falls until the last step."""
+    restart_rate: float = 8e-4
+    """Its second peak."""
     weight_decay: float = 0.02
     threads: int = 1
     device: str = "cpu"
@@ -244,11 +250,21 @@ def _classify_before_enlarging(network: nn.Module) -> None:
 
 
 def _rate(training: Training, step: int) -> float:
-    """Return the learning rate: it rises linearly, then falls along half a cosine to 1 % of the peak."""
-    if step < training.warm_up:
-        return training.peak_rate * (step + 1) / training.warm_up
-    done = (step - training.warm_up) / max(1, training.steps - training.warm_up)
-    return training.peak_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
+    """Return the learning rate: twice it rises and falls, the second time faster and to a lower peak."""
+    restart_at = min(training.restart_at, training.steps)
+    if step < restart_at:
+        return _up_and_down(step, of_steps=restart_at, warm_up=training.warm_up, peak=training.peak_rate)
+    warm_up = min(RESTART_WARM_UP, training.warm_up)
+    of_steps = training.steps - restart_at
+    return _up_and_down(step - restart_at, of_steps=of_steps, warm_up=warm_up, peak=training.restart_rate)
+
+
+def _up_and_down(step: int, *, of_steps: int, warm_up: int, peak: float) -> float:
+    """Return a rate that rises linearly, then falls along half a cosine to 1 % of its peak."""
+    if step < warm_up:
+        return peak * (step + 1) / warm_up
+    done = (step - warm_up) / max(1, of_steps - warm_up)
+    return peak * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
 
 
 def _loss(logits_NKHW: Tensor, shares_NKHW: Tensor) -> Tensor:
@@ -287,7 +303,7 @@ def _options() -> dict[str, Any]:
     parser = argparse.ArgumentParser(prog="python -m fsf_core.demo.train", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="the weights, .safetensors")
     parser.add_argument("--work", type=Path, default=Path("demo-training"), help="folder of drawings and of the state")
-    parser.add_argument("--every", type=int, default=250, help="steps between measurements, each of which saves")
+    parser.add_argument("--every", type=int, default=200, help="steps between measurements, each of which saves")
     for name, value in asdict(Training()).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value, help=f"default: {value}")
     return vars(parser.parse_args())

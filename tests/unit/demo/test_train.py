@@ -93,6 +93,19 @@ def test_the_rate_rises_to_its_peak_and_falls_to_a_hundredth():
     assert np.all(np.diff(rates[100:]) < 0)
 
 
+def test_the_rate_rises_once_more_at_the_restart():
+    training = train.Training(steps=1000, warm_up=200, peak_rate=1.0, restart_at=600, restart_rate=0.5)
+    once = train.Training(steps=600, warm_up=200, peak_rate=1.0)
+    rates = [train._rate(training, step) for step in range(1000)]
+
+    assert rates[:600] == [train._rate(once, step) for step in range(600)], "the restart changes what follows it alone"
+    assert rates[600] == pytest.approx(0.5 / train.RESTART_WARM_UP)
+    assert np.argmax(rates[600:]) in (train.RESTART_WARM_UP - 1, train.RESTART_WARM_UP)
+    assert max(rates[600:]) == 0.5
+    assert rates[-1] == pytest.approx(0.005, abs=1e-3)
+    assert np.all(np.diff(rates[700:]) < 0)
+
+
 def test_classifying_before_enlarging_gives_the_same_logits():
     network = model.build().eval()
     images = torch.rand(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
