@@ -55,6 +55,7 @@ FAMILIES = (
     Family(name="torch_export"),
     Family(name="torchscript"),
     Family(name="smp", libraries=DISTRIBUTIONS["smp"], extra="smp"),
+    Family(name="optimum", libraries=("transformers",), extra="transformers"),
     Family(name="transformers", libraries=("transformers", "timm"), extra="transformers"),
 )
 

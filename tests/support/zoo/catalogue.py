@@ -1,5 +1,12 @@
 """Every model of the zoo."""
 
-from tests.support.zoo import deployed, programs, smp, torchvision, transformers
+from tests.support.zoo import deployed, optimum, programs, smp, torchvision, transformers
 
-ENTRIES = (*programs.ENTRIES, *deployed.ENTRIES, *transformers.ENTRIES, *smp.ENTRIES, *torchvision.ENTRIES)
+ENTRIES = (
+    *programs.ENTRIES,
+    *deployed.ENTRIES,
+    *transformers.ENTRIES,
+    *optimum.ENTRIES,
+    *smp.ENTRIES,
+    *torchvision.ENTRIES,
+)

@@ -246,13 +246,17 @@ def make(build: Callable[[Any], tuple[Any, Any]], folder: Path, *words: str) -> 
     return ["--model", str(folder), *words]
 
 
-def reference(folder: Path, image_HWC: NDArray[np.uint8]) -> Expected:
-    """Return what processor, model and post-processing of the library make of a picture."""
+def library_model(folder: Path) -> Any:
+    """Load a model as the library does."""
     library = _library()
-    processor = library.AutoImageProcessor.from_pretrained(folder)
     universal = "ForSemanticSegmentation" not in (folder / "config.json").read_text()
     auto = library.AutoModelForUniversalSegmentation if universal else library.AutoModelForSemanticSegmentation
-    model = auto.from_pretrained(folder).eval()
+    return auto.from_pretrained(folder).eval()
+
+
+def reference(folder: Path, image_HWC: NDArray[np.uint8]) -> Expected:
+    """Return what processor, model and post-processing of the library make of a picture."""
+    processor, model = _library().AutoImageProcessor.from_pretrained(folder), library_model(folder)
     inputs = processor(images=Image.fromarray(np.ascontiguousarray(image_HWC[..., ::-1])), return_tensors="pt")
     with torch.inference_mode():
         outputs = model(pixel_values=inputs["pixel_values"])
