@@ -28,6 +28,7 @@ from fsf_core.model.session import Session
 from fsf_core.options import ResolvedProvider
 from fsf_core.score.job import score
 from fsf_core.stages.free_sizes import frames_per_call
+from fsf_core.stages.infer import GPU_BATCH_FRAMES
 
 WARM_UP_S = 2.0
 MEASURED_S = 10.0
@@ -86,7 +87,7 @@ def measure(config: BenchConfig) -> Measured:
             )
         )
         done = commits(out)
-        shapes = call_shapes(bundle, out, summary["batch_frames"])
+        shapes = call_shapes(bundle, out, summary["batch_frames"] or GPU_BATCH_FRAMES)
     if len(done) < MIN_COMMITS:
         raise ConfigError(
             f"found {summary['frames']} frames in {len(done)} parts, expected at least {MIN_COMMITS} parts of "

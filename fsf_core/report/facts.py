@@ -144,6 +144,7 @@ def facts_of(run: runs.RunReader, summary: Mapping[str, Any]) -> list[tuple[str,
         ("Network", lineage.get("net")),
         ("Precision", fingerprint.get("precision")),
         ("Provider", summary.get("provider") or newest.get("provider")),
+        ("GPUs", _gpus(lineage.get("gpus") or [])),
         ("Actors", summary.get("actors")),
         ("Size of masks", fingerprint.get("mask_size")),
         ("Started", _date(attempts[0].get("started_at"))),
@@ -178,6 +179,16 @@ def _work_facts(work: Mapping[str, Any]) -> list[tuple[str, str | None]]:
 def _versions(lineage: Mapping[str, Any], newest: Mapping[str, Any]) -> str | None:
     versions = lineage.get("versions") or {"fsf": newest.get("fsf_version")}
     return ", ".join(f"{name} {version}" for name, version in versions.items() if version) or None
+
+
+def _gpus(gpus: Sequence[Mapping[str, Any]]) -> str | None:
+    """Return the cards that the model ran on, with their drivers and batches."""
+    described = (
+        f"{gpu['card']} ({size(gpu['memory_bytes'])}), driver {gpu['driver'] or 'unknown'}, CUDA {gpu['cuda']}, "
+        f"{gpu['batch_frames']} frames per call"
+        for gpu in gpus
+    )
+    return "; ".join(described) or None
 
 
 def _date(text: Any) -> str | None:

@@ -111,7 +111,7 @@ def reported_start(tracker: Any, *, joined: bool = True) -> Iterator[None]:
     if not joined:
         yield
         return
-    actor, node = ray.get_runtime_context().get_actor_id(), _address()
+    actor, node = ray.get_runtime_context().get_actor_id(), own_address()
     before: FailedStart | None = ray.get(tracker.begin_start.remote(actor, node, own_code()))
     if before and before.is_last:
         raise ClusterError(describe({node: "the process ends while it loads the model"}))
@@ -154,7 +154,7 @@ def own_code() -> str:
     return code_digest(str(fsf_core.__path__[0]))
 
 
-def _address() -> str:
+def own_address() -> str:
     """Return the address of this node."""
     return str(get_node_ip_address())  # type: ignore[no-untyped-call] # Ray publishes no type
 

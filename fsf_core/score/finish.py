@@ -96,7 +96,9 @@ def summarize(work: Work, ledger: runs.Ledger) -> dict[str, Any]:
     }
 
 
-def publish(work: Work, ledger: runs.Ledger, summary: dict[str, Any], *, provider: str | None) -> None:
+def publish(
+    work: Work, ledger: runs.Ledger, summary: dict[str, Any], *, provider: str | None, gpus: list[dict[str, Any]]
+) -> None:
     """Complete the summary, judge the gates, and publish the run; one that fails its gates is a finished run, too.
 
     Args:
@@ -104,6 +106,7 @@ def publish(work: Work, ledger: runs.Ledger, summary: dict[str, Any], *, provide
         ledger: to publish.
         summary: its entries so far; the others are added.
         provider: that ran the model in this start; None where nothing was scored.
+        gpus: on which it ran in this start.
     """
     config = work.config
     summary |= _comparisons(work, ledger, frames=summary["frames"])
@@ -115,7 +118,7 @@ def publish(work: Work, ledger: runs.Ledger, summary: dict[str, Any], *, provide
         *render.derived_videos(ledger, look=style),
     ]
     summary["seconds"] = round(work.meter.seconds(), 3)
-    _describe_work(work, summary, provider)
+    _describe_work(work, summary, provider, gpus)
     summary["gates"] = judge_gates(summary, work.gates, max_failed_share=config.max_failed_share)
     runs.publish(work.attempt, ledger, summary, derived=derived)
 
@@ -134,7 +137,7 @@ def _comparisons(work: Work, ledger: runs.Ledger, *, frames: int) -> dict[str, A
     return entries
 
 
-def _describe_work(work: Work, summary: dict[str, Any], provider: str | None) -> None:
+def _describe_work(work: Work, summary: dict[str, Any], provider: str | None, gpus: list[dict[str, Any]]) -> None:
     """Add what the starts of the run took and what it was made of, those of earlier starts included."""
     earlier = summaries.earlier_summary(work.out) if work.attempt.start > 1 else {}
     summary["work"] = work.meter.describe(price_hour=work.config.price_hour, earlier=earlier.get("work"))
@@ -144,6 +147,7 @@ def _describe_work(work: Work, summary: dict[str, Any], provider: str | None) ->
         manifest=work.manifest,
         precision=work.config.precision,
         provider=provider or earlier.get("lineage", earlier).get("provider"),
+        gpus=gpus if provider else earlier.get("lineage", {}).get("gpus", []),
         night=work.night,
     )
 

@@ -34,9 +34,10 @@ from fsf_core.score.cluster import connected_cluster, joins_cluster, on_this_nod
 from fsf_core.score.finish import Work, keys_of, load_ledger, publish, summarize
 from fsf_core.score.gate_names import NEEDS
 from fsf_core.score.gates import available_needs, failed_gates, parse_gates, require_known_names
-from fsf_core.score.metric_table import FRAMES
+from fsf_core.score.metric_table import BATCH_FRAMES, FRAMES
 from fsf_core.score.metrics import RunMetrics, exported_metrics
 from fsf_core.score.nights import NightJob, find_reused, plan_nights, reuse_record, score_nights, still_reusable
+from fsf_core.score.opened import count_cards
 from fsf_core.score.preflight import require_reachable_stores, require_ready
 from fsf_core.score.progress import show_progress
 from fsf_core.score.resumable import resumable
@@ -158,6 +159,7 @@ def _score_run(night: NightJob) -> dict[str, Any]:
             "provider": config.provider,
             "reused_items": 0,
             "scoring_seconds": 0.0,
+            "gpus": [],
             "resumed_items": changes.finished_items,
             "changed_items": changes.changed_items,
             "reused_run": storage.redact(earlier.uri) if earlier else None,
@@ -167,10 +169,11 @@ def _score_run(night: NightJob) -> dict[str, Any]:
         if placed:
             scoring |= _score_pending(work, placed, done=done, attempts=attempts, pending=pending, earlier=earlier)
         ledger, summary = _settle(work, stack)
+        gpus = scoring.pop("gpus")
         summary |= {**scoring, "bundle_sha256": bundle.sha256, "precision": config.precision}
         if done.lost:
             summary["removed"]["lost_parts"] = len(done.lost)
-        publish(work, ledger, summary, provider=scoring["provider"] if placed else None)
+        publish(work, ledger, summary, provider=scoring["provider"] if placed else None, gpus=gpus)
         if night.series:
             night.series.advance()
         if config.delta:
@@ -385,7 +388,7 @@ def _score_pending(
     work.metrics.enter("finishing")
     seconds = time.monotonic() - started
     with unwrap_worker_errors():
-        (first, _), (last, counted) = ray.get([born, tracker.counted.remote()])
+        (first, _), (last, counted), progress = ray.get([born, tracker.counted.remote(), tracker.progress.remote()])
     if last != first:
         log.warning("event=tracker_restarted lost='CPU and GPU seconds, model calls and bytes until now'")
         counted = {**counted, (FRAMES.name,): work.count_frames(without=committed)}
@@ -393,7 +396,8 @@ def _score_pending(
     return {
         "provider": spec.provider,
         "actors": spec.actors,
-        "batch_frames": spec.batch_frames,
+        "batch_frames": spec.batch_frames or int(counted.get((BATCH_FRAMES.name,), 0)) or None,
+        "gpus": count_cards(progress.opened.values()),
         "reused_items": reused,
         "scoring_seconds": round(seconds, 3),
     }

@@ -4,12 +4,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
+import ray
 
 from fsf_core.logs import LogSettings
-from fsf_core.score.actor_starts import reported_start
+from fsf_core.score.actor_starts import own_address, reported_start
 from fsf_core.score.card_share import memory_limit
 from fsf_core.score.clock import Clock
+from fsf_core.score.opened import describe_card
 from fsf_core.score.recovery import recovering_decode
+from fsf_core.score.spec import GPU_PROVIDERS
 from fsf_core.stages import infer
 from fsf_core.stages.decode_settings import DecodeSettings
 from fsf_core.stages.isolated_decode import ChildLimits
@@ -48,14 +51,30 @@ class Infer(infer.Infer):
             model: arguments of the stage.
         """
         with reported_start(tracker, joined=observed is not None):
-            super().__init__(**model, memory_bytes=memory_limit(gpus))
+            self._limit_bytes = memory_limit(gpus)
+            super().__init__(**model, memory_bytes=self._limit_bytes)
         self._clock = Clock(observed, meter=self.meter, rest="infer")
         self._tracker = tracker
+        self._provider: str = model["provider"]
+        self._noted_batch = 0
+        self._note_opened()
+
+    def _note_opened(self) -> None:
+        """Report what the model runs on, where that is a GPU, and again when its batch has changed."""
+        batch_frames = self.batch_frames
+        if self._provider not in GPU_PROVIDERS or batch_frames == self._noted_batch:
+            return
+        self._noted_batch = batch_frames
+        opened = describe_card(
+            node=own_address(), provider=self._provider, batch_frames=batch_frames, limit_bytes=self._limit_bytes
+        )
+        self._tracker.note_opened.remote(ray.get_runtime_context().get_actor_id(), opened)
 
     def __call__(self, table: pa.Table) -> Iterator[pa.Table]:
         """Run the model over units, as the stage does."""
         yield from self._clock.tables("infer", super().__call__(table))
         report(self._clock, self._tracker)
+        self._note_opened()
 
 
 def report(clock: Clock, tracker: Any) -> None:

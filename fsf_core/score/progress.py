@@ -49,6 +49,7 @@ def _poll(tracker: Any, show: Callable[[Progress, float], None], interval_s: flo
     latest = Progress()
     reported: set[str] = set()
     differing: set[str] = set()
+    opened: dict[str, object] = {}
     while True:
         last = stopped.wait(interval_s)
         with contextlib.suppress(Exception):  # a display must never end a run; it shows the last known state
@@ -62,6 +63,10 @@ def _poll(tracker: Any, show: Callable[[Progress, float], None], interval_s: flo
                 "event=node_differs check=versions node=%r found=%r do=%r",
                 node, f"fsf of other code, {latest.other_nodes[node]}, on a node that joined", SAME_EVERYWHERE,
             )  # fmt: skip
+        for actor, model in sorted(latest.opened.items()):
+            if opened.get(actor) != model:
+                opened[actor] = model
+                model.log()
         show(latest, time.monotonic() - started)
         if last:
             return

@@ -94,7 +94,14 @@ def _regions(ledger: runs.Ledger, names: Sequence[str]) -> dict[str, Any]:
 
 
 def lineage(
-    *, bundle: Bundle, home: str, manifest: Manifest, precision: str, provider: str | None, night: str
+    *,
+    bundle: Bundle,
+    home: str,
+    manifest: Manifest,
+    precision: str,
+    provider: str | None,
+    gpus: Sequence[Mapping[str, Any]],
+    night: str,
 ) -> dict[str, Any]:
     """Return what a run was made of.
 
@@ -104,6 +111,7 @@ def lineage(
         manifest: the items.
         precision: of the model that ran.
         provider: that ran it in the latest start that scored something; None if none is known.
+        gpus: on which it ran then, with drivers, libraries and batches; none on CPUs.
         night: path of the run below its series; empty for none.
     """
     return {
@@ -113,6 +121,7 @@ def lineage(
         "net": bundle.origin.network,
         "precision": precision,
         "provider": provider,
+        "gpus": [*gpus],
         "manifest": storage.redact(manifest.uri),
         "night": night or None,
         "versions": {"fsf": __version__, "python": platform.python_version(), **_versions()},

@@ -15,7 +15,18 @@ import pyarrow.compute as pc
 
 from fsf_core.keys import item_key
 from fsf_core.score.actor_starts import ActorStarts, FailedStart, own_code
-from fsf_core.score.metric_table import BLOCKS, FAILURES, FRAMES, ITEMS, PARTS, RUN_FRAMES, RUN_ITEMS, Measures
+from fsf_core.score.metric_table import (
+    BATCH_FRAMES,
+    BLOCKS,
+    FAILURES,
+    FRAMES,
+    ITEMS,
+    PARTS,
+    RUN_FRAMES,
+    RUN_ITEMS,
+    Measures,
+)
+from fsf_core.score.opened import OpenedModel
 
 MAX_REASONS = 30
 """Most failures by stage and type that are counted one by one; the others are added up as `other`."""
@@ -64,6 +75,8 @@ class Progress:
     """Why nodes could not load the model, by address."""
     other_nodes: Mapping[str, str] = field(default_factory=dict)
     """Digest of the code of nodes that run another than the driver's, by address: they joined since the job began."""
+    opened: Mapping[str, OpenedModel] = field(default_factory=dict)
+    """What the actors with GPUs run on, by actor."""
 
 
 def summarize_commit(table: pa.Table) -> Commit:
@@ -152,6 +165,7 @@ class JobTracker:
         self._actors = ActorStarts()
         self._code = ""
         self._other_nodes: dict[str, str] = {}
+        self._opened: dict[str, OpenedModel] = {}
 
     def plan_blocks(self, blocks: int) -> None:
         """Count blocks that wait to be decoded."""
@@ -180,6 +194,10 @@ class JobTracker:
     def end_start(self, actor: str) -> None:
         """Note that an actor has loaded the model."""
         self._actors.end(actor)
+
+    def note_opened(self, actor: str, opened: OpenedModel) -> None:
+        """Note what an actor with a GPU runs on, when it has loaded the model and when its batch has changed."""
+        self._opened[actor] = opened
 
     def report(self, measures: Measures) -> None:
         """Add what a worker has measured."""
@@ -219,13 +237,16 @@ class JobTracker:
             item_shares=self._totals["items"] + sum(video.share for video in begun),
             failed_nodes=dict(self._actors.failed_nodes),
             other_nodes=dict(self._other_nodes),
+            opened=dict(self._opened),
         )
 
     def counted(self) -> tuple[str, Measures]:
         """Return everything that has been counted and measured, for metrics, after an id of this process's counts."""
         frames, items, failed = (self._totals[name] for name in ("frames", "items", "failed"))
         running = len(self._starts)
+        batches = [opened.batch_frames for opened in self._opened.values()]
         return self._id, {
+            **({(BATCH_FRAMES.name,): max(batches)} if batches else {}),
             **self._measured,
             **{(FAILURES.name, *why): units for why, units in self._reasons.items()},
             (FRAMES.name,): frames,

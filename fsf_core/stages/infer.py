@@ -88,6 +88,7 @@ class Infer:
             ProviderError: the provider is not available.
         """
         self.meter = ModelMeter()
+        self._batch_frames = batch_frames or 0  # chosen below
         bundle = _load_bundle_of_job(bundle_uri, bundle_sha256)
         self._profile = bundle.profile
         self._levels_C256 = bundle.profile.levels()
@@ -124,6 +125,11 @@ class Infer:
             max_bytes=MAX_OUTPUT_BYTES,
             planes=self._planes,
         )
+
+    @property
+    def batch_frames(self) -> int:
+        """Return the frames of a call, 0 where they are not known yet."""
+        return self._batch_frames
 
     def __call__(self, table: pa.Table) -> Iterator[pa.Table]:
         """Run the model over units.
