@@ -9,7 +9,7 @@ FIND := $(or $(PIP_FIND_LINKS),$(shell $(PY) -m pip config get global.find-links
 # PYTHONDONTWRITEBYTECODE is set, as in many container images: the start of a job then takes twice the CPU.
 INSTALL = $(V)/bin/uv pip install -q --compile-bytecode --python $(V)/bin/python $(foreach d,$(FIND),--find-links $(d)) -c constraints.txt
 
-.PHONY: setup demo test lint unit bench bench-full constraints clean
+.PHONY: setup demo test lint unit bench bench-full bench-gpu constraints clean
 setup: $(V)/.ok
 
 $(V)/.ok: pyproject.toml constraints.txt
@@ -42,6 +42,11 @@ bench: setup
 bench-full: setup
 	$(INSTALL) -e '.[export,dev,bench]'
 	$(V)/bin/python -m tests.bench.bench --full
+
+# Give BUDGET_S to bound the time; the same command goes on with what is missing.
+bench-gpu: setup
+	$(INSTALL) -e '.[cuda,export,dev]'
+	$(V)/bin/python -m tests.bench.bench_gpu --out build/gpu $(if $(BUDGET_S),--budget-s $(BUDGET_S))
 
 # The versions that the tests passed with; no URLs and no hashes, so that any index serves them.
 constraints:

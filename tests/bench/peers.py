@@ -38,6 +38,8 @@ class Task:
     """The images, or one video."""
     frames: int
     out: Path
+    device: str = "cpu"
+    """cpu or cuda; what runs there is the model, and what its users' code runs beside it."""
 
     @property
     def times(self) -> Path:
@@ -52,13 +54,19 @@ def record(times: Path, frames: int) -> None:
         file.write(f"{time.time()} {frames}\n")
 
 
-def ort_session(model: Path, *, threads: int) -> Any:
+def ort_session(model: Path, *, threads: int, device: str = "cpu") -> Any:
     """Return a session with default options, except for the number of threads."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    providers = ["CPUExecutionProvider"]
+    if device == "cuda":
+        onnxruntime.preload_dlls()
+        providers.insert(0, "CUDAExecutionProvider")
+    session = onnxruntime.InferenceSession(str(model), options, providers=providers)
+    assert session.get_providers()[0] == providers[0], f"the session runs on {session.get_providers()}"
+    return session
 
 
 def network_input(image_HWC: np.ndarray) -> np.ndarray:
@@ -67,12 +75,11 @@ def network_input(image_HWC: np.ndarray) -> np.ndarray:
     return np.expand_dims(np.transpose(small.astype(np.float32) / 255.0, (2, 0, 1)), 0)
 
 
-def seed_postprocess(logits_KHW: np.ndarray, image_HWC: np.ndarray, *, draw: bool) -> np.ndarray:
-    """Turn logits into the overlay, or into the class map, as the authors' tools do."""
-    import torch
+def seed_postprocess(logits_KHW: Any, image_HWC: np.ndarray, *, draw: bool) -> np.ndarray:
+    """Turn logits, a tensor on any device, into the overlay, or into the class map, as the authors' tools do."""
     from torch.nn import functional
 
-    scores = functional.softmax(torch.from_numpy(logits_KHW).permute(1, 2, 0), dim=-1).numpy()
+    scores = functional.softmax(logits_KHW.permute(1, 2, 0), dim=-1).cpu().numpy()
     height, width = image_HWC.shape[:2]
     class_map = cv2.resize(scores, (width, height), interpolation=cv2.INTER_LINEAR).argmax(axis=-1)
     counts = np.zeros(len(COLOURS))
@@ -84,7 +91,7 @@ def seed_postprocess(logits_KHW: np.ndarray, image_HWC: np.ndarray, *, draw: boo
     return cv2.addWeighted(image_HWC, 0.6, cv2.cvtColor(painted, cv2.COLOR_RGB2BGR), 0.4, 0)
 
 
-def seed_loop(infer: Callable[[np.ndarray], np.ndarray], task: Task, *, draw: bool = True) -> float:
+def seed_loop(infer: Callable[[np.ndarray], Any], task: Task, *, draw: bool = True) -> float:
     """Score one image after another, as the authors' tools do; returns seconds."""
     started = time.perf_counter()
     for path in task.pictures:
@@ -95,16 +102,23 @@ def seed_loop(infer: Callable[[np.ndarray], np.ndarray], task: Task, *, draw: bo
     return time.perf_counter() - started
 
 
+def ort_logits(task: Task) -> Callable[[np.ndarray], Any]:
+    """Return a batch's logits by ONNX Runtime as a function."""
+    import torch
+
+    session = ort_session(task.model, threads=2, device=task.device)
+    name = session.get_inputs()[0].name
+    return lambda batch: torch.from_numpy(session.run(None, {name: batch})[0])
+
+
 def seed_ort(task: Task) -> float:
     """Run the authors' loop on ONNX Runtime with two threads."""
-    session = ort_session(task.model, threads=2)
-    return seed_loop(lambda batch: session.run(None, {"input": batch})[0], task)
+    return seed_loop(ort_logits(task), task)
 
 
 def seed_ort_plain(task: Task) -> float:
     """Run the same loop without overlays: one mask per image, as fsf writes."""
-    session = ort_session(task.model, threads=2)
-    return seed_loop(lambda batch: session.run(None, {"input": batch})[0], task, draw=False)
+    return seed_loop(ort_logits(task), task, draw=False)
 
 
 def torch_network(task: Task, threads: int) -> Any:
@@ -113,7 +127,7 @@ def torch_network(task: Task, threads: int) -> Any:
     from fsf_core.export.build import load_network
 
     torch.set_num_threads(threads)
-    return load_network(task.net, num_classes=len(COLOURS), checkpoint=str(task.weights))
+    return load_network(task.net, num_classes=len(COLOURS), checkpoint=str(task.weights)).to(task.device)
 
 
 def seed_torch(task: Task) -> float:
@@ -122,7 +136,7 @@ def seed_torch(task: Task) -> float:
 
     network = torch_network(task, 2)
     with torch.inference_mode():
-        return seed_loop(lambda batch: network(torch.from_numpy(batch)).numpy(), task)
+        return seed_loop(lambda batch: network(torch.from_numpy(batch).to(task.device)), task)
 
 
 def dataloader(task: Task) -> float:
@@ -132,15 +146,16 @@ def dataloader(task: Task) -> float:
     from torch.utils.data import DataLoader
 
     network = torch_network(task, 2)
-    loader: Any = DataLoader(Pictures(task.pictures), batch_size=8, num_workers=1, collate_fn=list)
+    batch, workers = (32, os.cpu_count() or 1) if task.device == "cuda" else (8, 1)
+    loader: Any = DataLoader(Pictures(task.pictures), batch_size=batch, num_workers=workers, collate_fn=list)
     started = time.perf_counter()
     with torch.inference_mode():
         for batch in loader:
-            logits = network(torch.from_numpy(np.concatenate([inputs for inputs, _, _ in batch])))
+            logits = network(torch.from_numpy(np.concatenate([inputs for inputs, _, _ in batch])).to(task.device))
             probabilities = functional.softmax(logits, dim=1)
             for scores, (_, size, stem) in zip(probabilities, batch, strict=True):
                 full = functional.interpolate(scores[None], size=size, mode="bilinear", align_corners=False)
-                class_map = full.argmax(dim=1)[0].to(torch.uint8).numpy()
+                class_map = full.argmax(dim=1)[0].to(torch.uint8).cpu().numpy()
                 cv2.imwrite(str(task.out / f"{stem}.png"), class_map)
                 record(task.times, 1)
     return time.perf_counter() - started
@@ -163,15 +178,16 @@ class Pictures:
 class Segment:
     """A predictor as Ray Data's and Daft's guides show one: a class that loads the model once."""
 
-    def __init__(self, model: str, times: str) -> None:
-        self.session = ort_session(Path(model), threads=1)
+    def __init__(self, model: str, times: str, device: str = "cpu") -> None:
+        self.session = ort_session(Path(model), threads=1, device=device)
+        self.input = self.session.get_inputs()[0].name
         self.times = Path(times)
 
     def masks(self, images: list[np.ndarray]) -> list[bytes]:
         """Return the class map of every RGB image as a PNG of the same size."""
         inputs = np.concatenate([network_input(image[..., ::-1]) for image in images])
         found = []
-        for logits, image in zip(self.session.run(None, {"input": inputs})[0], images, strict=True):
+        for logits, image in zip(self.session.run(None, {self.input: inputs})[0], images, strict=True):
             powers = np.exp(logits - logits.max(0))
             scores = np.ascontiguousarray((powers / powers.sum(0)).transpose(1, 2, 0))
             class_map = cv2.resize(scores, image.shape[1::-1]).argmax(-1).astype(np.uint8)
@@ -188,16 +204,20 @@ def ray_docs(task: Task) -> float:
     """Run Ray Data as its documentation writes a batch job: read_images, map_batches with a class, write_parquet."""
     import ray
 
-    ray.init(address="local", num_cpus=4, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+    gpu = task.device == "cuda"
+    ray.init(
+        address="local", num_cpus=None if gpu else 4, include_dashboard=False, logging_level="ERROR",
+        log_to_driver=False,
+    )  # fmt: skip
+    actors = {"batch_size": 32, "num_gpus": 1, "compute": ray.data.ActorPoolStrategy(size=1)}
+    if not gpu:
+        actors = {"batch_size": 8, "num_cpus": 1, "compute": ray.data.ActorPoolStrategy(size=2)}
     started = time.perf_counter()
     (
         ray.data.read_images([str(path) for path in task.pictures], include_paths=True, mode="RGB")
-        .map_batches(
-            Segment, fn_constructor_args=[str(task.model), str(task.times)], batch_size=8, num_cpus=1,
-            compute=ray.data.ActorPoolStrategy(size=2),
-        )
+        .map_batches(Segment, fn_constructor_args=[str(task.model), str(task.times), task.device], **actors)
         .write_parquet(str(task.out))
-    )  # fmt: skip
+    )
     return time.perf_counter() - started
 
 
@@ -224,14 +244,14 @@ def daft_job(task: Task) -> float:
 
 def seed_video(task: Task) -> float:
     """Run the authors' loop over a video with two threads: read, infer, draw, write."""
-    session = ort_session(task.model, threads=2)
+    infer = ort_logits(task)
     reader = cv2.VideoCapture(str(task.pictures[0]))
     size = (int(reader.get(cv2.CAP_PROP_FRAME_WIDTH)), int(reader.get(cv2.CAP_PROP_FRAME_HEIGHT)))
     writer = cv2.VideoWriter(str(task.out / "drawn.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 25, size)
     started = time.perf_counter()
     for _ in range(task.frames):
         _, image = reader.read()
-        writer.write(seed_postprocess(session.run(None, {"input": network_input(image)})[0][0], image, draw=True))
+        writer.write(seed_postprocess(infer(network_input(image))[0], image, draw=True))
         record(task.times, 1)
     writer.release()
     return time.perf_counter() - started
@@ -279,6 +299,7 @@ def main() -> None:
     parser.add_argument("--net")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--frames", type=int)
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--seconds", type=float, default=3.0)
     given = parser.parse_args()
     if given.name in ("bare", "bare_one"):
@@ -288,8 +309,9 @@ def main() -> None:
     given.out.mkdir(parents=True, exist_ok=True)
     pictures = sorted(given.pictures.iterdir())[: given.frames]
     task = Task(
-        model=given.model, weights=given.weights, net=given.net, pictures=pictures, frames=given.frames, out=given.out
-    )
+        model=given.model, weights=given.weights, net=given.net, pictures=pictures, frames=given.frames, out=given.out,
+        device=given.device,
+    )  # fmt: skip
     seconds = CONTENDERS[given.name](task)
     print(json.dumps({"whole": given.frames / seconds}))
 

@@ -19,6 +19,7 @@ from cyclopts.argument import Argument
 from fsf_core import config, schema
 from fsf_core.cli.app import app
 from fsf_core.score import gate_names
+from tests.bench.gpu import table as gpu_table
 from tests.support import monitoring, speed_chart
 
 ROOT = Path(__file__).parents[2]
@@ -47,6 +48,7 @@ BENCHES = (
     "bench_end",
     "bench_report",
     "bench_select",
+    "bench_gpu",
     "feeding",
     "chaos",
     "compare_versions",
@@ -160,11 +162,17 @@ def speed() -> str:
     return "\n".join(lines)
 
 
+def gpu() -> str:
+    """Return the tables of tests/bench/gpu.json, the results.json of `python -m tests.bench.bench_gpu` on a card."""
+    path = ROOT / "tests" / "bench" / "gpu.json"
+    return gpu_table.render(json.loads(path.read_text())) if path.exists() else "No GPU was measured yet."
+
+
 PARTS: dict[Path, dict[str, Callable[[], str]]] = {
     ROOT / "jobs" / "README.md": {"options": options, "gates": gates},
     ROOT / "fsf_core" / "export" / "families" / "README.md": {"zoo": zoo},
     ROOT / "fsf_core" / "runs" / "README.md": {"tables": tables},
-    ROOT / "tests" / "bench" / "README.md": {"benches": benches, "speed": speed},
+    ROOT / "tests" / "bench" / "README.md": {"benches": benches, "speed": speed, "gpu": gpu},
     ROOT / "cluster" / "monitoring" / "README.md": {"metrics": monitoring.metric_rows, "alerts": monitoring.alert_rows},
 }
 

@@ -1,0 +1,250 @@
+"""What the job does on a GPU: parity with the CPU, the bare session, the job and its peers, and how it takes a kill.
+
+    python -m tests.bench.bench_gpu --out FOLDER --budget-s 420          on a machine with a card
+    python -m tests.bench.bench_gpu --out FOLDER --provider cpu --quick  the rehearsal, on any machine
+    python -m tests.bench.bench_gpu --prepare FOLDER                     inputs alone, for --bundles FOLDER
+
+Each step is a process with a time limit, so that a hang or a crash costs that step alone. Its result is kept in
+FOLDER/results.json when it ends, and the same command goes on with the steps that are missing. The most telling steps
+come first; one that the rest of the budget does not cover is left out and named. The last line is the results as JSON.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from tests.bench.gpu import bare, card, contenders, inputs, jobs, parity, table
+from tests.bench.gpu.setting import Setting
+
+RESULTS = "results.json"
+
+MIN_LIMIT_S, LIMIT_FACTOR = 45.0, 1.8
+"""A step may take this factor of its estimate, and at least this time."""
+
+ENDING_S = 5.0
+"""Time at the end of its limit that a step keeps for writing what it has measured."""
+
+CPU_FACTOR = 8.0
+"""How much longer a step may take in a rehearsal, on few cores."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One measurement."""
+
+    name: str
+    seconds: float
+    """Estimate for an H100 with 16 cores, imports included."""
+    run: Callable[[Setting], Any]
+    quick: bool = True
+    """Whether rehearsals with --quick run it; no for what another step rehearses."""
+
+
+def environment(setting: Setting) -> dict[str, Any]:
+    """Return what the machine is, and the providers that a session of the model really has."""
+    session = bare.open_session(setting, bare.model_of(setting, "p", "fp32"))
+    return {
+        **card.describe(),
+        "commit": setting.commit,
+        "session_providers": session.get_providers(),
+        "seconds_of_inputs": json.loads((setting.inputs / inputs.MARK).read_text()),
+    }
+
+
+def core_costs(setting: Setting) -> dict[str, Any]:
+    """Return what the stages cost on one thread, with masks as rough as noise and with smooth ones."""
+    return {letter: jobs.core_costs(setting, letter) for letter in ("p", "demo")}
+
+
+def two_actors(setting: Setting) -> dict[str, Any]:
+    """Score with two actors on one card."""
+    more = ("--gpus-per-actor", "0.5") if setting.on_gpu else ()
+    return jobs.small(setting, "p", "fp32", "--actors", "2", *more)
+
+
+STEPS = (
+    Step(name="environment", seconds=8, run=environment),
+    Step(name="parity-p", seconds=35, run=lambda setting: parity.run(setting, "p")),
+    Step(name="bare-p", seconds=40, run=lambda setting: bare.run(setting, "p")),
+    Step(name="job-p-fp32", seconds=45, run=lambda setting: jobs.small(setting, "p", "fp32")),
+    Step(name="parity-e", seconds=40, run=lambda setting: parity.run(setting, "e"), quick=False),
+    Step(name="bare-e", seconds=60, run=lambda setting: bare.run(setting, "e"), quick=False),
+    Step(name="job-e-fp32", seconds=40, run=lambda setting: jobs.small(setting, "e", "fp32"), quick=False),
+    Step(name="job-p-fp16", seconds=45, run=lambda setting: jobs.small(setting, "p", "fp16"), quick=False),
+    Step(name="job-e-fp16", seconds=45, run=lambda setting: jobs.small(setting, "e", "fp16")),
+    Step(name="job-demo-fp32", seconds=40, run=lambda setting: jobs.small(setting, "demo", "fp32"), quick=False),
+    Step(name="cores", seconds=30, run=core_costs),
+    *(
+        Step(name=f"peer-{name}", seconds=seconds, run=lambda setting, name=name: contenders.run(setting, name))
+        for name, seconds in (("seed_ort", 25), ("seed_torch", 30), ("ray_docs", 40), ("dataloader", 30))
+    ),
+    Step(name="12mp", seconds=30, run=lambda setting: jobs.large(setting, "p", "fp32")),
+    Step(name="video", seconds=35, run=lambda setting: jobs.video(setting, "e", "fp32")),
+    Step(name="two-actors", seconds=45, run=two_actors),
+    Step(name="killed", seconds=40, run=jobs.killed),
+    Step(name="job-demo-fp16", seconds=45, run=lambda setting: jobs.small(setting, "demo", "fp16"), quick=False),
+    Step(name="parity-demo", seconds=40, run=lambda setting: parity.run(setting, "demo"), quick=False),
+    Step(name="options", seconds=45, run=lambda setting: bare.options(setting, "p"), quick=False),
+)
+
+
+def main() -> int:
+    """Run the steps that are missing; returns 1 if one failed."""
+    given = _arguments()
+    if given.prepare:
+        print(json.dumps(inputs.prepare(given.prepare, quick=given.quick)))
+        return 0
+    setting = _setting(given)
+    if given.step:
+        return _run_here(next(step for step in STEPS if step.name == given.step), setting, given.result)
+    wanted = [step for step in STEPS if not given.only or step.name in given.only.split(",")]
+    found = run_steps(wanted, setting, given)
+    print(table.render(found))
+    print(json.dumps(found))
+    return 1 if found["failed"] else 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, help="folder of results.json")
+    parser.add_argument("--provider", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--quick", action="store_true", help="a tiny model and few pictures, for rehearsals")
+    parser.add_argument("--budget-s", type=float, default=float("inf"), help="time for all steps together")
+    parser.add_argument("--only", default="", help=f"some of {','.join(step.name for step in STEPS)}")
+    parser.add_argument("--frames", type=int, help="pictures of 512×512 for the job (default: 20,000; quick: 256)")
+    parser.add_argument("--photos", type=Path, help="folder of photographs that join the parity check")
+    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "fsf-bench-gpu", help="for runs")
+    parser.add_argument("--bundles", type=Path, help="folder that --prepare made (default: inside --work)")
+    parser.add_argument("--prepare", type=Path, help="make bundles, pictures and a video in this folder, and end")
+    parser.add_argument("--commit", help="of the source, where git is missing")
+    parser.add_argument("--step", help=argparse.SUPPRESS)
+    parser.add_argument("--result", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--limit-s", type=float, default=float("inf"), help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if not (given.prepare or given.out):
+        parser.error("give --out FOLDER, or --prepare FOLDER")
+    return given
+
+
+def _setting(given: argparse.Namespace) -> Setting:
+    return Setting(
+        inputs=(given.bundles or given.work / f"inputs{'-quick' * given.quick}").absolute(),
+        work=given.work.absolute(),
+        provider=given.provider,
+        quick=given.quick,
+        frames=given.frames or (256 if given.quick else 20_000),
+        photos=given.photos and given.photos.absolute(),
+        commit=given.commit or _commit(),
+        ends=time.monotonic() + given.limit_s - ENDING_S,
+    )
+
+
+def _commit() -> str:
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    with contextlib.suppress(OSError):
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parent)
+        return done.stdout.strip() or "unknown"
+    return "unknown"
+
+
+def _run_here(step: Step, setting: Setting, result: Path) -> int:
+    """Run a step in this process, and write its result."""
+    result.write_text(json.dumps(step.run(setting)))
+    return 0
+
+
+def run_steps(steps: list[Step], setting: Setting, given: argparse.Namespace) -> dict[str, Any]:
+    """Run the steps without a result, each as a process, and keep each result when it ends.
+
+    Returns:
+        Results and seconds by step; failed steps with the end of their output; the names of those that were left out.
+    """
+    started = time.monotonic()
+    given.out.mkdir(parents=True, exist_ok=True)
+    setting.work.mkdir(parents=True, exist_ok=True)
+    path = given.out / RESULTS
+    found: dict[str, Any] = {"provider": setting.provider, "quick": setting.quick, "results": {}, "seconds": {}}
+    if path.exists():
+        found |= json.loads(path.read_text())
+    found |= {"failed": {}, "left_out": []}
+    if not (setting.inputs / inputs.MARK).exists():
+        inputs.prepare(setting.inputs, quick=setting.quick)
+        print(f"prepared {setting.inputs} in {time.monotonic() - started:.0f} s", flush=True)
+    for step in steps:
+        left_s = given.budget_s - (time.monotonic() - started)
+        if step.name in found["results"] or (setting.quick and not step.quick):
+            continue
+        if left_s < step.seconds:
+            found["left_out"].append(step.name)
+            continue
+        factor = 1.0 if setting.on_gpu else CPU_FACTOR
+        limit_s = min(left_s, factor * max(MIN_LIMIT_S, LIMIT_FACTOR * step.seconds))
+        begun = time.monotonic()
+        result, output = run_step(step.name, setting, limit_s)
+        found["seconds"][step.name] = round(time.monotonic() - begun, 1)
+        if result is None:
+            found["failed"][step.name] = output
+        else:
+            found["results"][step.name] = result
+        kept = path.with_suffix(".new")
+        kept.write_text(json.dumps(found, indent=1))
+        kept.replace(path)
+        state = "failed" if result is None else json.dumps(result)[:300]
+        print(f"{step.name} ({found['seconds'][step.name]:.0f} s): {state}", flush=True)
+    return found
+
+
+def run_step(name: str, setting: Setting, limit_s: float) -> tuple[Any, str]:
+    """Run a step as a process; returns its result, or None and the end of its output.
+
+    Args:
+        name: of the step.
+        setting: of the bench.
+        limit_s: after this time, it and all processes that it has started are killed.
+    """
+    result, log = (setting.work / f"{name}.{kind}" for kind in ("json", "log"))
+    result.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "tests.bench.bench_gpu", "--step", name, "--result", str(result)]
+    command += ["--out", str(setting.work), "--work", str(setting.work), "--bundles", str(setting.inputs)]
+    command += ["--provider", setting.provider, "--frames", str(setting.frames), "--limit-s", str(limit_s)]
+    command += ["--commit", setting.commit, *(["--quick"] if setting.quick else [])]
+    command += ["--photos", str(setting.photos)] if setting.photos else []
+    with log.open("w") as file:
+        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, start_new_session=True)
+        try:
+            process.wait(limit_s)
+            ending = f"exit code {process.returncode}"
+        except subprocess.TimeoutExpired:
+            ending = f"killed after {limit_s:.0f} s"
+        finally:
+            kill_family(process)
+    if process.returncode == 0 and result.exists():
+        return json.loads(result.read_text()), ""
+    return None, f"{ending}: {log.read_text(errors='replace')[-3000:]}"
+
+
+def kill_family(process: subprocess.Popen[Any]) -> None:
+    """Kill a process, all that it has started, and what is left of its session."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for member in psutil.Process(process.pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                member.kill()
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

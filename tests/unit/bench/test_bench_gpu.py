@@ -1,0 +1,136 @@
+"""The bench of a GPU: what it compares, computes and prints, and that it goes on where it ended."""
+
+import argparse
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from fsf_core import masks
+from tests.bench import bench_gpu
+from tests.bench.gpu import bare, card, inputs, jobs, parity, stages, table
+from tests.bench.gpu.setting import Setting
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Inputs of a rehearsal: a tiny model, and a few small pictures."""
+    folder = tmp_path_factory.mktemp("inputs")
+    inputs.make_tiny_bundles(folder)
+    for name in ("parity", "distinct-512"):
+        (folder / name).mkdir()
+        for number, size in enumerate(((90, 120), (224, 224), (130, 70))):
+            image = np.random.default_rng(number).integers(0, 256, (5, 5, 3), np.uint8)
+            cv2.imwrite(str(folder / name / f"{number}.png"), cv2.resize(image, size))
+    (folder / inputs.MARK).write_text("{}")
+    return folder
+
+
+@pytest.fixture
+def setting(prepared: Path, tmp_path: Path) -> Setting:
+    return Setting(inputs=prepared, work=tmp_path, provider="cpu", quick=True, frames=8)
+
+
+def test_the_fused_form_of_a_gpu_job_has_the_masks_and_tables_of_the_plain_form(setting):
+    found = parity.run(setting, "e")
+    for precision in ("fp32", "fp16"):
+        assert found[precision]["frames"] == 3
+        assert found[precision]["columns_off"] == {}
+        assert found[precision]["columns"] > 25
+    assert found["fp32"]["variant"] == "fused"
+    assert found["fp32"]["equal_share"] > 0.9999
+    assert found["fp32"]["items_with_equal_maps"] == 3
+
+
+def test_a_wrong_pixel_a_wrong_number_and_an_empty_column_are_found(setting, tmp_path):
+    manifest = tmp_path / "list.csv"
+    manifest.write_text("id,uri\n" + "".join(f"{each.name},{each}\n" for each in (setting.inputs / "parity").iterdir()))
+    homes = [tmp_path / name for name in ("one", "two")]
+    for home in homes:
+        spec = stages.specify(setting.bundle("e"), manifest, home, gpu=False, precision="fp32")
+        infer = stages.open_model(spec, "cpu")
+        for decoded in stages.decoded_tables(spec, manifest):
+            probabilities = parity.score(spec, infer, decoded, keep=True)
+    [part] = homes[1].glob(".attempt-*/masks/*.parquet")
+    rows = pq.ParquetFile(part).read()
+    changed = rows.to_pylist()
+    class_map = np.array(masks.decode_png(changed[0]["mask"]["bytes"]))
+    class_map[:4] = (class_map[:4] + 2) % 4
+    changed[0]["mask"]["bytes"] = masks.encode_png(class_map, masks.voc_palette(4))
+    changed[1]["confidence"] += 0.1
+    changed[2]["sharpness"] = None
+    pq.write_table(type(rows).from_pylist(changed, rows.schema), part)
+
+    found = parity.compare(*homes, probabilities, tolerance=1e-3)
+
+    assert found["differing"] == 4 * class_map.shape[1]
+    assert found["not_near_ties"] > 0
+    assert found["mean_iou"] < 1
+    assert found["items_with_equal_maps"] == 2
+    assert {*found["columns_off"]} == {"masks.confidence", "masks.sharpness"}
+
+
+def test_the_bare_session_is_measured_by_batch_and_kind_of_buffers(setting):
+    found = bare.run(setting, "p")
+    assert {*found["fp32"]} == {"8 device", "8 host"}
+    assert found["best"]["fp32"]["frames_per_s"] == max(found["fp32"].values())
+
+
+def test_points_without_time_are_named(setting):
+    from dataclasses import replace
+
+    found = bare.run(replace(setting, ends=0.0), "p")
+    assert found["left_out"] == ["fp32 8 device", "fp16 8 device", "fp32 8 host", "fp16 8 host"]
+    assert found["best"] == {"fp32": {}, "fp16": {}}
+
+
+def _given(out: Path, **more: object) -> argparse.Namespace:
+    return argparse.Namespace(**({"out": out, "budget_s": float("inf")} | more))
+
+
+def test_a_step_is_run_once_and_a_failed_one_again(setting, tmp_path, monkeypatch):
+    ran = []
+
+    def run_step(name: str, setting: Setting, limit_s: float) -> tuple[object, str]:
+        ran.append(name)
+        return ({"figure": 1}, "") if name == "good" or len(ran) > 3 else (None, "exit code 1: it broke")
+
+    monkeypatch.setattr(bench_gpu, "run_step", run_step)
+    steps = [bench_gpu.Step(name=name, seconds=5, run=print) for name in ("good", "bad", "dear")]
+    first = bench_gpu.run_steps([*steps[:2]], setting, _given(tmp_path / "out"))
+    assert first["failed"] == {"bad": "exit code 1: it broke"}
+    assert "Failed: bad" in table.render(first)
+    second = bench_gpu.run_steps(steps, setting, _given(tmp_path / "out", budget_s=4.0))
+    assert second["left_out"] == ["bad", "dear"]
+    third = bench_gpu.run_steps(steps, setting, _given(tmp_path / "out"))
+    assert ran == ["good", "bad", "bad", "dear"]
+    assert third["failed"] == {"bad": "exit code 1: it broke"}
+    assert [*json.loads((tmp_path / "out" / "results.json").read_text())["results"]] == ["good", "dear"]
+
+
+def test_a_step_that_hangs_is_killed_with_its_output_kept(setting):
+    result, output = bench_gpu.run_step("environment", setting, limit_s=0.05)
+    assert result is None
+    assert output.startswith("killed after 0 s")
+
+
+def test_commits_of_the_start_and_the_end_do_not_count():
+    done = [(float(second), 10) for second in range(10, 110)]
+    steady = jobs.steady_part(done)
+    assert (steady[0][0], steady[-1][0]) == (24.0, 99.0)
+    assert jobs.steady_part(done[:5]) == done[:5]
+
+
+def test_samples_of_the_card_are_averaged_over_the_time_asked_for(tmp_path):
+    text = "2026/11/28 05:15:00.000, 90, 4000, 500.0, 1980\n2026/11/28 05:15:00.200, 70, 4100, [N/A], 1980\n2026/11/2"
+    samples = card.parse_samples(text)
+    assert [row for _, row in samples] == [[90, 4000, 500, 1980], [70, 4100, None, 1980]]
+    sampler = card.CardSampler(tmp_path / "log")
+    sampler._samples = samples
+    begin = samples[0][0]
+    found = sampler.between(begin, begin + 1)
+    assert found == {"busy_share": 0.8, "peak_memory_mb": 4100, "power_w": 500, "clock_mhz": 1980}
+    assert sampler.between(begin + 5, begin + 6)["busy_share"] is None
