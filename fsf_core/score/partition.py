@@ -21,7 +21,7 @@ from fsf_core.stages.isolated_decode import watchdog
 from fsf_core.stages.video_plan import pack_plan, plan_video
 
 LAST_BLOCK_ITEMS = 8
-"""Images of the last decode tasks; each task costs some 20 ms whatever its size."""
+"""Images of the last blocks."""
 
 BLOCKS_PER_CONSUMER = 4
 """A block is at most a quarter of one consumer's share of the remaining images, so that all end at about the same
@@ -43,6 +43,19 @@ SHARE = pa.struct([("first", pa.int32()), ("stop", pa.int32()), ("total", pa.int
 
 
 @dataclass(frozen=True, kw_only=True)
+class BlockLimits:
+    """How many images a decode task gets."""
+
+    max_items: int
+    consumers: int
+    """Number of processes that take blocks."""
+    blocks_per_consumer: int = BLOCKS_PER_CONSUMER
+    """Blocks into which a consumer's share of the remaining images is divided at least."""
+    last_items: int = LAST_BLOCK_ITEMS
+    """Images of the last blocks, if there are enough of them for all consumers."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class DecodeTask:
     """The input of one decode task."""
 
@@ -59,36 +72,35 @@ class DecodeTask:
 
 
 def plan_decode_tasks(
-    items: pa.Table, settings: DecodeSettings, *, consumers: int, item_s: float, block_items: int
+    items: pa.Table, settings: DecodeSettings, *, item_s: float, blocks: BlockLimits
 ) -> list[DecodeTask]:
     """Partition manifest rows into decode tasks, videos first.
 
     Args:
         items: manifest rows with `done_segments`.
         settings: of the decode stage.
-        consumers: number of actors that take blocks of images.
         item_s: time limit of one item.
-        block_items: maximum number of images of one task.
+        blocks: how many images a task gets.
     """
     kinds = zip(items.column("kind").to_pylist(), items.column("uri").to_pylist(), strict=True)
     is_video = np.asarray([(kind or kind_by_name(uri)) == "video" for kind, uri in kinds], bool)
     # `take`, because a slice is pickled with the whole table.
     videos = [items.take(pa.array([row])) for row in np.flatnonzero(is_video)]
     images = items.filter(pa.array(~is_video))
-    sizes = block_sizes(images.num_rows, consumers, max_items=block_items)
+    sizes = block_sizes(images.num_rows, blocks)
     starts = itertools.accumulate(sizes, initial=0)
-    blocks = [images.take(pa.array(range(start, start + size))) for start, size in zip(starts, sizes, strict=False)]
+    parts = [images.take(pa.array(range(start, start + size))) for start, size in zip(starts, sizes, strict=False)]
     # Videos first: the longest tasks must not start last.
-    return _video_tasks(videos, settings, item_s) + [DecodeTask(rows=block) for block in blocks]
+    return _video_tasks(videos, settings, item_s) + [DecodeTask(rows=part) for part in parts]
 
 
-def block_sizes(items: int, consumers: int, *, max_items: int) -> list[int]:
+def block_sizes(items: int, limits: BlockLimits) -> list[int]:
     """Return the number of images of each decode task, in order: full blocks first, smaller ones towards the end."""
-    divisor = BLOCKS_PER_CONSUMER * consumers
-    min_items = max(1, min(LAST_BLOCK_ITEMS, -(-items // divisor)))
+    divisor = limits.blocks_per_consumer * limits.consumers
+    min_items = max(1, min(limits.last_items, -(-items // divisor)))
     sizes, left = [], items
     while left:
-        size = min(left, max_items, max(min_items, left // divisor))
+        size = min(left, limits.max_items, max(min_items, left // divisor))
         sizes.append(size)
         left -= size
     return sizes

@@ -5,13 +5,16 @@ On CPUs one operator does everything; beside GPUs each stage is one. What a stag
 
 import contextlib
 import logging
+import math
+import os
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
 import ray
-from ray.data import ActorPoolStrategy, DataContext, Dataset, Datasource, ReadTask
+from ray.data import ActorPoolStrategy, DataContext, Dataset, Datasource, ExecutionResources, ReadTask
 from ray.data.block import Block, BlockMetadata
 from ray.data.datasource import Datasink, WriteResult
 
@@ -23,7 +26,7 @@ from fsf_core.score.capacity import read_capacity
 from fsf_core.score.clock import Clock
 from fsf_core.score.demand import keep_asking
 from fsf_core.score.local_ray.patches import patched_ray_data
-from fsf_core.score.partition import DecodeTask, plan_decode_tasks
+from fsf_core.score.partition import BlockLimits, DecodeTask, plan_decode_tasks
 from fsf_core.score.recovery import tracked_write
 from fsf_core.score.spec import (
     DECODE_CPUS,
@@ -34,17 +37,15 @@ from fsf_core.score.spec import (
     other_bundles,
 )
 
-TARGET_BLOCK_BYTES = 64 << 20
-"""Blocks between stages: about 80 frames of logits (4 classes, 224×224), or 430 frames of network input."""
+TARGET_BLOCK_BYTES = 128 << 20
+"""Blocks between stages: about 160 frames of logits (4 classes, 224×224), 510 class maps of 512×512, or 890 frames of
+network input."""
 
 NO_PROGRESS_TIMEOUT_S = 600
 """Ray Data's default is half an hour."""
 
 NO_PROGRESS_TIMEOUT_CPU_S = 24 * 3600
 """On CPUs a heavy model may take hours for a block; hangs in decoding are ended by their own watchdog."""
-
-CALL_UNITS = 128
-"""Units of one call of an actor on a GPU where it chooses its batch by itself: as many as its largest batches hold."""
 
 BLOCKS_IN_FLIGHT = 2
 """Blocks that an actor holds: one in work and the next; more would make the last ones uneven."""
@@ -54,9 +55,25 @@ GROW_AT, SHRINK_AT = 1.1, 0.25
 With all actors busy it is 2, and then 1.1 nearly doubles the pool in each step; Ray's 1.75 adds one after another.
 Ray's 0.5 would end actors that wait for decoding, and load the model again a moment later."""
 
+CALL_UNITS = 32
+"""Units per call of a GPU stage where Ray Data insists on a number."""
+
 CONCURRENT_CALLS = 2
 """Concurrent calls of one model beside GPUs: while one computes, the other fetches, normalises or hands over. Sessions
 of onnxruntime may be called by several threads."""
+
+
+MIN_STAGE_CPUS = 3
+"""Least number of logical CPUs beside the actors for separate stages, which need 2."""
+
+WRITERS = 2
+"""Least number of parts that are written at the same time."""
+
+CPUS_PER_WRITER = 4
+"""A part takes a writer 0.1 s per 1,000 frames, and a store in a network up to a second to commit it."""
+
+LAST_BLOCK_ITEMS = 32
+"""Images of the last decode tasks of separate stages: their work is about what a block costs whatever its size."""
 
 
 def execute(items: pa.Table, spec: PipelineSpec, tracker: Any) -> None:
@@ -65,10 +82,9 @@ def execute(items: pa.Table, spec: PipelineSpec, tracker: Any) -> None:
     Raises:
         FSFError: what a worker raised, within Ray's wrapper.
     """
-    _configure_ray_data(spec)
-    tasks = plan_decode_tasks(
-        items, spec.decode, consumers=spec.actors, item_s=spec.child.item_s, block_items=spec.block_items
-    )
+    cpus = _cpus(spec)
+    _configure_ray_data(spec, cpus)
+    tasks = plan_decode_tasks(items, spec.decode, item_s=spec.child.item_s, blocks=block_limits(spec, cpus))
     if not tasks:
         return
     tracker.plan_blocks.remote(len(tasks))
@@ -78,7 +94,7 @@ def execute(items: pa.Table, spec: PipelineSpec, tracker: Any) -> None:
             return
         sink = RunSink(spec, tracker)
         # At the end the actors' CPUs are free; without a limit every remaining write would start a worker.
-        writers = max(2, spec.actors)
+        writers = max(WRITERS, spec.actors, int(cpus / CPUS_PER_WRITER))
         masked = separate_operators(tasks, spec, tracker)
         masked.write_datasink(sink, ray_remote_args={"num_cpus": WRITE_CPUS}, concurrency=writers)
 
@@ -100,6 +116,31 @@ def _room(spec: PipelineSpec, *, most: int) -> int:
     """Return for how many actors the nodes have room now."""
     actor, others = actor_bundle(gpus=spec.gpus), other_bundles(gpus=spec.gpus)
     return read_capacity(with_autoscaler=False).room(actor, beside=others, most=most)
+
+
+def _cpus(spec: PipelineSpec) -> float:
+    """Return how many logical CPUs the job may use.
+
+    Separate stages of a job that started the cluster have one per core, as on the node of a cluster: with their shares
+    of a CPU that is a third more tasks than cores. The cluster of a local job has twice as many, for actors on CPUs.
+    Each process more costs 1.6 s of CPU to start.
+    """
+    total = read_capacity(with_autoscaler=False).total("CPU")
+    if not (spec.separate_stages and spec.owns_cluster):
+        return total
+    return min(total, max(os.cpu_count() or 1, spec.actors + MIN_STAGE_CPUS))
+
+
+def block_limits(spec: PipelineSpec, cpus: float) -> BlockLimits:
+    """Return how many images a decode task gets: of separate stages, by the number of tasks that run at once."""
+    if not spec.separate_stages:
+        return BlockLimits(max_items=spec.block_items, consumers=spec.actors)
+    return BlockLimits(
+        max_items=spec.block_items,
+        consumers=math.ceil(cpus / DECODE_CPUS),
+        blocks_per_consumer=1,
+        last_items=LAST_BLOCK_ITEMS,
+    )
 
 
 def single_operator(tasks: Sequence[DecodeTask], spec: PipelineSpec, tracker: Any) -> Dataset:
@@ -131,13 +172,12 @@ def separate_operators(tasks: Sequence[DecodeTask], spec: PipelineSpec, tracker:
         batch_size=None,
         batch_format="pyarrow",
         num_cpus=DECODE_CPUS,
-        fn_kwargs={"settings": spec.decode, "limits": spec.child, **reporting},
+        # One table per block: Infer would concatenate the inputs of several, 0.015 ms per frame.
+        fn_kwargs={"settings": replace(spec.decode, table_units=spec.block_items), "limits": spec.child, **reporting},
     )
-    inferred: Any = decoded.map_batches(
+    inferred: Any = map_whole_blocks(
+        decoded,
         measured.Infer,
-        # Ray Data requires a number for GPU stages; it counts units, which stay whole.
-        batch_size=(spec.batch_frames or CALL_UNITS) if spec.gpus else None,
-        batch_format="pyarrow",
         # Ray Data's shares of the CPUs would end actors that have GPUs: what began stays until the work ends.
         compute=overlapping_pool(start, start, spec.actors),
         num_cpus=1,
@@ -152,6 +192,20 @@ def separate_operators(tasks: Sequence[DecodeTask], spec: PipelineSpec, tracker:
         fn_kwargs={"settings": spec.mask, **reporting},
     )
     return masked
+
+
+def map_whole_blocks(dataset: Dataset, stage: type, **options: Any) -> Any:
+    """Return `dataset.map_batches` by whole blocks, beside GPUs too, for which it requires a number.
+
+    With a number Ray Data collects as many units for each task, of videos as many segments, and cuts the blocks into
+    tables of it, so that the stage cannot fill larger batches; a version without the method below does so.
+    """
+    if not options.get("num_gpus"):
+        return dataset.map_batches(stage, batch_size=None, batch_format="pyarrow", **options)
+    whole: Any = getattr(dataset, "map_batches_internal", None)
+    if whole is None:
+        return dataset.map_batches(stage, batch_size=CALL_UNITS, batch_format="pyarrow", **options)
+    return whole(stage, batch_size=None, batch_format="pyarrow", **options)
 
 
 def overlapping_pool(least: int, start: int, most: int) -> ActorPoolStrategy:
@@ -171,9 +225,11 @@ def _observed(spec: PipelineSpec) -> LogSettings | None:
     return None if spec.owns_cluster else logs.current()
 
 
-def _configure_ray_data(spec: PipelineSpec) -> None:
+def _configure_ray_data(spec: PipelineSpec, cpus: float) -> None:
     """Set Ray Data's options for this process."""
     context = DataContext.get_current()
+    limited = spec.separate_stages and spec.owns_cluster
+    context.execution_options.resource_limits = ExecutionResources(cpu=cpus) if limited else ExecutionResources()
     context.target_max_block_size = TARGET_BLOCK_BYTES
     context.enable_progress_bars = False
     context.autoscaling_config.actor_pool_util_upscaling_threshold = GROW_AT

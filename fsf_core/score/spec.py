@@ -21,7 +21,12 @@ So decode differs from an actor's 1 CPU: without GPUs it would run inside the ac
 differs from write: masks would wait for a full part; the limit on writers alone separates these two as well."""
 
 BLOCK_ITEMS = 64
-"""Maximum number of images of one decode task: 0.1 s of work at 512×512, 4 s at 12 megapixels."""
+"""Maximum number of images of one block where one actor does everything, unless parts have more."""
+
+BLOCK_ITEMS_SEPARATE = 512
+"""Maximum number of images of one block where stages are separate: 0.1 s of a GPU that does 5,000 frames/s. A block
+costs 65 ms of CPU whatever its size, of driver, raylet and workers: 1.0 ms per frame in blocks of 64, 0.13 in blocks of
+512, where decode, mask and write take 2.5 (2 busy cores of an EPYC, 2026-11-28)."""
 
 BLOCK_ITEMS_CPU = 256
 """Maximum number of images of one block where one actor does everything: a few seconds of work, and one part."""
@@ -81,7 +86,7 @@ class PipelineSpec:
     @property
     def block_items(self) -> int:
         """Maximum number of images of one block of the manifest."""
-        return BLOCK_ITEMS if self.separate_stages else max(BLOCK_ITEMS, min(BLOCK_ITEMS_CPU, self.part_units))
+        return BLOCK_ITEMS_SEPARATE if self.separate_stages else max(BLOCK_ITEMS, min(BLOCK_ITEMS_CPU, self.part_units))
 
 
 def gpu_share(gpus_per_actor: float) -> float:

@@ -25,11 +25,8 @@ from fsf_core.stages.labels import label_of_image
 from fsf_core.stages.units import Frame, Unit
 from fsf_core.stages.whole_files import read_whole, size_of
 
-TABLE_UNITS = 64
-"""Images and one-segment videos per output table; at 224×224, 64 images are 10 MB."""
-
 TABLE_BYTES = 128 << 20
-"""Bytes of inputs from which a table is yielded before it has TABLE_UNITS: 4 inputs of 4000×3000, 20 of 1920×1080."""
+"""Bytes of inputs from which a table is yielded before it has table_units: 4 inputs of 4000×3000, 20 of 1920×1080."""
 
 
 def no_watchdog(running: bool) -> None:  # noqa: FBT001 - a switch
@@ -50,7 +47,7 @@ def decode(
             that were done in an earlier run are decoded past, and count like any other.
 
     Yields:
-        Tables of units (see units.to_table): one per `TABLE_UNITS` images or `TABLE_BYTES`, one per segment of a long
+        Tables of units (see units.to_table): one per `table_units` images or `TABLE_BYTES`, one per segment of a long
         video.
     """
     held: list[Unit] = []
@@ -69,7 +66,7 @@ def decode(
             else:
                 held.append(unit)
         watchdog(False)
-        if len(held) >= TABLE_UNITS or _input_bytes(held) >= TABLE_BYTES:
+        if len(held) >= settings.table_units or _input_bytes(held) >= TABLE_BYTES:
             yield units.to_table(held, extra=settings.extra, labelled=settings.labelled)
             held = []
     if held:

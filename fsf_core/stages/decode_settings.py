@@ -14,6 +14,9 @@ from fsf_core.model import preprocess
 TASK_SEGMENTS = 8
 """Default segments per decode task of a long video: with 64 frames each, 4 s of work at 1080p."""
 
+TABLE_UNITS = 64
+"""Default images and one-segment videos per output table; at 224×224, 64 images are 10 MB."""
+
 MAX_INPUT_PX = 1 << 24
 """Default limit of the network's input where its size depends on the image: 4096×4096. A network with 64 channels at
 that size has 4 GiB per layer."""
@@ -43,6 +46,8 @@ class DecodeSettings:
     """Segments per decode task of a long video."""
     max_input_px: int = MAX_INPUT_PX
     """Largest input of the network, in pixels, where its size depends on the image."""
+    table_units: int = TABLE_UNITS
+    """Maximum images and one-segment videos per output table."""
 
 
 def fit_within(image_HWC: NDArray[np.uint8], settings: DecodeSettings) -> NDArray[np.uint8]:

@@ -21,7 +21,7 @@ from fsf_core.manifest import Selection, open_manifest
 from fsf_core.media import images
 from fsf_core.model import preprocess
 from fsf_core.score import job
-from fsf_core.score.partition import plan_decode_tasks
+from fsf_core.score.partition import BlockLimits, plan_decode_tasks
 from fsf_core.stages.decode_settings import DecodeSettings
 
 DAYS = 15
@@ -57,7 +57,7 @@ def main() -> None:
                 profile=preprocess.PROFILES["fastsegformer"], limits=images.ImageLimits(), extra=manifest.extra,
                 segment_frames=64, overlays=False, access=storage.Access(schemes=("s3",)),
             )  # fmt: skip
-            blocks = plan_decode_tasks(group, settings, consumers=2, item_s=120.0, block_items=256)
+            blocks = plan_decode_tasks(group, settings, item_s=120.0, blocks=BlockLimits(max_items=256, consumers=2))
         print(f"{pending:,} pending, {group.num_rows:,} rows in {len(blocks):,} blocks")
 
 

@@ -13,7 +13,12 @@ def replace_stage(stage: type, replacement: type, **more: Any) -> None:
     """
     from fsf_core.score import pipeline
 
-    map_batches = pipeline.Dataset.map_batches
+    for name in ("map_batches", "map_batches_internal"):
+        _replace(pipeline.Dataset, name, stage, replacement, more)
+
+
+def _replace(dataset_class: Any, name: str, stage: type, replacement: type, more: dict[str, Any]) -> None:
+    map_batches = getattr(dataset_class, name)
 
     def replaced(dataset: Any, function: Any, **settings: Any) -> Any:
         if function is stage:
@@ -21,4 +26,4 @@ def replace_stage(stage: type, replacement: type, **more: Any) -> None:
             settings["fn_constructor_kwargs"] |= more
         return map_batches(dataset, function, **settings)
 
-    pipeline.Dataset.map_batches = replaced
+    setattr(dataset_class, name, replaced)

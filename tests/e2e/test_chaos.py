@@ -17,13 +17,15 @@ import pytest
 from fsf_core import runs
 from fsf_core.model.bundle import Bundle
 from fsf_core.score.actor import MAX_HELD_FRAMES
-from fsf_core.score.spec import BLOCK_ITEMS
 from tests.support import assets, clips, labelled
 from tests.support.processes import Job, fsf, receipts, rows_of, wait_for
 
 KILLS = int(os.environ.get("FSF_CHAOS_KILLS", "2"))
 SEED = int(os.environ.get("FSF_CHAOS_SEED", "0"))
 IMAGES, VIDEOS, VIDEO_FRAMES = 1000, 4, 60
+SEPARATE_PARTS = 7
+"""Parts that a run with separate stages has at least."""
+
 LABELLED = 4
 """Of 20 images."""
 
@@ -106,8 +108,8 @@ def test_kill_9_of_the_driver_at_random_points_changes_no_table(
     ("module", "victims", "parts"),
     [
         ("fsf_core.cli", ("ScoringActor", "JobTracker"), IMAGES // MAX_HELD_FRAMES),
-        ("tests.support.separate_stages", ("MapBatches(decode)", "Write"), IMAGES // BLOCK_ITEMS),
-        ("tests.support.separate_stages", ("Infer", "JobTracker"), IMAGES // BLOCK_ITEMS),
+        ("tests.support.separate_stages", ("MapBatches(decode)", "Write"), SEPARATE_PARTS),
+        ("tests.support.separate_stages", ("Infer", "JobTracker"), SEPARATE_PARTS),
     ],
     ids=["whole", "tasks", "actors"],
 )

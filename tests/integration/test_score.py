@@ -97,27 +97,34 @@ def test_the_plan_with_separate_stages_has_one_operator_per_stage(
     provider: str, tiny_bundle: Bundle, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ray Data fuses operators that ask for the same resources."""
-    names: list[str] = []
+    operators: dict[str, Any] = {}
 
     def record(executor: StreamingExecutor, dag: PhysicalOperator, *_: Any, **__: Any) -> None:
-        names.extend(operator.name for operator in dag.post_order_iter())
+        operators.update({operator.name: operator for operator in dag.post_order_iter()})
         raise GateError("planned, and not executed: this machine need not have a GPU")
 
     cpu_plan = with_separate_stages(plan.plan_pipeline)
     monkeypatch.setattr(
-        plan, "plan_pipeline", lambda *args, **more: replace(cpu_plan(*args, **more), provider=provider)
+        plan,
+        "plan_pipeline",
+        lambda *args, **more: replace(cpu_plan(*args, **more), provider=provider, gpus_per_actor=0.5),
     )
     monkeypatch.setattr(StreamingExecutor, "execute", record)
     with pytest.raises(GateError, match="planned"):
         score(ScoreConfig(bundle=tiny_bundle.uri, manifest=str(folder), out=str(tmp_path / "run"), provider="cpu"))
 
-    assert names == [
+    assert [*operators] == [
         "Input",
         "ReadManifest->MapBatches(decode)",
         "MapBatches(Infer)",
         "MapBatches(mask)",
         "Write",
     ]
+    infer = operators["MapBatches(Infer)"]
+    assert infer._ray_remote_args.get("num_gpus", 0) == (0.5 if provider == "cuda" else 0)
+    assert infer._min_rows_per_bundle is None, "blocks are not collected"
+    limits = operators["Write"].data_context.execution_options.resource_limits
+    assert pipeline.MIN_STAGE_CPUS < limits.cpu <= ray.cluster_resources()["CPU"]
 
 
 def test_with_separate_stages_two_calls_of_one_model_overlap(

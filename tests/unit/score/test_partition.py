@@ -11,7 +11,7 @@ from fsf_core.media import images
 from fsf_core.media.video import Sampling, index_video, partition_segments, select_frames
 from fsf_core.model import preprocess
 from fsf_core.options import SCHEMES
-from fsf_core.score.partition import BLOCKS_PER_CONSUMER, LAST_BLOCK_ITEMS, block_sizes
+from fsf_core.score.partition import BLOCKS_PER_CONSUMER, LAST_BLOCK_ITEMS, BlockLimits, block_sizes
 from fsf_core.stages import decode_video
 from fsf_core.stages.decode import decode
 from fsf_core.stages.decode_row import failures_for_rest
@@ -211,7 +211,7 @@ def test_every_segment_has_exactly_one_task_and_few_frames_are_decoded_twice(seg
 @pytest.mark.parametrize("consumers", [1, 2, 16])
 @pytest.mark.parametrize("items", [0, 1, 5, 40, 400, 100_000])
 def test_every_image_is_in_one_block_and_the_last_blocks_are_small(items, consumers, most):
-    sizes = block_sizes(items, consumers, max_items=most)
+    sizes = block_sizes(items, BlockLimits(max_items=most, consumers=consumers))
 
     assert sum(sizes) == items
     assert sizes == sorted(sizes, reverse=True)
@@ -219,6 +219,20 @@ def test_every_image_is_in_one_block_and_the_last_blocks_are_small(items, consum
     assert max(sizes[-consumers:], default=0) <= LAST_BLOCK_ITEMS
     assert len(sizes) <= 8 * consumers * BLOCKS_PER_CONSUMER + items / most
     assert len(sizes) >= min(items, consumers * BLOCKS_PER_CONSUMER // 2), "every consumer has work until the end"
+
+
+@pytest.mark.parametrize("items", [0, 1, 5, 40, 400, 20_000, 1_000_000])
+def test_blocks_of_separate_stages_are_few_and_every_cpu_has_one_until_the_end(items):
+    limits = BlockLimits(max_items=512, consumers=21, blocks_per_consumer=1, last_items=32)
+
+    sizes = block_sizes(items, limits)
+
+    assert sum(sizes) == items
+    assert sizes == sorted(sizes, reverse=True)
+    assert max(sizes, default=0) <= 512
+    assert max(sizes[-21:], default=0) <= 32
+    assert len(sizes) <= items / 512 + 21 * 5
+    assert len(sizes) >= min(items, 20), "few items are spread over the CPUs"
 
 
 def test_damage_over_several_segments_is_explained_once_and_has_one_error_type(tmp_path):
