@@ -68,6 +68,7 @@ class Model:
             "provider": config.provider,
             "threads": config.threads,
             "batch_frames": config.batch_frames,
+            "gpus": share,
         }
         return found | call_on_nodes(
             tried, try_session_here, asked, limit_s=SESSION_LIMIT_S, num_gpus=share, alone=True
@@ -125,7 +126,7 @@ def _judge_session(node: Node, found: Mapping[str, Any], asked: str) -> Finding:
     note = f" ({found['note']})" if asked == "auto" else ""
     shown = (
         f"{found['provider']}{note}: opened in {found['open_s']:.1f} s, {found['batch_frames']} frames in "
-        f"{found['batch_s']:.2f} s{libraries}"
+        f"{found['batch_s']:.2f} s{', ' * bool(found['card'])}{found['card']}{libraries}"
     )
     return Finding(check="provider", status="ok", node=str(node), found=shown)
 

@@ -14,6 +14,7 @@ from fsf_core.model.bundle import Bundle, variant_of
 from fsf_core.options import Provider, ResolvedProvider
 from fsf_core.score.autoscaler import Bundle as Resources
 from fsf_core.score.capacity import Capacity, describe, read_capacity, wait_for
+from fsf_core.score.card_share import memory_limit
 from fsf_core.score.cluster import joins_cluster
 from fsf_core.score.spec import GPU_PROVIDERS, actor_bundle, gpu_share, other_bundles
 from fsf_core.score.waiting import run_task
@@ -127,18 +128,27 @@ def _provider(config: ScoreConfig, bundle: Bundle, *, remote: bool, gpus: float)
     if remote:
         needs = {"CPU": 1.0, "GPU": gpus}
         found: tuple[ResolvedProvider, str] = run_task(
-            _probe, *asked, what=TRIAL, needs=needs, start_s=config.wait_s, end_s=TRIAL_LIMIT_S
+            _probe, *asked, gpus, what=TRIAL, needs=needs, start_s=config.wait_s, end_s=TRIAL_LIMIT_S
         )
     else:
-        found = _probe(*asked)  # the actors will run on this machine
+        found = _probe(*asked, gpus)  # the actors will run on this machine
     provider, note = found
     if config.provider == "auto":
         log.info("event=provider_chosen provider=%s reason=%r", provider, note)
     return provider
 
 
-def _probe(uri: str, sha256: str, variant: str, provider: Provider) -> tuple[ResolvedProvider, str]:
-    return probe(uri, sha256, variant=variant, provider=provider)
+def _probe(uri: str, sha256: str, variant: str, provider: Provider, gpus: float) -> tuple[ResolvedProvider, str]:
+    """Load the model as an actor would; on a GPU, its share of the memory must suffice.
+
+    Raises:
+        BundleError: the bundle is not the one that the job was started with.
+        ProviderError: the provider is not available, or the share is too small.
+    """
+    found, note = probe(uri, sha256, variant=variant, provider=provider)
+    if found in GPU_PROVIDERS:
+        memory_limit(gpus)
+    return found, note
 
 
 def _actors(config: ScoreConfig, capacity: Capacity, *, gpus: float) -> tuple[int, int]:

@@ -13,9 +13,12 @@ import numpy as np
 from fsf_core.model import preprocess
 from fsf_core.model.bundle import Bundle, variant_of
 from fsf_core.model.bundle_files import load_bundle, read_model
-from fsf_core.model.cuda_driver import loaded_libraries
+from fsf_core.model.cuda_driver import first_card, loaded_libraries
 from fsf_core.model.session import Session
 from fsf_core.options import Precision, Provider
+from fsf_core.score.card_share import memory_limit
+from fsf_core.score.spec import GPU_PROVIDERS
+from fsf_core.stages.infer import CPU_BATCH_FRAMES, GPU_BATCH_FRAMES
 
 TINY_MODEL = base64.b64decode(
     "CAgSADp5Cg8KAXgKAXcSAXkiBENvbnYSAWcqJwgCCAMIAQgBEAFCAXdKGAAAAD8AAAA/AAAAPwAAAD8AAAA/AAAAP1ocCgF4EhcKFQgBEhEKAxIB"
@@ -25,21 +28,39 @@ TINY_MODEL = base64.b64decode(
 
 
 def try_session(
-    bundle_uri: str | None, *, precision: Precision, provider: Provider, threads: int, batch_frames: int | None
+    bundle_uri: str | None,
+    *,
+    precision: Precision,
+    provider: Provider,
+    threads: int,
+    batch_frames: int | None,
+    gpus: float = 0.0,
 ) -> dict[str, Any]:
     """Open the model of a bundle, or a tiny one, on a provider, and run one batch of black frames.
 
+    Args:
+        bundle_uri: folder of the bundle; None for the tiny model.
+        precision: of the bundle's model.
+        provider: that is tried.
+        threads: CPU threads per operator.
+        batch_frames: frames of the batch; None for a usual number.
+        gpus: share of a GPU that an actor has; 0 on CPUs.
+
     Raises:
-        ProviderError: the provider does not work here.
+        ProviderError: the provider does not work here, or the share is too small for an actor.
         BundleError: the bundle cannot be read here.
     """
     bundle = load_bundle(bundle_uri) if bundle_uri else None
     begun = time.monotonic()
     model = read_model(bundle, variant_of(precision, fused=False)) if bundle else TINY_MODEL
     free_sizes = bundle is not None and bundle.signature.has_free_size
-    session = Session(model, provider=provider, threads=threads, free_sizes=free_sizes)
+    limit = memory_limit(gpus) if provider in GPU_PROVIDERS else None
+    session = Session(model, provider=provider, threads=threads, free_sizes=free_sizes, memory_bytes=limit)
     opened = time.monotonic()
-    frames = batch_frames or (4 if session.provider == "cpu" else 32)
+    card = first_card() if session.provider in GPU_PROVIDERS else None
+    if card and limit is None:
+        limit = memory_limit(gpus)  # auto chose the GPU
+    frames = batch_frames or (GPU_BATCH_FRAMES if card else CPU_BATCH_FRAMES)
     session.run(np.zeros((frames, *_input_shape(bundle)), np.float32))
     return {
         "provider": session.provider,
@@ -49,6 +70,7 @@ def try_session(
         "batch_frames": frames,
         "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10,
         "libraries": loaded_libraries(),
+        "card": f"{card.name}, {(limit or card.memory_bytes) / 1e9:.1f} GB for each actor" if card else "",
     }
 
 

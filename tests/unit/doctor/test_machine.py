@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from fsf_core.doctor.machine import judge_machine
-from fsf_core.doctor.model import _judge_memory
+from fsf_core.doctor.model import _judge_memory, _judge_session
 from fsf_core.score.node_facts import node_facts
 from fsf_core.score.node_tasks import Node
 
@@ -50,3 +50,17 @@ def test_the_actors_of_a_node_must_fit_into_its_memory(peak_bytes: float, status
 
     assert finding.status == status
     assert do in finding.do
+
+
+def test_a_session_on_a_gpu_is_described_with_card_share_and_libraries() -> None:
+    found = {"provider": "cuda", "note": "", "open_s": 3.14, "batch_frames": 32, "batch_s": 0.9}
+    found |= {"libraries": {"cudart": "13.0.96"}, "card": "NVIDIA H100 80GB HBM3, 42.0 GB for each actor"}
+
+    finding = _judge_session(NODE, found, "cuda")
+
+    assert (finding.status, finding.found) == (
+        "ok",
+        "cuda: opened in 3.1 s, 32 frames in 0.90 s, NVIDIA H100 80GB HBM3, 42.0 GB for each actor, cudart 13.0.96",
+    )
+    on_cpu = _judge_session(NODE, found | {"provider": "cpu", "libraries": {}, "card": ""}, "cpu")
+    assert on_cpu.found == "cpu: opened in 3.1 s, 32 frames in 0.90 s"

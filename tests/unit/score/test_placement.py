@@ -1,5 +1,6 @@
 """How many actors the options mean on a cluster, with what its autoscaler may add."""
 
+import contextlib
 from types import SimpleNamespace
 from typing import Any
 
@@ -157,3 +158,13 @@ def test_an_actor_gets_its_share_of_the_memory_without_what_cuda_takes(monkeypat
 
 def test_an_actor_on_cpus_has_no_limit_and_asks_no_driver() -> None:
     assert card_share.memory_limit(0.0) is None
+
+
+@pytest.mark.parametrize(("found", "refused"), [("cuda", True), ("cpu", False)])
+def test_a_share_that_is_too_small_is_refused_before_the_job_begins(
+    found: ResolvedProvider, *, refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(card_share, "first_card", lambda: CARD)
+    monkeypatch.setattr(placement, "probe", lambda *_, **__: (found, "a reason"))
+    with pytest.raises(ProviderError, match="CUDA's own") if refused else contextlib.nullcontext():
+        assert placement._probe("b", "0" * 64, "fp32", "auto", 0.05) == (found, "a reason")
