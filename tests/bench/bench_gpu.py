@@ -25,7 +25,7 @@ from typing import Any
 
 import psutil
 
-from tests.bench.gpu import bare, card, contenders, inputs, jobs, parity, table
+from tests.bench.gpu import bare, card, contenders, forms, inputs, jobs, parity, table
 from tests.bench.gpu.setting import Setting
 
 RESULTS = "results.json"
@@ -76,28 +76,30 @@ def two_actors(setting: Setting) -> dict[str, Any]:
 
 STEPS = (
     Step(name="environment", seconds=8, run=environment),
-    Step(name="parity-p", seconds=35, run=lambda setting: parity.run(setting, "p")),
+    Step(name="parity-p", seconds=30, run=lambda setting: parity.run(setting, "p")),
     Step(name="bare-p", seconds=40, run=lambda setting: bare.run(setting, "p")),
     Step(name="job-p-fp32", seconds=45, run=lambda setting: jobs.small(setting, "p", "fp32")),
-    Step(name="parity-e", seconds=40, run=lambda setting: parity.run(setting, "e"), quick=False),
-    Step(name="bare-e", seconds=60, run=lambda setting: bare.run(setting, "e"), quick=False),
+    Step(name="cores", seconds=25, run=core_costs),
+    Step(name="peer-seed_torch", seconds=25, run=lambda setting: contenders.run(setting, "seed_torch")),
+    Step(name="peer-seed_ort", seconds=25, run=lambda setting: contenders.run(setting, "seed_ort")),
+    Step(name="bare-e", seconds=55, run=lambda setting: bare.run(setting, "e"), quick=False),
     Step(name="job-e-fp32", seconds=40, run=lambda setting: jobs.small(setting, "e", "fp32"), quick=False),
     Step(name="job-p-fp16", seconds=45, run=lambda setting: jobs.small(setting, "p", "fp16"), quick=False),
-    Step(name="job-e-fp16", seconds=45, run=lambda setting: jobs.small(setting, "e", "fp16")),
+    Step(name="parity-e", seconds=30, run=lambda setting: parity.run(setting, "e"), quick=False),
     Step(name="job-demo-fp32", seconds=40, run=lambda setting: jobs.small(setting, "demo", "fp32"), quick=False),
-    Step(name="cores", seconds=30, run=core_costs),
-    *(
-        Step(name=f"peer-{name}", seconds=seconds, run=lambda setting, name=name: contenders.run(setting, name))
-        for name, seconds in (("seed_ort", 25), ("seed_torch", 30), ("ray_docs", 40), ("dataloader", 30))
-    ),
+    Step(name="killed", seconds=40, run=jobs.killed),
+    Step(name="peer-ray_docs", seconds=40, run=lambda setting: contenders.run(setting, "ray_docs")),
+    Step(name="peer-dataloader", seconds=30, run=lambda setting: contenders.run(setting, "dataloader")),
     Step(name="12mp", seconds=30, run=lambda setting: jobs.large(setting, "p", "fp32")),
     Step(name="video", seconds=35, run=lambda setting: jobs.video(setting, "e", "fp32")),
+    Step(name="job-e-fp16", seconds=45, run=lambda setting: jobs.small(setting, "e", "fp16")),
     Step(name="two-actors", seconds=45, run=two_actors),
-    Step(name="killed", seconds=40, run=jobs.killed),
+    Step(name="forms", seconds=25, run=lambda setting: forms.run(setting, "p")),
     Step(name="job-demo-fp16", seconds=45, run=lambda setting: jobs.small(setting, "demo", "fp16"), quick=False),
-    Step(name="parity-demo", seconds=40, run=lambda setting: parity.run(setting, "demo"), quick=False),
+    Step(name="parity-demo", seconds=30, run=lambda setting: parity.run(setting, "demo"), quick=False),
     Step(name="options", seconds=45, run=lambda setting: bare.options(setting, "p"), quick=False),
 )
+"""In the order of their value: what a budget does not cover is left out."""
 
 
 def main() -> int:

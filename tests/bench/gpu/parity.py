@@ -32,7 +32,11 @@ NEAR_TIE = 1e-3
 TOLERANCES = {"fp32": 1e-3, "fp16": 5e-2}
 """Of figures that are no counts of pixels; counts must be equal where class maps are."""
 
+MIN_REGION_PX = 64
+"""Masks as rough as noise have thousands of smaller regions."""
+
 UNCOMPARED = {"run_id"}
+PROBABILITY = "class_stats.mean_probability"
 COUNTS = {"pixels", "ratio", "components", "largest_component_px"}
 
 
@@ -45,7 +49,7 @@ def run(setting: Setting, letter: Letter) -> dict[str, Any]:
     pictures = [path for folder in (setting.inputs / "parity", setting.photos) if folder for path in folder.iterdir()]
     chosen = sorted(path for path in pictures if path.is_file())
     manifest.write_text("id,uri\n" + "".join(f"{path.parent.name}/{path.name},{path}\n" for path in chosen))
-    bundle, options = setting.bundle(letter), {"regions": True, "threads": cores()}
+    bundle, options = setting.bundle(letter), {"regions": True, "min_region_px": MIN_REGION_PX, "threads": cores()}
     cpu = stages.specify(bundle, manifest, home / "cpu", gpu=False, precision="fp32", **options)
     decoded = pa.concat_tables(stages.decoded_tables(cpu, manifest)).combine_chunks()
     started = time.monotonic()
@@ -121,7 +125,7 @@ def _compare_maps(
         if not count:
             same.add(key[0])
             continue
-        gaps = _gaps(scores_KHW, one.shape)[apart]
+        gaps = _gaps(scores_KHW, apart)
         differing, near = differing + count, near + int((gaps <= NEAR_TIE).sum())
         largest_gap, worst = max(largest_gap, float(gaps.max())), max(worst, count / one.size)
     assert confusion is not None, "there are pictures"
@@ -142,9 +146,10 @@ def _keys(table: pa.Table) -> list[tuple[str, int]]:
     return list(zip(table.column("item_id").to_pylist(), table.column("frame_index").to_pylist(), strict=True))
 
 
-def _gaps(probabilities_Khw: NDArray[np.float32], size_hw: tuple[int, ...]) -> NDArray[np.float32]:
-    """Return the difference of the two largest probabilities of every pixel."""
-    planes = [cv2.resize(plane, size_hw[::-1], interpolation=cv2.INTER_LINEAR) for plane in probabilities_Khw]
+def _gaps(probabilities_Khw: NDArray[np.float32], chosen_HW: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Return the difference of the two largest probabilities of the chosen pixels."""
+    size = chosen_HW.shape[::-1]
+    planes = [cv2.resize(plane, size, interpolation=cv2.INTER_LINEAR)[chosen_HW] for plane in probabilities_Khw]
     second, first = np.sort(np.stack(planes), axis=0)[-2:]
     return first - second
 
@@ -175,22 +180,27 @@ def _compare_columns(
         if len(chosen[0]) != len(chosen[1]):
             off[name] = f"{len(chosen[0])} and {len(chosen[1])} rows"
             continue
-        for column in chosen[0].schema.names:
-            if column in UNCOMPARED:
-                continue
+        for column in (each for each in chosen[0].schema.names if each not in UNCOMPARED):
             compared += 1
-            before, after = (table.column(column) for table in chosen)
             label = f"{name}.{column}"
-            if before.is_valid().to_pylist() != after.is_valid().to_pylist():
-                off[label] = f"{before.null_count} and {after.null_count} nulls"
+            before, after = (table.column(column) for table in chosen)
+            if label == PROBABILITY and len(both[0]) == len(both[1]):
+                # Of all items: where pixels differ, classes do, and hardly their probabilities.
+                largest[label] = round(_largest_difference(*(table.column(column) for table in both)), 6)
             elif pa.types.is_floating(before.type) and column not in COUNTS:
-                difference = _largest_difference(before, after)
-                largest[label] = round(difference, 6)
-                if difference > tolerance:
-                    off[label] = f"values differ by up to {difference:.3g}"
-            elif not before.equals(after):
-                off[label] = f"{_unequal(before, after)} of {len(before)} values differ"
+                largest[label] = round(_largest_difference(before, after), 6)
+            if reason := _reason(before, after, largest.get(label), tolerance):
+                off[label] = reason
     return {"columns": compared, "items_with_equal_maps": len(same), "columns_off": off, "largest_differences": largest}
+
+
+def _reason(before: pa.ChunkedArray, after: pa.ChunkedArray, largest: float | None, tolerance: float) -> str:
+    """Return in what two columns differ, or nothing; numbers may differ by the tolerance."""
+    if not before.is_valid().equals(after.is_valid()):
+        return f"{before.null_count} and {after.null_count} nulls"
+    if largest is not None:
+        return f"values differ by up to {largest:.3g}" if largest > tolerance else ""
+    return "" if before.equals(after) else f"{_unequal(before, after)} of {len(before)} values differ"
 
 
 def _of(table: pa.Table, items: set[str]) -> pa.Table:
@@ -198,8 +208,9 @@ def _of(table: pa.Table, items: set[str]) -> pa.Table:
 
 
 def _largest_difference(before: pa.ChunkedArray, after: pa.ChunkedArray) -> float:
-    apart = [np.asarray(pc.drop_null(column).to_numpy(), np.float64) for column in (before, after)]
-    return float(np.abs(apart[0] - apart[1]).max()) if len(apart[0]) else 0.0
+    """Return the largest difference of values that neither side lacks."""
+    one, other = (np.asarray(column.to_numpy(), np.float64) for column in (before, after))
+    return float(np.nanmax(np.abs(one - other), initial=0.0))
 
 
 def _unequal(before: pa.ChunkedArray, after: pa.ChunkedArray) -> int:

@@ -21,7 +21,15 @@ OTHERS = {
 def render(found: dict[str, Any]) -> str:
     """Return the tables of whatever was measured."""
     results = found["results"]
-    parts = [_machine(results), _parity(results), _bare(results), _jobs(results), _peers(results), _kill(results)]
+    parts = [
+        _machine(results),
+        _parity(results),
+        _bare(results),
+        _jobs(results),
+        _peers(results),
+        _forms(results),
+        _kill(results),
+    ]
     for kind, title in (("failed", "Failed"), ("left_out", "Left out for want of time")):
         if found[kind]:
             parts.append(f"{title}: {', '.join(found[kind])}.")
@@ -143,6 +151,18 @@ def _peers(results: dict[str, Any]) -> str:
         if rate is not None:
             rows.append([title, f"{rate:,.1f}", f"{job / rate:.1f}" if job else ""])
     return _table(["P, 512×512, fp32", "frames/s", "the job is faster by"], rows)
+
+
+def _forms(results: dict[str, Any]) -> str:
+    """Return the table of class maps made on the card and on CPUs."""
+    names = {"card": "class maps from the card", "cpu": "scores back, masks on CPUs"}
+    rows = [
+        [f"{size}, {names[form]}", *(f"{one[key]:.2f}" for key in ("infer_ms", "infer_cpu_ms", "mask_cpu_ms")),
+         f"{one['bytes']:,}"]
+        for size, forms in results.get("forms", {}).items()
+        for form, one in forms.items()
+    ]  # fmt: skip
+    return _table(["ms a frame", "infer", "CPU of infer", "CPU of mask", "bytes between them"], rows)
 
 
 def _kill(results: dict[str, Any]) -> str:
