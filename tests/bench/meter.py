@@ -112,7 +112,10 @@ def machine() -> str:
 
 def cpu() -> str:
     """Return the name of the processor."""
-    output = subprocess.run(["lscpu"], capture_output=True, text=True, check=False).stdout
+    try:
+        output = subprocess.run(["lscpu"], capture_output=True, text=True, check=False).stdout
+    except FileNotFoundError:
+        return platform.machine()
     names = [line.partition(":")[2].strip() for line in output.splitlines() if line.startswith("Model name")]
     return names[0] if names else platform.machine()
 

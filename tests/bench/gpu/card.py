@@ -1,12 +1,12 @@
 """What the card is, and how busy it is: `nvidia-smi`, and versions of what runs on it. Knows no model."""
 
-import bisect
 import os
 import shutil
 import subprocess
-from datetime import datetime
+import threading
+import time
+from collections.abc import Callable
 from importlib import metadata
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -27,8 +27,13 @@ LIBRARIES = (
     "opencv-python-headless",
 )
 
-SAMPLE_MS = 200
+EVERY_S = 0.2
+FIGURES = ("busy", "memory_mb", "power_w", "clock_mhz")
+"""What is sampled; busy is the share of the last moments in which a kernel ran, in per cent."""
+
 _QUERY = "utilization.gpu,memory.used,power.draw,clocks.sm"
+
+Sample = tuple[float | None, ...]
 
 
 def describe() -> dict[str, Any]:
@@ -68,63 +73,78 @@ def _version(name: str) -> str | None:
 
 
 class CardSampler:
-    """Samples the card while a block runs; without `nvidia-smi` it has no samples."""
+    """Samples the card while a block runs; without a driver it has no samples."""
 
-    def __init__(self, log: Path) -> None:
-        """Prepare.
-
-        Args:
-            log: file for what `nvidia-smi` prints.
-        """
-        self._log = log
-        self._process: subprocess.Popen[bytes] | None = None
-        self._samples: list[tuple[float, list[float | None]]] = []
+    def __init__(self) -> None:
+        """Find out how the card is read."""
+        self._read = find_reader()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+        self.samples: list[tuple[float, Sample]] = []
 
     def __enter__(self) -> Self:
         """Start to sample."""
-        if shutil.which("nvidia-smi"):
-            command = ["nvidia-smi", f"--query-gpu=timestamp,{_QUERY}", "--format=csv,noheader,nounits"]
-            with self._log.open("wb") as file:
-                self._process = subprocess.Popen([*command, "-lms", str(SAMPLE_MS)], stdout=file)
+        self._thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop, and read the samples."""
-        if self._process is None:
-            return
-        self._process.terminate()
-        self._process.wait()
-        self._samples = parse_samples(self._log.read_text())
+        """Stop."""
+        self._ended.set()
+        self._thread.join()
+
+    def _sample(self) -> None:
+        while self._read is not None and not self._ended.wait(EVERY_S):
+            sample = self._read()
+            if sample is not None:
+                self.samples.append((time.time(), sample))
 
     def between(self, begin: float, end: float) -> dict[str, float | None]:
         """Return means and the peak of the memory between two moments of the epoch."""
-        moments = [moment for moment, _ in self._samples]
-        chosen = [row for _, row in self._samples[bisect.bisect_left(moments, begin) : bisect.bisect(moments, end)]]
-        columns = list(zip(*chosen, strict=True)) if chosen else [()] * 4
+        chosen = [sample for moment, sample in self.samples if begin <= moment <= end]
+        columns = list(zip(*chosen, strict=True)) if chosen else [()] * len(FIGURES)
         busy, memory, power, clock = ([value for value in column if value is not None] for column in columns)
         return {
             "busy_share": round(sum(busy) / len(busy) / 100, 3) if busy else None,
-            "peak_memory_mb": max(memory) if memory else None,
+            "peak_memory_mb": round(max(memory)) if memory else None,
             "power_w": round(sum(power) / len(power)) if power else None,
             "clock_mhz": round(sum(clock) / len(clock)) if clock else None,
         }
 
 
-def parse_samples(text: str) -> list[tuple[float, list[float | None]]]:
-    """Return the moment and the numbers of each line of `nvidia-smi`; lines that are cut off are left out.
+def find_reader() -> Callable[[], Sample | None] | None:
+    """Return what reads the first card: the driver's library, or its slower program; None without a card."""
+    try:
+        return _library_reader()
+    except Exception:  # noqa: BLE001 - the library is missing, or has no card: its own types need it
+        return _read_by_program if _read_by_program() is not None else None
 
-    Args:
-        text: lines such as "2026/11/28 05:15:00.123, 97, 4013, 512.20, 1980".
-    """
-    found = []
-    for line in text.splitlines():
-        stamp, *values = [word.strip() for word in line.split(",")]
-        try:
-            moment = datetime.strptime(stamp, "%Y/%m/%d %H:%M:%S.%f").timestamp()  # noqa: DTZ007 - the machine's own time
-        except ValueError:
-            continue
-        if len(values) == len(_QUERY.split(",")):
-            found.append((moment, [_number(value) for value in values]))
-    return found
+
+def _library_reader() -> Callable[[], Sample]:
+    import pynvml
+
+    pynvml.nvmlInit()
+    card = pynvml.nvmlDeviceGetHandleByIndex(0)
+
+    def read() -> Sample:
+        return (
+            float(pynvml.nvmlDeviceGetUtilizationRates(card).gpu),
+            pynvml.nvmlDeviceGetMemoryInfo(card).used / 2**20,
+            pynvml.nvmlDeviceGetPowerUsage(card) / 1e3,
+            float(pynvml.nvmlDeviceGetClockInfo(card, pynvml.NVML_CLOCK_SM)),
+        )
+
+    read()  # all of them work here
+    return read
+
+
+def _read_by_program() -> Sample | None:
+    line = _query(_QUERY)
+    return None if line is None else parse(line)
+
+
+def parse(line: str) -> Sample | None:
+    """Return the numbers of a line of `nvidia-smi`, such as "97, 4013, 512.20, [N/A]"; None if it has others."""
+    values = [_number(word.strip()) for word in line.split(",")]
+    return tuple(values) if len(values) == len(FIGURES) else None

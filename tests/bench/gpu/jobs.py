@@ -70,7 +70,7 @@ def _scored(setting: Setting, name: str, letter: Letter, precision: str, manifes
     """Run the job and return its figures."""
     out = setting.work / name
     shutil.rmtree(out, ignore_errors=True)
-    with CardSampler(setting.work / f"{name}.smi") as card:
+    with CardSampler() as card:
         reading = meter.run(command(setting, letter, precision, manifest, out, *more))
     summary = json.loads(reading.stdout.splitlines()[-1])
     failed = summary["items"]["failed"]

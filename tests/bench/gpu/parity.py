@@ -49,7 +49,10 @@ def run(setting: Setting, letter: Letter) -> dict[str, Any]:
     pictures = [path for folder in (setting.inputs / "parity", setting.photos) if folder for path in folder.iterdir()]
     chosen = sorted(path for path in pictures if path.is_file())
     manifest.write_text("id,uri\n" + "".join(f"{path.parent.name}/{path.name},{path}\n" for path in chosen))
-    bundle, options = setting.bundle(letter), {"regions": True, "min_region_px": MIN_REGION_PX, "threads": cores()}
+    bundle, options = (
+        setting.bundle(letter),
+        {"regions": True, "min_region_px": MIN_REGION_PX, "threads": cores(), "batch_frames": 32},
+    )
     cpu = stages.specify(bundle, manifest, home / "cpu", gpu=False, precision="fp32", **options)
     decoded = pa.concat_tables(stages.decoded_tables(cpu, manifest)).combine_chunks()
     started = time.monotonic()

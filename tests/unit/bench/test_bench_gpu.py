@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import time
 from pathlib import Path
 
 import cv2
@@ -124,13 +125,21 @@ def test_commits_of_the_start_and_the_end_do_not_count():
     assert jobs.steady_part(done[:5]) == done[:5]
 
 
-def test_samples_of_the_card_are_averaged_over_the_time_asked_for(tmp_path):
-    text = "2026/11/28 05:15:00.000, 90, 4000, 500.0, 1980\n2026/11/28 05:15:00.200, 70, 4100, [N/A], 1980\n2026/11/2"
-    samples = card.parse_samples(text)
-    assert [row for _, row in samples] == [[90, 4000, 500, 1980], [70, 4100, None, 1980]]
-    sampler = card.CardSampler(tmp_path / "log")
-    sampler._samples = samples
-    begin = samples[0][0]
-    found = sampler.between(begin, begin + 1)
+def test_samples_of_the_card_are_averaged_over_the_time_asked_for():
+    sampler = card.CardSampler()
+    lines = ("90, 4000, 500.0, 1980", "70, 4100, [N/A], 1980", "0, 10, 70.0, 345")
+    sampler.samples = [(100.0 + at, card.parse(line)) for at, line in enumerate(lines)]
+    found = sampler.between(99.5, 101.5)
     assert found == {"busy_share": 0.8, "peak_memory_mb": 4100, "power_w": 500, "clock_mhz": 1980}
-    assert sampler.between(begin + 5, begin + 6)["busy_share"] is None
+    assert sampler.between(110, 111)["busy_share"] is None
+
+
+def test_the_card_is_sampled_while_a_block_runs(monkeypatch):
+    monkeypatch.setattr(card, "find_reader", lambda: lambda: (50.0, 1.0, 2.0, 3.0))
+    monkeypatch.setattr(card, "EVERY_S", 0.01)
+    with card.CardSampler() as sampler:
+        time.sleep(0.1)
+    assert sampler.between(0, time.time())["busy_share"] == 0.5
+    count = len(sampler.samples)
+    time.sleep(0.05)
+    assert len(sampler.samples) == count
