@@ -2,19 +2,21 @@
 
 They are added when the model is loaded, so that the bundles of every version have them and keep their identity. An ONNX
 file is a protobuf message, and two messages one after the other are one, whose lists are joined: what is appended here
-are a few nodes, constants and outputs. Scoring does without the package onnx, which only export needs.
+are a few nodes, constants and outputs.
 
 All arithmetic is float32, of operators that onnxruntime has for CUDA.
 """
 
 # N images, K classes, h×w cells of the network's grid
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fsf_core.model import onnx_bytes
+from fsf_core.model.onnx_bytes import FLOAT, INT32, INT64, encoded
 from fsf_core.schema import UNCERTAIN_MARGIN
 
 PREFIX = "figures/"
@@ -38,12 +40,11 @@ FIGURES = (WON_MEANS, WON_SHARES, UNCERTAIN_SHARES, MEANS)
 PLANES = (WINNERS, LARGEST)
 """Outputs of a number per cell, which are copied only where regions are wanted."""
 
-_RESIZED = "fsf/resized"
+RESIZED = "fsf/resized"
 """The node of a fused graph whose input are the scores on the network's grid that decide the class map."""
 _PROBABILITIES = "fsf/probabilities"
 """The node that makes the probabilities, unless the scores are the probabilities."""
 
-_FLOAT, _INT32, _INT64 = 1, 6, 7
 _BELOW_ALL = -1e30
 _AXES_ARE_INPUTS = 18
 """Opset from which ReduceMax and ReduceMean take their axes as an input."""
@@ -60,10 +61,10 @@ def figure_outputs(model: bytes) -> bytes:
         which onnxruntime refuses with its reason.
     """
     try:
-        graph = next((part for number, part in _fields(model) if number == _MODEL_GRAPH), b"")
-        scores = _input_of(graph, _RESIZED)
-        probabilities = _PROBABILITIES if _input_of(graph, _PROBABILITIES) else scores
-        return _Suffix(_opset_of(model), scores, probabilities).build(_classes_of(graph)) if scores else b""
+        graph = onnx_bytes.graph_of(model)
+        scores = onnx_bytes.input_of(graph, RESIZED)
+        probabilities = _PROBABILITIES if onnx_bytes.input_of(graph, _PROBABILITIES) else scores
+        return _Suffix(onnx_bytes.opset_of(model), scores, probabilities).build(_classes_of(graph)) if scores else b""
     except (IndexError, KeyError, TypeError, ValueError):  # what reading a damaged message raises
         return b""
 
@@ -81,10 +82,10 @@ class _Suffix:
     def build(self, num_classes: int) -> bytes:
         """Return the message; see the constants of this module for its outputs."""
         p_NKhw = self._probabilities
-        ids_K = self._constant("ids", np.arange(num_classes, dtype=np.int32).reshape(1, -1, 1, 1), _INT32)
-        below = self._constant("below", np.float32(_BELOW_ALL), _FLOAT)
+        ids_K = self._constant("ids", np.arange(num_classes, dtype=np.int32).reshape(1, -1, 1, 1), INT32)
+        below = self._constant("below", np.float32(_BELOW_ALL), FLOAT)
         winner = self._node("ArgMax", [self._scores], "winner", {"axis": 1})
-        winner = self._node("Cast", [winner], WINNERS, {"to": _INT32})
+        winner = self._node("Cast", [winner], WINNERS, {"to": INT32})
         wins_NKhw = self._node("Equal", [winner, ids_K], "wins")
         by_probability = self._scores == p_NKhw
         winners_only = p_NKhw if by_probability else self._node("Where", [wins_NKhw, p_NKhw, below], "winners_only")
@@ -93,10 +94,10 @@ class _Suffix:
         second = self._reduce("ReduceMax", others, "second", [1])
         margin = self._node("Sub", [largest, second], "margin")
         margin = margin if by_probability else self._node("Abs", [margin], "distance")
-        close = self._node("Less", [margin, self._constant("margin", np.float32(UNCERTAIN_MARGIN), _FLOAT)], "close")
-        close = self._node("Cast", [close], "close_float", {"to": _FLOAT})
+        close = self._node("Less", [margin, self._constant("margin", np.float32(UNCERTAIN_MARGIN), FLOAT)], "close")
+        close = self._node("Cast", [close], "close_float", {"to": FLOAT})
         self._reduce("ReduceMean", close, UNCERTAIN_SHARES, [1, 2, 3], keep=0)
-        won_NKhw = self._node("Cast", [wins_NKhw], "won", {"to": _FLOAT})
+        won_NKhw = self._node("Cast", [wins_NKhw], "won", {"to": FLOAT})
         self._reduce("ReduceMean", won_NKhw, WON_SHARES, [2, 3], keep=0)
         won_NKhw = self._node("Mul", [won_NKhw, largest], "won_probabilities")
         # Row by row: one float32 sum over 1024×1024 equal probabilities is wrong by 0.1 %.
@@ -104,140 +105,53 @@ class _Suffix:
         self._reduce("ReduceMean", won_NKh, WON_MEANS, [2], keep=0)
         self._reduce("ReduceMean", p_NKhw, MEANS, [1, 2, 3], keep=0)
         for name in (*FIGURES, *PLANES):
-            self._output(name, _INT32 if name == WINNERS else _FLOAT)
-        return _encoded(_MODEL_GRAPH, bytes(self._graph))
+            self._output(name, INT32 if name == WINNERS else FLOAT)
+        return encoded(onnx_bytes.MODEL_GRAPH, bytes(self._graph))
 
     def _node(self, op_type: str, inputs: Sequence[str], name: str, attributes: Mapping[str, int] | None = None) -> str:
         """Append a node; returns the name of its output."""
         output = name if name.startswith(PREFIX) else f"{PREFIX}{name}"
-        self._append_node(op_type, inputs, output, b"".join(map(_int_attribute, (attributes or {}).items())))
+        self._append_node(op_type, inputs, output, b"".join(map(onnx_bytes.int_attribute, (attributes or {}).items())))
         return output
 
     def _reduce(self, op_type: str, value: str, name: str, axes: Sequence[int], *, keep: int = 1) -> str:
         """Append a reduction over axes; returns the name of its output."""
         output = name if name.startswith(PREFIX) else f"{PREFIX}{name}"
-        kept = _int_attribute(("keepdims", keep))
+        kept = onnx_bytes.int_attribute(("keepdims", keep))
         if self._opset >= _AXES_ARE_INPUTS:
             self._append_node(
-                op_type, [value, self._constant(f"{op_type}{axes}", np.asarray(axes), _INT64)], output, kept
+                op_type, [value, self._constant(f"{op_type}{axes}", np.asarray(axes), INT64)], output, kept
             )
         else:
-            self._append_node(op_type, [value], output, kept + _ints_attribute("axes", axes))
+            self._append_node(op_type, [value], output, kept + onnx_bytes.ints_attribute("axes", axes))
         return output
 
     def _append_node(self, op_type: str, inputs: Sequence[str], output: str, attributes: bytes) -> None:
-        content = b"".join(_encoded(_NODE_INPUT, name.encode()) for name in inputs)
-        content += _encoded(_NODE_OUTPUT, output.encode()) + _encoded(_NODE_NAME, output.encode())
-        self._graph += _encoded(_GRAPH_NODE, content + _encoded(_NODE_TYPE, op_type.encode()) + attributes)
+        content = b"".join(encoded(onnx_bytes.NODE_INPUT, name.encode()) for name in inputs)
+        content += encoded(onnx_bytes.NODE_OUTPUT, output.encode()) + encoded(onnx_bytes.NODE_NAME, output.encode())
+        self._graph += encoded(
+            onnx_bytes.GRAPH_NODE, content + encoded(onnx_bytes.NODE_TYPE, op_type.encode()) + attributes
+        )
 
     def _constant(self, name: str, value: NDArray[Any] | np.generic, data_type: int) -> str:
         """Append a constant, once per name; returns its name."""
         full = f"{PREFIX}constant/{name}"
         if full not in self._constants:
             self._constants.add(full)
-            content = b"".join(_encoded(_TENSOR_DIMS, size) for size in value.shape)
-            content += _encoded(_TENSOR_TYPE, data_type) + _encoded(_TENSOR_NAME, full.encode())
+            content = b"".join(encoded(onnx_bytes.TENSOR_DIMS, size) for size in value.shape)
+            content += encoded(onnx_bytes.TENSOR_TYPE, data_type) + encoded(onnx_bytes.TENSOR_NAME, full.encode())
             little_endian = value.astype(value.dtype.newbyteorder("<")).tobytes()
-            self._graph += _encoded(_GRAPH_INITIALIZER, content + _encoded(_TENSOR_RAW, little_endian))
+            self._graph += encoded(
+                onnx_bytes.GRAPH_INITIALIZER, content + encoded(onnx_bytes.TENSOR_RAW, little_endian)
+            )
         return full
 
     def _output(self, name: str, data_type: int) -> None:
         """Append an output, whose shape onnxruntime infers."""
-        tensor = _encoded(_TYPE_TENSOR, _encoded(_TENSOR_TYPE_ELEMENT, data_type))
-        self._graph += _encoded(_GRAPH_OUTPUT, _encoded(_VALUE_NAME, name.encode()) + _encoded(_VALUE_TYPE, tensor))
+        self._graph += encoded(onnx_bytes.GRAPH_OUTPUT, onnx_bytes.encoded_value(name, data_type))
 
 
-# ----------------------------------------------------------------------------- protobuf, with the numbers of onnx.proto
-
-_MODEL_GRAPH, _MODEL_OPSET = 7, 8
-_OPSET_DOMAIN, _OPSET_VERSION = 1, 2
-_GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_OUTPUT = 1, 5, 12
-_NODE_INPUT, _NODE_OUTPUT, _NODE_NAME, _NODE_TYPE, _NODE_ATTRIBUTE = 1, 2, 3, 4, 5
-_ATTRIBUTE_NAME, _ATTRIBUTE_INT, _ATTRIBUTE_INTS, _ATTRIBUTE_TYPE = 1, 3, 8, 20
-_INT_TYPE, _INTS_TYPE = 2, 7
-_TENSOR_DIMS, _TENSOR_TYPE, _TENSOR_NAME, _TENSOR_RAW = 1, 2, 8, 9
-_VALUE_NAME, _VALUE_TYPE = 1, 2
-_TYPE_TENSOR, _TENSOR_TYPE_ELEMENT, _TENSOR_TYPE_SHAPE = 1, 1, 2
-_SHAPE_DIM, _DIM_VALUE = 1, 1
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-
-
-def _opset_of(model: bytes | memoryview) -> int:
-    """Return the version of ONNX's own operators in a model."""
-    for number, opset in _fields(model):
-        if number == _MODEL_OPSET:
-            facts = dict(_fields(opset))
-            if not bytes(facts.get(_OPSET_DOMAIN, b"")):
-                return int(facts[_OPSET_VERSION])
-    return 1
-
-
-def _input_of(graph: memoryview | bytes, node_name: str) -> str:
-    """Return the name of the first input of a node; "" if the graph has no such node."""
-    for number, node in _fields(graph):
-        if number == _GRAPH_NODE:
-            parts = [*_fields(node)]
-            if (_NODE_NAME, node_name.encode()) in parts:
-                return next(bytes(value).decode() for field, value in parts if field == _NODE_INPUT)
-    return ""
-
-
-def _classes_of(graph: memoryview | bytes) -> int:
+def _classes_of(graph: onnx_bytes.Message) -> int:
     """Return the number of classes of a fused graph: the last size of its second output, the pixel counts."""
-    counts = [value for number, value in _fields(graph) if number == _GRAPH_OUTPUT][1]
-    tensor = dict(_fields(dict(_fields(counts))[_VALUE_TYPE]))[_TYPE_TENSOR]
-    sizes = [dim for number, dim in _fields(dict(_fields(tensor))[_TENSOR_TYPE_SHAPE]) if number == _SHAPE_DIM]
-    return int(dict(_fields(sizes[-1]))[_DIM_VALUE])
-
-
-def _fields(message: bytes | memoryview) -> Iterator[tuple[int, Any]]:
-    """Yield number and value of every field of a message: an int, or a view of bytes."""
-    view = memoryview(message)
-    at = 0
-    while at < len(view):
-        key, at = _varint(view, at)
-        wire = key & 7
-        if wire == _VARINT:
-            value, at = _varint(view, at)
-            yield key >> 3, value
-        else:
-            size, at = (8, at) if wire == _FIXED64 else (4, at) if wire == _FIXED32 else _varint(view, at)
-            yield key >> 3, view[at : at + size]
-            at += size
-
-
-def _varint(view: memoryview, at: int) -> tuple[int, int]:
-    """Return the integer at a place, and the place after it."""
-    value = shift = 0
-    while True:
-        byte = view[at]
-        value |= (byte & 127) << shift
-        at, shift = at + 1, shift + 7
-        if byte < 128:  # noqa: PLR2004 - the highest bit says that more follow
-            return value, at
-
-
-def _encoded(number: int, value: int | bytes) -> bytes:
-    """Return one field of a message; ints are not negative."""
-    if isinstance(value, int):
-        return _encoded_varint(number << 3 | _VARINT) + _encoded_varint(value)
-    return _encoded_varint(number << 3 | _BYTES) + _encoded_varint(len(value)) + value
-
-
-def _encoded_varint(value: int) -> bytes:
-    found = bytearray()
-    while value > 127:  # noqa: PLR2004 - seven bits a byte
-        found.append(value & 127 | 128)
-        value >>= 7
-    return bytes([*found, value])
-
-
-def _int_attribute(attribute: tuple[str, int]) -> bytes:
-    name, value = attribute
-    content = _encoded(_ATTRIBUTE_NAME, name.encode()) + _encoded(_ATTRIBUTE_INT, value)
-    return _encoded(_NODE_ATTRIBUTE, content + _encoded(_ATTRIBUTE_TYPE, _INT_TYPE))
-
-
-def _ints_attribute(name: str, values: Sequence[int]) -> bytes:
-    content = _encoded(_ATTRIBUTE_NAME, name.encode()) + b"".join(_encoded(_ATTRIBUTE_INTS, value) for value in values)
-    return _encoded(_NODE_ATTRIBUTE, content + _encoded(_ATTRIBUTE_TYPE, _INTS_TYPE))
+    counts = [value for number, value in onnx_bytes.fields(graph) if number == onnx_bytes.GRAPH_OUTPUT][1]
+    return int(onnx_bytes.sizes_of(counts)[-1] or 0)

@@ -12,7 +12,6 @@ import os
 import re
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +25,7 @@ from fsf_core.errors import BundleError, FetchError, FSFError, ProviderError
 from fsf_core.model.cuda_driver import cuda_devices, first_card, missing_library
 from fsf_core.model.engine_cache import EngineKey, engine_options, shape_profile, tensorrt_version
 from fsf_core.model.fused_figures import FIGURES, PLANES, figure_outputs
+from fsf_core.model.runtime_messages import first_line
 from fsf_core.model.warm_up import names_driver, warm_up
 from fsf_core.options import Provider, ResolvedProvider
 
@@ -44,19 +44,9 @@ _ARITHMETIC = frozenset(
 )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CardOptions:
-    """How sessions use a GPU."""
-
-    conv_search: Literal["EXHAUSTIVE", "HEURISTIC", "DEFAULT"] = "HEURISTIC"
-    """How cuDNN finds the algorithm of a convolution. EXHAUSTIVE times all of them for every shape of its input."""
-    prefer_nhwc: bool = False
-    """Whether channels go last inside the network."""
-    cuda_graph: bool = False
-    """Whether calls with fixed addresses are recorded once and replayed as a whole."""
-
-
-CARD = CardOptions()
+ConvSearch = Literal["EXHAUSTIVE", "HEURISTIC"]
+"""How cuDNN finds the algorithm of a convolution. EXHAUSTIVE times all of them for each new shape, which takes seconds
+and gives 8 to 10 % more frames per second (P and E, batch 32, H100, 2026-11-28). DEFAULT is ten times slower there."""
 
 
 class Session:
@@ -87,7 +77,6 @@ class Session:
         free_sizes: bool = False,
         keep_memory: bool = True,
         memory_bytes: int | None = None,
-        card: CardOptions = CARD,
     ) -> None:
         """Load a model.
 
@@ -100,7 +89,6 @@ class Session:
             keep_memory: whether the memory of a call on the CPU is kept for the next one, which is faster. An export
                 has several sessions, each of which would hold the outputs of its largest batch.
             memory_bytes: limit of the arena on a GPU, beside which cuDNN and the driver take some; None for none.
-            card: how a GPU is used.
 
         Raises:
             ProviderError: the provider is not available on this machine.
@@ -114,7 +102,7 @@ class Session:
         else:
             options = _options(threads, free_sizes)
             options.enable_cpu_mem_arena = keep_memory
-            providers = _providers(provider, memory_bytes=memory_bytes, card=card)
+            providers = _providers(provider, memory_bytes=memory_bytes)
             self.provider, self._session = provider, _open(data, provider, options, providers, trt_cache_dir)
         self._read_signature()
 
@@ -277,7 +265,29 @@ class Session:
     def _run_error(self, feed: dict[str, NDArray[Any]], error: Exception) -> RuntimeError:
         """Return an error with the shapes of the inputs and the first line of onnxruntime's."""
         shapes = ", ".join(f"{name} {value.dtype} {list(value.shape)}" for name, value in feed.items())
-        return RuntimeError(f"onnxruntime on {self.provider} rejected {shapes}: {_first_line(error)}")
+        return RuntimeError(f"onnxruntime on {self.provider} rejected {shapes}: {first_line(error)}")
+
+
+def open_model(
+    data: bytes,
+    provider: ResolvedProvider,
+    *,
+    threads: int = 1,
+    trt_cache_dir: str | None = None,
+    memory_bytes: int | None = None,
+    conv_search: ConvSearch = "HEURISTIC",
+    free_sizes: bool = False,
+) -> Any:
+    """Return a session of onnxruntime on a provider, which is verified; see Session for the arguments.
+
+    The first call, which loads some libraries, is the caller's; `broken_card` is for what it raises.
+
+    Raises:
+        ProviderError: the provider is not available on this machine.
+        BundleError: the model cannot be loaded.
+    """
+    providers = _providers(provider, memory_bytes=memory_bytes, conv_search=conv_search)
+    return _open(data, provider, _options(threads, free_sizes), providers, trt_cache_dir, warm=False)
 
 
 def runtime_version() -> str:
@@ -338,9 +348,15 @@ def _open_auto(data: bytes, threads: int, free_sizes: bool) -> tuple[ResolvedPro
 
 
 def _open(
-    data: bytes, provider: ResolvedProvider, options: Any, providers: list[Any], trt_cache_dir: str | None = None
+    data: bytes,
+    provider: ResolvedProvider,
+    options: Any,
+    providers: list[Any],
+    trt_cache_dir: str | None = None,
+    *,
+    warm: bool = True,
 ) -> Any:
-    """Create the session and verify that it runs on the provider.
+    """Create the session and verify that it runs on the provider; warm: one image too.
 
     Raises:
         ProviderError: the provider is not available on this machine.
@@ -369,7 +385,8 @@ def _open(
             session = _create_on_gpu(data, options, provider, providers)
             session.disable_fallback()  # else a failed run on the GPU moves the session to the CPU for good
             _verify_placement(session, provider, stdout.getvalue())
-            _warm_up(session, provider)
+            if warm:
+                _warm_up(session, provider)
     return session
 
 
@@ -410,7 +427,7 @@ def _create_on_gpu(data: bytes, options: Any, provider: ResolvedProvider, provid
         return _create(data, options, providers)
     except BundleError as error:
         if names_driver(str(error.__cause__)):
-            raise _broken(provider, _first_line(error.__cause__)) from error
+            raise broken_card(provider, first_line(error.__cause__)) from error
         raise
 
 
@@ -420,15 +437,13 @@ def _warm_up(session: Any, provider: ResolvedProvider) -> None:
     Raises:
         ProviderError: the card or its libraries do not work.
     """
-    options = ort.RunOptions()
-    options.add_run_config_entry("gpu_graph_id", "-1")  # captures no CUDA graph
     try:
-        warm_up(session, options)
+        warm_up(session)
     except RuntimeError as error:
-        raise _broken(provider, _first_line(error)) from error
+        raise broken_card(provider, first_line(error)) from error
 
 
-def _broken(provider: ResolvedProvider, reason: str) -> ProviderError:
+def broken_card(provider: ResolvedProvider, reason: str) -> ProviderError:
     """Return the error of a card, or of its libraries, that refuse a session or its first call."""
     if re.search(r"out of memory|Failed to allocate|BFCArena", reason, re.IGNORECASE):
         advice = "end other programs on the card (nvidia-smi lists them), give more of it with --gpus-per-actor"
@@ -457,18 +472,18 @@ def _options(threads: int, free_sizes: bool = False) -> Any:  # noqa: FBT001, FB
     return options
 
 
-def _providers(provider: ResolvedProvider, *, memory_bytes: int | None = None, card: CardOptions = CARD) -> list[Any]:
+def _providers(
+    provider: ResolvedProvider, *, memory_bytes: int | None = None, conv_search: ConvSearch = "HEURISTIC"
+) -> list[Any]:
     """Return providers and their options, in order of preference; those of TensorRT come when it is opened."""
     if provider == "cpu":
         return [_NAMES["cpu"]]
     cuda = {
         "use_tf32": "0",  # TF32 keeps 10 bits of mantissa: not the model that export checked
-        "cudnn_conv_algo_search": card.conv_search,
+        "cudnn_conv_algo_search": conv_search,
         "arena_extend_strategy": "kSameAsRequested",  # by default the arena doubles
     }
     cuda |= {"gpu_mem_limit": str(memory_bytes)} if memory_bytes is not None else {}
-    cuda |= {"prefer_nhwc": "1"} if card.prefer_nhwc else {}
-    cuda |= {"enable_cuda_graph": "1"} if card.cuda_graph else {}
     chain: list[Any] = [(_NAMES["cuda"], cuda), _NAMES["cpu"]]
     if provider == "tensorrt":
         chain.insert(0, _NAMES["tensorrt"])
@@ -484,7 +499,7 @@ def _create(data: bytes, options: Any, providers: list[Any]) -> Any:
     try:
         return ort.InferenceSession(data, options, providers=providers)
     except Exception as error:  # its fourteen exception types share no base but this
-        reason, advice = _first_line(error), "expected a complete ONNX file with its weights inside; export it again"
+        reason, advice = first_line(error), "expected a complete ONNX file with its weights inside; export it again"
         if re.search(r"not a registered|No Op registered|Could not find an implementation|No opset import", reason):
             advice = "expected operators of ONNX and onnxruntime alone; export it without custom operators"
         raise BundleError(
@@ -505,7 +520,7 @@ def _verify_placement(session: Any, provider: ResolvedProvider, stdout: str) -> 
     """
     actual = session.get_providers()
     if actual[0] != _NAMES[provider]:
-        reason = missing_library(_library_of(provider)) or (_first_line(stdout) if stdout.strip() else "")
+        reason = missing_library(_library_of(provider)) or (first_line(stdout) if stdout.strip() else "")
         hint = f" ({reason})" if reason else ""
         raise ProviderError(
             f"requested {_NAMES[provider]}, the session runs on {actual}{hint}; install the cuda extra "
@@ -560,29 +575,3 @@ def _calls(batch: NDArray[Any], size: int | None) -> Iterator[tuple[NDArray[Any]
 def _fixed_sizes(shape: list[Any]) -> tuple[int | None, ...]:
     """Return the shape with None for symbolic sizes."""
     return tuple(size if isinstance(size, int) else None for size in shape)
-
-
-def _first_line(message: object) -> str:
-    """Return the first line of a message that says something, without the place in onnxruntime's sources."""
-    text = re.sub(r"\x1b\[[0-9;]*m", "", str(message))
-    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text.strip())
-    text = re.sub(r"/\S+\.(?:cc|h|cpp|cu):\d+ ", _PLACE, text)
-    while _PLACE in text:
-        before, _, behind = text.partition(_PLACE)
-        text = before + _behind_signature(behind)
-    return next((line.strip() for line in text.splitlines() if line.strip()), "no reason given")
-
-
-_PLACE = "\0"
-
-
-def _behind_signature(text: str) -> str:
-    """Return what follows the signature of a C++ function, such as `bool f(int) [with T = int] says why`."""
-    head = re.match(r"[^()\n]*?[\w>~](?=\()", text)
-    if head is None:
-        return text.partition(" ")[2] if "::" in text.partition(" ")[0] else text
-    end, depth = head.end(), 1
-    while depth and end + 1 < len(text):
-        end += 1
-        depth += (text[end] == "(") - (text[end] == ")")
-    return re.sub(r"^\s*(const\b)?\s*(\[with [^\]]*\])?\s*", "", text[end + 1 :])

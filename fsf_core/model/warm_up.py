@@ -24,12 +24,11 @@ _OF_THE_DRIVER = re.compile(
 """What errors of the card and its libraries name, and those of a shape or an operator do not."""
 
 
-def warm_up(session: Any, options: Any = None) -> None:
+def warm_up(session: Any) -> None:
     """Run one black image, or as many as the graph fixes.
 
     Args:
         session: of onnxruntime.
-        options: of the call.
 
     Raises:
         RuntimeError: the card or its libraries do not work. What else fails at sizes that are guessed is no error.
@@ -37,7 +36,7 @@ def warm_up(session: Any, options: Any = None) -> None:
     inputs = session.get_inputs()
     guessed = any(not isinstance(size, int) for each in inputs for size in each.shape[1:])
     try:
-        session.run(None, {each.name: _black(each.type, each.shape) for each in inputs}, options)
+        session.run(None, {each.name: _black(each.type, each.shape) for each in inputs})
     except FSFError:  # a signal that arrived meanwhile
         raise
     except Exception as error:  # onnxruntime's exceptions share no base but this

@@ -114,7 +114,6 @@ def plan_pipeline(
             num_classes=bundle.num_classes,
             palette_K3=np.asarray(appearance.palette, np.uint8),
             grid_hw=bundle.signature.grid_hw,
-            fused=fused,
             output=bundle.output,
             uncovered_id=bundle.profile.uncovered_id(bundle.classes),
             mask_size=config.mask_size,

@@ -149,7 +149,8 @@ class FreeSizes:
             kept.append(good)
         part = _cut(part, failed) if failed else part
         done, frames = [one for good in kept for one in good], [len(good) for good in kept]
-        part = part.append_column("outputs", units.stack([one.output for one in done], frames))
+        name = fused_outputs.CLASS_MAPS if self.session.fused else "outputs"
+        part = part.append_column(name, units.stack([one.output for one in done], frames))
         grids = [[{"rows": one.grid_hw[0], "columns": one.grid_hw[1]} for one in good] for good in kept]
         part = part.append_column("grids", pa.array(grids, units.GRIDS))
         if self.session.has_figures:

@@ -1,6 +1,7 @@
-"""The columns in which the figures of a fused model go from the infer stage to the mask stage.
+"""The columns in which class maps and figures of a fused model go from the infer stage to the mask stage.
 
-Class maps are outputs like logits; these are what a class map does not tell of the probabilities it was made from.
+The figures are what a class map does not tell of the probabilities it was made from. A unit has values in these
+columns, or its scores in `outputs`; the columns that are not for it are empty.
 """
 
 # N frames, K classes, h×w cells of the network's grid
@@ -16,9 +17,12 @@ from fsf_core import masks
 from fsf_core.model.fused_figures import FIGURES, LARGEST, WINNERS
 from fsf_core.stages import units
 
+CLASS_MAPS = "class_maps"
+"""Column of units: binary, one class map per frame at its original size; missing for plain models."""
+
 _FIGURES, _WINNERS, _LARGEST = "figures", "winners", "largest"
 COLUMNS = (_FIGURES, _WINNERS, _LARGEST)
-"""Columns of units: binary, the bytes of float32 [N, 2K+2], uint16 [N, h, w] and float32 [N, h, w]. The first is
+"""Columns of figures: binary, the bytes of float32 [N, 2K+2], uint16 [N, h, w] and float32 [N, h, w]. The first is
 missing for models of class maps, the others unless regions are wanted."""
 
 
@@ -72,11 +76,16 @@ def _binary(values: NDArray[Any] | Sequence[NDArray[Any]], counts: Sequence[int]
     return units.from_bytes(np.ascontiguousarray(values).reshape(-1).view(np.uint8), [n * frame_bytes for n in counts])
 
 
+def has_class_maps(table: pa.Table, at: int) -> bool:
+    """Return whether a unit has class maps rather than scores; False for one without frames."""
+    return CLASS_MAPS in table.column_names and len(table.column(CLASS_MAPS)[at].as_buffer()) > 0
+
+
 def of_unit(table: pa.Table, at: int, grids: Sequence[tuple[int, int]]) -> Iterator[FusedFigures | None]:
     """Yield the figures of every frame of a unit; None where the model has none.
 
     Args:
-        table: units with the columns of this module that exist.
+        table: units with the columns of this module that exist; this one has class maps.
         at: row of the unit.
         grids: rows and columns of the network's grid for every frame of the unit.
     """

@@ -3,7 +3,7 @@
 Knows batches and the session; knows no files and no masks.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import groupby
 from typing import Any
 
@@ -14,11 +14,14 @@ from numpy.typing import NDArray
 
 from fsf_core.errors import BundleError
 from fsf_core.model import preprocess
-from fsf_core.model.bundle import Bundle, Signature
+from fsf_core.model.bundle import FUSED, Bundle, Signature
 from fsf_core.model.bundle_files import load_bundle, read_model
+from fsf_core.model.device_model import DeviceModel
+from fsf_core.model.fused_split import split
 from fsf_core.model.session import Session
 from fsf_core.options import Provider, ResolvedProvider
 from fsf_core.stages import fused_outputs, units
+from fsf_core.stages.device_units import DeviceUnits
 from fsf_core.stages.free_sizes import FreeSizes, frame_sizes
 from fsf_core.stages.meter import ModelMeter
 
@@ -68,6 +71,7 @@ class Infer:
         engine_cache: str | None = None,
         chunk_frames: int = CHUNK_FRAMES,
         planes: bool = False,
+        on_device: bool | None = None,
     ) -> None:
         """Load the model and verify its provider.
 
@@ -77,11 +81,13 @@ class Infer:
             variant: model of the bundle; plain ones return logits, fused ones class maps.
             provider: execution provider; verified.
             threads: CPU threads of the session.
-            batch_frames: frames per call of the model; None for the default of the provider.
+            batch_frames: frames per call of the model; None for what is measured on a GPU, and few on a CPU.
             memory_bytes: limit of the model's memory on a GPU; None for none.
             engine_cache: folder on this node for TensorRT's engines.
             chunk_frames: maximum frames per output table, unless a unit or a batch is larger.
             planes: whether a fused model returns the winners on its grid too, of which regions take their probability.
+            on_device: whether calls are those of a GPU, of one size and with buffers that stay; None for that on a GPU
+                alone. Models whose input depends on the image have others.
 
         Raises:
             BundleError: the bundle is not the one that the job was started with.
@@ -94,6 +100,32 @@ class Infer:
         self._levels_C256 = bundle.profile.levels()
         model = read_model(bundle, variant)
         free = bundle.signature.has_free_size
+        as_on_gpu = provider not in {"cpu", "auto"} if on_device is None else on_device
+        halves = split(model) if as_on_gpu and variant.endswith(FUSED) else None
+        self._units: Callable[[pa.Table], Iterator[pa.Table]] = self._with_equal_sizes
+        if as_on_gpu and not free and (halves or not variant.endswith(FUSED)):
+            assert provider != "auto", "resolved before"
+            loaded = DeviceModel(
+                halves or model,
+                profile=bundle.profile,
+                provider=provider,
+                num_classes=bundle.num_classes,
+                batch_frames=batch_frames,
+                threads=threads,
+                memory_bytes=memory_bytes,
+                engine_cache=engine_cache,
+                planes=planes,
+                meter=self.meter.call,
+            )
+            self._units = DeviceUnits(
+                model=loaded,
+                input_hw=(bundle.profile.height_px, bundle.profile.width_px),
+                num_classes=bundle.num_classes,
+                max_frames=chunk_frames,
+                max_bytes=MAX_OUTPUT_BYTES,
+                planes=planes and loaded.has_figures,
+            )
+            return
         self._session = Session(
             model,
             provider=provider,
@@ -107,11 +139,12 @@ class Infer:
         fixed = self._session.fixed_batch or 1  # only full calls, or as many frames as asked for are run for nothing
         self._batch_frames = -(-batch_frames // fixed) * fixed
         self._max_frames = max(self._batch_frames, chunk_frames)
-        self._free_sizes = self._with_free_sizes(bundle.signature) if free else None
         self._logits_KHW = (bundle.signature.output_shape[1], *(bundle.signature.grid_hw or (0, 0)))
         self._logit_bytes = int(np.prod(self._logits_KHW)) * np.dtype(np.float32).itemsize
         grid_bytes = int(np.prod(self._logits_KHW[1:])) * fused_outputs.CELL_BYTES
         self._plane_bytes = grid_bytes if self._planes else 0
+        if free:
+            self._units = self._with_free_sizes(bundle.signature)
 
     def _with_free_sizes(self, signature: Signature) -> FreeSizes:
         """Return what runs the model where the size of its input depends on the image."""
@@ -138,14 +171,15 @@ class Infer:
             table: units with `inputs`.
 
         Yields:
-            The same units in order, in chunks, with `outputs` instead of `inputs`: the bytes of float32 logits_NKHW
-            (plain), or of one class map per frame at its original size (fused), then also the columns of fused_outputs.
-            Where the size of the network's input depends on the image, also `grids` (see FreeSizes). Units without
-            frames pass through.
+            The same units in order, in chunks, without `inputs`, with `outputs`, the bytes of float32 logits_NKHW, or
+            with one class map per frame at its original size, and its figures, in the columns of fused_outputs; beside
+            GPUs with either (see DeviceUnits). Where the size of the network's input depends on the image, also `grids`
+            (see FreeSizes). Units without frames pass through.
         """
-        if self._free_sizes is not None:
-            yield from self._free_sizes(table)
-            return
+        yield from self._units(table)
+
+    def _with_equal_sizes(self, table: pa.Table) -> Iterator[pa.Table]:
+        """Run the model over units whose frames have inputs of one size."""
         counts = units.frame_counts(table)
         shape = (self._profile.height_px, self._profile.width_px, 3)
         frames_NHWC = units.as_array(table.column("inputs"), np.uint8, shape)
@@ -210,7 +244,8 @@ class Infer:
         for count in counts:
             lengths.append(sum(len(class_map) for class_map in maps[at : at + count]))
             at += count
-        columns = {"outputs": units.from_bytes(np.concatenate([np.empty(0, np.uint8), *maps]), lengths)}
+        whole = np.concatenate([np.empty(0, np.uint8), *maps])
+        columns = {fused_outputs.CLASS_MAPS: units.from_bytes(whole, lengths)}
         if self._session.has_figures:
             columns |= fused_outputs.to_columns(figures, counts, planes=self._planes)
         return columns

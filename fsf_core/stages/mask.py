@@ -41,8 +41,6 @@ class MaskSettings:
     palette_K3: NDArray[np.uint8]
     grid_hw: tuple[int, int] | None
     """Rows and columns of the network's output grid; None where they depend on the image, and units have `grids`."""
-    fused: bool = False
-    """Whether the outputs are class maps of the images' sizes, with figures beside them, and not on the grid."""
     output: Output = field(default_factory=Output)
     """What the outputs on the grid mean, and what is resized."""
     mask_size: MaskSize
@@ -61,8 +59,8 @@ def mask(table: pa.Table, settings: MaskSettings) -> pa.Table:
     """Turn outputs into masks and statistics.
 
     Args:
-        table: units with `outputs` (float32 on settings.grid_hw, or class maps and the columns of fused_outputs), and
-            with `grids` where the grid depends on the image.
+        table: units with `outputs` (float32 on settings.grid_hw), or with the columns of fused_outputs (class maps of
+            the images' sizes), each unit with either, and with `grids` where the grid depends on the image.
         settings: settings of the stage.
 
     Returns:
@@ -73,8 +71,8 @@ def mask(table: pa.Table, settings: MaskSettings) -> pa.Table:
         ends its unit likewise.
     """
     rows = [_mask_unit(row, table, at, settings) for at, row in enumerate(_small_columns(table))]
-    inferred = [name for name in (*fused_outputs.COLUMNS, "grids") if name in table.column_names]
-    kept = table.drop_columns(["outputs", "source_images", *inferred, *_FAILURE])
+    inferred = {"outputs", fused_outputs.CLASS_MAPS, *fused_outputs.COLUMNS, "grids"}
+    kept = table.drop_columns(["source_images", *_FAILURE, *inferred.intersection(table.column_names)])
     frames = pa.array([row["frames"] for row in rows], pa.list_(units.FRAME))
     kept = kept.set_column(kept.column_names.index("frames"), "frames", frames)
     for name in ("masks", "overlays"):
@@ -105,11 +103,16 @@ def _mask_unit(row: dict[str, Any], table: pa.Table, unit: int, settings: MaskSe
     labels = row.get("labels")
     done["counts"] = []
     grids = _grids(row, settings)
-    outputs = _frame_outputs(table.column("outputs")[unit], row["frames"], grids, settings)
-    figures = fused_outputs.of_unit(table, unit, grids)
+    mapped = fused_outputs.has_class_maps(table, unit)
+    outputs = (
+        _class_maps(table, unit, row["frames"], settings.num_classes)
+        if mapped
+        else _scores_on_grid(table, unit, grids, settings)
+    )
+    figures = fused_outputs.of_unit(table, unit, grids) if mapped else [None] * len(grids)
     for at, (frame, output, measured) in enumerate(zip(row["frames"], outputs, figures, strict=True)):
         try:
-            result = _fused_mask(output, measured, settings) if settings.fused else _frame_mask(output, frame, settings)
+            result = _fused_mask(output, measured, settings) if mapped else _frame_mask(output, frame, settings)
             regions = _regions(result, settings)
             sources = row["source_images"]
             overlay = _overlay(sources[at], result.class_map_HW, settings) if sources else None
@@ -142,17 +145,18 @@ def _grids(row: dict[str, Any], settings: MaskSettings) -> list[tuple[int, int]]
     return [settings.grid_hw] * len(row["frames"])
 
 
-def _frame_outputs(
-    outputs: pa.LargeBinaryScalar,
-    frames: list[dict[str, Any]],
-    grids: list[tuple[int, int]],
-    settings: MaskSettings,
+def _class_maps(table: pa.Table, unit: int, frames: list[dict[str, Any]], num_classes: int) -> list[NDArray[Any]]:
+    """Return the class map of every frame, as views of the unit's bytes."""
+    data = np.frombuffer(table.column(fused_outputs.CLASS_MAPS)[unit].as_buffer(), np.uint8)
+    sizes = [(frame["height_px"], frame["width_px"]) for frame in frames]
+    return units.split(data, masks.class_map_dtype(num_classes), sizes)
+
+
+def _scores_on_grid(
+    table: pa.Table, unit: int, grids: list[tuple[int, int]], settings: MaskSettings
 ) -> list[NDArray[Any]]:
-    """Return the output of every frame, scores_KHW, class_ids_1HW or a class map, as views of the unit's bytes."""
-    data = np.frombuffer(outputs.as_buffer(), np.uint8) if frames else np.empty(0, np.uint8)
-    if settings.fused:
-        sizes = [(frame["height_px"], frame["width_px"]) for frame in frames]
-        return units.split(data, masks.class_map_dtype(settings.num_classes), sizes)
+    """Return the scores_KHW or class_ids_1HW of every frame, as views of the unit's bytes."""
+    data = np.frombuffer(table.column("outputs")[unit].as_buffer(), np.uint8) if grids else np.empty(0, np.uint8)
     channels = 1 if settings.output.kind == "class_map" else settings.num_classes
     return units.split(data, np.float32, [(channels, *grid) for grid in grids])
 

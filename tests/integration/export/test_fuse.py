@@ -16,6 +16,7 @@ from fsf_core.masks import nearest
 from fsf_core.model.bundle import Output
 from fsf_core.model.preprocess import PROFILES
 from fsf_core.model.session import Session
+from tests.support.halves import assert_equal_halves
 from tests.support.tiny_onnx import tiny_onnx
 
 PROFILE = PROFILES["fastsegformer"]
@@ -42,6 +43,16 @@ def by_hand(plain, frames_NHWC, profile, height_px, width_px):
     return np.stack([[one.plane(index) for index in range(4)] for one in scores])
 
 
+def assert_equal_halves_of(fused, plain, profile=PROFILE, sizes=((31, 12), (97, 64), (97, 64))):
+    session = Session(model_bytes(fused))
+    frames_NHWC = frames(len(sizes))
+    whole = [
+        session.run_figures(frame_HWC[None], height_px=height, width_px=width, planes=True)
+        for frame_HWC, (height, width) in zip(frames_NHWC, sizes, strict=True)
+    ]
+    assert_equal_halves(model_bytes(fused), Session(model_bytes(plain)), profile, frames_NHWC, sizes, whole)
+
+
 @pytest.mark.parametrize("opset", [11, 12, 13, 17, 18, 20])
 @pytest.mark.parametrize("profile", [PROFILE, NORMALISED], ids=lambda profile: profile.name)
 def test_fused_equals_plain_but_for_near_ties(opset, profile):
@@ -50,6 +61,7 @@ def test_fused_equals_plain_but_for_near_ties(opset, profile):
     scores_NKHW = by_hand(plain, frames(3), profile, 300, 517)
     expected_NHW = scores_NKHW.argmax(axis=1)
     class_maps_NHW, counts_NK = session.run_fused(frames(3), height_px=300, width_px=517)
+    assert_equal_halves_of(fuse(plain, profile), plain, profile)
     assert (class_maps_NHW.dtype, class_maps_NHW.shape) == (np.uint8, (3, 300, 517))
     n, rows, columns = np.nonzero(class_maps_NHW != expected_NHW)
     assert len(n) <= 1e-4 * expected_NHW.size
@@ -79,12 +91,14 @@ def test_opset_and_weights_stay_and_the_plain_model_too():
 
 def test_a_network_with_the_names_of_the_fused_graph_does_not_clash():
     plain = plain_model(input_name="frames", output_name="counts")
+    assert_equal_halves_of(fuse(plain, PROFILE), plain)
     class_maps_NHW, _ = Session(model_bytes(fuse(plain, PROFILE))).run_fused(frames(1), height_px=64, width_px=64)
     assert class_maps_NHW.shape == (1, 64, 64)
 
 
 def test_more_than_255_classes_need_16_bits():
     plain = plain_model(num_classes=300)
+    assert_equal_halves_of(fuse(plain, PROFILE), plain)
     class_maps_NHW, counts_NK = Session(model_bytes(fuse(plain, PROFILE))).run_fused(
         frames(1), height_px=40, width_px=50
     )
@@ -111,9 +125,9 @@ def test_a_fused_class_map_takes_the_nearest_cells_that_the_mask_stage_takes(cor
         from_onnx(read_onnx(file.SerializeToString()), PROFILE), Output(kind="class_map", layout="N1HW", dtype="int64")
     )
     ids_N1HW = Session(model_bytes(plain)).run(levels(frames(2), PROFILE))
-    session = Session(
-        model_bytes(fuse(plain, PROFILE, output=Output(kind="class_map", corners=corners), num_classes=4))
-    )
+    fused = fuse(plain, PROFILE, output=Output(kind="class_map", corners=corners), num_classes=4)
+    assert_equal_halves_of(fused, plain)
+    session = Session(model_bytes(fused))
     assert ids_N1HW.shape == (2, 1, 56, 56)
     for height_px, width_px in ((56, 56), (300, 517), (31, 12)):
         class_maps_NHW, counts_NK = session.run_fused(frames(2), height_px=height_px, width_px=width_px)
@@ -139,3 +153,9 @@ def levels(frames_NHWC, profile):
     """The network's input for frames, by the table of the profile."""
     table = profile.levels()
     return np.stack([[table[c][frame[..., c]] for c in range(3)] for frame in frames_NHWC])
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_batch_that_is_built_in_is_that_of_the_halves_too(batch):
+    plain = plain_model(batch=batch)
+    assert_equal_halves_of(fuse(plain, PROFILE), plain)

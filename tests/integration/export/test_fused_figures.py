@@ -20,6 +20,7 @@ from fsf_core.model.session import Session
 from fsf_core.stages import fused_outputs, units
 from fsf_core.stages.mask import MaskSettings, mask
 from fsf_core.stages.units import Frame, Unit
+from tests.support.halves import assert_equal_halves
 from tests.support.tiny_onnx import tiny_onnx
 
 PROFILE = PROFILES["fastsegformer"]
@@ -59,13 +60,12 @@ def table_of(columns):
     return table
 
 
-def settings_of(num_classes, output, grid_hw, *, fused):
+def settings_of(num_classes, output, grid_hw):
     return MaskSettings(
         profile=PROFILE,
         num_classes=num_classes,
         palette_K3=np.asarray(masks.voc_colours(num_classes), np.uint8),
         grid_hw=grid_hw,
-        fused=fused,
         output=output,
         mask_size="original",
         limits=ImageLimits(max_bytes=1, max_pixels=1, max_side_px=1),
@@ -77,20 +77,22 @@ def settings_of(num_classes, output, grid_hw, *, fused):
 def masked_plain(model, output, frames_NHWC=FRAMES):
     scores_NKHW = Session(model_bytes(model)).run(normalise(frames_NHWC, PROFILE.levels()))
     outputs = pa.array([scores_KHW.tobytes() for scores_KHW in scores_NKHW], pa.large_binary())
-    settings = settings_of(scores_NKHW.shape[1], output, scores_NKHW.shape[2:], fused=False)
+    settings = settings_of(scores_NKHW.shape[1], output, scores_NKHW.shape[2:])
     return mask(table_of({"outputs": outputs}), settings), settings
 
 
 def masked_fused(model, settings, frames_NHWC=FRAMES):
-    session = Session(model_bytes(fuse(model, PROFILE, output=settings.output, num_classes=settings.num_classes)))
+    fused = model_bytes(fuse(model, PROFILE, output=settings.output, num_classes=settings.num_classes))
+    session = Session(fused)
     found = [
         session.run_figures(frame_HWC[None], height_px=height_px, width_px=width_px, planes=True)
         for frame_HWC, (height_px, width_px) in zip(frames_NHWC, SIZES, strict=True)
     ]
+    assert_equal_halves(fused, Session(model_bytes(model)), PROFILE, frames_NHWC, SIZES, found)
     outputs = pa.array([class_maps_NHW.tobytes() for class_maps_NHW, _ in found], pa.large_binary())
     figures = {name: np.concatenate([each[name] for _, each in found]) for name in found[0][1]}
     columns = fused_outputs.to_columns(figures, [1] * len(SIZES), planes=True)
-    return mask(table_of({"outputs": outputs, **columns}), dataclasses.replace(settings, fused=True))
+    return mask(table_of({"class_maps": outputs, **columns}), settings)
 
 
 def assert_equal_columns(plain, fused):

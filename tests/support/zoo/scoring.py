@@ -54,7 +54,6 @@ def _class_map(bundle: Bundle, picture: Path, variant: str) -> NDArray[np.uint8]
         num_classes=bundle.num_classes,
         palette_K3=np.asarray(bundle.palette, np.uint8),
         grid_hw=bundle.signature.grid_hw,
-        fused=variant == FUSED,
         output=bundle.output,
         uncovered_id=bundle.profile.uncovered_id(bundle.classes),
         mask_size="original",

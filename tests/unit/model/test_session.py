@@ -62,14 +62,12 @@ def test_options_of_cuda_are_not_those_of_tensorrt():
     assert session._providers("cuda", memory_bytes=1 << 30) == [(name, cuda), cpu]
 
 
-def test_options_of_the_card_reach_the_provider():
-    card = session.CardOptions(cuda_graph=True, prefer_nhwc=True, conv_search="EXHAUSTIVE")
-    [(_, given), _] = session._providers("cuda", memory_bytes=1 << 30, card=card)
+def test_the_limit_of_memory_and_the_search_of_algorithms_reach_the_provider():
+    [(_, given), _] = session._providers("cuda", memory_bytes=1 << 30, conv_search="EXHAUSTIVE")
     [(_, default), _] = session._providers("cuda")
 
-    assert (given["gpu_mem_limit"], given["enable_cuda_graph"], given["prefer_nhwc"]) == ("1073741824", "1", "1")
-    assert given["cudnn_conv_algo_search"] == "EXHAUSTIVE"
-    assert not {"gpu_mem_limit", "enable_cuda_graph", "prefer_nhwc"} & {*default}
+    assert (given["gpu_mem_limit"], given["cudnn_conv_algo_search"]) == ("1073741824", "EXHAUSTIVE")
+    assert "gpu_mem_limit" not in default
     assert given["use_tf32"] == default["use_tf32"] == "0"
 
 

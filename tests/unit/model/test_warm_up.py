@@ -28,9 +28,8 @@ class _Opened:
     def get_inputs(self) -> list[Any]:
         return [SimpleNamespace(name="images", type="tensor(float)", shape=[*self._shape])]
 
-    def run(self, names: None, feed: dict[str, Any], options: Any) -> None:
+    def run(self, names: None, feed: dict[str, Any]) -> None:
         assert names is None
-        assert options is None or options.get_run_config_entry("gpu_graph_id") == "-1"
         self.fed = feed
         if self._reason:
             raise RuntimeError(self._reason)
@@ -86,9 +85,9 @@ def test_class_maps_of_a_fused_graph_get_a_size() -> None:
     opened = Session(model.SerializeToString())._session
     fed: dict[str, Any] = {}
 
-    def run(names: None, feed: dict[str, Any], options: Any) -> Any:
+    def run(names: None, feed: dict[str, Any]) -> Any:
         fed.update(feed)
-        return opened.run(names, feed, options)
+        return opened.run(names, feed)
 
     warm_up(SimpleNamespace(get_inputs=opened.get_inputs, run=run))
     assert fed["size"].tolist() == [8, 8]

@@ -75,7 +75,6 @@ def masked(bundle, tables, *, variant="plain", **changes):
         num_classes=4,
         palette_K3=np.asarray(bundle.palette, np.uint8),
         grid_hw=bundle.signature.grid_hw,
-        fused=variant == "fused",
         limits=LIMITS,
         clear_background=False,
         min_region_px=1,

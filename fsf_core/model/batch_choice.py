@@ -1,0 +1,53 @@
+"""How many frames a call of a model gets where nobody says it: a few numbers are tried, and the smallest fast one wins.
+
+Knows numbers and the clock, no model.
+"""
+
+import time
+from collections.abc import Callable
+
+LARGEST, FIRST, SMALLEST = 256, 128, 8
+"""Powers of two that are tried: the second first, each costs seconds at its first call on a GPU. On an H100 a batch of
+128 has 8 to 20 % more frames per second than one of 64 and 20 to 60 % more than one of 32 (2026-11-28)."""
+
+GAIN = 1.03
+"""What a larger batch must gain over a smaller one."""
+
+LIMIT_S = 12.0
+"""Time after which no further number is tried."""
+
+
+def choose_batch(
+    measure: Callable[[int], float], *, most: int, clock: Callable[[], float] = time.monotonic
+) -> tuple[int, dict[int, float]]:
+    """Return the frames per call, and what was measured.
+
+    Args:
+        measure: returns the frames per second with a number of frames per call; 0 where the memory does not suffice.
+        most: largest number that is allowed.
+        clock: seconds from any start.
+
+    Returns:
+        The smallest number within GAIN of the best, and frames per second by number; (1, …) where the memory suffices
+        for none.
+    """
+    started, speeds = clock(), dict[int, float]()
+
+    def speed_of(frames: int) -> float:
+        speeds[frames] = measure(frames)
+        return speeds[frames]
+
+    def has_time() -> bool:
+        return clock() - started < LIMIT_S
+
+    first = min(FIRST, 1 << (max(1, most).bit_length() - 1))
+    while not speed_of(first) and first > 1:
+        first //= 2
+    larger = 2 * first
+    if larger <= min(most, LARGEST) and larger not in speeds and has_time():
+        speed_of(larger)
+    smaller = first // 2
+    while smaller >= SMALLEST and has_time() and speed_of(smaller) * GAIN >= max(speeds.values()):
+        smaller //= 2
+    best = max(speeds.values())
+    return min(frames for frames, speed in speeds.items() if speed * GAIN >= best and (speed or frames == 1)), speeds
