@@ -211,6 +211,11 @@ class ScoreConfig(ListOptions, ModelOptions):
             raise ConfigError(
                 f"--gpus-per-actor is {share:.6g} beside --provider cpu, expected a GPU to share; leave one of them out"
             )
+        if self.precision == "int8" and self.provider not in {"auto", "cpu"}:
+            raise ConfigError(
+                f"--precision is int8 beside --provider {self.provider}, expected --provider cpu: it is quantized for "
+                "CPUs and gains nothing on GPUs; pass --precision fp16, or leave --provider out"
+            )
         if self.engine_cache is None:
             return
         if self.provider != "tensorrt":

@@ -11,6 +11,8 @@ from pathlib import Path
 from fsf_core.errors import ProviderError
 
 _DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+_NO_DEVICE = 100
+"""Error of cuda.h where no GPU is visible."""
 _COMPUTE_MAJOR, _COMPUTE_MINOR = 75, 76
 """Numbers of the attributes of a device in cuda.h."""
 
@@ -82,7 +84,7 @@ def cuda_devices() -> tuple[int, str]:
     count = ctypes.c_int(0)
     if status == 0:
         status = driver.cuDeviceGetCount(ctypes.byref(count))
-    if status != 0:
+    if status not in {0, _NO_DEVICE}:
         return 0, f"error {status} of the NVIDIA driver"
     return count.value, "" if count.value else "no device in the NVIDIA driver (check CUDA_VISIBLE_DEVICES)"
 

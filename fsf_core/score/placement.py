@@ -51,7 +51,8 @@ def place(config: ScoreConfig, bundle: Bundle) -> Placement:
     joined = joins_cluster(config.ray_address)
     capacity = read_capacity(with_autoscaler=joined)
     _require_gpu(config, capacity)
-    gpu = config.provider in GPU_PROVIDERS or (config.provider == "auto" and _has_gpu(capacity))
+    asked = _asked_provider(config)
+    gpu = asked in GPU_PROVIDERS or (asked == "auto" and _has_gpu(capacity))
     gpus = gpu_share(config.gpus_per_actor) if gpu else 0.0
     if joined:
         capacity = _wait_for_actors(config, capacity, gpus=gpus)
@@ -62,8 +63,13 @@ def place(config: ScoreConfig, bundle: Bundle) -> Placement:
     if provider not in GPU_PROVIDERS and config.gpus_per_actor != 1:
         log.warning("event=option_unused option=--gpus-per-actor reason='the model runs on %s'", provider)
     least, most = _actors(config, capacity, gpus=gpus)
-    asked = least if config.actors is None else most
-    return Placement(provider=provider, min_actors=least, asked_actors=asked, actors=most)
+    asked_actors = least if config.actors is None else most
+    return Placement(provider=provider, min_actors=least, asked_actors=asked_actors, actors=most)
+
+
+def _asked_provider(config: ScoreConfig) -> Provider:
+    """Return the provider to try: of the CPU for int8, which is quantized for CPUs."""
+    return "cpu" if config.precision == "int8" else config.provider
 
 
 def require_gpu(config: ScoreConfig) -> None:
@@ -124,7 +130,7 @@ def _provider(config: ScoreConfig, bundle: Bundle, *, remote: bool, gpus: float)
     Raises:
         ProviderError: the provider that was asked for does not work.
     """
-    asked = (bundle.uri, bundle.sha256, variant_of(config.precision, fused=False), config.provider)
+    asked = (bundle.uri, bundle.sha256, variant_of(config.precision, fused=False), _asked_provider(config))
     if remote:
         needs = {"CPU": 1.0, "GPU": gpus}
         found: tuple[ResolvedProvider, str] = run_task(
@@ -134,6 +140,7 @@ def _provider(config: ScoreConfig, bundle: Bundle, *, remote: bool, gpus: float)
         found = _probe(*asked, gpus)  # the actors will run on this machine
     provider, note = found
     if config.provider == "auto":
+        note = note or "auto chose cpu: int8 is for CPUs"
         log.info("event=provider_chosen provider=%s reason=%r", provider, note)
     return provider
 

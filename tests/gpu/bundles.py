@@ -101,7 +101,7 @@ def write_bundle(uri: str, model: Model, precisions: tuple[Precision, ...] = ())
 
 
 def _converted(plain: onnx.ModelProto, precision: str, profile: Profile) -> onnx.ModelProto:
-    noise = np.random.default_rng(0).random((1, 3, profile.height_px, profile.width_px), np.float32)
+    noise = np.random.default_rng(0).random((1, 3, profile.height_px or 64, profile.width_px or 64), np.float32)
     if precision == "fp16":
         return to_fp16(plain, [noise])
     return to_int8(plain, [noise]) if precision == "int8" else plain

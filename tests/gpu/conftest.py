@@ -33,7 +33,15 @@ def bundle_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Bundle]
 
 @pytest.fixture(scope="session")
 def items(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A list of pictures of many sizes with labels, damaged ones and a video."""
-    from tests.gpu.items import write_items
+    """A list of small pictures of several sizes, some with labels, damaged ones and a video."""
+    from tests.gpu.items import SIZES, SMALL, write_items
 
-    return write_items(tmp_path_factory.mktemp("items"))
+    return write_items(tmp_path_factory.mktemp("items"), [*SIZES, *SMALL[:20]])
+
+
+@pytest.fixture(scope="session")
+def all_items(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As `items`, with large pictures and many small ones."""
+    from tests.gpu.items import LARGE, SIZES, SMALL, write_items
+
+    return write_items(tmp_path_factory.mktemp("all_items"), [*SIZES, *LARGE, *SMALL])

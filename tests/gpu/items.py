@@ -1,5 +1,6 @@
 """A list of everything that a job meets: pictures of many sizes, labelled and not, damaged and empty ones, videos."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -7,14 +8,16 @@ import numpy as np
 
 from tests.support import clips, labelled
 
-SIZES = [(40, 60), (300, 200), (512, 512), (512, 512), (224, 224), (90, 120), (1080, 1920), (2100, 2048), (33, 1000)]
-"""Rows and columns of the pictures; the largest is above what a card makes class maps of."""
+SIZES = [(40, 60), (300, 200), (512, 512), (512, 512), (224, 224), (90, 120), (33, 500)]
+LARGE = [(1080, 1920), (2100, 2048)]
+"""Rows and columns of pictures; the last is above what a card makes class maps of."""
+SMALL = [(64, 80 + 4 * (number % 3)) for number in range(60)]
 
 
-def write_items(folder: Path) -> Path:
-    """Write the files and return the list."""
+def write_items(folder: Path, sizes: Sequence[tuple[int, int]]) -> Path:
+    """Write pictures of these sizes and the rest; return the list."""
     rows = []
-    for number, (height_px, width_px) in enumerate([*SIZES, *[(64, 80 + 4 * (n % 3)) for n in range(60)]]):
+    for number, (height_px, width_px) in enumerate(sizes):
         name = f"{number:03}.png" if number % 2 else f"{number:03}.jpg"
         picture = clips.picture(number, height_px=height_px, width_px=width_px, seed=number)
         (folder / name).write_bytes(cv2.imencode(name[-4:], picture)[1].tobytes())

@@ -3,11 +3,16 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
 from fsf_core import runs
 from fsf_core.model.bundle import Bundle
 from fsf_core.options import ResolvedProvider
+from fsf_core.stages import units
+from fsf_core.stages.infer import Infer
+from fsf_core.stages.units import Frame, Unit
 from tests.gpu.bundles import MODELS
 from tests.gpu.scored import NOISE, differing_pixels, score_here
 
@@ -17,21 +22,26 @@ MAX_DIFFERING_SHARE = 1e-4
 FP16_DIFFERING_SHARE = 0.01
 FP16_NOISE = NOISE | {"confidence": 0.01, "uncertain_share": 0.02, "mean_probability": 0.1}
 
+Reference = Callable[[Bundle, Path], str]
+
 
 @pytest.fixture(scope="module")
-def reference(
-    bundle_of: Callable[..., Bundle], items: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[str], str]:
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Reference:
     """What returns the run of a model on the CPU, as a machine without a GPU makes it."""
-    made: dict[str, str] = {}
+    made: dict[tuple[str, Path], str] = {}
 
-    def run(name: str) -> str:
-        if name not in made:
+    def run(bundle: Bundle, items: Path) -> str:
+        key = (bundle.sha256, items)
+        if key not in made:
             out = tmp_path_factory.mktemp("cpu") / "run"
-            made[name] = score_here(bundle_of(name), items, out, runs_on="cpu", planned_for="cpu")
-        return made[name]
+            made[key] = score_here(bundle, items, out, runs_on="cpu", planned_for="cpu")
+        return made[key]
 
     return run
+
+
+def failed_items(run: str) -> set[str]:
+    return {*runs.read_table(run, "failures").column("item_id").to_pylist()}
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -39,16 +49,95 @@ def test_the_tables_are_those_of_the_cpu(
     name: str,
     bundle_of: Callable[..., Bundle],
     items: Path,
-    reference: Callable[[str], str],
+    reference: Reference,
     provider: ResolvedProvider,
     tmp_path: Path,
 ) -> None:
-    run = score_here(bundle_of(name), items, tmp_path / "run", runs_on=provider, planned_for="cuda", batch_frames=8)
-    differing, pixels = differing_pixels(run, reference(name))
+    bundle = bundle_of(name)
+    run = score_here(bundle, items, tmp_path / "run", runs_on=provider, planned_for="cuda", batch_frames=8)
+    differing, pixels = differing_pixels(run, reference(bundle, items))
 
     assert differing <= MAX_DIFFERING_SHARE * pixels
-    assert {row["item_id"] for row in runs.read_table(run, "failures").to_pylist()} == {
-        "cut.jpg",
-        "empty.png",
-        "missing.jpg",
-    }
+    assert failed_items(run) == {"cut.jpg", "empty.png", "missing.jpg"}
+
+
+@pytest.mark.parametrize("batch_frames", [None, 32])
+def test_large_pictures_and_full_batches_give_the_tables_of_the_cpu(
+    batch_frames: int | None,
+    bundle_of: Callable[..., Bundle],
+    all_items: Path,
+    reference: Reference,
+    provider: ResolvedProvider,
+    tmp_path: Path,
+) -> None:
+    """None is what an actor measures to be fast."""
+    bundle = bundle_of("four classes")
+    run = score_here(
+        bundle, all_items, tmp_path / "run", runs_on=provider, planned_for="cuda", batch_frames=batch_frames
+    )
+    differing, pixels = differing_pixels(run, reference(bundle, all_items))
+
+    assert differing <= MAX_DIFFERING_SHARE * pixels
+
+
+@pytest.mark.parametrize("name", ["four classes", "four classes, plain alone", "size of the image"])
+def test_float16_keeps_its_gate_and_fills_every_column(
+    name: str,
+    bundle_of: Callable[..., Bundle],
+    items: Path,
+    reference: Reference,
+    provider: ResolvedProvider,
+    tmp_path: Path,
+) -> None:
+    bundle = bundle_of(name, ("fp16",))
+    run = score_here(bundle, items, tmp_path / "run", runs_on=provider, planned_for="cuda", precision="fp16")
+    differing, pixels = differing_pixels(run, reference(bundle, items), noise=FP16_NOISE)
+
+    assert differing <= FP16_DIFFERING_SHARE * pixels
+
+
+def test_masks_of_the_grid_are_those_of_the_cpu(
+    bundle_of: Callable[..., Bundle], items: Path, provider: ResolvedProvider, tmp_path: Path
+) -> None:
+    without_labels = items.parent / "without_labels.csv"
+    names = [line.split(",")[0] for line in items.read_text().splitlines()[1:]]
+    without_labels.write_text("\n".join(["id,uri", *(f"{name},{name}" for name in names)]) + "\n")
+    one, other = (
+        score_here(
+            bundle_of("four classes"), without_labels, tmp_path / planned, runs_on=where, planned_for=planned,
+            mask_size="model",
+        )
+        for where, planned in ((provider, "cuda"), ("cpu", "cpu"))
+    )  # fmt: skip
+    differing, pixels = differing_pixels(one, other)
+
+    assert differing <= MAX_DIFFERING_SHARE * pixels
+
+
+@pytest.mark.parametrize("variant", ["plain", "fused"])
+def test_a_picture_has_the_same_bits_in_every_place_of_a_batch(
+    variant: str, bundle_of: Callable[..., Bundle], provider: ResolvedProvider
+) -> None:
+    rng = np.random.default_rng(0)
+    bundle = bundle_of("four classes")
+    found = [
+        Unit(
+            item_id=f"{number:02}",
+            uri="",
+            frames=[Frame(frame_index=0, pts_s=None, height_px=64 + 32 * (number % 3), width_px=96)],
+            inputs_HWC=[rng.integers(0, 256, (224, 224, 3), np.uint8)],
+        )
+        for number in range(21)
+    ]
+    infer = Infer(
+        bundle_uri=bundle.uri, bundle_sha256=bundle.sha256, variant=variant, provider=provider, threads=1,
+        batch_frames=8, planes=True,
+    )  # fmt: skip
+    orders = (found, found[::-1], [found[place] for place in rng.permutation(len(found))], found[3:] + found[:3])
+    tables = [
+        pa.concat_tables(infer(units.to_table(order, extra=pa.schema([])))).sort_by("item_id") for order in orders
+    ]
+
+    assert all(table.equals(tables[0]) for table in tables[1:])
+    alone = [part for one in found for part in infer(units.to_table([one], extra=pa.schema([])))]
+    assert pa.concat_tables(alone).equals(tables[0])

@@ -181,6 +181,7 @@ _TABLE = {
         _refusal(f"{SCORE} --batch-frames 0", "expected at least 1", "flag(name)"),
         _refusal(f"{SCORE} --gpus-per-actor 2", " to 1: an actor runs on one card"),
         _refusal(f"{SCORE} --gpus-per-actor 0.5", " beside --provider cpu, expected a GPU to share"),
+        _refusal(f"{SCORE.replace('cpu', 'cuda')} --precision int8", ", expected --provider cpu: it is quantized for "),
         _refusal(
             f"{SCORE} --engine-cache engines",
             " beside --provider cpu, expected --provider tensorrt",

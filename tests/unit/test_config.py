@@ -297,6 +297,7 @@ def test_a_price_is_a_number_from_0_on(price):
         ({"gpus_per_actor": 2.0}, "--gpus-per-actor is 2, expected 0.05 to 1: .* for several cards pass --actors"),
         ({"gpus_per_actor": 0.04}, "--gpus-per-actor is 0.04, expected 0.05 to 1"),
         ({"gpus_per_actor": math.nan}, "--gpus-per-actor is nan, expected 0.05 to 1"),
+        ({"precision": "int8", "provider": "cuda"}, "int8 beside --provider cuda, expected --provider cpu.* fp16"),
         ({"gpus_per_actor": 0.5, "provider": "cpu"}, "beside --provider cpu, expected a GPU to share; leave one"),
         ({"engine_cache": "/e"}, "--engine-cache is /e beside --provider auto, expected --provider tensorrt"),
         ({"engine_cache": "s3://b/e", "provider": "tensorrt"}, "s3://b/e, expected a folder on each node; give a path"),

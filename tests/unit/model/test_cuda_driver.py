@@ -1,6 +1,7 @@
 """What the NVIDIA driver is asked about a card, and what is made of its replies."""
 
 import ctypes
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -12,12 +13,12 @@ from fsf_core.model import cuda_driver
 class _Driver:
     """The functions of libcuda that are called, with the arguments of cuda.h, for a machine without a card."""
 
-    def __init__(self, *, error: int = 0) -> None:
-        self._error = error
+    def __init__(self, *, error: int = 0, init: int = 0) -> None:
+        self._error, self._init = error, init
 
     def __getattr__(self, name: str) -> object:
         return {
-            "cuInit": lambda _: 0,
+            "cuInit": lambda _: self._init,
             "cuDeviceGetCount": lambda count: self._put(count, 2),
             "cuDeviceGet": lambda device, ordinal: self._put(device, 7 + ordinal),
             "cuDeviceGetName": self._name,
@@ -69,3 +70,12 @@ def test_no_card_is_refused_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(cuda_driver, "cuda_devices", lambda: (0, "no device in the NVIDIA driver"))
     with pytest.raises(ProviderError, match="found no device in the NVIDIA driver; run on a machine with"):
         cuda_driver.first_card()
+
+
+@pytest.mark.parametrize(("init", "reason"), [(100, "no device .*check CUDA_VISIBLE_DEVICES"), (35, "error 35 of the")])
+def test_a_driver_that_shows_no_card_has_a_reason(init: int, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cuda_driver.ctypes, "CDLL", lambda _: _Driver(init=init))
+    count, why = cuda_driver.cuda_devices()
+
+    assert count == 0
+    assert re.match(reason, why)

@@ -168,3 +168,20 @@ def test_a_share_that_is_too_small_is_refused_before_the_job_begins(
     monkeypatch.setattr(placement, "probe", lambda *_, **__: (found, "a reason"))
     with pytest.raises(ProviderError, match="CUDA's own") if refused else contextlib.nullcontext():
         assert placement._probe("b", "0" * 64, "fp32", "auto", 0.05) == (found, "a reason")
+
+
+def test_int8_is_tried_on_the_cpu_even_beside_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[tuple[Any, ...]] = []
+
+    def probe(*asked: Any) -> tuple[ResolvedProvider, str]:
+        tried.append(asked)
+        return "cpu", ""
+
+    monkeypatch.setattr(placement, "read_capacity", lambda **_: ONE_GPU_NODE)
+    monkeypatch.setattr(placement, "joins_cluster", lambda _: False)
+    monkeypatch.setattr(placement, "_probe", probe)
+    config = ScoreConfig(bundle="b", manifest="m", out="o", precision="int8", actors=1)
+    placed = placement.place(config, SimpleNamespace(uri="b", sha256="0"))  # type: ignore[arg-type] # what is read
+
+    assert placed.provider == "cpu"
+    assert [asked[:4] for asked in tried] == [("b", "0", "int8-plain", "cpu")]
