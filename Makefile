@@ -24,7 +24,7 @@ demo: setup
 
 test: unit
 	$(V)/bin/python -m pytest -n auto tests/integration/export
-	$(V)/bin/python -m pytest tests/integration tests/e2e tests/crash tests/drills --ignore tests/integration/export
+	$(V)/bin/python -m pytest tests/integration tests/gpu tests/e2e tests/crash tests/drills --ignore tests/integration/export
 
 unit: setup
 	$(V)/bin/python -m pytest -n auto tests/unit

@@ -149,7 +149,7 @@ def test_auto_takes_the_cpu_only_with_the_name_of_what_is_missing(
 
 
 @pytest.mark.parametrize("name", ["no visible card", "auto, no visible card"])
-def test_a_hidden_card_is_refused_in_words(
+def test_a_hidden_card_is_refused_with_the_variable_that_hides_it(
     name: str, children: dict[str, Future[dict[str, Any]]], provider: str
 ) -> None:
     found = children[name].result()
