@@ -17,7 +17,7 @@ from fsf_core.model.bundle_files import load_bundle, read_model
 from tests.bench.gpu.setting import PRECISIONS, Letter, Setting
 
 POINTS = (
-    *((batch, "device") for batch in (128, 32)),
+    *((batch, "device") for batch in (128, 32, 256)),
     *((batch, "graph") for batch in (128, 32)),
     (128, "host"),
     *((batch, "device") for batch in (64, 8, 1)),

@@ -10,6 +10,7 @@ import cv2
 import pyarrow as pa
 
 from fsf_core import masks
+from fsf_core.model import device_model
 from fsf_core.stages.mask import mask
 from tests.bench.gpu import stages
 from tests.bench.gpu.inputs import linked, write_list
@@ -29,8 +30,6 @@ FORMS = {"card": 1 << 40, "cpu": 0}
 
 def run(setting: Setting, letter: Letter) -> dict[str, Any]:
     """Measure infer and mask stage on one thread, by size and form; in milliseconds per frame."""
-    from fsf_core.model import device_model
-
     cv2.setNumThreads(1)
     masks.compile_kernels()
     home = setting.work / "forms"

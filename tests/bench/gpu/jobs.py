@@ -43,7 +43,7 @@ def small_list(setting: Setting) -> Path:
 
 def large(setting: Setting, letter: Letter, precision: str) -> dict[str, Any]:
     """Score pictures of 12 megapixels."""
-    count = setting.count(200, 8)
+    count = setting.count(800, 8)
     pictures = linked(setting.inputs / "distinct-12mp", setting.work / "pictures-12mp", count)
     manifest = write_list(pictures, setting.work / "pictures-12mp.csv", count)
     return _scored(setting, f"run-12mp-{letter}-{precision}", letter, precision, manifest, "--part-units", "8")
@@ -57,12 +57,12 @@ def video(setting: Setting, letter: Letter, precision: str) -> dict[str, Any]:
 
 
 def command(setting: Setting, letter: Letter, precision: str, manifest: Path, out: Path, *more: str) -> list[str]:
-    """Return the command of the job; on a CPU, of the job with stages as beside a GPU."""
-    module = "fsf_core.cli" if setting.on_gpu else "tests.support.separate_stages"
+    """Return the command of the job; on a CPU, of its rehearsal."""
+    module = "fsf_core.cli" if setting.on_gpu else "tests.bench.gpu.rehearsal"
     arguments = ["--bundle", str(setting.bundle(letter)), "--manifest", str(manifest), "--out", str(out)]
     arguments += ["--precision", precision, "--provider", setting.provider]
-    if not setting.on_gpu and "--actors" not in more:
-        arguments += ["--actors", "1"]
+    if not setting.on_gpu:
+        arguments += ["--batch-frames", "8", *(() if "--actors" in more else ("--actors", "1"))]
     return [sys.executable, "-m", module, "score", *arguments, *more]
 
 
@@ -77,14 +77,17 @@ def _scored(setting: Setting, name: str, letter: Letter, precision: str, manifes
     assert not failed, f"{failed} items failed: {summary['failure_reasons']}"
     done = bench.commits(str(out))
     steady = steady_part(done)
-    rate, (begin, end) = bench.steady_rate(steady), (steady[0][0], steady[-1][0])
+    begin, end = steady[0][0], steady[-1][0]
     work, frames = summary["work"], summary["frames"]
+    whole = frames / summary["scoring_seconds"]
+    rate = bench.steady_rate(steady) if len(steady) >= MIN_COMMITS else whole
     cpu_s = reading.cpu_at(end) - reading.cpu_at(begin)
     return {
         "frames": frames,
         "frames_per_s": round(rate, 1),
         "frames_per_s_all_commits": round(bench.steady_rate(done), 1),
-        "frames_per_s_scoring": round(frames / summary["scoring_seconds"], 1),
+        "frames_per_s_scoring": round(whole, 1),
+        "commits": len(done),
         "first_commit_s": round(done[0][0] - reading.started, 1),
         "took_s": round(reading.seconds, 1),
         "batch_frames": summary["batch_frames"],

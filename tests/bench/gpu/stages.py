@@ -48,7 +48,8 @@ def specify(bundle_folder: Path, manifest: Path, out: Path, *, gpu: bool, precis
 
 def open_model(spec: PipelineSpec, provider: str, **more: Any) -> Infer:
     """Return the infer stage of a pipeline on a provider: on a CPU, that of a GPU pipeline is its rehearsal."""
-    return Infer(**spec.model | {"provider": provider} | more)
+    on_device = spec.separate_stages
+    return Infer(**spec.model | {"provider": provider, "on_device": on_device} | more)
 
 
 def decoded_tables(spec: PipelineSpec, manifest: Path) -> Iterator[pa.Table]:

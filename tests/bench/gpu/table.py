@@ -4,6 +4,8 @@ from typing import Any
 
 from tests.bench.gpu.setting import PRECISIONS, TITLES
 
+BATCHES = (1, 8, 32, 64, 128, 256)
+
 PEERS = {
     "seed_ort": "authors' loop, ONNX Runtime on the card",
     "seed_torch": "authors' loop, PyTorch on the card",
@@ -78,10 +80,10 @@ def _bare(results: dict[str, Any]) -> str:
         for precision in (name for name in PRECISIONS if step.get(name)):
             rates = step[precision]
             for kind in ("device", "graph", "host"):
-                cells = [rates.get(f"{batch} {kind}") for batch in (1, 8, 32, 64, 128)]
+                cells = [rates.get(f"{batch} {kind}") for batch in BATCHES]
                 if any(cell is not None for cell in cells):
                     rows.append([f"{title}, {precision}, {_KINDS[kind]}", *map(_rate, cells)])
-    return _table(["bare session, frames/s at a batch of", "1", "8", "32", "64", "128"], rows)
+    return _table(["bare session, frames/s at a batch of", *map(str, BATCHES)], rows)
 
 
 _KINDS = {"device": "buffers on the card", "graph": "CUDA graph", "host": "arrays of the host"}
