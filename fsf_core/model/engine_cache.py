@@ -19,7 +19,7 @@ from pathlib import Path
 
 from fsf_core.errors import FSFError, ProviderError
 
-BATCH_RANGE = (1, 32, 128)
+BATCH_RANGE = (1, 128, 256)
 """Least, most likely and greatest number of images per call that one engine is built for."""
 
 LIBRARIES = ("libnvinfer.so.10", "libnvonnxparser.so.10")

@@ -8,6 +8,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from fsf_core import storage
 from fsf_core.config import ScoreConfig, parse_actors
 from fsf_core.errors import ClusterError, ProviderError
 from fsf_core.model.bundle import Bundle, variant_of
@@ -130,14 +131,16 @@ def _provider(config: ScoreConfig, bundle: Bundle, *, remote: bool, gpus: float)
     Raises:
         ProviderError: the provider that was asked for does not work.
     """
-    asked = (bundle.uri, bundle.sha256, variant_of(config.precision, fused=False), _asked_provider(config))
+    engine_cache = storage.absolute(config.engine_cache) if config.engine_cache else None
+    variant = variant_of(config.precision, fused=False)
+    asked = (bundle.uri, bundle.sha256, variant, _asked_provider(config), gpus, engine_cache)
     if remote:
         needs = {"CPU": 1.0, "GPU": gpus}
         found: tuple[ResolvedProvider, str] = run_task(
-            _probe, *asked, gpus, what=TRIAL, needs=needs, start_s=config.wait_s, end_s=TRIAL_LIMIT_S
+            _probe, *asked, what=TRIAL, needs=needs, start_s=config.wait_s, end_s=TRIAL_LIMIT_S
         )
     else:
-        found = _probe(*asked, gpus)  # the actors will run on this machine
+        found = _probe(*asked)  # the actors will run on this machine
     provider, note = found
     if config.provider == "auto":
         note = note or "auto chose cpu: int8 is for CPUs"
@@ -145,14 +148,16 @@ def _provider(config: ScoreConfig, bundle: Bundle, *, remote: bool, gpus: float)
     return provider
 
 
-def _probe(uri: str, sha256: str, variant: str, provider: Provider, gpus: float) -> tuple[ResolvedProvider, str]:
+def _probe(
+    uri: str, sha256: str, variant: str, provider: Provider, gpus: float, engine_cache: str | None
+) -> tuple[ResolvedProvider, str]:
     """Load the model as an actor would; on a GPU, its share of the memory must suffice.
 
     Raises:
         BundleError: the bundle is not the one that the job was started with.
         ProviderError: the provider is not available, or the share is too small.
     """
-    found, note = probe(uri, sha256, variant=variant, provider=provider)
+    found, note = probe(uri, sha256, variant=variant, provider=provider, engine_cache=engine_cache)
     if found in GPU_PROVIDERS:
         memory_limit(gpus)
     return found, note

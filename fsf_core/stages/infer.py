@@ -37,8 +37,17 @@ MAX_OUTPUT_BYTES = 256 << 20
 """Maximum bytes of outputs per table, unless one unit has more."""
 
 
-def probe(bundle_uri: str, bundle_sha256: str, *, variant: str, provider: Provider) -> tuple[ResolvedProvider, str]:
+def probe(
+    bundle_uri: str, bundle_sha256: str, *, variant: str, provider: Provider, engine_cache: str | None = None
+) -> tuple[ResolvedProvider, str]:
     """Load the model as an actor would, and release it.
+
+    Args:
+        bundle_uri: the bundle's folder, reachable from this process.
+        bundle_sha256: identity of the bundle that the job was started with.
+        variant: model of the bundle.
+        provider: execution provider.
+        engine_cache: folder on this node for TensorRT's engines.
 
     Returns:
         The provider that runs it, and the reason for the choice of `auto`.
@@ -47,7 +56,8 @@ def probe(bundle_uri: str, bundle_sha256: str, *, variant: str, provider: Provid
         BundleError: the bundle is not the one that the job was started with.
         ProviderError: the provider is not available.
     """
-    loaded = Session(read_model(_load_bundle_of_job(bundle_uri, bundle_sha256), variant), provider=provider)
+    model = read_model(_load_bundle_of_job(bundle_uri, bundle_sha256), variant)
+    loaded = Session(model, provider=provider, trt_cache_dir=engine_cache)
     return loaded.provider, loaded.provider_note
 
 
@@ -94,7 +104,7 @@ class Infer:
             ProviderError: the provider is not available.
         """
         self.meter = ModelMeter()
-        self._batch_frames = batch_frames or 0  # chosen below
+        self._on_card: DeviceModel | None = None
         bundle = _load_bundle_of_job(bundle_uri, bundle_sha256)
         self._profile = bundle.profile
         self._levels_C256 = bundle.profile.levels()
@@ -105,7 +115,7 @@ class Infer:
         self._units: Callable[[pa.Table], Iterator[pa.Table]] = self._with_equal_sizes
         if as_on_gpu and not free and (halves or not variant.endswith(FUSED)):
             assert provider != "auto", "resolved before"
-            loaded = DeviceModel(
+            self._on_card = loaded = DeviceModel(
                 halves or model,
                 profile=bundle.profile,
                 provider=provider,
@@ -161,8 +171,8 @@ class Infer:
 
     @property
     def batch_frames(self) -> int:
-        """Return the frames of a call, 0 where they are not known yet."""
-        return self._batch_frames
+        """Return the frames of a call. Where the memory of a card is full, they become fewer."""
+        return self._on_card.batch_frames if self._on_card else self._batch_frames
 
     def __call__(self, table: pa.Table) -> Iterator[pa.Table]:
         """Run the model over units.

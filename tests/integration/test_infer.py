@@ -65,6 +65,7 @@ def outputs(
         planes=planes,
         on_device=on_device,
     )
+    assert stage.batch_frames == batch_frames
     return list(stage(table))
 
 

@@ -136,8 +136,8 @@ def test_a_damaged_engine_is_named_and_other_errors_pass_unchanged(tmp_path: Pat
 def test_one_engine_is_built_for_all_batches_and_none_for_free_sizes() -> None:
     assert shape_profile([("images", (None, 3, 224, 224)), ("size", (2,))]) == {
         "trt_profile_min_shapes": "images:1x3x224x224",
-        "trt_profile_opt_shapes": "images:32x3x224x224",
-        "trt_profile_max_shapes": "images:128x3x224x224",
+        "trt_profile_opt_shapes": "images:128x3x224x224",
+        "trt_profile_max_shapes": "images:256x3x224x224",
     }
     assert shape_profile([("images", (4, 3, 224, 224))]) == {}
     with pytest.raises(ProviderError, match="the size of the model's input depends on the image"):

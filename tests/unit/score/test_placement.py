@@ -167,7 +167,7 @@ def test_a_share_that_is_too_small_is_refused_before_the_job_begins(
     monkeypatch.setattr(card_share, "first_card", lambda: CARD)
     monkeypatch.setattr(placement, "probe", lambda *_, **__: (found, "a reason"))
     with pytest.raises(ProviderError, match="CUDA's own") if refused else contextlib.nullcontext():
-        assert placement._probe("b", "0" * 64, "fp32", "auto", 0.05) == (found, "a reason")
+        assert placement._probe("b", "0" * 64, "fp32", "auto", 0.05, None) == (found, "a reason")
 
 
 def test_int8_is_tried_on_the_cpu_even_beside_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
