@@ -125,11 +125,13 @@ def _needed(nodes: Sequence[Node], outputs: Sequence[str], *, stop: Collection[s
 def _part(
     graph: onnx_bytes.Message, nodes: Sequence[Node], *, outputs: Sequence[bytes], inputs: Sequence[bytes] = ()
 ) -> bytes:
-    """Return a graph of some nodes of another, with their constants and inputs, and further inputs."""
+    """Return a graph of some nodes of another, with their constants and inputs, and further inputs.
+
+    onnxruntime infers the shapes of what is between them: those of the whole hold for its number of images.
+    """
     names = {name for node in nodes for name in (*node.inputs, *node.outputs)}
     name_of = {
         onnx_bytes.GRAPH_INPUT: onnx_bytes.name_of,
-        onnx_bytes.GRAPH_VALUE: onnx_bytes.name_of,
         onnx_bytes.GRAPH_INITIALIZER: onnx_bytes.initializer_name,
     }
     always = {onnx_bytes.GRAPH_NAME, onnx_bytes.GRAPH_SPARSE_INITIALIZER}
