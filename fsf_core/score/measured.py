@@ -1,11 +1,13 @@
 """The stages as operators of their own, beside GPUs: each reports its time to the tracker. The work is in `stages`."""
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
 import ray
 
+from fsf_core.errors import ProviderError
 from fsf_core.logs import LogSettings
 from fsf_core.score.actor_starts import own_address, reported_start
 from fsf_core.score.card_share import memory_limit
@@ -65,10 +67,11 @@ class Infer(infer.Infer):
         if self._provider not in GPU_PROVIDERS or batch_frames == self._noted_batch:
             return
         self._noted_batch = batch_frames
-        opened = describe_card(
-            node=own_address(), provider=self._provider, batch_frames=batch_frames, limit_bytes=self._limit_bytes
-        )
-        self._tracker.note_opened.remote(ray.get_runtime_context().get_actor_id(), opened)
+        with contextlib.suppress(ProviderError):  # what is only shown must not end a job
+            opened = describe_card(
+                node=own_address(), provider=self._provider, batch_frames=batch_frames, limit_bytes=self._limit_bytes
+            )
+            self._tracker.note_opened.remote(ray.get_runtime_context().get_actor_id(), opened)
 
     def __call__(self, table: pa.Table) -> Iterator[pa.Table]:
         """Run the model over units, as the stage does."""
