@@ -106,7 +106,7 @@ def main() -> int:
     """Run the steps that are missing; returns 1 if one failed."""
     given = _arguments()
     if given.prepare:
-        print(json.dumps(inputs.prepare(given.prepare, quick=given.quick)))
+        print(json.dumps(inputs.prepare(given.prepare, inputs.TASKS, quick=given.quick)))
         return 0
     setting = _setting(given)
     if given.step:
@@ -183,9 +183,9 @@ def run_steps(steps: list[Step], setting: Setting, given: argparse.Namespace) ->
     if path.exists():
         found |= json.loads(path.read_text())
     found |= {"failed": {}, "left_out": []}
-    if not (setting.inputs / inputs.MARK).exists():
-        inputs.prepare(setting.inputs, quick=setting.quick)
-        print(f"prepared {setting.inputs} in {time.monotonic() - started:.0f} s", flush=True)
+    inputs.prepare(setting.inputs, inputs.PORTABLE, quick=setting.quick)
+    inputs.prepare(setting.work / "machine", inputs.OF_MACHINE, quick=setting.quick)
+    print(f"prepared in {time.monotonic() - started:.0f} s", flush=True)
     for step in steps:
         left_s = given.budget_s - (time.monotonic() - started)
         if step.name in found["results"] or (setting.quick and not step.quick):

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -33,8 +33,13 @@ VIDEO_HW = (1080, 1920)
 MARK = "prepared.json"
 
 
-def prepare(folder: Path, *, quick: bool) -> dict[str, float]:
-    """Make what the folder lacks, each task in a process of its own, all at once; returns the seconds of each.
+def prepare(folder: Path, names: Iterable[str], *, quick: bool) -> dict[str, float]:
+    """Run tasks unless the folder has their results, each in a process, all at once; returns the seconds of each.
+
+    Args:
+        folder: for results and logs.
+        names: of TASKS.
+        quick: whether for a rehearsal.
 
     Raises:
         RuntimeError: a task failed; its output is in the message.
@@ -44,14 +49,14 @@ def prepare(folder: Path, *, quick: bool) -> dict[str, float]:
         return dict(json.loads(mark.read_text()))
     folder.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
-    logs = {name: (folder / f"{name}.log").open("w+") for name in TASKS}
+    logs = {name: (folder / f"{name}.log").open("w+") for name in names}
     running = {
         name: subprocess.Popen(
             [sys.executable, "-m", "tests.bench.gpu.inputs", name, str(folder), *(["quick"] if quick else [])],
             stdout=logs[name],
             stderr=subprocess.STDOUT,
         )
-        for name in TASKS
+        for name in logs
     }
     took: dict[str, float] = {}
     while len(took) < len(running):
@@ -234,6 +239,11 @@ TASKS: dict[str, Callable[..., Any]] = {
     "bytecode": lambda folder, quick: compile_bytecode(folder, quick=quick),
     "kernels": lambda folder, quick: compile_kernels(folder, quick=quick),
 }
+
+OF_MACHINE = ("bytecode", "kernels")
+"""Tasks whose results are beside the source; those of the others can be carried to another machine."""
+
+PORTABLE = tuple(name for name in TASKS if name not in OF_MACHINE)
 
 if __name__ == "__main__":
     TASKS[sys.argv[1]](Path(sys.argv[2]), quick="quick" in sys.argv[3:])

@@ -100,6 +100,7 @@ def test_a_step_is_run_once_and_a_failed_one_again(setting, tmp_path, monkeypatc
         return ({"figure": 1}, "") if name == "good" or len(ran) > 3 else (None, "exit code 1: it broke")
 
     monkeypatch.setattr(bench_gpu, "run_step", run_step)
+    monkeypatch.setattr(inputs, "OF_MACHINE", ("kernels",))
     steps = [bench_gpu.Step(name=name, seconds=5, run=print) for name in ("good", "bad", "dear")]
     first = bench_gpu.run_steps([*steps[:2]], setting, _given(tmp_path / "out"))
     assert first["failed"] == {"bad": "exit code 1: it broke"}
