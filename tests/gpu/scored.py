@@ -55,7 +55,7 @@ def score_here(
         ),
         provider=runs_on,
     )
-    infer = Infer(**spec.model)
+    infer = Infer(**spec.model, on_device=planned_for != "cpu")
     rows = pa.concat_tables(manifest.batches())
     rows = rows.append_column("row_digest", manifest.digests(rows))
     rows = rows.append_column("attempt", pa.array(np.ones(len(rows), np.int32)))

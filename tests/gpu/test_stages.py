@@ -131,7 +131,7 @@ def test_a_picture_has_the_same_bits_in_every_place_of_a_batch(
     ]
     infer = Infer(
         bundle_uri=bundle.uri, bundle_sha256=bundle.sha256, variant=variant, provider=provider, threads=1,
-        batch_frames=8, planes=True,
+        batch_frames=8, planes=True, on_device=True,
     )  # fmt: skip
     orders = (found, found[::-1], [found[place] for place in rng.permutation(len(found))], found[3:] + found[:3])
     tables = [
