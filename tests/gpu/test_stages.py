@@ -1,6 +1,6 @@
 """Every form of the model on the card gives the tables that the CPU gives: all columns of all tables, row by row."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,12 +8,14 @@ import pyarrow as pa
 import pytest
 
 from fsf_core import runs
+from fsf_core.errors import ProviderError, ResumableError
 from fsf_core.model.bundle import Bundle
 from fsf_core.options import ResolvedProvider
 from fsf_core.stages import units
 from fsf_core.stages.infer import Infer
 from fsf_core.stages.units import Frame, Unit
 from tests.gpu.bundles import MODELS
+from tests.gpu.conftest import REHEARSAL
 from tests.gpu.scored import NOISE, differing_pixels, score_here
 
 pytestmark = pytest.mark.gpu
@@ -61,7 +63,7 @@ def test_the_tables_are_those_of_the_cpu(
     assert failed_items(run) == {"cut.jpg", "empty.png", "missing.jpg"}
 
 
-@pytest.mark.parametrize("batch_frames", [None, 32])
+@pytest.mark.parametrize("batch_frames", [32] if REHEARSAL else [None, 32])
 def test_large_pictures_and_full_batches_give_the_tables_of_the_cpu(
     batch_frames: int | None,
     bundle_of: Callable[..., Bundle],
@@ -90,7 +92,9 @@ def test_float16_keeps_its_gate_and_fills_every_column(
     tmp_path: Path,
 ) -> None:
     bundle = bundle_of(name, ("fp16",))
-    run = score_here(bundle, items, tmp_path / "run", runs_on=provider, planned_for="cuda", precision="fp16")
+    run = score_here(
+        bundle, items, tmp_path / "run", runs_on=provider, planned_for="cuda", precision="fp16", batch_frames=8
+    )
     differing, pixels = differing_pixels(run, reference(bundle, items), noise=FP16_NOISE)
 
     assert differing <= FP16_DIFFERING_SHARE * pixels
@@ -105,7 +109,7 @@ def test_masks_of_the_grid_are_those_of_the_cpu(
     one, other = (
         score_here(
             bundle_of("four classes"), without_labels, tmp_path / planned, runs_on=where, planned_for=planned,
-            mask_size="model",
+            mask_size="model", batch_frames=8,
         )
         for where, planned in ((provider, "cuda"), ("cpu", "cpu"))
     )  # fmt: skip
@@ -114,30 +118,62 @@ def test_masks_of_the_grid_are_those_of_the_cpu(
     assert differing <= MAX_DIFFERING_SHARE * pixels
 
 
-@pytest.mark.parametrize("variant", ["plain", "fused"])
-def test_a_picture_has_the_same_bits_in_every_place_of_a_batch(
-    variant: str, bundle_of: Callable[..., Bundle], provider: ResolvedProvider
-) -> None:
+def noise(count: int) -> pa.Table:
+    """Return units of random pictures of three sizes, each a mask of which has any class."""
     rng = np.random.default_rng(0)
-    bundle = bundle_of("four classes")
     found = [
         Unit(
-            item_id=f"{number:02}",
+            item_id=f"{number:03}",
             uri="",
             frames=[Frame(frame_index=0, pts_s=None, height_px=64 + 32 * (number % 3), width_px=96)],
             inputs_HWC=[rng.integers(0, 256, (224, 224, 3), np.uint8)],
         )
-        for number in range(21)
+        for number in range(count)
     ]
-    infer = Infer(
-        bundle_uri=bundle.uri, bundle_sha256=bundle.sha256, variant=variant, provider=provider, threads=1,
-        batch_frames=8, planes=True, on_device=True,
-    )  # fmt: skip
-    orders = (found, found[::-1], [found[place] for place in rng.permutation(len(found))], found[3:] + found[:3])
-    tables = [
-        pa.concat_tables(infer(units.to_table(order, extra=pa.schema([])))).sort_by("item_id") for order in orders
-    ]
+    return units.to_table(found, extra=pa.schema([]))
 
-    assert all(table.equals(tables[0]) for table in tables[1:])
-    alone = [part for one in found for part in infer(units.to_table([one], extra=pa.schema([])))]
-    assert pa.concat_tables(alone).equals(tables[0])
+
+def inferred(
+    bundle: Bundle, variant: str, provider: ResolvedProvider, tables: Sequence[pa.Table], **options
+) -> pa.Table:
+    """Return the outputs for units in the order of their ids, of one actor."""
+    infer = Infer(
+        bundle_uri=bundle.uri, bundle_sha256=bundle.sha256, variant=variant, provider=provider, threads=1, planes=True,
+        on_device=True, **options,
+    )  # fmt: skip
+    return pa.concat_tables(part for table in tables for part in [*infer(table)]).sort_by("item_id")
+
+
+@pytest.mark.parametrize("variant", ["plain", "fused"])
+def test_a_picture_has_the_same_bits_in_every_place_of_a_batch(
+    variant: str, bundle_of: Callable[..., Bundle], provider: ResolvedProvider
+) -> None:
+    bundle, found = bundle_of("four classes"), noise(21)
+    in_order = inferred(bundle, variant, provider, [found], batch_frames=8)
+    for table in (found.take([*range(20, -1, -1)]), found.take([*range(3, 21), 0, 1, 2])):
+        assert inferred(bundle, variant, provider, [table], batch_frames=8).equals(in_order)
+    alone = [found.slice(at, 1) for at in range(21)]
+    assert inferred(bundle, variant, provider, alone, batch_frames=8).equals(in_order)
+
+
+@pytest.mark.parametrize("variant", ["plain", "fused"])
+def test_a_full_memory_halves_the_batch_and_is_logged(
+    variant: str, bundle_of: Callable[..., Bundle], caplog: pytest.LogCaptureFixture
+) -> None:
+    bundle, found = bundle_of("four classes"), noise(300)
+    expected = inferred(bundle, variant, "cuda", [found], batch_frames=8)
+    with caplog.at_level("INFO", "fsf"):
+        small = inferred(bundle, variant, "cuda", [found], batch_frames=256, memory_bytes=256 << 20)
+
+    assert "event=batch_halved" in caplog.text
+    name, dtype = ("outputs", np.float32) if variant == "plain" else ("class_maps", np.uint8)
+    one, other = (units.as_array(table.column(name), dtype, ()).astype(np.float32) for table in (small, expected))
+    assert len(one)
+    assert (np.abs(one - other) > 1e-3).mean() <= MAX_DIFFERING_SHARE
+
+
+def test_a_memory_that_is_too_small_for_one_picture_is_refused(bundle_of: Callable[..., Bundle]) -> None:
+    with pytest.raises((ProviderError, ResumableError), match=r"memory|allocate") as caught:
+        inferred(bundle_of("four classes"), "fused", "cuda", [noise(1)], batch_frames=8, memory_bytes=1 << 20)
+
+    assert "--gpus-per-actor" in str(caught.value)
