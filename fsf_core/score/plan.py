@@ -43,6 +43,9 @@ ASSUMED_FRAME_HW = (1080, 1920)
 """Size of video frames that segments are cut for where the network's input depends on it: segments are cut before any
 video is opened."""
 
+SMALL_JOB_ITEMS, SMALL_JOB_BATCH = 2_000, 64
+"""Items below which actors on GPUs do not measure batch sizes, which takes seconds for each, and the size they use."""
+
 log = logging.getLogger("fsf")
 
 
@@ -90,7 +93,7 @@ def plan_pipeline(
         asked_actors=placement.asked_actors,
         separate_stages=gpu,
         owns_cluster=not joins_cluster(config.ray_address),
-        batch_frames=config.batch_frames or (None if gpu else CPU_BATCH_FRAMES),
+        batch_frames=config.batch_frames or _default_batch(gpu=gpu, pending=pending),
         gpus_per_actor=config.gpus_per_actor,
         threads=config.threads,
         engine_cache=storage.absolute(config.engine_cache) if config.engine_cache else None,
@@ -129,6 +132,13 @@ def plan_pipeline(
             extra=manifest.extra,
         ),
     )
+
+
+def _default_batch(*, gpu: bool, pending: int) -> int | None:
+    """Return the frames per call where no number is given; None where every actor measures what is fast."""
+    if not gpu:
+        return CPU_BATCH_FRAMES
+    return SMALL_JOB_BATCH if pending < SMALL_JOB_ITEMS else None
 
 
 def item_access(config: ScoreConfig) -> storage.Access:
