@@ -213,13 +213,17 @@ def compile_bytecode(folder: Path, *, quick: bool) -> None:
 
 
 def linked(distinct: Path, folder: Path, count: int) -> Path:
-    """Return a folder of a number of JPEGs, hard links to a few different ones."""
+    """Return a folder of a number of JPEGs, links to a few different ones."""
     folder.mkdir(parents=True, exist_ok=True)
     sources = sorted(distinct.iterdir())
     for number in range(count):
         path = folder / f"{number:06d}.jpg"
+        source = sources[number % len(sources)].resolve()
         if not path.exists():
-            os.link(sources[number % len(sources)], path)
+            try:
+                os.link(source, path)
+            except OSError:  # another file system
+                path.symlink_to(source)
     return folder
 
 

@@ -144,3 +144,15 @@ def test_the_card_is_sampled_while_a_block_runs(monkeypatch):
     count = len(sampler.samples)
     time.sleep(0.05)
     assert len(sampler.samples) == count
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_few_pictures_become_many_files_on_any_file_system(links, prepared, tmp_path, monkeypatch):
+    def link(*_: object) -> None:
+        raise OSError("cross-device link")
+
+    if not links:
+        monkeypatch.setattr(inputs.os, "link", link)
+    folder = inputs.linked(prepared / "distinct-512", tmp_path / "all", 7)
+    assert len({path.read_bytes() for path in folder.iterdir()}) == 3
+    assert len(inputs.write_list(folder, tmp_path / "list.csv", 5).read_text().splitlines()) == 6
