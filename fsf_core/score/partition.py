@@ -53,6 +53,8 @@ class BlockLimits:
     """Blocks into which a consumer's share of the remaining images is divided at least."""
     last_items: int = LAST_BLOCK_ITEMS
     """Images of the last blocks, if there are enough of them for all consumers."""
+    multiple: int = 1
+    """Larger blocks have a multiple of it, so that the model's calls are full."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +103,7 @@ def block_sizes(items: int, limits: BlockLimits) -> list[int]:
     sizes, left = [], items
     while left:
         size = min(left, limits.max_items, max(min_items, left // divisor))
+        size = size // limits.multiple * limits.multiple or size
         sizes.append(size)
         left -= size
     return sizes

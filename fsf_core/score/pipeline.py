@@ -20,6 +20,7 @@ from ray.data.datasource import Datasink, WriteResult
 
 from fsf_core import logs
 from fsf_core.logs import LogSettings
+from fsf_core.model.batch_choice import LARGEST
 from fsf_core.score import measured
 from fsf_core.score.actor import ScoringActor
 from fsf_core.score.capacity import read_capacity
@@ -140,6 +141,7 @@ def block_limits(spec: PipelineSpec, cpus: float) -> BlockLimits:
         consumers=math.ceil(cpus / DECODE_CPUS),
         blocks_per_consumer=1,
         last_items=LAST_BLOCK_ITEMS,
+        multiple=spec.batch_frames or LARGEST,
     )
 
 

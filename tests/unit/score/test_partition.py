@@ -221,9 +221,10 @@ def test_every_image_is_in_one_block_and_the_last_blocks_are_small(items, consum
     assert len(sizes) >= min(items, consumers * BLOCKS_PER_CONSUMER // 2), "every consumer has work until the end"
 
 
+@pytest.mark.parametrize("multiple", [1, 128])
 @pytest.mark.parametrize("items", [0, 1, 5, 40, 400, 20_000, 1_000_000])
-def test_blocks_of_separate_stages_are_few_and_every_cpu_has_one_until_the_end(items):
-    limits = BlockLimits(max_items=512, consumers=21, blocks_per_consumer=1, last_items=32)
+def test_blocks_of_separate_stages_are_few_and_every_cpu_has_one_until_the_end(items, multiple):
+    limits = BlockLimits(max_items=512, consumers=21, blocks_per_consumer=1, last_items=32, multiple=multiple)
 
     sizes = block_sizes(items, limits)
 
@@ -233,6 +234,7 @@ def test_blocks_of_separate_stages_are_few_and_every_cpu_has_one_until_the_end(i
     assert max(sizes[-21:], default=0) <= 32
     assert len(sizes) <= items / 512 + 21 * 5
     assert len(sizes) >= min(items, 20), "few items are spread over the CPUs"
+    assert all(size % multiple == 0 for size in sizes if size >= multiple), "calls of large blocks are full"
 
 
 def test_damage_over_several_segments_is_explained_once_and_has_one_error_type(tmp_path):
