@@ -179,9 +179,12 @@ def run_steps(steps: list[Step], setting: Setting, given: argparse.Namespace) ->
     given.out.mkdir(parents=True, exist_ok=True)
     setting.work.mkdir(parents=True, exist_ok=True)
     path = given.out / RESULTS
-    found: dict[str, Any] = {"provider": setting.provider, "quick": setting.quick, "results": {}, "seconds": {}}
+    subject = {"provider": setting.provider, "quick": setting.quick}
+    found: dict[str, Any] = subject | {"results": {}, "seconds": {}}
     if path.exists():
         found |= json.loads(path.read_text())
+    if {name: found[name] for name in subject} != subject:
+        sys.exit(f"{path} has other results ({found['provider']}, quick {found['quick']}); give another --out")
     found |= {"failed": {}, "left_out": []}
     inputs.prepare(setting.inputs, inputs.PORTABLE, quick=setting.quick)
     inputs.prepare(setting.work / "machine", inputs.OF_MACHINE, quick=setting.quick)

@@ -3,6 +3,7 @@
 import argparse
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -81,8 +82,6 @@ def test_the_bare_session_is_measured_by_batch_and_kind_of_buffers(setting):
 
 
 def test_points_without_time_are_named(setting):
-    from dataclasses import replace
-
     found = bare.run(replace(setting, ends=0.0), "p")
     assert found["left_out"] == ["fp32 8 device", "fp16 8 device", "fp32 8 host", "fp16 8 host"]
     assert found["best"] == {"fp32": {}, "fp16": {}}
@@ -111,6 +110,12 @@ def test_a_step_is_run_once_and_a_failed_one_again(setting, tmp_path, monkeypatc
     assert ran == ["good", "bad", "bad", "dear"]
     assert third["failed"] == {"bad": "exit code 1: it broke"}
     assert [*json.loads((tmp_path / "out" / "results.json").read_text())["results"]] == ["good", "dear"]
+
+
+def test_results_of_a_rehearsal_are_not_continued_on_a_card(setting, tmp_path):
+    (tmp_path / "results.json").write_text('{"provider": "cpu", "quick": true, "results": {}, "seconds": {}}')
+    with pytest.raises(SystemExit, match="give another --out"):
+        bench_gpu.run_steps([], replace(setting, provider="cuda"), _given(tmp_path))
 
 
 def test_a_step_that_hangs_is_killed_with_its_output_kept(setting):
