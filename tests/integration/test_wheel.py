@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 
 HOME = Path(__file__).parents[2]
+LEFT_OUT = ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
+"""Without the second one, only the first process compiles what it imports."""
 SOURCES = ("pyproject.toml", "README.md", "LICENSE", "fsf_core", "jobs")
 
 
@@ -26,7 +28,7 @@ class Installed:
     def run(self, *command: str, cwd: Path, status: int = 0) -> subprocess.CompletedProcess[str]:
         """Run a program of the environment, away from the checkout."""
         path = os.pathsep.join([str(self.folder / "bin"), os.environ["PATH"]])
-        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {"PATH": path}
+        environment = {name: value for name, value in os.environ.items() if name not in LEFT_OUT} | {"PATH": path}
         program = self.folder / "bin" / command[0]
         done = subprocess.run(
             [program, *command[1:]], cwd=cwd, env=environment, capture_output=True, text=True, timeout=300, check=False
