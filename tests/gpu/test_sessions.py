@@ -36,22 +36,37 @@ CHILDREN = {
 }
 
 
+class Children(dict[str, Future[dict[str, Any]]]):
+    """What processes report that start with libraries missing, by name; each starts when it is first asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._pool = ThreadPoolExecutor(2 if REHEARSAL else 8)
+
+    def __missing__(self, name: str) -> Future[dict[str, Any]]:
+        self[name] = self._pool.submit(_reported, name)
+        return self[name]
+
+
+def _reported(name: str) -> dict[str, Any]:
+    environment = {**os.environ} | ({"CUDA_VISIBLE_DEVICES": ""} if "no visible card" in name else {})
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.gpu.session_child", *CHILDREN[name], *(["--rehearsal"] if REHEARSAL else [])],
+        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    report: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return report
+
+
 @pytest.fixture(scope="module")
-def children() -> dict[str, Future[dict[str, Any]]]:
-    """What processes report that start with libraries missing, all at once."""
-
-    def result(name: str) -> dict[str, Any]:
-        environment = {**os.environ} | ({"CUDA_VISIBLE_DEVICES": ""} if "no visible card" in name else {})
-        rehearsal = ["--rehearsal"] if REHEARSAL else []
-        done = subprocess.run(
-            [sys.executable, "-m", "tests.gpu.session_child", *CHILDREN[name], *rehearsal],
-            cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout.splitlines()[-1])
-
-    pool = ThreadPoolExecutor(2 if REHEARSAL else 8)
-    return {name: pool.submit(result, name) for name in CHILDREN}
+def children() -> Children:
+    """The processes, all at once unless pytest's own share the tests."""
+    found = Children()
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        for name in CHILDREN:
+            found[name]
+    return found
 
 
 def names(library: str, message: str) -> bool:
@@ -88,7 +103,7 @@ def test_float32_is_computed_in_float32(provider: ResolvedProvider) -> None:
     assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()
 
 
-def test_auto_chooses_the_card_and_says_so(children: dict[str, Future[dict[str, Any]]], provider: str) -> None:
+def test_auto_chooses_the_card_and_says_so(children: Children, provider: str) -> None:
     found = children["auto"].result()
 
     assert found["provider"] == provider
@@ -97,9 +112,7 @@ def test_auto_chooses_the_card_and_says_so(children: dict[str, Future[dict[str, 
 
 
 @pytest.mark.parametrize("name", ["complete", "torch first"])
-def test_a_session_runs_on_the_card_with_and_without_torch(
-    name: str, children: dict[str, Future[dict[str, Any]]], provider: str
-) -> None:
+def test_a_session_runs_on_the_card_with_and_without_torch(name: str, children: Children, provider: str) -> None:
     found = children[name].result()
 
     if REHEARSAL:
@@ -111,9 +124,7 @@ def test_a_session_runs_on_the_card_with_and_without_torch(
 
 
 @pytest.mark.parametrize("name", [*NEEDED, OWN])
-def test_a_missing_library_is_named_and_nothing_runs_on_the_cpu(
-    name: str, children: dict[str, Future[dict[str, Any]]], provider: str
-) -> None:
+def test_a_missing_library_is_named_and_nothing_runs_on_the_cpu(name: str, children: Children, provider: str) -> None:
     found = children[f"without {name}"].result()
 
     assert found.get("error") == "ProviderError", found
@@ -125,7 +136,7 @@ def test_a_missing_library_is_named_and_nothing_runs_on_the_cpu(
 
 @pytest.mark.parametrize("name", OPTIONAL)
 def test_without_a_library_of_other_operators_the_session_runs_on_the_card_or_says_what_is_missing(
-    name: str, children: dict[str, Future[dict[str, Any]]], provider: str
+    name: str, children: Children, provider: str
 ) -> None:
     found = children[f"without {name}"].result()
 
@@ -138,9 +149,7 @@ def test_without_a_library_of_other_operators_the_session_runs_on_the_card_or_sa
 
 
 @pytest.mark.parametrize("name", ["libcudnn.so.9", "libcublas.so.13", "libcuda.so.1"])
-def test_auto_takes_the_cpu_only_with_the_name_of_what_is_missing(
-    name: str, children: dict[str, Future[dict[str, Any]]], provider: str
-) -> None:
+def test_auto_takes_the_cpu_only_with_the_name_of_what_is_missing(name: str, children: Children, provider: str) -> None:
     found = children[f"auto without {name}"].result()
 
     assert found["provider"] == "cpu"
@@ -149,9 +158,7 @@ def test_auto_takes_the_cpu_only_with_the_name_of_what_is_missing(
 
 
 @pytest.mark.parametrize("name", ["no visible card", "auto, no visible card"])
-def test_a_hidden_card_is_refused_with_the_variable_that_hides_it(
-    name: str, children: dict[str, Future[dict[str, Any]]], provider: str
-) -> None:
+def test_a_hidden_card_is_refused_with_the_variable_that_hides_it(name: str, children: Children, provider: str) -> None:
     found = children[name].result()
     message = found["note"] if name.startswith("auto") else found["message"]
 
