@@ -1,5 +1,6 @@
 """Step d: programs that a user might run instead (tests/bench/peers.py), with their model on the card."""
 
+import importlib.util
 import shutil
 from dataclasses import asdict
 from typing import Any
@@ -12,8 +13,14 @@ FRAMES = {"seed_ort": (800, 12), "seed_torch": (800, 6), "ray_docs": (2000, 64),
 """Pictures, and those of a rehearsal. A loop has the same rate from its first picture on."""
 
 
+NEEDS = {"seed_ort": "torch", "seed_torch": "torch", "ray_docs": "ray", "dataloader": "torch"}
+"""The authors' tools make their softmax with torch."""
+
+
 def run(setting: Setting, name: str) -> dict[str, Any]:
-    """Run one over the pictures of 512×512 with P in float32; returns its rate."""
+    """Run one over the pictures of 512×512 with P in float32; returns its rate, or which library is missing."""
+    if importlib.util.find_spec(NEEDS[name]) is None:
+        return {"missing": NEEDS[name]}
     count = setting.count(*FRAMES[name])
     pictures = linked(setting.inputs / "distinct-512", setting.work / "pictures-512", max(count, setting.frames))
     letter = "e" if setting.quick else "p"

@@ -149,9 +149,11 @@ def _peers(results: dict[str, Any]) -> str:
     job = results.get("job-p-fp32", {}).get("frames_per_s")
     rows = []
     for name, title in PEERS.items():
-        rate = results.get(f"peer-{name}", {}).get("steady")
-        if rate is not None:
+        found = results.get(f"peer-{name}", {})
+        if rate := found.get("steady"):
             rows.append([title, f"{rate:,.1f}", f"{job / rate:.1f}" if job else ""])
+        elif found:
+            rows.append([title, f"{found['missing']} is missing", ""])
     return _table(["P, 512×512, fp32", "frames/s", "the job is faster by"], rows)
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from fsf_core import masks
 from tests.bench import bench_gpu
-from tests.bench.gpu import bare, card, inputs, jobs, parity, stages, table
+from tests.bench.gpu import bare, card, contenders, inputs, jobs, parity, stages, table
 from tests.bench.gpu.setting import Setting
 
 
@@ -110,6 +110,12 @@ def test_a_step_is_run_once_and_a_failed_one_again(setting, tmp_path, monkeypatc
     assert ran == ["good", "bad", "bad", "dear"]
     assert third["failed"] == {"bad": "exit code 1: it broke"}
     assert [*json.loads((tmp_path / "out" / "results.json").read_text())["results"]] == ["good", "dear"]
+
+
+def test_a_program_whose_library_is_missing_is_named(setting, monkeypatch):
+    monkeypatch.setitem(contenders.NEEDS, "seed_ort", "no_such_library")
+    found = {"results": {"peer-seed_ort": contenders.run(setting, "seed_ort")}, "failed": {}, "left_out": []}
+    assert "| no_such_library is missing |" in table.render(found)
 
 
 def test_results_of_a_rehearsal_are_not_continued_on_a_card(setting, tmp_path):
