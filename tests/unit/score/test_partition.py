@@ -17,6 +17,7 @@ from fsf_core.stages.decode import decode
 from fsf_core.stages.decode_row import failures_for_rest
 from fsf_core.stages.decode_settings import DecodeSettings
 from fsf_core.stages.video_plan import VideoPlan, pack_plan, plan_video
+from tests.support import assets
 from tests.support.clips import clip, overwritten, stored_again
 
 FRAMES = 150
@@ -235,6 +236,15 @@ def test_blocks_of_separate_stages_are_few_and_every_cpu_has_one_until_the_end(i
     assert len(sizes) <= items / 512 + 21 * 5
     assert len(sizes) >= min(items, 20), "few items are spread over the CPUs"
     assert all(size % multiple == 0 for size in sizes if size >= multiple), "calls of large blocks are full"
+
+
+@pytest.mark.parametrize(("table_units", "tables"), [(64, [5]), (5, [5]), (2, [2, 2, 1])])
+def test_a_block_is_decoded_into_one_table_if_that_may_hold_it(table_units, tables, tmp_path):
+    path = tmp_path / "image.jpg"
+    path.write_bytes(assets.pillow(assets.picture(20, 30), "JPEG"))
+    block = pa.concat_tables([rows(path)] * 5)
+
+    assert [table.num_rows for table in decode(block, settings(table_units=table_units))] == tables
 
 
 def test_damage_over_several_segments_is_explained_once_and_has_one_error_type(tmp_path):
