@@ -88,7 +88,8 @@ def masked_fused(model, settings, frames_NHWC=FRAMES):
         session.run_figures(frame_HWC[None], height_px=height_px, width_px=width_px, planes=True)
         for frame_HWC, (height_px, width_px) in zip(frames_NHWC, SIZES, strict=True)
     ]
-    assert_equal_halves(fused, Session(model_bytes(model)), PROFILE, frames_NHWC, SIZES, found)
+    if settings.num_classes < 256:  # one frame of these is compared in test_fuse
+        assert_equal_halves(fused, Session(model_bytes(model)), PROFILE, frames_NHWC, SIZES, found)
     outputs = pa.array([class_maps_NHW.tobytes() for class_maps_NHW, _ in found], pa.large_binary())
     figures = {name: np.concatenate([each[name] for _, each in found]) for name in found[0][1]}
     columns = fused_outputs.to_columns(figures, [1] * len(SIZES), planes=True)
