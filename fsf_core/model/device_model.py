@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby, pairwise
 from typing import Any
 
@@ -110,14 +111,12 @@ class DeviceModel:
         options: Any = {"threads": threads, "conv_search": "EXHAUSTIVE", "trt_cache_dir": engine_cache}
         head_bytes, tail_bytes = (None, None) if memory_bytes is None else (memory_bytes * 3 // 4, memory_bytes // 4)
         head = model.head if isinstance(model, SplitModel) else model
-        self._head = open_model(head, provider, memory_bytes=head_bytes, **options)
-        self._tail: Any = None
-        if self._halves is not None:
-            # TensorRT would build an engine for every size of class maps.
-            beside: ResolvedProvider = "cuda" if provider == "tensorrt" else provider
-            self._tail = open_model(
-                self._halves.tail, beside, memory_bytes=tail_bytes, threads=threads, free_sizes=True
-            )
+        self._open_head = partial(open_model, head, provider, memory_bytes=head_bytes, **options)
+        # TensorRT would build an engine for every size of class maps.
+        beside: ResolvedProvider = "cuda" if provider == "tensorrt" else provider
+        options = {"memory_bytes": tail_bytes, "threads": threads, "free_sizes": True}
+        self._open_tail = self._halves and partial(open_model, self._halves.tail, beside, **options)
+        self._open()
         self._class_map_dtype = np.uint8 if num_classes <= 255 else np.uint16  # noqa: PLR2004 - as fusing has it
         self.makes_maps = self._halves is not None
         self.has_figures = self._halves is not None and self._halves.has_figures
@@ -129,6 +128,18 @@ class DeviceModel:
         self._free: queue.LifoQueue[Buffers | None] = queue.LifoQueue()
         self.batch_frames = self._first_batch(batch_frames)
         self._allocate(self.batch_frames)
+
+    def _open(self) -> None:
+        """Open the sessions; after those whose memory was full, which keep what they have reserved in unusable pieces.
+
+        Raises:
+            ProviderError: the provider is not available on this machine.
+            BundleError: the model cannot be loaded.
+        """
+        self._head: Any = None
+        self._tail: Any = None
+        self._head = self._open_head()
+        self._tail = self._open_tail and self._open_tail()
 
     # ------------------------------------------------------------------------------------------------------- results
 
@@ -320,7 +331,9 @@ class DeviceModel:
             for _ in range(CONCURRENT_BATCHES):  # waits for the other threads' calls
                 self._free.get()
             try:
-                self._allocate(self._half(full))
+                frames = self._half(full)
+                self._open()
+                self._allocate(frames)
             except Exception as error:
                 self._failure = error
                 self._free.put(None)  # nobody waits for buffers that do not come
@@ -334,6 +347,7 @@ class DeviceModel:
             if isinstance(buffers, _Full):
                 found.clear()
                 frames = self._half(buffers)
+                self._open()
             else:
                 found.append(buffers)
         self.batch_frames = frames
@@ -409,20 +423,33 @@ class DeviceModel:
     def _frames_per_s(self, frames: int) -> float:
         """Measure a batch of random frames; 0 where the memory does not suffice."""
         buffers = self._buffers(frames)
-        if isinstance(buffers, _Full):
-            return 0.0
-        shape = (frames, self._profile.height_px, self._profile.width_px, 3)
+        speed = 0.0 if isinstance(buffers, _Full) else self._speed_of(buffers)
+        if not speed:
+            del buffers
+            self._open()
+        return speed
+
+    def _speed_of(self, buffers: Buffers) -> float:
+        """Return the frames/s of calls with these buffers; 0 where the memory is full."""
+        shape = (buffers.frames, self._profile.height_px, self._profile.width_px, 3)
         frames_NHWC = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
         room = np.empty((0,) if self._halves else buffers.copied_shape, np.float32)
         calls, started = 0, time.perf_counter()
-        while calls < MEASURED_CALLS or time.perf_counter() - started < MEASURED_S:
-            self._fill(buffers, frames_NHWC, range(frames))
-            if self._halves:
-                buffers.run()
-            else:
-                buffers.run_into(room)
-            calls += 1
-        return calls * frames / (time.perf_counter() - started)
+        try:
+            while calls < MEASURED_CALLS or time.perf_counter() - started < MEASURED_S:
+                self._fill(buffers, frames_NHWC, range(buffers.frames))
+                if self._halves:
+                    buffers.run()
+                else:
+                    buffers.run_into(room)
+                calls += 1
+        except FSFError:
+            raise
+        except Exception as error:  # as above
+            if is_out_of_memory(error):
+                return 0.0
+            raise
+        return calls * buffers.frames / (time.perf_counter() - started)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

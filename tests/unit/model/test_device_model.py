@@ -105,6 +105,27 @@ def test_class_maps_of_mixed_sizes_are_those_of_the_fused_graph(fused, frames_NH
     assert_equal(maps_of(found, frames_NHWC, order=[*range(len(SIZES))]), expected)
 
 
+@pytest.mark.parametrize("batch_frames", [8, None])
+def test_sessions_whose_memory_was_full_are_opened_anew(fused, frames_NHWC, expected, batch_frames, monkeypatch):
+    """On a card with a limit, the arena of a session that was full refused every smaller batch too (H100, 1.31.1)."""
+    full, run = [], device_buffers.Buffers.run
+
+    def limited(buffers):
+        if buffers.frames > 2 or any(session is buffers._session for session in full):
+            full.append(buffers._session)
+            raise RuntimeError(FULL)
+        run(buffers)
+
+    monkeypatch.setattr(device_buffers.Buffers, "run", limited)
+    monkeypatch.setattr(device_model, "MEASURED_S", 0.0)
+    monkeypatch.setattr(device_model, "MEASURED_CALLS", 1)
+    monkeypatch.setattr(device_model, "MAX_SCORE_BYTES", 8 * 4 * 224 * 224 * 4)
+    found = opened(split(fused), batch_frames)
+    assert_equal(maps_of(found, frames_NHWC), expected)
+    assert found.batch_frames <= 2
+    assert full
+
+
 def test_every_call_has_the_same_number_of_frames(fused, frames_NHWC, monkeypatch):
     card = Card(monkeypatch, 4)
     counted = []
