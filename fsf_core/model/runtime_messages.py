@@ -14,8 +14,8 @@ _OUT_OF_MEMORY = re.compile(
 )
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error of onnxruntime says that the memory of the card, or the session's part of it, is full."""
+def is_out_of_memory(error: object) -> bool:
+    """Return whether an error of onnxruntime, or its text, says that the card's memory or the session's is full."""
     return _OUT_OF_MEMORY.search(str(error)) is not None
 
 

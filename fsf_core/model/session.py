@@ -25,7 +25,7 @@ from fsf_core.errors import BundleError, FetchError, FSFError, ProviderError
 from fsf_core.model.cuda_driver import cuda_devices, first_card, missing_library
 from fsf_core.model.engine_cache import EngineKey, engine_options, shape_profile, tensorrt_version
 from fsf_core.model.fused_figures import FIGURES, PLANES, figure_outputs
-from fsf_core.model.runtime_messages import first_line
+from fsf_core.model.runtime_messages import first_line, is_out_of_memory
 from fsf_core.model.warm_up import names_driver, warm_up
 from fsf_core.options import Provider, ResolvedProvider
 
@@ -426,7 +426,7 @@ def _create_on_gpu(data: bytes, options: Any, provider: ResolvedProvider, provid
     try:
         return _create(data, options, providers)
     except BundleError as error:
-        if names_driver(str(error.__cause__)):
+        if names_driver(str(error.__cause__)) or is_out_of_memory(error.__cause__):
             raise broken_card(provider, first_line(error.__cause__)) from error
         raise
 
@@ -445,7 +445,7 @@ def _warm_up(session: Any, provider: ResolvedProvider) -> None:
 
 def broken_card(provider: ResolvedProvider, reason: str) -> ProviderError:
     """Return the error of a card, or of its libraries, that refuse a session or its first call."""
-    if re.search(r"out of memory|Failed to allocate|BFCArena", reason, re.IGNORECASE):
+    if is_out_of_memory(reason):
         advice = "end other programs on the card (nvidia-smi lists them), give more of it with --gpus-per-actor"
     else:
         advice = "install the cuda extra (pip install 'fsf[cuda]') and a CUDA 13 driver"

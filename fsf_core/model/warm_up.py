@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fsf_core.errors import FSFError
+from fsf_core.model.runtime_messages import first_line
 
 GUESSED_PX = 448
 """Sides of an image where the model takes any: a multiple of the usual strides and patches."""
@@ -46,8 +47,11 @@ def warm_up(session: Any) -> None:
 
 
 def names_driver(reason: str) -> bool:
-    """Return whether an error is one of the card or its libraries."""
-    return _OF_THE_DRIVER.search(reason) is not None
+    """Return whether an error is one of the card or its libraries.
+
+    The place in onnxruntime's sources does not count: that of any operator on a GPU has `cuda` in it.
+    """
+    return any(_OF_THE_DRIVER.search(first_line(line)) for line in reason.splitlines())
 
 
 def _black(type_name: str, shape: Sequence[Any]) -> NDArray[Any]:

@@ -19,7 +19,9 @@ from fsf_core.errors import LimitError
 from fsf_core.model import preprocess
 from fsf_core.model.bundle import Signature
 from fsf_core.model.fused_figures import FIGURES, PLANES
+from fsf_core.model.runtime_messages import is_out_of_memory
 from fsf_core.model.session import Session
+from fsf_core.model.warm_up import names_driver
 from fsf_core.stages import fused_outputs, units
 from fsf_core.stages.meter import ModelMeter
 
@@ -100,10 +102,16 @@ class FreeSizes:
         return [found[at] for at in range(len(frames))]
 
     def _try(self, frames_NHWC: NDArray[np.uint8], size: Size) -> list[_Result | LimitError]:
-        """Return the results of one call; where it fails, of a call per frame, whose failure is the frame's alone."""
+        """Return the results of one call; where it fails, of a call per frame, whose failure is the frame's alone.
+
+        Raises:
+            RuntimeError: the card or its libraries fail, as they would for every frame.
+        """
         try:
             return self._call(frames_NHWC, size)
         except RuntimeError as error:
+            if self._is_broken(error):
+                raise
             if len(frames_NHWC) > 1:
                 return [self._try(frame_HWC[None], size)[0] for frame_HWC in frames_NHWC]
             rows, columns = frames_NHWC.shape[1:3]
@@ -112,6 +120,11 @@ class FreeSizes:
                 "another size, or leave it out"
             )
             return [reason]
+
+    def _is_broken(self, error: RuntimeError) -> bool:
+        """Return whether a call failed for a reason that is not in its frames; a full memory may be."""
+        reason = str(error.__cause__)
+        return self.session.provider != "cpu" and names_driver(reason) and not is_out_of_memory(reason)
 
     def _call(self, frames_NHWC: NDArray[np.uint8], size: Size) -> list[_Result | LimitError]:
         """Return the results of one call.

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from fsf_core.errors import ProviderError
+from fsf_core.errors import BundleError, ProviderError
 from fsf_core.model import session
 from fsf_core.model.session import Session
 from fsf_core.model.warm_up import names_driver, warm_up
@@ -42,10 +42,31 @@ def test_a_library_that_the_first_call_lacks_is_an_error_of_the_provider_with_it
         session._warm_up(_Opened(NO_CUDNN), "cuda")
 
 
-def test_a_full_card_is_an_error_that_says_so() -> None:
-    full = "CUDA failure 2: out of memory ; GPU=0 ; hostname=a ; expr=cudaMalloc((void**)&p, size);"
-    with pytest.raises(ProviderError, match=r"out of memory .*; end other programs on the card \(nvidia-smi"):
+PLACE = "/onnxruntime_src/onnxruntime/core/framework/bfc_arena.cc:376 void* onnxruntime::BFCArena::Allocate(size_t) "
+FULL = [
+    "CUDA failure 2: out of memory ; GPU=0 ; hostname=a ; expr=cudaMalloc((void**)&p, size);",
+    f"{PLACE}Available memory of 1048576 is smaller than requested bytes of 4194304",
+]
+
+
+@pytest.mark.parametrize("full", FULL)
+def test_a_full_card_is_an_error_that_says_so(full: str) -> None:
+    with pytest.raises(
+        ProviderError, match=r"(out of|Available) memory .*; end other programs on the card \(nvidia-smi"
+    ):
         session._warm_up(_Opened(full), "cuda")
+
+
+@pytest.mark.parametrize("full", FULL)
+def test_a_card_that_is_too_full_for_the_weights_is_no_error_of_the_file(
+    full: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def create(*_: object) -> None:
+        raise BundleError("cannot load the model; export it again") from RuntimeError(full)
+
+    monkeypatch.setattr(session, "_create", create)
+    with pytest.raises(ProviderError, match="end other programs on the card"):
+        session._create_on_gpu(b"", None, "cuda", [])
 
 
 def test_sizes_that_are_guessed_may_be_wrong_and_libraries_may_not() -> None:
@@ -53,6 +74,9 @@ def test_sizes_that_are_guessed_may_be_wrong_and_libraries_may_not() -> None:
     session._warm_up(
         _Opened("Non-zero status code returned while running Reshape node: 448 is no multiple", shape=free), "cuda"
     )
+    place = "/onnxruntime_src/onnxruntime/core/providers/cuda/tensor/concat.cc:77 onnxruntime::common::Status "
+    place += "onnxruntime::cuda::Concat::ComputeInternal(onnxruntime::OpKernelContext*) const "
+    session._warm_up(_Opened(f"Concat node. Status Message: {place}axis 2 must match", shape=free), "cuda")
     with pytest.raises(ProviderError, match="cuDNN"):
         session._warm_up(_Opened(NO_CUDNN, shape=free), "cuda")
     with pytest.raises(ProviderError, match="Reshape"):

@@ -253,6 +253,31 @@ def test_a_frame_that_the_network_rejects_fails_alone(tmp_path, pictures, varian
             assert_equal(row["masks"][0], image_HWC)
 
 
+@pytest.mark.parametrize(
+    ("reason", "fails"),
+    [
+        ("CUDA failure 700: an illegal memory access was encountered", True),
+        ("CUDA failure 2: out of memory ; GPU=0 ; expr=cudaMalloc((void**)&p, size);", False),
+        ("Non-zero status code returned while running Add node. axis 2 must match", False),
+    ],
+)
+def test_a_card_that_is_broken_fails_no_pictures(bundle, pictures, monkeypatch, reason, fails):
+    """It would fail all that are left, in a job that then counts as finished; a picture may be too large for it."""
+    run = stage(bundle)
+
+    def rejected(*_):
+        raise RuntimeError("onnxruntime on cuda rejected images") from ValueError(reason)
+
+    monkeypatch.setattr(run._session, "provider", "cuda")
+    monkeypatch.setattr(run._session, "run", rejected)
+    tables = [*decode(rows_of(*pictures), settings_of(bundle))]
+    if fails:
+        with pytest.raises(RuntimeError, match="rejected"):
+            [*run(tables[0])]
+    else:
+        assert {row["error_type"] for row in masked(bundle, run(tables[0]))} == {"LimitError"}
+
+
 def test_units_that_failed_before_and_tables_without_frames_pass_through(bundle):
     failed = units.Unit(item_id="a", uri="a").failed(units.failure("decode", ValueError("broken")))
     table = units.to_table([failed], extra=pa.schema([]))
