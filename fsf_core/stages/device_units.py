@@ -1,7 +1,7 @@
 """The infer stage on a card: class maps of small images from the card, the network's scores of large ones.
 
-Which of the two a unit has depends on the sizes of its frames alone, so that it does not change from run to run. Knows
-batches and the model, no files and no masks.
+Which of the two a unit has depends on the sizes of its frames, and on the actor's share of a card, so that it does not
+change from run to run. Knows batches and the model, no files and no masks.
 """
 
 # N frames, K classes, H×W pixels, h×w cells of the network's grid
@@ -41,8 +41,7 @@ class DeviceUnits:
         frames_NHWC = units.as_array(table.column("inputs"), np.uint8, (*self.input_hw, 3))
         frame_bytes = [self._output_bytes(*size) for size in sizes]
         rest = table.drop_columns(["inputs"])
-        batch = self.model.batch_frames
-        most = max(batch, self.max_frames // batch * batch)
+        most = self._frames_per_chunk(max(frame_bytes, default=1))
         unit_bytes = units.sums(frame_bytes, counts)
         at = 0
         for chunk in units.chunks(counts, most, sizes=unit_bytes, max_bytes=self.max_bytes):
@@ -50,6 +49,16 @@ class DeviceUnits:
             part = rest.slice(chunk.start, chunk.stop - chunk.start)
             yield self._with_outputs(part, counts[chunk], sizes[at:stop], frames_NHWC[at:stop])
             at = stop
+
+    def _frames_per_chunk(self, frame_bytes: int) -> int:
+        """Return the maximum frames per output table: full calls, within the maximum of bytes if one call is.
+
+        Args:
+            frame_bytes: of the outputs of the largest frame.
+        """
+        batch = self.model.batch_frames
+        most = max(batch, self.max_frames // batch * batch)
+        return min(most, self.max_bytes // frame_bytes // batch * batch) or most
 
     def _with_outputs(
         self, part: pa.Table, counts: Sequence[int], sizes: Sequence[Size], frames_NHWC: NDArray[np.uint8]

@@ -16,7 +16,7 @@ from fsf_core.errors import BundleError
 from fsf_core.model import preprocess
 from fsf_core.model.bundle import FUSED, Bundle, Signature
 from fsf_core.model.bundle_files import load_bundle, read_model
-from fsf_core.model.device_model import DeviceModel
+from fsf_core.model.device_model import DEFAULT_BATCH, DeviceModel
 from fsf_core.model.fused_split import split
 from fsf_core.model.session import Session
 from fsf_core.options import Provider, ResolvedProvider
@@ -30,11 +30,14 @@ from fsf_core.stages.meter import ModelMeter
 CHUNK_FRAMES = 64
 """Default maximum frames per output table; each table costs Ray a block."""
 
-CPU_BATCH_FRAMES, GPU_BATCH_FRAMES = 4, 32
-"""Frames per call where no number is given."""
+CPU_BATCH_FRAMES, GPU_BATCH_FRAMES = 4, DEFAULT_BATCH
+"""Frames per call where no number is given and none is measured."""
 
 MAX_OUTPUT_BYTES = 256 << 20
 """Maximum bytes of outputs per table, unless one unit has more."""
+
+MAX_DEVICE_OUTPUT_BYTES = 512 << 20
+"""The same beside a GPU: class maps of 128 images of 4 megapixels, or scores of one batch, so that calls are full."""
 
 
 def probe(
@@ -132,7 +135,7 @@ class Infer:
                 input_hw=(bundle.profile.height_px, bundle.profile.width_px),
                 num_classes=bundle.num_classes,
                 max_frames=chunk_frames,
-                max_bytes=MAX_OUTPUT_BYTES,
+                max_bytes=MAX_DEVICE_OUTPUT_BYTES,
                 planes=planes and loaded.has_figures,
             )
             return

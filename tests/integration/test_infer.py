@@ -74,7 +74,8 @@ def test_outputs_do_not_depend_on_batch_or_buffer_size(
     tiny_bundle: Bundle, table: pa.Table, form: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = outputs(tiny_bundle, table, batch_frames=8, planes=True, **FORMS[form])
-    monkeypatch.setattr(infer, "MAX_OUTPUT_BYTES", 1)
+    for name in ("MAX_OUTPUT_BYTES", "MAX_DEVICE_OUTPUT_BYTES"):
+        monkeypatch.setattr(infer, name, 1)
     cut = outputs(tiny_bundle, table, batch_frames=3, planes=True, **FORMS[form])
 
     assert [part.num_rows for part in whole] == [7]
