@@ -25,6 +25,7 @@ from fsf_core.errors import FSFError, ResumableError
 from fsf_core.model import preprocess
 from fsf_core.model.batch_choice import choose_batch
 from fsf_core.model.device_buffers import Buffers, Device, run_bound
+from fsf_core.model.engine_cache import BATCH_RANGE
 from fsf_core.model.fused_figures import FIGURES, PLANES
 from fsf_core.model.fused_split import SplitModel
 from fsf_core.model.runtime_messages import first_line, is_out_of_memory
@@ -33,7 +34,8 @@ from fsf_core.model.warm_up import names_driver
 from fsf_core.options import ResolvedProvider
 
 CARD_MAX_PIXELS = 4 << 20
-"""Largest class map that the card makes: a larger one has more bytes than the scores, and is made of them on CPUs."""
+"""Largest class map that the card makes: a larger one has many times the bytes of the scores, of which CPUs make it.
+Estimated; `python -m tests.bench.bench_gpu --only forms` measures it."""
 
 MAX_CALL_BYTES, MAX_FRAME_BYTES = 256 << 20, 512 << 20
 """Maximum memory of one call of the tail, unless it is for one frame, and for one frame that the card makes."""
@@ -45,7 +47,7 @@ MAX_SCORE_BYTES = 512 << 20
 """Maximum bytes of the scores of one batch, unless it is of one frame."""
 
 DEFAULT_BATCH = 32
-"""Frames per call where it is not measured: TensorRT builds an engine for each number, which takes minutes."""
+"""Frames per call where nobody gives a number and none is measured: with TensorRT, which has not been run."""
 
 CONCURRENT_BATCHES = 2
 """Sets of buffers: while the network computes one batch, the next is copied to the card, and class maps of the last
@@ -109,7 +111,10 @@ class DeviceModel:
         self._meter = meter
         # Inputs have one shape, so that a search of seconds for each shape is made once.
         options: Any = {"threads": threads, "conv_search": "EXHAUSTIVE", "trt_cache_dir": engine_cache}
-        head_bytes, tail_bytes = (None, None) if memory_bytes is None else (memory_bytes * 3 // 4, memory_bytes // 4)
+        tail_bytes = memory_bytes // 4 if memory_bytes is not None and self._halves else None
+        head_bytes = memory_bytes - (tail_bytes or 0) if memory_bytes is not None else None
+        # Half of the tail's memory is left for the pieces that free memory lies in.
+        self._tail_call_bytes = tail_bytes // (2 * CONCURRENT_BATCHES) if tail_bytes is not None else MAX_FRAME_BYTES
         head = model.head if isinstance(model, SplitModel) else model
         self._open_head = partial(open_model, head, provider, memory_bytes=head_bytes, **options)
         # TensorRT would build an engine for every size of class maps.
@@ -146,7 +151,8 @@ class DeviceModel:
     def makes_map(self, height_px: int, width_px: int) -> bool:
         """Return whether class maps of this size are made on the device."""
         pixels = height_px * width_px
-        return self.makes_maps and pixels <= CARD_MAX_PIXELS and self._map_bytes(pixels) <= MAX_FRAME_BYTES
+        limit = min(MAX_FRAME_BYTES, self._tail_call_bytes)
+        return self.makes_maps and pixels <= CARD_MAX_PIXELS and self._map_bytes(pixels) <= limit
 
     def class_maps(
         self,
@@ -235,7 +241,7 @@ class DeviceModel:
         """
         pixels = size[0] * size[1]
         frame_bytes = pixels * np.dtype(self._class_map_dtype).itemsize
-        step = max(1, MAX_CALL_BYTES // self._map_bytes(pixels))
+        step = max(1, min(MAX_CALL_BYTES, self._tail_call_bytes) // self._map_bytes(pixels))
         for begin in range(0, len(members), step):
             call = members[begin : begin + step]
             places = [starts[one] for one in call]
@@ -323,9 +329,11 @@ class DeviceModel:
         """Replace all buffers by smaller ones, unless another thread did it.
 
         Raises:
-            ResumableError: the memory does not suffice for one frame.
+            ResumableError: the memory does not suffice for one frame; likewise where another thread found that.
         """
         with self._pool:
+            if self._failure is not None:
+                raise self._failure
             if self.batch_frames < full.frames:
                 return
             for _ in range(CONCURRENT_BATCHES):  # waits for the other threads' calls
@@ -407,8 +415,11 @@ class DeviceModel:
         if self._fixed_batch is not None:
             return self._fixed_batch
         most = self._most_frames()
+        if self._provider == "tensorrt":
+            most = min(most, BATCH_RANGE[-1])
         if batch_frames is not None or self._provider == "tensorrt":
-            return min(batch_frames or DEFAULT_BATCH, most)
+            wanted = batch_frames or DEFAULT_BATCH
+            return wanted if wanted <= most else 1 << (most.bit_length() - 1)  # divides the usual numbers of a block
         chosen, speeds = choose_batch(self._frames_per_s, most=most)
         measured = ",".join(f"{frames}:{speed:.0f}" for frames, speed in sorted(speeds.items()))
         log.info("event=batch_chosen frames=%d frames_per_s=%s", chosen, measured)

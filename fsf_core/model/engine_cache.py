@@ -87,7 +87,7 @@ def tensorrt_version() -> str:
         ProviderError: one is missing.
     """
     found = importlib.util.find_spec("tensorrt_libs")
-    folders = [Path(folder) for folder in (found.submodule_search_locations or ()) if found] if found else []
+    folders = [Path(folder) for folder in found.submodule_search_locations or ()] if found else []
     libraries = []
     for name in LIBRARIES:
         path = next((str(folder / name) for folder in folders if (folder / name).is_file()), name)

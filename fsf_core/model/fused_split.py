@@ -28,8 +28,6 @@ class SplitModel:
     """uint8 frames NHWC to `raw`, `scores`, and FIGURES and PLANES where `has_figures`."""
     tail: bytes
     """`scores` and int64 [rows, columns] to class maps NHW."""
-    frames: str
-    """Name of the input of the head."""
     raw: str
     """Name of the network's own output, that of the plain model: float32 NKhw."""
     scores: str
@@ -63,7 +61,8 @@ def _split(model: bytes) -> SplitModel | None:
     )
     if not scores:
         return None
-    frames, out_hw = (name for name in inputs if name not in _initializers(graph))
+    constants = _initializers(graph)
+    _, out_hw = (name for name in inputs if name not in constants)
     class_maps = outputs[0]
     nodes = onnx_bytes.nodes_of(graph)
     raw = _network_output(nodes, scores)
@@ -83,7 +82,6 @@ def _split(model: bytes) -> SplitModel | None:
     return SplitModel(
         head=onnx_bytes.with_graph(model, head),
         tail=onnx_bytes.with_graph(model, tail),
-        frames=frames,
         raw=raw,
         scores=scores,
         out_hw=out_hw,
@@ -111,7 +109,7 @@ def _network_output(nodes: Sequence[Node], scores: str) -> str:
 
 def _needed(nodes: Sequence[Node], outputs: Sequence[str], *, stop: Collection[str]) -> list[Node]:
     """Return the nodes that outputs are made by, in order, up to values that are given."""
-    maker = {output: at for at, node in enumerate(nodes) for output in node.outputs if output not in stop}
+    maker = {output: at for at, node in enumerate(nodes) for output in node.outputs if output and output not in stop}
     found: set[int] = set()
     waiting = [maker[name] for name in outputs if name in maker]
     while waiting:
