@@ -29,7 +29,7 @@ from fsf_core.model.engine_cache import BATCH_RANGE
 from fsf_core.model.fused_figures import FIGURES, PLANES
 from fsf_core.model.fused_split import SplitModel
 from fsf_core.model.runtime_messages import first_line, is_out_of_memory
-from fsf_core.model.session import broken_card, open_model
+from fsf_core.model.session import broken_card, failed_card, open_model
 from fsf_core.model.warm_up import names_driver
 from fsf_core.options import ResolvedProvider
 
@@ -177,7 +177,7 @@ class DeviceModel:
 
         Raises:
             RuntimeError: onnxruntime rejects a batch.
-            ResumableError: the memory of the card does not suffice for one frame.
+            ResumableError: the memory of the card does not suffice for one frame, or the card fails.
         """
         figures: dict[str, NDArray[Any]] = {}
 
@@ -205,7 +205,7 @@ class DeviceModel:
 
         Raises:
             RuntimeError: onnxruntime rejects a batch.
-            ResumableError: the memory of the card does not suffice for one frame.
+            ResumableError: the memory of the card does not suffice for one frame, or the card fails.
         """
 
         def work(buffers: Buffers, at: int, batch: Sequence[int]) -> None:
@@ -308,6 +308,8 @@ class DeviceModel:
             reason = first_line(error)
             if is_out_of_memory(error):
                 return _Full(frames=buffers.frames, reason=reason)
+            if names_driver(str(error)):
+                raise failed_card(reason) from error
             raise RuntimeError(
                 f"onnxruntime on {self._provider} rejected a batch of {buffers.frames} frames: {reason}"
             ) from error

@@ -21,7 +21,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from fsf_core import storage
-from fsf_core.errors import BundleError, FetchError, FSFError, ProviderError
+from fsf_core.errors import BundleError, FetchError, FSFError, ProviderError, ResumableError
 from fsf_core.model.cuda_driver import cuda_devices, first_card, missing_library
 from fsf_core.model.engine_cache import EngineKey, engine_options, shape_profile, tensorrt_version
 from fsf_core.model.fused_figures import FIGURES, PLANES, figure_outputs
@@ -451,6 +451,14 @@ def broken_card(provider: ResolvedProvider, reason: str) -> ProviderError:
         advice = "install the cuda extra (pip install 'fsf[cuda]') and a CUDA 13 driver"
     return ProviderError(
         f"requested {provider}, the GPU does not run the model: {reason}; {advice}, or pass --provider cpu"
+    )
+
+
+def failed_card(reason: str) -> ResumableError:
+    """Return the error of a card, or of its libraries, that fail in a call after others that worked."""
+    return ResumableError(
+        f"the GPU failed: {reason}; check it with nvidia-smi and in the system's log (NVRM: Xid), and start the same "
+        "command again"
     )
 
 

@@ -19,8 +19,8 @@ from fsf_core.errors import LimitError
 from fsf_core.model import preprocess
 from fsf_core.model.bundle import Signature
 from fsf_core.model.fused_figures import FIGURES, PLANES
-from fsf_core.model.runtime_messages import is_out_of_memory
-from fsf_core.model.session import Session
+from fsf_core.model.runtime_messages import first_line, is_out_of_memory
+from fsf_core.model.session import Session, failed_card
 from fsf_core.model.warm_up import names_driver
 from fsf_core.stages import fused_outputs, units
 from fsf_core.stages.meter import ModelMeter
@@ -105,26 +105,22 @@ class FreeSizes:
         """Return the results of one call; where it fails, of a call per frame, whose failure is the frame's alone.
 
         Raises:
-            RuntimeError: the card or its libraries fail, as they would for every frame.
+            ResumableError: the card or its libraries fail, as they would for every frame.
         """
         try:
             return self._call(frames_NHWC, size)
         except RuntimeError as error:
-            if self._is_broken(error):
-                raise
+            reason = str(error.__cause__)
+            if self.session.provider != "cpu" and names_driver(reason) and not is_out_of_memory(reason):
+                raise failed_card(first_line(reason)) from error
             if len(frames_NHWC) > 1:
                 return [self._try(frame_HWC[None], size)[0] for frame_HWC in frames_NHWC]
             rows, columns = frames_NHWC.shape[1:3]
-            reason = LimitError(
+            rejected = LimitError(
                 f"the network rejects its input of {columns}×{rows} pixels for this image: {error}; scale the image to "
                 "another size, or leave it out"
             )
-            return [reason]
-
-    def _is_broken(self, error: RuntimeError) -> bool:
-        """Return whether a call failed for a reason that is not in its frames; a full memory may be."""
-        reason = str(error.__cause__)
-        return self.session.provider != "cpu" and names_driver(reason) and not is_out_of_memory(reason)
+            return [rejected]
 
     def _call(self, frames_NHWC: NDArray[np.uint8], size: Size) -> list[_Result | LimitError]:
         """Return the results of one call.

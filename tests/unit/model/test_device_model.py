@@ -246,9 +246,19 @@ def test_another_error_is_not_taken_for_a_full_memory(fused, frames_NHWC, monkey
 
     found = opened(split(fused), 2)
     monkeypatch.setattr(device_buffers.Buffers, "run", broken)
-    with pytest.raises(RuntimeError, match="rejected a batch of 2 frames: CUDA failure 700"):
+    with pytest.raises(ResumableError, match=r"the GPU failed: CUDA failure 700: an illegal .* start the same command"):
         maps_of(found, frames_NHWC)
     assert found.batch_frames == 2
+
+
+def test_a_batch_that_the_graph_rejects_is_no_failure_of_the_card(fused, frames_NHWC, monkeypatch):
+    def broken(_):
+        raise RuntimeError("Non-zero status code returned while running Concat node. axis 2 must match")
+
+    found = opened(split(fused), 2)
+    monkeypatch.setattr(device_buffers.Buffers, "run", broken)
+    with pytest.raises(RuntimeError, match=r"onnxruntime on cpu rejected a batch of 2 frames: .*axis 2 must match"):
+        maps_of(found, frames_NHWC)
 
 
 def test_a_broken_library_at_the_first_call_is_an_error_of_the_provider(fused, monkeypatch):

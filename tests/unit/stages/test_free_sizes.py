@@ -10,6 +10,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from fsf_core import masks, storage
+from fsf_core.errors import ResumableError
 from fsf_core.export import from_onnx
 from fsf_core.media.images import ImageLimits
 from fsf_core.stages import decode as decoding
@@ -272,7 +273,7 @@ def test_a_card_that_is_broken_fails_no_pictures(bundle, pictures, monkeypatch, 
     monkeypatch.setattr(run._session, "run", rejected)
     tables = [*decode(rows_of(*pictures), settings_of(bundle))]
     if fails:
-        with pytest.raises(RuntimeError, match="rejected"):
+        with pytest.raises(ResumableError, match="the GPU failed: CUDA failure 700"):
             [*run(tables[0])]
     else:
         assert {row["error_type"] for row in masked(bundle, run(tables[0]))} == {"LimitError"}
