@@ -11,7 +11,7 @@ Reads   a table (Parquet, CSV, JSON Lines) with the column `uri`, and `id`, `kin
 Writes  RUN/masks, RUN/class_stats, RUN/failures, at the end summary.json and _SUCCESS. Every node must see the folder.
 Resumes when it is started again: what is committed is not scored again, failed items are retried.
 Exits   0 done · 2 the command or its input is wrong, nothing ran · 3 a gate failed: more failures than
-        --max-failed-share allows, or only failures · 75 a store, a disk or the cluster failed, try again ·
+        --max-failed-share allows, or only failures · 75 a store, a disk, a GPU or the cluster failed, try again ·
         129/130/131/143 interrupted, resumable.
         The command `ray job submit` itself exits with 1 for any of them; the job's status has the code.
 Prints  the summary as one JSON document, the last line on stdout.

@@ -21,8 +21,8 @@
 
 Options come from flags, then from FSF_<COMMAND>_<OPTION> in the environment, then from --config FILE.yaml.
 Exit codes: 0 done · 1 unexpected: a bug · 2 the command or its input is wrong, nothing ran · 3 finished, but too many
-items failed, or a video could not be rendered · 75 a store, a disk or the cluster failed in the middle: the same
-command resumes · 129/130/131/143 interrupted by a signal, resumable.
+items failed, or a video could not be rendered · 75 a store, a disk, a GPU or the cluster failed in the middle: the
+same command resumes · 129/130/131/143 interrupted by a signal, resumable.
 The reason is the last line on stderr; with --log-format json, it and every log line are JSON objects. What cannot be
 printed is dropped, and does not change the exit code.
 """
