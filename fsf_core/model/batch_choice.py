@@ -1,4 +1,4 @@
-"""How many frames a call of a model gets where nobody says it: a few numbers are tried, and the smallest fast one wins.
+"""Choice of the frames per call where no number is given: a few are measured, and the smallest fast one is kept.
 
 Knows numbers and the clock, no model.
 """

@@ -16,7 +16,7 @@ from fsf_core.model.onnx_bytes import FLOAT, INT32, Node, encoded
 
 _GRID = "fsf/grid"
 """The node of a fused graph of class maps whose input are the class ids on the network's grid."""
-_OUR_PREFIX = "fsf/"
+_FUSING_PREFIX = "fsf/"
 """Of the names of what fusing adds; those of the network begin with net/."""
 
 
@@ -102,7 +102,7 @@ def _network_output(nodes: Sequence[Node], scores: str) -> str:
     """Return the value of the network that the scores are made from."""
     maker = {output: node for node in nodes for output in node.outputs}
     name = scores
-    while name.startswith(_OUR_PREFIX):
+    while name.startswith(_FUSING_PREFIX):
         name = maker[name].inputs[0]
     return name
 

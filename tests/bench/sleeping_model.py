@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from fsf_core.model.bundle_files import load_bundle
 from fsf_core.stages.device_units import DeviceUnits
-from fsf_core.stages.infer import CHUNK_FRAMES, MAX_OUTPUT_BYTES, Infer
+from fsf_core.stages.infer import CHUNK_FRAMES, MAX_DEVICE_OUTPUT_BYTES, Infer
 from tests.bench import peers
 from tests.bench.patched_stage import replace_stage
 
@@ -123,7 +123,7 @@ class SleepingDevice:
             input_hw=(bundle.profile.height_px, bundle.profile.width_px),
             num_classes=bundle.num_classes,
             max_frames=CHUNK_FRAMES,
-            max_bytes=MAX_OUTPUT_BYTES,
+            max_bytes=MAX_DEVICE_OUTPUT_BYTES,
             planes=False,
         )
 
