@@ -62,7 +62,10 @@ def open_model(source: str, *, weights: bool = False) -> Iterator[ModelFiles]:
 
 @contextlib.contextmanager
 def open_onnx(source: str) -> Iterator[ModelFiles | None]:
-    """Yield the file of --onnx where a family knows it, and None where none does or the file cannot be read."""
+    """Yield the file of --onnx where a family knows it, and None where none does or the file cannot be read.
+
+    Files beside it count for nothing: who wants them read names the file with --model.
+    """
     uri = storage.absolute(source)
     with contextlib.ExitStack() as stack:
         path: Path | None = storage.local_path(uri) if storage.is_local(uri) else None
@@ -70,7 +73,7 @@ def open_onnx(source: str) -> Iterator[ModelFiles | None]:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fsf-model-")))
             with contextlib.suppress(FetchError):  # who reads the model reports it
                 path = _write(folder / "model.onnx", storage.read_bytes(uri))
-        family = None if path is None or not path.is_file() else family_of(path)
+        family = None if path is None or not path.is_file() else family_of(path, alone=True)
         if path is None or family is None:
             yield None
         else:

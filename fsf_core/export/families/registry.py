@@ -26,6 +26,8 @@ class Family:
     """Extra of this project that installs them."""
     exporter: Exporter | None = None
     """The exporter that can write its networks, where only one can."""
+    reads_beside: bool = False
+    """Whether it reads files beside an ONNX file, which --onnx does not name."""
     is_refused: bool = False
     """Whether its models are recognised only to say why they cannot be exported."""
 
@@ -48,18 +50,24 @@ class Family:
 
 FAMILIES = (
     Family(name="ultralytics"),
-    Family(name="mmdeploy"),
-    Family(name="paddleseg"),
+    Family(name="mmdeploy", reads_beside=True),
+    Family(name="paddleseg", reads_beside=True),
     Family(name="deepness"),
-    Family(name="nnunet", is_refused=True),
+    Family(name="nnunet", reads_beside=True, is_refused=True),
     Family(name="torch_export"),
     Family(name="torchscript"),
     Family(name="smp", libraries=DISTRIBUTIONS["smp"], extra="smp"),
-    Family(name="optimum", libraries=("transformers",), extra="transformers"),
+    Family(name="optimum", libraries=("transformers",), extra="transformers", reads_beside=True),
     Family(name="transformers", libraries=("transformers", "timm"), extra="transformers"),
 )
 
 
-def family_of(path: Path) -> Family | None:
-    """Return the family of a local file or folder, or None."""
-    return next((family for family in FAMILIES if family.recognises(path)), None)
+def family_of(path: Path, *, alone: bool = False) -> Family | None:
+    """Return the family of a local file or folder, or None.
+
+    Args:
+        path: the file or folder.
+        alone: whether a file stands for itself, whatever is beside it.
+    """
+    families = (family for family in FAMILIES if not (alone and family.reads_beside))
+    return next((family for family in families if family.recognises(path)), None)

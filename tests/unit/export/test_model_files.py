@@ -133,6 +133,16 @@ def test_an_onnx_file_that_no_family_knows_or_that_is_missing_is_left_to_its_rea
             assert model is None
 
 
+def test_the_file_of_onnx_is_read_alone_whatever_is_beside_it(tmp_path):
+    """Where a file beside it cannot be read, the message proposes --onnx, which must not read it again."""
+    (tmp_path / "deploy.yaml").write_text("Deploy: {transforms: [{type: Unknown}]}")
+    (tmp_path / "model.onnx").write_bytes(tiny_onnx().SerializeToString())
+    with open_model(str(tmp_path / "model.onnx")) as model:
+        assert model.family.name == "paddleseg"
+    with open_onnx(str(tmp_path / "model.onnx")) as model:
+        assert model is None
+
+
 def test_a_library_that_is_not_installed_is_named_with_its_extra():
     with pytest.raises(ConfigError, match=r"the library nolibrary, which is not installed; pip install 'fsf\[extra\]'"):
         optional.load("nolibrary.part", "extra")
