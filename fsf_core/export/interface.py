@@ -9,6 +9,7 @@ from typing import Any
 
 from fsf_core.config import ExportConfig, is_adopted
 from fsf_core.errors import ConfigError
+from fsf_core.export.families.found import FoundModel
 from fsf_core.export.input_keys import (
     LABELS,
     as_keys,
@@ -47,6 +48,21 @@ class FileInput:
     width_px: int | None
     layout: InputLayout | None
     dtype: InputType
+    takes_levels: bool = False
+    """Whether it takes whole levels of 0 to 255 although its type is another."""
+
+
+def input_of_network(found: FoundModel) -> FileInput:
+    """Return what is fixed about the input of a network that was read from its own files."""
+    height_px, width_px = found.input_hw
+    return FileInput(
+        name="input",
+        height_px=height_px,
+        width_px=width_px,
+        layout="NCHW",
+        dtype="float32",
+        takes_levels=found.takes_levels,
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -164,11 +180,12 @@ def profile_of(config: ExportConfig, given: Given, file: FileInput | None = None
     known = known_input(config, given, file)
     if missing := missing_keys(known):
         raise ConfigError(_question(config, known, missing, given.advice))
-    if known["dtype"] == "uint8" and any(known[key] != value for key, value in _UINT8.items()):
+    takes_levels = known["dtype"] == "uint8" or (file is not None and file.takes_levels)
+    if takes_levels and any(known[key] != value for key, value in _UINT8.items()):
         found = ", ".join(f"{key} {shown_value(known[key])}" for key in _UINT8)
         raise ConfigError(
-            f"the input of {config.onnx} is uint8, which takes the levels 0 to 255 as they are, but found {found}; "
-            "pass --scale 1 --mean 0 --std 1, or export the model with a float input"
+            f"the input of {config.onnx or config.model} is uint8, which takes the levels 0 to 255 as they are, but "
+            f"found {found}; pass --scale 1 --mean 0 --std 1, or export the model with a float input"
         )
     return as_profile(known)
 
@@ -254,10 +271,11 @@ def _size_of(
         if key in given.input:
             raise ConfigError(f"{found}, but the {key} is given as {shown_value(chosen)}; leave it out")
         rest = {"size": fixed, "layout": own.get("layout"), "dtype": own["dtype"]}
+        others = f"profile {config.profile!r} has" if config.profile else "the model's own files have"
         raise ConfigError(
-            f"{found}, but profile {config.profile!r} has {shown_value(chosen)}; pass --input-size "
-            f"{shown_value(fixed)} too if only the size differs, or in place of the profile --model-config FILE.yaml "
-            f"with {template(rest)}"
+            f"{found}, but {others} {shown_value(chosen)}; pass {option_of('input', key)} "
+            f"{shown_value(fixed)} too if only the size differs, or --model-config FILE.yaml in their place, with "
+            f"{template(rest)}"
         )
     return {key: chosen}
 

@@ -8,7 +8,7 @@ from fsf_core.config import ExportConfig
 from fsf_core.errors import CheckpointError, FetchError
 from fsf_core.export.families.found import FamilyRequest, FoundModel
 from fsf_core.export.file_kinds import folder_kind
-from fsf_core.export.interface import FileInput, read_given
+from fsf_core.export.interface import FileInput, input_of_network, read_given
 from fsf_core.export.model_files import ModelFiles
 from fsf_core.export.net_options import resolve_net_options
 from fsf_core.export.request import sha256_of
@@ -83,9 +83,7 @@ def load_family(config: ExportConfig, material: Material, model: ModelFiles) -> 
     from fsf_core.export.build import BuiltNetwork
 
     built = BuiltNetwork(network=found.network.float().cpu().eval())
-    height_px, width_px = found.input_hw
-    file_input = FileInput(name="input", height_px=height_px, width_px=width_px, layout="NCHW", dtype="float32")
-    return replace(material, built=built, found=found, file_input=file_input)
+    return replace(material, built=built, found=found, file_input=input_of_network(found))
 
 
 def load_named(config: ExportConfig, material: Material) -> Material:

@@ -33,12 +33,16 @@ class FoundModel:
     """The ONNX file of the model: its path, or its bytes where the family adds steps to the graph."""
     as_graph: "Callable[[nn.Module, Tensor], nn.Module] | None" = None
     """Makes of the network, and images as an example, one that exporters read and that takes images of their size."""
+    takes_levels: bool = False
+    """Whether the network takes whole levels of 0 to 255 as they are, so that any other normalisation is wrong."""
     input_hw: tuple[int | None, int | None] = (None, None)
     """Height and width that the network was stored for; None where it takes any. No option replaces them."""
     document: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """The keys of --model-config, below `input` and `output`; what the files do not contain is absent."""
     classes: tuple[str, ...] = ()
     """Names in the order of the ids, or nothing."""
+    about_classes: str = ""
+    """What the files contain of the classes where they do not name them, for the question about the names."""
     palette: tuple[str, ...] = ()
     """One colour per class as rrggbb, or nothing."""
     notes: tuple[str, ...] = ()

@@ -52,6 +52,7 @@ def read(path: Path, request: FamilyRequest) -> FoundModel:
         batch=shape[0],
         input_hw=(height_px, width_px),
         document={"input": _LEVELS} if dtype == "uint8" else {},
+        takes_levels=dtype == "uint8",
     )
 
 

@@ -9,7 +9,8 @@ import yaml
 from fsf_core.config import INTERFACE_OPTIONS, ExportConfig
 from fsf_core.errors import ConfigError
 from fsf_core.export import interface
-from fsf_core.export.interface import FileInput, profile_of, read_given
+from fsf_core.export.families.found import FoundModel
+from fsf_core.export.interface import FileInput, input_of_network, profile_of, read_given, with_found
 from fsf_core.export.model_document import KEYS, option_of
 from fsf_core.model.preprocess import PROFILES, Profile
 
@@ -132,6 +133,23 @@ def test_a_profile_by_name_is_a_complete_response_and_parts_of_it_can_be_replace
         ConfigError, match="fixed at 512x1024, but profile 'fastsegformer' has 224x224; pass --input-size"
     ):
         profile(WIDE, profile="fastsegformer")
+
+
+def test_a_size_in_the_files_of_the_model_that_is_not_that_of_its_graph_is_named_with_the_option():
+    config = ExportConfig(onnx="m.onnx", classes=("a", "b"), out="bundle")
+    for keys, option in (({"resize": "stretch", "size": "224x224"}, "--input-size"), ({"crop": "224x224"}, "--crop")):
+        found = {"resize": "short-side", "short_side": 256, **keys}
+        given = with_found(read_given(config), {"input": found}, "optimum")
+        with pytest.raises(ConfigError, match=rf"1024, but the model's own files have 224x224; pass {option} 512x1024"):
+            profile_of(config, given, WIDE)
+
+
+def test_a_network_that_takes_levels_refuses_another_normalisation():
+    """It casts its input: numbers of 0 to 1 would become 0, and the proof would compare one wrong mask with another."""
+    file = input_of_network(FoundModel(family="torch_export", input_hw=(224, 224), takes_levels=True))
+    config = ExportConfig(model="m.pt2", classes=("a", "b"), profile="fastsegformer", out="bundle")
+    with pytest.raises(ConfigError, match=r"the input of m\.pt2 is uint8, which takes the levels 0 to 255 as they are"):
+        profile_of(config, read_given(config), file)
 
 
 def test_a_preprocessing_that_has_a_name_gets_it():

@@ -80,6 +80,7 @@ def test_a_program_of_uint8_channels_last_takes_the_levels(tmp_path):
     path = saved(tmp_path / "a", network, torch.zeros(1, 16, 24, 3, dtype=torch.uint8))
     found = torch_export.read(path, REQUEST)
     assert (found.input_hw, found.document) == ((16, 24), {"input": {"scale": 1, "mean": 0, "std": 1}})
+    assert found.takes_levels
     levels_NHWC = torch.randint(0, 256, (1, 16, 24, 3), dtype=torch.uint8)
     with torch.inference_mode():
         assert torch.allclose(found.network(levels_NHWC.permute(0, 3, 1, 2).float()), network(levels_NHWC), atol=1e-6)
