@@ -28,7 +28,7 @@ from fsf_core.export.from_network import array_function
 from fsf_core.export.from_onnx import from_onnx, original_session, read_onnx
 from fsf_core.export.graph import opset_of, real_inputs, sizes_of
 from fsf_core.export.input_keys import missing_keys, shown_keys, shown_value
-from fsf_core.export.interface import FileInput, Given, known_input, profile_of, with_found
+from fsf_core.export.interface import FileInput, Given, input_of_network, known_input, profile_of, with_found
 from fsf_core.export.model_files import ModelFiles, open_model
 from fsf_core.export.onnx_file import load_onnx
 from fsf_core.export.output_kind import read_output
@@ -162,7 +162,7 @@ def _of_network(source: str, found: FoundModel) -> Inspection:
     height_px, width_px = found.input_hw
     shape = [found.batch, 3, height_px, width_px]
     result.tensors["inputs"] = [{"name": "images", "type": "float32", "shape": shape}]
-    file_input = FileInput(name="input", height_px=height_px, width_px=width_px, layout="NCHW", dtype="float32")
+    file_input = input_of_network(found)
     profile = _know_input(result, given, file_input)
     if profile is None:
         return result
@@ -217,6 +217,7 @@ def _take(result: Inspection, found: FoundModel | None, metadata: tuple[str, ...
     result.output |= {key: value for key, value in known.items() if value is not None}
     if not result.classes:
         result.missing.append("classes")
+        result.notes += [found.about_classes] if found and found.about_classes else []
     return given
 
 

@@ -158,8 +158,9 @@ def _with_class_names(config: ExportConfig, material: Material) -> ExportConfig:
     names = names_in_metadata({entry.key: entry.value for entry in onnx.metadata_props}) if onnx is not None else ()
     if not names:
         holder = f"the metadata of {config.onnx} holds" if config.onnx else f"the files of {config.model} hold"
+        about = f" ({material.found.about_classes})" if material.found and material.found.about_classes else ""
         raise ConfigError(
-            f"no class names are given, and {holder} none, expected one for each class; "
+            f"no class names are given, and {holder} none{about}, expected one for each class; "
             "pass --classes background,first,second"
         )
     log.info("event=class_names_read source=%s names=%r", storage.redact(str(config.onnx)), names)

@@ -42,11 +42,12 @@ def read(path: Path, request: FamilyRequest) -> FoundModel:
     deploy, pipeline = _document(folder / _DEPLOY), _document(folder / _PIPELINE)
     model = _onnx_of(folder, deploy, request.source)
     document, classes = document_of(pipeline, f"{_PIPELINE} of {request.source}")
-    _require_classes(request, classes, folder)
+    _require_count(request, classes)
     return FoundModel(
         family="mmdeploy",
         onnx=str(model),
         document=document,
+        about_classes=_about_classes(classes, folder),
         notes=_notes(document),
         sources={"input": _PIPELINE, "output": _PIPELINE},
     )
@@ -91,13 +92,14 @@ def _input_keys(steps: list[Mapping[str, Any]], source: str) -> dict[str, Any]:
     Raises:
         ConfigError: one is not supported.
     """
+    _require_order([step.get("type") for step in steps], source)
     keys: dict[str, Any] = {"channel_order": "bgr", "scale": 1, "mean": 0, "std": 1, "resize": "own"}
     for step in steps:
         kind = step.get("type")
         if kind == "Resize":
             keys |= _resize_keys(step, source)
         elif kind == "Normalize":
-            keys |= _normalise_keys(step, source)
+            keys |= _normalise_keys(step, keys, source)
         elif kind == "Pad":
             keys |= _pad_keys(step, keys, source)
         elif kind in {"LoadImageFromFile", "LoadImageFromNDArray"}:
@@ -106,6 +108,19 @@ def _input_keys(steps: list[Mapping[str, Any]], source: str) -> dict[str, Any]:
         elif kind not in _IGNORED:
             raise _not_supported(f"the step {kind!r}", source, "Resize, Pad and Normalize")
     return keys
+
+
+def _require_order(kinds: list[Any], source: str) -> None:
+    """Refuse a step that occurs twice, and a Resize behind Pad: the keys know one resize, with padding behind it.
+
+    Raises:
+        ConfigError: there is one.
+    """
+    twice = [kind for kind in ("Resize", "Pad", "Normalize") if kinds.count(kind) > 1]
+    if twice:
+        raise _not_supported(f"the step {twice[0]} twice", source, "it once")
+    if {"Resize", "Pad"} <= {*kinds} and kinds.index("Pad") < kinds.index("Resize"):
+        raise _not_supported("Resize behind Pad", source, "Resize in front of Pad")
 
 
 def _resize_keys(step: Mapping[str, Any], source: str) -> dict[str, Any]:
@@ -128,12 +143,17 @@ def _resize_keys(step: Mapping[str, Any], source: str) -> dict[str, Any]:
     return keys | {"resize": "stretch", "size": f"{height_px}x{width_px}"}
 
 
-def _normalise_keys(step: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """Return what Normalize does: mean and std are in levels and in the order of the network's channels."""
+def _normalise_keys(step: Mapping[str, Any], before: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """Return what Normalize does: mean and std are in levels and in the order of the network's channels.
+
+    So are the levels of the padding, which a Pad in front of it has in BGR.
+    """
     mean, std = step.get("mean"), step.get("std")
     if not _are_levels(mean) or not _are_levels(std):
         raise _not_supported(f"mean {mean!r} and std {std!r} of Normalize", source, "three numbers each")
-    return {"mean": mean, "std": std, "channel_order": "rgb" if step.get("to_rgb", True) else "bgr"}
+    order = "rgb" if step.get("to_rgb", True) else "bgr"
+    padding = {"padding": before["padding"][::-1]} if "padding" in before and order == "rgb" else {}
+    return {"mean": mean, "std": std, "channel_order": order, **padding}
 
 
 def _pad_keys(step: Mapping[str, Any], before: Mapping[str, Any], source: str) -> dict[str, Any]:
@@ -156,6 +176,10 @@ def _pad_keys(step: Mapping[str, Any], before: Mapping[str, Any], source: str) -
         raise _not_supported(f"pad_val {step.get('pad_val')!r} of Pad", source, "a number")
     mean, std = (_three(before[name]) for name in ("mean", "std"))
     levels = [round(level * std[at] + mean[at]) for at, level in enumerate(values)]
+    if not all(0 <= level <= 255 for level in levels):  # noqa: PLR2004 - levels of 8 bits
+        raise _not_supported(
+            f"pad_val {step.get('pad_val')!r} of Pad, the levels {levels}", source, "levels of 0 to 255"
+        )
     return {"multiple_of": multiple, "to_multiple": "pad", "padding": levels, "align": "top-left"}
 
 
@@ -185,26 +209,25 @@ def _notes(document: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
     return (f"the border is padded with the levels {padding}, rounded from normalised ones",) if padding else ()
 
 
-def _require_classes(request: FamilyRequest, found: int | None, folder: Path) -> None:
-    """Ask for the class names, of which the folder holds only the number.
+def _about_classes(found: int | None, folder: Path) -> str:
+    """Return the number of the classes and the configuration that names them; the folder does not."""
+    try:
+        codebase = _document(folder / _DETAIL).get("codebase")
+    except ConfigError:
+        codebase = None
+    config = codebase.get("config") if isinstance(codebase, dict) else None
+    trained = f", which are those of {config}" if isinstance(config, str) else ""
+    return f"the model has {found or 'its'} classes without names{trained}"
+
+
+def _require_count(request: FamilyRequest, found: int | None) -> None:
+    """Compare the number of names that are given with that of the folder: a class map shows its classes late.
 
     Raises:
-        ConfigError: they are missing, or of another number.
+        ConfigError: it is another.
     """
-    if not request.classes:
-        try:
-            codebase = _document(folder / _DETAIL).get("codebase")
-        except ConfigError:
-            codebase = None
-        config = codebase.get("config") if isinstance(codebase, dict) else None
-        trained = f", which are those of {config}" if isinstance(config, str) else ""
-        number = f"{found} classes" if found else "classes"
-        raise ConfigError(
-            f"no class names are given, and {request.source} has {number} without names{trained}; pass --classes with "
-            "one name for each, in the order of the ids"
-        )
     one = found == 1 and len(request.classes) <= 2  # noqa: PLR2004 - one class is a foreground beside a background
-    if found and found != len(request.classes) and not one:
+    if request.classes and found and found != len(request.classes) and not one:
         raise ConfigError(
             f"{len(request.classes)} class names are given, but {_PIPELINE} of {request.source} has {found} classes; "
             "pass --classes with one name for each"

@@ -4,9 +4,12 @@ import json
 
 import pytest
 
+from fsf_core.config import ExportConfig
 from fsf_core.errors import ConfigError
 from fsf_core.export.families import mmdeploy
 from fsf_core.export.families.found import FamilyRequest
+from fsf_core.export.inspection import inspect_model
+from fsf_core.export.job import export
 from tests.support.deployed_onnx import deployed_onnx
 
 NORMALIZE = {"type": "Normalize", "mean": [123.675, 116.28, 103.53], "std": [58.395, 57.12, 57.375], "to_rgb": True}
@@ -93,10 +96,18 @@ def test_one_number_is_both_sides_and_a_negative_one_leaves_the_longer_free():
 
 def test_padding_behind_normalize_is_brought_back_to_levels():
     pad = {"type": "Pad", "size_divisor": 32, "pad_val": 0}
-    keys = input_keys([RESIZE | {"keep_ratio": True}, NORMALIZE, pad])
+    keep = RESIZE | {"keep_ratio": True}
+    keys = input_keys([keep, NORMALIZE, pad])
     assert (keys["multiple_of"], keys["to_multiple"], keys["align"]) == (32, "pad", "top-left")
     assert keys["padding"] == [124, 116, 104]
-    assert input_keys([RESIZE | {"keep_ratio": True}, pad, NORMALIZE])["padding"] == [0, 0, 0]
+    assert input_keys([keep, pad, NORMALIZE])["padding"] == [0, 0, 0]
+
+
+def test_padding_in_front_of_normalize_changes_its_order_with_the_channels():
+    pad = {"type": "Pad", "size_divisor": 32, "pad_val": {"img": [10, 20, 30]}}
+    keep = RESIZE | {"keep_ratio": True}
+    assert input_keys([keep, pad, NORMALIZE])["padding"] == [30, 20, 10]
+    assert input_keys([keep, pad, NORMALIZE | {"to_rgb": False}])["padding"] == [10, 20, 30]
 
 
 @pytest.mark.parametrize(
@@ -108,19 +119,39 @@ def test_padding_behind_normalize_is_brought_back_to_levels():
         (RESIZE | {"size": None}, "the size"),
         ({"type": "Pad", "size": [512, 512]}, "Pad with"),
         ({"type": "Pad", "size_divisor": 8, "padding_mode": "reflect"}, "padding_mode"),
+        ({"type": "Pad", "size_divisor": 8, "pad_val": 255}, "pad_val 255 of Pad, the levels"),
         (NORMALIZE | {"mean": [0.5]}, "mean"),
         (NORMALIZE | {"std": None}, "std"),
         (LOAD | {"color_type": "grayscale"}, "color_type"),
     ],
 )
 def test_steps_that_are_not_supported_are_refused(step, reason):
+    others = [other for other in STEPS if other["type"] != step["type"]]
     with pytest.raises(ConfigError, match=rf"{reason}.*not supported; expected .*--model-config"):
-        input_keys([*STEPS, step])
+        input_keys([*others, step])
+
+
+@pytest.mark.parametrize(
+    ("steps", "reason"),
+    [
+        ([RESIZE, NORMALIZE, RESIZE], "the step Resize twice"),
+        ([{"type": "Pad", "size_divisor": 8}, RESIZE, NORMALIZE], "Resize behind Pad"),
+    ],
+)
+def test_an_order_of_steps_that_keys_cannot_express_is_refused(steps, reason):
+    with pytest.raises(ConfigError, match=f"{reason}, which is not supported"):
+        input_keys(steps)
 
 
 def test_class_names_are_asked_for_with_what_is_known_of_them(tmp_path):
-    with pytest.raises(ConfigError, match=r"5 classes without names, which are those of fcn_cityscapes-512x1024\.py"):
-        read(folder(tmp_path), classes=())
+    found = read(folder(tmp_path), classes=())
+    assert found.about_classes == "the model has 5 classes without names, which are those of fcn_cityscapes-512x1024.py"
+    config = ExportConfig(model=str(tmp_path), out=str(tmp_path / "out"))
+    with pytest.raises(ConfigError, match=r"no class names are given, .* none \(the model has 5 classes without names"):
+        export(config)
+    inspected = inspect_model(str(tmp_path))
+    assert inspected.missing == ["classes"]
+    assert found.about_classes in inspected.notes
 
 
 def test_another_number_of_names_is_refused(tmp_path):
