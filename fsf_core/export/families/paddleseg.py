@@ -82,6 +82,8 @@ def document_of(deploy: Mapping[str, Any], source: str) -> dict[str, dict[str, A
         kind = step["type"]
         if kind not in _STEPS:
             raise _not_supported(f"the transform {kind!r}", source, ", ".join(_STEPS))
+        if str(kind).startswith("Resize") and keys["resize"] != "own":
+            raise _not_supported(f"{kind} behind another transform of the size", source, "one resize, then Padding")
         keys |= _STEPS[kind](step, keys, source)
     if keys["resize"] == "letterbox":
         keys = {key: value for key, value in keys.items() if key not in {"short_side", "max_long_side"}}
@@ -138,7 +140,9 @@ def _padding(step: Mapping[str, Any], before: Mapping[str, Any], source: str) ->
     if not isinstance(value, int | float):
         raise _not_supported(f"im_padding_value {value!r} of Padding", source, "a number")
     scale, mean, std = before["scale"], _three(before["mean"]), _three(before["std"])
-    levels = [min(255, max(0, math.floor((value * std[at] + mean[at]) * scale + 0.5))) for at in range(3)]
+    levels = [math.floor((value * std[at] + mean[at]) * scale + 0.5) for at in range(3)]
+    if not all(0 <= level <= 255 for level in levels):  # noqa: PLR2004 - levels of 8 bits
+        raise _not_supported(f"im_padding_value {value}, the levels {levels}", source, "levels of 0 to 255")
     return {
         "resize": "letterbox",
         "size": f"{height_px}x{width_px}",

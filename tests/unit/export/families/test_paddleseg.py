@@ -121,6 +121,21 @@ def test_transforms_that_are_not_supported_are_refused(step, reason):
         input_keys(step)
 
 
+@pytest.mark.parametrize(
+    ("steps", "reason"),
+    [
+        ([{"type": "ResizeByShort", "short_size": 512}, RESIZE], "Resize behind another transform of the size"),
+        (
+            [RESIZE | {"target_size": [64, 64], "keep_ratio": True}, NORMALIZE, {"type": "Padding", "target_size": 64}],
+            r"im_padding_value 127\.5, the levels \[75",
+        ),
+    ],
+)
+def test_transforms_that_keys_cannot_express_together_are_refused(steps, reason):
+    with pytest.raises(ConfigError, match=f"{reason}.*not supported"):
+        input_keys(*steps)
+
+
 def test_a_folder_without_an_onnx_file_is_refused_with_the_command_that_converts_it(tmp_path):
     (folder(tmp_path) / "model.onnx").unlink()
     (tmp_path / "inference.json").touch()
