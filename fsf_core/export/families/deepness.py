@@ -32,6 +32,7 @@ def read(path: Path, request: FamilyRequest) -> FoundModel:
         ConfigError: it is a model of another task.
     """
     metadata = metadata_of(path) or {}
+    has_one_channel = _has_one_channel(path)
     task = str(_json(metadata.get("model_type")))
     if task.lower() != "segmentor":
         raise ConfigError(
@@ -41,29 +42,56 @@ def read(path: Path, request: FamilyRequest) -> FoundModel:
     return FoundModel(
         family="deepness",
         onnx=str(path),
-        document=document_of(metadata),
+        document=document_of(metadata, has_one_channel=has_one_channel),
         classes=names_in_metadata(metadata),
+        notes=() if has_one_channel else _notes(metadata),
         sources=dict.fromkeys(("input", "output", "classes"), "metadata of the ONNX file"),
     )
 
 
-def document_of(metadata: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+def document_of(metadata: Mapping[str, str], *, has_one_channel: bool) -> dict[str, dict[str, Any]]:
     """Return what the metadata says; how whole pictures become a tile is not in it, and is asked for.
 
-    Without a standardisation in the metadata Deepness applies none.
+    Without a mean or a standard deviation in the metadata Deepness applies neither. One that is no list of one or
+    three numbers is left to be asked for.
     """
-    standardisation = {
-        key: numbers if len(numbers) > 1 else numbers[0]
-        for key, name in (("mean", "standardization_mean"), ("std", "standardization_std"))
-        if (numbers := _numbers(metadata.get(name)))
-    }
-    both = standardisation if len(standardisation) == 2 else {"mean": 0, "std": 1}  # noqa: PLR2004 - mean and std
+    named = {key: metadata.get(f"standardization_{key}") for key in ("mean", "std")}
+    both: dict[str, Any] = {"mean": 0, "std": 1}
+    if None not in named.values():
+        both = {key: numbers for key, text in named.items() if (numbers := _numbers(text))}
     side = next((value for name in ("tile_size", "tiles_size") if _is_side(value := _json(metadata.get(name)))), None)
     threshold = _json(metadata.get("seg_thresh"))
     return {
         "input": {"channel_order": "rgb", "scale": 255, **both, **({"size": f"{side}x{side}"} if side else {})},
-        "output": {"threshold": threshold} if isinstance(threshold, float) and 0 < threshold < 1 else {},
+        "output": {"threshold": threshold} if has_one_channel and _is_share(threshold) else {},
     }
+
+
+def _notes(metadata: Mapping[str, str]) -> tuple[str, ...]:
+    """Return what Deepness does with the numbers of several channels that are below the threshold."""
+    threshold = _json(metadata.get("seg_thresh"))
+    if not _is_share(threshold):
+        return ()
+    note = (
+        f"Deepness gives class 0 to pixels whose largest number is below seg_thresh {threshold}; here they have the "
+        "class of that number"
+    )
+    return (note,)
+
+
+def _has_one_channel(path: Path) -> bool:
+    """Return whether the output has the scores of a foreground alone."""
+    import onnx
+
+    from fsf_core.export.graph import sizes_of
+
+    graph = onnx.load(str(path), load_external_data=False).graph
+    sizes = sizes_of(graph.output[0])
+    return len(sizes) == 3 or sizes[1:2] == (1,)  # noqa: PLR2004 - without an axis of channels
+
+
+def _is_share(value: Any) -> bool:
+    return isinstance(value, float) and 0 < value < 1
 
 
 def _is_side(value: Any) -> bool:

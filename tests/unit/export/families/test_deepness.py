@@ -18,9 +18,9 @@ METADATA = {
 }
 
 
-def read(tmp_path, **changes):
+def read(tmp_path, end="softmax", **changes):
     path = tmp_path / "landcover"
-    path.write_bytes(deployed_onnx(end="softmax", metadata=METADATA | changes).SerializeToString())
+    path.write_bytes(deployed_onnx(end=end, metadata=METADATA | changes).SerializeToString())
     assert deepness.recognises(path)
     return deepness.read(path, FamilyRequest(source="landcover.onnx"))
 
@@ -40,9 +40,24 @@ def test_names_and_standardisation_are_read(tmp_path):
 
 
 def test_without_standardisation_there_is_none():
-    document = deepness.document_of({"model_type": "Segmentor", "tile_size": "512", "seg_thresh": "0.3"})
+    metadata = {"model_type": "Segmentor", "tile_size": "512", "seg_thresh": "0.3"}
+    document = deepness.document_of(metadata, has_one_channel=True)
     assert document["input"] == {"channel_order": "rgb", "scale": 255, "mean": 0, "std": 1, "size": "512x512"}
     assert document["output"] == {"threshold": 0.3}
+
+
+@pytest.mark.parametrize("mean", ["[1, 2]", "0.5", "[0.5, null, 1]", "mean"])
+def test_a_standardisation_that_cannot_be_read_is_left_to_be_asked_for(mean):
+    metadata = {"standardization_mean": mean, "standardization_std": "[0.5]"}
+    document = deepness.document_of(metadata, has_one_channel=True)
+    assert document["input"] == {"channel_order": "rgb", "scale": 255, "std": [0.5]}
+
+
+def test_a_threshold_of_several_channels_is_a_note_because_class_0_is_what_deepness_makes_of_it(tmp_path):
+    found = read(tmp_path, seg_thresh="0.5")
+    assert found.document["output"] == {}
+    assert "class 0 to pixels whose largest number is below seg_thresh 0.5" in found.notes[0]
+    assert not read(tmp_path, seg_thresh="0").notes
 
 
 @pytest.mark.parametrize("task", ["Detector", "Regressor", "superresolution"])
