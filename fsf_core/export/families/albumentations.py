@@ -25,11 +25,12 @@ class UnknownTransformError(ValueError):
     """A transform does something that this project cannot repeat exactly."""
 
 
-def input_of_transform(folder: Path) -> tuple[dict[str, Any], str]:
+def input_of_transform(folder: Path) -> tuple[dict[str, Any] | None, str]:
     """Return what the saved transform of a folder tells of the input, and a note on what it leaves open.
 
     Returns:
-        Entries of the document: those of the size, those of the levels, both or none; and a sentence, or "".
+        Entries of the document: those of the size, those of the levels, both or none, and None where the transform
+        does something else, to the levels perhaps; and a sentence, or "".
     """
     path = folder / NAME
     if not path.is_file():
@@ -39,9 +40,9 @@ def input_of_transform(folder: Path) -> tuple[dict[str, Any], str]:
         steps = [(str(step["__class_fullname__"]).rpartition(".")[2], step) for step in saved["transforms"]]
         found = _read(steps)
     except UnknownTransformError as error:
-        return {}, f"{NAME} has {error}, which is not repeated: give the input by options"
+        return None, f"{NAME} has {error}, which is not repeated: give the input by options"
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        return {}, f"{NAME} cannot be read ({type(error).__name__}): give the input by options"
+        return None, f"{NAME} cannot be read ({type(error).__name__}): give the input by options"
     open_ = [what for what, key in (("size", "resize"), ("normalisation", "scale")) if key not in found]
     note = f"{NAME} has no step for the {' and the '.join(open_)}" if open_ else ""
     return found, note

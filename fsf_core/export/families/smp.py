@@ -35,6 +35,9 @@ WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _CLASS = "_model_class"
 """Key of config.json that names the architecture, which the library adds."""
 
+_LEVELS = ("scale", "mean", "std")
+"""Keys of the input that a saved transform decides."""
+
 _AUXILIARY = ("classification_head.*",)
 """Weights of the head that classifies the whole image; no mask depends on them."""
 
@@ -76,7 +79,9 @@ def read(path: Path, request: FamilyRequest) -> FoundModel:
     note = _load_weights(network, path, request.source, described)
     found, transform_note = input_of_transform(path)
     document, advice = _document(network, options, library)
-    document["input"] |= found
+    levels = {key: document["input"].pop(key) for key in _LEVELS if found is None and key in document["input"]}
+    advice += f"; the weights of its encoder were trained with {_as_options(levels)}" if levels else ""
+    document["input"] |= found or {}
     sources = {"input": f"{CONFIG} and {TRANSFORM}" if found else CONFIG, "output": CONFIG}
     return FoundModel(
         family="smp",
@@ -85,6 +90,13 @@ def read(path: Path, request: FamilyRequest) -> FoundModel:
         notes=tuple(sentence for sentence in (note, transform_note) if sentence),
         advice=advice,
         sources=sources,
+    )
+
+
+def _as_options(levels: Mapping[str, Any]) -> str:
+    return " ".join(
+        f"--{key} {','.join(map(str, value)) if isinstance(value, list) else f'{value:g}'}"
+        for key, value in levels.items()
     )
 
 

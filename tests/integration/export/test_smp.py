@@ -10,6 +10,7 @@ from fsf_core.config import ExportConfig
 from fsf_core.errors import CheckpointError, ConfigError
 from fsf_core.export.contents import contents_of
 from fsf_core.export.families import smp
+from fsf_core.export.families.albumentations import NAME as TRANSFORM
 from fsf_core.export.families.found import FamilyRequest
 from fsf_core.export.families.named import NamedRequest
 from fsf_core.export.families.optional import load
@@ -71,6 +72,16 @@ def test_a_folder_is_read_as_the_library_itself_loads_it(saved):
     with torch.inference_mode():
         own = load("segmentation_models_pytorch", "smp").from_pretrained(saved, encoder_weights=None).eval()
         assert torch.equal(found.network(image), own(image))
+
+
+def test_the_normalisation_is_asked_for_where_the_saved_transform_does_what_is_not_repeated(changed):
+    folder = changed()
+    steps = [{"__class_fullname__": "Normalize", "normalization": "image"}]
+    (folder / TRANSFORM).write_text(json.dumps({"transform": {"transforms": steps}}))
+    found = read(folder)
+    assert found.document["input"] == {"channel_order": "rgb"}
+    assert "trained with --scale 255 --mean 0.5,0.5,0.5 --std 0.5,0.5,0.5" in found.advice
+    assert "Normalize by image, which is not repeated" in " ".join(found.notes)
 
 
 def test_weights_of_torch_are_read_where_there_is_no_safetensors(changed):
