@@ -49,12 +49,12 @@ def read(path: Path, request: FamilyRequest) -> FoundModel:
     from fsf_core.export.families.transformers.preprocessing import read_preprocessing
 
     preprocessing = read_preprocessing(folder, raw)
-    classes, notes = read_classes(raw, _config_of(folder, request.source), given=request.classes)
-    names = len(request.classes or classes)
+    config = _config_of(folder, request.source)
+    classes, notes = read_classes(raw, config, given=request.classes)
     return FoundModel(
         family="optimum",
         onnx=str(file),
-        document={"input": preprocessing.document, "output": _output_keys(file, names)},
+        document={"input": preprocessing.document, "output": _output_keys(file, int(config.num_labels))},
         classes=classes,
         notes=(*preprocessing.notes, *notes),
         sources={"input": preprocessing.file, "output": CONFIG, "classes": CONFIG},
@@ -62,13 +62,13 @@ def read(path: Path, request: FamilyRequest) -> FoundModel:
     )
 
 
-def _output_keys(file: Path, names: int) -> dict[str, Any]:
+def _output_keys(file: Path, count: int) -> dict[str, Any]:
     """Return what the output is, and its name where there are others."""
     import onnx
 
     outputs = [value.name for value in onnx.load(str(file), load_external_data=False).graph.output]
     name = {"name": _LOGITS} if len(outputs) > 1 and _LOGITS in outputs else {}
-    return {"kind": "binary_logit" if names == 1 else "logits", "resized": "logits", **name}
+    return {"kind": "binary_logit" if count == 1 else "logits", "resized": "logits", **name}
 
 
 def _config_of(folder: Path, source: str) -> Any:

@@ -51,6 +51,12 @@ def test_weights_come_first_and_other_files_are_not_claimed(tmp_path):
     assert not optimum.recognises(tmp_path / "nothing.onnx")
 
 
+def test_the_number_of_classes_is_that_of_the_configuration_whatever_they_are_called(tmp_path):
+    write(tmp_path, "model.onnx", config=SEGFORMER | {"id2label": {"0": "LABEL_0"}})
+    found = optimum.read(tmp_path, FamilyRequest(source="model", classes=("background", "crack")))
+    assert (found.classes, found.document["output"]["kind"]) == ((), "binary_logit")
+
+
 def test_one_of_several_files_is_asked_for(tmp_path):
     write(tmp_path, "onnx/model.onnx", "onnx/model_quantized.onnx")
     with pytest.raises(ConfigError, match=r"has the ONNX files \['onnx/model.onnx', 'onnx/model_quantized.onnx'\]"):
