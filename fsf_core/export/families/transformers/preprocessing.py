@@ -10,7 +10,7 @@ import inspect
 import json
 import math
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
@@ -29,8 +29,9 @@ from fsf_core.model.preprocess import Profile, fit, input_hw, normalise
 from fsf_core.options import Interpolation
 
 FILES = ("preprocessor_config.json", "processor_config.json")
-_CHECKED_HW = ((48, 64), (65, 51), (211, 137), (90, 300))
-"""Sizes of the images that both are compared on."""
+_CHECKED_HW = ((48, 64), (65, 51), (211, 137), (90, 300), (1500, 1100))
+"""Sizes of the images that both are compared on; the last is one that is shrunk, where filters with antialiasing differ
+from others."""
 _EXACT, _ROUNDED = 0.01, 1.01
 """Levels of 0 to 255 by which a value may differ: by float rounding, and by one step of a filter's rounding."""
 _FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
@@ -90,21 +91,8 @@ _STEPS = {
 """Keys that this module understands."""
 _OWN_STEPS = {"do_center_crop", "do_flip_channel_order", "do_pad", "do_split_image"}
 """Steps that only some processors have."""
-_RESIZE = (
-    "resize",
-    "size",
-    "short_side",
-    "max_long_side",
-    "rounding",
-    "multiple_of",
-    "to_multiple",
-    "crop",
-    "uncovered",
-    "padding",
-    "align",
-    "interpolation",
-)
-"""Keys of the geometry: one without the others would be another geometry."""
+_LEVELS = ("channel_order", "scale", "mean", "std")
+"""Keys of the normalisation. The others are of the geometry: one without the rest would be another geometry."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -127,8 +115,8 @@ class _NotTakenError(Exception):
 
     def __init__(self, found: str, *keys: str) -> None:
         super().__init__(found)
-        self.keys = keys or _RESIZE
-        """Those that are left to be asked for."""
+        self.keys = keys
+        """Those that are left to be asked for; all of the geometry without any."""
 
 
 def read_preprocessing(path: Path, config: Mapping[str, Any]) -> Preprocessing:
@@ -151,13 +139,17 @@ def read_preprocessing(path: Path, config: Mapping[str, Any]) -> Preprocessing:
     except InterruptedRunError:
         raise
     except _NotTakenError as error:
-        kept = {key: value for key, value in document.items() if key not in error.keys}
+        kept = {key: value for key, value in document.items() if _is_kept(key, error.keys)}
         reason = f"{file.name} is not taken over whole: {error}"
         return Preprocessing(file=file.name, document=kept, size=facts.get("size"), why_not=reason)
     except FOREIGN as error:
         return Preprocessing(file=file.name, why_not=f"{file.name} cannot be read: {in_one_line(error)}")
     notes = (*_crop_note(document), *rounding)
     return Preprocessing(file=file.name, document=document, size=facts.get("size"), notes=notes)
+
+
+def _is_kept(key: str, lost: Sequence[str]) -> bool:
+    return key not in lost if lost else key in _LEVELS
 
 
 def _load(content: Mapping[str, Any], config: Mapping[str, Any]) -> Any:
@@ -323,7 +315,7 @@ def _compared(processor: Any, document: Mapping[str, Any]) -> tuple[str, ...]:
         if expected_CHW.shape[1:] != input_hw(rows, columns, profile):
             size = "x".join(map(str, expected_CHW.shape[1:]))
             found = f"{name} makes {size} of an image of {rows}x{columns}, which its settings do not explain"
-            raise _NotTakenError(found, *_RESIZE)
+            raise _NotTakenError(found)
         if _levels_apart(plain_HWC, expected_CHW, profile).max() > _ROUNDED:
             raise _NotTakenError(f"{name} normalises otherwise than its settings", *document)
         image_HWC = _drawn(rows, columns, seed=number)

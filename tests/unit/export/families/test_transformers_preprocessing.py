@@ -226,6 +226,16 @@ def test_what_cannot_be_taken_over_is_named_and_left_to_be_asked_for(tmp_path, m
     assert "resize" not in found.document
 
 
+def test_a_filter_that_differs_for_large_images_alone_is_left_to_be_asked_for(tmp_path, monkeypatch):
+    from torchvision.transforms.v2 import functional
+
+    resize = functional.resize
+    monkeypatch.setattr(functional, "resize", lambda *given, **more: resize(*given, **{**more, "antialias": False}))
+    found = read(tmp_path, "segformer", {**IMAGENET, "size": 512})
+    assert "the filter of SegformerImageProcessor differs" in found.why_not
+    assert keys(found) == {**LEVELS, "resize": "stretch", "size": "512x512"}
+
+
 def test_a_damaged_file_is_named(tmp_path):
     (tmp_path / "preprocessor_config.json").write_text("{")
     found = read_preprocessing(tmp_path, {"model_type": "segformer"})
