@@ -1,7 +1,7 @@
 """The network and its weights, as several commands take them."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, get_type_hints
 
 from cyclopts import Parameter
 
@@ -128,32 +128,9 @@ class ModelOptions:
         return options
 
 
-INTERFACE_OPTIONS = (
-    "profile",
-    "model_config",
-    "input_size",
-    "resize",
-    "short_side",
-    "max_long_side",
-    "rounding",
-    "multiple_of",
-    "to_multiple",
-    "crop",
-    "uncovered",
-    "interpolation",
-    "channel_order",
-    "scale",
-    "mean",
-    "std",
-    "padding",
-    "padding_mode",
-    "align",
-    "input_layout",
-    "output_kind",
-    "output_layout",
-    "resized",
-    "output_grid",
-    "corners",
-    "threshold",
+INTERFACE_OPTIONS = tuple(
+    name
+    for name, hint in get_type_hints(ModelOptions, include_extras=True).items()
+    if INTERFACE in hint.__metadata__[-1].group
 )
 """Fields of ModelOptions that say what a model's input and output are."""

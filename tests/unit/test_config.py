@@ -1,7 +1,6 @@
 """Every option of a job exists once, as flag, YAML key and environment variable, and is checked before the job runs."""
 
 import ast
-import dataclasses
 import json
 import math
 import re
@@ -12,7 +11,7 @@ from cyclopts import App
 from cyclopts.config import Env, Yaml
 
 from fsf_core import config as configs
-from fsf_core.config import INTERFACE_OPTIONS, ExportConfig, InspectConfig, ModelOptions, ScoreConfig
+from fsf_core.config import ExportConfig, InspectConfig, ScoreConfig
 from fsf_core.errors import ConfigError
 from fsf_core.media.video import EVERY_FRAME, Sampling
 from fsf_core.options import SCHEMES
@@ -160,14 +159,6 @@ def test_one_class_name_is_enough_for_a_model_that_may_have_one_channel():
     assert ExportConfig(onnx="m.onnx", classes=("foreground",), out="b").classes == ("foreground",)
     with pytest.raises(ConfigError, match="expected at least two names"):
         ExportConfig(net="fastsegformer-p", checkpoint="c", classes=("foreground",), out="b")
-
-
-def test_the_options_of_input_and_output_are_fields_of_the_model_options():
-    """A field that is added to the group and not to this list would be ignored beside --bundle."""
-    groups = {field.name: field.type.__metadata__[-1].group[0].name for field in dataclasses.fields(ModelOptions)}
-    grouped = [name for name, group in groups.items() if group.startswith("Input and output")]
-
-    assert grouped == [*INTERFACE_OPTIONS]
 
 
 @pytest.mark.parametrize("given", [{}, {"net": "n"}, {"classes": ("a",)}])
