@@ -164,23 +164,6 @@ def mask2former(library: Any) -> tuple[Any, Any]:
     return library.Mask2FormerForUniversalSegmentation(config), library.Mask2FormerImageProcessor(size=_square(64))
 
 
-def eomt(library: Any) -> tuple[Any, Any]:
-    """Build EoMT after its training, which takes the attention masks away step by step."""
-    config = library.EomtConfig(
-        **_labels(),
-        hidden_size=32,
-        num_hidden_layers=4,
-        num_attention_heads=2,
-        image_size=64,
-        patch_size=16,
-        num_blocks=2,
-        num_queries=8,
-    )
-    model = library.EomtForUniversalSegmentation(config)
-    model.attn_mask_probs.zero_()
-    return model, library.EomtImageProcessor(size={"shortest_edge": 64, "longest_edge": 64}, do_pad=True)
-
-
 def _square(side: int) -> dict[str, int]:
     return {"height": side, "width": side}
 
@@ -236,14 +219,14 @@ SEEDS = {"maskformer": 4, "mobilevitv2": 4, "mobilenet_v2": 9}
 """Random weights that tell classes apart in every picture of the comparison, where those of 2 do not."""
 
 
-def make(build: Callable[[Any], tuple[Any, Any]], folder: Path, *words: str) -> list[str]:
+def make(build: Callable[[Any], tuple[Any, Any]], folder: Path) -> list[str]:
     """Write a model as save_pretrained does; returns the arguments of fsf export."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEEDS.get(build.__name__, 2))
         model, processor = build(_library())
         livelier(model.eval()).save_pretrained(folder)
     processor.save_pretrained(folder)
-    return ["--model", str(folder), *words]
+    return ["--model", str(folder)]
 
 
 def library_model(folder: Path) -> Any:
