@@ -50,12 +50,13 @@ def read(path: Path, request: FamilyRequest) -> FoundModel:
 
     preprocessing = read_preprocessing(folder, raw)
     config = _config_of(folder, request.source)
-    classes, notes = read_classes(raw, config, given=request.classes)
+    classes, notes, about_classes = read_classes(raw, config, given=request.classes)
     return FoundModel(
         family="optimum",
         onnx=str(file),
         document={"input": preprocessing.document, "output": _output_keys(file, int(config.num_labels))},
         classes=classes,
+        about_classes=about_classes,
         notes=(*preprocessing.notes, *notes),
         sources={"input": preprocessing.file, "output": CONFIG, "classes": CONFIG},
         advice=preprocessing.why_not,

@@ -42,12 +42,13 @@ def read(path: Path, request: FamilyRequest) -> FoundModel:
 
     model, weight_notes = load_model(path, task, request.source)
     preprocessing = read_preprocessing(path, config)
-    classes, class_notes = read_classes(config, model.config, given=request.classes)
+    classes, class_notes, about_classes = read_classes(config, model.config, given=request.classes)
     return FoundModel(
         family="transformers",
         network=networks.network_of(model, task, path, preprocessing.size, request.source),
         document={"input": preprocessing.document, "output": networks.output_of(model, task)},
         classes=classes,
+        about_classes=about_classes,
         notes=(*weight_notes, *networks.notes_of(model, task), *preprocessing.notes, *class_notes),
         sources={"input": preprocessing.file, "output": CONFIG, "classes": CONFIG},
         exporter=networks.exporter_of(model),

@@ -11,8 +11,8 @@ _PLACEHOLDER = re.compile(r"LABEL_\d+")
 
 def read_classes(
     raw: Mapping[str, Any], config: Any, *, given: tuple[str, ...]
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the names in the order of the ids, () where there are none, and notes.
+) -> tuple[tuple[str, ...], tuple[str, ...], str]:
+    """Return the names in the order of the ids, () where there are none, notes, and why there are no names.
 
     Args:
         raw: config.json.
@@ -20,22 +20,20 @@ def read_classes(
         given: names from options, which replace these.
     """
     notes = _ignored(raw, config)
-    if given:
-        return (), notes
     labels = raw.get("id2label")
-    if not isinstance(labels, dict):
-        return (), notes
+    if given or not isinstance(labels, dict):
+        return (), notes, ""
     try:
         by_id = {int(key): str(name).strip() for key, name in labels.items()}
     except (TypeError, ValueError):
-        return (), notes
+        return (), notes, "the keys of id2label are no ids"
     count = int(config.num_labels)
     if sorted(by_id) != list(range(count)):
-        return (), (*notes, f"id2label names the ids {_shown(sorted(by_id))}, but the model has {count} classes")
+        return (), notes, f"id2label names the ids {_shown(sorted(by_id))}, but the model has {count} classes"
     names = [by_id[number] for number in range(count)]
     if not all(names) or all(_PLACEHOLDER.fullmatch(name) for name in names):
-        return (), notes
-    return _distinct(names), (*notes, *_repeated(names))
+        return (), notes, f"id2label has {count} classes without names"
+    return _distinct(names), (*notes, *_repeated(names)), ""
 
 
 def _distinct(names: list[str]) -> tuple[str, ...]:

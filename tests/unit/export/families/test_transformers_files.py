@@ -109,9 +109,21 @@ def test_names_are_those_of_id2label_in_the_order_of_the_ids(labels, count, name
     assert read_classes({"id2label": labels}, SimpleNamespace(num_labels=count), given=())[0] == names
 
 
-def test_notes_name_gaps_doubles_and_a_class_that_the_training_ignored():
+@pytest.mark.parametrize(
+    ("labels", "reason"),
+    [
+        ({"0": "a", "2": "b", "5": "c"}, "id2label names the ids 0, 2, 5, but the model has 3 classes"),
+        ({"0": "LABEL_0", "1": "LABEL_1", "2": "LABEL_2"}, "id2label has 3 classes without names"),
+        ({"a": "0"}, "the keys of id2label are no ids"),
+        (None, ""),
+    ],
+)
+def test_why_there_are_no_names_is_for_the_question_about_them(labels, reason):
+    assert read_classes({"id2label": labels}, SimpleNamespace(num_labels=3), given=()) == ((), (), reason)
+
+
+def test_notes_name_doubles_and_a_class_that_the_training_ignored():
     config = SimpleNamespace(num_labels=3)
-    assert "0, 2, 5" in read_classes({"id2label": {"0": "a", "2": "b", "5": "c"}}, config, given=())[1][0]
     assert "'b' more than once" in read_classes({"id2label": {"0": "a", "1": "b", "2": "b"}}, config, given=())[1][0]
     assert "ignored class 2" in read_classes({"semantic_loss_ignore_index": 2}, config, given=("a", "b", "c"))[1][0]
-    assert read_classes({"semantic_loss_ignore_index": 255}, config, given=("a", "b", "c")) == ((), ())
+    assert read_classes({"semantic_loss_ignore_index": 255}, config, given=("a", "b", "c")) == ((), (), "")
