@@ -33,18 +33,21 @@ from fsf_core.model.preprocess import Profile
 from fsf_core.model.session import Session
 
 
-def read_onnx(source: str | Path | bytes, *, output_name: str | None = None) -> onnx.ModelProto:
+def read_onnx(
+    source: str | Path | bytes, *, output_name: str | None = None, name: str = "the ONNX file"
+) -> onnx.ModelProto:
     """Read an ONNX file with its weights and one output.
 
     Args:
         source: path, URI or bytes. Weights in files in the folder of a local path, or below it, are loaded too.
         output_name: the output with the logits, if there are several.
+        name: of bytes, for messages.
 
     Raises:
         BundleError: the file cannot be read, or is no ONNX model.
         ConfigError: it is not one that this machine reads as it was meant, or the output with the logits is ambiguous.
     """
-    model = load_onnx(source)
+    model = load_onnx(source, name=name)
     _keep_output(model, output_name)
     return model
 

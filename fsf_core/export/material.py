@@ -55,7 +55,7 @@ def read_material(config: ExportConfig, model: ModelFiles | None = None) -> Mate
     if config.onnx is not None:
         found = _found_in_onnx(config, model)
         changed = found.onnx if found and isinstance(found.onnx, bytes) else None
-        onnx = _read_onnx(changed or storage.absolute(config.onnx), config.onnx, _output_name(config, found))
+        onnx = _read_onnx(changed or _file_of(config.onnx, model), config.onnx, _output_name(config, found))
         return replace(onnx, samples=samples, found=found)
     if model is not None:
         digests = (f"{name} {digest}\n".encode() for name, digest in model.sha256.items())
@@ -127,12 +127,18 @@ def load_named(config: ExportConfig, material: Material) -> Material:
     return replace(material, built=BuiltNetwork(network=named.network, note=note), found=found)
 
 
+def _file_of(onnx: str, model: ModelFiles | None) -> str | bytes:
+    """Return the path of an ONNX file; of one that was fetched from a store, its bytes."""
+    uri = storage.absolute(onnx)
+    return uri if model is None or storage.is_local(uri) else model.path.read_bytes()
+
+
 def _read_onnx(uri: str | bytes, source: str, output_name: str | None) -> Material:
     from fsf_core.export.adapters import read_input, without_bfloat16
     from fsf_core.export.from_onnx import read_onnx
     from fsf_core.export.graph import model_bytes
 
-    model = read_onnx(uri, output_name=output_name)
+    model = read_onnx(uri, output_name=output_name, name=source)
     return Material(
         weights_sha256=sha256_of(model_bytes(model)),
         onnx_model=without_bfloat16(model),

@@ -62,19 +62,22 @@ def open_model(source: str, *, weights: bool = False) -> Iterator[ModelFiles]:
 
 @contextlib.contextmanager
 def open_onnx(source: str) -> Iterator[ModelFiles | None]:
-    """Yield the file of --onnx where a family knows it, and None where none does or the file cannot be read.
+    """Yield the file of --onnx: one that was fetched from a store, or one on this machine that a family knows.
+
+    None is yielded for other files, and for one that cannot be read.
 
     Files beside it count for nothing: who wants them read names the file with --model.
     """
     uri = storage.absolute(source)
     with contextlib.ExitStack() as stack:
-        path: Path | None = storage.local_path(uri) if storage.is_local(uri) else None
+        is_local = storage.is_local(uri)
+        path: Path | None = storage.local_path(uri) if is_local else None
         if path is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fsf-model-")))
             with contextlib.suppress(FetchError):  # who reads the model reports it
                 path = _write(folder / "model.onnx", storage.read_bytes(uri))
         family = None if path is None or not path.is_file() else family_of(path, alone=True)
-        if path is None or family is None:
+        if path is None or (is_local and family is None):
             yield None
         else:
             yield ModelFiles(source=source, path=path, family=family, is_onnx=True, sha256={})

@@ -21,19 +21,21 @@ _ONE_MACHINE = {"com.microsoft.nchwc", "com.ms.internal.nhwc"}
 """Domains of operators that onnxruntime's optimiser writes for the processor that it runs on."""
 
 
-def load_onnx(source: str | Path | bytes) -> onnx.ModelProto:
+def load_onnx(source: str | Path | bytes, *, name: str = "the ONNX file") -> onnx.ModelProto:
     """Read an ONNX file with its weights.
 
     Args:
         source: path, URI or bytes. Weights in files in the folder of a local path, or below it, are loaded too.
+        name: of bytes, for messages.
 
     Raises:
         BundleError: the file cannot be read, or is no ONNX model.
         ConfigError: its weights are elsewhere, or its versions or operators are not those of this runtime.
     """
-    model = _parse(source)
+    shown = name if isinstance(source, bytes) else str(source)
+    model = _parse(source, shown)
     if not model.graph.node:
-        raise BundleError(f"{_name(source)} holds no graph; expected an ONNX model")
+        raise BundleError(f"{shown} holds no graph; expected an ONNX model")
     _lower_ir_version(model)
     _require_known_operators(model)
     _load_weights(model, source)
@@ -58,22 +60,18 @@ def _nodes(nodes: object) -> Iterator[NodeProto]:
 # ---------------------------------------------------------------------------------------------------------- the bytes
 
 
-def _parse(source: str | Path | bytes) -> onnx.ModelProto:
+def _parse(source: str | Path | bytes, shown: str) -> onnx.ModelProto:
     try:
         data = source if isinstance(source, bytes) else storage.read_bytes(str(source))
         return onnx.load_model_from_string(data)
     except FetchError as error:
-        reason = error if storage.exists(str(source)) else f"{_name(source)} does not exist"
+        reason = error if storage.exists(str(source)) else f"{shown} does not exist"
         raise BundleError(f"the ONNX file cannot be read: {reason}; check --onnx") from error
     except Exception as error:  # protobuf's DecodeError is private to its implementation
         raise BundleError(
-            f"{_name(source)} is not an ONNX file ({first_line(error)}); expected a model, "
+            f"{shown} is not an ONNX file ({first_line(error)}); expected a model, "
             "pass a PyTorch checkpoint with --checkpoint"
         ) from error
-
-
-def _name(source: str | Path | bytes) -> str:
-    return f"the file of {len(source)} bytes" if isinstance(source, bytes) else str(source)
 
 
 # ------------------------------------------------------------------------------------------------------- the versions

@@ -6,10 +6,11 @@ import pytest
 
 from fsf_core import storage
 from fsf_core.config import ExportConfig
-from fsf_core.errors import CheckpointError, ConfigError
+from fsf_core.errors import BundleError, CheckpointError, ConfigError
 from fsf_core.export import model_files
 from fsf_core.export.families import optional, registry
 from fsf_core.export.interface import read_given
+from fsf_core.export.material import read_material
 from fsf_core.export.model_files import open_model, open_onnx
 from fsf_core.export.request import differences, identity_of
 from tests.support.tiny_onnx import tiny_onnx
@@ -131,6 +132,24 @@ def test_an_onnx_file_that_no_family_knows_or_that_is_missing_is_left_to_its_rea
     for source in (tmp_path / "a.onnx", tmp_path / "gone.onnx", "memory://models/gone.onnx"):
         with open_onnx(str(source)) as model:
             assert model is None
+
+
+@pytest.mark.parametrize("option", ["onnx", "model"])
+def test_a_file_in_a_store_is_read_once(option, monkeypatch):
+    storage.write_bytes("memory://models/a.onnx", tiny_onnx().SerializeToString())
+    config = ExportConfig(onnx="memory://models/a.onnx", classes=("a", "b"), out="bundle")
+    read, read_bytes = [], storage.read_bytes
+    monkeypatch.setattr(storage, "read_bytes", lambda uri: read.append(uri) or read_bytes(uri))
+    with {"onnx": open_onnx, "model": open_model}[option](config.onnx) as model:
+        assert read_material(config, model).onnx_model is not None
+    assert read == ["memory://models/a.onnx"]
+
+
+def test_a_file_in_a_store_that_is_no_model_keeps_its_name():
+    storage.write_bytes("memory://models/b.onnx", b"weights")
+    config = ExportConfig(onnx="memory://models/b.onnx", classes=("a", "b"), out="bundle")
+    with open_onnx(config.onnx) as model, pytest.raises(BundleError, match=r"^memory://models/b\.onnx is not an ONNX"):
+        read_material(config, model)
 
 
 def test_the_file_of_onnx_is_read_alone_whatever_is_beside_it(tmp_path):
