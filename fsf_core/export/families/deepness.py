@@ -11,7 +11,7 @@ from typing import Any
 from fsf_core.class_names import names_in_metadata
 from fsf_core.errors import ConfigError
 from fsf_core.export.families.found import FamilyRequest, FoundModel
-from fsf_core.export.families.onnx_head import metadata_of
+from fsf_core.export.families.onnx_head import metadata_of, outputs_of
 
 _KEYS = {"resolution", "tile_size", "tiles_size", "tiles_overlap", "standardization_mean", "seg_thresh"}
 """Keys of which one tells its files apart from others with a `model_type`."""
@@ -81,12 +81,9 @@ def _notes(metadata: Mapping[str, str]) -> tuple[str, ...]:
 
 def _has_one_channel(path: Path) -> bool:
     """Return whether the output has the scores of a foreground alone."""
-    import onnx
-
     from fsf_core.export.graph import sizes_of
 
-    graph = onnx.load(str(path), load_external_data=False).graph
-    sizes = sizes_of(graph.output[0])
+    sizes = sizes_of(outputs_of(path)[0])
     return len(sizes) == 3 or sizes[1:2] == (1,)  # noqa: PLR2004 - without an axis of channels
 
 

@@ -1,9 +1,12 @@
-"""What an ONNX file has beside its graph: metadata, read without the graph and its weights. Knows no family."""
+"""What an ONNX file has beside its weights: metadata, read without onnx, and its outputs. Knows no family."""
 
 import io
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from onnx import ValueInfoProto
 
 _IR_VERSION, _GRAPH, _OPSET, _METADATA = 1, 7, 8, 14
 """Numbers of fields of ModelProto in onnx.proto, which never change."""
@@ -29,6 +32,13 @@ def metadata_of(path: Path) -> Mapping[str, str] | None:
     if not {_IR_VERSION, _GRAPH} <= numbers or not {_OPSET} & numbers:
         return None
     return dict(_entry(data) for number, data in fields if number == _METADATA)
+
+
+def outputs_of(path: Path) -> "list[ValueInfoProto]":
+    """Return the outputs that an ONNX file declares."""
+    import onnx
+
+    return list(onnx.load(str(path), load_external_data=False).graph.output)
 
 
 def _entry(data: bytes) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from fsf_core.errors import ConfigError
 from fsf_core.export.families.found import FamilyRequest, FoundModel
-from fsf_core.export.families.onnx_head import metadata_of
+from fsf_core.export.families.onnx_head import metadata_of, outputs_of
 from fsf_core.export.families.optional import load
 from fsf_core.export.families.transformers import EXTRA
 from fsf_core.export.families.transformers.classes import read_classes
@@ -65,9 +65,7 @@ def read(path: Path, request: FamilyRequest) -> FoundModel:
 
 def _output_keys(file: Path, count: int) -> dict[str, Any]:
     """Return what the output is, and its name where there are others."""
-    import onnx
-
-    outputs = [value.name for value in onnx.load(str(file), load_external_data=False).graph.output]
+    outputs = [value.name for value in outputs_of(file)]
     name = {"name": _LOGITS} if len(outputs) > 1 and _LOGITS in outputs else {}
     return {"kind": "binary_logit" if count == 1 else "logits", "resized": "logits", **name}
 

@@ -14,7 +14,7 @@ from typing import Any
 from fsf_core.class_names import names_in_metadata
 from fsf_core.errors import ConfigError
 from fsf_core.export.families.found import FamilyRequest, FoundModel
-from fsf_core.export.families.onnx_head import metadata_of
+from fsf_core.export.families.onnx_head import metadata_of, outputs_of
 
 _MARKS = {"task", "stride", "imgsz", "names"}
 """Keys that every export has, of whatever version."""
@@ -210,16 +210,16 @@ def _output_of(path: Path, source: str) -> tuple[int, bool]:
     Raises:
         ConfigError: it has several outputs.
     """
-    import onnx
+    from onnx import TensorProto
 
-    graph = onnx.load(str(path), load_external_data=False).graph
-    if len(graph.output) != 1:
+    outputs = outputs_of(path)
+    if len(outputs) != 1:
         raise ConfigError(
-            f"{source} has the outputs {[value.name for value in graph.output]}, expected the one of a semantic model "
+            f"{source} has the outputs {[value.name for value in outputs]}, expected the one of a semantic model "
             f"of Ultralytics; export it again with {_COMMAND}"
         )
-    kind = graph.output[0].type.tensor_type
-    floats = {onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE, onnx.TensorProto.BFLOAT16}
+    kind = outputs[0].type.tensor_type
+    floats = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16}
     return len(kind.shape.dim), kind.elem_type in floats
 
 
