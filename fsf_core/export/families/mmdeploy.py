@@ -99,7 +99,7 @@ def _input_keys(steps: list[Mapping[str, Any]], source: str) -> dict[str, Any]:
         if kind == "Resize":
             keys |= _resize_keys(step, source)
         elif kind == "Normalize":
-            keys |= _normalise_keys(step, keys, source)
+            keys |= _normalise_keys(step, source)
         elif kind == "Pad":
             keys |= _pad_keys(step, keys, source)
         elif kind in {"LoadImageFromFile", "LoadImageFromNDArray"}:
@@ -143,23 +143,19 @@ def _resize_keys(step: Mapping[str, Any], source: str) -> dict[str, Any]:
     return keys | {"resize": "stretch", "size": f"{height_px}x{width_px}"}
 
 
-def _normalise_keys(step: Mapping[str, Any], before: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """Return what Normalize does: mean and std are in levels and in the order of the network's channels.
-
-    So are the levels of the padding, which a Pad in front of it has in BGR.
-    """
+def _normalise_keys(step: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """Return what Normalize does: mean and std are in levels and in the order of the network's channels."""
     mean, std = step.get("mean"), step.get("std")
     if not _are_levels(mean) or not _are_levels(std):
         raise _not_supported(f"mean {mean!r} and std {std!r} of Normalize", source, "three numbers each")
-    order = "rgb" if step.get("to_rgb", True) else "bgr"
-    padding = {"padding": before["padding"][::-1]} if "padding" in before and order == "rgb" else {}
-    return {"mean": mean, "std": std, "channel_order": order, **padding}
+    return {"mean": mean, "std": std, "channel_order": "rgb" if step.get("to_rgb", True) else "bgr"}
 
 
 def _pad_keys(step: Mapping[str, Any], before: Mapping[str, Any], source: str) -> dict[str, Any]:
     """Return what Pad does at the right and at the bottom, before Normalize or after it.
 
-    Behind Normalize the padding is a normalised number, and here it is a level.
+    Behind Normalize the padding is a normalised number, and here it is a level. Of one number per channel the SDK takes
+    the first for all, and the training all, so that these have to be equal.
     """
     multiple = step.get("size_divisor", 1)
     others = {"size", "pad_to_square", "logical_or_val", "add_pix_val", "orientation_agnostic"}
@@ -171,11 +167,11 @@ def _pad_keys(step: Mapping[str, Any], before: Mapping[str, Any], source: str) -
         return {}
     value = step.get("pad_val", 0)
     value = value["img"] if isinstance(value, dict) and "img" in value else value
-    values = value if isinstance(value, list) else [value] * 3
-    if not all(isinstance(level, int | float) for level in values) or len(values) != 3:  # noqa: PLR2004
-        raise _not_supported(f"pad_val {step.get('pad_val')!r} of Pad", source, "a number")
+    values = value if isinstance(value, list) else [value]
+    if not values or values != values[:1] * len(values) or not isinstance(values[0], int | float):
+        raise _not_supported(f"pad_val {step.get('pad_val')!r} of Pad", source, "one number")
     mean, std = (_three(before[name]) for name in ("mean", "std"))
-    levels = [round(level * std[at] + mean[at]) for at, level in enumerate(values)]
+    levels = [round(values[0] * std[at] + mean[at]) for at in range(3)]
     if not all(0 <= level <= 255 for level in levels):  # noqa: PLR2004 - levels of 8 bits
         raise _not_supported(
             f"pad_val {step.get('pad_val')!r} of Pad, the levels {levels}", source, "levels of 0 to 255"
