@@ -34,7 +34,7 @@ from fsf_core.model.session import Session
 
 
 def read_onnx(
-    source: str | Path | bytes, *, output_name: str | None = None, name: str = "the ONNX file"
+    source: str | Path | bytes, *, output_name: str | None = None, name: str = "the model"
 ) -> onnx.ModelProto:
     """Read an ONNX file with its weights and one output.
 

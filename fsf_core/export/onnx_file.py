@@ -21,7 +21,7 @@ _ONE_MACHINE = {"com.microsoft.nchwc", "com.ms.internal.nhwc"}
 """Domains of operators that onnxruntime's optimiser writes for the processor that it runs on."""
 
 
-def load_onnx(source: str | Path | bytes, *, name: str = "the ONNX file") -> onnx.ModelProto:
+def load_onnx(source: str | Path | bytes, *, name: str = "the model") -> onnx.ModelProto:
     """Read an ONNX file with its weights.
 
     Args:
