@@ -28,7 +28,9 @@ from fsf_core.export.model_document import read_value
 from fsf_core.model.preprocess import Profile, fit, input_hw, normalise
 from fsf_core.options import Interpolation
 
-FILES = ("preprocessor_config.json", "processor_config.json")
+_OWN_FILE, _WHOLE_FILE = "preprocessor_config.json", "processor_config.json"
+_NESTED = "image_processor"
+"""Key of the second, which holds what the first has otherwise."""
 _CHECKED_HW = ((48, 64), (65, 51), (211, 137), (90, 300), (1500, 1100))
 """Sizes of the images that both are compared on; the last is one that is shrunk, where filters with antialiasing differ
 from others."""
@@ -121,14 +123,14 @@ class _NotTakenError(Exception):
 
 def read_preprocessing(path: Path, config: Mapping[str, Any]) -> Preprocessing:
     """Return what the folder contains; nothing where it has no file of an image processor."""
-    file = next((path / name for name in FILES if (path / name).is_file()), None)
+    file = _file_of(path)
     if file is None:
-        return Preprocessing(file=FILES[0])
+        return Preprocessing(file=_OWN_FILE)
     document: dict[str, Any] = {}
     facts: dict[str, Any] = {}
     try:
         content = read_json(file)
-        content = content.get("image_processor", content)
+        content = content[_NESTED] if file.name == _WHOLE_FILE else content
         processor = _load(content, config)
         _require_understood(processor, content)
         facts = facts_of(processor)
@@ -148,6 +150,16 @@ def read_preprocessing(path: Path, config: Mapping[str, Any]) -> Preprocessing:
     return Preprocessing(file=file.name, document=document, size=facts.get("size"), notes=notes)
 
 
+def _file_of(path: Path) -> Path | None:
+    """Return the file with the settings, in the order of the library: of a whole processor where they are in it."""
+    whole, own = path / _WHOLE_FILE, path / _OWN_FILE
+    try:
+        is_nested = whole.is_file() and _NESTED in read_json(whole)
+    except (OSError, ValueError):
+        return whole  # reading it gives the reason
+    return whole if is_nested else own if own.is_file() else None
+
+
 def _is_kept(key: str, lost: Sequence[str]) -> bool:
     return key not in lost if lost else key in _LEVELS
 
@@ -157,13 +169,13 @@ def _load(content: Mapping[str, Any], config: Mapping[str, Any]) -> Any:
     with tempfile.TemporaryDirectory(prefix="fsf-processor-") as folder:
         _write_copy(Path(folder), content, config)
         auto: Any = transformers.AutoImageProcessor
-        return auto.from_pretrained(folder, local_files_only=True)
+        return auto.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
 
 def _write_copy(folder: Path, content: Mapping[str, Any], config: Mapping[str, Any]) -> None:
     """Write the processor's file without what the library would fetch from its hub: OneFormer's list of texts."""
     kept = {key: value for key, value in content.items() if key not in {"class_info_file", "repo_path"}}
-    (folder / FILES[0]).write_text(json.dumps(kept))
+    (folder / _OWN_FILE).write_text(json.dumps(kept))
     (folder / "config.json").write_text(json.dumps({"model_type": config["model_type"]}))
 
 

@@ -250,5 +250,17 @@ def test_the_file_may_be_that_of_a_whole_processor(tmp_path):
     assert found.file == "processor_config.json"
 
 
+def test_of_two_files_that_of_the_whole_processor_counts_where_it_has_the_settings(tmp_path):
+    """A release that keeps one file leaves the other of an older one in the folder."""
+    own = {**IMAGENET, "image_processor_type": "SegformerImageProcessor", "size": 64}
+    read(tmp_path, "segformer", own)
+    both = read(tmp_path, "segformer", {"image_processor": own | {"size": 96}}, name="processor_config.json")
+    assert (both.document["size"], both.file) == ("96x96", "processor_config.json")
+    legacy = read(tmp_path, "segformer", {"processor_class": "SomeProcessor"}, name="processor_config.json")
+    assert (legacy.document["size"], legacy.file) == ("64x64", "preprocessor_config.json")
+    (tmp_path / "preprocessor_config.json").unlink()
+    assert read_preprocessing(tmp_path, {"model_type": "segformer"}).document == {}
+
+
 def test_a_folder_without_such_a_file_gives_nothing(tmp_path):
     assert read_preprocessing(tmp_path, {"model_type": "segformer"}).document == {}
