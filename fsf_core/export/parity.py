@@ -169,13 +169,15 @@ class ParityReport:
                 "max_margin": self.limits.max_margin,
                 "max_logit_share": self.limits.max_logit_share,
                 "noise_share": self.limits.noise_share,
-                "max_own_errors": self.limits.max_own_errors,
-                "max_own_share": self.limits.max_own_share,
+                **(self._own_limits() if any(image.own_error is not None for image in self.images) else {}),
             },
             "pictures": [image.to_json() for image in self.images],
             "precisions": [precision.to_json() for precision in self.precisions],
         }
         return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+    def _own_limits(self) -> dict[str, float]:
+        return {"max_own_errors": self.limits.max_own_errors, "max_own_share": self.limits.max_own_share}
 
 
 EXPORTED_ANEW = "try another --exporter or --opset, and report the network if both fail"

@@ -279,7 +279,9 @@ def test_a_network_that_turns_rounding_into_more_is_compared_by_its_own_error(pl
     assert report.passed
     assert all(image.own_error == pytest.approx(own * image.logit_absmax, rel=0.05) for image in report.images)
     assert "compared within 8 times that" in report.warnings[-1]
-    assert json.loads(report.to_json())["pictures"][0]["own_error"] == report.images[0].own_error
+    content = json.loads(report.to_json())
+    assert content["pictures"][0]["own_error"] == report.images[0].own_error
+    assert content["limits"]["max_own_errors"] == 8
 
 
 @pytest.mark.parametrize(
