@@ -5,12 +5,14 @@
     python -m tests.bench.bench_gpu --prepare FOLDER                     inputs alone, for --bundles FOLDER
 
 Each step is a process with a time limit, so that a hang or a crash costs that step alone. Its result is kept in
-FOLDER/results.json when it ends, and the same command goes on with the steps that are missing. The most telling steps
-come first; one that the rest of the budget does not cover is left out and named. The last line is the results as JSON.
+FOLDER/results.json when it ends, and the same command goes on with the steps that are missing; with --results FILE also
+those of another run on such a machine. The most telling steps come first; one that the rest of the budget does not
+cover is left out and named. The last line is the results as JSON.
 """
 
 import argparse
 import contextlib
+import importlib
 import json
 import os
 import signal
@@ -18,23 +20,22 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from tests.bench.gpu import bare, card, contenders, forms, inputs, jobs, parity, table
+from tests.bench.gpu import inputs, table
 from tests.bench.gpu.setting import Setting
 
 RESULTS = "results.json"
 
+SAME_MACHINE = ("card", "cores", "cpu")
+"""Facts of the environment in which a machine must equal that of earlier results."""
+
 MIN_LIMIT_S, LIMIT_FACTOR = 45.0, 2.2
 """A step may take this factor of its estimate, and at least this time."""
-
-ENDING_S = 5.0
-"""Time at the end of its limit that a step keeps for writing what it has measured."""
 
 CPU_FACTOR = 8.0
 """How much longer a step may take in a rehearsal, on few cores."""
@@ -46,58 +47,45 @@ class Step:
 
     name: str
     seconds: float
-    """Estimate for an H100 with 16 cores, imports included."""
-    run: Callable[[Setting], Any]
+    """Estimate for an H100 with 16 cores, imports included; a step of many points ends at it."""
+    call: str
+    """Module of tests.bench.gpu and its function, which is imported in the step's process: most need Ray."""
+    given: tuple[str, ...] = ()
+    """Arguments beside the setting."""
     quick: bool = True
     """Whether rehearsals with --quick run it; no for what another step rehearses."""
 
-
-def environment(setting: Setting) -> dict[str, Any]:
-    """Return what the machine is, and the providers that a session of the model really has."""
-    session = bare.open_session(setting, bare.model_of(setting, "p", "fp32"))
-    return {
-        **card.describe(),
-        "commit": setting.commit,
-        "session_providers": session.get_providers(),
-        "seconds_of_inputs": json.loads((setting.inputs / inputs.MARK).read_text()),
-    }
-
-
-def core_costs(setting: Setting) -> dict[str, Any]:
-    """Return what the stages cost on one thread, with masks as rough as noise and with smooth ones."""
-    return {letter: jobs.core_costs(setting, letter) for letter in ("p", "demo")}
-
-
-def two_actors(setting: Setting) -> dict[str, Any]:
-    """Score with two actors on one card."""
-    more = ("--gpus-per-actor", "0.5") if setting.on_gpu else ()
-    return jobs.small(setting, "p", "fp32", "--actors", "2", *more)
+    def run(self, setting: Setting) -> Any:
+        """Measure here; returns what JSON can hold."""
+        module, _, function = self.call.partition(".")
+        return getattr(importlib.import_module(f"tests.bench.gpu.{module}"), function)(setting, *self.given)
 
 
 STEPS = (
-    Step(name="environment", seconds=8, run=environment),
-    Step(name="parity-p", seconds=30, run=lambda setting: parity.run(setting, "p")),
-    Step(name="bare-p", seconds=40, run=lambda setting: bare.run(setting, "p")),
-    Step(name="job-p-fp32", seconds=45, run=lambda setting: jobs.small(setting, "p", "fp32")),
-    Step(name="cores", seconds=25, run=core_costs),
-    Step(name="peer-seed_torch", seconds=25, run=lambda setting: contenders.run(setting, "seed_torch")),
-    Step(name="peer-seed_ort", seconds=25, run=lambda setting: contenders.run(setting, "seed_ort")),
-    Step(name="bare-e", seconds=55, run=lambda setting: bare.run(setting, "e"), quick=False),
-    Step(name="job-e-fp32", seconds=40, run=lambda setting: jobs.small(setting, "e", "fp32"), quick=False),
-    Step(name="job-p-fp16", seconds=45, run=lambda setting: jobs.small(setting, "p", "fp16"), quick=False),
-    Step(name="parity-e", seconds=30, run=lambda setting: parity.run(setting, "e"), quick=False),
-    Step(name="job-demo-fp32", seconds=40, run=lambda setting: jobs.small(setting, "demo", "fp32"), quick=False),
-    Step(name="killed", seconds=55, run=jobs.killed),
-    Step(name="peer-ray_docs", seconds=40, run=lambda setting: contenders.run(setting, "ray_docs")),
-    Step(name="peer-dataloader", seconds=30, run=lambda setting: contenders.run(setting, "dataloader")),
-    Step(name="12mp", seconds=30, run=lambda setting: jobs.large(setting, "p", "fp32")),
-    Step(name="video", seconds=35, run=lambda setting: jobs.video(setting, "e", "fp32")),
-    Step(name="job-e-fp16", seconds=45, run=lambda setting: jobs.small(setting, "e", "fp16")),
-    Step(name="two-actors", seconds=45, run=two_actors),
-    Step(name="forms", seconds=25, run=lambda setting: forms.run(setting, "p")),
-    Step(name="job-demo-fp16", seconds=45, run=lambda setting: jobs.small(setting, "demo", "fp16"), quick=False),
-    Step(name="parity-demo", seconds=30, run=lambda setting: parity.run(setting, "demo"), quick=False),
-    Step(name="options", seconds=45, run=lambda setting: bare.options(setting, "p"), quick=False),
+    Step(name="environment", seconds=6, call="bare.environment"),
+    Step(name="parity-p", seconds=35, call="parity.run", given=("p",)),
+    Step(name="job-p-fp32", seconds=38, call="jobs.small", given=("p", "fp32")),
+    Step(name="lasting-p-fp32", seconds=40, call="jobs.lasting", given=("p", "fp32")),
+    Step(name="bare-p", seconds=60, call="bare.run", given=("p",)),
+    Step(name="cores", seconds=25, call="jobs.core_costs"),
+    Step(name="peer-seed_torch", seconds=26, call="contenders.run", given=("seed_torch",)),
+    Step(name="peer-seed_ort", seconds=28, call="contenders.run", given=("seed_ort",)),
+    Step(name="bare-e", seconds=60, call="bare.run", given=("e",), quick=False),
+    Step(name="job-e-fp32", seconds=38, call="jobs.small", given=("e", "fp32"), quick=False),
+    Step(name="job-p-fp16", seconds=38, call="jobs.small", given=("p", "fp16"), quick=False),
+    Step(name="two-actors", seconds=45, call="jobs.two_actors"),
+    Step(name="video", seconds=35, call="jobs.video", given=("e", "fp32")),
+    Step(name="peer-ray_docs", seconds=40, call="contenders.run", given=("ray_docs",)),
+    Step(name="peer-dataloader", seconds=30, call="contenders.run", given=("dataloader",)),
+    Step(name="forms", seconds=25, call="forms.run", given=("p",)),
+    Step(name="12mp", seconds=28, call="jobs.large", given=("p", "fp32")),
+    Step(name="parity-e", seconds=35, call="parity.run", given=("e",), quick=False),
+    Step(name="job-demo-fp32", seconds=42, call="jobs.small", given=("demo", "fp32"), quick=False),
+    Step(name="killed", seconds=55, call="jobs.killed"),
+    Step(name="job-e-fp16", seconds=38, call="jobs.small", given=("e", "fp16")),
+    Step(name="job-demo-fp16", seconds=42, call="jobs.small", given=("demo", "fp16"), quick=False),
+    Step(name="parity-demo", seconds=35, call="parity.run", given=("demo",), quick=False),
+    Step(name="options", seconds=45, call="bare.options", given=("p",), quick=False),
 )
 """In the order of their value: what a budget does not cover is left out."""
 
@@ -123,6 +111,7 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, help="folder of results.json")
+    parser.add_argument("--results", type=Path, help="results to go on from where --out has none: tests/bench/gpu.json")
     parser.add_argument("--provider", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--quick", action="store_true", help="a tiny model and few pictures, for rehearsals")
     parser.add_argument("--budget-s", type=float, default=float("inf"), help="time for all steps together")
@@ -135,7 +124,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--commit", help="of the source, where git is missing")
     parser.add_argument("--step", help=argparse.SUPPRESS)
     parser.add_argument("--result", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--limit-s", type=float, default=float("inf"), help=argparse.SUPPRESS)
+    parser.add_argument("--end-s", type=float, default=float("inf"), help=argparse.SUPPRESS)
     given = parser.parse_args()
     if not (given.prepare or given.out):
         parser.error("give --out FOLDER, or --prepare FOLDER")
@@ -151,7 +140,7 @@ def _setting(given: argparse.Namespace) -> Setting:
         frames=given.frames or (256 if given.quick else 20_000),
         photos=given.photos and given.photos.absolute(),
         commit=given.commit or _commit(),
-        ends=time.monotonic() + given.limit_s - ENDING_S,
+        ends=time.monotonic() + given.end_s,
     )
 
 
@@ -179,16 +168,11 @@ def run_steps(steps: list[Step], setting: Setting, given: argparse.Namespace) ->
     given.out.mkdir(parents=True, exist_ok=True)
     setting.work.mkdir(parents=True, exist_ok=True)
     path = given.out / RESULTS
-    subject = {"provider": setting.provider, "quick": setting.quick}
-    found: dict[str, Any] = subject | {"results": {}, "seconds": {}}
-    if path.exists():
-        found |= json.loads(path.read_text())
-    if {name: found[name] for name in subject} != subject:
-        sys.exit(f"{path} has other results ({found['provider']}, quick {found['quick']}); give another --out")
-    found |= {"failed": {}, "left_out": []}
+    found = results_so_far(setting, path if path.exists() or not given.results else given.results)
     inputs.prepare(setting.inputs, inputs.PORTABLE, quick=setting.quick)
     inputs.prepare(setting.work / "machine", inputs.OF_MACHINE, quick=setting.quick)
     print(f"prepared in {time.monotonic() - started:.0f} s", flush=True)
+    factor = 1.0 if setting.on_gpu else CPU_FACTOR
     for step in steps:
         left_s = given.budget_s - (time.monotonic() - started)
         if step.name in found["results"] or (setting.quick and not step.quick):
@@ -196,15 +180,15 @@ def run_steps(steps: list[Step], setting: Setting, given: argparse.Namespace) ->
         if left_s < step.seconds:
             found["left_out"].append(step.name)
             continue
-        factor = 1.0 if setting.on_gpu else CPU_FACTOR
         limit_s = min(left_s, factor * max(MIN_LIMIT_S, LIMIT_FACTOR * step.seconds))
         begun = time.monotonic()
-        result, output = run_step(step.name, setting, limit_s)
+        result, output = run_step(step.name, setting, limit_s=limit_s, end_s=factor * step.seconds)
         found["seconds"][step.name] = round(time.monotonic() - begun, 1)
         if result is None:
             found["failed"][step.name] = output
         else:
             found["results"][step.name] = result
+            found["commits"][step.name] = setting.commit
         kept = path.with_suffix(".new")
         kept.write_text(json.dumps(found, indent=1))
         kept.replace(path)
@@ -213,19 +197,42 @@ def run_steps(steps: list[Step], setting: Setting, given: argparse.Namespace) ->
     return found
 
 
-def run_step(name: str, setting: Setting, limit_s: float) -> tuple[Any, str]:
+def results_so_far(setting: Setting, path: Path) -> dict[str, Any]:
+    """Return the results of a file to go on from, or none.
+
+    Raises:
+        SystemExit: they are those of a rehearsal, or of another kind of machine.
+    """
+    subject = {"provider": setting.provider, "quick": setting.quick}
+    found: dict[str, Any] = subject | {"results": {}, "seconds": {}, "commits": {}}
+    if path.exists():
+        found |= json.loads(path.read_text())
+    if {name: found[name] for name in subject} != subject:
+        sys.exit(f"{path} has other results ({found['provider']}, quick {found['quick']}); give another --out")
+    if before := found["results"].get("environment"):
+        from tests.bench.gpu import card  # imports Ray
+
+        now = card.describe()
+        other = [f"{before[name]}, not {now[name]}" for name in SAME_MACHINE if before[name] != now[name]]
+        if other:
+            sys.exit(f"{path} has results of another machine ({'; '.join(other)}); give another --out")
+    return found | {"failed": {}, "left_out": []}
+
+
+def run_step(name: str, setting: Setting, *, limit_s: float, end_s: float) -> tuple[Any, str]:
     """Run a step as a process; returns its result, or None and the end of its output.
 
     Args:
         name: of the step.
         setting: of the bench.
         limit_s: after this time, it and all processes that it has started are killed.
+        end_s: after this time, it measures no more points.
     """
     result, log = (setting.work / f"{name}.{kind}" for kind in ("json", "log"))
     result.unlink(missing_ok=True)
     command = [sys.executable, "-m", "tests.bench.bench_gpu", "--step", name, "--result", str(result)]
     command += ["--out", str(setting.work), "--work", str(setting.work), "--bundles", str(setting.inputs)]
-    command += ["--provider", setting.provider, "--frames", str(setting.frames), "--limit-s", str(limit_s)]
+    command += ["--provider", setting.provider, "--frames", str(setting.frames), "--end-s", str(end_s)]
     command += ["--commit", setting.commit, *(["--quick"] if setting.quick else [])]
     command += ["--photos", str(setting.photos)] if setting.photos else []
     with log.open("w") as file:

@@ -17,11 +17,14 @@ from fsf_core import bench, masks, runs
 from tests.bench import meter
 from tests.bench.gpu import stages
 from tests.bench.gpu.card import CardSampler
+from tests.bench.gpu.held import DECODED, LOADED
 from tests.bench.gpu.inputs import linked, write_list
 from tests.bench.gpu.setting import Letter, Setting, cores
+from tests.bench.gpu.table import frame_cpu_ms
 
 STEADY = (0.15, 0.9)
-"""Share of the frames at which the steady part of a run begins and ends."""
+"""Share of the frames at which the steady part of a run begins and ends. In a short job all of its pictures are decoded
+by then: the rate is that of the card with pictures ahead of it, and no rate that lasts (see `lasting`)."""
 
 MIN_COMMITS = 8
 
@@ -33,6 +36,45 @@ def small(setting: Setting, letter: Letter, precision: str, *more: str) -> dict[
     """Score pictures of 512×512; their run is kept for `killed`."""
     name = "-".join(["run", letter, precision, *(word.strip("-") for word in more)])
     return _scored(setting, name, letter, precision, small_list(setting), *more)
+
+
+def two_actors(setting: Setting) -> dict[str, Any]:
+    """Score pictures of 512×512 with two actors on one card."""
+    more = ("--gpus-per-actor", "0.5") if setting.on_gpu else ()
+    return small(setting, "p", "fp32", "--actors", "2", *more)
+
+
+def lasting(setting: Setting, letter: Letter, precision: str) -> dict[str, Any]:
+    """Score pictures of 512×512, of which none is decoded before the model is loaded, and add the rate that lasts."""
+    marks = setting.work / f"marks-{letter}-{precision}"
+    shutil.rmtree(marks, ignore_errors=True)
+    marks.mkdir()
+    out = setting.work / f"run-lasting-{letter}-{precision}"
+    found = _scored(setting, out.name, letter, precision, small_list(setting), "--actors", "1", marks=marks)
+    opened, decoded = ((marks / name).stat().st_mtime for name in (LOADED, DECODED))
+    decode_ms, frame_ms = found["cpu_ms_by_stage"]["decode"], frame_cpu_ms(found)
+    rate = lasting_rate(bench.commits(str(out)), opened=opened, decoded=decoded, decode_share=decode_ms / frame_ms)
+    return found | {
+        "decoding_s": round(decoded - opened, 2),
+        "frames_per_s_lasting": round(min(rate, found["frames_per_s"]), 1),
+    }
+
+
+def lasting_rate(done: list[tuple[float, int]], *, opened: float, decoded: float, decode_share: float) -> float:
+    """Return the frames/s of all work that was done while pictures were decoded, which is while all cores had work.
+
+    Pictures that were decoded by then and not committed count for the share of a frame's work that decoding is. So the
+    rate is that of a long job, of which as many pictures are decoded as scored, and a short job is enough for it.
+
+    Args:
+        done: moment and frames of every commit.
+        opened: moment at which decoding began.
+        decoded: moment at which the last picture was decoded.
+        decode_share: of the CPU time of a frame.
+    """
+    frames = sum(count for _, count in done)
+    committed = sum(count for moment, count in done if moment <= decoded)
+    return (decode_share * frames + (1 - decode_share) * committed) / max(1e-9, decoded - opened)
 
 
 def small_list(setting: Setting) -> Path:
@@ -56,22 +98,40 @@ def video(setting: Setting, letter: Letter, precision: str) -> dict[str, Any]:
     return _scored(setting, f"run-video-{letter}-{precision}", letter, precision, manifest, "--part-units", "1")
 
 
-def command(setting: Setting, letter: Letter, precision: str, manifest: Path, out: Path, *more: str) -> list[str]:
-    """Return the command of the job; on a CPU, of its rehearsal."""
-    module = "fsf_core.cli" if setting.on_gpu else "tests.bench.gpu.rehearsal"
+def command(
+    setting: Setting,
+    letter: Letter,
+    precision: str,
+    manifest: Path,
+    out: Path,
+    *more: str,
+    marks: Path | None = None,
+) -> list[str]:
+    """Return the command of the job; on a CPU, of its rehearsal; with `marks`, of one that decodes nothing ahead."""
+    module = ["fsf_core.cli" if setting.on_gpu else "tests.bench.gpu.rehearsal"]
+    if marks:
+        module = ["tests.bench.gpu.held", str(marks)]
     arguments = ["--bundle", str(setting.bundle(letter)), "--manifest", str(manifest), "--out", str(out)]
     arguments += ["--precision", precision, "--provider", setting.provider]
     if not setting.on_gpu:
         arguments += ["--batch-frames", "8", *(() if "--actors" in more else ("--actors", "1"))]
-    return [sys.executable, "-m", module, "score", *arguments, *more]
+    return [sys.executable, "-m", *module, "score", *arguments, *more]
 
 
-def _scored(setting: Setting, name: str, letter: Letter, precision: str, manifest: Path, *more: str) -> dict[str, Any]:
+def _scored(
+    setting: Setting,
+    name: str,
+    letter: Letter,
+    precision: str,
+    manifest: Path,
+    *more: str,
+    marks: Path | None = None,
+) -> dict[str, Any]:
     """Run the job and return its figures."""
     out = setting.work / name
     shutil.rmtree(out, ignore_errors=True)
     with CardSampler() as card:
-        reading = meter.run(command(setting, letter, precision, manifest, out, *more))
+        reading = meter.run(command(setting, letter, precision, manifest, out, *more, marks=marks))
     summary = json.loads(reading.stdout.splitlines()[-1])
     failed = summary["items"]["failed"]
     assert not failed, f"{failed} items failed: {summary['failure_reasons']}"
@@ -95,6 +155,7 @@ def _scored(setting: Setting, name: str, letter: Letter, precision: str, manifes
         "provider": summary["provider"],
         "cpu_ms_by_stage": {stage["stage"]: round(1e3 * stage["cpu_seconds"] / frames, 3) for stage in work["stages"]},
         "driver_cpu_ms": round(1e3 * work["driver_cpu_seconds"] / frames, 3),
+        "ray_cpu_ms": round(1e3 * reading.by_role["ray"][-1] / frames, 3),
         "cores_busy": round(cpu_s / max(1e-9, end - begin), 2),
         "frames_per_core_s": round(rate * (end - begin) / max(1e-9, cpu_s), 1),
         "model_busy_share": round(work["model_busy_seconds"] / max(1e-9, work["actor_seconds"]), 3),
@@ -114,7 +175,12 @@ def steady_part(done: list[tuple[float, int]]) -> list[tuple[float, int]]:
     return chosen if len(chosen) >= MIN_COMMITS else done
 
 
-def core_costs(setting: Setting, letter: Letter) -> dict[str, Any]:
+def core_costs(setting: Setting) -> dict[str, Any]:
+    """Return what the stages cost on one thread, with masks as rough as noise and with smooth ones."""
+    return {letter: _core_costs(setting, letter) for letter in ("p", "demo")}
+
+
+def _core_costs(setting: Setting, letter: Letter) -> dict[str, Any]:
     """Return what the stages cost on one thread here, and the frames/s of all cores if they did nothing else."""
     home = setting.work / f"costs-{letter}"
     shutil.rmtree(home, ignore_errors=True)

@@ -28,12 +28,17 @@ def as_beside_a_gpu(spec: PipelineSpec, *, precision: Any) -> PipelineSpec:
     return RehearsedSpec(**fields | {"separate_stages": True, "variant": variant_of(precision, fused=True)})
 
 
-def main() -> int:
-    """Run the job; returns its exit code."""
+def rehearse() -> None:
+    """Plan every job of this process as beside a GPU."""
     plan_pipeline = plan.plan_pipeline
     plan.plan_pipeline = lambda config, **more: as_beside_a_gpu(
         plan_pipeline(config, **more), precision=config.precision
     )
+
+
+def main() -> int:
+    """Run the job; returns its exit code."""
+    rehearse()
     return app.main()
 
 

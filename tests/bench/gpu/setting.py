@@ -31,7 +31,7 @@ class Setting:
     """Photographs for the parity check."""
     commit: str = "unknown"
     ends: float = float("inf")
-    """Moment of `time.monotonic` at which a step must have ended: what does not fit is left out and named."""
+    """Moment of `time.monotonic` after which a step measures no more points: they are left out and named."""
 
     def count(self, full: int, quick: int) -> int:
         """Return a number of pictures or frames."""
@@ -42,7 +42,7 @@ class Setting:
         return self.inputs / f"bundle-{letter}"
 
     def seconds_left(self) -> float:
-        """Return the seconds until the step must have ended."""
+        """Return the seconds in which the step may measure."""
         return self.ends - time.monotonic()
 
     @property

@@ -14,6 +14,7 @@ PEERS = {
 }
 
 OTHERS = {
+    "lasting-p-fp32": "P, 512×512, fp32, nothing decoded before the model was loaded",
     "12mp": "P, 4000×3000 JPEGs, fp32",
     "video": "E, 1080p video, fp32",
     "two-actors": "P, 512×512, fp32, two actors on the card",
@@ -24,7 +25,7 @@ def render(found: dict[str, Any]) -> str:
     """Return the tables of whatever was measured."""
     results = found["results"]
     parts = [
-        _machine(results),
+        _machine(results, found.get("commits", {})),
         _parity(results),
         _bare(results),
         _jobs(results),
@@ -38,14 +39,15 @@ def render(found: dict[str, Any]) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def _machine(results: dict[str, Any]) -> str:
+def _machine(results: dict[str, Any], commits: dict[str, str]) -> str:
     facts = results.get("environment")
     if not facts:
         return ""
     versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
+    later = "".join(f", {step} of {commit}" for step, commit in commits.items() if commit != facts["commit"])
     return (
         f"{facts['card'] or 'No card'}, driver {facts['driver'] or 'none'}, {facts['cores']} cores of {facts['cpu']}, "
-        f"commit {facts['commit']}; {versions}."
+        f"commit {facts['commit']}{later}; {versions}."
     )
 
 
@@ -107,14 +109,12 @@ def _jobs(results: dict[str, Any]) -> str:
         one = results.get(name)
         if not one:
             continue
-        bare = best_bare(results, letter, precision)
-        kept_up = cores_sustain(results, one)
+        bare, rate = best_bare(results, letter, precision), lasting_rate(results, one)
         limit = cores_limit(results, letter, "12mp" if name == "12mp" else "512") if name != "video" else None
         stages = " + ".join(f"{one['cpu_ms_by_stage'][stage]:.2f}" for stage in ("decode", "infer", "mask", "write"))
         rows.append(
-            [title, f"{one['frames_per_s']:,.0f}", f"{kept_up:,.0f}", _share(min(one["frames_per_s"], kept_up), bare),
-             _share(min(one["frames_per_s"], kept_up), limit), stages, f"{one['cores_busy']:.1f}",
-             _percent(one["card"]["busy_share"]),
+            [title, _rate(_measured_rate(one)), _rate(cores_sustain(results, one)), _share(rate, bare),
+             _share(rate, limit), stages, f"{one['cores_busy']:.1f}", _percent(one["card"]["busy_share"]),
              _rate(one["card_whole"]["peak_memory_mb"]), f"{one['first_commit_s']:.0f}"]
         )  # fmt: skip
     header = ["the job", "frames/s", "the cores sustain", "the less of the bare session",
@@ -130,13 +130,29 @@ def best_bare(results: dict[str, Any], letter: str, precision: str) -> float | N
     return rate
 
 
-def cores_sustain(results: dict[str, Any], one: dict[str, Any]) -> float:
-    """Return the frames/s that all cores sustain at the CPU time that a job took for a frame.
+def lasting_rate(results: dict[str, Any], one: dict[str, Any]) -> float:
+    """Return the less of the frames/s of a job and those that the cores sustain.
 
-    Its own rate may be higher: while the model is loaded, pictures are decoded ahead.
+    A short job is faster than what lasts: while the model is loaded, pictures are decoded ahead.
     """
-    frame_ms = sum(one["cpu_ms_by_stage"].values()) + one["driver_cpu_ms"]
-    return 1e3 * float(results.get("environment", {}).get("cores", 1)) / frame_ms
+    sustained = cores_sustain(results, one)
+    return _measured_rate(one) if sustained is None else min(_measured_rate(one), sustained)
+
+
+def _measured_rate(one: dict[str, Any]) -> float:
+    """Return the frames/s of a job; of one that decodes nothing ahead, those while it decoded."""
+    return float(one.get("frames_per_s_lasting", one["frames_per_s"]))
+
+
+def cores_sustain(results: dict[str, Any], one: dict[str, Any]) -> float | None:
+    """Return the frames/s that all cores sustain at the CPU time that a job took for a frame, if they are known."""
+    cores = results.get("environment", {}).get("cores")
+    return 1e3 * float(cores) / frame_cpu_ms(one) if cores else None
+
+
+def frame_cpu_ms(one: dict[str, Any]) -> float:
+    """Return the CPU milliseconds per frame of a job: of its stages, the driver, and the raylet and GCS if measured."""
+    return float(sum(one["cpu_ms_by_stage"].values()) + one["driver_cpu_ms"] + one.get("ray_cpu_ms", 0.0))
 
 
 def cores_limit(results: dict[str, Any], letter: str, size: str) -> float | None:
@@ -156,8 +172,8 @@ def _percent(share: float | None) -> str:
 
 def _peers(results: dict[str, Any]) -> str:
     """Return the table of the programs that a user might run instead."""
-    one = results.get("job-p-fp32")
-    job = min(one["frames_per_s"], cores_sustain(results, one)) if one else None
+    one = results.get("lasting-p-fp32") or results.get("job-p-fp32")
+    job = lasting_rate(results, one) if one else None
     rows = []
     for name, title in PEERS.items():
         found = results.get(f"peer-{name}", {})

@@ -1,10 +1,15 @@
 """The bench of a GPU: what it compares, computes and prints, and that it goes on where it ended."""
 
 import argparse
+import importlib
+import inspect
 import json
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from fsf_core import masks
+from fsf_core.score.partition import BlockLimits, block_sizes
 from tests.bench import bench_gpu
 from tests.bench.gpu import bare, card, contenders, inputs, jobs, parity, stages, table
 from tests.bench.gpu.setting import Setting
@@ -87,20 +93,48 @@ def test_points_without_time_are_named(setting):
     assert found["best"] == {"fp32": {}, "fp16": {}}
 
 
+def test_a_bare_session_measures_no_more_points_when_its_time_is_over(setting, monkeypatch):
+    left_s = iter((60.0, 30.0, bare.FREE_S - 1, bare.FREE_S - 2))
+    monkeypatch.setattr(Setting, "seconds_left", lambda _: next(left_s))
+    found = bare.run(setting, "p")
+    assert [*found["fp32"], *found["fp16"]] == ["8 device", "8 device"]
+    assert found["left_out"] == ["fp32 8 host", "fp16 8 host"]
+
+
+def test_steps_have_names_of_their_own_and_functions_that_exist():
+    assert len({step.name for step in bench_gpu.STEPS}) == len(bench_gpu.STEPS)
+    for step in bench_gpu.STEPS:
+        module, function = step.call.split(".")
+        call = getattr(importlib.import_module(f"tests.bench.gpu.{module}"), function)
+        inspect.signature(call).bind("setting", *step.given)
+
+
+def test_inputs_are_prepared_without_ray():
+    """A machine that draws pictures and exports models for another one need not have it."""
+    code = (
+        "import sys; sys.modules['ray'] = None; from tests.bench import bench_gpu; from tests.bench.gpu import inputs; "
+        "bench_gpu.inputs.prepare = lambda folder, names, quick: {name: 1 for name in names}; bench_gpu.main()"
+    )
+    command = [sys.executable, "-c", code, "--prepare", "folder", "--quick"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[3])
+    assert {*json.loads(done.stdout)} == {*inputs.TASKS}, done.stderr
+
+
 def _given(out: Path, **more: object) -> argparse.Namespace:
-    return argparse.Namespace(**({"out": out, "budget_s": float("inf")} | more))
+    return argparse.Namespace(**({"out": out, "budget_s": float("inf"), "results": None} | more))
 
 
 def test_a_step_is_run_once_and_a_failed_one_again(setting, tmp_path, monkeypatch):
     ran = []
 
-    def run_step(name: str, setting: Setting, limit_s: float) -> tuple[object, str]:
+    def run_step(name: str, setting: Setting, *, limit_s: float, end_s: float) -> tuple[object, str]:
+        assert end_s == 5 * bench_gpu.CPU_FACTOR < limit_s
         ran.append(name)
         return ({"figure": 1}, "") if name == "good" or len(ran) > 3 else (None, "exit code 1: it broke")
 
     monkeypatch.setattr(bench_gpu, "run_step", run_step)
     monkeypatch.setattr(inputs, "OF_MACHINE", ("kernels",))
-    steps = [bench_gpu.Step(name=name, seconds=5, run=print) for name in ("good", "bad", "dear")]
+    steps = [bench_gpu.Step(name=name, seconds=5, call="bare.run") for name in ("good", "bad", "dear")]
     first = bench_gpu.run_steps([*steps[:2]], setting, _given(tmp_path / "out"))
     assert first["failed"] == {"bad": "exit code 1: it broke"}
     assert "Failed: bad" in table.render(first)
@@ -109,7 +143,18 @@ def test_a_step_is_run_once_and_a_failed_one_again(setting, tmp_path, monkeypatc
     third = bench_gpu.run_steps(steps, setting, _given(tmp_path / "out"))
     assert ran == ["good", "bad", "bad", "dear"]
     assert third["failed"] == {"bad": "exit code 1: it broke"}
-    assert [*json.loads((tmp_path / "out" / "results.json").read_text())["results"]] == ["good", "dear"]
+    results = tmp_path / "out" / "results.json"
+    assert [*json.loads(results.read_text())["results"]] == ["good", "dear"]
+    fourth = bench_gpu.run_steps(steps, setting, _given(tmp_path / "other", results=results))
+    assert ran[4:] == ["bad"]
+    assert [*fourth["results"]] == ["good", "dear", "bad"]
+
+
+def test_steps_that_were_measured_with_another_version_are_named():
+    facts = {"commit": "a1", "versions": {}, "card": "H", "driver": "1", "cores": 16, "cpu": "X"}
+    found = {"results": {"environment": facts}, "failed": {}, "left_out": []}
+    assert "commit a1; " in table.render(found)
+    assert "commit a1, cores of b2; " in table.render(found | {"commits": {"environment": "a1", "cores": "b2"}})
 
 
 def test_a_program_whose_library_is_missing_is_named(setting, monkeypatch):
@@ -124,8 +169,16 @@ def test_results_of_a_rehearsal_are_not_continued_on_a_card(setting, tmp_path):
         bench_gpu.run_steps([], replace(setting, provider="cuda"), _given(tmp_path))
 
 
+def test_results_of_another_machine_are_not_continued(setting, tmp_path):
+    facts = card.describe() | {"card": "another card"}
+    found = {"provider": "cpu", "quick": True, "results": {"environment": facts}, "seconds": {}}
+    (tmp_path / "results.json").write_text(json.dumps(found))
+    with pytest.raises(SystemExit, match="has results of another machine .another card, not "):
+        bench_gpu.run_steps([], setting, _given(tmp_path))
+
+
 def test_a_step_that_hangs_is_killed_with_its_output_kept(setting):
-    result, output = bench_gpu.run_step("environment", setting, limit_s=0.05)
+    result, output = bench_gpu.run_step("environment", setting, limit_s=0.05, end_s=1.0)
     assert result is None
     assert output.startswith("killed after 0 s")
 
@@ -135,6 +188,42 @@ def test_commits_of_the_start_and_the_end_do_not_count():
     steady = jobs.steady_part(done)
     assert (steady[0][0], steady[-1][0]) == (24.0, 99.0)
     assert jobs.steady_part(done[:5]) == done[:5]
+
+
+def _simulated(frames: int, *, card_per_s: float, decode_ms: float, rest_ms: float) -> dict[str, Any]:
+    """Return the commits of a job on 16 cores that mask what the card has scored before they decode more.
+
+    Nothing is decoded before the start, at 100 s.
+    """
+    cores, part, step_s, now = 16, 240, 0.01, 100.0
+    limits = BlockLimits(max_items=512, consumers=22, blocks_per_consumer=1, last_items=32, multiple=64)
+    waiting, running = block_sizes(frames, limits)[::-1], [0.0] * cores
+    scored, masked, decoded_at = 0.0, 0.0, 0.0
+    done: list[tuple[float, int]] = []
+    while masked < frames - 0.5:
+        now += step_s
+        for core in range(cores):
+            running[core] = running[core] or float(waiting.pop() if waiting else 0)
+        masked_s = min(cores * step_s, rest_ms / 1e3 * (scored - masked))
+        masked += 1e3 / rest_ms * masked_s
+        progress = 1e3 / decode_ms * (step_s - masked_s / cores)
+        running = [max(0.0, left - progress) for left in running]
+        scored += min(card_per_s * step_s, frames - sum(waiting) - sum(running) - scored)
+        decoded_at = decoded_at or (0.0 if waiting or any(running) else now)
+        done += [(now, part)] * (int(masked) // part - len(done))
+    return {"done": done, "opened": 100.0, "decoded": decoded_at, "decode_share": decode_ms / (decode_ms + rest_ms)}
+
+
+@pytest.mark.parametrize("card_per_s", [20_000.0, 5_200.0, 3_300.0])
+def test_a_short_job_tells_the_rate_of_a_long_one_if_nothing_is_decoded_ahead(card_per_s):
+    """What the cores give is 16 / 5.4 ms, 2,963 frames/s."""
+    short, long = (
+        _simulated(frames, card_per_s=card_per_s, decode_ms=2.7, rest_ms=2.7) for frames in (20_000, 200_000)
+    )
+    lasts = [commit for commit in long["done"] if 120 < commit[0] < 150]
+    expected = sum(frames for _, frames in lasts[1:]) / (lasts[-1][0] - lasts[0][0])
+    found = jobs.lasting_rate(**short)
+    assert 0.93 * expected < found <= expected
 
 
 def test_samples_of_the_card_are_averaged_over_the_time_asked_for():

@@ -1,0 +1,71 @@
+"""`fsf` that decodes nothing before the model is loaded, so that no pictures are ahead of it, as late in a long job.
+
+    python -m tests.bench.gpu.held MARKS score --bundle B --provider cuda …
+
+Everything else is the unchanged job; with `--provider cpu` it is the rehearsal. The folder MARKS has the moments at
+which decoding began and ended, as the times of two files.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from fsf_core.score import measured
+from tests.bench.gpu import rehearsal
+
+MARKS = "FSF_BENCH_MARKS"
+"""Environment variable with the folder, which Ray's workers inherit."""
+
+LOADED, DECODED = "loaded", "decoded"
+"""Files whose times are those of the loaded model, and of the decode task that ended last."""
+
+MAX_WAIT_S = 120.0
+POLL_S = 0.02
+
+_decode = measured.decode
+
+
+class Infer(measured.Infer):
+    """A model that lets decoding begin once it is loaded."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        (Path(os.environ[MARKS]) / LOADED).touch()
+
+
+def decode(rows: pa.Table, **settings: Any) -> Iterator[pa.Table]:
+    """Decode a block as the job does, once the model is loaded.
+
+    Raises:
+        TimeoutError: it was not loaded in MAX_WAIT_S.
+    """
+    marks, ends = Path(os.environ[MARKS]), time.monotonic() + MAX_WAIT_S
+    while not (marks / LOADED).exists():
+        if time.monotonic() > ends:
+            raise TimeoutError(f"no model was loaded in {MAX_WAIT_S:.0f} s")
+        time.sleep(POLL_S)
+    yield from _decode(rows, **settings)
+    (marks / DECODED).touch()
+
+
+def main() -> int:
+    """Run the job; returns its exit code."""
+    from fsf_core.cli import app
+    from tests.bench.gpu import held  # by its name, which workers can import
+
+    marks, *arguments = sys.argv[1:]
+    os.environ[MARKS] = str(Path(marks).absolute())
+    stages: Any = measured
+    stages.decode, stages.Infer = held.decode, held.Infer
+    if arguments[arguments.index("--provider") + 1] == "cpu":
+        rehearsal.rehearse()
+    return app.main(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
