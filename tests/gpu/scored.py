@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from fsf_core import masks, runs
@@ -19,6 +18,7 @@ from fsf_core.stages.infer import Infer
 from fsf_core.stages.mask import FRAME_FIGURES, mask
 from fsf_core.stages.write import write
 from tests.support import ledger
+from tests.support.decode_rows import decode_rows
 
 KEYS = {
     "masks": ("item_id", "frame_index"),
@@ -56,10 +56,7 @@ def score_here(
         provider=runs_on,
     )
     infer = Infer(**spec.model, on_device=planned_for != "cpu")
-    rows = pa.concat_tables(manifest.batches())
-    rows = rows.append_column("row_digest", manifest.digests(rows))
-    rows = rows.append_column("attempt", pa.array(np.ones(len(rows), np.int32)))
-    rows = rows.append_column("done_segments", pa.nulls(len(rows), pa.list_(pa.int32())))
+    rows = decode_rows(manifest)
     masked = [mask(inferred, spec.mask) for units in decode(rows, spec.decode) for inferred in infer(units)]
     write(pa.concat_tables(masked), spec.write)
     return str(out)

@@ -23,6 +23,7 @@ from fsf_core.stages.decode_settings import DecodeSettings
 from fsf_core.stages.mask import MaskSettings, mask
 from fsf_core.stages.write import WriteSettings, write
 from tests.support import ledger
+from tests.support.decode_rows import decode_rows
 
 CLASSES = ("background", "sunburn", "ulcer", "wind_scarring")
 PALETTE = masks.voc_palette(len(CLASSES))
@@ -85,11 +86,7 @@ def rows_of(manifest, *, done_segments=None, **changes):
         "access": storage.Access(schemes=SCHEMES),
         "labelled": found.has_labels,
     }
-    rows = pa.concat_tables(found.batches())
-    rows = rows.append_column("row_digest", found.digests(rows))
-    rows = rows.append_column("attempt", pa.array([1] * len(rows), pa.int32()))
-    rows = rows.append_column("done_segments", pa.array([done_segments] * len(rows), pa.list_(pa.int32())))
-    return rows, DecodeSettings(**{**settings, **changes}), found
+    return decode_rows(found, done_segments=done_segments), DecodeSettings(**{**settings, **changes}), found
 
 
 def decoded(manifest, **changes):

@@ -12,7 +12,7 @@ import pyarrow as pa
 from fsf_core import masks
 from fsf_core.model import device_model
 from fsf_core.stages.mask import mask
-from tests.bench.gpu import stages
+from tests.bench import stages
 from tests.bench.gpu.inputs import linked, write_list
 from tests.bench.gpu.setting import Letter, Setting
 

@@ -14,8 +14,7 @@ import psutil
 import pyarrow.compute as pc
 
 from fsf_core import bench, masks, runs
-from tests.bench import meter
-from tests.bench.gpu import stages
+from tests.bench import meter, stages
 from tests.bench.gpu.card import CardSampler
 from tests.bench.gpu.held import DECODED, LOADED
 from tests.bench.gpu.inputs import linked, write_list
@@ -185,9 +184,9 @@ def _core_costs(setting: Setting, letter: Letter) -> dict[str, Any]:
     home = setting.work / f"costs-{letter}"
     shutil.rmtree(home, ignore_errors=True)
     found: dict[str, Any] = {}
-    for name, distinct, count in (("512", "distinct-512", 192), ("12mp", "distinct-12mp", 68)):
-        pictures = linked(setting.inputs / distinct, home / name, setting.count(count, 68))
-        manifest = write_list(pictures, home / f"{name}.csv", setting.count(count, 68))
+    for name, distinct, count in (("512", "distinct-512", 192), ("12mp", "distinct-12mp", 24)):
+        pictures = linked(setting.inputs / distinct, home / name, setting.count(count, 24))
+        manifest = write_list(pictures, home / f"{name}.csv", setting.count(count, 24))
         spec = stages.specify(
             setting.bundle(letter), manifest, home / f"out-{name}", gpu=True, precision="fp32", batch_frames=32
         )

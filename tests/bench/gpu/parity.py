@@ -23,7 +23,7 @@ from fsf_core.score.spec import PipelineSpec
 from fsf_core.stages.infer import Infer
 from fsf_core.stages.mask import mask
 from fsf_core.stages.write import write
-from tests.bench.gpu import stages
+from tests.bench import stages
 from tests.bench.gpu.setting import PRECISIONS, Letter, Setting, cores
 
 NEAR_TIE = 1e-3

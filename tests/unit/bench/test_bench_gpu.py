@@ -18,8 +18,8 @@ import pytest
 
 from fsf_core import masks
 from fsf_core.score.partition import BlockLimits, block_sizes
-from tests.bench import bench_gpu
-from tests.bench.gpu import bare, card, contenders, inputs, jobs, parity, stages, table
+from tests.bench import bench_gpu, stages
+from tests.bench.gpu import bare, card, contenders, inputs, jobs, parity, table
 from tests.bench.gpu.setting import Setting
 
 
@@ -79,6 +79,16 @@ def test_a_wrong_pixel_a_wrong_number_and_an_empty_column_are_found(setting, tmp
     assert found["mean_iou"] < 1
     assert found["items_with_equal_maps"] == 2
     assert {*found["columns_off"]} == {"masks.confidence", "masks.sharpness"}
+
+
+@pytest.mark.parametrize("gpu", [False, True])
+def test_every_stage_has_a_cost_per_frame(gpu, setting, tmp_path):
+    pictures = setting.inputs / "parity"
+    spec = stages.specify(setting.bundle("e"), pictures, tmp_path / "out", gpu=gpu, precision="fp32", batch_frames=4)
+    found = stages.costs(spec, stages.open_model(spec, "cpu"), pictures, items=2)
+    assert [*found] == ["decode", "infer", "mask", "write"]
+    assert all(value > 0 for value in found.values())
+    assert len(stages.tables_of(tmp_path / "out")["masks"]) == 2
 
 
 def test_the_bare_session_is_measured_by_batch_and_kind_of_buffers(setting):
@@ -173,7 +183,7 @@ def test_results_of_another_machine_are_not_continued(setting, tmp_path):
     facts = card.describe() | {"card": "another card"}
     found = {"provider": "cpu", "quick": True, "results": {"environment": facts}, "seconds": {}}
     (tmp_path / "results.json").write_text(json.dumps(found))
-    with pytest.raises(SystemExit, match="has results of another machine .another card, not "):
+    with pytest.raises(SystemExit, match=r"has results of another machine \(another card, not "):
         bench_gpu.run_steps([], setting, _given(tmp_path))
 
 
