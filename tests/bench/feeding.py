@@ -11,8 +11,6 @@ the frames as they are and returns class maps of 262 KB, as on a card. On two co
 import argparse
 import itertools
 import json
-import logging
-import os
 import shutil
 import statistics
 import tempfile
@@ -29,7 +27,7 @@ from fsf_core.model.bundle_files import load_bundle
 from fsf_core.score import pipeline
 from fsf_core.score.spec import BLOCK_ITEMS_SEPARATE
 from fsf_core.stages import units
-from tests.bench import meter, sleeping_model
+from tests.bench import meter, simulated_ray, sleeping_model
 from tests.bench.inputs import null_model
 
 BATCH_FRAMES = 128
@@ -51,15 +49,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1, help="of all settings; the medians are reported")
     given = parser.parse_args()
     home = Path(tempfile.mkdtemp(prefix="fsf-feeding-"))
-    os.environ["RAY_AUTH_MODE"] = "disabled"
-    ray.init(
-        address="local", num_cpus=4, include_dashboard=False, logging_level="ERROR", log_to_driver=False,
-        object_store_memory=1_500_000_000,
-    )  # fmt: skip
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.target_max_block_size = pipeline.TARGET_BLOCK_BYTES
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    simulated_ray.start(cpus=4, object_store_bytes=1_500_000_000)
     settings = [
         {"form": form, "block": int(block), "calls": int(calls), "gpu_frames_per_s": float(rate)}
         for form, rate, calls, block in itertools.product(

@@ -10,9 +10,8 @@ starts the workers, does not count. The last line is JSON.
 import argparse
 import contextlib
 import json
-import logging
-import os
 import shutil
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -28,10 +27,10 @@ from fsf_core.score.cluster import KEEP_WORKERS
 from fsf_core.score.local_ray import patches
 from fsf_core.score.local_ray.patches import patched_ray_data
 from fsf_core.score.partition import BlockLimits, DecodeTask, block_sizes
-from tests.bench import meter, sleeping_stages
+from tests.bench import meter, simulated_ray, sleeping_stages
 
 CPUS = 16
-DEFAULTS = {
+DEFAULTS: dict[str, float] = {
     "rate": 5000, "block": 64, "consumers": 1, "per": 4, "last": 8, "flight": 2, "part": 64, "writers": 2, "limit": 0,
     "gather": 50,
 }  # fmt: skip
@@ -52,39 +51,36 @@ def main() -> None:
     parser.add_argument("--input-bytes", type=int, default=64)
     parser.add_argument("--output-bytes", type=int, default=64)
     given = parser.parse_args()
-    os.environ["RAY_AUTH_MODE"] = "disabled"
+    chosen = [settings_of(variant) for variant in ("block=64", *given.variants)]
     home = Path(tempfile.mkdtemp(prefix="fsf-sched-"))
-    ray.init(
-        address="local",
-        num_cpus=given.cpus,
-        num_gpus=1,
-        include_dashboard=False,
-        logging_level="ERROR",
-        log_to_driver=False,
-        object_store_memory=2_000_000_000,
-        _system_config=dict(KEEP_WORKERS),
+    context = simulated_ray.start(
+        cpus=given.cpus, object_store_bytes=2_000_000_000, num_gpus=1, _system_config=dict(KEEP_WORKERS)
     )
-    for name in ("ray.data", "ray"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.target_max_block_size = pipeline.TARGET_BLOCK_BYTES
     found = []
     try:
-        for variant in ["block=64", *given.variants]:
-            chosen = DEFAULTS | {"seconds": given.seconds}
-            chosen |= {name: float(value) for name, _, value in (each.partition("=") for each in variant.split(","))}
-            pipeline.BLOCKS_IN_FLIGHT = int(chosen["flight"])
-            patches.READY_GATHER_S = chosen["gather"] / 1e3
-            limits = {"cpu": chosen["limit"]} if chosen["limit"] else {}
+        for settings in chosen:
+            pipeline.BLOCKS_IN_FLIGHT = int(settings["flight"])
+            patches.READY_GATHER_S = settings["gather"] / 1e3
+            limits = {"cpu": settings["limit"]} if settings["limit"] else {}
             context.execution_options.resource_limits = ray.data.ExecutionResources(**limits)
-            row = run(home, given, chosen)
-            found.append(row)
-            print(variant, row, flush=True)
+            found.append(run(home, given, settings))
+            print(settings, found[-1], flush=True)
     finally:
         ray.shutdown()
         shutil.rmtree(home)
-    print(json.dumps(found))
+    print(json.dumps(found[1:]))
+
+
+def settings_of(variant: str) -> dict[str, float]:
+    """Return the settings of a variant, such as "rate=5000,block=256".
+
+    Raises:
+        SystemExit: it names another setting.
+    """
+    named = {name: float(value) for name, _, value in (each.partition("=") for each in variant.split(","))}
+    if unknown := named.keys() - DEFAULTS.keys():
+        sys.exit(f"{variant} sets {', '.join(sorted(unknown))}, expected some of {', '.join(DEFAULTS)}")
+    return DEFAULTS | named
 
 
 def run(home: Path, given: Any, chosen: dict[str, float]) -> dict[str, Any]:
@@ -98,7 +94,7 @@ def run(home: Path, given: Any, chosen: dict[str, float]) -> dict[str, Any]:
         max_items=block_items, consumers=int(chosen["consumers"]), blocks_per_consumer=int(chosen["per"]),
         last_items=int(chosen["last"]),
     )  # fmt: skip
-    frames = int(frames_per_s * chosen["seconds"])
+    frames = int(frames_per_s * given.seconds)
     times = home / f"{time.time():.2f}"
     sizes = block_sizes(frames, limits)
     tasks = [DecodeTask(rows=pa.table({"item_id": [f"{n}" for n in range(size)]})) for size in sizes]

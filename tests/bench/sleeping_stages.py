@@ -1,10 +1,8 @@
 """The separate stages as sleepers: each takes the time of its work and no CPU, so that what remains is Ray's."""
 
-import threading
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -14,7 +12,10 @@ from ray.data.datasource import Datasink
 from fsf_core.stages import units
 from fsf_core.stages.decode_settings import TABLE_UNITS
 from fsf_core.stages.infer import CHUNK_FRAMES
-from tests.bench import peers
+from tests.bench.sleeping_model import SleepingGpu
+
+MASK_BYTES = 2_000
+"""Bytes of a mask of 512×512."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,10 +26,10 @@ class Costs:
     mask_ms: float
     write_ms: float
     infer_ms: float
-    input_bytes: int = 64
-    output_bytes: int = 64
-    mask_bytes: int = 2_000
+    input_bytes: int
+    output_bytes: int
     table_units: int = TABLE_UNITS
+    """Set by the pipeline, as that of the decode stage."""
 
 
 def decode(rows: pa.Table, settings: Costs, **_: Any) -> Iterator[pa.Table]:
@@ -42,23 +43,22 @@ def decode(rows: pa.Table, settings: Costs, **_: Any) -> Iterator[pa.Table]:
 def mask(table: pa.Table, settings: Costs, **_: Any) -> pa.Table:
     """Return rows with as many bytes as masks have."""
     time.sleep(settings.mask_ms * table.num_rows / 1e3)
-    return _with_bytes(table.drop_columns(["outputs"]), "masks", settings.mask_bytes)
+    return _with_bytes(table.drop_columns(["outputs"]), "masks", MASK_BYTES)
 
 
 class Infer:
     """An actor whose GPU serves one call at a time."""
 
     def __init__(self, *, costs: Costs, times: str, **_: Any) -> None:
-        self._costs, self._times, self._gpu = costs, times, threading.Lock()
+        self._costs, self._gpu = costs, SleepingGpu(costs.infer_ms / 1e3, times, None)
 
     def __call__(self, table: pa.Table) -> Iterator[pa.Table]:
         """Return rows with as many bytes as outputs have."""
         for start in range(0, table.num_rows, CHUNK_FRAMES):
             part = table.slice(start, CHUNK_FRAMES)
-            with self._gpu:
-                time.sleep(self._costs.infer_ms * part.num_rows / 1e3)
-            peers.record(Path(self._times), part.num_rows)
-            yield _with_bytes(part.drop_columns(["inputs"]), "outputs", self._costs.output_bytes)
+            with self._gpu.call(part.num_rows):
+                inferred = _with_bytes(part.drop_columns(["inputs"]), "outputs", self._costs.output_bytes)
+            yield inferred
 
 
 class Sink(Datasink[None]):

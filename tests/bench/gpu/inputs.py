@@ -89,7 +89,7 @@ def make_bundle(letter: str, folder: Path, *, quick: bool) -> None:
     torch.set_num_threads(max(1, cores() // 4))  # exports run side by side
     # Recipe weights give masks like noise, of which half precision keeps fewer pixels than of any trained network.
     parity.PRECISION_LIMITS["fp16"] = parity.PrecisionLimits(min_mean_iou=0.9, min_class_iou=0, max_differing_share=0.1)
-    network = {"net": f"fastsegformer-{_variant(letter)}", "checkpoint": str(checkpoint)}
+    network = {"net": f"fastsegformer-{'p' if letter == 'p' else 'e'}", "checkpoint": str(checkpoint)}
     out = str(folder / f"bundle-{letter}")
     export(ExportConfig(**network, classes=CLASSES, exporter="torchscript", precisions=("fp16",), out=out))
 
@@ -113,24 +113,13 @@ def make_tiny_bundles(folder: Path) -> None:
 def make_weights(letter: str, folder: Path) -> Path:
     """Write the weights that peers load with torch too; returns their path."""
     from fsf_core.demo import WEIGHTS
+    from tests.bench.inputs import write_weights
 
     if letter == "demo":
         return Path(WEIGHTS)
     path = folder / f"{letter}.pth"
-    if not path.exists():
-        import torch
-
-        from fsf_core.export.build import load_network
-        from tests.support import recipe
-
-        shapes = load_network(f"fastsegformer-{letter}", num_classes=4).state_dict()
-        state = recipe.state(letter, [(name, tuple(tensor.shape)) for name, tensor in shapes.items()])
-        torch.save({name: torch.from_numpy(array) for name, array in state.items()}, path)
+    write_weights(letter, path)
     return path
-
-
-def _variant(letter: str) -> str:
-    return "p" if letter == "p" else "e"
 
 
 def make_pictures(folder: Path, *, quick: bool) -> None:

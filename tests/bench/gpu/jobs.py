@@ -184,13 +184,15 @@ def _core_costs(setting: Setting, letter: Letter) -> dict[str, Any]:
     home = setting.work / f"costs-{letter}"
     shutil.rmtree(home, ignore_errors=True)
     found: dict[str, Any] = {}
-    for name, distinct, count in (("512", "distinct-512", 192), ("12mp", "distinct-12mp", 24)):
-        pictures = linked(setting.inputs / distinct, home / name, setting.count(count, 24))
-        manifest = write_list(pictures, home / f"{name}.csv", setting.count(count, 24))
+    infer = None
+    for name, distinct, full in (("512", "distinct-512", 192), ("12mp", "distinct-12mp", 24)):
+        count = setting.count(full, 8)
+        manifest = write_list(linked(setting.inputs / distinct, home / name, count), home / f"{name}.csv", count)
         spec = stages.specify(
             setting.bundle(letter), manifest, home / f"out-{name}", gpu=True, precision="fp32", batch_frames=32
         )
-        costs = stages.costs(spec, stages.open_model(spec, setting.provider), manifest)
+        infer = infer or stages.open_model(spec, setting.provider)
+        costs = stages.costs(spec, infer, manifest)
         others_ms = sum(costs[stage] for stage in ("decode", "mask", "write"))
         found[name] = {"cpu_ms": costs, "frames_per_s_of_cores": round(1e3 * cores() / others_ms, 1)}
     shutil.rmtree(home)
