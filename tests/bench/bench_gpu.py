@@ -78,7 +78,7 @@ STEPS = (
     Step(name="peer-ray_docs", seconds=40, call="contenders.run", given=("ray_docs",)),
     Step(name="peer-dataloader", seconds=30, call="contenders.run", given=("dataloader",)),
     Step(name="forms", seconds=25, call="forms.run", given=("p",)),
-    Step(name="12mp", seconds=28, call="jobs.large", given=("p", "fp32")),
+    Step(name="12mp", seconds=34, call="jobs.large", given=("p", "fp32")),
     Step(name="parity-e", seconds=35, call="parity.run", given=("e",), quick=False),
     Step(name="job-demo-fp32", seconds=42, call="jobs.small", given=("demo", "fp32"), quick=False),
     Step(name="killed", seconds=55, call="jobs.killed"),

@@ -2,8 +2,8 @@
 
     python -m tests.bench.gpu.held MARKS score --bundle B --provider cuda …
 
-Everything else is the unchanged job; with `--provider cpu` it is the rehearsal. The folder MARKS has the moments at
-which decoding began and ended, as the times of two files.
+Everything else is the unchanged job; with `--provider cpu` it is the rehearsal. The folder MARKS has the times of all
+decode tasks.
 """
 
 import os
@@ -21,8 +21,8 @@ from tests.bench.gpu import rehearsal
 MARKS = "FSF_BENCH_MARKS"
 """Environment variable with the folder, which Ray's workers inherit."""
 
-LOADED, DECODED = "loaded", "decoded"
-"""Files whose times are those of the loaded model, and of the decode task that ended last."""
+LOADED = "loaded"
+"""File that exists once the model is loaded."""
 
 MAX_WAIT_S = 120.0
 POLL_S = 0.02
@@ -49,8 +49,16 @@ def decode(rows: pa.Table, **settings: Any) -> Iterator[pa.Table]:
         if time.monotonic() > ends:
             raise TimeoutError(f"no model was loaded in {MAX_WAIT_S:.0f} s")
         time.sleep(POLL_S)
+    began = time.time()
     yield from _decode(rows, **settings)
-    (marks / DECODED).touch()
+    with (marks / f"decode-{os.getpid()}").open("a") as file:
+        file.write(f"{began} {time.time()} {rows.num_rows}\n")
+
+
+def decode_tasks(marks: Path) -> list[tuple[float, float, int]]:
+    """Return the moments at which every decode task began and ended, and its images."""
+    lines = [line.split() for path in marks.glob("decode-*") for line in path.read_text().splitlines()]
+    return [(float(began), float(ended), int(images)) for began, ended, images in lines]
 
 
 def main() -> int:

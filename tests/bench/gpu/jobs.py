@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from fsf_core import bench, masks, runs
 from tests.bench import meter, stages
 from tests.bench.gpu.card import CardSampler
-from tests.bench.gpu.held import DECODED, LOADED
+from tests.bench.gpu.held import decode_tasks
 from tests.bench.gpu.inputs import linked, write_list
 from tests.bench.gpu.setting import Letter, Setting, cores
 from tests.bench.gpu.table import frame_cpu_ms
@@ -45,35 +45,34 @@ def two_actors(setting: Setting) -> dict[str, Any]:
 
 def lasting(setting: Setting, letter: Letter, precision: str) -> dict[str, Any]:
     """Score pictures of 512×512, of which none is decoded before the model is loaded, and add the rate that lasts."""
-    marks = setting.work / f"marks-{letter}-{precision}"
+    return _lasting(setting, f"run-lasting-{letter}-{precision}", letter, precision, small_list(setting))
+
+
+def _lasting(setting: Setting, name: str, letter: Letter, precision: str, manifest: Path, *more: str) -> dict[str, Any]:
+    marks = setting.work / f"marks-{name}"
     shutil.rmtree(marks, ignore_errors=True)
     marks.mkdir()
-    out = setting.work / f"run-lasting-{letter}-{precision}"
-    found = _scored(setting, out.name, letter, precision, small_list(setting), "--actors", "1", marks=marks)
-    opened, decoded = ((marks / name).stat().st_mtime for name in (LOADED, DECODED))
-    decode_ms, frame_ms = found["cpu_ms_by_stage"]["decode"], frame_cpu_ms(found)
-    rate = lasting_rate(bench.commits(str(out)), opened=opened, decoded=decoded, decode_share=decode_ms / frame_ms)
-    return found | {
-        "decoding_s": round(decoded - opened, 2),
-        "frames_per_s_lasting": round(min(rate, found["frames_per_s"]), 1),
-    }
+    found = _scored(setting, name, letter, precision, manifest, "--actors", "1", *more, marks=marks)
+    share = found["cpu_ms_by_stage"]["decode"] / frame_cpu_ms(found)
+    rate = lasting_rate(bench.commits(str(setting.work / name)), decode_tasks(marks), decode_share=share)
+    return found | {"frames_per_s_lasting": round(min(rate, found["frames_per_s"]), 1)}
 
 
-def lasting_rate(done: list[tuple[float, int]], *, opened: float, decoded: float, decode_share: float) -> float:
-    """Return the frames/s of all work that was done while pictures were decoded, which is while all cores had work.
+def lasting_rate(done: list[tuple[float, int]], tasks: list[tuple[float, float, int]], *, decode_share: float) -> float:
+    """Return the frames/s of all work that was done while decode tasks waited, which is while all cores had work.
 
     Pictures that were decoded by then and not committed count for the share of a frame's work that decoding is. So the
     rate is that of a long job, of which as many pictures are decoded as scored, and a short job is enough for it.
 
     Args:
         done: moment and frames of every commit.
-        opened: moment at which decoding began.
-        decoded: moment at which the last picture was decoded.
+        tasks: moments at which every decode task began and ended, and its images.
         decode_share: of the CPU time of a frame.
     """
-    frames = sum(count for _, count in done)
-    committed = sum(count for moment, count in done if moment <= decoded)
-    return (decode_share * frames + (1 - decode_share) * committed) / max(1e-9, decoded - opened)
+    start, end = (choose(began for began, _, _ in tasks) for choose in (min, max))
+    committed = sum(frames for moment, frames in done if moment <= end)
+    decoded = sum(images * min(1.0, (end - began) / max(1e-9, ended - began)) for began, ended, images in tasks)
+    return (decode_share * decoded + (1 - decode_share) * committed) / max(1e-9, end - start)
 
 
 def small_list(setting: Setting) -> Path:
@@ -83,11 +82,11 @@ def small_list(setting: Setting) -> Path:
 
 
 def large(setting: Setting, letter: Letter, precision: str) -> dict[str, Any]:
-    """Score pictures of 12 megapixels."""
-    count = setting.count(800, 8)
+    """Score pictures of 12 megapixels, as `lasting` does."""
+    count = setting.count(1600, 8)
     pictures = linked(setting.inputs / "distinct-12mp", setting.work / "pictures-12mp", count)
     manifest = write_list(pictures, setting.work / "pictures-12mp.csv", count)
-    return _scored(setting, f"run-12mp-{letter}-{precision}", letter, precision, manifest, "--part-units", "8")
+    return _lasting(setting, f"run-12mp-{letter}-{precision}", letter, precision, manifest, "--part-units", "8")
 
 
 def video(setting: Setting, letter: Letter, precision: str) -> dict[str, Any]:
