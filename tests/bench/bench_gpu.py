@@ -170,7 +170,7 @@ def run_steps(steps: list[Step], setting: Setting, given: argparse.Namespace) ->
     path = given.out / RESULTS
     found = results_so_far(setting, path if path.exists() or not given.results else given.results)
     inputs.prepare(setting.inputs, inputs.PORTABLE, quick=setting.quick)
-    inputs.prepare(setting.work / "machine", inputs.OF_MACHINE, quick=setting.quick)
+    inputs.prepare(setting.work / f"machine{'-quick' * setting.quick}", inputs.OF_MACHINE, quick=setting.quick)
     print(f"prepared in {time.monotonic() - started:.0f} s", flush=True)
     factor = 1.0 if setting.on_gpu else CPU_FACTOR
     for step in steps:

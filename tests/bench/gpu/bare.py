@@ -59,7 +59,7 @@ def environment(setting: Setting) -> dict[str, Any]:
         **card.describe(),
         "commit": setting.commit,
         "session_providers": session.get_providers(),
-        "seconds_of_inputs": json.loads((setting.inputs / inputs.MARK).read_text()),
+        "seconds_of_inputs": json.loads(inputs.mark(setting.inputs, quick=setting.quick).read_text()),
     }
 
 

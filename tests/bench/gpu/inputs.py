@@ -30,7 +30,11 @@ PARITY_SIZES = ((512, 512), (480, 640), (512, 512), (1080, 1920), (333, 517), (2
 
 VIDEO_FRAMES, VIDEO_FRAMES_QUICK = 2000, 96
 VIDEO_HW = (1080, 1920)
-MARK = "prepared.json"
+
+
+def mark(folder: Path, *, quick: bool) -> Path:
+    """Return the file with the seconds of the tasks whose results a folder has."""
+    return folder / f"prepared{'-quick' * quick}.json"
 
 
 def prepare(folder: Path, names: Iterable[str], *, quick: bool) -> dict[str, float]:
@@ -42,11 +46,13 @@ def prepare(folder: Path, names: Iterable[str], *, quick: bool) -> dict[str, flo
         quick: whether for a rehearsal.
 
     Raises:
-        RuntimeError: a task failed; its output is in the message.
+        RuntimeError: a task failed, whose output is in the message; or the folder has inputs of the other kind.
     """
-    mark = folder / MARK
-    if mark.exists():
-        return dict(json.loads(mark.read_text()))
+    if (made := mark(folder, quick=quick)).exists():
+        return dict(json.loads(made.read_text()))
+    if mark(folder, quick=not quick).exists():
+        kinds = ("a measurement", "a rehearsal (--quick)")
+        raise RuntimeError(f"{folder} has inputs for {kinds[not quick]}, expected {kinds[quick]}; give another folder")
     folder.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     logs = {name: (folder / f"{name}.log").open("w+") for name in names}
@@ -68,7 +74,7 @@ def prepare(folder: Path, names: Iterable[str], *, quick: bool) -> dict[str, flo
         if process.returncode:
             logs[name].seek(0)
             raise RuntimeError(f"the task {name} of --prepare failed:\n{logs[name].read()[-3000:]}")
-    mark.write_text(json.dumps(took))
+    made.write_text(json.dumps(took))
     return took
 
 

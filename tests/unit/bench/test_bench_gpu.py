@@ -33,7 +33,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for number, size in enumerate(((90, 120), (224, 224), (130, 70))):
             image = np.random.default_rng(number).integers(0, 256, (5, 5, 3), np.uint8)
             cv2.imwrite(str(folder / name / f"{number}.png"), cv2.resize(image, size))
-    (folder / inputs.MARK).write_text("{}")
+    inputs.mark(folder, quick=True).write_text("{}")
     return folder
 
 
@@ -128,6 +128,11 @@ def test_inputs_are_prepared_without_ray():
     command = [sys.executable, "-c", code, "--prepare", "folder", "--quick"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[3])
     assert {*json.loads(done.stdout)} == {*inputs.TASKS}, done.stderr
+
+
+def test_inputs_of_a_rehearsal_are_not_measured(prepared):
+    with pytest.raises(RuntimeError, match=r"has inputs for a rehearsal .--quick., expected a measurement; give"):
+        inputs.prepare(prepared, inputs.PORTABLE, quick=False)
 
 
 def _given(out: Path, **more: object) -> argparse.Namespace:
