@@ -67,7 +67,7 @@ def family_of(path: Path, *, alone: bool = False) -> Family | None:
 
     Args:
         path: the file or folder.
-        alone: whether a file stands for itself, whatever is beside it.
+        alone: whether only the file itself counts, whatever is beside it.
     """
     families = (family for family in FAMILIES if not (alone and family.reads_beside))
     return next((family for family in families if family.recognises(path)), None)
