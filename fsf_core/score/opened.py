@@ -77,6 +77,7 @@ def count_cards(opened: Iterable[OpenedModel]) -> list[dict[str, Any]]:
     facts: dict[str, dict[str, Any]] = {}
     for each in opened:
         entry = {name: value for name, value in asdict(each).items() if name not in {"node", "provider"}}
+        entry["libraries"] = dict(sorted(each.libraries.items()))  # each process lists them by their place in memory
         kinds[repr(entry)] += 1
         facts[repr(entry)] = entry
     return [{**facts[key], "actors": count} for key, count in sorted(kinds.items())]

@@ -1,6 +1,7 @@
 """A run says on which cards it was made: in its log, its summary and its metrics."""
 
 import logging
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -47,6 +48,15 @@ def test_the_summary_counts_actors_by_card_and_batch(monkeypatch: pytest.MonkeyP
     assert sorted((each["batch_frames"], each["actors"]) for each in found) == [(64, 1), (128, 2)]
     assert found[0]["libraries"] == {"cudart": "13.0.96", "cudnn": "9.13.1"}
     assert count_cards([]) == []
+
+
+def test_actors_that_loaded_the_same_libraries_in_another_order_are_of_one_kind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    actor = _opened(monkeypatch, batch_frames=128)
+    other = replace(actor, libraries=dict(reversed(actor.libraries.items())))
+
+    assert [each["actors"] for each in count_cards([actor, other])] == [2]
 
 
 def test_the_tracker_has_the_newest_batch_of_every_actor(monkeypatch: pytest.MonkeyPatch) -> None:
