@@ -26,7 +26,8 @@ from fsf_core.stages.units import Frame, Unit
 from fsf_core.stages.whole_files import read_whole, size_of
 
 TABLE_BYTES = 128 << 20
-"""Bytes of inputs from which a table is yielded before it has table_units: 4 inputs of 4000×3000, 20 of 1920×1080."""
+"""Bytes of frames from which a table is yielded before it has table_units: 4 inputs of 4000×3000, 20 of 1920×1080;
+source images and labels count too."""
 
 
 def no_watchdog(running: bool) -> None:  # noqa: FBT001 - a switch
@@ -66,15 +67,21 @@ def decode(
             else:
                 held.append(unit)
         watchdog(False)
-        if len(held) >= settings.table_units or _input_bytes(held) >= TABLE_BYTES:
+        if len(held) >= settings.table_units or _frame_bytes(held) >= TABLE_BYTES:
             yield units.to_table(held, extra=settings.extra, labelled=settings.labelled)
             held = []
     if held:
         yield units.to_table(held, extra=settings.extra, labelled=settings.labelled)
 
 
-def _input_bytes(held: Sequence[Unit]) -> int:
-    return sum(array.nbytes for unit in held for array in unit.inputs_HWC)
+def _frame_bytes(held: Sequence[Unit]) -> int:
+    """Return the bytes of units as `units.frame_bytes` counts those of their table."""
+    return sum(
+        sum(array.nbytes for array in unit.inputs_HWC)
+        + sum(map(len, unit.source_images))
+        + sum(len(label.data) for label in unit.labels if label)
+        for unit in held
+    )
 
 
 def _decode_item(

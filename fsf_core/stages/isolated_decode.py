@@ -89,7 +89,7 @@ def decode_isolated(rows: pa.Table, settings: DecodeSettings, limits: ChildLimit
                         yield table
                     else:
                         held.append(table)
-                        if sum(map(units.input_bytes, held)) >= TABLE_BYTES:
+                        if sum(map(units.frame_bytes, held)) >= TABLE_BYTES:
                             yield pa.concat_tables(held)
                             held = []
             except LimitError as error:

@@ -253,9 +253,11 @@ def _bytes_of(column: pa.ChunkedArray) -> NDArray[np.uint8]:
     return data
 
 
-def input_bytes(table: pa.Table) -> int:
-    """Return the bytes of the network's inputs of all units."""
-    return int(pc.sum(pc.binary_length(table.column("inputs"))).as_py() or 0)
+def frame_bytes(table: pa.Table) -> int:
+    """Return the bytes of the frames of all units: the network's inputs, source images and labels."""
+    columns = [table.column("inputs")]
+    columns += [pc.list_flatten(table.column(name)) for name in ("source_images", "labels") if name in table.column_names]
+    return sum(int(pc.sum(pc.binary_length(column)).as_py() or 0) for column in columns)
 
 
 def frame_counts(table: pa.Table) -> list[int]:

@@ -12,7 +12,8 @@ from fsf_core.media.video import Sampling, index_video, partition_segments, sele
 from fsf_core.model import preprocess
 from fsf_core.options import SCHEMES
 from fsf_core.score.partition import BLOCKS_PER_CONSUMER, LAST_BLOCK_ITEMS, BlockLimits, block_sizes
-from fsf_core.stages import decode_video
+from fsf_core.stages import decode as decoding
+from fsf_core.stages import decode_video, isolated_decode
 from fsf_core.stages.decode import decode
 from fsf_core.stages.decode_row import failures_for_rest
 from fsf_core.stages.decode_settings import DecodeSettings
@@ -245,6 +246,24 @@ def test_a_block_is_decoded_into_one_table_if_that_may_hold_it(table_units, tabl
     block = pa.concat_tables([rows(path)] * 5)
 
     assert [table.num_rows for table in decode(block, settings(table_units=table_units))] == tables
+
+
+@pytest.mark.parametrize(("overlays", "tables"), [(False, [3, 2]), (True, [2, 2, 1])])
+def test_source_images_count_among_the_bytes_of_a_table(overlays, tables, tmp_path, monkeypatch):
+    """Photographs of 5 MB have inputs of 150 kB: by these alone a table of 512 would hold 2.5 GB of them."""
+    path = tmp_path / "image.jpg"
+    path.write_bytes(assets.pillow(assets.picture(20, 30), "JPEG"))
+    block, chosen = pa.concat_tables([rows(path)] * 5), settings(overlays=overlays, table_units=5)
+    for module in (decoding, isolated_decode):
+        monkeypatch.setattr(module, "TABLE_BYTES", 2 * 224 * 224 * 3 + 1)
+
+    decoded = [*decode(block, chosen)]
+    limits = isolated_decode.ChildLimits(item_s=30, memory_bytes=1 << 30)
+
+    assert [table.num_rows for table in decoded] == tables
+    assert [table.to_pylist() for table in isolated_decode.decode_isolated(block, chosen, limits)] == [
+        table.to_pylist() for table in decoded
+    ]
 
 
 def test_damage_over_several_segments_is_explained_once_and_has_one_error_type(tmp_path):

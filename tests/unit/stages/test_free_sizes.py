@@ -169,7 +169,7 @@ def test_tables_are_cut_by_the_bytes_of_their_inputs_and_outputs(bundle, picture
     limits = isolated_decode.ChildLimits(item_s=30, memory_bytes=1 << 30)
     isolated = [*isolated_decode.decode_isolated(rows_of(*pictures), settings, limits)]
 
-    held = [units.input_bytes(table) for table in tables]
+    held = [units.frame_bytes(table) for table in tables]
     assert len(tables) > 2
     assert max(held) < 3 * 48 * 64 * 3 + 300 * 20 * 3
     assert [table.to_pylist() for table in tables] == [table.to_pylist() for table in isolated]
