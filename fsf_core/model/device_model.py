@@ -46,6 +46,10 @@ PIXEL_BYTES = 13
 MAX_SCORE_BYTES = 512 << 20
 """Maximum bytes of the scores of one batch, unless it is of one frame."""
 
+MAX_MEASURED_BYTES = 128 << 20
+"""Maximum bytes of the frames of a batch that is measured, unless it is of one: the decode stage hands over no more at
+once, larger batches would never be full, and each call computes all of its places."""
+
 DEFAULT_BATCH = 32
 """Frames per call where nobody gives a number and none is measured: with TensorRT, which has not been run."""
 
@@ -422,6 +426,8 @@ class DeviceModel:
         if batch_frames is not None or self._provider == "tensorrt":
             wanted = batch_frames or DEFAULT_BATCH
             return wanted if wanted <= most else 1 << (most.bit_length() - 1)  # divides the usual numbers of a block
+        frame_bytes = 3 * self._profile.height_px * self._profile.width_px
+        most = min(most, max(1, MAX_MEASURED_BYTES // frame_bytes))
         chosen, speeds = choose_batch(self._frames_per_s, most=most)
         measured = ",".join(f"{frames}:{speed:.0f}" for frames, speed in sorted(speeds.items()))
         log.info("event=batch_chosen frames=%d frames_per_s=%s", chosen, measured)

@@ -20,7 +20,7 @@ from ray.data.datasource import Datasink, WriteResult
 
 from fsf_core import logs
 from fsf_core.logs import LogSettings
-from fsf_core.model.batch_choice import LARGEST
+from fsf_core.model.batch_choice import LARGEST, power_of_two
 from fsf_core.score import measured
 from fsf_core.score.actor import ScoringActor
 from fsf_core.score.capacity import read_capacity
@@ -42,8 +42,9 @@ TARGET_BLOCK_BYTES = 128 << 20
 """Blocks between stages: about 160 frames of logits (4 classes, 224×224), 510 class maps of 512×512, or 890 frames of
 network input."""
 
-NO_PROGRESS_TIMEOUT_S = 600
-"""Ray Data's default is half an hour."""
+NO_PROGRESS_TIMEOUT_S, NO_PROGRESS_ITEM_S = 600, 10
+"""Longest time without progress beside GPUs, or for each image of a block, if that is longer: while all CPUs decode
+their first blocks, nothing moves. Ray Data's default of half an hour would end jobs of images that take 4 s."""
 
 NO_PROGRESS_TIMEOUT_CPU_S = 24 * 3600
 """On CPUs a heavy model may take hours for a block; hangs in decoding are ended by their own watchdog."""
@@ -73,7 +74,7 @@ WRITERS = 2
 CPUS_PER_WRITER = 4
 """A part takes a writer 0.1 s per 1,000 frames, and a store in a network up to a second to commit it."""
 
-LAST_BLOCK_ITEMS = 32
+LAST_ITEMS_SEPARATE = 32
 """Images of the last decode tasks of separate stages: their work is about what a block costs whatever its size."""
 
 
@@ -140,8 +141,8 @@ def block_limits(spec: PipelineSpec, cpus: float) -> BlockLimits:
         max_items=spec.block_items,
         consumers=math.ceil(cpus / DECODE_CPUS),
         blocks_per_consumer=1,
-        last_items=LAST_BLOCK_ITEMS,
-        multiple=spec.batch_frames or LARGEST,
+        last_items=LAST_ITEMS_SEPARATE,
+        multiple=spec.batch_frames or min(LARGEST, power_of_two(spec.block_items)),
     )
 
 
@@ -238,7 +239,9 @@ def _configure_ray_data(spec: PipelineSpec, cpus: float) -> None:
     context.autoscaling_config.actor_pool_util_downscaling_threshold = SHRINK_AT
     context.raise_original_map_exception = True  # keeps type and message of an FSFError
     context.execution_no_progress_timeout_s = (
-        NO_PROGRESS_TIMEOUT_S if spec.separate_stages else NO_PROGRESS_TIMEOUT_CPU_S
+        max(NO_PROGRESS_TIMEOUT_S, NO_PROGRESS_ITEM_S * spec.block_items)
+        if spec.separate_stages
+        else NO_PROGRESS_TIMEOUT_CPU_S
     )
     # The limit on writers is an upper bound; a run of few parts need not reach it.
     warnings.filterwarnings("ignore", message="The maximum number of concurrent tasks for 'Write'")

@@ -256,7 +256,8 @@ def _bytes_of(column: pa.ChunkedArray) -> NDArray[np.uint8]:
 def frame_bytes(table: pa.Table) -> int:
     """Return the bytes of the frames of all units: the network's inputs, source images and labels."""
     columns = [table.column("inputs")]
-    columns += [pc.list_flatten(table.column(name)) for name in ("source_images", "labels") if name in table.column_names]
+    lists = {"source_images", "labels"}.intersection(table.column_names)
+    columns += [pc.list_flatten(table.column(name)) for name in lists]
     return sum(int(pc.sum(pc.binary_length(column)).as_py() or 0) for column in columns)
 
 

@@ -413,3 +413,11 @@ def test_a_batch_that_is_not_given_is_measured_and_logged(plain, monkeypatch, ca
         found = opened(model_bytes(plain), None)
     assert found.batch_frames in (8, 16)
     assert re.search(r"event=batch_chosen frames=(8|16) frames_per_s=.*16:\d+", caplog.text)
+
+
+def test_no_batch_is_measured_that_large_frames_would_never_fill(plain, monkeypatch, caplog):
+    monkeypatch.setattr(device_model, "MAX_MEASURED_BYTES", 9 * 3 * 224 * 224)
+    monkeypatch.setattr(device_model, "MEASURED_S", 0.0)
+    with caplog.at_level(logging.INFO, "fsf"):
+        assert opened(model_bytes(plain), None).batch_frames == 8
+    assert re.search(r"frames_per_s=8:\d+$", caplog.messages[-1])
