@@ -85,12 +85,11 @@ def execute(items: pa.Table, spec: PipelineSpec, tracker: Any) -> None:
         FSFError: what a worker raised, within Ray's wrapper.
     """
     cpus = _cpus(spec)
-    _configure_ray_data(spec, cpus)
     tasks = plan_decode_tasks(items, spec.decode, item_s=spec.child.item_s, blocks=block_limits(spec, cpus))
     if not tasks:
         return
     tracker.plan_blocks.remote(len(tasks))
-    with patched_ray_data() if spec.owns_cluster else _asking_for_nodes(spec):
+    with _ray_data_options(spec, cpus), patched_ray_data() if spec.owns_cluster else _asking_for_nodes(spec):
         if not spec.separate_stages:
             single_operator(tasks, spec, tracker).materialize()  # one row per block
             return
@@ -228,9 +227,9 @@ def _observed(spec: PipelineSpec) -> LogSettings | None:
     return None if spec.owns_cluster else logs.current()
 
 
-def _configure_ray_data(spec: PipelineSpec, cpus: float) -> None:
-    """Set Ray Data's options for this process."""
-    context = DataContext.get_current()
+def _ray_data_options(spec: PipelineSpec, cpus: float) -> contextlib.AbstractContextManager[Any]:
+    """Set Ray Data's options for the block: a program that calls `score` may have datasets of its own."""
+    context = DataContext.get_current().copy()
     limited = spec.separate_stages and spec.owns_cluster
     context.execution_options.resource_limits = ExecutionResources(cpu=cpus) if limited else ExecutionResources()
     context.target_max_block_size = TARGET_BLOCK_BYTES
@@ -247,6 +246,7 @@ def _configure_ray_data(spec: PipelineSpec, cpus: float) -> None:
     warnings.filterwarnings("ignore", message="The maximum number of concurrent tasks for 'Write'")
     for name in ("ray.data", "ray"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # the command reports what it raises, once
+    return DataContext.current(context)
 
 
 class ManifestSource(Datasource):

@@ -1,0 +1,37 @@
+"""What the pipeline sets in Ray Data."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ray.data import DataContext
+
+from fsf_core.score import pipeline
+
+
+@pytest.mark.parametrize(("separate_stages", "limit"), [(True, 6.0), (False, float("inf"))])
+def test_options_of_ray_data_are_those_of_the_job_and_the_callers_own_stay(separate_stages: Any, limit: float) -> None:
+    before = DataContext.get_current()
+    kept = before.copy()
+    spec: Any = SimpleNamespace(separate_stages=separate_stages, owns_cluster=True, block_items=512)
+
+    with pipeline._ray_data_options(spec, 6.0):
+        inside = DataContext.get_current()
+        assert inside.execution_options.resource_limits.cpu == limit
+        assert inside.target_max_block_size == pipeline.TARGET_BLOCK_BYTES
+
+    assert DataContext.get_current() is before
+    assert before.execution_options == kept.execution_options
+    assert before.target_max_block_size == kept.target_max_block_size
+
+
+def test_a_block_of_slow_images_is_no_hang() -> None:
+    """A block moves when it ends, and all CPUs may decode their first ones."""
+
+    def timeout_s(block_items: int) -> float:
+        spec: Any = SimpleNamespace(separate_stages=True, owns_cluster=True, block_items=block_items)
+        with pipeline._ray_data_options(spec, 6.0):
+            return float(DataContext.get_current().execution_no_progress_timeout_s)
+
+    assert timeout_s(512) == 5120
+    assert timeout_s(1) == pipeline.NO_PROGRESS_TIMEOUT_S
