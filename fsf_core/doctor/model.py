@@ -34,7 +34,7 @@ class Model:
     def check_provider(self) -> Iterator[Finding]:
         """Open a session on every node where actors would run."""
         outcomes = self.sessions.get()
-        asked = self._subject.config.provider
+        asked = placement.asked_provider(self._subject.config)
         works = any(not outcome.reason for outcome in outcomes.values())
         for node, outcome in outcomes.items():
             if outcome.reason.startswith(IN_USE):
@@ -57,7 +57,8 @@ class Model:
         if config.bundle:
             self._subject.required_bundle()
         usable = self._nodes.required_nodes()
-        gpus = [node for node in usable if node.resources.get("GPU", 0) >= 1] if config.provider != "cpu" else []
+        provider = placement.asked_provider(config)
+        gpus = [node for node in usable if node.resources.get("GPU", 0) >= 1] if provider != "cpu" else []
         share = gpu_share(config.gpus_per_actor) if gpus else 0.0
         free = available_resources()
         tried = [node for node in gpus or usable if free.get(node.id, {}).get("GPU", 1) >= share]
@@ -65,7 +66,7 @@ class Model:
         asked = {
             "bundle_uri": storage.absolute(config.bundle) if config.bundle else None,
             "precision": config.precision,
-            "provider": config.provider,
+            "provider": provider,
             "threads": config.threads,
             "batch_frames": config.batch_frames,
             "gpus": share,
@@ -82,7 +83,7 @@ class Model:
 
     def check_actors(self) -> Iterator[Finding]:
         """Judge whether the cluster has room for the actors of the job."""
-        asked = self._subject.config.provider
+        asked = placement.asked_provider(self._subject.config)
         found: Any = "cpu" if asked == "auto" else asked
         with contextlib.suppress(NotCheckedError):
             found = next((found["provider"] for found in self._opened().values()), found)

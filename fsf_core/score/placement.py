@@ -52,7 +52,7 @@ def place(config: ScoreConfig, bundle: Bundle) -> Placement:
     joined = joins_cluster(config.ray_address)
     capacity = read_capacity(with_autoscaler=joined)
     _require_gpu(config, capacity)
-    asked = _asked_provider(config)
+    asked = asked_provider(config)
     gpu = asked in GPU_PROVIDERS or (asked == "auto" and _has_gpu(capacity))
     gpus = gpu_share(config.gpus_per_actor) if gpu else 0.0
     if joined:
@@ -68,7 +68,7 @@ def place(config: ScoreConfig, bundle: Bundle) -> Placement:
     return Placement(provider=provider, min_actors=least, asked_actors=asked_actors, actors=most)
 
 
-def _asked_provider(config: ScoreConfig) -> Provider:
+def asked_provider(config: ScoreConfig) -> Provider:
     """Return the provider to try: of the CPU for int8, which is quantized for CPUs."""
     return "cpu" if config.precision == "int8" else config.provider
 
@@ -133,7 +133,7 @@ def _provider(config: ScoreConfig, bundle: Bundle, *, remote: bool, gpus: float)
     """
     engine_cache = storage.absolute(config.engine_cache) if config.engine_cache else None
     variant = variant_of(config.precision, fused=False)
-    asked = (bundle.uri, bundle.sha256, variant, _asked_provider(config), gpus, engine_cache)
+    asked = (bundle.uri, bundle.sha256, variant, asked_provider(config), gpus, engine_cache)
     if remote:
         needs = {"CPU": 1.0, "GPU": gpus}
         found: tuple[ResolvedProvider, str] = run_task(
@@ -181,8 +181,8 @@ def _actors(config: ScoreConfig, capacity: Capacity, *, gpus: float) -> tuple[in
     if least > room:
         raise ClusterError(
             f"found room for {room} actors{_each(gpus)}{_beside(other_bundles(gpus=gpus))} ({capacity.describe()}"
-            f"{', ' + capacity.autoscaler.describe() if capacity.autoscaler else ''}), expected {least}; add CPUs or "
-            "pass a smaller --actors"
+            f"{', ' + capacity.autoscaler.describe() if capacity.autoscaler else ''}), expected {least}; add "
+            f"{'GPUs or CPUs' if gpus else 'CPUs'}, or pass a smaller --actors"
         )
     return least, most
 

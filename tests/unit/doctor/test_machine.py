@@ -1,9 +1,13 @@
 """Facts of a machine, judged."""
 
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from fsf_core.config import DoctorConfig
+from fsf_core.doctor import model
 from fsf_core.doctor.machine import judge_machine
 from fsf_core.doctor.model import _judge_memory, _judge_session
 from fsf_core.score.node_facts import node_facts
@@ -50,6 +54,29 @@ def test_the_actors_of_a_node_must_fit_into_its_memory(peak_bytes: float, status
 
     assert finding.status == status
     assert do in finding.do
+
+
+@pytest.mark.parametrize(("precision", "tried"), [("int8", ("cpu", 0.0)), ("fp32", ("auto", 0.5))])
+def test_the_provider_that_the_job_would_try_is_tried(
+    precision: Any, tried: tuple[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside a GPU int8 runs on CPUs."""
+    calls: list[tuple[str, float]] = []
+
+    def call_on_nodes(nodes: Any, _: Any, asked: Any, **more: Any) -> dict[Node, Any]:
+        assert len(nodes) == 1
+        calls.append((asked["provider"], more["num_gpus"]))
+        return {}
+
+    monkeypatch.setattr(model, "call_on_nodes", call_on_nodes)
+    monkeypatch.setattr(model, "available_resources", dict)
+    config = DoctorConfig(bundle="b", precision=precision, gpus_per_actor=0.5)
+    subject: Any = SimpleNamespace(config=config, required_bundle=lambda: None)
+    nodes: Any = SimpleNamespace(required_nodes=lambda: [replace(NODE, resources={"CPU": 4.0, "GPU": 1.0})])
+
+    model.Model(subject, nodes).sessions.get()
+
+    assert calls == [tried]
 
 
 def test_a_session_on_a_gpu_is_described_with_card_share_and_libraries() -> None:

@@ -71,7 +71,12 @@ def test_actors_are_those_of_the_options_within_what_the_cluster_may_have(
 @pytest.mark.parametrize(
     ("capacity", "gpus", "actors", "message"),
     [
-        (FIXED, 0.0, "9-12", r"^found room for 8 actors \(8 CPUs, 0 GPUs\), expected 9; "),
+        (
+            FIXED,
+            0.0,
+            "9-12",
+            r"^found room for 8 actors \(8 CPUs, 0 GPUs\), expected 9; add CPUs, or pass a smaller --actors",
+        ),
         (
             EMPTY,
             1.0,
@@ -79,7 +84,7 @@ def test_actors_are_those_of_the_options_within_what_the_cluster_may_have(
             r"^found room for 8 actors beside .* 2 CPUs \(0 CPUs, 0 GPUs, .* gpu up to 4\), expected 9",
         ),
         (ONE_GPU_NODE, 1.0, 3, r"^found room for 2 actors beside .*, expected 3; "),
-        (ONE_GPU_NODE, 0.5, 5, r"^found room for 4 actors of 0.5 GPUs beside .*, expected 5; "),
+        (ONE_GPU_NODE, 0.5, 5, r"^found room for 4 actors of 0.5 GPUs beside .*, expected 5; add GPUs or CPUs, or "),
     ],
 )
 def test_more_actors_than_the_cluster_may_have_are_refused(
