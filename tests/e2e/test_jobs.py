@@ -21,6 +21,7 @@ from fsf_core import runs
 from fsf_core.model.bundle import Bundle
 from tests.support import assets
 from tests.support.processes import Job, kill_all, receipts, wait_for
+from tests.support.stores import free_port
 from tests.support.tiny_net import build
 
 ROOT = Path(__file__).parents[2]
@@ -212,10 +213,13 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real head with its dashboard; yields the address for jobs."""
     home = tmp_path_factory.mktemp("r")
     environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+    port = free_port(1, 2, 3)  # not those of a store or a head of the tests beside this one
+    address = f"http://127.0.0.1:{port + 1}"
     words = [
-        "start", "--head", "--block", "--node-ip-address=127.0.0.1", "--port=26379", "--dashboard-host=127.0.0.1",
-        "--dashboard-port=28265", "--dashboard-agent-listen-port=25365", "--ray-client-server-port=20001",
-        "--min-worker-port=21000", "--max-worker-port=21999", "--num-cpus=4", "--object-store-memory=300000000",
+        "start", "--head", "--block", "--node-ip-address=127.0.0.1", f"--port={port}", "--dashboard-host=127.0.0.1",
+        f"--dashboard-port={port + 1}", f"--dashboard-agent-listen-port={port + 2}",
+        f"--ray-client-server-port={port + 3}", "--min-worker-port=0", "--max-worker-port=0", "--num-cpus=4",
+        "--object-store-memory=300000000",
         "--disable-usage-stats", f"--temp-dir={home}",
     ]  # fmt: skip
     ray = Path(sys.executable).parent / "ray"
@@ -225,8 +229,8 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         before = os.environ.get("RAY_AUTH_MODE")
         os.environ["RAY_AUTH_MODE"] = "disabled"
         try:
-            wait_for(lambda: _is_ready("http://127.0.0.1:28265"), timeout_s=90)
-            yield "http://127.0.0.1:28265"
+            wait_for(lambda: _is_ready(address), timeout_s=90)
+            yield address
         finally:
             family = psutil.Process(daemon.pid).children(recursive=True)
             daemon.kill()  # asked to end, it waits for half a minute
