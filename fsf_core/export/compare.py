@@ -61,6 +61,14 @@ class Case:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class OwnError:
+    """Difference between the original's outputs in float32 and in float64, for one image."""
+
+    largest: float
+    mean: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Check:
     """What every comparison needs to know."""
 
@@ -70,20 +78,24 @@ class Check:
     limits: ParityLimits
     exact: Reference | None = None
     """The original in float64, if it has one."""
-    own_errors: dict[str, float] = field(default_factory=dict)
+    own_errors: dict[str, OwnError | None] = field(default_factory=dict)
     """What `own_error` has measured, by the name of the image."""
 
-    def own_error(self, case: Case) -> float | None:
-        """Return the largest error of the original's own float32 arithmetic for an image; None where it is unknown."""
+    def own_error(self, case: Case) -> OwnError | None:
+        """Return the error of the original's own float32 arithmetic for an image; None where it is unknown."""
+        if case.sample.name not in self.own_errors:
+            self.own_errors[case.sample.name] = self._own_error(case)
+        return self.own_errors[case.sample.name]
+
+    def _own_error(self, case: Case) -> OwnError | None:
         if self.exact is None:
             return None
-        if case.sample.name not in self.own_errors:
-            try:
-                apart = np.abs(self.exact(case.input_CHW[None])[0] - case.output_KHW)
-            except ConfigError:  # it computes in float32, whatever it is given
-                return None
-            self.own_errors[case.sample.name] = float(apart.max())
-        return self.own_errors[case.sample.name]
+        try:
+            apart_KHW = np.abs(self.exact(case.input_CHW[None])[0] - case.output_KHW)
+        except ConfigError:  # it computes in float32, whatever it is given
+            return None
+        own = OwnError(largest=float(apart_KHW.max()), mean=float(apart_KHW.mean()))
+        return own if np.isfinite(own.largest) else None
 
     def scores(self, output_KHW: NDArray[np.float32], size_hw: tuple[int, int]) -> Scores:
         """Return the scores of an image's pixels, from a model's output for it."""
@@ -104,6 +116,8 @@ class Result:
     class_map_HW: NDArray[Any] | None = None
     difference: float | None = None
     """Largest between the outputs; a fused model has none."""
+    mean_difference: float = 0.0
+    """Mean between the outputs."""
     absmax: float = 0.0
     """Largest absolute value of the output."""
     failure: str = ""
@@ -117,10 +131,12 @@ def from_output(case: Case, outputs_NKHW: NDArray[np.float32], row: int, batch: 
     output_KHW = outputs_NKHW[row]
     if not np.isfinite(output_KHW).all():
         return Result(failure="the logits hold NaN or infinity")
-    equal = np.array_equal(output_KHW, case.output_KHW)  # then the class map is too
+    apart_KHW = np.abs(output_KHW - case.output_KHW)
+    equal = not apart_KHW.any()  # then the class map is too
     return Result(
         class_map_HW=(case.expected if equal else check.scores(output_KHW, case.size_hw)).class_map,
-        difference=0.0 if equal else float(np.abs(output_KHW - case.output_KHW).max()),
+        difference=float(apart_KHW.max()),
+        mean_difference=float(apart_KHW.mean()),
         absmax=float(np.abs(output_KHW).max()),
     )
 
@@ -156,19 +172,15 @@ def compare(
         margins=margins,
         pixels=expected.height_px * expected.width_px,
         difference=result.difference,
+        mean_difference=result.mean_difference,
         absmax=max(absmax, result.absmax),
         original_absmax=absmax,
     )
     limits, own = check.limits, None
     reason = _violation(compared, check, limits)
-    if reason and not result.failure and (own := check.own_error(case)) and own <= limits.max_own_share * absmax:
-        share = limits.max_own_errors * own / absmax
-        limits = replace(
-            limits,
-            max_logit_share=max(limits.max_logit_share, share),
-            noise_share=max(limits.noise_share, share),
-        )
-        reason = _violation(compared, check, limits)
+    if reason and not result.failure and (own := check.own_error(case)) and _proves(own, absmax, limits):
+        limits = _widened(check.limits, own, absmax)
+        reason = _violation(compared, check, limits) or _of_everywhere(compared, own, check.limits)
     tie = compared.tie(check, limits)
     differing_px = compared.pixels if margins is None else len(margins)
     tied_px = 0 if margins is None else int((margins <= tie).sum())
@@ -185,7 +197,7 @@ def compare(
         differing_margin=None if margins is None or not len(margins) else float(margins.max()),
         logit_difference=result.difference,
         logit_absmax=absmax,
-        own_error=own,
+        own_error=own and own.largest,
         violation=reason and f"{case.sample.name}, {variant}, batch of {batch}: {reason}{_own(own, absmax, check)}",
     )
 
@@ -199,6 +211,7 @@ class _Compared:
     """Of the pixels that differ; see Scores.margins."""
     pixels: int
     difference: float | None
+    mean_difference: float
     absmax: float
     """Of both outputs."""
     original_absmax: float
@@ -225,8 +238,32 @@ def _violation(found: _Compared, check: Check, limits: ParityLimits) -> str:
     return ""
 
 
-def _own(own: float | None, absmax: float, check: Check) -> str:
-    """Return the end of a sentence about an image that violates a limit: what the original itself is off by."""
-    if own is None or own <= check.limits.max_logit_share * absmax:
+def _proves(own: OwnError, absmax: float, limits: ParityLimits) -> bool:
+    """Return whether the original's own error is small enough to compare by it."""
+    return 0 < own.largest <= limits.max_own_share * absmax
+
+
+def _widened(limits: ParityLimits, own: OwnError, absmax: float) -> ParityLimits:
+    """Return the limits of an image for which the original's own error counts."""
+    share = limits.max_own_errors * own.largest / absmax
+    return replace(
+        limits,
+        max_logit_share=max(limits.max_logit_share, share),
+        noise_share=max(limits.noise_share, share),
+    )
+
+
+def _of_everywhere(found: _Compared, own: OwnError, limits: ParityLimits) -> str:
+    """Return that the outputs differ everywhere, or an empty string: rounding makes steps at few pixels alone."""
+    allowed = max(limits.noise_share * found.original_absmax, limits.max_own_errors * own.mean)
+    if found.mean_difference <= allowed:
         return ""
-    return f" (the original's own float32 is off by {own:.2g})"
+    return f"the logits differ by {found.mean_difference:.2g} on average, expected at most {allowed:.2g}"
+
+
+def _own(own: OwnError | None, absmax: float, check: Check) -> str:
+    """Return the end of a sentence about an image that violates a limit: what the original itself is off by."""
+    if own is None or own.largest <= check.limits.max_logit_share * absmax:
+        return ""
+    found = f"the original's own float32 is off by {own.largest:.2g}"
+    return f" ({found})" if _proves(own, absmax, check.limits) else f" ({found}, by which nothing can be proved)"

@@ -94,7 +94,7 @@ def verify(
     report = ParityReport(
         passed=not violations,
         violations=violations,
-        warnings=(*_one_class(predicted, len(images)), *_undecided(compared), *_unsteady(compared)),
+        warnings=(*_one_class(predicted, len(images)), *_undecided(compared), *_unsteady(compared, limits)),
         limits=limits,
         images=tuple(compared),
     )
@@ -302,10 +302,10 @@ def _undecided(images: Sequence[ImageParity]) -> tuple[str, ...]:
     if shares[worst] <= MANY_TIES:
         return ()
     found = f"{shares[worst]:.1%} of the pixels of {worst} changed their class by float rounding alone"
-    return (f"{found}: the network gives two classes the same probability there",)
+    return (f"{found}: the network gives two classes nearly the same probability there",)
 
 
-def _unsteady(images: Sequence[ImageParity]) -> tuple[str, ...]:
+def _unsteady(images: Sequence[ImageParity], limits: ParityLimits) -> tuple[str, ...]:
     """Return that images were compared by the original's own error, if any were."""
     wide = [image for image in images if image.own_error is not None and not image.violation]
     if not wide:
@@ -313,4 +313,4 @@ def _unsteady(images: Sequence[ImageParity]) -> tuple[str, ...]:
     share, name = max(((image.own_error or 0) / image.logit_absmax, image.name) for image in wide)
     count = len({image.name for image in wide})
     found = f"float32 rounding alone changes the network's own logits by up to {share:.1g} of the largest ({name})"
-    return (f"{found}: for {count} images the model was compared within {PARITY_LIMITS.max_own_errors:g} times that",)
+    return (f"{found}: for {count} images the model was compared within {limits.max_own_errors:g} times that",)
