@@ -138,7 +138,7 @@ def block_limits(spec: PipelineSpec, cpus: float) -> BlockLimits:
         return BlockLimits(max_items=spec.block_items, consumers=spec.actors)
     return BlockLimits(
         max_items=spec.block_items,
-        consumers=math.ceil(cpus / DECODE_CPUS),
+        consumers=max(1, math.ceil(cpus / DECODE_CPUS)),  # all nodes may be about to be stopped
         blocks_per_consumer=1,
         last_items=LAST_ITEMS_SEPARATE,
         multiple=spec.batch_frames or min(LARGEST, power_of_two(spec.block_items)),

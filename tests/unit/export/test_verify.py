@@ -401,7 +401,9 @@ def test_wide_ties_pass_whatever_the_size_of_the_logits(scale):
     assert most > (0.05 if scale >= 1 else 0)  # smaller digits do not reach the probabilities
     assert all(image.differing_px == image.tied_px for image in report.images)
     assert all(image.agreeing_share == 1 for image in report.images)
-    assert ["two classes nearly the same probability" in warning for warning in report.warnings] == [True] * (scale >= 1)
+    assert ["two classes nearly the same probability" in warning for warning in report.warnings] == [True] * (
+        scale >= 1
+    )
     content = json.loads(report.to_json())
     assert content["limits"]["noise_share"] == PARITY_LIMITS.noise_share
     assert {"tied_px", "tie_margin"} <= {*content["pictures"][0]}

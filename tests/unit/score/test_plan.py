@@ -54,3 +54,9 @@ def test_blocks_are_tables_of_full_calls(input_px, batch_frames, largest, multip
     assert limits.multiple == multiple
     assert block_sizes(100_000, limits)[0] == largest
     assert largest <= frames_per_table(profile)
+
+
+def test_a_job_is_planned_while_every_node_is_about_to_be_stopped():
+    planned: Any = SimpleNamespace(separate_stages=True, batch_frames=64, block_items=512)
+
+    assert sum(block_sizes(1000, block_limits(planned, 0))) == 1000
