@@ -72,7 +72,10 @@ def describe_card(*, node: str, provider: str, batch_frames: int, limit_bytes: i
 
 
 def count_cards(opened: Iterable[OpenedModel]) -> list[dict[str, Any]]:
-    """Return each kind of card with what ran on it, and the number of its actors: the entries of the summary."""
+    """Return each kind of card with what ran on it: the entries of the summary.
+
+    `actors` counts those that have opened the model there; one that was started anew counts twice.
+    """
     kinds: Counter[str] = Counter()
     facts: dict[str, dict[str, Any]] = {}
     for each in opened:
