@@ -197,7 +197,7 @@ def compare(
         differing_margin=None if margins is None or not len(margins) else float(margins.max()),
         logit_difference=result.difference,
         logit_absmax=absmax,
-        own_error=own and own.largest,
+        own_error=None if own is None else own.largest,
         violation=reason and f"{case.sample.name}, {variant}, batch of {batch}: {reason}{_own(own, absmax, check)}",
     )
 
