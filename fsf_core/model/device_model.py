@@ -117,7 +117,7 @@ class DeviceModel:
         options: Any = {"threads": threads, "conv_search": "EXHAUSTIVE", "trt_cache_dir": engine_cache}
         tail_bytes = memory_bytes // 4 if memory_bytes is not None and self._halves else None
         head_bytes = memory_bytes - (tail_bytes or 0) if memory_bytes is not None else None
-        # Half of the tail's memory is left for free memory in pieces.
+        # Half of the tail's memory is left unused, because free memory is fragmented.
         self._tail_call_bytes = tail_bytes // (2 * CONCURRENT_BATCHES) if tail_bytes is not None else MAX_FRAME_BYTES
         head = model.head if isinstance(model, SplitModel) else model
         self._open_head = partial(open_model, head, provider, memory_bytes=head_bytes, **options)
