@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from fsf_core.errors import FSFError, ResumableError
 from fsf_core.model import preprocess
-from fsf_core.model.batch_choice import choose_batch
+from fsf_core.model.batch_choice import choose_batch, power_of_two
 from fsf_core.model.device_buffers import Buffers, Device, run_bound
 from fsf_core.model.engine_cache import BATCH_RANGE
 from fsf_core.model.fused_figures import FIGURES, PLANES
@@ -425,7 +425,7 @@ class DeviceModel:
             most = min(most, BATCH_RANGE[-1])
         if batch_frames is not None or self._provider == "tensorrt":
             wanted = batch_frames or DEFAULT_BATCH
-            return wanted if wanted <= most else 1 << (most.bit_length() - 1)  # divides the usual numbers of a block
+            return wanted if wanted <= most else power_of_two(most)  # divides the usual numbers of a block
         frame_bytes = 3 * self._profile.height_px * self._profile.width_px
         most = min(most, max(1, MAX_MEASURED_BYTES // frame_bytes))
         chosen, speeds = choose_batch(self._frames_per_s, most=most)
