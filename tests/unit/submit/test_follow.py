@@ -228,6 +228,9 @@ def test_a_second_signal_or_a_closed_terminal_leaves_the_job_at_once(
     served: Dashboard, signals: tuple[signal.Signals, ...], code: int, state: str
 ) -> None:
     """Even while the dashboard does not respond."""
+    for number in signals:  # nohup, which may have started the tests, ignores SIGHUP, and what is ignored stays so
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
     served.jobs["night"] = Job()
     client = connect(served.address, headers=None, verify="true")
     notes: list[str] = []
