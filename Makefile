@@ -2,8 +2,9 @@
 PY ?= python3
 V ?= .venv
 EXTRAS ?= export,dev
-# Files of tests that run at once where jobs wait more than they compute; 0: one after the other, in one process.
-FILES_AT_ONCE ?= 2
+# Files of tests that run at once where jobs wait more than they compute; 0: one after the other, in one process. With 2
+# the tests that stop a job in the middle may find it finished on a machine of two cores.
+FILES_AT_ONCE ?= 0
 # uv does not read pip's configuration: pass on its folders of local wheels, if there are any.
 FIND := $(or $(PIP_FIND_LINKS),$(shell $(PY) -m pip config get global.find-links 2>/dev/null))
 
