@@ -11,7 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fsf_core.masks.kernels.compiling import as_input
+    from fsf_core.machine_code.compiling import as_input
     from fsf_core.masks.kernels.counting import count_cells, look_up_colours
     from fsf_core.masks.kernels.deflate import compress_rows
     from fsf_core.masks.kernels.drawing import Axis, draw, measure
@@ -34,18 +34,18 @@ __all__ = [
 ]
 
 _MODULES = {
-    "as_input": "compiling",
-    "count_cells": "counting",
-    "look_up_colours": "counting",
-    "compress_rows": "deflate",
-    "Axis": "drawing",
-    "draw": "drawing",
-    "measure": "drawing",
-    "Cells": "regions",
-    "find_regions": "regions",
-    "grid_winners": "scores",
-    "softmax_planes": "scores",
-    "won_cells": "scores",
+    "as_input": "fsf_core.machine_code.compiling",
+    "count_cells": ".counting",
+    "look_up_colours": ".counting",
+    "compress_rows": ".deflate",
+    "Axis": ".drawing",
+    "draw": ".drawing",
+    "measure": ".drawing",
+    "Cells": ".regions",
+    "find_regions": ".regions",
+    "grid_winners": ".scores",
+    "softmax_planes": ".scores",
+    "won_cells": ".scores",
 }
 
 
@@ -53,6 +53,6 @@ def __getattr__(name: str) -> Any:
     """Import a name of this package on first use."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    value = getattr(importlib.import_module(_MODULES[name], __name__), name)
     globals()[name] = value
     return value

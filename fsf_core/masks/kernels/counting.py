@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fsf_core.masks.kernels.compiling import compiled
+from fsf_core.machine_code.compiling import compiled
 
 
 @compiled

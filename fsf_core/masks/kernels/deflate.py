@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fsf_core.masks.kernels.compiling import as_input, compiled
+from fsf_core.machine_code.compiling import as_input, compiled
 
 _SYMBOLS = 286
 _END = 256

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fsf_core.masks.kernels.compiling import compiled
+from fsf_core.machine_code.compiling import compiled
 
 # Up to this length, comparing every pixel of a border tile's row is faster than intersecting lines.
 _SHORT_PX = 8

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fsf_core.masks.kernels.compiling import compiled
+from fsf_core.machine_code.compiling import compiled
 
 # Columns of the facts of a region, in the order of Found.
 _CLASS, _PIXELS, _TOP, _LEFT, _BOTTOM, _RIGHT, _ROWS, _COLUMNS, _WON_PX, _FIRST, _FACTS = range(11)

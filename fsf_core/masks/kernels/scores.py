@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fsf_core.masks.kernels.compiling import compiled
+from fsf_core.machine_code.compiling import compiled
 
 # Cells of one softmax step: their maximum, sum and scale stay in the L1 cache.
 _BLOCK = 1024

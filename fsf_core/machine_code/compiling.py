@@ -1,4 +1,4 @@
-"""How the kernels are compiled, and how their arguments are prepared. Knows nothing of what they compute."""
+"""How kernels are compiled, and how their arguments are prepared."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
@@ -7,7 +7,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from fsf_core.masks.kernels.cache import cache_of
+from fsf_core.machine_code.cache import cache_of
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _T = TypeVar("_T", bound=np.generic)
