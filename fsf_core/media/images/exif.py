@@ -31,6 +31,25 @@ def upright(image_HWC: Pixels, orientation: int) -> Pixels:
     return image_HWC if axis is None else np.asarray(cv2.flip(image_HWC, axis), np.uint8)
 
 
+def stored_window(
+    window: tuple[int, int, int, int], orientation: int, upright_hw: tuple[int, int]
+) -> tuple[int, int, int, int]:
+    """Return the window of stored pixels that `upright` turns into a window of the upright image.
+
+    Args:
+        window: top, left, height and width.
+        orientation: of the image.
+        upright_hw: height and width of the whole upright image.
+    """
+    top, left, height, width = window
+    axis = _FLIPS.get(orientation)
+    if axis in (_UP_DOWN, _BOTH):
+        top = upright_hw[0] - top - height
+    if axis in (_LEFT_RIGHT, _BOTH):
+        left = upright_hw[1] - left - width
+    return (left, top, width, height) if _FIRST_TRANSPOSED <= orientation <= _LAST else (top, left, height, width)
+
+
 def orientation_of(block: bytes, name: str) -> int:
     """Return the orientation of a block of EXIF, with or without its prefix; as for `orientation_of_segments`."""
     payload = (block if block.startswith(PREFIX) else PREFIX + block)[:_BLOCK_BYTES]

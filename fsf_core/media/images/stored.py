@@ -27,8 +27,16 @@ def first_of(count: int, kind: str) -> tuple[str, ...]:
 
 def transparency(alpha: NDArray[np.uint8] | NDArray[np.uint16]) -> tuple[str, ...]:
     """Return the note that transparent pixels have the colours that are stored for them; none if all are opaque."""
-    opaque = int(np.iinfo(alpha.dtype).max)
-    count = int(np.count_nonzero(alpha != opaque))
+    return transparency_note(transparent(alpha), alpha.size)
+
+
+def transparent(alpha: NDArray[np.uint8] | NDArray[np.uint16]) -> int:
+    """Return how many pixels are not opaque."""
+    return int(np.count_nonzero(alpha != np.iinfo(alpha.dtype).max))
+
+
+def transparency_note(count: int, pixels: int) -> tuple[str, ...]:
+    """Return the note of `transparency` for a number of transparent pixels of all."""
     if not count:
         return ()
-    return (f"alpha was not applied: {count:,} of {alpha.size:,} pixels are transparent, at least in part",)
+    return (f"alpha was not applied: {count:,} of {pixels:,} pixels are transparent, at least in part",)

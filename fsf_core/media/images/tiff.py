@@ -5,10 +5,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from types import MappingProxyType
+from typing import Any, Protocol
 
 from fsf_core.errors import DecodeError
 
 Tags = dict[int, tuple[int, ...]]
+
+
+class Source(Protocol):
+    """The bytes of a file: in memory, or read when they are asked for. Slices end where the file does."""
+
+    def __getitem__(self, span: slice, /) -> bytes: ...
 
 
 class Tag(IntEnum):
@@ -54,6 +61,9 @@ class Colours(IntEnum):
 
 _READ_TAGS = frozenset(Tag)
 _INTEGERS = MappingProxyType({1: "B", 3: "H", 4: "I", 16: "Q"})  # TIFF's type number to struct's letter
+_VALUE_BYTES = MappingProxyType(
+    {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+)
 _BIG_TIFF = 43
 _THUMBNAIL, _MASK = 1, 4
 _OLD_THUMBNAIL = 2
@@ -86,6 +96,8 @@ class Directory:
     """Byte order, for struct and NumPy: < or >."""
     pages: int
     """Pages of the file, without thumbnails and masks."""
+    at: int
+    """Where it is in the file."""
 
     def one(self, tag: Tag, default: int) -> int:
         """Return the first value of a tag, or the default of the format."""
@@ -112,7 +124,7 @@ class Directory:
         return self.one(Tag.PHOTOMETRIC, Colours.RGB if self.samples > 2 else Colours.BLACK_IS_ZERO)  # noqa: PLR2004
 
 
-def size(data: bytes) -> tuple[int, int]:
+def size(data: Source) -> tuple[int, int]:
     """Return height and width of the first page; 0 if the directory does not contain them.
 
     Raises:
@@ -122,17 +134,18 @@ def size(data: bytes) -> tuple[int, int]:
     return tags.get(Tag.HEIGHT, (0,))[0], tags.get(Tag.WIDTH, (0,))[0]
 
 
-def read_directory(data: bytes) -> Directory:
+def read_directory(data: Source) -> Directory:
     """Read the directory of the first page, and count the pages.
 
     Raises:
         DecodeError: the page is a thumbnail, or of a kind that is not supported.
         struct.error: it points outside the file.
     """
-    tags, after = _read_tags(data, _first_directory(data))
+    at = _first_directory(data)
+    tags, after = _read_tags(data, at)
     if tags.get(Tag.SUBFILE_KIND, (0,))[0] & _THUMBNAIL:
         raise DecodeError("the tiff begins with a thumbnail, as a camera's raw file does; convert it to JPEG or PNG")
-    directory = Directory(tags=tags, order=_order(data), pages=1 + sum(_further_pages(data, after)))
+    directory = Directory(tags=tags, order=_order(data), pages=1 + sum(_further_pages(data, after)), at=at)
     reason = _unsupported_feature(directory)
     if reason:
         raise DecodeError(f"the tiff cannot be decoded: {reason}; save it again as JPEG or PNG")
@@ -175,6 +188,16 @@ def _unsupported_colours(directory: Directory) -> str | None:
     return None
 
 
+def raw_entries(data: Source, directory: int) -> Iterator[tuple[int, int, int, bytes]]:
+    """Yield tag, type, count and bytes of every entry of a directory, in the byte order of the file.
+
+    Raises:
+        struct.error: the directory points outside the file.
+    """
+    for tag, kind, count, at in _entries(data, directory):
+        yield tag, kind, count, data[at : at + count * _VALUE_BYTES.get(kind, 0)]
+
+
 def without_orientation(data: bytes) -> bytes:
     """Return the file with orientation 1 in its first directory, for a decoder that turns pixels."""
     order = _order(data)
@@ -186,7 +209,7 @@ def without_orientation(data: bytes) -> bytes:
     return data
 
 
-def _further_pages(data: bytes, at: int) -> Iterator[bool]:
+def _further_pages(data: Source, at: int) -> Iterator[bool]:
     """Yield for every directory after the first one whether it is a page, as far as they can be read."""
     seen: set[int] = set()
     while at and at not in seen and len(seen) < _MAX_PAGES:
@@ -203,23 +226,32 @@ def _further_pages(data: bytes, at: int) -> Iterator[bool]:
 _KIND_TAGS = frozenset({Tag.SUBFILE_KIND, Tag.OLD_SUBFILE_KIND})
 
 
-def _order(data: bytes) -> str:
+def _order(data: Source) -> str:
     return "<" if data[:2] == b"II" else ">"
 
 
-def _form(data: bytes) -> tuple[str, str, int]:
+def _unpack(form: str, data: Source, at: int) -> tuple[Any, ...]:
+    """Return the values at an offset.
+
+    Raises:
+        struct.error: they are outside the file.
+    """
+    return struct.unpack(form, data[at : at + struct.calcsize(form)])
+
+
+def _form(data: Source) -> tuple[str, str, int]:
     """Return struct's letters of offsets and of the number of entries, and where the first offset is."""
-    big = struct.unpack_from(f"{_order(data)}H", data, 2)[0] == _BIG_TIFF
+    big = _unpack(f"{_order(data)}H", data, 2)[0] == _BIG_TIFF
     return ("Q", "Q", 8) if big else ("I", "H", 4)
 
 
-def _first_directory(data: bytes) -> int:
+def _first_directory(data: Source) -> int:
     """Return the offset of the first directory."""
     word, _, first_at = _form(data)
-    return int(struct.unpack_from(_order(data) + word, data, first_at)[0])
+    return int(_unpack(_order(data) + word, data, first_at)[0])
 
 
-def _entries(data: bytes, directory: int) -> Iterator[tuple[int, int, int, int]]:
+def _entries(data: Source, directory: int) -> Iterator[tuple[int, int, int, int]]:
     """Yield tag, type and count of every entry of a directory, and where its values are.
 
     Raises:
@@ -227,17 +259,17 @@ def _entries(data: bytes, directory: int) -> Iterator[tuple[int, int, int, int]]
     """
     order, (word, counter, _) = _order(data), _form(data)
     word_bytes = struct.calcsize(f"={word}")
-    (entries,) = struct.unpack_from(order + counter, data, directory)
+    (entries,) = _unpack(order + counter, data, directory)
     for number in range(entries):
         entry = directory + struct.calcsize(f"={counter}") + number * (4 + 2 * word_bytes)
-        tag, kind, count = struct.unpack_from(f"{order}HH{word}", data, entry)
+        tag, kind, count = _unpack(f"{order}HH{word}", data, entry)
         values_at = entry + 4 + word_bytes
-        if kind in _INTEGERS and count * struct.calcsize(f"={_INTEGERS[kind]}") > word_bytes:
-            (values_at,) = struct.unpack_from(order + word, data, values_at)  # too long for the entry
+        if count * _VALUE_BYTES.get(kind, 0) > word_bytes:
+            (values_at,) = _unpack(order + word, data, values_at)  # too long for the entry
         yield tag, kind, count, values_at
 
 
-def _read_tags(data: bytes, directory: int, *, only: frozenset[int] = _READ_TAGS) -> tuple[Tags, int]:
+def _read_tags(data: Source, directory: int, *, only: frozenset[int] = _READ_TAGS) -> tuple[Tags, int]:
     """Return the values of a directory by tag, and the offset of the next one; absent and empty tags are left out.
 
     Raises:
@@ -247,10 +279,10 @@ def _read_tags(data: bytes, directory: int, *, only: frozenset[int] = _READ_TAGS
     tags: Tags = {}
     for tag, kind, count, at in _entries(data, directory):
         if tag in only and tag not in tags and kind in _INTEGERS and count:
-            tags[tag] = struct.unpack_from(f"{order}{count}{_INTEGERS[kind]}", data, at)
-    (entries,) = struct.unpack_from(order + counter, data, directory)
+            tags[tag] = _unpack(f"{order}{count}{_INTEGERS[kind]}", data, at)
+    (entries,) = _unpack(order + counter, data, directory)
     end = directory + struct.calcsize(f"={counter}") + entries * (4 + 2 * struct.calcsize(f"={word}"))
     try:
-        return tags, int(struct.unpack_from(order + word, data, end)[0])
+        return tags, int(_unpack(order + word, data, end)[0])
     except struct.error:
         return tags, 0  # some writers leave the last link out

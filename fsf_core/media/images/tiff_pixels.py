@@ -2,7 +2,8 @@
 
 # H×W pixels, C samples
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,44 @@ def decode(data: bytes) -> Stored:
     if not is_read_here(directory):
         image_HWC = opencv.decode(tiff.without_orientation(data), "tiff", reason=_reason(directory))
         return Stored(image_HWC, directory.orientation, notes)
+    plan = plan_of(directory)
+    samples_HWC = read_samples(data, directory, plan.bands, cut=plan.cut)
+    limits = _declared_limits(samples_HWC[..., : plan.used], directory) if declares_limits(directory) else None
+    if plan.alpha is not None:
+        notes += transparency(alpha_of(samples_HWC, plan))
+    notes += plan.notes
+    if limits:
+        shown = ", ".join(f"{low} to {high}" for low, high in dict.fromkeys(limits))
+        notes += (f"samples from MinSampleValue to MaxSampleValue ({shown}) were scaled to 0 to 255",)
+    return Stored(as_levels(samples_HWC, plan, directory, limits=limits), directory.orientation, notes)
+
+
+class SamplePlan(NamedTuple):
+    """Which samples of a page are read, and what they become."""
+
+    used: int
+    """Bands of colours."""
+    alpha: int | None
+    """The band of alpha, behind them; None if there is none."""
+    cut: bool
+    """Whether only the upper byte of 16 bits is read."""
+    bits: int
+    """Of a sample once it is read."""
+    notes: tuple[str, ...]
+    """Which bands were left out."""
+
+    @property
+    def bands(self) -> int:
+        """Bands that are read."""
+        return self.used if self.alpha is None else self.used + 1
+
+
+def plan_of(directory: Directory) -> SamplePlan:
+    """Return which samples of a page are read.
+
+    Raises:
+        DecodeError: it has too few bands.
+    """
     used = _INKS if directory.colours == Colours.SEPARATED else _COLOURS if directory.colours == Colours.RGB else 1
     if directory.samples < used:
         raise DecodeError(
@@ -38,14 +77,15 @@ def decode(data: bytes) -> Stored:
         )
     alpha = used if directory.one(Tag.EXTRA_SAMPLES, 0) in _ALPHA_KINDS and directory.samples > used else None
     cut = directory.bits == _WORD and directory.colours != Colours.PALETTE and not directory.tags.keys() & _LIMITS
-    samples_HWC = read_samples(data, directory, used if alpha is None else used + 1, cut=cut)
-    bits = _BYTE if cut else directory.bits
-    levels_HWC, scaled = _as_levels(samples_HWC[..., :used], bits, directory)
-    if alpha is not None:
-        notes += transparency(_stretched(samples_HWC[..., alpha], bits))
-    elif directory.samples > used:
-        notes += (f"{'band 1' if used == 1 else f'bands 1 to {used}'} of {directory.samples} were scored",)
-    return Stored(levels_HWC, directory.orientation, notes + scaled)
+    notes: tuple[str, ...] = ()
+    if alpha is None and directory.samples > used:
+        notes = (f"{'band 1' if used == 1 else f'bands 1 to {used}'} of {directory.samples} were scored",)
+    return SamplePlan(used, alpha, cut, _BYTE if cut else directory.bits, notes)
+
+
+def alpha_of(samples_HWC: NDArray[Any], plan: SamplePlan) -> Pixels:
+    """Return the band of alpha, as 8 bits."""
+    return _stretched(samples_HWC[..., plan.used], plan.bits)
 
 
 def _reason(directory: Directory) -> str:
@@ -60,13 +100,27 @@ def _reason(directory: Directory) -> str:
 # --- samples to colours ----------------------------------------------------------------------------------------------
 
 
-def _as_levels(samples_HWC: NDArray[Any], bits: int, directory: Directory) -> tuple[Pixels, tuple[str, ...]]:
-    """Return samples of a depth as BGR levels, with the note of what white is where the file declares it."""
-    colours = directory.colours
-    if colours == Colours.PALETTE:
-        return _from_palette(samples_HWC[..., 0], directory), ()
-    limits = _declared_limits(samples_HWC, directory) if directory.tags.keys() & _LIMITS else None
-    note: tuple[str, ...] = ()
+def as_levels(
+    samples_HWC: NDArray[Any],
+    plan: SamplePlan,
+    directory: Directory,
+    *,
+    limits: Sequence[tuple[int, int]] | None = None,
+) -> Pixels:
+    """Return samples as BGR levels.
+
+    Args:
+        samples_HWC: of the plan, all or some rows and columns.
+        plan: of `plan_of`.
+        directory: of the page.
+        limits: black and white of every band, where the file declares them.
+
+    Raises:
+        DecodeError: the palette is too short.
+    """
+    samples_HWC, bits = samples_HWC[..., : plan.used], plan.bits
+    if directory.colours == Colours.PALETTE:
+        return _from_palette(samples_HWC[..., 0], directory)
     if limits is None:
         levels_HWC = _stretched(samples_HWC, bits)
     else:
@@ -74,14 +128,12 @@ def _as_levels(samples_HWC: NDArray[Any], bits: int, directory: Directory) -> tu
             _between(samples_HWC[..., k], *limits[min(k, len(limits) - 1)], bits) for k in range(samples_HWC.shape[2])
         ]
         levels_HWC = np.stack(bands, axis=-1)
-        shown = ", ".join(f"{low} to {high}" for low, high in dict.fromkeys(limits))
-        note = (f"samples from MinSampleValue to MaxSampleValue ({shown}) were scaled to 0 to 255",)
-    if colours == Colours.WHITE_IS_ZERO:
+    if directory.colours == Colours.WHITE_IS_ZERO:
         levels_HWC = 255 - levels_HWC
-    if colours == Colours.SEPARATED:
+    if directory.colours == Colours.SEPARATED:
         light_HW = 255 - levels_HWC[..., 3:].astype(np.uint16)
         levels_HWC = ((255 - levels_HWC[..., :3].astype(np.uint16)) * light_HW // 255).astype(np.uint8)
-    return opencv.as_bgr(levels_HWC), note
+    return opencv.as_bgr(levels_HWC)
 
 
 def _stretched(samples: NDArray[Any], bits: int) -> Pixels:
@@ -98,6 +150,13 @@ def _between(samples: NDArray[Any], low: int, high: int, bits: int) -> Pixels:
     steps = np.arange(1 << bits, dtype=np.float64)
     levels = np.rint((steps - low) * 255 / (high - low)).clip(0, 255).astype(np.uint8)
     return np.asarray(levels[samples])
+
+
+def declares_limits(directory: Directory) -> bool:
+    """Return whether the file declares another black or white than its format has."""
+    whitest = (1 << directory.bits) - 1
+    highs, lows = directory.tags.get(Tag.MAX_SAMPLE, (whitest,)), directory.tags.get(Tag.MIN_SAMPLE, (0,))
+    return directory.colours != Colours.PALETTE and ({*highs} != {whitest} or {*lows} != {0})
 
 
 def _declared_limits(samples_HWC: NDArray[Any], directory: Directory) -> list[tuple[int, int]] | None:

@@ -9,7 +9,9 @@ image wrongly. libtiff decompresses LZW and PackBits, through Pillow, which repo
 import io
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -41,7 +43,7 @@ def is_read_here(directory: Directory) -> bool:
     )
 
 
-class _Piece(NamedTuple):
+class Piece(NamedTuple):
     """A strip or tile: where it is in the image and in the file."""
 
     band: int | None
@@ -52,6 +54,62 @@ class _Piece(NamedTuple):
     columns: int
     offset: int
     size_bytes: int
+    """0 where the file does not say."""
+
+
+Fetch = Callable[[Piece], memoryview | bytes]
+"""Returns the bytes of a strip or tile as they are in the file, fewer where it ends."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Grid:
+    """How a page is divided into strips or tiles."""
+
+    height_px: int
+    tiled: bool
+    rows: int
+    """Of a tile, and of every strip but the last."""
+    columns: int
+    down: int
+    """Strips or tiles from top to bottom."""
+    across: int
+    planes: tuple[int | None, ...]
+    """The bands that are stored apart; None alone for all together."""
+    offsets: tuple[int, ...]
+    sizes: tuple[int, ...]
+
+    def piece(self, plane: int, row: int, column: int) -> Piece:
+        """Return one strip or tile, by its position in `planes`, `down` and `across`."""
+        number = (plane * self.down + row) * self.across + column
+        top, size_bytes = row * self.rows, self.sizes[number] if self.sizes else 0
+        rows = self.rows if self.tiled else min(self.rows, self.height_px - top)
+        return Piece(
+            self.planes[plane], top, column * self.columns, rows, self.columns, self.offsets[number], size_bytes
+        )
+
+
+def grid_of(directory: Directory) -> Grid:
+    """Return how the page is divided.
+
+    Raises:
+        DecodeError: the directory lists fewer strips or tiles than the image has.
+    """
+    tags = directory.tags
+    height_px, width_px = tags[Tag.HEIGHT][0], tags[Tag.WIDTH][0]
+    tiled = Tag.TILE_OFFSETS in tags
+    offsets = tags.get(Tag.TILE_OFFSETS if tiled else Tag.STRIP_OFFSETS, ())
+    sizes = tags.get(Tag.TILE_BYTES if tiled else Tag.STRIP_BYTES, ())
+    rows = directory.one(Tag.TILE_HEIGHT, 0) if tiled else min(directory.one(Tag.STRIP_ROWS, height_px), height_px)
+    columns = directory.one(Tag.TILE_WIDTH, 0) if tiled else width_px
+    separate = directory.one(Tag.PLANAR, 1) == _PLANAR and directory.samples > 1
+    planes: tuple[int | None, ...] = (*range(directory.samples),) if separate else (None,)
+    down, across = (-(-height_px // rows), -(-width_px // columns)) if rows and columns else (0, 0)
+    if not down or len(planes) * down * across > min(len(offsets), len(sizes) or len(offsets)):
+        raise DecodeError("the tiff is damaged: its directory lists too few strips or tiles; copy it again")
+    return Grid(
+        height_px=height_px, tiled=tiled, rows=rows, columns=columns, down=down, across=across, planes=planes,
+        offsets=offsets, sizes=sizes,
+    )  # fmt: skip
 
 
 def read_samples(data: bytes, directory: Directory, bands: int, *, cut: bool) -> NDArray[Any]:
@@ -67,81 +125,70 @@ def read_samples(data: bytes, directory: Directory, bands: int, *, cut: bool) ->
         DecodeError: the file is cut off or damaged.
     """
     height_px, width_px = directory.tags[Tag.HEIGHT][0], directory.tags[Tag.WIDTH][0]
-    bits = directory.bits
-    image_HWC = np.zeros((height_px, width_px, bands), np.uint8 if bits <= _BYTE or cut else np.uint16)
-    pieces = [piece for piece in _pieces(directory) if piece.band is None or piece.band < bands]
-    for piece, raw in zip(pieces, _decompressed(data, pieces, directory), strict=True):
-        count = directory.samples if piece.band is None else 1
-        block = _unpacked(raw, piece, count, directory)
-        rows, columns = min(piece.rows, height_px - piece.top), min(piece.columns, width_px - piece.left)
-        chosen = slice(0, bands) if piece.band is None else slice(piece.band, piece.band + 1)
-        place = image_HWC[piece.top : piece.top + rows, piece.left : piece.left + columns, chosen]
-        wanted = block[:rows, :columns, : place.shape[2]]
-        place[:] = wanted >> _BYTE if cut else wanted
+    image_HWC = np.zeros((height_px, width_px, bands), sample_type(directory.bits, cut=cut))
+    grid = grid_of(directory)
+    pieces = [
+        grid.piece(plane, row, column)
+        for plane in range(min(len(grid.planes), bands))
+        for row in range(grid.down)
+        for column in range(grid.across)
+    ]
+    fetch = partial(_slice_of, memoryview(data), directory=directory)
+    for piece, block in zip(pieces, decompressed(pieces, fetch, directory), strict=True):
+        place_block(block, piece, image_HWC, cut=cut)
     return image_HWC
 
 
-def _pieces(directory: Directory) -> Iterator[_Piece]:
-    """Yield the strips or tiles in the order of the file.
-
-    Raises:
-        DecodeError: the directory lists fewer than the image has.
-    """
-    tags = directory.tags
-    height_px, width_px = tags[Tag.HEIGHT][0], tags[Tag.WIDTH][0]
-    tiled = Tag.TILE_OFFSETS in tags
-    offsets = tags.get(Tag.TILE_OFFSETS if tiled else Tag.STRIP_OFFSETS, ())
-    sizes = tags.get(Tag.TILE_BYTES if tiled else Tag.STRIP_BYTES, ())
-    rows = directory.one(Tag.TILE_HEIGHT, 0) if tiled else min(directory.one(Tag.STRIP_ROWS, height_px), height_px)
-    columns = directory.one(Tag.TILE_WIDTH, 0) if tiled else width_px
-    planes: list[int | None] = [None]
-    if directory.one(Tag.PLANAR, 1) == _PLANAR and directory.samples > 1:
-        planes = [*range(directory.samples)]
-    damaged = DecodeError("the tiff is damaged: its directory lists too few strips or tiles; copy it again")
-    if not rows or not columns:
-        raise damaged
-    number = 0
-    for band in planes:
-        for top in range(0, height_px, rows):
-            for left in range(0, width_px, columns):
-                if number >= min(len(offsets), len(sizes) or len(offsets)):
-                    raise damaged
-                stored_rows = rows if tiled else min(rows, height_px - top)
-                size_bytes = sizes[number] if sizes else 0
-                yield _Piece(band, top, left, stored_rows, columns, offsets[number], size_bytes)
-                number += 1
+def sample_type(bits: int, *, cut: bool) -> type[np.uint8 | np.uint16]:
+    """Return the type of samples of a depth; with `cut`, only the upper byte of 16 bits is kept."""
+    return np.uint8 if bits <= _BYTE or cut else np.uint16
 
 
-def _row_bytes(piece: _Piece, directory: Directory) -> int:
+def place_block(block_RWC: NDArray[Any], piece: Piece, image_HWC: NDArray[Any], *, cut: bool) -> None:
+    """Write the samples of a strip or tile to their place in an image, as far as they are inside it."""
+    bands = image_HWC.shape[2]
+    chosen = slice(0, bands) if piece.band is None else slice(piece.band, piece.band + 1)
+    place = image_HWC[piece.top : piece.top + piece.rows, piece.left : piece.left + piece.columns, chosen]
+    wanted = block_RWC[: place.shape[0], : place.shape[1], : place.shape[2]]
+    place[:] = wanted >> _BYTE if cut else wanted
+
+
+def row_bytes(piece: Piece, directory: Directory) -> int:
     """Return the bytes of a row of a strip or tile."""
     count = directory.samples if piece.band is None else 1
     return (piece.columns * count * directory.bits + 7) // 8
 
 
-def _decompressed(data: bytes, pieces: Sequence[_Piece], directory: Directory) -> Iterator[NDArray[np.uint8]]:
-    """Yield the bytes of every strip or tile, rows by bytes.
+def decompressed(pieces: Sequence[Piece], fetch: Fetch, directory: Directory) -> Iterator[NDArray[Any]]:
+    """Yield the samples of every strip or tile, R×W×C: of its only band, or of all bands.
 
     Raises:
         DecodeError: the file is cut off or damaged.
     """
+    for piece, raw in zip(pieces, _rows_of_bytes(pieces, fetch, directory), strict=True):
+        yield _unpacked(raw, piece, directory.samples if piece.band is None else 1, directory)
+
+
+def _rows_of_bytes(pieces: Sequence[Piece], fetch: Fetch, directory: Directory) -> Iterator[NDArray[np.uint8]]:
+    """Yield the bytes of every strip or tile, rows by bytes; errors as for `decompressed`."""
     compression = directory.one(Tag.COMPRESSION, _NONE)
     if compression in (_LZW, _PACK_BITS):
         for group in _groups(pieces, directory):
-            yield from _by_libtiff([_stored(data, piece, directory) for piece in group], group, directory)
+            yield from _by_libtiff([fetch(piece) for piece in group], group, directory)
         return
     for piece in pieces:
-        row_bytes = _row_bytes(piece, directory)
-        wanted = piece.rows * row_bytes
-        stored = _stored(data, piece, directory)
+        line_bytes = row_bytes(piece, directory)
+        wanted = piece.rows * line_bytes
+        stored = fetch(piece)
         raw: memoryview | bytes = _inflated(stored, wanted) if compression in _DEFLATE else stored
         if len(raw) < wanted:
             raise DecodeError(
                 f"the tiff is cut off: a strip or tile has {len(raw)} bytes of {wanted}; copy it again from its source"
             )
-        yield np.frombuffer(raw, np.uint8, wanted).reshape(piece.rows, row_bytes)
+        yield np.frombuffer(raw, np.uint8, wanted).reshape(piece.rows, line_bytes)
 
 
-def _inflated(stored: memoryview, wanted: int) -> bytes:
+def _inflated(stored: memoryview | bytes, wanted: int) -> bytes:
     """Inflate in steps, to the end: zlib's checksum comes last.
 
     Raises:
@@ -165,35 +212,39 @@ def _inflated(stored: memoryview, wanted: int) -> bytes:
     return b"".join(pieces)
 
 
-def _stored(data: bytes, piece: _Piece, directory: Directory) -> memoryview:
-    """Return the bytes of a strip or tile as they are in the file; of one without a size as many as its pixels take."""
-    size_bytes = piece.size_bytes or piece.rows * _row_bytes(piece, directory)
-    return memoryview(data)[piece.offset : piece.offset + size_bytes]
+def stored_bytes(piece: Piece, directory: Directory) -> int:
+    """Return how many bytes of the file a strip or tile has; of one without a size as many as its pixels take."""
+    return piece.size_bytes or piece.rows * row_bytes(piece, directory)
 
 
-def _groups(pieces: Sequence[_Piece], directory: Directory) -> Iterator[list[_Piece]]:
+def _slice_of(data: memoryview, piece: Piece, *, directory: Directory) -> memoryview:
+    """Return a strip or tile of a file in memory."""
+    return data[piece.offset : piece.offset + stored_bytes(piece, directory)]
+
+
+def _groups(pieces: Sequence[Piece], directory: Directory) -> Iterator[list[Piece]]:
     """Yield consecutive strips or tiles that can be the strips of one image: all but the last have as many rows."""
-    group: list[_Piece] = []
+    group: list[Piece] = []
     group_bytes = 0
     for piece in pieces:
         if group and (group[-1].rows != group[0].rows or piece.rows > group[0].rows or group_bytes > _GROUP_BYTES):
             yield group
             group, group_bytes = [], 0
         group.append(piece)
-        group_bytes += piece.rows * _row_bytes(piece, directory)
+        group_bytes += piece.rows * row_bytes(piece, directory)
     if group:
         yield group
 
 
 def _by_libtiff(
-    stored: Sequence[memoryview], group: Sequence[_Piece], directory: Directory
+    stored: Sequence[memoryview | bytes], group: Sequence[Piece], directory: Directory
 ) -> Iterator[NDArray[np.uint8]]:
     """Decompress strips or tiles as the strips of an image of grey bytes in a TIFF of its own.
 
     Raises:
         DecodeError: the data are damaged.
     """
-    row_bytes, rows = _row_bytes(group[0], directory), sum(piece.rows for piece in group)
+    line_bytes, rows = row_bytes(group[0], directory), sum(piece.rows for piece in group)
     body = bytearray(8)
     offsets = []
     for strip in stored:
@@ -205,7 +256,7 @@ def _by_libtiff(
         places[tag] = values[0] if len(values) == 1 else len(body)
         body += struct.pack(f"<{len(values)}I", *values)
     tags = (
-        (Tag.WIDTH, 1, row_bytes), (Tag.HEIGHT, 1, rows), (Tag.BITS, 1, _BYTE),
+        (Tag.WIDTH, 1, line_bytes), (Tag.HEIGHT, 1, rows), (Tag.BITS, 1, _BYTE),
         (Tag.COMPRESSION, 1, directory.one(Tag.COMPRESSION, _NONE)), (Tag.PHOTOMETRIC, 1, Colours.BLACK_IS_ZERO),
         (Tag.STRIP_OFFSETS, len(group), places[Tag.STRIP_OFFSETS]), (Tag.SAMPLES, 1, 1),
         (Tag.STRIP_ROWS, 1, group[0].rows), (Tag.STRIP_BYTES, len(group), places[Tag.STRIP_BYTES]),
@@ -223,7 +274,7 @@ def _by_libtiff(
         top += piece.rows
 
 
-def _unpacked(raw: NDArray[np.uint8], piece: _Piece, count: int, directory: Directory) -> NDArray[Any]:
+def _unpacked(raw: NDArray[np.uint8], piece: Piece, count: int, directory: Directory) -> NDArray[Any]:
     """Return the samples of a strip or tile, R×W×count."""
     bits, numbers = directory.bits, piece.columns * count
     if bits == _BYTE:
