@@ -21,7 +21,7 @@ def read_whole(file: BinaryIO, uri: str, *, size: int | None, max_bytes: int, he
     """Return all bytes of a file.
 
     Args:
-        file: after its head.
+        file: after its head; one with a size is read from its beginning, into one object.
         uri: its address.
         size: as `size_of` returned it.
         max_bytes: the limit.
@@ -38,7 +38,8 @@ def read_whole(file: BinaryIO, uri: str, *, size: int | None, max_bytes: int, he
         return data
     if size > max_bytes:
         raise LimitError(f"found {size} bytes, the limit is {max_bytes}; raise --max-bytes")
-    data = head + file.read(max(0, size - len(head)))  # read(n) allocates n bytes, however short the file
+    file.seek(0)  # head + the rest would be a second copy
+    data = file.read(size)  # read(n) allocates n bytes, however short the file
     if len(data) != size or file.read(1):
         found = "more" if len(data) >= size else len(data)
         raise FetchError(

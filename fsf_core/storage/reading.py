@@ -229,11 +229,12 @@ def _open_local(path: Path) -> BinaryIO:
         FetchError: it is a folder, a device, a pipe or a socket, another process's file, or made by the system as it is
             read, so that its size says nothing.
     """
-    if path.exists() and not path.is_file():
-        what = "a folder" if path.is_dir() else "not a regular file"
-        raise FetchError(f"{path} is {what}, expected a file; leave it out of the manifest")
-    if _is_open_file(path):
-        raise FetchError(f"{path} is a file that a process has open, expected one with a path; give its path")
+    if not _is_regular_file(path):
+        if path.exists() and not path.is_file():
+            what = "a folder" if path.is_dir() else "not a regular file"
+            raise FetchError(f"{path} is {what}, expected a file; leave it out of the manifest")
+        if _is_open_file(path):
+            raise FetchError(f"{path} is a file that a process has open, expected one with a path; give its path")
     # Without waiting: the file may have been replaced by a pipe since, which would wait for a writer.
     file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115 - Path.open takes no opener
     try:
@@ -242,6 +243,14 @@ def _open_local(path: Path) -> BinaryIO:
         file.close()
         raise
     return file
+
+
+def _is_regular_file(path: Path) -> bool:
+    """Return whether a path is a file's own and no link: the common case, for which one call of the system suffices."""
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    except (OSError, ValueError):  # the second of a name that no file can have
+        return False
 
 
 def _require_size(path: Path, file: io.BufferedReader) -> None:
