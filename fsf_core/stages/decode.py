@@ -52,6 +52,7 @@ def decode(
         video.
     """
     held: list[Unit] = []
+    held_bytes = 0
     items = rows.to_pylist()
     openers = members.open_prefetched([row["uri"] for row in items], settings.access)
     labels = _labels(items, settings)
@@ -66,22 +67,19 @@ def decode(
                 watchdog(True)
             else:
                 held.append(unit)
+                held_bytes += _frame_bytes(unit)
         watchdog(False)
-        if len(held) >= settings.table_units or _frame_bytes(held) >= TABLE_BYTES:
+        if len(held) >= settings.table_units or held_bytes >= TABLE_BYTES:
             yield units.to_table(held, extra=settings.extra, labelled=settings.labelled)
-            held = []
+            held, held_bytes = [], 0
     if held:
         yield units.to_table(held, extra=settings.extra, labelled=settings.labelled)
 
 
-def _frame_bytes(held: Sequence[Unit]) -> int:
-    """Return the bytes of units as `units.frame_bytes` counts those of their table."""
-    return sum(
-        sum(array.nbytes for array in unit.inputs_HWC)
-        + sum(map(len, unit.source_images))
-        + sum(len(label.data) for label in unit.labels if label)
-        for unit in held
-    )
+def _frame_bytes(unit: Unit) -> int:
+    """Return the bytes of a unit as `units.frame_bytes` counts those of a table."""
+    inputs = sum(array.nbytes for array in unit.inputs_HWC)
+    return inputs + sum(map(len, unit.source_images)) + sum(len(label.data) for label in unit.labels if label)
 
 
 def _decode_item(
@@ -96,23 +94,24 @@ def _decode_item(
     Yields:
         The units of the item; None for a segment that was done in an earlier run.
     """
-    blank = unit_of_row(row)
+    version: str | None = None
     yielded: set[int] = set()
     try:
         with opener() as file:
-            blank = replace(blank, item_version=storage.etag_or_mtime(file))
+            version = storage.etag_or_mtime(file)
             size = size_of(file)
             head = file.read(images.HEAD_BYTES)
             if is_video(head, row["kind"]):
+                blank = unit_of_row(row, item_version=version)
                 for unit in decode_video(file, blank, row, settings, heartbeat=heartbeat):
                     yielded.update(() if unit is None else (unit.segment,))
                     yield unit
             else:
                 data = read_whole(file, row["uri"], size=size, max_bytes=settings.limits.max_bytes, head=head)
-                yield with_label(_decode_image(data, blank, settings))
+                yield with_label(_decode_image(data, row, version, settings))
     except (ItemError, OSError) as error:
         for unit in failures_for_rest(row, yielded, None, error):
-            yield replace(unit, item_version=blank.item_version)
+            yield replace(unit, item_version=version)
 
 
 def _labels(items: Sequence[Mapping[str, Any]], settings: DecodeSettings) -> Iterator[Callable[[Unit], Unit]]:
@@ -126,7 +125,7 @@ def _labels(items: Sequence[Mapping[str, Any]], settings: DecodeSettings) -> Ite
             yield lambda unit: unit
 
 
-def _decode_image(data: bytes, blank: Unit, settings: DecodeSettings) -> Unit:
+def _decode_image(data: bytes, row: Mapping[str, Any], version: str | None, settings: DecodeSettings) -> Unit:
     """Decode an image and fit it into the network's input.
 
     Raises:
@@ -137,8 +136,9 @@ def _decode_image(data: bytes, blank: Unit, settings: DecodeSettings) -> Unit:
     height_px, width_px = image_HWC.shape[:2]
     input_HWC = fit_within(image_HWC, settings)
     figures = input_figures(input_HWC, settings.profile.channel_order)
-    return replace(
-        blank,
+    return unit_of_row(
+        row,
+        item_version=version,
         item_sha256=hashlib.sha256(data).hexdigest(),
         frames=[Frame(frame_index=0, pts_s=None, height_px=height_px, width_px=width_px, figures=figures)],
         inputs_HWC=[input_HWC],

@@ -16,14 +16,15 @@ SEE_FIRST_FAILURE = Failure(
 """Failure of the segments after the first that lost frames; they are retried together with it."""
 
 
-def unit_of_row(row: Mapping[str, Any]) -> Unit:
-    """Return the unit of a row as known before its bytes are read."""
+def unit_of_row(row: Mapping[str, Any], **known: Any) -> Unit:
+    """Return the unit of a row: what is known before its bytes are read, and other fields that are known by now."""
     return Unit(
         item_id=row["item_id"],
         uri=row["uri"],
         attempt=row["attempt"],
         extra=row.get("extra") or {},
         row_digest=row["row_digest"],
+        **known,
     )
 
 
@@ -57,7 +58,7 @@ def failures_for_rest(
         segments = missing[0] + 1
     why = units.failure(stage, error)
     reference = replace(SEE_FIRST_FAILURE, stage=stage, error_type=why.error_type)
-    blank = replace(unit_of_row(row), segments=segments)
+    blank = unit_of_row(row, segments=segments)
     return [replace(blank, segment=number).failed(why if number == missing[0] else reference) for number in missing]
 
 
