@@ -1,5 +1,6 @@
 """Class scores to masks: softmax, class map, statistics, PNG, colours. Knows no model, no file and no video."""
 
+from fsf_core.masks.blending import WindowBlend
 from fsf_core.masks.class_map import (
     NOT_FINITE,
     ClassMap,
@@ -17,6 +18,8 @@ from fsf_core.masks.palette import colour_map, overlay, voc_colours, voc_palette
 from fsf_core.masks.png import PNG_SIGNATURE, decode_png, encode_png
 from fsf_core.masks.precompile import compile_kernels
 from fsf_core.masks.regions import Regions, find_regions
+from fsf_core.masks.row_scan import MapCounts, RowScan
+from fsf_core.masks.windows import Side, plan_side
 
 __all__ = [
     "NOT_FINITE",
@@ -24,7 +27,11 @@ __all__ = [
     "ClassMap",
     "FrameMask",
     "GridWinners",
+    "MapCounts",
     "Regions",
+    "RowScan",
+    "Side",
+    "WindowBlend",
     "class_map_dtype",
     "colour_map",
     "compile_kernels",
@@ -37,6 +44,7 @@ __all__ = [
     "measure",
     "nearest",
     "overlay",
+    "plan_side",
     "softmax",
     "voc_colours",
     "voc_palette",

@@ -143,8 +143,8 @@ def make_mask(
     kernels.draw(
         drawn_Khw,
         winner_hw,
-        _axis(height_px, height_cells, corners),
-        _axis(width_px, width_cells, corners),
+        axis(height_px, height_cells, corners),
+        axis(width_px, width_cells, corners),
         class_map_HW,
         pixels_K,
         components_K,
@@ -242,7 +242,7 @@ def measure(class_map_HW: ClassMap, *, num_classes: int) -> FrameMask:
     )
 
 
-def _axis(size_px: int, cells: int, corners: Corners) -> "kernels.Axis":
+def axis(size_px: int, cells: int, corners: Corners) -> "kernels.Axis":
     """Compute between which two samples every pixel falls, and how far along.
 
     Band b is between sample b-1 and sample b; the first and the last band have one sample only.

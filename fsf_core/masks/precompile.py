@@ -1,13 +1,17 @@
 """Ahead-of-time compilation of the kernels, for image builds and benchmarks."""
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fsf_core.masks import kernels
+from fsf_core.masks.blending import WindowBlend
 from fsf_core.masks.class_map import make_mask, measure, softmax
 from fsf_core.masks.confusion import count
 from fsf_core.masks.palette import voc_palette
 from fsf_core.masks.png import encode_png
 from fsf_core.masks.regions import find_regions
+from fsf_core.masks.row_scan import RowScan
+from fsf_core.masks.windows import plan_side
 
 
 def compile_kernels() -> None:
@@ -24,8 +28,21 @@ def compile_kernels() -> None:
     make_mask(softmax(scores_Khw), height_px=5, width_px=5, scores_Khw=scores_Khw)
     find_regions(mask, min_px=1)
     find_regions(measure(mask.class_map_HW, num_classes=4), min_px=1)
+    _compile_windows(scores_Khw)
     encode_png(mask.class_map_HW, voc_palette(4))
     count(mask.class_map_HW, mask.class_map_HW, 4)
     painted_HWC = np.zeros((1, 1, 3), np.uint8)
     colours_N, values_N = np.zeros(1, np.uint32), np.zeros(1, np.uint8)
     kernels.look_up_colours(kernels.as_input(painted_HWC), colours_N, values_N, np.empty((1, 1), np.uint8))
+
+
+def _compile_windows(scores_Khw: NDArray[np.float32]) -> None:
+    """Compile what scoring in windows runs beside: two windows that overlap."""
+    sides = plan_side(4, window_px=4, overlap_px=2), plan_side(6, window_px=4, overlap_px=2)
+    blend = WindowBlend(*sides, num_classes=4, corners="half-pixel")
+    scan = RowScan(width_px=6, num_classes=4, min_region_px=1)
+    own_HW = make_mask(scores_Khw, height_px=4, width_px=4).class_map_HW
+    for column in (0, 1):
+        for _, rows_HW in blend.add(0, column, own_HW, scores_Khw):
+            scan.add(rows_HW)
+    scan.end()

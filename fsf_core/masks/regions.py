@@ -52,6 +52,11 @@ def find_regions(mask: FrameMask, *, min_px: int, grid: GridWinners | None = Non
     most = int(most_K[1:].sum())
     cells = _cells(grid or mask.grid, height_px, width_px)
     found = kernels.find_regions(kernels.as_input(mask.class_map_HW), cells, min_px, most)
+    return as_regions(found, height_px, width_px)
+
+
+def as_regions(found: "kernels.Found", height_px: int, width_px: int) -> Regions:
+    """Return regions of a class map of this size as the kernel found them, in the same order."""
     bottom_px, right_px = found.bottom + 1, found.right + 1
     on_border = (found.top == 0) | (found.left == 0) | (bottom_px == height_px) | (right_px == width_px)
     return Regions(

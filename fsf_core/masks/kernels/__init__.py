@@ -12,15 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fsf_core.machine_code.compiling import as_input
+    from fsf_core.masks.kernels.blending import add_scores, write_winners
     from fsf_core.masks.kernels.counting import count_cells, look_up_colours
     from fsf_core.masks.kernels.deflate import compress_rows
     from fsf_core.masks.kernels.drawing import Axis, draw, measure
-    from fsf_core.masks.kernels.regions import Cells, find_regions
+    from fsf_core.masks.kernels.regions import Cells, Found, Scan, find_regions
     from fsf_core.masks.kernels.scores import grid_winners, softmax_planes, won_cells
 
 __all__ = [
     "Axis",
     "Cells",
+    "Found",
+    "Scan",
+    "add_scores",
     "as_input",
     "compress_rows",
     "count_cells",
@@ -31,9 +35,12 @@ __all__ = [
     "measure",
     "softmax_planes",
     "won_cells",
+    "write_winners",
 ]
 
 _MODULES = {
+    "add_scores": ".blending",
+    "write_winners": ".blending",
     "as_input": "fsf_core.machine_code.compiling",
     "count_cells": ".counting",
     "look_up_colours": ".counting",
@@ -42,6 +49,8 @@ _MODULES = {
     "draw": ".drawing",
     "measure": ".drawing",
     "Cells": ".regions",
+    "Found": ".regions",
+    "Scan": ".regions",
     "find_regions": ".regions",
     "grid_winners": ".scores",
     "softmax_planes": ".scores",

@@ -6,14 +6,19 @@ continue are complete and leave the memory of the loop, which grows with the wid
 
 # H×W pixels, h×w cells of the network's grid, R regions
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from fsf_core.machine_code.compiling import compiled
+from fsf_core.machine_code.compiling import as_input, compiled
 
 # Columns of the facts of a region, in the order of Found.
 _CLASS, _PIXELS, _TOP, _LEFT, _BOTTOM, _RIGHT, _ROWS, _COLUMNS, _WON_PX, _FIRST, _FACTS = range(11)
+
+
+_BLOCK_PX = 1 << 16
+"""Pixels whose regions are written at a time."""
 
 
 class Found(NamedTuple):
@@ -32,6 +37,8 @@ class Found(NamedTuple):
     columns: Any
     won_px: Any
     """Pixels whose nearest cell the class of the region wins."""
+    first: Any
+    """Place of the first pixel in raster order."""
     won: Any
     """float64 [R]: sum of the probabilities of these cells over these pixels."""
 
@@ -50,8 +57,17 @@ class Cells(NamedTuple):
     """int64 [w + 1]: first pixel of every column of the grid, and the number of pixels at the end."""
 
 
+_NO_CELLS = Cells(
+    as_input(np.empty((0, 0), np.uint16)),
+    as_input(np.empty((0, 0), np.float32)),
+    as_input(np.empty(0, np.int64)),
+    as_input(np.empty(0, np.int64)),
+    as_input(np.zeros(1, np.int64)),
+)
+
+
 class _Runs(NamedTuple):
-    """The runs of one row, without those of class 0."""
+    """The runs of one row, without those of the background."""
 
     start: Any
     end: Any
@@ -69,6 +85,19 @@ class _Open(NamedTuple):
     """Sum of the probabilities over the pixels that WON_PX counts."""
 
 
+class _Scan(NamedTuple):
+    """What is kept from row to row."""
+
+    runs: _Runs
+    above: _Runs
+    regions: _Open
+    kept: _Open
+    target: Any
+    changes: Any
+    counts: Any
+    """int64: whether runs and above, and regions and kept, have changed places; runs above; regions continued."""
+
+
 def find_regions(class_map_HW: Any, cells: Cells, min_px: int, most: int) -> Found:
     """Find the connected regions of at least min_px pixels of every class but 0.
 
@@ -82,7 +111,7 @@ def find_regions(class_map_HW: Any, cells: Cells, min_px: int, most: int) -> Fou
     won_R = np.empty(most, np.float64)
     found = _find(class_map_HW, cells, min_px, facts_RF, won_R)
     order = np.argsort(facts_RF[:found, _CLASS] * class_map_HW.size + facts_RF[:found, _FIRST])  # all different
-    return Found._make([*facts_RF[order].T[:_FIRST], won_R[order]])
+    return Found._make([*facts_RF[order].T, won_R[order]])
 
 
 @compiled
@@ -91,29 +120,100 @@ def _find(class_map_HW: Any, cells: Any, min_px: int, facts_R: Any, won_R: Any) 
 
     The order is that in which regions end. The outputs hold as many regions as there can be.
     """
-    height_px, width_px = class_map_HW.shape
-    runs, above = _new_runs(width_px), _new_runs(width_px)
-    regions, kept = _new_open(2 * width_px), _new_open(2 * width_px)
-    target = np.empty(2 * width_px, np.int32)
-    changes = np.zeros((width_px + 7) // 8 * 8, np.uint8)
-    words = changes.view(np.uint64)
-    runs_above = 0
-    carried = 0
+    scan = _begin_scan(class_map_HW.shape[1])
+    found = _scan_rows(class_map_HW, 0, 0, cells, min_px, scan, facts_R, won_R)
+    return found + _end_scan(scan, min_px, facts_R[found:], won_R[found:])
+
+
+class Scan:
+    """All regions of a class map that comes in blocks of rows, those of class 0 too, without probabilities."""
+
+    def __init__(self, width_px: int) -> None:
+        self._state = _begin_scan(width_px)
+        # All that can end within a block: those that the row above it continued, and every pixel.
+        self._block_rows = max(1, _BLOCK_PX // width_px)
+        most = (self._block_rows + 2) * width_px
+        self._facts_RF, self._won_R = np.empty((most, _FACTS), np.int64), np.empty(most, np.float64)
+        self._rows = 0
+
+    def add(self, rows_HW: Any) -> Iterator[Found]:
+        """Add rows below those before, of `as_input`; yields the regions that end, in the order in which they do."""
+        for start in range(0, len(rows_HW), self._block_rows):
+            block_HW = rows_HW[start : start + self._block_rows]
+            found = _scan_rows(block_HW, self._rows, -1, _NO_CELLS, 1, self._state, self._facts_RF, self._won_R)
+            self._rows += len(block_HW)
+            if found:
+                yield self._found(found)
+
+    def end(self) -> Found:
+        """Return the regions that reach the last row."""
+        return self._found(_end_scan(self._state, 1, self._facts_RF, self._won_R))
+
+    def _found(self, found: int) -> Found:
+        return Found._make([*self._facts_RF[:found].T.copy(), self._won_R[:found].copy()])
+
+
+@compiled
+def _begin_scan(width_px: int) -> Any:
+    """Allocate what is kept between rows."""
+    return _Scan(
+        _new_runs(width_px),
+        _new_runs(width_px),
+        _new_open(2 * width_px),
+        _new_open(2 * width_px),
+        np.empty(2 * width_px, np.int32),
+        np.zeros((width_px + 7) // 8 * 8, np.uint8),
+        np.zeros(3, np.int64),
+    )
+
+
+@compiled
+def _scan_rows(
+    rows_HW: Any, top: int, background: int, cells: Any, min_px: int, scan: Any, facts_R: Any, won_R: Any
+) -> int:
+    """Add rows, and write the facts of the regions that end in them; return how many there are.
+
+    Args:
+        rows_HW: of the class map.
+        top: row of the class map that is their first.
+        background: class without regions; -1 for none.
+        cells: the network's grid.
+        min_px: regions of fewer pixels are left out.
+        scan: what the rows before have left, and these leave.
+        facts_R: holds as many regions as can end in these rows.
+        won_R: likewise.
+    """
+    height_px, width_px = rows_HW.shape
+    words = scan.changes.view(np.uint64)
+    odd, runs_above, carried = scan.counts[0], scan.counts[1], scan.counts[2]
+    runs, above, regions, kept = scan.runs, scan.above, scan.regions, scan.kept
+    if odd != 0:
+        runs, above, regions, kept = above, runs, kept, regions
     found = 0
     for y in range(height_px):
-        runs_found = _read_row(class_map_HW[y], changes, words, runs)
-        labels = _label_row(runs, runs_found, above, runs_above, regions, carried, y * width_px, y)
+        runs_found = _read_row(rows_HW[y], scan.changes, words, runs, background)
+        labels = _label_row(runs, runs_found, above, runs_above, regions, carried, (top + y) * width_px, top + y)
         if cells.winner_hw.shape[0] > 0:
-            _add_probabilities(runs, runs_found, regions, cells, cells.row_H[y])
-        carried = _carry(runs, runs_found, regions, labels, kept, target)
-        found = _emit(regions, labels, target, min_px, facts_R, won_R, found)
+            _add_probabilities(runs, runs_found, regions, cells, cells.row_H[top + y])
+        carried = _carry(runs, runs_found, regions, labels, kept, scan.target)
+        found = _emit(regions, labels, scan.target, min_px, facts_R, won_R, found)
         regions, kept = kept, regions
         runs, above = above, runs
         runs_above = runs_found
+        odd = 1 - odd
+    scan.counts[0], scan.counts[1], scan.counts[2] = odd, runs_above, carried
+    return found
+
+
+@compiled
+def _end_scan(scan: Any, min_px: int, facts_R: Any, won_R: Any) -> int:
+    """Write the facts of the regions that reach the last row; return how many there are."""
+    odd, carried = scan.counts[0], scan.counts[2]
+    regions = scan.kept if odd != 0 else scan.regions
     for label in range(carried):
         regions.parent[label] = label
-        target[label] = -1
-    return _emit(regions, carried, target, min_px, facts_R, won_R, found)
+        scan.target[label] = -1
+    return _emit(regions, carried, scan.target, min_px, facts_R, won_R, 0)
 
 
 @compiled
@@ -134,8 +234,8 @@ def _new_open(labels: int) -> Any:
 
 
 @compiled
-def _read_row(row_W: Any, changes: Any, words: Any, runs: Any) -> int:
-    """Find the runs of a row that are not of class 0, eight pixels per step; return how many there are."""
+def _read_row(row_W: Any, changes: Any, words: Any, runs: Any, background: int) -> int:
+    """Find the runs of a row that are not of the background, eight pixels per step; return how many there are."""
     left = row_W[: row_W.size - 1]
     right = row_W[1:]
     for x in range(left.size):
@@ -146,15 +246,15 @@ def _read_row(row_W: Any, changes: Any, words: Any, runs: Any) -> int:
         if words[w] != 0:
             for x in range(8 * w, 8 * w + 8):
                 if changes[x] != 0:
-                    found = _append(runs, found, start, x + 1, np.int32(row_W[x]))
+                    found = _append(runs, found, start, x + 1, np.int32(row_W[x]), background)
                     start = x + 1
-    return _append(runs, found, start, row_W.size, np.int32(row_W[row_W.size - 1]))
+    return _append(runs, found, start, row_W.size, np.int32(row_W[row_W.size - 1]), background)
 
 
 @compiled
-def _append(runs: Any, found: int, start: int, end: int, c: Any) -> int:
-    """Append a run unless it is of class 0; return how many there are."""
-    if c == 0:
+def _append(runs: Any, found: int, start: int, end: int, c: Any, background: int) -> int:
+    """Append a run unless it is of the background; return how many there are."""
+    if c == background:
         return found
     runs.start[found] = start
     runs.end[found] = end

@@ -14,6 +14,7 @@ from fsf_core.masks.kernels import deflate, regions
 loops = kernels.draw, kernels.measure, kernels.softmax_planes, kernels.grid_winners
 loops += deflate._filter_rows, deflate._scan, deflate._code_lengths, deflate._emit
 loops += kernels.count_cells, kernels.look_up_colours, regions._find
+loops += regions._scan_rows, regions._end_scan, kernels.add_scores, kernels.write_winners
 assert not any(loop.signatures for loop in loops)
 masks.compile_kernels()
 
@@ -28,6 +29,13 @@ encoded = io.BytesIO()
 Image.fromarray(masks.voc_palette(2)[class_map]).save(encoded, "PNG")
 label = masks.decode_label(encoded.getvalue(), palette_K3=masks.voc_palette(2), num_classes=2)
 confusion.count(label, class_map, 2)
-assert [len(loop.signatures) for loop in loops] == [1] * 11
+sides = masks.plan_side(9, window_px=9, overlap_px=2), masks.plan_side(12, window_px=9, overlap_px=3)
+blend = masks.WindowBlend(*sides, num_classes=2, corners="half-pixel")
+scan = masks.RowScan(width_px=11, num_classes=2, min_region_px=None)
+for at in (0, 1):
+    for _, rows in blend.add(0, at, masks.make_mask(scores, height_px=9, width_px=9).class_map_HW, scores):
+        scan.add(rows[:, :11])
+scan.end()
+assert [len(loop.signatures) for loop in loops] == [1] * 15
 """
     subprocess.run([sys.executable, "-c", program], check=True)
