@@ -80,9 +80,16 @@ def rescore(
 
     Raises:
         BundleError: the bundle lacks the precision of the other run.
+        ConfigError: one of the runs was scored in windows.
         ProviderError: the model cannot be loaded.
         OutputError: a committed file is missing or damaged.
     """
+    for each in (run, other):
+        if runs.read_fingerprint(each.uri).get("tile"):
+            raise ConfigError(
+                f"{storage.redact(each.uri)} was scored with --tile, and items are scored again whole; leave "
+                "--bundle-a and --bundle-b out"
+            )
     chosen = _choose(run, sample=sample, seed=seed)
     scored = _score([*chosen.values()], run, other, bundle, access)
     replaced = {name for name, found in scored.items() if not _same_source(found, chosen[name])}

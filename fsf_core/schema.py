@@ -65,7 +65,9 @@ MASKS = _table(
     _column(
         "mask",
         MASK_IMAGE,
-        "class map as a PNG: pixel value = class_id, with the class colours as its palette; never null",
+        "class map as a PNG: pixel value = class_id, with the class colours as its palette; never null. With --tile "
+        "the bytes of a picture above --max-pixels are null, and path is that of a TIFF in the run folder, which a "
+        "picture with a place on the ground has too",
         nullable=True,  # Hugging Face's datasets takes only a nullable struct for an Image
     ),
     _column(
@@ -74,7 +76,8 @@ MASKS = _table(
     _column(
         "item_sha256",
         pa.string(),
-        "SHA-256 of the source file; null for a video in a bucket, which is read in ranges",
+        "SHA-256 of the source file; null for a video in a bucket, and with --tile for a large TIFF there, which are "
+        "read in ranges",
         nullable=True,
     ),
     _column(

@@ -82,6 +82,10 @@ class ScoreConfig(ListOptions, ModelOptions):
     """Also write a row for every connected region of a class other than 0, to regions/ in the run."""
     min_region_px: int = 1
     """Leave regions of fewer pixels out of --regions."""
+    tile: bool = False
+    """Score each image at its own scale, in windows of the network's input: for models that keep scale."""
+    overlap: int | None = None
+    """With --tile: pixels that neighbouring windows share at least, up to half a window (default: a quarter)."""
     overlays: bool = False
     """Also write a JPEG of every frame with its classes drawn over it, to overlays/ in the run."""
     clear_background: bool = False
@@ -179,6 +183,7 @@ class ScoreConfig(ListOptions, ModelOptions):
         if self.sample is not None and not 0 < self.sample <= 1:
             raise ConfigError(f"--sample is {self.sample}, expected a share above 0 and up to 1")
         self._require_regions()
+        self._require_tiles()
         parse_shard(self.shard)
         parse_actors(self.actors)
         self._require_card()
@@ -197,6 +202,18 @@ class ScoreConfig(ListOptions, ModelOptions):
         if self.min_region_px > 1 and not self.regions:
             raise ConfigError(
                 f"--min-region-px is {self.min_region_px} without --regions, expected both or neither; add --regions"
+            )
+
+    def _require_tiles(self) -> None:
+        if self.overlap is not None and not self.tile:
+            raise ConfigError(f"--overlap is {self.overlap} without --tile, expected both or neither; add --tile")
+        if self.overlap is not None and self.overlap < 0:
+            raise ConfigError(f"--overlap is {self.overlap}, expected at least 0")
+        if self.tile and (self.mask_size != "original" or self.render):
+            other = f"--render {self.render}" if self.render else f"--mask-size {self.mask_size}"
+            raise ConfigError(
+                f"found --tile beside {other}, expected one of them: windows are scored at the scale of the image, and "
+                "of images alone; leave one out"
             )
 
     def _require_card(self) -> None:

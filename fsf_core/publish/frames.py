@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fsf_core import runs, storage
+from fsf_core.errors import LimitError, OutputError
 from fsf_core.publish.choice import SHOWN, Choice
 from fsf_core.publish.names import Names
 from fsf_core.schema import MASKS, is_own
@@ -136,6 +137,7 @@ def read_frames(plan: Plan, chunk: Chunk, choice: Choice, *, passed: Sequence[st
 
     Raises:
         DamagedPartError: a file is missing, or differs from its receipt.
+        OutputError: a mask is no PNG.
     """
     for receipt in plan.ledger.receipts(chunk.parts):
         masks = runs.read_part(plan.ledger.uri, receipt, "masks", checked=True)
@@ -149,11 +151,23 @@ def read_frames(plan: Plan, chunk: Chunk, choice: Choice, *, passed: Sequence[st
                 others = {name: row[name] for name in passed}
                 yield Frame(
                     **named,
-                    png=row["mask"]["bytes"],
+                    png=_png_of(row),
                     path=path,
                     others=others,
                     probabilities=probabilities.get((row["item_id"], row["frame_index"]), {}),
                 )
+
+
+def _png_of(row: Mapping[str, Any]) -> bytes:
+    """Return the PNG of a row of masks.
+
+    Raises:
+        OutputError: it has none.
+    """
+    try:
+        return runs.png_of(row["mask"])
+    except LimitError as error:
+        raise OutputError(f"item {row['item_id']!r}: {error}, and publish the other items alone") from error
 
 
 def _probabilities(run_uri: str, receipt: runs.Receipt) -> dict[tuple[str, int], dict[tuple[int, ...], float]]:

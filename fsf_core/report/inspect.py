@@ -128,12 +128,13 @@ def draw(
     Raises:
         ConfigError: the item has no such frame.
         FetchError, DecodeError: the source is gone, or has changed.
+        LimitError: the picture is too large to be drawn upon.
     """
     run = runs.open_run(run_uri)
     row = _mask_row(run_uri, item_id, frame_index)
     source = Source(uri=row["uri"], frame_index=row["frame_index"], is_video=row["pts_s"] is not None)
     image_HWC = read_source(source, honour_exif=honours_exif(run_uri), access=access)
-    class_map_HW = masks.decode_png(row["mask"]["bytes"])
+    class_map_HW = runs.class_map_of(run_uri, row["mask"])
     look = RenderStyle(
         style="blend", legend=False, clear_background=clear_background, names=run.classes, palette=run.palette
     )

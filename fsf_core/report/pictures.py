@@ -33,6 +33,9 @@ from fsf_core.schema import MASKS, complete
 THREADS = 4
 """Pictures that are decoded at once; each may hold an image of the largest size that a run takes."""
 
+LARGE_SIDE_PX = 2048
+"""Longest side that is read of a mask that is too large for a PNG, if not a little more."""
+
 MAX_TOTAL_BYTES = 8_000_000
 """Encoded bytes of all pictures of a page; base64 adds a third."""
 
@@ -89,6 +92,9 @@ class Picture:
 class _Look:
     """How thumbnails are made."""
 
+    run_uri: str
+    other_uri: str
+    """Of the other run."""
     palette_K3: NDArray[np.uint8]
     other_palette_K3: NDArray[np.uint8]
     """Of the other run."""
@@ -123,6 +129,8 @@ def make_pictures(
     with ThreadPoolExecutor(THREADS, "fsf-report") as pool:
         for scale, quality in QUALITIES:
             look = _Look(
+                run_uri=run.uri,
+                other_uri=(other or run).uri,
                 palette_K3=palettes[0],
                 other_palette_K3=palettes[1],
                 side_px=max(32, int(side_px * scale)),
@@ -180,7 +188,10 @@ def _make(
 ) -> Picture:
     """Make one picture; what cannot be read becomes a note."""
     notes = [str(row["notes"])] if row.get("notes") else []
-    class_map_HW = masks.decode_png(row["mask"]["bytes"])
+    step = _step(row)
+    class_map_HW = runs.class_map_of(look.run_uri, row["mask"], step=step)
+    if step > 1:
+        notes.append(f"Every {step}th row and column of the mask is shown, and counted in the shares")
     size = fit(row["height_px"], row["width_px"], look.side_px)
     photo = _noted(notes, "Picture", lambda: _photo(_read(row, reading), size, look.quality))
     label = None
@@ -189,7 +200,11 @@ def _make(
     before = None
     if other is not None:
         before = _noted(
-            notes, "Other mask", lambda: _png(masks.decode_png(other["mask"]["bytes"]), size, look.other_palette_K3)
+            notes,
+            "Other mask",
+            lambda: _png(
+                runs.class_map_of(look.other_uri, other["mask"], step=_step(other)), size, look.other_palette_K3
+            ),
         )
     return Picture(
         key=(row["item_id"], row["frame_index"]),
@@ -205,6 +220,11 @@ def _make(
         notes=tuple(notes),
         shares=_shares(class_map_HW),
     )
+
+
+def _step(row: Mapping[str, Any]) -> int:
+    """Return the step between the rows and columns of a mask that are read: 1 but for one that is no PNG."""
+    return 1 if row["mask"]["bytes"] else max(1, max(row["height_px"], row["width_px"]) // LARGE_SIDE_PX)
 
 
 def _shares(class_map_HW: masks.ClassMap) -> tuple[tuple[int, float], ...]:

@@ -7,6 +7,7 @@ and readers follow receipts. Knows files and keys; knows no images and no Ray.
     .attempt-0001/                what an attempt has written and not yet published
     masks/ class_stats/ failures/ part-<digest>-<attempt>.parquet
     confusion/ regions/           the same, where labels are given, and with --regions
+    masks_tiff/ overlays/         what does not fit into a row: masks of pictures scored in windows, and with --overlays
     receipts/                     part-<digest>-<attempt>.arrow: the units of the part and the sha256 of its files
     manifest.json                 the pointer: which files and receipts are the run
     summary.json                  the totals
@@ -32,6 +33,8 @@ from fsf_core.runs.folder import (
 from fsf_core.runs.latest import find_run
 from fsf_core.runs.lease import find_holder
 from fsf_core.runs.ledger import ALL_FAILURES, Ledger, item_keys_of, load_ledger, open_ledger, receipt_path, receipts
+from fsf_core.runs.mask_files import FOLDER as MASK_FILES
+from fsf_core.runs.mask_files import class_map_of, png_of
 from fsf_core.runs.parts import commit, merge_parts
 from fsf_core.runs.publish import publish
 from fsf_core.runs.reader import RunReader, open_run, read_ledger
@@ -47,6 +50,7 @@ __all__ = [
     "ALL_FAILURES",
     "BUNDLE_FOLDER",
     "LAYOUT_VERSION",
+    "MASK_FILES",
     "Attempt",
     "Changes",
     "Completed",
@@ -57,6 +61,7 @@ __all__ = [
     "Totals",
     "begin_attempt",
     "begin_change",
+    "class_map_of",
     "commit",
     "count_attempts",
     "count_totals",
@@ -74,6 +79,7 @@ __all__ = [
     "merge_parts",
     "open_ledger",
     "open_run",
+    "png_of",
     "publish",
     "read_document",
     "read_fingerprint",

@@ -18,7 +18,10 @@ LAYOUT_VERSION = 2
 OPTIONAL_LAYOUT = 3
 """Layout 2 with tables of `schema.OPTIONAL`, which versions that do not know them would lose as they merge parts."""
 
-READABLE_LAYOUTS = frozenset((1, LAYOUT_VERSION, OPTIONAL_LAYOUT))
+TILED_LAYOUT = 4
+"""Layout 3 with masks that are files, of pictures scored in windows: older versions expect a PNG in every row."""
+
+READABLE_LAYOUTS = frozenset((1, LAYOUT_VERSION, OPTIONAL_LAYOUT, TILED_LAYOUT))
 """Layouts that are read and resumed. In layout 1 parts were written to the folders of their tables at once, and every
 receipt there counted; the first publication by this version makes layout 2 of it."""
 
@@ -210,6 +213,8 @@ def tables_of(fingerprint: Mapping[str, Any]) -> dict[str, pa.Schema]:
 
 def layout_of(fingerprint: Mapping[str, Any]) -> int:
     """Return the layout in which this version publishes a run."""
+    if fingerprint.get("tile"):
+        return TILED_LAYOUT
     return OPTIONAL_LAYOUT if fingerprint.get("tables") else LAYOUT_VERSION
 
 

@@ -20,12 +20,13 @@ import pyarrow.parquet
 from fsf_core import storage
 from fsf_core.errors import ItemNotFoundError, OutputError
 from fsf_core.keys import Keys, item_key
-from fsf_core.masks import ClassMap, decode_png
+from fsf_core.masks import ClassMap
 from fsf_core.runs import video_stats
 from fsf_core.runs.folder import is_finished, read_document, read_run_json
 from fsf_core.runs.key_arrays import as_keys, contained
 from fsf_core.runs.latest import find_run
 from fsf_core.runs.ledger import Ledger, item_keys_of, open_ledger
+from fsf_core.runs.mask_files import class_map_of
 from fsf_core.runs.parquet import open_parquet
 from fsf_core.runs.reading import read_frames, read_table, require_table, table_of, with_ledger
 from fsf_core.runs.records import Receipt
@@ -242,10 +243,10 @@ class RunReader:
         found = self._with_ledger(lambda ledger: self._find_mask(ledger, item_id, frame))
         if found is None:
             self._raise_not_found(item_id, frame)
-        return decode_png(found)
+        return class_map_of(self.uri, found)
 
-    def _find_mask(self, ledger: Ledger, item_id: str, frame: int) -> bytes | None:
-        """Return the PNG of a frame, or None."""
+    def _find_mask(self, ledger: Ledger, item_id: str, frame: int) -> dict[str, Any] | None:
+        """Return the cell of the column `mask` of a frame, or None."""
         self._index_receipts(ledger)
         key = as_keys([item_key(item_id)])
         for receipt in ledger.receipts([part for part, keys in self._keys_by_part.items() if contained(keys, key)[0]]):
@@ -255,7 +256,7 @@ class RunReader:
                 self.uri, [receipt.files["masks"]["path"]], item_id=item_id, first=frame, last=frame, columns=["mask"]
             )
             for row in rows:
-                return bytes(row["mask"]["bytes"])
+                return dict(row["mask"])
         return None
 
     def _index_receipts(self, ledger: Ledger) -> None:

@@ -11,10 +11,14 @@ here is ever created below a folder that does not exist. A store cannot rename; 
 of the earlier ones, and what is written later is on no list.
 """
 
+import contextlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+import secrets
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from fsf_core import storage
 from fsf_core.errors import StorageError
@@ -68,6 +72,29 @@ class Staging:
                 storage.sync_folder(storage.parent(target))
         else:
             storage.write_bytes(target, data)
+
+    @contextlib.contextmanager
+    def replacing(self, path: str) -> Iterator[Path]:
+        """Give a local file to fill, which replaces one of the run when the block ends without an error.
+
+        Raises:
+            StorageError: as for `write`.
+        """
+        target = storage.join(self.run_uri, path)
+        if not storage.is_local(self.run_uri):
+            with tempfile.TemporaryDirectory(prefix="fsf-mask-") as folder:
+                draft = Path(folder) / "draft"
+                yield draft
+                storage.write_file(target, draft)
+            return
+        staged = self.uri(f"{path}.{secrets.token_hex(4)}")
+        with storage.as_storage_error(target, "written"):
+            storage.make_folders(storage.parent(staged), root=self.folder)
+        try:
+            yield storage.local_path(staged)
+            storage.move(staged, target, root=self.run_uri)
+        finally:
+            storage.remove(staged)
 
     def create(self, path: str, data: bytes) -> bool:
         """Write a file of the folder durably unless it exists; returns whether this call wrote it.

@@ -12,6 +12,7 @@ from fsf_core import storage
 from fsf_core.errors import FetchError
 from fsf_core.runs.folder import LAYOUT_VERSION, RECEIPTS, find_manifest, is_finished, read_document, read_run_json
 from fsf_core.runs.ledger import Ledger, load_ledger
+from fsf_core.runs.mask_files import FOLDER as MASK_FILES
 from fsf_core.runs.parquet import read_checked
 from fsf_core.runs.reconcile import unwanted_units
 from fsf_core.runs.records import Receipt
@@ -19,6 +20,7 @@ from fsf_core.runs.resume import find_completed
 from fsf_core.runs.staging import list_sizes
 
 OVERLAYS = "overlays"
+"""Folder of the overlays inside the run."""
 
 
 def verify(run_uri: str) -> list[str]:
@@ -46,7 +48,7 @@ def verify(run_uri: str) -> list[str]:
 
 
 def damaged_parts(ledger: Ledger) -> dict[str, str]:
-    """Return the parts whose files differ from their receipts or whose overlays are lost, with a problem of each."""
+    """Return the parts whose files differ from receipts or whose overlays or masks are lost, with a problem of each."""
     return {receipt.part: problem for receipt, problem in _part_problems(ledger)} | ledger.lost
 
 
@@ -66,19 +68,21 @@ def require_sound(ledger: Ledger, *, before: int) -> None:
 
 
 def _part_problems(ledger: Ledger) -> Iterator[tuple[Receipt, str]]:
-    """Yield every problem of the files and overlays of a part, with its receipt."""
-    overlays: Collection[str] | None = None
+    """Yield every problem of the files of a part, and of overlays and masks outside of them, with its receipt."""
+    beside: Collection[str] | None = None
     for receipt in ledger.receipts():
         for table, file in receipt.files.items():
             problem, parquet = _read_file(ledger.uri, table, file)
             if problem:
                 yield receipt, problem
             elif parquet and table == "masks":
-                named = parquet.read(["overlay"], use_threads=False).column("overlay").drop_null().to_pylist()
-                if named and overlays is None:
-                    overlays = list_sizes(ledger.uri, [OVERLAYS])
+                rows = parquet.read(["overlay", "mask.path"], use_threads=False)
+                columns = (rows.column("overlay"), pc.struct_field(rows.column("mask"), "path"))
+                named = [path for column in columns for path in column.drop_null().to_pylist()]
+                if named and beside is None:
+                    beside = list_sizes(ledger.uri, [OVERLAYS, MASK_FILES])
                 for path in named:
-                    if path not in (overlays or ()):
+                    if path not in (beside or ()):
                         yield receipt, f"missing: {path} is named in {file['path']} and does not exist"
 
 

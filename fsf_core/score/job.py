@@ -266,10 +266,10 @@ def _compare(config: ScoreConfig, manifest: Manifest, out: str) -> tuple[runs.Co
 
 
 def _begin_changes(work: Work, changes: runs.Changes) -> None:
-    """Report the items whose rows have changed; their overlays are replaced, so the completion mark is taken away."""
+    """Report the items whose rows have changed; files beside the tables are replaced: the completion mark leaves."""
     if changes.changed_items:
         log.info("event=items_changed items=%d", changes.changed_items)
-        if work.config.overlays:
+        if work.config.overlays or work.config.tile:
             work.attempt.unpublish()
 
 

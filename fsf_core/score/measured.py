@@ -67,17 +67,22 @@ class Infer(infer.Infer):
         if self._provider not in GPU_PROVIDERS or batch_frames == self._noted_batch:
             return
         self._noted_batch = batch_frames
-        with contextlib.suppress(ProviderError):  # what is only shown must not end a job
-            opened = describe_card(
-                node=own_address(), provider=self._provider, batch_frames=batch_frames, limit_bytes=self._limit_bytes
-            )
-            self._tracker.note_opened.remote(ray.get_runtime_context().get_actor_id(), opened)
+        note_card(self._tracker, self._provider, batch_frames=batch_frames, limit_bytes=self._limit_bytes)
 
     def __call__(self, table: pa.Table) -> Iterator[pa.Table]:
         """Run the model over units, as the stage does."""
         yield from self._clock.tables("infer", super().__call__(table))
         report(self._clock, self._tracker)
         self._note_opened()
+
+
+def note_card(tracker: Any, provider: str, *, batch_frames: int, limit_bytes: int | None) -> None:
+    """Report the card of this actor to the tracker."""
+    with contextlib.suppress(ProviderError):  # what is only shown must not end a job
+        opened = describe_card(
+            node=own_address(), provider=provider, batch_frames=batch_frames, limit_bytes=limit_bytes
+        )
+        tracker.note_opened.remote(ray.get_runtime_context().get_actor_id(), opened)
 
 
 def report(clock: Clock, tracker: Any) -> None:

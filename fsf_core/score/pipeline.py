@@ -146,12 +146,14 @@ def block_limits(spec: PipelineSpec, cpus: float) -> BlockLimits:
 
 
 def single_operator(tasks: Sequence[DecodeTask], spec: PipelineSpec, tracker: Any) -> Dataset:
-    """Return the dataset of all stages in one actor pool; Ray Data fuses the source into it: both ask for 1 CPU."""
+    """Return the dataset of all stages in one actor pool; Ray Data fuses the source into it: both ask for 1 CPU.
+
+    Beside GPUs that is how pictures are scored in windows, and the source stays an operator of its own.
+    """
     rows = ray.data.read_datasource(ManifestSource(tasks), override_num_blocks=len(tasks), num_cpus=1)
-    committed: Dataset = rows.map_batches(
+    committed: Dataset = map_whole_blocks(
+        rows,
         ScoringActor,
-        batch_size=None,
-        batch_format="pyarrow",
         compute=ActorPoolStrategy(
             min_size=min(spec.min_actors, len(tasks)),
             initial_size=min(_start_actors(spec), len(tasks)),
@@ -159,6 +161,7 @@ def single_operator(tasks: Sequence[DecodeTask], spec: PipelineSpec, tracker: An
             max_tasks_in_flight_per_actor=BLOCKS_IN_FLIGHT,
         ),
         num_cpus=1,
+        num_gpus=spec.gpus or None,
         fn_constructor_kwargs={"spec": spec, "tracker": tracker, "observed": _observed(spec)},
     )
     return committed

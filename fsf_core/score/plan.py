@@ -27,11 +27,13 @@ from fsf_core.score.capacity import wait_for
 from fsf_core.score.cluster import joins_cluster
 from fsf_core.score.placement import Placement
 from fsf_core.score.spec import GPU_PROVIDERS, PipelineSpec, frames_per_table
+from fsf_core.score.tiling import window_overlap
 from fsf_core.score.waiting import run_task
 from fsf_core.stages.decode_settings import TASK_SEGMENTS, DecodeSettings
 from fsf_core.stages.infer import CPU_BATCH_FRAMES, MAX_OUTPUT_BYTES
 from fsf_core.stages.isolated_decode import ChildLimits
 from fsf_core.stages.mask import MaskSettings
+from fsf_core.stages.tiles import TileSettings
 from fsf_core.stages.write import WriteSettings
 
 EXPORT_FOLDER = ".export"
@@ -82,11 +84,46 @@ def plan_pipeline(
         pending: number of items that are not finished.
     """
     gpu = placement.provider in GPU_PROVIDERS
-    fused = gpu and config.mask_size == "original" and variant_of(config.precision, fused=True) in bundle.variants
+    overlap_px = window_overlap(config, bundle)
+    tiled = overlap_px is not None
+    as_map = gpu and not tiled and config.mask_size == "original"
+    fused = as_map and variant_of(config.precision, fused=True) in bundle.variants
     segment_frames = _segment_frames(config, bundle)
     limits = images.ImageLimits(
         max_bytes=config.max_bytes, max_pixels=config.max_pixels, max_side_px=config.max_side_px
     )
+    batch_frames = config.batch_frames or _default_batch(bundle.profile, gpu=gpu, pending=0 if tiled else pending)
+    decode = DecodeSettings(
+        profile=bundle.profile,
+        limits=limits,
+        extra=manifest.extra,
+        segment_frames=segment_frames,
+        task_segments=TASK_SEGMENTS * config.segment_frames // segment_frames,
+        overlays=config.overlays,
+        access=item_access(config),
+        labelled=manifest.has_labels,
+        sampling=config.sampling(),
+        max_frames=config.max_frames,
+        max_input_px=config.max_input_px,
+    )
+    mask = MaskSettings(
+        profile=bundle.profile,
+        num_classes=bundle.num_classes,
+        palette_K3=np.asarray(appearance.palette, np.uint8),
+        grid_hw=bundle.signature.grid_hw,
+        output=bundle.output,
+        uncovered_id=bundle.profile.uncovered_id(bundle.classes),
+        mask_size=config.mask_size,
+        limits=limits,
+        clear_background=config.clear_background,
+        min_region_px=config.min_region_px if config.regions else None,
+    )
+    tile = None
+    if overlap_px is not None:
+        assert batch_frames, "of a job that measures none"
+        tile = TileSettings(
+            overlap_px=overlap_px, batch_frames=batch_frames, decode=decode, mask=mask, staging=attempt.staging
+        )
     return PipelineSpec(
         bundle=bundle,
         variant=variant_of(config.precision, fused=fused),
@@ -94,39 +131,16 @@ def plan_pipeline(
         actors=placement.actors,
         min_actors=placement.min_actors,
         asked_actors=placement.asked_actors,
-        separate_stages=gpu,
+        separate_stages=gpu and not tiled,
         owns_cluster=not joins_cluster(config.ray_address),
-        batch_frames=config.batch_frames or _default_batch(bundle.profile, gpu=gpu, pending=pending),
+        batch_frames=batch_frames,
         gpus_per_actor=config.gpus_per_actor,
         threads=config.threads,
         engine_cache=storage.absolute(config.engine_cache) if config.engine_cache else None,
         part_units=config.part_units or max(64, min(4096, pending // 256)),
-        decode=DecodeSettings(
-            profile=bundle.profile,
-            limits=limits,
-            extra=manifest.extra,
-            segment_frames=segment_frames,
-            task_segments=TASK_SEGMENTS * config.segment_frames // segment_frames,
-            overlays=config.overlays,
-            access=item_access(config),
-            labelled=manifest.has_labels,
-            sampling=config.sampling(),
-            max_frames=config.max_frames,
-            max_input_px=config.max_input_px,
-        ),
+        decode=decode,
         child=ChildLimits(item_s=config.item_seconds, memory_bytes=config.item_memory_mb << 20),
-        mask=MaskSettings(
-            profile=bundle.profile,
-            num_classes=bundle.num_classes,
-            palette_K3=np.asarray(appearance.palette, np.uint8),
-            grid_hw=bundle.signature.grid_hw,
-            output=bundle.output,
-            uncovered_id=bundle.profile.uncovered_id(bundle.classes),
-            mask_size=config.mask_size,
-            limits=limits,
-            clear_background=config.clear_background,
-            min_region_px=config.min_region_px if config.regions else None,
-        ),
+        mask=mask,
         write=WriteSettings(
             staging=attempt.staging,
             run_id=attempt.run_id,
@@ -134,6 +148,7 @@ def plan_pipeline(
             class_names=appearance.names,
             extra=manifest.extra,
         ),
+        tile=tile,
     )
 
 
@@ -172,6 +187,7 @@ def class_appearance(config: ScoreConfig, bundle: Bundle) -> ClassAppearance:
 def fingerprint(config: ScoreConfig, bundle: Bundle, manifest: Manifest, appearance: ClassAppearance) -> dict[str, Any]:
     """Return everything that defines the result; actors, batches and providers must not change it."""
     chosen, sampling, tables = selection(config).facts(), config.sampling(), optional_tables(config, manifest)
+    overlap_px = window_overlap(config, bundle)
     return {
         "bundle_sha256": bundle.sha256,
         "precision": config.precision,
@@ -187,6 +203,7 @@ def fingerprint(config: ScoreConfig, bundle: Bundle, manifest: Manifest, appeara
         **({"selection": chosen} if chosen else {}),
         **({"sampling": sampling.to_json()} if sampling != video.EVERY_FRAME else {}),
         **({"min_region_px": config.min_region_px} if config.regions else {}),
+        **({} if overlap_px is None else {"tile": {"overlap_px": overlap_px}}),
     }
 
 

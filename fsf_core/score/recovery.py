@@ -4,7 +4,7 @@ A block that ended its process is decoded again item by item in child processes.
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -20,6 +20,7 @@ from fsf_core.stages import units
 from fsf_core.stages.decode import decode
 from fsf_core.stages.decode_settings import DecodeSettings
 from fsf_core.stages.isolated_decode import ChildLimits, decode_isolated, failures_for_block, watchdog
+from fsf_core.stages.tiles import TileSettings, tiled_failures
 from fsf_core.stages.write import WriteSettings, write
 
 MAX_STARTS = 4
@@ -61,6 +62,34 @@ def recovering_decode(
             yield table.filter(is_new) if emitted else table
     elif isolated:
         yield failures_for_block(rows, settings, times=starts - 1)
+    tracker.end_block.remote(block)
+
+
+def recovering_tiles(
+    rows: pa.Table, score: Callable[[pa.Table], Iterator[pa.Table]], settings: TileSettings, tracker: Any
+) -> Iterator[pa.Table]:
+    """Score a block of pictures in windows, beside the model; a picture that ends its process again and again fails.
+
+    A block that ended its process before is scored item by item, and the tracker notes the starts of each, too.
+
+    Args:
+        rows: the pictures.
+        score: scores them.
+        settings: of the stage.
+        tracker: handle of the tracker.
+    """
+    block = _block_name(rows)
+    if _begin_block(block, tracker) == 1:
+        yield from score(rows)
+    else:
+        for index in range(rows.num_rows):
+            row, item = rows.slice(index, 1), f"{block}/{index}"
+            starts = _begin_block(item, tracker)
+            if starts < MAX_STARTS - 1:
+                yield from score(row)
+            else:
+                yield tiled_failures(row, settings, times=starts)
+            tracker.end_item.remote(item)
     tracker.end_block.remote(block)
 
 

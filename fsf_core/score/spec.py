@@ -15,6 +15,7 @@ from fsf_core.stages.decode import TABLE_BYTES
 from fsf_core.stages.decode_settings import DecodeSettings
 from fsf_core.stages.isolated_decode import ChildLimits
 from fsf_core.stages.mask import MaskSettings
+from fsf_core.stages.tiles import TileSettings
 from fsf_core.stages.write import WriteSettings
 
 DECODE_CPUS, MASK_CPUS, WRITE_CPUS = 0.75, 0.6, 0.65
@@ -33,6 +34,10 @@ mask and write take 2.5 (2 busy cores of an EPYC, 2026-11-28)."""
 
 BLOCK_ITEMS_CPU = 256
 """Maximum number of images of one block where one actor does everything: a few seconds of work, and one part."""
+
+BLOCK_ITEMS_TILED = 8
+"""Maximum number of pictures of one block where they are scored in windows: each may take minutes, and all of a block
+are scored again if it ends its process."""
 
 GPU_PROVIDERS = ("cuda", "tensorrt")
 
@@ -66,6 +71,8 @@ class PipelineSpec:
     child: ChildLimits
     mask: MaskSettings
     write: WriteSettings
+    tile: TileSettings | None = None
+    """Where pictures are scored in windows; the actors do everything then, beside GPUs too."""
 
     @property
     def model(self) -> dict[str, Any]:
@@ -78,7 +85,7 @@ class PipelineSpec:
             "threads": self.threads,
             "engine_cache": self.engine_cache,
             "batch_frames": self.batch_frames,
-            "planes": self.mask.min_region_px is not None,
+            "planes": self.mask.min_region_px is not None and self.tile is None,
         }
 
     @property
@@ -90,7 +97,7 @@ class PipelineSpec:
     def block_items(self) -> int:
         """Maximum number of images of one block of the manifest; of separate stages, as many as one table holds."""
         if not self.separate_stages:
-            return max(BLOCK_ITEMS, min(BLOCK_ITEMS_CPU, self.part_units))
+            return BLOCK_ITEMS_TILED if self.tile else max(BLOCK_ITEMS, min(BLOCK_ITEMS_CPU, self.part_units))
         return min(BLOCK_ITEMS_SEPARATE, frames_per_table(self.decode.profile))
 
 

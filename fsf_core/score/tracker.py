@@ -180,6 +180,10 @@ class JobTracker:
         """Forget the starts of a block that reached its end."""
         self._blocks -= self._starts.pop(block, None) is not None
 
+    def end_item(self, item: str) -> None:
+        """Forget the starts of an item of a block that is scored item by item."""
+        self._starts.pop(item, None)
+
     def begin_start(self, actor: str, node: str, code: str) -> FailedStart | None:
         """Note that an actor loads the model, and with which code; see ActorStarts."""
         self._code = self._code or own_code()  # of the driver's node

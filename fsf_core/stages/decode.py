@@ -55,7 +55,7 @@ def decode(
     held_bytes = 0
     items = rows.to_pylist()
     openers = members.open_prefetched([row["uri"] for row in items], settings.access)
-    labels = _labels(items, settings)
+    labels = labels_of(items, settings)
     for row, opener, with_label in zip(items, openers, labels, strict=True):
         watchdog(True)
         for unit in _decode_item(row, opener, with_label, settings, lambda: watchdog(True)):
@@ -114,7 +114,7 @@ def _decode_item(
             yield replace(unit, item_version=version)
 
 
-def _labels(items: Sequence[Mapping[str, Any]], settings: DecodeSettings) -> Iterator[Callable[[Unit], Unit]]:
+def labels_of(items: Sequence[Mapping[str, Any]], settings: DecodeSettings) -> Iterator[Callable[[Unit], Unit]]:
     """Yield for every row what gives the unit of an image its label, while the next labels are fetched."""
     uris = [row.get(LABEL_COLUMN) for row in items]
     openers = storage.open_prefetched([uri for uri in uris if uri], settings.access)

@@ -6,7 +6,7 @@ the figures alone. Probabilities take no softmax, and a class map its nearest ce
 
 # N frames, K classes, H×W pixels
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -71,6 +71,23 @@ def mask(table: pa.Table, settings: MaskSettings) -> pa.Table:
         ends its unit likewise.
     """
     rows = [_mask_unit(row, table, at, settings) for at, row in enumerate(_small_columns(table))]
+    return with_masks(table, rows, settings)
+
+
+def blank_columns(failure: Failure | None) -> dict[str, Any]:
+    """Return what `with_masks` takes of a unit without frames."""
+    columns: dict[str, Any] = {name: [] for name in ("frames", "masks", "overlays", "regions", "counts", *STATISTICS)}
+    return columns | (_failure_columns(failure) if failure else dict.fromkeys(_FAILURE))
+
+
+def with_masks(table: pa.Table, rows: Sequence[dict[str, Any]], settings: MaskSettings) -> pa.Table:
+    """Return units with their masks and statistics, without what these were made from.
+
+    Args:
+        table: the units.
+        rows: of each unit what this stage adds, by column.
+        settings: settings of the stage.
+    """
     inferred = {"outputs", fused_outputs.CLASS_MAPS, *fused_outputs.COLUMNS, "grids"}
     kept = table.drop_columns(["source_images", *_FAILURE, *inferred.intersection(table.column_names)])
     frames = pa.array([row["frames"] for row in rows], pa.list_(units.FRAME))
@@ -98,10 +115,8 @@ def _small_columns(table: pa.Table) -> Iterator[dict[str, Any]]:
 
 def _mask_unit(row: dict[str, Any], table: pa.Table, unit: int, settings: MaskSettings) -> dict[str, Any]:
     """Compute the columns that this stage adds, for one unit."""
-    done: dict[str, Any] = {name: [] for name in ("frames", "masks", "overlays", "regions", *STATISTICS)}
-    done |= {name: row[name] for name in _FAILURE}
+    done = blank_columns(None) | {name: row[name] for name in _FAILURE}
     labels = row.get("labels")
-    done["counts"] = []
     grids = _grids(row, settings)
     mapped = fused_outputs.has_class_maps(table, unit)
     outputs = (
@@ -208,12 +223,12 @@ def _mask_of(cells_KHW: NDArray[Any], height_px: int, width_px: int, settings: M
         height_px=height_px,
         width_px=width_px,
         keep_grid=settings.min_region_px is not None,
-        scores_Khw=_scores(cells_KHW, settings.output),
+        scores_Khw=resized_scores(cells_KHW, settings.output),
         corners=settings.output.corners,
     )
 
 
-def _scores(inner_KHW: NDArray[np.float32], output: Output) -> NDArray[np.float32] | None:
+def resized_scores(inner_KHW: NDArray[np.float32], output: Output) -> NDArray[np.float32] | None:
     """Return what is resized, where that is not the probabilities."""
     if output.background_bias:
         scores_KHW = inner_KHW.copy()
@@ -251,6 +266,11 @@ def _regions(mask: masks.FrameMask, settings: MaskSettings) -> masks.Regions | N
 def _overlay(source_image: bytes, class_map_HW: NDArray[Any], settings: MaskSettings) -> bytes:
     """Blend the class colours over the source image; a JPEG at its size."""
     image_HWC = images.decode_bgr(source_image, honour_exif=settings.profile.honour_exif, limits=settings.limits)
+    return draw_overlay(image_HWC, class_map_HW, settings)
+
+
+def draw_overlay(image_HWC: NDArray[np.uint8], class_map_HW: NDArray[Any], settings: MaskSettings) -> bytes:
+    """Blend the class colours over an image (BGR); a JPEG at its size."""
     height_px, width_px = image_HWC.shape[:2]
     if class_map_HW.shape != (height_px, width_px):
         class_map_HW = cv2.resize(class_map_HW, (width_px, height_px), interpolation=cv2.INTER_NEAREST)

@@ -18,6 +18,9 @@ from fsf_core.options import SameBy
 from fsf_core.schema import MASKS, TABLES, UNITS, conform, is_own, with_columns
 from fsf_core.stages.write import WriteSettings
 
+COPY_BYTES = 1 << 22
+"""Bytes of a mask that are copied at a time."""
+
 log = logging.getLogger("fsf")
 
 
@@ -159,6 +162,8 @@ def _reuse_part(
         tables[name] = _of_items(table, item_ids)
     for path in filter(None, tables["masks"].column("overlay").to_pylist()):
         _copy_overlay(path, settings)
+    for path in filter(None, pc.struct_field(tables["masks"].column("mask"), "path").to_pylist()):
+        _copy_mask(path, settings)
     tables["masks"] = _relabelled(tables["masks"], unchanged, settings.write)
     digests = [unchanged[item_id]["row_digest"] for item_id in units.column("item_id").to_pylist()]
     at = units.column_names.index("row_digest")
@@ -204,3 +209,21 @@ def _copy_overlay(path: str, settings: ReuseSettings) -> None:
     except FetchError as error:
         raise OutputError(f"{error}; score without --reuse, or without --overlays") from error
     settings.write.staging.replace(path, data)
+
+
+def _copy_mask(path: str, settings: ReuseSettings) -> None:
+    """Copy a mask that is a TIFF from the earlier run, in pieces.
+
+    Raises:
+        OutputError: the earlier run lacks it.
+    """
+    source = storage.join(settings.earlier_uri, path)
+    target = storage.join(settings.write.staging.run_uri, path)
+    with settings.write.staging.replacing(path) as local:
+        try:
+            with storage.open_binary(source) as file, local.open("wb") as copy:
+                while piece := file.read(COPY_BYTES):
+                    with storage.as_storage_error(target, "written"):
+                        copy.write(piece)
+        except FetchError as error:
+            raise OutputError(f"{error}; score without --reuse") from error

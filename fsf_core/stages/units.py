@@ -157,7 +157,7 @@ def to_table(units: Sequence[Unit], *, extra: pa.Schema, labelled: bool = False)
         "attempt": pa.array([unit.attempt for unit in units], pa.int32()),
         "item_sha256": pa.array([unit.item_sha256 for unit in units], pa.string()),
         "item_version": pa.array([unit.item_version for unit in units], pa.string()),
-        "frames": pa.array([[_frame_to_dict(frame) for frame in unit.frames] for unit in units], pa.list_(FRAME)),
+        "frames": pa.array([[frame_to_dict(frame) for frame in unit.frames] for unit in units], pa.list_(FRAME)),
         "inputs": stack([array for unit in units for array in unit.inputs_HWC], [len(u.inputs_HWC) for u in units]),
         "source_images": pa.array([list(unit.source_images) for unit in units], pa.list_(pa.large_binary())),
         "failed_stage": pa.array([why and why.stage for why in failures], pa.string()),
@@ -286,7 +286,7 @@ def chunks(counts: Sequence[int], max_frames: int, *, sizes: Sequence[int] = (),
     return found
 
 
-def _frame_to_dict(frame: Frame) -> dict[str, Any]:
+def frame_to_dict(frame: Frame) -> dict[str, Any]:
     """Return a frame as a value of FRAME."""
     return {
         "frame_index": frame.frame_index,

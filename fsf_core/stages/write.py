@@ -79,7 +79,7 @@ def _masks_table(
             **frame,
             "item_id": row["item_id"],
             "uri": storage.redact(row["uri"]),
-            "mask": {"bytes": png, "path": None},
+            "mask": {"bytes": png, "path": path},
             "overlay": overlay,
             "item_sha256": row["item_sha256"],
             "item_version": row["item_version"],
@@ -88,10 +88,17 @@ def _masks_table(
             "notes": row["notes"],
             **label,
         }
-        for row, paths in zip(rows, overlays, strict=True)
-        for frame, png, overlay, label in zip(row["frames"], row["masks"], paths, _labels_of(row), strict=True)
+        for row, drawn in zip(rows, overlays, strict=True)
+        for frame, png, path, overlay, label in zip(
+            row["frames"], row["masks"], _mask_paths(row), drawn, _labels_of(row), strict=True
+        )
     ]
     return conform(pa.Table.from_pylist(found, schema=schema), schema)
+
+
+def _mask_paths(row: Mapping[str, Any]) -> list[str | None]:
+    """Return the path of the mask of every frame as TIFF inside the run; None where it has none."""
+    return row.get("mask_paths") or [None] * len(row["frames"])
 
 
 def _labels_of(row: Mapping[str, Any]) -> list[dict[str, Any]]:

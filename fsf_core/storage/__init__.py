@@ -7,6 +7,7 @@ errors are retried first.
 from fsf_core.safe_text import is_redacted, redact
 from fsf_core.storage.access import Access
 from fsf_core.storage.digest import file_sha256
+from fsf_core.storage.error_translation import as_storage_error
 from fsf_core.storage.filesystems import glob_regex, guarded
 from fsf_core.storage.listing import (
     exists,
@@ -59,6 +60,7 @@ __all__ = [
     "Opener",
     "absolute",
     "as_listed",
+    "as_storage_error",
     "byte_range",
     "canonical",
     "clock_ahead",

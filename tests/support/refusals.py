@@ -44,6 +44,7 @@ FINISHED = RUNS[:1]
 
 _SCORED = "--manifest items --provider cpu --segment-frames 8 --overlays --render blend --out {run}"
 SCORE = f"score --bundle bundle {_SCORED}"
+_TILED = f"{SCORE.replace('--render blend ', '')} --tile"
 _MODEL = "export --out {run} --model"
 _NET = "--net tests.support.tiny_net:build --classes background,sunburn,ulcer,wind_scarring"
 CHECKPOINT = f"score {_NET} --profile fastsegformer --checkpoint weights/other.pth {_SCORED}"
@@ -175,6 +176,14 @@ _TABLE = {
         _refusal(f"{SCORE} --shard 3/2", "expected i/n with i from 1 to n"),
         _refusal(f"{SCORE} --sample 0", "expected a share above 0 and up to 1"),
         _refusal(f"{SCORE} --min-region-px 9", "expected both or neither; add --regions"),
+        _refusal(f"{SCORE} --overlap 8", " without --tile, expected both or neither"),
+        _refusal(f"{_TILED} --overlap=-1", "--overlap is -1, expected ", "--overlap is …, expected at least 0"),
+        _refusal(
+            f"{SCORE} --tile", " beside --render blend, expected one of them: windows ", ": windows are scored at "
+        ),
+        _refusal(
+            f"{_TILED} --overlap 113", "--overlap is 113, expected at most 112, half a window ", ", half a window "
+        ),
         _refusal(f"{SCORE} --checkpoint weights.pth", "expected one of them; give the model once"),
         _refusal(f"score {_SCORED} --checkpoint weights.pth", "found --checkpoint without --net or --classes"),
         _refusal(f"{SCORE} --net x:y", "expected --bundle alone; leave them out"),
@@ -694,6 +703,12 @@ UNTRIED = {
     " was published again while it was read": "takes a job that publishes meanwhile",
     ", the job was started with ": "ends work that had begun",
     "; score without --reuse, or without --overlays": "ends work that had begun",
+    "…; score without --reuse": "ends work that had begun",
+    "--tile needs a model whose input has one size ": "takes another bundle; in tests/unit/score/test_tiling.py",
+    "--tile needs a model of scores, ": "takes another bundle; in tests/unit/score/test_tiling.py",
+    " was scored with --tile, and items are scored again whole": "takes such a run; in tests/integration/test_tiles.py",
+    ", and publish the other items alone": "takes a run of a large picture; in tests/integration/test_tiles.py",
+    "OutputError(f'{storage.redact(uri)} cannot be read: {error}')": "takes a large picture; in tests/unit/runs",
     " could not be deleted; start again": "ends work that had begun",
 }
 """A part of a raising call that no row of the table causes, and the reason."""

@@ -294,6 +294,7 @@ def _pixel_document(changes: PixelChanges) -> dict[str, Any]:
         "frames_of_same_source": changes.same_source.frames,
         "changed_share_of_same_source": changes.same_source.share,
         "frames_of_other_size": changes.other_size,
+        **({"frames_too_large": changes.too_large} if changes.too_large else {}),
         "transitions": [
             {"from": names[cell // len(names)], "to": names[cell % len(names)], "pixels": int(transitions.flat[cell])}
             for cell in order.tolist()

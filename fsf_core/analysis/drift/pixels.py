@@ -27,6 +27,8 @@ from fsf_core.runs import RunReader
 BATCH_ROWS = 64
 """Masks in memory at once, of each run."""
 
+_OTHER_SIZE, _TOO_LARGE = -1, -2
+
 _COLUMNS = ["item_id", "frame_index", "mask", "item_sha256", "item_version"]
 
 
@@ -60,6 +62,8 @@ class PixelChanges:
     """Of those whose source file is the same in both runs."""
     other_size: int = 0
     """Shared frames whose masks have two sizes: they are not compared."""
+    too_large: int = 0
+    """Shared frames whose mask is too large for a PNG, in a run at least: they are not compared either."""
     items: dict[str, Changes] = field(default_factory=lambda: defaultdict(Changes))
     """By item id."""
     transitions_JJ: NDArray[np.int64]
@@ -115,7 +119,7 @@ class _Compared:
     same_source: bool
     pixels: int
     changed: int
-    """-1 where the masks have two sizes."""
+    """_OTHER_SIZE where the masks have two sizes, _TOO_LARGE where one is too large for a PNG."""
     cells: NDArray[np.int64]
     """Cells of the J×J transitions, and their pixels in `counts`."""
     counts: NDArray[np.int64]
@@ -124,7 +128,8 @@ class _Compared:
 def _count(found: PixelChanges, one: _Compared) -> None:
     """Add one frame."""
     if one.changed < 0:
-        found.other_size += 1
+        found.other_size += one.changed == _OTHER_SIZE
+        found.too_large += one.changed == _TOO_LARGE
         return
     found.every.add(one.pixels, one.changed)
     found.items[one.item_id].add(one.pixels, one.changed)
@@ -164,7 +169,7 @@ def _copy_masks(run: RunReader, shared: set[str], file: IO[bytes]) -> _CopiedMas
     written = 0
     for rows in _rows(run, shared):
         for row in rows:
-            written += file.write(row["mask"]["bytes"])
+            written += file.write(row["mask"]["bytes"] or b"")
             keys.append(_frame_key(row))
             sources.append(_source(row))
             ends.append(written)
@@ -199,6 +204,10 @@ def _compare(row: dict[str, Any], other: tuple[bytes, bool] | None, classes: Joi
     png_a, same_source = other
     png_b = row["mask"]["bytes"]
     nothing = np.empty(0, np.int64)
+    if not png_a or not png_b:
+        return _Compared(
+            item_id=row["item_id"], same_source=same_source, pixels=0, changed=_TOO_LARGE, cells=nothing, counts=nothing
+        )
     if png_a == png_b and classes.same_ids:
         pixels = int.from_bytes(png_b[16:20], "big") * int.from_bytes(png_b[20:24], "big")
         return _Compared(
@@ -207,7 +216,12 @@ def _compare(row: dict[str, Any], other: tuple[bytes, bool] | None, classes: Joi
     map_a, map_b = classes.of_a[decode_png(png_a)], classes.of_b[decode_png(png_b)]
     if map_a.shape != map_b.shape:
         return _Compared(
-            item_id=row["item_id"], same_source=same_source, pixels=0, changed=-1, cells=nothing, counts=nothing
+            item_id=row["item_id"],
+            same_source=same_source,
+            pixels=0,
+            changed=_OTHER_SIZE,
+            cells=nothing,
+            counts=nothing,
         )
     differ = map_a != map_b
     cells = map_a[differ].astype(np.int64) * len(classes.names) + map_b[differ]

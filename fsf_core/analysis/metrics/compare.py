@@ -22,6 +22,7 @@ from fsf_core.errors import ItemError, LabelError, LimitError
 from fsf_core.masks import decode_label, decode_png
 from fsf_core.masks.confusion import COUNTS, Cells, count, merge
 from fsf_core.media import video
+from fsf_core.runs import png_of
 from fsf_core.schema import CONFUSION, conform
 
 MAX_BYTES = 1 << 30
@@ -36,8 +37,8 @@ class _Work(NamedTuple):
 
     at: int
     """Index of the mask."""
-    mask: bytes | None = None
-    """Its PNG; None where a thread reads it."""
+    mask: bytes | ItemError | None = None
+    """Its PNG, or why there is none; None where a thread reads it."""
     label: bytes | ItemError | None = None
     """PNG of its label, or why there is none; None where a thread reads it."""
 
@@ -101,6 +102,8 @@ def compare(
     decode = partial(decode_label, palette_K3=palette_K3, num_classes=num_classes)
 
     def task(work: _Work) -> Cells:
+        if isinstance(work.mask, ItemError):
+            raise work.mask
         class_map_HW = decode_png(work.mask) if work.mask is not None else _read(masks.uris[work.at], decode, "mask")
         uri = labels.uris[label_of_mask[work.at]]
         return count(_read(uri, decode, "label", access=labels.access, data=work.label), class_map_HW, num_classes)
@@ -186,7 +189,10 @@ def _pngs_of_run(masks: Masks, label_of_mask: dict[int, int]) -> Iterator[_Work]
         for row, key in enumerate(zip(ids, frames, strict=True)):
             at = keys.pop(key, None)
             if at is not None:
-                yield _Work(at, batch.column(2)[row].as_py()["bytes"])
+                try:
+                    yield _Work(at, png_of(batch.column(2)[row].as_py()))
+                except LimitError as error:
+                    yield _Work(at, error)
 
 
 def _with_frames(pngs: Iterable[_Work], labels: Labels, label_of_mask: dict[int, int]) -> Iterator[_Work]:

@@ -38,8 +38,8 @@ def changed_shares(
 ) -> Floats:
     """Return the share of the pixels whose class differs, 0 to 1, of frames by id and frame index.
 
-    NaN where the other run has no mask of the frame, or one of another size. The other run is read once for every
-    HELD_BYTES of masks.
+    NaN where the other run has no mask of the frame, or one of another size, or where one is too large for a PNG. The
+    other run is read once for every HELD_BYTES of masks.
 
     Args:
         run: the run.
@@ -77,7 +77,7 @@ def _changed_share(png: bytes, other: bytes, classes: JointClasses) -> float:
 
 
 def _pngs(run: RunReader, keys: Keys) -> Iterator[tuple[int, bytes]]:
-    """Yield place and PNG of those of the frames that the run has."""
+    """Yield place and PNG of those of the frames of which the run has one."""
     ids = pa.array(sorted({item_id for item_id, _ in keys}), pa.string())
     frames = pa.array(sorted({frame for _, frame in keys}), pa.int64())
     columns = ["item_id", "frame_index", "mask"]
@@ -87,5 +87,5 @@ def _pngs(run: RunReader, keys: Keys) -> Iterator[tuple[int, bytes]]:
         )
         for row in batch.filter(fit).to_pylist():
             place = keys.get((row["item_id"], row["frame_index"]))
-            if place is not None:
+            if place is not None and row["mask"]["bytes"] is not None:
                 yield place, row["mask"]["bytes"]

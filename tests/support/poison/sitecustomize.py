@@ -2,8 +2,9 @@
 
 It reproduces decoders that crash, hang or exhaust memory on some file. In every process that inherits PYTHONPATH
 (drivers, Ray workers, children) `cv2.resize`, which every image and every video frame passes before inference, checks
-whether the image is flat and has one of the colours below, and then performs the deed of that colour. All other images
-are resized normally. The product contains nothing of this.
+whether the image is flat and has one of the colours below, and then performs the deed of that colour. So does
+`cv2.copyMakeBorder`, which images pass that are smaller than a window. All other images are processed normally. The
+product contains nothing of this.
 
 Imported by tests under its full name, it changes nothing and only provides the colours.
 """
@@ -78,19 +79,24 @@ def _deed_of(image_HWC: Any) -> Callable[[], None] | None:
 
 
 def _poison(cv2: ModuleType) -> None:
-    """Patch cv2.resize, once."""
-    plain = cv2.resize
-    if getattr(plain, "poisoned", False):
-        return
+    """Patch the functions of cv2, once."""
+    for name in ("resize", "copyMakeBorder"):
+        plain = getattr(cv2, name)
+        if not getattr(plain, "poisoned", False):
+            setattr(cv2, name, _poisoned(plain))
 
-    def resize(image_HWC: Any, *arguments: Any, **named: Any) -> Any:
+
+def _poisoned(plain: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that performs the deed of its image first."""
+
+    def poisoned(image_HWC: Any, *arguments: Any, **named: Any) -> Any:
         deed = _deed_of(image_HWC)
         if deed:
             deed()
         return plain(image_HWC, *arguments, **named)
 
-    resize.poisoned = True  # type: ignore[attr-defined]
-    cv2.resize = resize
+    poisoned.poisoned = True  # type: ignore[attr-defined]
+    return poisoned
 
 
 class _Cv2Finder:

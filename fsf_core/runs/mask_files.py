@@ -1,0 +1,79 @@
+"""The masks of a run outside of its tables: TIFFs of pictures that were scored in windows.
+
+A row of masks has the PNG, the path of a TIFF inside the run, or both. Knows no other column.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fsf_core import storage
+from fsf_core.errors import FetchError, ItemError, LimitError, OutputError
+from fsf_core.masks import ClassMap, decode_png
+
+if TYPE_CHECKING:
+    from fsf_core.media.rasters import MaskRaster
+
+FOLDER = "masks_tiff"
+"""Folder of the TIFFs inside the run."""
+
+_BAND_PX = 1 << 24
+
+
+def png_of(mask: Mapping[str, Any]) -> bytes:
+    """Return the PNG of a cell of the column `mask`.
+
+    Raises:
+        LimitError: the picture is too large for one, and its mask is a TIFF.
+    """
+    png = mask["bytes"]
+    if png is None:
+        raise LimitError(
+            f"the mask of this picture is a TIFF, {mask['path']} in the run, because it was larger than --max-pixels; "
+            "open that file with RunReader.mask, rasterio or QGIS"
+        )
+    return bytes(png)
+
+
+def class_map_of(run_uri: str, mask: Mapping[str, Any], *, step: int = 1) -> ClassMap:
+    """Return every n-th pixel of the class map of a cell of the column `mask`, wherever it is.
+
+    Args:
+        run_uri: the run folder.
+        mask: the cell.
+        step: n; 1 for all pixels.
+
+    Raises:
+        OutputError: a TIFF is missing or damaged.
+    """
+    return (
+        _read_tiff(run_uri, mask["path"], step) if mask["bytes"] is None else decode_png(mask["bytes"])[::step, ::step]
+    )
+
+
+def _read_tiff(run_uri: str, path: str, step: int) -> ClassMap:
+    """Read every n-th pixel of a mask that is a TIFF, in memory for these and for some rows."""
+    with _opened(run_uri, path) as mask:
+        rows = max(1, _BAND_PX // mask.width_px)
+        tops = range(0, mask.height_px, rows)
+        blocks = (mask.read(top, 0, min(rows, mask.height_px - top), mask.width_px) for top in tops)
+        return np.concatenate([block[-top % step :: step, ::step] for top, block in zip(tops, blocks, strict=True)])
+
+
+@contextmanager
+def _opened(run_uri: str, path: str) -> "Iterator[MaskRaster]":
+    """Open a mask that is a TIFF.
+
+    Raises:
+        OutputError: it is missing, or damaged where it is read.
+    """
+    from fsf_core.media.rasters import read_mask  # loads OpenCV, which few readers need
+
+    uri = storage.join(run_uri, path)
+    try:
+        with storage.open_binary(uri) as file:
+            yield read_mask(file)
+    except (FetchError, ItemError) as error:
+        raise OutputError(f"{storage.redact(uri)} cannot be read: {error}") from error

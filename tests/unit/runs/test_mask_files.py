@@ -1,0 +1,46 @@
+"""A mask that is a TIFF is read as it was written, whole or in part; one that is gone is an error of the run."""
+
+import numpy as np
+import pytest
+
+from fsf_core import masks, runs
+from fsf_core.errors import LimitError, OutputError
+from fsf_core.media import rasters
+
+IDS = np.random.default_rng(2).integers(0, 5, (700, 530)).astype(np.uint8)
+PALETTE = masks.voc_palette(5)
+CELL = {"bytes": None, "path": "masks_tiff/a.tif"}
+
+
+@pytest.fixture
+def run(tmp_path):
+    (tmp_path / "masks_tiff").mkdir()
+    with rasters.MaskWriter(
+        tmp_path / CELL["path"], height_px=700, width_px=530, num_classes=5, palette_K3=PALETTE
+    ) as writer:
+        writer.write(0, IDS)
+    return tmp_path
+
+
+@pytest.mark.parametrize("step", [1, 2, 7, 600])
+def test_every_nth_pixel_is_read(run, monkeypatch, step):
+    monkeypatch.setattr("fsf_core.runs.mask_files._BAND_PX", 100 * 530)
+    png = {"bytes": masks.encode_png(IDS, PALETTE), "path": None}
+    for cell in (CELL, png):
+        assert (runs.class_map_of(str(run), cell, step=step) == IDS[::step, ::step]).all()
+
+
+def test_a_mask_that_is_gone_or_cut_off_is_an_error_of_the_run(run):
+    path = run / CELL["path"]
+    path.write_bytes(path.read_bytes()[:-900])
+    with pytest.raises(OutputError, match=r"masks_tiff/a\.tif cannot be read"):
+        runs.class_map_of(str(run), CELL)
+    path.unlink()
+    with pytest.raises(OutputError, match=r"masks_tiff/a\.tif"):
+        runs.class_map_of(str(run), CELL)
+
+
+def test_a_png_that_does_not_exist_is_not_made_up():
+    assert runs.png_of({"bytes": b"png", "path": "masks_tiff/a.tif"}) == b"png"
+    with pytest.raises(LimitError, match=r"is a TIFF, masks_tiff/a\.tif in the run"):
+        runs.png_of(CELL)
