@@ -42,6 +42,7 @@ BENCHES = (
     "bench",
     "bench_masks",
     "bench_video",
+    "bench_tiles",
     "bench_scaling",
     "bench_manifest",
     "bench_ledger",
