@@ -3,17 +3,30 @@
 Knows formats and how they break. Knows no files, no URIs, no network, no model.
 """
 
-from fsf_core.media.images.decode import DecodedImage, ImageLimits, decode_bgr, decode_image
+from fsf_core.media.images.decode import (
+    DecodedImage,
+    ImageLimits,
+    Pages,
+    decode_bgr,
+    decode_image,
+    decode_page,
+    read_pages,
+)
 from fsf_core.media.images.headers import HEAD_BYTES, ImageHeader, read_header
 from fsf_core.media.images.kinds import sniff
+from fsf_core.media.images.tiff import PageEntry
 
 __all__ = [
     "HEAD_BYTES",
     "DecodedImage",
     "ImageHeader",
     "ImageLimits",
+    "PageEntry",
+    "Pages",
     "decode_bgr",
     "decode_image",
+    "decode_page",
     "read_header",
+    "read_pages",
     "sniff",
 ]

@@ -17,8 +17,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fsf_core.errors import DecodeError, LimitError
-from fsf_core.media.images import avif, bmp, exif, gif, jp2, jpeg, opencv, png, pnm, tiff_pixels, webp
+from fsf_core.errors import DecodeError, ItemError, LimitError
+from fsf_core.media.images import avif, bmp, exif, gif, jp2, jpeg, opencv, png, pnm, tiff, tiff_pixels, webp
 from fsf_core.media.images.headers import ImageHeader, read_header
 from fsf_core.media.images.stored import Stored
 
@@ -77,9 +77,63 @@ def decode_image(data: bytes, *, honour_exif: bool, limits: ImageLimits = DEFAUL
     if len(data) > limits.max_bytes:
         raise LimitError(f"the file has {len(data):,} bytes; the limit is {limits.max_bytes:,}; {_LARGE}")
     header = read_header(data)
+    return _decode(header, lambda: _DECODERS[header.format](data), honour_exif=honour_exif, limits=limits)
+
+
+class Pages(NamedTuple):
+    """The pages of an image file."""
+
+    pages: list[tiff.PageEntry]
+    """Those that can be found; one of a format without pages."""
+    error: ItemError | None
+    """Why no more can be found after these; None if they are all."""
+
+
+def read_pages(data: bytes) -> Pages:
+    """List the pages of a TIFF, without thumbnails and masks; a file of another format has one page.
+
+    Raises:
+        DecodeError: the bytes are no image, or one of an unsupported format; as `read_header`.
+    """
+    header = read_header(data)
+    if header.format != "tiff":
+        return Pages([tiff.PageEntry(0, header.height_px, header.width_px)], None)
+    found: list[tiff.PageEntry] = []
+    try:
+        found.extend(tiff.pages(data))
+    except (DecodeError, LimitError) as error:
+        return Pages(found, error)
+    return Pages(found, None)
+
+
+def decode_page(
+    data: bytes, page: tiff.PageEntry, *, honour_exif: bool, limits: ImageLimits = DEFAULT_LIMITS
+) -> DecodedImage:
+    """Decode one of several pages of a TIFF; the others are not noted.
+
+    Args:
+        data: the whole file.
+        page: of `read_pages`.
+        honour_exif: as for `decode_image`; each page has its own orientation.
+        limits: largest page to decode.
+
+    Raises:
+        DecodeError: the page is damaged, or of a kind that is not supported.
+        LimitError: the page is larger than the limits allow.
+    """
+    if page.height_px < 1 or page.width_px < 1:
+        raise DecodeError(f"the tiff declares a page of {page.width_px}x{page.height_px} pixels; copy it again")
+    header = ImageHeader(format="tiff", height_px=page.height_px, width_px=page.width_px)
+    return _decode(header, lambda: tiff_pixels.decode(data, page.at), honour_exif=honour_exif, limits=limits)
+
+
+def _decode(
+    header: ImageHeader, decode: Callable[[], Stored], *, honour_exif: bool, limits: ImageLimits
+) -> DecodedImage:
+    """Decode within limits; arguments and errors as for `decode_image`."""
     _check_limits(header, limits)
     try:
-        stored = _DECODERS[header.format](data)
+        stored = decode()
     except (struct.error, IndexError) as error:
         raise DecodeError(f"the {header.format} is cut off or damaged; copy it again from its source") from error
     except MemoryError as error:

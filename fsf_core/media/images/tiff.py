@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
-from fsf_core.errors import DecodeError
+from fsf_core.errors import DecodeError, LimitError
 
 Tags = dict[int, tuple[int, ...]]
 
@@ -134,18 +134,24 @@ def size(data: Source) -> tuple[int, int]:
     return tags.get(Tag.HEIGHT, (0,))[0], tags.get(Tag.WIDTH, (0,))[0]
 
 
-def read_directory(data: Source) -> Directory:
-    """Read the directory of the first page, and count the pages.
+def read_directory(data: Source, page_at: int | None = None) -> Directory:
+    """Read the directory of a page.
+
+    Args:
+        data: the file.
+        page_at: where the directory is, of `pages`; None for the first one, for which the pages are counted.
 
     Raises:
         DecodeError: the page is a thumbnail, or of a kind that is not supported.
         struct.error: it points outside the file.
     """
-    at = _first_directory(data)
+    at = _first_directory(data) if page_at is None else page_at
     tags, after = _read_tags(data, at)
     if tags.get(Tag.SUBFILE_KIND, (0,))[0] & _THUMBNAIL:
         raise DecodeError("the tiff begins with a thumbnail, as a camera's raw file does; convert it to JPEG or PNG")
-    directory = Directory(tags=tags, order=_order(data), pages=1 + sum(_further_pages(data, after)), at=at)
+    directory = Directory(
+        tags=tags, order=_order(data), pages=1 + (sum(_further_pages(data, after)) if page_at is None else 0), at=at
+    )
     reason = _unsupported_feature(directory)
     if reason:
         raise DecodeError(f"the tiff cannot be decoded: {reason}; save it again as JPEG or PNG")
@@ -198,6 +204,14 @@ def raw_entries(data: Source, directory: int) -> Iterator[tuple[int, int, int, b
         yield tag, kind, count, data[at : at + count * _VALUE_BYTES.get(kind, 0)]
 
 
+def beginning_with(data: bytes, directory: int) -> bytes:
+    """Return the file with another directory as the first one."""
+    word, _, first_at = _form(data)
+    changed = bytearray(data)
+    struct.pack_into(_order(data) + word, changed, first_at, directory)
+    return bytes(changed)
+
+
 def without_orientation(data: bytes) -> bytes:
     """Return the file with orientation 1 in its first directory, for a decoder that turns pixels."""
     order = _order(data)
@@ -218,12 +232,52 @@ def _further_pages(data: Source, at: int) -> Iterator[bool]:
             tags, following = _read_tags(data, at, only=_KIND_TAGS)
         except struct.error:
             return
-        kind, old_kind = (tags.get(tag, (0,))[0] for tag in (Tag.SUBFILE_KIND, Tag.OLD_SUBFILE_KIND))
-        yield not kind & (_THUMBNAIL | _MASK) and old_kind != _OLD_THUMBNAIL
+        yield _is_page(tags)
         at = following
 
 
 _KIND_TAGS = frozenset({Tag.SUBFILE_KIND, Tag.OLD_SUBFILE_KIND})
+
+
+def _is_page(tags: Tags) -> bool:
+    """Return whether a directory is a page, and neither a thumbnail nor a mask."""
+    kind, old_kind = (tags.get(tag, (0,))[0] for tag in (Tag.SUBFILE_KIND, Tag.OLD_SUBFILE_KIND))
+    return not kind & (_THUMBNAIL | _MASK) and old_kind != _OLD_THUMBNAIL
+
+
+class PageEntry(NamedTuple):
+    """Where the directory of a page is, and the size that it declares; 0 where it does not."""
+
+    at: int
+    height_px: int
+    width_px: int
+
+
+def pages(data: Source) -> Iterator[PageEntry]:
+    """Yield the pages in their order, without thumbnails and masks; the first directory counts in any case.
+
+    Raises:
+        DecodeError: the chain of directories is cut off or damaged there; after the pages before.
+        LimitError: there are too many.
+        struct.error: the file ends inside its header.
+    """
+    at, seen = _first_directory(data), set[int]()
+    while at:
+        if at in seen:
+            raise DecodeError("the tiff is damaged: its pages are linked in a circle; copy it again")
+        if len(seen) >= _MAX_PAGES:
+            raise LimitError(f"the tiff has more than {_MAX_PAGES:,} pages, which is the limit; divide it")
+        try:
+            tags, following = _read_tags(data, at, only=_KIND_TAGS | {Tag.HEIGHT, Tag.WIDTH})
+        except struct.error as error:
+            raise DecodeError(
+                f"the tiff is cut off or damaged: directory {len(seen)}, counted from 0, is outside the file; copy it "
+                "again from its source"
+            ) from error
+        if not seen or _is_page(tags):
+            yield PageEntry(at, tags.get(Tag.HEIGHT, (0,))[0], tags.get(Tag.WIDTH, (0,))[0])
+        seen.add(at)
+        at = following
 
 
 def _order(data: Source) -> str:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fsf_core.errors import DecodeError
 from fsf_core.media.images import opencv, tiff
+from fsf_core.media.images.small_tiff import page_alone
 from fsf_core.media.images.stored import Pixels, Stored, first_of, transparency
 from fsf_core.media.images.tiff import Colours, Directory, Tag
 from fsf_core.media.images.tiff_samples import is_read_here, read_samples
@@ -20,16 +21,21 @@ _COLOURS, _INKS = 3, 4
 _LIMITS = frozenset({Tag.MIN_SAMPLE, Tag.MAX_SAMPLE})
 
 
-def decode(data: bytes) -> Stored:
-    """Decode the first page to uint8 H×W×3, BGR.
+def decode(data: bytes, page_at: int | None = None) -> Stored:
+    """Decode a page to uint8 H×W×3, BGR.
+
+    Args:
+        data: the file.
+        page_at: where the page's directory is, of `tiff.pages`; None for the first page, with a note if there are more.
 
     Raises:
         DecodeError: the file is cut off or damaged, or of a kind that is not supported.
     """
-    directory = tiff.read_directory(data)
+    directory = tiff.read_directory(data, page_at)
     notes = first_of(directory.pages, "pages")
     if not is_read_here(directory):
-        image_HWC = opencv.decode(tiff.without_orientation(data), "tiff", reason=_reason(directory))
+        alone = tiff.without_orientation(data) if page_at is None else page_alone(data, directory)
+        image_HWC = opencv.decode(alone, "tiff", reason=_reason(directory))
         return Stored(image_HWC, directory.orientation, notes)
     plan = plan_of(directory)
     samples_HWC = read_samples(data, directory, plan.bands, cut=plan.cut)

@@ -133,7 +133,7 @@ def read_samples(data: bytes, directory: Directory, bands: int, *, cut: bool) ->
         for row in range(grid.down)
         for column in range(grid.across)
     ]
-    fetch = partial(_slice_of, memoryview(data), directory=directory)
+    fetch = partial(slice_of, memoryview(data), directory=directory)
     for piece, block in zip(pieces, decompressed(pieces, fetch, directory), strict=True):
         place_block(block, piece, image_HWC, cut=cut)
     return image_HWC
@@ -217,7 +217,7 @@ def stored_bytes(piece: Piece, directory: Directory) -> int:
     return piece.size_bytes or piece.rows * row_bytes(piece, directory)
 
 
-def _slice_of(data: memoryview, piece: Piece, *, directory: Directory) -> memoryview:
+def slice_of(data: memoryview, piece: Piece, *, directory: Directory) -> memoryview:
     """Return a strip or tile of a file in memory."""
     return data[piece.offset : piece.offset + stored_bytes(piece, directory)]
 

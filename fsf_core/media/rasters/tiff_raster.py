@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from fsf_core.errors import DecodeError, LimitError
 from fsf_core.media.images import ImageLimits, decode_image, exif, stored, tiff, tiff_pixels, tiff_samples
+from fsf_core.media.images.small_tiff import is_old_jpeg
 from fsf_core.media.images.tiff import Directory, Tag
 from fsf_core.media.rasters.georeference import Georeference, GeoTag, georeference_of
 from fsf_core.media.rasters.raster import Raster, whole
-from fsf_core.media.rasters.tiff_windows import FileBytes, TiffWindows, is_old_jpeg
+from fsf_core.media.rasters.tiff_windows import FileBytes, TiffWindows
 
 MAX_PIXELS = 4_000_000_000
 """Height times width: 63,245×63,245. The picture goes by in windows, its mask takes up to as many bytes on disk."""

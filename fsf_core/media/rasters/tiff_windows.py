@@ -6,9 +6,7 @@ fax codes) is given to it as a small TIFF that consists of one strip or tile.
 
 # H×W pixels, C samples; R rows of a strip or tile
 
-import io
 import os
-import struct
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, BinaryIO, NamedTuple
@@ -17,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fsf_core.errors import DecodeError, LimitError
-from fsf_core.media.images import opencv, tiff, tiff_samples
+from fsf_core.media.images import opencv, tiff_samples
+from fsf_core.media.images.small_tiff import small_tiff
 from fsf_core.media.images.tiff import Directory, Tag
 from fsf_core.media.images.tiff_samples import Piece
 
@@ -35,7 +34,6 @@ _LINE_STEP_BYTES = 1 << 20
 _FETCH_BYTES, _GAP_BYTES = 8 << 20, 64 << 10
 """Largest range that is read at once, and the largest unused part of it between two strips or tiles."""
 _UNCOMPRESSED = 1
-_OLD_JPEG = 6
 
 
 class FileBytes:
@@ -288,70 +286,9 @@ class TiffWindows:
     def _by_opencv(self, cell: _Cell, pieces: Sequence[Piece], stored: Sequence[bytes]) -> NDArray[np.uint8]:
         """Decode the strip or tile of a cell as a TIFF of its own."""
         rows, columns = pieces[0].rows, pieces[0].columns
-        data = _small_tiff(self._source, self._directory, (rows, columns), stored, tiled=self.grid.tiled)
+        data = small_tiff(self._source, self._directory, (rows, columns), (rows, columns), stored)
         image_HWC = opencv.decode(data, "tiff", reason="a strip or tile is cut off, damaged, or of an unsupported kind")
         if image_HWC.shape != (rows, columns, 3):
             raise DecodeError("the tiff is damaged: a strip or tile has another size than declared; copy it again")
         height_px, width_px = self._shape(cell)
         return np.ascontiguousarray(image_HWC[:height_px, :width_px])
-
-
-# --- a TIFF of one strip or tile ---
-
-_COPIED = frozenset(
-    {
-        Tag.BITS, Tag.COMPRESSION, Tag.PHOTOMETRIC, Tag.FILL_ORDER, Tag.SAMPLES, Tag.MIN_SAMPLE, Tag.MAX_SAMPLE,
-        Tag.PLANAR, Tag.PREDICTOR, Tag.COLOUR_MAP, Tag.INK_SET, Tag.EXTRA_SAMPLES, Tag.SAMPLE_FORMAT,
-        292, 293,  # options of fax codes
-        347,  # JPEG's tables
-        529, 530, 531, 532,  # YCbCr's coefficients, subsampling, position and range
-    }
-)  # fmt: skip
-_LONG = 4
-
-
-def _small_tiff(
-    source: tiff.Source, directory: Directory, shape: tuple[int, int], stored: Sequence[bytes], *, tiled: bool
-) -> bytes:
-    """Return a TIFF that holds one strip or tile of a page, all planes of it, in the byte order of the page."""
-    order, (rows, columns) = directory.order, shape
-    body = io.BytesIO()
-    body.write((b"II*\0" if order == "<" else b"MM\0*") + bytes(4))
-
-    def placed(content: bytes) -> int:
-        body.write(bytes(body.tell() % 2))
-        at = body.tell()
-        body.write(content)
-        return at
-
-    def longs(*values: int) -> bytes:
-        return struct.pack(f"{order}{len(values)}I", *values)
-
-    offsets = [placed(piece) for piece in stored]
-    entries = [
-        (tag, kind, count, content)
-        for tag, kind, count, content in tiff.raw_entries(source, directory.at)
-        if tag in _COPIED
-    ]
-    entries += [(Tag.WIDTH, _LONG, 1, longs(columns)), (Tag.HEIGHT, _LONG, 1, longs(rows))]
-    if tiled:
-        entries += [(Tag.TILE_WIDTH, _LONG, 1, longs(columns)), (Tag.TILE_HEIGHT, _LONG, 1, longs(rows))]
-    else:
-        entries += [(Tag.STRIP_ROWS, _LONG, 1, longs(rows))]
-    places, sizes = (Tag.TILE_OFFSETS, Tag.TILE_BYTES) if tiled else (Tag.STRIP_OFFSETS, Tag.STRIP_BYTES)
-    entries += [
-        (places, _LONG, len(stored), longs(*offsets)), (sizes, _LONG, len(stored), longs(*map(len, stored))),
-    ]  # fmt: skip
-    lines = []
-    for tag, kind, count, content in sorted(entries):
-        field = content.ljust(4, b"\0") if len(content) <= 4 else longs(placed(content))  # noqa: PLR2004 - bytes of a field
-        lines.append(struct.pack(f"{order}HHI", tag, kind, count) + field)
-    at = placed(struct.pack(f"{order}H", len(lines)) + b"".join(lines) + bytes(4))
-    body.seek(4)
-    body.write(longs(at))
-    return body.getvalue()
-
-
-def is_old_jpeg(directory: Directory) -> bool:
-    """Return whether strips refer to tables elsewhere in the file, so that none can be decoded alone."""
-    return directory.one(Tag.COMPRESSION, _UNCOMPRESSED) == _OLD_JPEG
