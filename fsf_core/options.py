@@ -12,6 +12,9 @@ Provider = Literal["auto", "cpu", "cuda", "tensorrt"]
 ResolvedProvider = Literal["cpu", "cuda", "tensorrt"]
 """Execution provider that a session runs on."""
 
+Pages = Literal["first", "all"]
+"""Which pages of a TIFF are scored: the first, or each one as a frame."""
+
 Exporter = Literal["dynamo", "torchscript"]
 """Which of torch's exporters writes the graph."""
 PyramidKind = Literal["multiscale", "pooling"]

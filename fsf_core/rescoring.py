@@ -139,6 +139,7 @@ def _score(
         segment_frames=MAX_FRAMES,
         overlays=False,
         access=access,
+        pages=known.get("pages", "first"),
         sampling=video.Sampling(**sampling) if sampling else video.EVERY_FRAME,
     )
     masking = MaskSettings(

@@ -39,7 +39,8 @@ MASKS = _table(
     _column(
         "frame_index",
         pa.int64(),
-        "index of the frame in its video, counted from 0 over all frames of the source; 0 for an image",
+        "index of the frame in its video, counted from 0 over all frames of the source, or of the page in its TIFF; 0 "
+        "for an image",
         unit="frame",
     ),
     _column(

@@ -104,9 +104,8 @@ def _request(config: SelectConfig, excluded: list[str]) -> "Request":
 
 
 def _name(pick: "Pick") -> str:
-    if pick.time_s is None:
-        return pick.item_id
-    return f"{pick.item_id}, frame {pick.frame_index} at {pick.time_s:.2f} s"
+    at = "" if pick.time_s is None else f" at {pick.time_s:.2f} s"
+    return f"{pick.item_id}, frame {pick.frame_index}{at}" if at or pick.frame_index else pick.item_id
 
 
 def _log_shortfall(choice: "Choice", config: SelectConfig) -> None:

@@ -11,7 +11,7 @@ from fsf_core.config.model import INTERFACE_OPTIONS, ModelOptions
 from fsf_core.config.values import CONDITIONS, TYPES, Names, flag, parse_actors, parse_shard
 from fsf_core.errors import ConfigError
 from fsf_core.expressions import figures
-from fsf_core.options import SCHEMES, MaskSize, Precision, Provider, SameBy, Style
+from fsf_core.options import SCHEMES, MaskSize, Pages, Precision, Provider, SameBy, Style
 
 if TYPE_CHECKING:
     from fsf_core.media.video import Sampling
@@ -78,6 +78,8 @@ class ScoreConfig(ListOptions, ModelOptions):
     """Execution provider; tensorrt is experimental. Anything but auto is a promise: the job stops if it is not kept."""
     mask_size: MaskSize = "original"
     """Size of the masks: the image's, or the network's output grid."""
+    pages: Pages = "first"
+    """Pages of TIFF files to score: the first, or all, each as a frame. Labels of pages are a folder, as of a video."""
     regions: bool = False
     """Also write a row for every connected region of a class other than 0, to regions/ in the run."""
     min_region_px: int = 1
@@ -209,11 +211,12 @@ class ScoreConfig(ListOptions, ModelOptions):
             raise ConfigError(f"--overlap is {self.overlap} without --tile, expected both or neither; add --tile")
         if self.overlap is not None and self.overlap < 0:
             raise ConfigError(f"--overlap is {self.overlap}, expected at least 0")
-        if self.tile and (self.mask_size != "original" or self.render):
-            other = f"--render {self.render}" if self.render else f"--mask-size {self.mask_size}"
+        if self.tile and (self.mask_size != "original" or self.render or self.pages != "first"):
+            other = f"--mask-size {self.mask_size}" if self.mask_size != "original" else f"--pages {self.pages}"
+            other = f"--render {self.render}" if self.render else other
             raise ConfigError(
                 f"found --tile beside {other}, expected one of them: windows are scored at the scale of the image, and "
-                "of images alone; leave one out"
+                "of images alone, of a TIFF the first page; leave one out"
             )
 
     def _require_card(self) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fsf_core import masks, storage
+from fsf_core import masks, runs, storage
 from fsf_core.errors import ConfigError, FetchError
 from fsf_core.publish.names import Names
 from fsf_core.publish.run_lengths import brush_mask
@@ -44,7 +44,8 @@ class _Source:
     height_px: int
     width_px: int
     uri: str
-    is_video: bool
+    has_frames: bool
+    """Whether it is of a video, or one of the pages that were scored of a TIFF."""
 
 
 def write_labels(run: RunReader, export: str, out: str) -> WrittenLabels:
@@ -57,7 +58,8 @@ def write_labels(run: RunReader, export: str, out: str) -> WrittenLabels:
     Args:
         run: the run whose pre-labels were imported; it knows the classes, and the sizes of pictures without a stroke.
         export: the file that Label Studio exported.
-        out: folder for <id>.png, or <id>/<frame>.png for frames of a video, and labels.csv, which `fsf score` takes.
+        out: folder for <id>.png, or <id>/<frame>.png for frames of a video and pages of a TIFF, and labels.csv,
+            which `fsf score` takes.
 
     Raises:
         ConfigError: the export is none, names frames or labels that the run does not have, or holds other shapes than
@@ -75,9 +77,9 @@ def write_labels(run: RunReader, export: str, out: str) -> WrittenLabels:
             continue
         class_map_HW = _drawn(strokes, sources[key], run.classes, f"{storage.redact(export)}, item {key[0]!r}")
         item_id, frame_index = key
-        path = f"{names.frame(item_id, frame_index if sources[key].is_video else None)}.png"
+        path = f"{names.frame(item_id, frame_index if sources[key].has_frames else None)}.png"
         storage.write_bytes(storage.join(out, path), masks.encode_png(class_map_HW, palette_K3))
-        labels[item_id] = path.rpartition("/")[0] if sources[key].is_video else path
+        labels[item_id] = path.rpartition("/")[0] if sources[key].has_frames else path
         count += 1
     uris = {item_id: source.uri for (item_id, _), source in sources.items()}
     storage.write_bytes(storage.join(out, LIST), _list(labels, uris))
@@ -104,9 +106,13 @@ def _read(export: str) -> list[dict[str, Any]]:
 
 def _sources(run: RunReader) -> dict[tuple[str, int], _Source]:
     columns = ["item_id", "frame_index", "height_px", "width_px", "uri", "pts_s"]
+    paged = runs.paged_items(run.uri)
     return {
         (row["item_id"], row["frame_index"]): _Source(
-            height_px=row["height_px"], width_px=row["width_px"], uri=row["uri"], is_video=row["pts_s"] is not None
+            height_px=row["height_px"],
+            width_px=row["width_px"],
+            uri=row["uri"],
+            has_frames=row["pts_s"] is not None or row["item_id"] in paged,
         )
         for batch in run.iter_batches("masks", columns=columns)
         for row in batch.to_pylist()

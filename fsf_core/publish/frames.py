@@ -38,7 +38,7 @@ class Frame:
     item_id: str
     frame_index: int
     pts_s: float | None
-    """Time of the frame of a video; None for an image."""
+    """Time of the frame of a video; None for an image and for a page."""
     uri: str
     height_px: int
     width_px: int
@@ -53,10 +53,13 @@ class Frame:
     probabilities: Mapping[tuple[int, ...], float]
     """Mean probability of each region that the run lists, by class, pixels, left, top, width and height."""
 
+    of_pages: bool
+    """Whether the item is a TIFF of which several pages were scored."""
+
     @property
     def is_image(self) -> bool:
-        """Whether it is an image, and not a frame of a video."""
-        return self.pts_s is None
+        """Whether it is an image file of its own, and neither a frame of a video nor a page."""
+        return self.pts_s is None and not self.of_pages
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +77,8 @@ class Plan:
     ledger: runs.Ledger
     chunks: tuple[Chunk, ...]
     names: Names
+    paged: frozenset[str]
+    """Items of which several frames were scored, in a run of all pages; see `runs.paged_items`."""
     failed_items: int
     """Items of the choice that have a failure, and so no mask or not all."""
 
@@ -113,7 +118,9 @@ def plan_frames(run_uri: str, choice: Choice) -> Plan:
         shown = sorted(failed)[:SHOWN]
         log.warning("event=chosen_items_failed items=%d of=%d first=%r", len(failed), len(choice.frames), shown)
     chunks = (Chunk(number=number, parts=tuple(parts)) for number, parts in enumerate(held))
-    return Plan(ledger=ledger, chunks=tuple(chunks), names=Names(ids), failed_items=len(failed))
+    return Plan(
+        ledger=ledger, chunks=tuple(chunks), names=Names(ids), paged=runs.paged_items(run_uri), failed_items=len(failed)
+    )
 
 
 def _held_frames(ledger: runs.Ledger, parts: Iterable[str], choice: Choice) -> set[tuple[str, int]]:
@@ -146,13 +153,15 @@ def read_frames(plan: Plan, chunk: Chunk, choice: Choice, *, passed: Sequence[st
         for batch in masks.to_batches(BATCH_ROWS):
             for row in batch.to_pylist():
                 named = {name: row[name] for name in _COLUMNS}
-                image = row["pts_s"] is None
+                of_pages = row["pts_s"] is None and row["item_id"] in plan.paged
+                image = row["pts_s"] is None and not of_pages
                 path = plan.names.frame(row["item_id"], None if image else row["frame_index"])
                 others = {name: row[name] for name in passed}
                 yield Frame(
                     **named,
                     png=_png_of(row),
                     path=path,
+                    of_pages=of_pages,
                     others=others,
                     probabilities=probabilities.get((row["item_id"], row["frame_index"]), {}),
                 )
@@ -217,12 +226,15 @@ def redacted_items(plan: Plan) -> set[str]:
 def needs_copies(plan: Plan, choice: Choice) -> bool:
     """Return whether a chosen frame has no file of its own that anyone can open.
 
-    That is a frame of a video, a member of an archive, or a file whose address lacks its password or signature.
+    That is a frame of a video, a page of a TIFF, a member of an archive, or a file whose address lacks its password or
+    signature.
     """
     for chunk in plan.chunks:
         for receipt in plan.ledger.receipts(chunk.parts):
             rows = runs.read_part(plan.ledger.uri, receipt, "masks", ["item_id", "frame_index", "pts_s", "uri"])
             chosen = rows.filter(choice.holds_frames(rows))
+            if not plan.paged.isdisjoint(chosen.column("item_id").to_pylist()):
+                return True
             if chosen.column("pts_s").null_count < chosen.num_rows:
                 return True
             if any(storage.container_of(uri) != uri or storage.is_redacted(uri) for uri in chosen["uri"].to_pylist()):

@@ -168,8 +168,8 @@ def _form(request: Request, plan: Plan, choice: Choice, facts: RunFacts) -> Form
         return CvatForm(facts, image_root=root)
     if not request.with_images and needs_copies(plan, choice):
         raise ConfigError(
-            "found frames of videos, members of archives, or addresses without their password or signature, expected "
-            "pictures that Label Studio can open; pass --with-images, which copies them"
+            "found frames of videos, pages of TIFFs, members of archives, or addresses without their password or "
+            "signature, expected pictures that Label Studio can open; pass --with-images, which copies them"
         )
     return LabelStudioForm(facts, _label_studio_address(request, root))
 

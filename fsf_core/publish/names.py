@@ -67,11 +67,11 @@ class Names:
         return name
 
     def frame(self, item_id: str, frame_index: int | None) -> str:
-        """Return the path of the files of an image or of a frame, without their suffix.
+        """Return the path of the files of an image, of a frame or of a page, without their suffix.
 
         Args:
             item_id: the item.
-            frame_index: of the frame of a video; None for an image.
+            frame_index: of the frame of a video, or of the page; None for an image.
         """
         path = self.path(item_id)
         return _stem(path) if frame_index is None else f"{path}/{frame_index:0{FRAME_DIGITS}d}"

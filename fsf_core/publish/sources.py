@@ -60,15 +60,17 @@ class Sources:
     """URIs with their credentials by item; the tables of a run never hold any."""
 
     def read(self, frames: Iterable[Frame]) -> Iterator[tuple[Frame, bytes | Pixels | PictureError]]:
-        """Yield each frame with its file, or with the pixels of a frame of a video: uint8 BGR."""
+        """Yield each frame with its file, or with the pixels of a frame of a video or of a page: uint8 BGR."""
         indexed = _IndexedVideo()
-        for key, group in itertools.groupby(frames, lambda frame: None if frame.is_image else frame.item_id):
-            if key is None:
-                while some := [*itertools.islice(group, AHEAD)]:
-                    yield from self._read_images(some)
-            else:
+        for (kind, _), group in itertools.groupby(frames, _kind_and_item):
+            if kind == "page":
+                yield from self._read_pages([*group])
+            elif kind == "video":
                 for some in _close(group):
                     yield from self._read_video(some, indexed)
+            else:
+                while some := [*itertools.islice(group, AHEAD)]:
+                    yield from self._read_images(some)
 
     def _read_images(self, frames: list[Frame]) -> Iterator[tuple[Frame, bytes | PictureError]]:
         openers = members.open_prefetched([self._address(frame) for frame in frames], self.access)
@@ -78,6 +80,29 @@ class Sources:
                 with opener() as file:
                     yield frame, file.read()
             except (ItemError, OSError, PictureError) as error:
+                yield frame, PictureError(str(error))
+
+    def _read_pages(self, frames: list[Frame]) -> Iterator[tuple[Frame, Pixels | PictureError]]:
+        """Yield the pixels of pages of one TIFF, which is read once."""
+        first = frames[0]
+        listed: images.Pages | None = None
+        reason, data = "the file has no such page any more; was it replaced?", b""
+        try:
+            _require_whole(self._address(first))
+            with members.open_item(self._address(first), self.access) as file:
+                data = file.read()
+            _require_same(first, data)
+            listed = images.read_pages(data)
+        except (ItemError, OSError, PictureError) as error:
+            reason = str(error)
+        for frame in frames:
+            if listed is None or frame.frame_index >= len(listed.pages):
+                yield frame, PictureError(reason)
+                continue
+            try:
+                page = listed.pages[frame.frame_index]
+                yield frame, images.decode_page(data, page, honour_exif=self.honour_exif).image_HWC
+            except ItemError as error:
                 yield frame, PictureError(str(error))
 
     def _address(self, frame: Frame) -> str:
@@ -111,14 +136,13 @@ class Sources:
         """Return the picture of a frame, after comparing it with what the run scored.
 
         Files of common formats stay as they are. What another program would show turned, with other bits or not at all
-        becomes a PNG of the pixels that the network saw; frames of videos do.
+        becomes a PNG of the pixels that the network saw; frames of videos and pages do.
 
         Raises:
             PictureError: it has changed, or cannot be decoded.
         """
         if isinstance(source, bytes):
-            if frame.item_sha256 is not None and hashlib.sha256(source).hexdigest() != frame.item_sha256:
-                raise PictureError("the file has changed since it was scored; score it again")
+            _require_same(frame, source)
             try:
                 suffix = _verbatim_suffix(source, frame)
                 if suffix:
@@ -160,6 +184,23 @@ class _IndexedVideo:
             self._index = video.index_video(storage.path_or_file(frame.uri, file))
             self._item_id = frame.item_id
         return self._index
+
+
+def _kind_and_item(frame: Frame) -> tuple[str, str | None]:
+    """Return what frames have in common that are read together: images are, of any items."""
+    if frame.is_image:
+        return "image", None
+    return "page" if frame.of_pages else "video", frame.item_id
+
+
+def _require_same(frame: Frame, data: bytes) -> None:
+    """Compare the bytes of a file with what the run scored.
+
+    Raises:
+        PictureError: they are others.
+    """
+    if frame.item_sha256 is not None and hashlib.sha256(data).hexdigest() != frame.item_sha256:
+        raise PictureError("the file has changed since it was scored; score it again")
 
 
 def _require_whole(uri: str) -> None:

@@ -250,6 +250,7 @@ def _pictures(
         honour_exif=honours_exif(run.uri),
         access=request.access,
         full_uris=unredacted_uris(manifest, {item for item, _ in chosen}) if manifest else {},
+        paged=runs.paged_items(run.uri),
         labels_base=storage.parent(str(runs.read_fingerprint(run.uri).get("manifest", ""))),
     )
     return make_pictures(run, chosen, reading, side_px=request.side_px, other=change.other if change else None)

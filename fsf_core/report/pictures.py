@@ -58,6 +58,8 @@ class Reading:
     access: storage.Access | None
     full_uris: Mapping[str, str]
     """Item id to URI for those whose URI holds a credential."""
+    paged: frozenset[str] = frozenset()
+    """Items whose frames are pages; their labels are folders."""
     labels_base: str = ""
     """Folder that relative addresses of labels count from: that of the manifest."""
 
@@ -195,7 +197,7 @@ def _make(
     size = fit(row["height_px"], row["width_px"], look.side_px)
     photo = _noted(notes, "Picture", lambda: _photo(_read(row, reading), size, look.quality))
     label = None
-    if row.get(LABEL_COLUMN) and row["pts_s"] is None:
+    if row.get(LABEL_COLUMN) and row["pts_s"] is None and row["item_id"] not in reading.paged:
         label = _noted(notes, "Label", lambda: _png(_label(row, reading, look), size, look.palette_K3))
     before = None
     if other is not None:

@@ -61,7 +61,8 @@ def picture_section(
 
 def _card(names: Sequence[str], picture: Picture, reasons: Sequence[Reason]) -> dict[str, Any]:
     item_id, frame = picture.key
-    name = item_id if picture.pts_s is None else f"{item_id} · frame {frame} at {clock(picture.pts_s)}"
+    at = "" if picture.pts_s is None else f" at {clock(picture.pts_s)}"
+    name = f"{item_id} · frame {frame}{at}" if at or frame else item_id
     held = [(k, share) for k, share in picture.shares if k != 0 or len(names) == 1][:HELD_CLASSES]
     spoken = ", ".join(f"{names[k]} {percent(share)}" for k, share in held) or f"{names[0]} alone"
     if picture.photo is None:

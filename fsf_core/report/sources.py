@@ -1,4 +1,4 @@
-"""The pictures that a run was made from: one image or video frame, decoded as the run decoded it.
+"""The pictures that a run was made from: one image, page or video frame, decoded as the run decoded it.
 
 Opens addresses within the rules that it is given. Knows no masks.
 """
@@ -41,7 +41,7 @@ def read_source(
     access: storage.Access | None,
     recorded: Recorded | None = None,
 ) -> NDArray[np.uint8]:
-    """Decode an image or one frame of a video: uint8 BGR, H×W×3.
+    """Decode an image, one page of a TIFF or one frame of a video: uint8 BGR, H×W×3.
 
     Args:
         source: of a row of masks.
@@ -57,6 +57,8 @@ def read_source(
             data = file.read()
             if recorded and recorded.sha256 and hashlib.sha256(data).hexdigest() != recorded.sha256:
                 raise _changed(source)
+            if source.frame_index:
+                return _read_page(data, source, honour_exif=honour_exif)
             return images.decode_bgr(data, honour_exif=honour_exif, limits=images.ImageLimits())
         if recorded and not _is_recorded(file, recorded):
             raise _changed(source)
@@ -64,7 +66,23 @@ def read_source(
         wanted = range(source.frame_index, source.frame_index + 1)
         for frame in video.decode_frames(path, video.index_video(path), wanted):
             return frame.image_HWC
-    raise DecodeError(f"{storage.redact(source.uri)} has no frame {source.frame_index} any more; was it replaced?")
+    raise _no_frame(source)
+
+
+def _read_page(data: bytes, source: Source, *, honour_exif: bool) -> NDArray[np.uint8]:
+    """Decode a page of a TIFF.
+
+    Raises:
+        DecodeError: there is no such page, or it is damaged.
+    """
+    listed = images.read_pages(data)
+    if source.frame_index >= len(listed.pages):
+        raise _no_frame(source)
+    return images.decode_page(data, listed.pages[source.frame_index], honour_exif=honour_exif).image_HWC
+
+
+def _no_frame(source: Source) -> DecodeError:
+    return DecodeError(f"{storage.redact(source.uri)} has no frame {source.frame_index} any more; was it replaced?")
 
 
 def read_label(

@@ -35,6 +35,7 @@ from fsf_core.runs.lease import find_holder
 from fsf_core.runs.ledger import ALL_FAILURES, Ledger, item_keys_of, load_ledger, open_ledger, receipt_path, receipts
 from fsf_core.runs.mask_files import FOLDER as MASK_FILES
 from fsf_core.runs.mask_files import class_map_of, png_of
+from fsf_core.runs.pages import paged_items
 from fsf_core.runs.parts import commit, merge_parts
 from fsf_core.runs.publish import publish
 from fsf_core.runs.reader import RunReader, open_run, read_ledger
@@ -79,6 +80,7 @@ __all__ = [
     "merge_parts",
     "open_ledger",
     "open_run",
+    "paged_items",
     "png_of",
     "publish",
     "read_document",

@@ -104,6 +104,7 @@ def plan_pipeline(
         labelled=manifest.has_labels,
         sampling=config.sampling(),
         max_frames=config.max_frames,
+        pages=config.pages,
         max_input_px=config.max_input_px,
     )
     mask = MaskSettings(
@@ -202,6 +203,7 @@ def fingerprint(config: ScoreConfig, bundle: Bundle, manifest: Manifest, appeara
         **({"tables": tables} if tables else {}),
         **({"selection": chosen} if chosen else {}),
         **({"sampling": sampling.to_json()} if sampling != video.EVERY_FRAME else {}),
+        **({"pages": config.pages} if config.pages != "first" else {}),
         **({"min_region_px": config.min_region_px} if config.regions else {}),
         **({} if overlap_px is None else {"tile": {"overlap_px": overlap_px}}),
     }

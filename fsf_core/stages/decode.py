@@ -18,6 +18,7 @@ from fsf_core.manifest import LABEL_COLUMN, members
 from fsf_core.media import images
 from fsf_core.model.input_figures import input_figures
 from fsf_core.stages import units
+from fsf_core.stages.decode_pages import decode_pages
 from fsf_core.stages.decode_row import failures_for_rest, is_video, unit_of_row
 from fsf_core.stages.decode_settings import DecodeSettings, fit_within
 from fsf_core.stages.decode_video import decode_video
@@ -108,7 +109,13 @@ def _decode_item(
                     yield unit
             else:
                 data = read_whole(file, row["uri"], size=size, max_bytes=settings.limits.max_bytes, head=head)
-                yield with_label(_decode_image(data, row, version, settings))
+                listed = images.read_pages(data) if settings.pages == "all" else None
+                if listed and (len(listed.pages) > 1 or listed.error):
+                    for unit in decode_pages(data, listed, unit_of_row(row, item_version=version), row, settings):
+                        yielded.update(() if unit is None else (unit.segment,))
+                        yield unit
+                else:
+                    yield with_label(_decode_image(data, row, version, settings))
     except (ItemError, OSError) as error:
         for unit in failures_for_rest(row, yielded, None, error):
             yield replace(unit, item_version=version)

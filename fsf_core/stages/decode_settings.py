@@ -10,6 +10,7 @@ from fsf_core import storage
 from fsf_core.errors import LimitError
 from fsf_core.media import images, video
 from fsf_core.model import preprocess
+from fsf_core.options import Pages
 
 TASK_SEGMENTS = 8
 """Default segments per decode task of a long video: with 64 frames each, 4 s of work at 1080p."""
@@ -44,6 +45,8 @@ class DecodeSettings:
     """Maximum frames per video, scored or not."""
     task_segments: int = TASK_SEGMENTS
     """Segments per decode task of a long video."""
+    pages: Pages = "first"
+    """Which pages of a TIFF to score."""
     max_input_px: int = MAX_INPUT_PX
     """Largest input of the network, in pixels, where its size depends on the image."""
     table_units: int = TABLE_UNITS

@@ -163,11 +163,11 @@ def _prepare(frame: video.VideoFrame, settings: DecodeSettings) -> _PreparedFram
             figures=input_figures(input_HWC, settings.profile.channel_order),
         ),
         input_HWC=input_HWC,
-        jpeg=_encode_jpeg(frame.image_HWC) if settings.overlays else None,
+        jpeg=encode_jpeg(frame.image_HWC) if settings.overlays else None,
     )
 
 
-def _encode_jpeg(image_HWC: NDArray[np.uint8]) -> bytes:
+def encode_jpeg(image_HWC: NDArray[np.uint8]) -> bytes:
     """Encode a frame for the overlay to be drawn on."""
     _, data = cv2.imencode(".jpg", image_HWC, [cv2.IMWRITE_JPEG_QUALITY, OVERLAY_SOURCE_QUALITY])
     return data.tobytes()

@@ -56,7 +56,7 @@ class Frame:
     """Identity and size of one frame."""
 
     frame_index: int
-    """Position in the video, from 0; 0 for an image."""
+    """Position in the video, or of a page in its TIFF, from 0; 0 for an image."""
     pts_s: float | None
     """Presentation time in seconds; None for an image."""
     height_px: int

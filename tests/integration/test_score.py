@@ -403,6 +403,36 @@ def test_overlays_are_jpegs_of_the_images_size(tiny_bundle: Bundle, folder: Path
         assert drawn.shape[:2] == (row["height_px"], row["width_px"])
 
 
+def test_pages_of_a_tiff_are_scored_as_they_are_alone(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    pictures = [assets.picture(height, width) for height, width in ((60, 90), (40, 40), (128, 70), (90, 60), (30, 50))]
+    pages = [Image.fromarray(picture[..., ::-1]) for picture in pictures]
+    (tmp_path / "alone").mkdir()
+    for number, page in enumerate(pages):
+        page.copy().save(tmp_path / "alone" / f"{number}.png")  # Pillow keeps the options of a file in its image
+    (tmp_path / "scans").mkdir()
+    pages[0].save(tmp_path / "scans" / "a.tif", save_all=True, append_images=pages[1:])
+    options = {"bundle": tiny_bundle.uri, "segment_frames": 2, "pages": "all", "overlays": True, "regions": True}
+    for name in ("alone", "scans"):
+        score(ScoreConfig(manifest=str(tmp_path / name), out=str(tmp_path / f"{name}-run"), **options))
+    alone = {row["item_id"]: row for row in _rows(tmp_path / "alone-run", "masks")}
+    rows = _rows(tmp_path / "scans-run", "masks")
+
+    assert [(row["frame_index"], row["pts_s"], row["notes"]) for row in rows] == [(n, None, None) for n in range(5)]
+    same = ("mask", "height_px", "width_px", "brightness", "contrast", "sharpness", "confidence", "uncertain_share")
+    for row in rows:
+        expected = alone[f"{row['frame_index']}.png"]
+        assert {name: row[name] for name in same} == {name: expected[name] for name in same}
+        assert cv2.imread(str(tmp_path / "scans-run" / row["overlay"])).shape[:2] == (row["height_px"], row["width_px"])
+    assert runs.verify(str(tmp_path / "scans-run")) == []
+    assert runs.paged_items(str(tmp_path / "scans-run")) == {"a.tif"}
+    with pytest.raises(OutputError, match="pages: 'all' -> None"):
+        score(
+            ScoreConfig(
+                manifest=str(tmp_path / "scans"), out=str(tmp_path / "scans-run"), **(options | {"pages": "first"})
+            )
+        )
+
+
 def test_other_options_in_the_same_folder_are_refused(
     finished: tuple[Path, dict], tiny_bundle: Bundle, folder: Path
 ) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pyarrow as pa
+from PIL import Image
 
 from fsf_core import masks, runs
 from fsf_core.keys import item_key, unit_key
@@ -54,6 +55,16 @@ def video(home: Path, item_id: str, *, frames: int, num_classes: int = 4) -> Ite
     tiles = [rng.integers(0, num_classes, (1 + shape[0] // 16, 1 + shape[1] // 16)) for _ in range(frames)]
     drawn = [np.kron(each, np.ones((16, 16), int))[: shape[0], : shape[1]].astype(np.uint8) for each in tiles]
     return Item(item_id=item_id, source=path, class_maps=drawn, is_video=True)
+
+
+def pages(home: Path, item_id: str, class_maps: Sequence[np.ndarray]) -> Item:
+    """Write a TIFF of random pages of the sizes of masks; returns its item, for a run of all pages."""
+    path = home / item_id
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng([*item_id.encode()])
+    first, *others = (Image.fromarray(rng.integers(0, 256, (*each.shape, 3), np.uint8)) for each in class_maps)
+    first.save(path, save_all=True, append_images=others)
+    return Item(item_id=item_id, source=path, class_maps=class_maps)
 
 
 def of_many_classes(home: Path) -> tuple[str, np.ndarray]:

@@ -106,9 +106,13 @@ def are_same(masks: str, labels: str) -> bool:
 def _masks_of_run(run: runs.RunReader, by: Sequence[str]) -> Masks:
     """Name the masks of a run, in the order of its tables."""
     named: list[Named] = []
+    paged = runs.paged_items(run.uri)
     for batch in run.iter_batches("masks", columns=["item_id", "frame_index", "pts_s", "uri"], batch_rows=1 << 16):
         rows = zip(*(column.to_pylist() for column in batch.columns), strict=True)
-        named += [Named(item_id, None if time_s is None else frame, uri) for item_id, frame, time_s, uri in rows]
+        named += [
+            Named(item_id, None if time_s is None and item_id not in paged else frame, uri)
+            for item_id, frame, time_s, uri in rows
+        ]
     return Masks(named=named, uris=[], run=run, columns=columns_of_run(run, by) if by else Columns())
 
 

@@ -66,6 +66,7 @@ def test_class_maps_cannot_be_blended():
         ({"tile": True, "overlap": -1}, "expected at least 0"),
         ({"tile": True, "mask_size": "model"}, "found --tile beside --mask-size model"),
         ({"tile": True, "render": "blend"}, "found --tile beside --render blend"),
+        ({"tile": True, "pages": "all"}, "found --tile beside --pages all"),
     ],
 )
 def test_options_that_exclude_each_other_are_refused(options, message):

@@ -8,13 +8,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from onnx import helper, numpy_helper
+from PIL import Image
 
 from fsf_core import masks, storage
 from fsf_core.errors import ResumableError
 from fsf_core.export import from_onnx
 from fsf_core.media.images import ImageLimits
 from fsf_core.stages import decode as decoding
-from fsf_core.stages import free_sizes, infer, isolated_decode, units
+from fsf_core.stages import decode_pages, free_sizes, infer, isolated_decode, units
 from fsf_core.stages.decode import decode
 from fsf_core.stages.decode_settings import DecodeSettings
 from fsf_core.stages.infer import Infer
@@ -106,6 +107,22 @@ def test_every_picture_of_a_mixed_batch_has_the_mask_that_it_has_alone(bundle, p
     for row in rows:
         assert_equal(row["masks"][0], pictures[row["item_id"]])
         assert sum(region["pixels"] for region in row["regions"]) + row["pixels"][0] == sum(row["pixels"])
+
+
+@pytest.mark.parametrize("variant", ["plain", "fused"])
+def test_pages_of_a_tiff_have_the_masks_of_pictures_alone(bundle, pictures, tmp_path, variant, monkeypatch):
+    monkeypatch.setattr(decode_pages, "SEGMENT_BYTES", 3 * 4 * 48 * 64)
+    first, *others = (Image.fromarray(picture[..., ::-1]) for picture in pictures.values())
+    first.save(tmp_path / "scan.tif", save_all=True, append_images=others)
+    run = stage(bundle, variant)
+    tables = decode(rows_of(str(tmp_path / "scan.tif")), settings_of(bundle, pages="all"))
+    rows = masked(bundle, [part for table in tables for part in run(table)], variant=variant)
+    found = {frame["frame_index"]: png for row in rows for frame, png in zip(row["frames"], row["masks"], strict=True)}
+
+    assert len(rows) > 2
+    assert [*found] == [*range(len(SIZES))]
+    for png, picture in zip(found.values(), pictures.values(), strict=True):
+        assert_equal(png, picture)
 
 
 def test_both_variants_have_the_same_figures(bundle, pictures):
