@@ -24,6 +24,11 @@ def compiled(function: _F) -> _F:
     return cast("_F", dispatcher)
 
 
+def inlined(function: _F) -> _F:
+    """Compile into the compiled functions that call it, for calls in inner loops: an array is passed as seven words."""
+    return cast("_F", numba.njit(nogil=True, error_model="numpy", forceinline=True)(function))
+
+
 def as_input(array: NDArray[_T]) -> NDArray[_T]:
     """Return a contiguous, aligned, read-only view of an array, copied only if necessary.
 

@@ -50,6 +50,22 @@ _TORCH_FILTERS: Mapping[Interpolation, Callable[[NDArray[np.uint8], int, int], N
 }
 
 
+_UNSURE_PX = 1 / 64
+"""More than OpenCV's rounding of a place in a row of 65,535 pixels can amount to."""
+
+
+def read_by_resize(size_px: int, resized_px: int, interpolation: Interpolation) -> NDArray[np.int64] | None:
+    """Return the rows, or columns, of an image of this size that `resize` looks at; None if it may be all of them.
+
+    Only OpenCV's linear filter looks at few: at the two beside each sample, however much the image shrinks.
+    """
+    if interpolation != "linear":
+        return None
+    places = (np.arange(resized_px) + 0.5) * (size_px / resized_px) - 0.5
+    before = np.floor(np.concatenate([places - _UNSURE_PX, places + _UNSURE_PX])).astype(np.int64)
+    return np.unique(np.clip(np.concatenate([before, before + 1]), 0, size_px - 1))
+
+
 def resize(
     image_HWC: NDArray[np.uint8], height_px: int, width_px: int, interpolation: Interpolation
 ) -> NDArray[np.uint8]:

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fsf_core.model.filters import resize
+from fsf_core.model.filters import read_by_resize, resize
 from fsf_core.model.geometry import Box, input_hw, place, shown
 from fsf_core.model.profile import PROFILES, STRETCHED, Profile
 from fsf_core.options import PaddingMode
@@ -26,6 +26,7 @@ __all__ = [
     "input_hw",
     "normalise",
     "place",
+    "read_by_fit",
     "shown",
     "uncrop",
 ]
@@ -63,6 +64,20 @@ def fit(image_HWC: NDArray[np.uint8], profile: Profile) -> NDArray[np.uint8]:
     border = _BORDERS[profile.padding_mode]
     framed = cv2.copyMakeBorder(ordered, box.top_px, bottom_px, box.left_px, right_px, border, value=profile.padding)
     return np.asarray(framed, np.uint8)
+
+
+def read_by_fit(height_px: int, width_px: int, profile: Profile) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+    """Return the rows and columns of an image of this size at whose crossings `fit` looks; None if it may be at all.
+
+    Raises:
+        ValueError: the image would be enlarged beyond all use.
+    """
+    box = place(height_px, width_px, profile)
+    if box.resized_hw == (height_px, width_px):
+        return None
+    rows = read_by_resize(height_px, box.resized_hw[0], profile.interpolation)
+    columns = read_by_resize(width_px, box.resized_hw[1], profile.interpolation)
+    return None if rows is None or columns is None else (rows, columns)
 
 
 def normalise(frames_NHWC: NDArray[np.uint8], levels_C256: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -20,7 +20,7 @@ from fsf_core.model.input_figures import input_figures
 from fsf_core.stages import units
 from fsf_core.stages.decode_pages import decode_pages
 from fsf_core.stages.decode_row import failures_for_rest, is_video, unit_of_row
-from fsf_core.stages.decode_settings import DecodeSettings, fit_within
+from fsf_core.stages.decode_settings import DecodeSettings, fit_within, looked_at
 from fsf_core.stages.decode_video import decode_video
 from fsf_core.stages.labels import label_of_image
 from fsf_core.stages.units import Frame, Unit
@@ -139,7 +139,12 @@ def _decode_image(data: bytes, row: Mapping[str, Any], version: str | None, sett
         LimitError: the image, or the network's input for it, exceeds a limit of its size.
         DecodeError: the image cannot be decoded.
     """
-    image_HWC, notes = images.decode_image(data, honour_exif=settings.profile.honour_exif, limits=settings.limits)
+    image_HWC, notes = images.decode_image(
+        data,
+        honour_exif=settings.profile.honour_exif,
+        limits=settings.limits,
+        wanted=partial(looked_at, profile=settings.profile),
+    )
     height_px, width_px = image_HWC.shape[:2]
     input_HWC = fit_within(image_HWC, settings)
     figures = input_figures(input_HWC, settings.profile.channel_order)

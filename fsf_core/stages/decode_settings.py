@@ -1,6 +1,7 @@
 """Settings of the decode stage, and the network's input within them."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
@@ -66,6 +67,16 @@ def fit_within(image_HWC: NDArray[np.uint8], settings: DecodeSettings) -> NDArra
         return preprocess.fit(image_HWC, settings.profile)
     except ValueError as error:
         raise LimitError(f"{error}; leave the image out") from error
+
+
+@lru_cache(maxsize=64)
+def looked_at(height_px: int, width_px: int, profile: preprocess.Profile) -> images.Grid | None:
+    """Return the pixels of an image of this size that `fit_within` looks at; None if it may be at all."""
+    try:
+        found = preprocess.read_by_fit(height_px, width_px, profile)
+    except ValueError:
+        return None  # which fit_within says
+    return None if found is None else images.Grid(*found)
 
 
 def _require_size(height_px: int, width_px: int, settings: DecodeSettings) -> None:

@@ -14,15 +14,19 @@ from fsf_core.media.images.decode import (
 )
 from fsf_core.media.images.headers import HEAD_BYTES, ImageHeader, read_header
 from fsf_core.media.images.kinds import sniff
+from fsf_core.media.images.sparse.grid import Grid
+from fsf_core.media.images.sparse.precompile import compile_loops
 from fsf_core.media.images.tiff import PageEntry
 
 __all__ = [
     "HEAD_BYTES",
     "DecodedImage",
+    "Grid",
     "ImageHeader",
     "ImageLimits",
     "PageEntry",
     "Pages",
+    "compile_loops",
     "decode_bgr",
     "decode_image",
     "decode_page",

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from fsf_core.errors import DecodeError, ItemError, LimitError
 from fsf_core.media.images import avif, bmp, exif, gif, jp2, jpeg, opencv, png, pnm, tiff, tiff_pixels, webp
 from fsf_core.media.images.headers import ImageHeader, read_header
+from fsf_core.media.images.sparse.grid import Wanted
 from fsf_core.media.images.stored import Stored
 
 
@@ -47,7 +48,8 @@ class DecodedImage(NamedTuple):
     """An image, and what its user may not expect of it."""
 
     image_HWC: NDArray[np.uint8]
-    """BGR, contiguous."""
+    """BGR, contiguous. Where only some pixels were wanted, the others may have any content, and all are valid until
+    this thread decodes the next image."""
     notes: str | None
     """Sentences joined by "; ", for example that only the first page was decoded; None if there are none."""
 
@@ -61,7 +63,9 @@ def decode_bgr(data: bytes, *, honour_exif: bool, limits: ImageLimits = DEFAULT_
     return decode_image(data, honour_exif=honour_exif, limits=limits).image_HWC
 
 
-def decode_image(data: bytes, *, honour_exif: bool, limits: ImageLimits = DEFAULT_LIMITS) -> DecodedImage:
+def decode_image(
+    data: bytes, *, honour_exif: bool, limits: ImageLimits = DEFAULT_LIMITS, wanted: Wanted | None = None
+) -> DecodedImage:
     """Decode one image.
 
     Args:
@@ -69,6 +73,7 @@ def decode_image(data: bytes, *, honour_exif: bool, limits: ImageLimits = DEFAUL
         honour_exif: turn the image upright, by its EXIF orientation, or by irot and imir in AVIF; otherwise it is as
             stored, whatever its format.
         limits: largest image to decode.
+        wanted: which pixels of the returned image are looked at; all of them without it.
 
     Raises:
         DecodeError: the bytes are no image, a damaged one, or of a format that is not supported.
@@ -77,6 +82,11 @@ def decode_image(data: bytes, *, honour_exif: bool, limits: ImageLimits = DEFAUL
     if len(data) > limits.max_bytes:
         raise LimitError(f"the file has {len(data):,} bytes; the limit is {limits.max_bytes:,}; {_LARGE}")
     header = read_header(data)
+    if wanted and header.format == "jpeg" and jpeg.is_large(header.height_px, header.width_px):
+        _check_limits(header, limits)
+        image_HWC, notes = jpeg.decode_wanted(data, wanted, honour_exif=honour_exif)
+        if image_HWC is not None:
+            return DecodedImage(image_HWC, "; ".join(notes) or None)
     return _decode(header, lambda: _DECODERS[header.format](data), honour_exif=honour_exif, limits=limits)
 
 

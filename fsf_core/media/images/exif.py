@@ -4,6 +4,7 @@
 
 import struct
 from functools import cache
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -21,6 +22,21 @@ _ORIENTATION = 0x112
 _LONG = 4
 _FIRST_TRANSPOSED = 5
 _LAST = 8
+
+
+class Turn(NamedTuple):
+    """How stored pixels become upright ones: transposed first, where that is needed, then reversed."""
+
+    transposed: bool
+    rows_reversed: bool
+    columns_reversed: bool
+
+
+def turn_of(orientation: int) -> Turn:
+    """Return how pixels of an orientation are turned upright; a number other than 1 to 8 is no orientation."""
+    axis = _FLIPS.get(orientation)
+    transposed = _FIRST_TRANSPOSED <= orientation <= _LAST
+    return Turn(transposed, axis in (_UP_DOWN, _BOTH), axis in (_LEFT_RIGHT, _BOTH))
 
 
 def upright(image_HWC: Pixels, orientation: int) -> Pixels:

@@ -192,11 +192,11 @@ def _bounce(step: int, span: int) -> int:
 
 
 def compile_kernels(folder: Path, *, quick: bool) -> None:
-    """Compile the kernels of the mask stage into their cache, as the first job after an installation does."""
+    """Compile the loops of all stages into their cache, as the first job after an installation does."""
     del folder, quick
-    from fsf_core import masks
+    from fsf_core.stages.precompile import compile_loops
 
-    masks.compile_kernels()
+    compile_loops()
 
 
 def compile_bytecode(folder: Path, *, quick: bool) -> None:

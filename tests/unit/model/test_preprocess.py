@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from fsf_core.model.preprocess import PROFILES, Profile, crop, fit, normalise, place
+from fsf_core.model.preprocess import PROFILES, Profile, crop, fit, normalise, place, read_by_fit
 
 STRETCH, LETTERBOX = PROFILES["fastsegformer"], PROFILES["fastsegformer-train"]
 SIZES = [(224, 224), (480, 640), (640, 480), (1, 1), (223, 225), (7, 500), (3000, 4000), (225, 112)]
@@ -61,6 +61,52 @@ def test_padding_is_in_the_networks_channel_order():
 
     assert fit(noise(10, 1000), profile)[0, 0].tolist() == [1, 2, 3]
     assert fit(noise(10, 1000), replace(profile, channel_order="bgr"))[0, 0].tolist() == [1, 2, 3]
+
+
+def garbage_beside(image_HWC, rows, columns, seed):
+    """Return an image with other pixels wherever rows and columns do not cross."""
+    changed = np.random.default_rng(seed).integers(0, 256, image_HWC.shape, np.uint8)
+    changed[np.ix_(rows, columns)] = image_HWC[np.ix_(rows, columns)]
+    return changed
+
+
+LINEAR = {
+    "stretched": STRETCH,
+    "letterbox": replace(LETTERBOX, interpolation="linear"),
+    "to an odd size": replace(STRETCH, height_px=37, width_px=101),
+    "short side": replace(STRETCH, mode="short-side", height_px=96, width_px=96, short_side_px=128),
+}
+
+
+@pytest.mark.parametrize("profile", LINEAR.values(), ids=LINEAR)
+@given(height_px=st.integers(1, 900), width_px=st.integers(1, 900))
+@settings(deadline=None, max_examples=60)
+def test_fit_looks_at_no_pixels_but_those_that_read_by_fit_names(profile, height_px, width_px):
+    image_HWC = noise(height_px, width_px)
+    found = read_by_fit(height_px, width_px, profile)
+    rows, columns = found or (np.arange(height_px), np.arange(width_px))
+    for seed in range(2):
+        fitted = fit(garbage_beside(image_HWC, rows, columns, seed), profile)
+        np.testing.assert_array_equal(fitted, fit(image_HWC, profile))
+
+
+@pytest.mark.parametrize(
+    ("height_px", "width_px"),
+    [(448, 448), (672, 1120), (2688, 3584), (3000, 4000), (1080, 1920), (6000, 225), (224, 9000), (2, 65_500)],
+)
+def test_fit_of_large_images_looks_at_two_rows_and_columns_a_sample(height_px, width_px):
+    rows, columns = read_by_fit(height_px, width_px, STRETCH)
+    image_HWC = noise(height_px, width_px)
+    fitted = fit(garbage_beside(image_HWC, rows, columns, 1), STRETCH)
+    np.testing.assert_array_equal(fitted, fit(image_HWC, STRETCH))
+    assert rows.size <= 4 * 224
+    assert columns.size <= 4 * 224
+
+
+@pytest.mark.parametrize("interpolation", ["area", "cubic", "pil-bilinear", "torch-bilinear"])
+def test_other_filters_may_look_at_all_pixels(interpolation):
+    assert read_by_fit(3000, 4000, replace(STRETCH, interpolation=interpolation)) is None
+    assert read_by_fit(224, 224, STRETCH) is None
 
 
 @given(sides, sides)
