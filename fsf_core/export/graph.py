@@ -123,20 +123,25 @@ def add_constant(model: onnx.ModelProto, name: str, value: Any) -> str:
 
 def unused_name(model: onnx.ModelProto, name: str) -> str:
     """Return the name, or the name with as many underscores behind it as make it new to the graph."""
-    used = set(_names(model.graph))
+    used = set(names_of(model.graph))
     while name in used:
         name += "_"
     return name
 
 
-def _names(graph: onnx.GraphProto) -> Iterator[str]:
+def names_of(graph: onnx.GraphProto) -> Iterator[str]:
     """Yield every name of a graph and of its subgraphs."""
     yield from (value.name for value in [*graph.input, *graph.output, *graph.initializer])
     for node in graph.node:
         yield from [node.name, *node.input, *node.output]
         for attribute in node.attribute:
-            for inner in [*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])]:
-                yield from _names(inner)
+            for inner in subgraphs_of(attribute):
+                yield from names_of(inner)
+
+
+def subgraphs_of(attribute: onnx.AttributeProto) -> list[onnx.GraphProto]:
+    """Return the graphs that an attribute of a node holds."""
+    return [*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])]
 
 
 def named_sizes(value: onnx.ValueInfoProto) -> list[int | str]:

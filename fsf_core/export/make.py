@@ -1,4 +1,4 @@
-"""From the inputs to verified models: convert, fuse, other precisions, parity.
+"""From the inputs to verified models: convert, rewrite, fuse, other precisions, parity.
 
 Knows torch and onnx; `job` imports it only if there is something to export.
 """
@@ -32,6 +32,7 @@ from fsf_core.export.parity import ADOPTED, OTHER_PICTURES, PRECISION_LIMITS, Pa
 from fsf_core.export.precision_parity import compare_precision
 from fsf_core.export.precisions import to_fp16, to_int8
 from fsf_core.export.request import DEFAULT_OUTPUT, opset_of_export
+from fsf_core.export.rewrite import rewrite
 from fsf_core.export.sample_images import SampleImage, drawn_images, odd_sized_images, unusual_images
 from fsf_core.export.verify import verify
 from fsf_core.model.bundle import FUSED, PLAIN, Origin, Output, Signature, variant_of
@@ -78,29 +79,67 @@ def make_models(
     plain, reference, output, notes = _plain_model(config, material, profile, given)
     classes = with_background(config.classes, output)
     require_class(profile, classes)
-    if show_graph is not None:
-        show_graph(printable(plain))
     signature = _with_stride(dataclasses.replace(signature_of(plain), output=output), reference, profile)
     if profile.is_fixed:
         _require_output_grid(signature.output_shape, profile)
     unfused = why_not_fusible(profile, opset_of(plain))
     if unfused and not profile.is_fixed:
         log.info("event=no_fused_variant profile=%r reason=%r", profile.describe(), unfused)
-    models: dict[str, bytes] = {}
-    for precision, model in _in_every_precision(plain, config, material, profile):
-        models[variant_of(precision, fused=False)] = model_bytes(model)
-        if not why_not_fusible(profile, opset_of(model)):
-            models[variant_of(precision, fused=True)] = model_bytes(
-                fuse(model, profile, output=output, num_classes=len(classes))
-            )
+
+    def verified(model: ModelProto) -> tuple[dict[str, bytes], ParityReport]:
+        if show_graph is not None:
+            show_graph(printable(model))
+        models = _all_variants(model, config, material, profile, output, len(classes))
+        return models, _verify_all(reference, models, profile, config, material, output, len(classes))
+
+    models, report = _rewritten_if_equal(plain, verified)
     return Made(
         models=models,
         signature=signature,
         origin=_origin(config, material, plain, identity),
         classes=classes,
-        report=_verify_all(reference, models, profile, config, material, output, len(classes)),
+        report=report,
         notes=notes,
     )
+
+
+def _rewritten_if_equal(
+    plain: ModelProto, verified: Callable[[ModelProto], tuple[dict[str, bytes], ParityReport]]
+) -> tuple[dict[str, bytes], ParityReport]:
+    """Return the variants of the rewritten graph and their parity; of the graph as it is, where that is refused.
+
+    The report tells which.
+
+    Raises:
+        RunError: of the graph as it is.
+    """
+    rewritten = None
+    try:
+        rewritten = rewrite(plain)
+        if rewritten.rules:
+            log.info("event=graph_rewritten rules=%s", rewritten.rules)
+        models, report = verified(rewritten.model)
+        return models, dataclasses.replace(report, rewrites=rewritten.rules)
+    except (ConfigError, ParityLimitError) as error:
+        if rewritten is not None and not rewritten.rules:
+            raise
+        reason = str(error)
+    log.warning("event=graph_not_rewritten rules=%s reason=%r", rewritten and rewritten.rules, reason)
+    models, report = verified(plain)
+    return models, dataclasses.replace(report, rewrites_refused=reason)
+
+
+def _all_variants(
+    plain: ModelProto, config: ExportConfig, material: Material, profile: Profile, output: Output, num_classes: int
+) -> dict[str, bytes]:
+    """Return the plain and, where there is one, the fused variant in every precision."""
+    models: dict[str, bytes] = {}
+    for precision, model in _in_every_precision(plain, config, material, profile):
+        models[variant_of(precision, fused=False)] = model_bytes(model)
+        if not why_not_fusible(profile, opset_of(model)):
+            fused = fuse(model, profile, output=output, num_classes=num_classes)
+            models[variant_of(precision, fused=True)] = model_bytes(fused)
+    return models
 
 
 def _plain_model(

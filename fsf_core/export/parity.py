@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from fsf_core.errors import ParityError
@@ -158,6 +158,10 @@ class ParityReport:
     images: tuple[ImageParity, ...]
     precisions: tuple[PrecisionParity, ...] = ()
     """Parity of the extra precisions that were exported."""
+    rewrites: Mapping[str, int] = field(default_factory=dict)
+    """How often each rule rewrote the graph that was compared."""
+    rewrites_refused: str = ""
+    """Why the graph was not rewritten, although there are rules for it: the error of the rewritten one."""
 
     def to_json(self) -> str:
         """Return parity.json. Its keys are names on disk, and stay when fields are renamed."""
@@ -174,6 +178,8 @@ class ParityReport:
             },
             "pictures": [image.to_json() for image in self.images],
             "precisions": [precision.to_json() for precision in self.precisions],
+            **({"rewrites": self.rewrites} if self.rewrites else {}),
+            **({"rewrites_refused": self.rewrites_refused} if self.rewrites_refused else {}),
         }
         return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 

@@ -25,7 +25,7 @@ from fsf_core.model.preprocess import Profile
 from fsf_core.model.session import runtime_version
 from fsf_core.options import Exporter
 
-RECIPE_VERSION = 2
+RECIPE_VERSION = 3
 """Version of the way from a request to a bundle. Raise it by one with every change after which the same request gives
 other model files or another parity report; bundles of older recipes are then exported again. A test compares the files.
 """

@@ -1,6 +1,7 @@
 """Inputs of the benches: networks with recipe weights, a null model that takes no time, drawn images, manifests."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -10,28 +11,55 @@ from onnx import TensorProto, helper, numpy_helper
 from fsf_core.config import ExportConfig
 from fsf_core.demo.oranges import draw_orange
 from fsf_core.export.job import export
+from fsf_core.model.preprocess import PROFILES
 from tests.bench import bench_masks
+
+if TYPE_CHECKING:
+    from torch import nn
 
 CLASSES = ("background", "sunburn", "ulcer", "wind_scarring")
 MEGAPIXELS_12 = (3000, 4000)
 
 
-def write_weights(letter: str, path: Path) -> None:
-    """Write weights of FastSegFormer-P or -E that follow a recipe, unless the file exists."""
-    if path.exists():
-        return
+def network(letter: str) -> "nn.Module":
+    """Return FastSegFormer-P or -E with weights that follow a recipe."""
     import torch
 
     from fsf_core.export.build import load_network
     from tests.support import recipe
 
-    shapes = load_network(f"fastsegformer-{letter}", num_classes=4).state_dict()
-    state = recipe.state(letter, [(name, tuple(tensor.shape)) for name, tensor in shapes.items()])
-    torch.save({name: torch.from_numpy(array) for name, array in state.items()}, path)
+    built = load_network(f"fastsegformer-{letter}", num_classes=len(CLASSES))
+    state = recipe.state(letter, [(name, tuple(tensor.shape)) for name, tensor in built.state_dict().items()])
+    built.load_state_dict({name: torch.from_numpy(array) for name, array in state.items()})
+    return built
+
+
+def write_weights(letter: str, path: Path) -> None:
+    """Write recipe weights of FastSegFormer-P or -E, unless the file exists."""
+    if not path.exists():
+        import torch
+
+        torch.save(network(letter).state_dict(), path)
+
+
+def written_graph(letter: str) -> onnx.ModelProto:
+    """Return the graph of FastSegFormer-P or -E with recipe weights as the default exporter writes it."""
+    from fsf_core.export.convert import to_onnx
+    from fsf_core.export.request import OPSETS
+
+    return to_onnx(network(letter), PROFILES["fastsegformer"], opset=OPSETS["dynamo"])
+
+
+def written_model(letter: str, home: Path) -> Path:
+    """Write the graph of written_graph, with which a bundle's can be compared; returns its path."""
+    path = home / f"written-{letter}.onnx"
+    if not path.exists():
+        onnx.save(written_graph(letter), path)
+    return path
 
 
 def model(letter: str, home: Path) -> tuple[Path, Path]:
-    """Write recipe weights and their bundle; returns the paths of both."""
+    """Write recipe weights and the bundle that a user gets of them; returns the paths of both."""
     weights, bundle = home / f"{letter}.pth", home / f"bundle-{letter}"
     if not bundle.exists():
         from fsf_core.export import parity
@@ -40,7 +68,7 @@ def model(letter: str, home: Path) -> tuple[Path, Path]:
         # Recipe weights give masks like noise, of which int8 keeps a mean IoU of 0.77, below its limit.
         parity.PRECISION_LIMITS["int8"] = parity.PrecisionLimits(min_mean_iou=0, min_class_iou=0, max_differing_share=1)
         config = ExportConfig(
-            net=f"fastsegformer-{letter}", checkpoint=str(weights), classes=CLASSES, exporter="torchscript",
+            net=f"fastsegformer-{letter}", checkpoint=str(weights), classes=CLASSES,
             precisions=("int8",) if letter == "p" else (), out=str(bundle),
         )  # fmt: skip
         export(config)

@@ -40,6 +40,7 @@ COMMANDS = (
 )
 BENCHES = (
     "bench",
+    "bench_graph",
     "bench_masks",
     "bench_video",
     "bench_tiles",

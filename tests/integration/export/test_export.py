@@ -1,18 +1,23 @@
 """The export job with the real exporters: what it leaves, what it refuses, and that it refuses without a trace."""
 
+import copy
 import importlib.metadata
+import json
+from pathlib import Path
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 import torch
 
 from fsf_core.config import ExportConfig
 from fsf_core.errors import BundleError, CheckpointError, ConfigError, OutputError, ParityError, StorageError
-from fsf_core.export import from_network, parity
+from fsf_core.export import from_network, make, parity
 from fsf_core.export.convert import to_onnx
 from fsf_core.export.graph import model_bytes, opset_of
 from fsf_core.export.job import export
+from fsf_core.export.rewrite import Rewritten
 from fsf_core.export.sample_images import drawn_images
 from fsf_core.model.bundle_files import load_bundle, read_model, read_parity
 from fsf_core.model.preprocess import PROFILES, fit
@@ -152,6 +157,34 @@ def test_a_damaged_graph_is_refused_and_leaves_no_bundle(tmp_path, monkeypatch, 
         export(ExportConfig(**TINY, out=str(tmp_path / "bundle")))
     assert caught.value.report.images
     assert files(tmp_path) == []
+
+
+def parity_of(folder):
+    return json.loads((folder / "parity.json").read_text())
+
+
+def test_the_report_tells_which_rules_rewrote_the_graph_that_it_is_about(exported, checkpoint):
+    plain = onnx.load(Path(exported.bundle.uri) / "model.onnx")
+    written = from_network.to_onnx(build(), PROFILES["fastsegformer"], opset=17, exporter="torchscript")
+    assert parity_of(Path(exported.bundle.uri))["rewrites"] == {"resize_by_scales": 1}
+    assert len(plain.graph.node) < len(written.graph.node)
+
+
+def test_a_rewritten_graph_that_differs_is_left_out_and_the_report_tells_why(tmp_path, monkeypatch, caplog):
+    def damaging(model):
+        damaged = copy.deepcopy(model)
+        head = next(tensor for tensor in damaged.graph.initializer if list(tensor.dims) == [4, 16, 1, 1])
+        head.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(head) * 1.1, head.name))
+        return Rewritten(model=damaged, rules={"a_rule": 1})
+
+    monkeypatch.setattr(make, "rewrite", damaging)
+    bundle = export(ExportConfig(**TINY, out=str(tmp_path / "bundle"))).bundle
+    written = from_network.to_onnx(build(), PROFILES["fastsegformer"], opset=17, exporter="torchscript")
+    report = parity_of(tmp_path / "bundle")
+    assert read_model(bundle) == model_bytes(written)
+    assert "rewrites" not in report
+    assert "does not equal the original" in report["rewrites_refused"]
+    assert "event=graph_not_rewritten" in caplog.text
 
 
 def test_a_refused_export_leaves_an_empty_folder_empty(tmp_path, monkeypatch):
