@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 
 from fsf_core import runs, storage
 from fsf_core.config import BenchConfig, ScoreConfig
-from fsf_core.errors import ConfigError
 from fsf_core.model.bundle import Bundle, variant_of
 from fsf_core.model.bundle_files import load_bundle, read_model
 from fsf_core.model.preprocess import input_hw
@@ -34,7 +33,9 @@ WARM_UP_S = 2.0
 MEASURED_S = 10.0
 PART_UNITS = 16
 MIN_COMMITS = 4
-"""Fewer commits have no steady state."""
+"""Fewer commits per session have no steady state."""
+MIN_STEADY_S = 5.0
+"""In a shorter time, what was decoded before the model was loaded is too large a share of the frames."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,22 +48,23 @@ class Measured:
     """Processes that hold the model, in the job as in the bare measurement."""
     bare_frames_per_s: float
     """Of all sessions together, on inputs in memory."""
-    steady_frames_per_s: float
-    """Of the job, between its first and its last commit."""
+    steady_frames_per_s: float | None
+    """Of the job, between its first and its last commit; None where there are too few of them to tell."""
     total_frames_per_s: float
     """Of the job, including the start of its actors."""
+    sufficient_frames: int
+    """Frames for which there would be a steady rate, about twice as many as the least; 0 where there is one."""
 
     @property
-    def efficiency(self) -> float:
-        """Steady rate of the job as a share of the bare rate."""
-        return self.steady_frames_per_s / self.bare_frames_per_s
+    def efficiency(self) -> float | None:
+        """Steady rate of the job as a share of the bare rate; None where there are too few frames to tell."""
+        return None if self.steady_frames_per_s is None else self.steady_frames_per_s / self.bare_frames_per_s
 
 
 def measure(config: BenchConfig) -> Measured:
     """Score the first items of a manifest into a temporary folder, then run the bare sessions.
 
     Raises:
-        ConfigError: there are too few frames for a steady rate.
         RunError: as `score` raises.
     """
     bundle = load_bundle(storage.absolute(config.bundle))
@@ -88,25 +90,24 @@ def measure(config: BenchConfig) -> Measured:
         )
         done = commits(out)
         shapes = call_shapes(bundle, out, summary["batch_frames"] or GPU_BATCH_FRAMES)
-    if len(done) < MIN_COMMITS:
-        raise ConfigError(
-            f"found {summary['frames']} frames in {len(done)} parts, expected at least {MIN_COMMITS} parts of "
-            f"{PART_UNITS} items; give a longer manifest, or more --frames"
-        )
+    sessions = summary["actors"]
+    bare = bare_rate(
+        bundle,
+        variant=variant_of(config.precision, fused=False),
+        provider=summary["provider"],
+        sessions=sessions,
+        shapes=shapes,
+        threads=config.threads,
+    )
+    is_steady = has_steady_rate(done, sessions)
     return Measured(
         frames=summary["frames"],
         provider=summary["provider"],
-        sessions=summary["actors"],
-        bare_frames_per_s=bare_rate(
-            bundle,
-            variant=variant_of(config.precision, fused=False),
-            provider=summary["provider"],
-            sessions=summary["actors"],
-            shapes=shapes,
-            threads=config.threads,
-        ),
-        steady_frames_per_s=steady_rate(done),
+        sessions=sessions,
+        bare_frames_per_s=bare,
+        steady_frames_per_s=steady_rate(done) if is_steady else None,
         total_frames_per_s=summary["frames"] / summary["scoring_seconds"],
+        sufficient_frames=0 if is_steady else sufficient_frames(bare, sessions),
     )
 
 
@@ -114,6 +115,22 @@ def commits(out: str) -> list[tuple[float, int]]:
     """Return the time of each commit of a local run, in seconds since the epoch, and its frames; in order."""
     folder = Path(out) / "receipts"
     return sorted(((folder / f"{one.part}.arrow").stat().st_mtime, one.frames) for one in runs.receipts(out))
+
+
+def has_steady_rate(done: list[tuple[float, int]], sessions: int) -> bool:
+    """Return whether there are enough commits, over enough time, for a rate."""
+    return len(done) >= MIN_COMMITS * sessions and done[-1][0] - done[0][0] >= MIN_STEADY_S
+
+
+def sufficient_frames(bare_frames_per_s: float, sessions: int) -> int:
+    """Return how many frames have a steady rate, with twice the time and the commits that it takes, in hundreds.
+
+    Args:
+        bare_frames_per_s: of all sessions, which the job does not exceed.
+        sessions: number of them.
+    """
+    least = max(MIN_COMMITS * sessions * PART_UNITS, MIN_STEADY_S * bare_frames_per_s)
+    return 100 * math.ceil(2 * least / 100)
 
 
 def steady_rate(done: list[tuple[float, int]]) -> float:

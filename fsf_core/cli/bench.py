@@ -2,7 +2,7 @@
 
 Scores the first items of the manifest into a temporary folder, then runs the bare session with the same model, batch,
 threads and number of processes on inputs in memory. Runs on this machine only.
-The last line on stdout is the comparison as one JSON document.
+The last line on stdout is the comparison as one JSON document; `efficiency` is null where there are too few frames.
 """
 
 import dataclasses
@@ -22,6 +22,13 @@ def run(config: BenchConfig) -> int:
         ("job, in steady state", found.steady_frames_per_s),
         ("job, start included", found.total_frames_per_s),
     ):
-        show(f"  {name:<22}{rate:10.2f} frames/s{rate / found.bare_frames_per_s:8.2f}")
+        if rate is not None:
+            share = "" if found.steady_frames_per_s is None else f"{rate / found.bare_frames_per_s:8.2f}"
+            show(f"  {name:<22}{rate:10.2f} frames/s{share}")
+    if found.steady_frames_per_s is None:
+        show(
+            f"{found.frames} frames are too few to compare the job with the bare session: most of their time is the "
+            f"start. Pass --frames {found.sufficient_frames}, and a manifest that has as many."
+        )
     print_json(dataclasses.asdict(found) | {"efficiency": found.efficiency})
     return 0

@@ -596,7 +596,6 @@ UNTRIED = {
     " exists, expected to create it: another job": "takes a job whose lock was deleted",
     "fp32 is always exported": "checked by the parser of options before",
     "asked for opset ": "takes a network that needs a newer opset",
-    "; give a longer manifest, or more --frames": "ends a measurement in a temporary folder",
     "the graph violates the ONNX standard: ": "takes an exporter with a fault",
     " cannot become a bundle: ": "takes a folder that appears meanwhile",
     "num_classes is ": "checked by the options before",

@@ -1,10 +1,14 @@
 """Rates that `fsf bench` and the comparison with other tools measure."""
 
+import json
 from pathlib import Path
 
 import pytest
 
-from fsf_core.bench import steady_rate
+import fsf_core.bench
+from fsf_core.bench import Measured, has_steady_rate, steady_rate, sufficient_frames
+from fsf_core.cli import bench as command
+from fsf_core.config import BenchConfig
 from tests.bench import meter
 
 
@@ -15,6 +19,51 @@ def test_the_steady_rate_is_the_slope_of_the_commits():
 def test_bursts_of_commits_do_not_count_one_burst_too_many():
     bursts = [(100.0 + 2 * burst + late, 32) for burst in range(20) for late in (0.0, 0.01)]
     assert steady_rate(bursts) == pytest.approx(32, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("commits", "seconds", "sessions", "enough"),
+    [(1, 0.0, 1, False), (40, 4.9, 1, False), (3, 20.0, 1, False), (4, 5.0, 1, True), (7, 20.0, 2, False)],
+)
+def test_few_commits_or_little_time_have_no_steady_rate(commits, seconds, sessions, enough):
+    done = [(100.0 + seconds * at / max(1, commits - 1), 16) for at in range(commits)]
+    assert has_steady_rate(done, sessions) is enough
+
+
+@pytest.mark.parametrize(("bare", "sessions"), [(0.1, 1), (34.0, 2), (3000.0, 1), (80.0, 16)])
+def test_the_frames_that_are_asked_for_have_a_steady_rate(bare, sessions):
+    frames = sufficient_frames(bare, sessions)
+    done = [(100.0 + at / bare, 16) for at in range(0, frames, 16)]
+    assert has_steady_rate(done, sessions)
+
+
+def _measured(steady: float | None, sufficient: int) -> Measured:
+    return Measured(
+        frames=12, provider="cpu", sessions=2, bare_frames_per_s=30.0, steady_frames_per_s=steady,
+        total_frames_per_s=1.2, sufficient_frames=sufficient,
+    )  # fmt: skip
+
+
+def test_too_few_frames_are_compared_with_nothing(monkeypatch, capsys):
+    monkeypatch.setattr(fsf_core.bench, "measure", lambda _: _measured(None, 300))
+    assert command.run(BenchConfig(bundle="b", manifest="m")) == 0
+    *lines, last = capsys.readouterr().out.splitlines()
+    assert "0.04" not in " ".join(lines)
+    assert "12 frames are too few" in lines[-1]
+    assert "--frames 300" in lines[-1]
+    assert {name: json.loads(last)[name] for name in ("efficiency", "steady_frames_per_s", "total_frames_per_s")} == {
+        "efficiency": None,
+        "steady_frames_per_s": None,
+        "total_frames_per_s": 1.2,
+    }
+
+
+def test_a_steady_rate_is_a_share_of_the_bare_one(monkeypatch, capsys):
+    monkeypatch.setattr(fsf_core.bench, "measure", lambda _: _measured(27.0, 0))
+    command.run(BenchConfig(bundle="b", manifest="m"))
+    *lines, last = capsys.readouterr().out.splitlines()
+    assert lines[2].split() == ["job,", "in", "steady", "state", "27.00", "frames/s", "0.90"]
+    assert json.loads(last)["efficiency"] == 0.9
 
 
 def _write_times(folder: Path, **workers: list[float]) -> Path:
