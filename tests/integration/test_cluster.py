@@ -18,7 +18,7 @@ from fsf_core.model.bundle import Bundle
 from fsf_core.score import waiting
 from fsf_core.score.cluster import resources
 from fsf_core.score.cluster_address import PROBE_S
-from fsf_core.score.local_ray import dashboard_agent_stub, patches
+from fsf_core.score.local_ray import agent_stub, patches
 from tests.support import assets
 from tests.support.processes import ROOT, wait_for
 
@@ -234,21 +234,27 @@ def test_a_name_that_ray_no_longer_has_switches_its_patch_off_and_no_other(
     ]
 
 
-def test_the_agent_stub_writes_the_files_that_a_node_waits_for_and_ends_with_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("more", "ports"),
+    [("--head", agent_stub.PORTS), ("--runtime-env-dir=/nowhere", agent_stub.RUNTIME_ENV_PORTS)],
+)
+def test_the_agent_stub_writes_the_files_that_a_node_waits_for_and_ends_with_it(
+    tmp_path: Path, more: str, ports: tuple[str, ...]
+) -> None:
     words = [
         sys.executable,
         "-I",
         "-S",
-        dashboard_agent_stub.__file__,
+        agent_stub.__file__,
         f"--session-dir={tmp_path}",
         "--node-id=f00d",
-        "--head",
+        more,
     ]
     starting = ["sh", "-c", '"$@" & echo $!; wait', "sh", *words]
     with subprocess.Popen(starting, stdout=subprocess.PIPE, text=True) as node:
         assert node.stdout
         agent = psutil.Process(int(node.stdout.readline()))
-        files = [tmp_path / f"{port}_f00d" for port in dashboard_agent_stub.PORTS]
+        files = [tmp_path / f"{port}_f00d" for port in ports]
         wait_for(lambda: all(file.exists() for file in files), timeout_s=30)
 
         assert {file.read_text() for file in files} == {"-1"}

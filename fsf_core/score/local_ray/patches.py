@@ -21,7 +21,7 @@ from typing import Any
 
 import ray
 
-from fsf_core.score.local_ray import dashboard_agent_stub
+from fsf_core.score.local_ray import agent_stub
 from fsf_core.score.local_ray.session_folder import SESSION_NAME
 
 TESTED_VERSIONS = ("2.60.",)
@@ -29,6 +29,9 @@ TESTED_VERSIONS = ("2.60.",)
 
 READY_GATHER_S, MIN_POLL_S, MAX_POLL_S = 0.05, 0.1, 0.8
 """Waits of Ray Data's loop: for more tasks once one is ready; for a first one, doubling while none is."""
+
+STUBBED_AGENTS = ("dashboard_agent", "runtime_env_agent")
+"""The agents of a node as Ray names them; the second one would make environments for workers that ask for one."""
 
 log = logging.getLogger("fsf")
 
@@ -44,7 +47,7 @@ def patched_node() -> contextlib.AbstractContextManager[None]:
             (node, "start_monitor"): _skip_start,
             # Forwards the workers' output to drivers that ask for it; this one does not.
             (node, "start_log_monitor"): _skip_start,
-            # Starts the node's dashboard agent, which imports for 2 s; the node needs its files, and ends if it ends.
+            # Starts the node's agents, which import for 2.5 s; the node needs their files, and ends if one ends.
             (services, "_build_python_executable_command_memory_profileable"): _python_command,
             # Starts node and cluster state. In a session of its own, the agent stub knows a node's descendants, and
             # signals of a terminal reach the driver alone.
@@ -112,8 +115,8 @@ def _skip_start(node: Any, **_: Any) -> None:
 
 def _python_command(component: str, *_: Any, **__: Any) -> list[str]:
     """Return the beginning of the command that starts a process of the node."""
-    stub = ["-I", "-S", dashboard_agent_stub.__file__]
-    return [sys.executable, *(stub if component == "dashboard_agent" else ["-u"])]
+    stub = ["-I", "-S", agent_stub.__file__]
+    return [sys.executable, *(stub if component in STUBBED_AGENTS else ["-u"])]
 
 
 class _FixedCluster:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from fsf_core.errors import ClusterError
-from fsf_core.score.local_ray.dashboard_agent_stub import FOLDER_PREFIX, LOCK_NAME, try_lock
+from fsf_core.score.local_ray.agent_stub import FOLDER_PREFIX, LOCK_NAME, try_lock
 
 SESSION_NAME = "s"
 """Ray's own is unique, and with 41 characters takes much of what a socket's path may have."""

@@ -11,7 +11,7 @@ import pytest
 
 from fsf_core.errors import ClusterError
 from fsf_core.score.local_ray import session_folder as module
-from fsf_core.score.local_ray.dashboard_agent_stub import FOLDER_PREFIX, LOCK_NAME
+from fsf_core.score.local_ray.agent_stub import FOLDER_PREFIX, LOCK_NAME
 from fsf_core.score.local_ray.session_folder import session_folder
 
 ROOT = Path(__file__).parents[3]

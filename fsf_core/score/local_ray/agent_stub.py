@@ -1,8 +1,9 @@
-"""A stub of the agent that Ray starts on every node for its dashboard; it also ends what outlives the node.
+"""A stub of the agents that Ray starts on every node; the dashboard's also ends what outlives the node.
 
-Ray's node waits for the files with the agent's ports, and ends when the agent ends. The real agent takes 2 s to import,
-and collects metrics that nothing reads here. The stub runs as a program, takes the agent's arguments, and imports only
-the standard library.
+Ray's node waits for the files with the agents' ports, and ends when an agent ends. The dashboard's agent takes 2 s to
+import, and collects metrics that nothing reads here; the other one takes 0.5 s, and prepares environments for workers
+that ask for one, which no worker does here. The stub runs as a program, takes the arguments of either agent, and
+imports only the standard library.
 
 Ray ends its node (raylet) with the driver, however that ends, but workers live on for seconds, and another agent for
 45 s. The node leads a session of its own, so the stub knows all of its descendants and kills them.
@@ -19,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PORTS = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port")
+RUNTIME_ENV_PORTS = ("runtime_env_agent_port",)
 NO_PORT = "-1"
 """What Ray's agent writes if the service is not installed."""
 
@@ -35,13 +37,14 @@ def main() -> None:
     arguments = dict(word[2:].split("=", 1) for word in sys.argv[1:] if word.startswith("--") and "=" in word)
     node = int(os.environ.get("RAY_RAYLET_PID", os.getppid()))  # which may have ended already
     session = Path(arguments["session-dir"])
-    for port in PORTS:
+    of_dashboard = "runtime-env-dir" not in arguments
+    for port in PORTS if of_dashboard else RUNTIME_ENV_PORTS:
         file = session / f"{port}_{arguments['node-id']}"
         unfinished = file.with_suffix(".unfinished")
         unfinished.write_text(NO_PORT)
         unfinished.rename(file)
     _wait_for_end(node)
-    if os.getsid(0) == node:  # else the session is that of the user's shell
+    if of_dashboard and os.getsid(0) == node:  # else the session is that of the user's shell
         _kill_session(node)
         _remove_folder(session.parents[1])
 
