@@ -1,5 +1,6 @@
 """What surrounds a process: standard streams that never fail, and signals as errors."""
 
+import atexit
 import contextlib
 import io
 import os
@@ -9,7 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from types import FrameType
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
 
 from fsf_core.errors import InterruptedRunError
 
@@ -34,6 +35,21 @@ def open_standard_streams() -> None:
         sys.stdout = tolerant_stream(1, line_buffering=os.isatty(1))
     if sys.stderr is sys.__stderr__:
         sys.stderr = tolerant_stream(2)
+
+
+def end_process(code: int) -> NoReturn:
+    """End the process in order, but leave its memory to the system.
+
+    What runs at the end of a process runs: other threads are waited for, exit handlers are called, streams are written
+    out. Only the destruction of all modules and their objects is left out, 0.3 to 0.5 s of CPU after Ray was imported
+    (2-core EPYC, 2026-11-28).
+    """
+    threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001 - as the interpreter does; no public name
+    atexit._run_exitfuncs()  # noqa: SLF001 - likewise
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, or None
+            stream.flush()
+    os._exit(code)
 
 
 def tolerant_stream(fd: int, *, line_buffering: bool = True) -> TextIO:

@@ -16,7 +16,7 @@ Prints  identity of the bundle and result of the parity check as one JSON docume
 
 import sys
 
-from fsf_core.cli.app import main
+from fsf_core.cli.app import run
 
 if __name__ == "__main__":
-    sys.exit(main(["export", *sys.argv[1:]]))
+    run(["export", *sys.argv[1:]])

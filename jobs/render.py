@@ -16,7 +16,7 @@ Prints  how many videos were rendered, and why others were not, as one JSON docu
 
 import sys
 
-from fsf_core.cli.app import main
+from fsf_core.cli.app import run
 
 if __name__ == "__main__":
-    sys.exit(main(["render", *sys.argv[1:]]))
+    run(["render", *sys.argv[1:]])

@@ -19,7 +19,7 @@ Prints  the summary as one JSON document, the last line on stdout.
 
 import sys
 
-from fsf_core.cli.app import main
+from fsf_core.cli.app import run
 
 if __name__ == "__main__":
-    sys.exit(main(["score", *sys.argv[1:]]))
+    run(["score", *sys.argv[1:]])

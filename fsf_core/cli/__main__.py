@@ -1,8 +1,6 @@
 """`python -m fsf_core.cli` is `fsf`."""
 
-import sys
-
-from fsf_core.cli.app import main
+from fsf_core.cli.app import run
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

@@ -31,7 +31,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 from cyclopts import App, CycloptsError, Parameter
 
@@ -56,7 +56,7 @@ from fsf_core.config import (
 )
 from fsf_core.errors import ConfigError, FSFError, RunError
 from fsf_core.logs import LogSettings
-from fsf_core.process import interruptible, open_standard_streams
+from fsf_core.process import end_process, interruptible, open_standard_streams
 
 MAX_QUOTED = 500
 """Characters of a message that quotes an option's value."""
@@ -314,6 +314,11 @@ def demo(folder: str = "demo", /) -> int:
     from fsf_core.cli.demo import run
 
     return run(folder)
+
+
+def run(tokens: Sequence[str] | None = None) -> NoReturn:
+    """Run one command as the whole process, and end it with the exit code."""
+    end_process(main(tokens))
 
 
 def main(tokens: Sequence[str] | None = None) -> int:

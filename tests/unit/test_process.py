@@ -1,4 +1,4 @@
-"""Signals that arrive where nothing may be left half done, and those that one thread sends to another."""
+"""Signals that arrive where nothing may be left half done, those that one thread sends to another, and the end."""
 
 import signal
 import subprocess
@@ -31,6 +31,29 @@ for _ in range(3000):
     ended.set()
     thread.join()
 """
+
+ENDING = """
+import atexit, threading, time
+from fsf_core.process import end_process, open_standard_streams
+
+class Heavy:
+    def __del__(self):
+        print("destroyed")
+
+open_standard_streams()
+kept = Heavy()
+atexit.register(print, "at exit")
+threading.Thread(target=lambda: (time.sleep(0.2), print("other thread"))).start()
+print("no newline at the end", end="")
+end_process(3)
+"""
+
+
+def test_the_end_of_a_process_waits_calls_and_writes_but_destroys_nothing() -> None:
+    done = subprocess.run([sys.executable, "-c", ENDING], check=False, capture_output=True, text=True)
+
+    assert (done.returncode, done.stderr) == (3, "")
+    assert done.stdout == "no newline at the endother thread\nat exit\n"
 
 
 def test_a_signal_is_put_off_to_the_end_of_an_uninterrupted_block() -> None:
