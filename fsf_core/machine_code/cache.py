@@ -1,19 +1,80 @@
-"""Caches of machine code: next to the source, and in the user's cache folder where the source is read-only."""
+"""Caches of machine code: next to the source, and in the user's cache folder where the source is read-only.
 
+Processes that start together need the same functions: one compiles each of them, the others wait for it.
+"""
+
+import contextlib
+import fcntl
+import os
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, InTreeCacheLocator
 
+WAIT_S, POLL_S = 60.0, 0.05
+"""Longest wait for another process that compiles a function, several times what the slowest one takes; then it is
+compiled twice."""
+
 
 def cache_of(function: Callable[..., Any]) -> FunctionCache:
-    """Return numba's own cache if it is next to the source, else one that reads there too."""
+    """Return a cache next to the source if that is writable, else one that reads there too."""
     try:
-        own = FunctionCache(function)
+        own = _SharedCache(function)
     except RuntimeError:  # neither this folder nor the user's cache folder is writable
         return _InstalledCache(function)
     installed = _InstalledCache(function)
     return own if own.cache_path == installed.cache_path else _LayeredCache(function, installed)
+
+
+class _SharedCache(FunctionCache):
+    """numba's own cache, which the processes of this machine fill together."""
+
+    _lock_fd: int | None = None
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """Load machine code; nothing where this process has to compile it, and holds the lock until it is saved."""
+        found = super().load_overload(sig, target_context)
+        if found is None and self._lock_fd is None:
+            self._lock()
+            found = super().load_overload(sig, target_context)  # compiled in the meantime
+            if found is not None:
+                self._unlock()
+        return found
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Save what was compiled, and let the others load it."""
+        try:
+            super().save_overload(sig, data)
+        finally:
+            self._unlock()
+
+    @property
+    def _lock_path(self) -> Path:
+        return Path(self.cache_path) / f"{self._impl.filename_base}.lock"
+
+    def _lock(self) -> None:
+        """Wait until no other process compiles the function; without a lock where the folder allows none."""
+        deadline = time.monotonic() + WAIT_S
+        with contextlib.suppress(OSError):
+            self._lock_path.parent.mkdir(parents=True, exist_ok=True)
+            while time.monotonic() < deadline:
+                fd = os.open(self._lock_path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+                try:
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    if os.fstat(fd).st_ino == self._lock_path.stat().st_ino:  # else its holder has removed it
+                        self._lock_fd = fd
+                        return
+                except OSError:
+                    time.sleep(POLL_S)
+                os.close(fd)
+
+    def _unlock(self) -> None:
+        if self._lock_fd is not None:
+            self._lock_path.unlink(missing_ok=True)
+            os.close(self._lock_fd)
+            self._lock_fd = None
 
 
 class _InstalledLocator(InTreeCacheLocator):
@@ -43,7 +104,7 @@ class _InstalledCache(FunctionCache):
         """Save nothing: the process that compiled has what it needs."""
 
 
-class _LayeredCache(FunctionCache):
+class _LayeredCache(_SharedCache):
     """The user's cache, which holds only what the installed one lacks."""
 
     def __init__(self, function: Callable[..., Any], installed: _InstalledCache) -> None:

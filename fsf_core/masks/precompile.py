@@ -1,4 +1,15 @@
-"""Ahead-of-time compilation of the kernels, for image builds and benchmarks."""
+"""Ahead-of-time compilation of the kernels: for image builds, set-up and benchmarks, and beside the start of a job.
+
+Without it the first frame of the first process pays: 12 s of CPU for what every job needs and 7 s for regions and
+labels with an empty cache, 0.3 s from the cache (2-core EPYC, 2026-11-28).
+"""
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,23 +28,50 @@ from fsf_core.masks.windows import plan_side
 def compile_kernels() -> None:
     """Compile every kernel that scoring with up to 255 classes and labels runs, or load it from numba's cache.
 
-    Without it the first frame of the first process pays: 11.5 s of CPU with an empty cache, 0.2 s from the cache
-    (2-core EPYC, 2026-11-27). An image calls this when it is built: users who cannot write next to the source load the
-    machine code from there.
+    An image calls this when it is built: users who cannot write next to the source load the machine code from there.
     """
-    scores_Khw = np.zeros((4, 3, 3), np.float32)
-    scores_Khw[0, 0, 0] = 1
-    scores_Khw[1, 1, 1] = 1
-    mask = make_mask(softmax(scores_Khw), height_px=5, width_px=5, keep_grid=True)
-    make_mask(softmax(scores_Khw), height_px=5, width_px=5, scores_Khw=scores_Khw)
+    mask = make_mask(softmax(_scores()), height_px=5, width_px=5, keep_grid=True)
+    make_mask(softmax(_scores()), height_px=5, width_px=5, scores_Khw=_scores())
+    encode_png(mask.class_map_HW, voc_palette(4))
     find_regions(mask, min_px=1)
     find_regions(measure(mask.class_map_HW, num_classes=4), min_px=1)
-    _compile_windows(scores_Khw)
-    encode_png(mask.class_map_HW, voc_palette(4))
+    _compile_windows(_scores())
     count(mask.class_map_HW, mask.class_map_HW, 4)
     painted_HWC = np.zeros((1, 1, 3), np.uint8)
     colours_N, values_N = np.zeros(1, np.uint32), np.zeros(1, np.uint8)
     kernels.look_up_colours(kernels.as_input(painted_HWC), colours_N, values_N, np.empty((1, 1), np.uint8))
+
+
+def load_kernels() -> None:
+    """Compile or load the kernels of a job without regions and labels: PNG first, while `compiling_ahead` draws."""
+    encode_png(np.zeros((5, 5), np.uint8), voc_palette(4))
+    make_mask(softmax(_scores()), height_px=5, width_px=5)
+
+
+@contextlib.contextmanager
+def compiling_ahead(*, finish: bool) -> Iterator[None]:
+    """Compile all kernels in a process of its own while the block runs, where none was compiled here before.
+
+    An installation by pip has no step that could: a job does it while Ray starts, an export beside its own work.
+
+    Args:
+        finish: whether the end of the block waits for it, unless it is an error; otherwise it stops there.
+    """
+    folder = Path(kernels.__file__).parent
+    cached = any(folder.glob("__pycache__/drawing.*.nbi"))
+    if cached or not os.access(folder, os.W_OK):  # elsewhere only numba knows what is compiled
+        yield
+        return
+    program = "from fsf_core.masks import compile_kernels; compile_kernels()"
+    nowhere = subprocess.DEVNULL
+    child = subprocess.Popen([sys.executable, "-c", program], stdin=nowhere, stdout=nowhere, stderr=nowhere)
+    try:
+        yield
+        if finish:
+            child.wait()
+    finally:
+        child.kill()
+        child.wait()
 
 
 def _compile_windows(scores_Khw: NDArray[np.float32]) -> None:
@@ -46,3 +84,11 @@ def _compile_windows(scores_Khw: NDArray[np.float32]) -> None:
         for _, rows_HW in blend.add(0, column, own_HW, scores_Khw):
             scan.add(rows_HW)
     scan.end()
+
+
+def _scores() -> NDArray[np.float32]:
+    """Return logits_Khw of a map with two classes and a border."""
+    scores_Khw = np.zeros((4, 3, 3), np.float32)
+    scores_Khw[0, 0, 0] = 1
+    scores_Khw[1, 1, 1] = 1
+    return scores_Khw

@@ -4,6 +4,7 @@ Decoded images, logits and masks never leave the process. That saves 1 MB per fr
 224×224 grid), and the workers that would decode and write, whose imports take seconds on few cores.
 """
 
+import threading
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -12,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from fsf_core.logs import LogSettings
+from fsf_core.masks import load_kernels
 from fsf_core.score.actor_starts import reported_start
 from fsf_core.score.card_share import memory_limit
 from fsf_core.score.clock import Clock
@@ -34,7 +36,8 @@ class ScoringActor:
     """Scores blocks of the manifest and commits parts of the run."""
 
     def __init__(self, *, spec: PipelineSpec, tracker: Any, observed: LogSettings | None) -> None:
-        """Load the model."""
+        """Load the model, and beside it the kernels."""
+        threading.Thread(target=load_kernels, daemon=True).start()
         with reported_start(tracker, joined=not spec.owns_cluster):
             limit_bytes = memory_limit(spec.gpus)
             self._infer = Infer(**spec.model, chunk_frames=MAX_HELD_FRAMES, memory_bytes=limit_bytes)

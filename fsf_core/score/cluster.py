@@ -16,6 +16,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from fsf_core import storage
 from fsf_core.errors import ClusterError, FSFError
+from fsf_core.masks import compiling_ahead
 from fsf_core.process import interruptible, kept_handlers, tolerant_stream, uninterrupted
 from fsf_core.score.cluster_address import REMEDY, require_cluster
 from fsf_core.score.cluster_watch import reported_exit, watched_cluster
@@ -77,7 +78,7 @@ def local_cluster() -> Iterator[None]:
     # Logical CPUs: one per actor, and as many again for the other stages. The operating system schedules the cores, and
     # none is idle while a stage has work.
     cpus = 2 * max(2, os.cpu_count() or 1)
-    with private_token(), session_folder() as folder, contextlib.ExitStack() as stack:
+    with compiling_ahead(finish=False), private_token(), session_folder() as folder, contextlib.ExitStack() as stack:
         stack.callback(_leave_cluster)
         try:
             with patched_node(), kept_handlers(), reported_exit("starting"):

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,60 @@ def test_code_for_another_processor_is_compiled_once_and_kept_in_the_home(packag
 
 def test_code_for_another_processor_is_compiled_where_nothing_can_be_written(package: Path) -> None:
     assert load(package, home=NOWHERE, processor=None) == COMPILED
+
+
+def start(package: Path, program: str, cache: Path | None = None) -> "subprocess.Popen[str]":
+    """Start a program with the package, and with a cache folder of its own."""
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(package)}
+    environment |= {} if cache is None else {"NUMBA_CACHE_DIR": str(cache)}
+    command = [sys.executable, "-B", "-c", program]
+    return subprocess.Popen(command, cwd=package, env=environment, stdout=subprocess.PIPE, text=True)
+
+
+def test_of_two_processes_that_need_a_function_one_compiles_it(package: Path, tmp_path: Path) -> None:
+    both = [start(package, PROGRAM, tmp_path) for _ in range(2)]
+
+    assert sorted(json.loads(process.communicate()[0]) for process in both) == [COMPILED, LOADED]
+    assert [*tmp_path.rglob("*.lock")] == []
+
+
+def test_the_lock_of_a_process_that_was_killed_holds_nobody_up(package: Path, tmp_path: Path) -> None:
+    killed = start(package, PROGRAM, tmp_path)
+    while not [*tmp_path.rglob("*.lock")]:
+        assert killed.poll() is None, "compiled before it could be killed"
+        time.sleep(0.005)
+    killed.kill()
+    killed.communicate()
+
+    assert json.loads(start(package, PROGRAM, tmp_path).communicate()[0]) == COMPILED
+    assert [*tmp_path.rglob("*.lock")] == []
+
+
+AHEAD = """
+import time
+from pathlib import Path
+import psutil
+from fsf_core import masks
+
+def children():
+    return len(psutil.Process().children())
+
+with masks.compiling_ahead(finish=False):
+    began = children()
+    deadline = time.monotonic() + 60
+    while began and not [*Path(masks.__file__).parent.rglob("*.lock")] and time.monotonic() < deadline:
+        time.sleep(0.01)
+    found = bool([*Path(masks.__file__).parent.rglob("*.lock")])
+print(began, found, children())
+"""
+
+
+def test_kernels_are_compiled_beside_a_job_where_none_was_compiled_before(package: Path, tmp_path: Path) -> None:
+    fresh = shutil.copytree(package, tmp_path / "installed", ignore=shutil.ignore_patterns("__pycache__"))
+
+    assert start(fresh, AHEAD).communicate()[0].split() == ["1", "True", "0"]
+    (fresh / "fsf_core/masks/kernels/__pycache__/drawing.draw-1.py311.nbi").touch()
+    assert start(fresh, AHEAD).communicate()[0].split()[0] == "0"
 
 
 def test_an_unreadable_cache_is_not_there(package: Path, tmp_path: Path) -> None:
