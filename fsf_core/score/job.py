@@ -19,7 +19,7 @@ from fsf_core import __version__, logs, runs, storage
 from fsf_core.config import ScoreConfig
 from fsf_core.errors import ClusterError, DamagedPartError
 from fsf_core.keys import KEY_BYTES
-from fsf_core.manifest import Manifest, column_types, open_manifest
+from fsf_core.manifest import Manifest, column_types, kind_by_name, open_manifest
 from fsf_core.model.bundle import Bundle
 from fsf_core.model.bundle_files import load_bundle
 from fsf_core.nights.template import is_range
@@ -249,7 +249,16 @@ def _place(config: ScoreConfig, out: str, bundle: Bundle, manifest: Manifest) ->
         RunError: it cannot.
     """
     require_ready(config, out, bundle, manifest)
-    return placement.place(config, bundle)
+    return placement.place(config, bundle, images=_count_few_images(manifest))
+
+
+def _count_few_images(manifest: Manifest) -> int | None:
+    """Return the number of items of a short list, if all of them seem to be images by their names."""
+    if manifest.items > placement.FEW_IMAGES:
+        return None
+    columns = [(batch.column("kind").to_pylist(), batch.column("uri").to_pylist()) for batch in manifest.batches()]
+    kinds = [kind or kind_by_name(uri) for found in columns for kind, uri in zip(*found, strict=True)]
+    return len(kinds) if all(kind == "image" for kind in kinds) else None
 
 
 def _compare(config: ScoreConfig, manifest: Manifest, out: str) -> tuple[runs.Completed, runs.Changes]:

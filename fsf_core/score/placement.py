@@ -24,6 +24,10 @@ from fsf_core.stages.infer import probe
 MOST_ACTORS = 1_024
 """Greatest number of actors where nobody gives one; Ray starts one process for each."""
 
+FEW_IMAGES = 16
+"""Most images that this machine scores with one actor, which has a thread for each CPU: starting another one takes 2 s
+of CPU, more than FastSegFormer-P takes for them."""
+
 TRIAL, TRIAL_LIMIT_S = "the trial of the model on a node", 1800.0
 """What is waited for, and the longest time from its start; TensorRT builds engines for minutes."""
 
@@ -40,10 +44,17 @@ class Placement:
     """As many as nodes are asked for at once: all, where the user gives the number."""
     actors: int
     """Greatest number, which the cluster may reach."""
+    threads: int
+    """CPU threads of an actor's session."""
 
 
-def place(config: ScoreConfig, bundle: Bundle) -> Placement:
+def place(config: ScoreConfig, bundle: Bundle, *, images: int | None = None) -> Placement:
     """Choose the provider and the number of actors, and wait until there is room for the least of them.
+
+    Args:
+        config: options of the job.
+        bundle: its model.
+        images: number of items, if all of them seem to be images.
 
     Raises:
         ClusterError: the cluster has too few CPUs or GPUs, and its autoscaler adds none.
@@ -64,8 +75,11 @@ def place(config: ScoreConfig, bundle: Bundle) -> Placement:
     if provider not in GPU_PROVIDERS and config.gpus_per_actor != 1:
         log.warning("event=option_unused option=--gpus-per-actor reason='the model runs on %s'", provider)
     least, most = _actors(config, capacity, gpus=gpus)
+    threads = config.threads
+    if not (joined or gpus or config.actors) and images is not None and images <= FEW_IMAGES:
+        least, most, threads = 1, 1, max(threads, most)
     asked_actors = least if config.actors is None else most
-    return Placement(provider=provider, min_actors=least, asked_actors=asked_actors, actors=most)
+    return Placement(provider=provider, min_actors=least, asked_actors=asked_actors, actors=most, threads=threads)
 
 
 def asked_provider(config: ScoreConfig) -> Provider:

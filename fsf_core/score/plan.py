@@ -136,7 +136,7 @@ def plan_pipeline(
         owns_cluster=not joins_cluster(config.ray_address),
         batch_frames=batch_frames,
         gpus_per_actor=config.gpus_per_actor,
-        threads=config.threads,
+        threads=placement.threads,
         engine_cache=storage.absolute(config.engine_cache) if config.engine_cache else None,
         part_units=config.part_units or max(64, min(4096, pending // 256)),
         decode=decode,

@@ -66,7 +66,7 @@ def specify(bundle_folder: Path, manifest: Path, out: Path, *, gpu: bool, precis
         bundle=bundle,
         manifest=open_manifest(str(manifest)),
         appearance=plan.ClassAppearance(names=bundle.classes, palette=bundle.palette),
-        placement=Placement(provider="cuda" if gpu else "cpu", min_actors=1, asked_actors=1, actors=1),
+        placement=Placement(provider="cuda" if gpu else "cpu", min_actors=1, asked_actors=1, actors=1, threads=1),
         attempt=attempt,
         pending=1,
     )

@@ -49,7 +49,7 @@ def score_here(
             bundle=bundle,
             manifest=manifest,
             appearance=appearance,
-            placement=Placement(provider=planned_for, min_actors=1, asked_actors=1, actors=1),
+            placement=Placement(provider=planned_for, min_actors=1, asked_actors=1, actors=1, threads=1),
             attempt=ledger.begin(str(out), fingerprint=facts),
             pending=manifest.items,
         ),

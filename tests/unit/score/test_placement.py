@@ -190,3 +190,28 @@ def test_int8_is_tried_on_the_cpu_even_beside_a_gpu(monkeypatch: pytest.MonkeyPa
 
     assert placed.provider == "cpu"
     assert [asked[:4] for asked in tried] == [("b", "0", "int8-plain", "cpu")]
+
+
+@pytest.mark.parametrize(
+    ("images", "options", "expected"),
+    [
+        (16, {}, (1, 4)),
+        (17, {}, (4, 1)),
+        (None, {}, (4, 1)),  # a video, or what may be one
+        (16, {"threads": 8}, (1, 8)),
+        (16, {"actors": 3}, (3, 1)),
+    ],
+)
+def test_few_images_are_scored_by_one_actor_with_the_threads_of_all(
+    images: int | None, options: dict[str, Any], expected: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    this_machine = Capacity(nodes=(Node(node_id="0", address="::1", resources={"CPU": 8.0}),))
+    monkeypatch.setattr(placement, "read_capacity", lambda **_: this_machine)
+    monkeypatch.setattr(placement, "_probe", lambda *_: ("cpu", ""))
+    monkeypatch.setattr(placement.os, "cpu_count", lambda: 4)
+    bundle: Any = SimpleNamespace(uri="b", sha256="0" * 64)
+    config = ScoreConfig(bundle="b", manifest="m", out="o", ray_address="local", provider="cpu", **options)
+    placed = placement.place(config, bundle, images=images)
+
+    assert (placed.actors, placed.threads) == expected
+    assert placed.min_actors == placed.asked_actors == placed.actors
