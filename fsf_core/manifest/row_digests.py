@@ -18,7 +18,7 @@ BYTES = pa.large_binary()
 
 INTEGERS = {16: pa.int16(), 32: pa.int32(), 64: pa.int64()}
 
-NULL = pa.scalar(b"n", BYTES)
+NULL = b"n"
 """Encoding of a null; that of a value begins with a digit."""
 
 
@@ -65,7 +65,7 @@ def _encode(values: pa.Array) -> pa.Array:
     if pa.types.is_dictionary(kind):
         return _encode(values.dictionary_decode())
     if pa.types.is_null(kind):
-        return pa.repeat(NULL, len(values))
+        return pa.repeat(pa.scalar(NULL, BYTES), len(values))
     if pa.types.is_struct(kind):
         content = _concatenate([*map(_encode, values.flatten())] or [pa.repeat(pa.scalar(b"", BYTES), len(values))])
     elif pa.types.is_nested(kind):
@@ -73,8 +73,8 @@ def _encode(values: pa.Array) -> pa.Array:
     else:
         content = _encode_flat(values)
     lengths = pc.binary_length(content).cast(pa.large_string()).cast(BYTES)
-    colon = pa.scalar(b":", BYTES)
-    return pc.if_else(pc.is_valid(values), pc.binary_join_element_wise(lengths, content, colon), NULL)
+    colon, null = pa.scalar(b":", BYTES), pa.scalar(NULL, BYTES)
+    return pc.if_else(pc.is_valid(values), pc.binary_join_element_wise(lengths, content, colon), null)
 
 
 def _encode_lists(values: pa.Array) -> pa.Array:

@@ -20,7 +20,7 @@ import fsf_core
 from fsf_core.errors import ClusterError
 from fsf_core.safe_text import redact_message
 from fsf_core.score.node_facts import code_digest
-from fsf_core.stages.isolated_decode import watchdog
+from fsf_core.stages.watchdog import watchdog
 
 MAX_FAILURES = 3
 """Failed starts of an actor in a row after which the job ends if nothing else does its work."""

@@ -17,8 +17,8 @@ import ray
 from fsf_core.errors import FSFError
 from fsf_core.manifest import kind_by_name
 from fsf_core.stages.decode_settings import DecodeSettings
-from fsf_core.stages.isolated_decode import watchdog
 from fsf_core.stages.video_plan import pack_plan, plan_video
+from fsf_core.stages.watchdog import watchdog
 
 LAST_BLOCK_ITEMS = 8
 """Images of the last blocks."""

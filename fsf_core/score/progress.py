@@ -9,9 +9,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import ray
-from rich import progress
-from rich.console import Console
-from rich.table import Column
 
 from fsf_core import logs
 from fsf_core.score.actor_starts import describe
@@ -88,6 +85,10 @@ def _log_lines(items: int) -> Iterator[tuple[Callable[[Progress, float], None], 
 @contextlib.contextmanager
 def _terminal(items: int) -> Iterator[tuple[Callable[[Progress, float], None], float]]:
     """Yield a function that redraws a progress bar, and its interval."""
+    from rich import progress  # 0.1 s of CPU, which a job of a scheduler does not need
+    from rich.console import Console
+    from rich.table import Column
+
     columns = (
         progress.BarColumn(bar_width=20),
         progress.TimeRemainingColumn(),

@@ -19,8 +19,9 @@ from fsf_core.score.work_log import log_commit
 from fsf_core.stages import units
 from fsf_core.stages.decode import decode
 from fsf_core.stages.decode_settings import DecodeSettings
-from fsf_core.stages.isolated_decode import ChildLimits, decode_isolated, failures_for_block, watchdog
+from fsf_core.stages.isolated_decode import ChildLimits, decode_isolated, failures_for_block
 from fsf_core.stages.tiles import TileSettings, tiled_failures
+from fsf_core.stages.watchdog import watchdog
 from fsf_core.stages.write import WriteSettings, write
 
 MAX_STARTS = 4

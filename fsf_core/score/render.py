@@ -17,7 +17,7 @@ from fsf_core.safe_text import redact_message
 from fsf_core.score.capacity import wait_for
 from fsf_core.score.cluster import connected_cluster
 from fsf_core.score.resumable import resumable
-from fsf_core.stages.isolated_decode import watchdog
+from fsf_core.stages.watchdog import watchdog
 
 VIDEO_CPUS, PIECE_CPUS = 0.25, 1
 VIDEOS_IN_FLIGHT = 32

@@ -3,7 +3,6 @@
 import contextlib
 from collections.abc import Iterator
 
-from ray.data.exceptions import ExecutionTimeoutError
 from ray.exceptions import NodeDiedError, ObjectLostError, OutOfMemoryError, RayError, RayTaskError, UserCodeException
 
 from fsf_core import storage
@@ -47,6 +46,8 @@ def resumable(run_uri: str) -> Iterator[None]:
 
 def _reason(error: Exception) -> str | None:
     """Return what the environment did as text, or None if it did nothing."""
+    from ray.data.exceptions import ExecutionTimeoutError  # takes 0.5 s, which the start of Ray would wait for
+
     found = find_fsf_error(error)
     if found is not None:
         # FSFError itself marks an incomplete result, which a second start completes.

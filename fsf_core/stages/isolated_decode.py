@@ -26,6 +26,7 @@ from fsf_core.stages import units
 from fsf_core.stages.decode import TABLE_BYTES, decode
 from fsf_core.stages.decode_row import failures_for_rest
 from fsf_core.stages.decode_settings import DecodeSettings
+from fsf_core.stages.watchdog import watchdog
 from fsf_core.store_settings import driver_settings
 
 _LENGTH = struct.Struct("<Q")
@@ -58,14 +59,6 @@ class ChildLimits:
 
 class CrashError(LimitError):
     """An item ended the process that decoded it."""
-
-
-def watchdog(item_s: float, running: bool) -> None:  # noqa: FBT001 - a switch
-    """Start or stop the timer of an item.
-
-    SIGALRM's default action ends the process, even inside a C library, and even if its parent was killed.
-    """
-    signal.setitimer(signal.ITIMER_REAL, item_s if running else 0)
 
 
 def decode_isolated(rows: pa.Table, settings: DecodeSettings, limits: ChildLimits) -> Iterator[pa.Table]:
