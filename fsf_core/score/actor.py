@@ -21,9 +21,9 @@ from fsf_core.score.measured import note_card
 from fsf_core.score.recovery import recovering_decode, recovering_tiles, tracked_write
 from fsf_core.score.spec import PipelineSpec
 from fsf_core.stages.infer import Infer
-from fsf_core.stages.isolated_decode import watchdog
 from fsf_core.stages.mask import mask
 from fsf_core.stages.tiles import TileSettings, score_tiled
+from fsf_core.stages.watchdog import watchdog
 
 MAX_HELD_FRAMES = 16
 """Frames whose logits are held until their masks are made: 13 MB for 4 classes on a 224×224 grid."""

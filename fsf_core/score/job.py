@@ -249,7 +249,8 @@ def _place(config: ScoreConfig, out: str, bundle: Bundle, manifest: Manifest) ->
         RunError: it cannot.
     """
     require_ready(config, out, bundle, manifest)
-    return placement.place(config, bundle, images=_count_few_images(manifest))
+    # Scored in windows, one image may take minutes.
+    return placement.place(config, bundle, images=None if config.tile else _count_few_images(manifest))
 
 
 def _count_few_images(manifest: Manifest) -> int | None:
