@@ -76,10 +76,10 @@ def compiling_ahead(*, finish: bool) -> Iterator[None]:
 
 def _compile_windows(scores_Khw: NDArray[np.float32]) -> None:
     """Compile what scoring in windows runs beside: two windows that overlap."""
-    sides = plan_side(4, window_px=4, overlap_px=2), plan_side(6, window_px=4, overlap_px=2)
+    sides = plan_side(8, window_px=8, overlap_px=4), plan_side(12, window_px=8, overlap_px=4)
     blend = WindowBlend(*sides, num_classes=4, corners="half-pixel")
-    scan = RowScan(width_px=6, num_classes=4, min_region_px=1)
-    own_HW = make_mask(scores_Khw, height_px=4, width_px=4).class_map_HW
+    scan = RowScan(width_px=12, num_classes=4, min_region_px=1)
+    own_HW = make_mask(scores_Khw, height_px=8, width_px=8).class_map_HW
     for column in (0, 1):
         for _, rows_HW in blend.add(0, column, own_HW, scores_Khw):
             scan.add(rows_HW)

@@ -121,7 +121,8 @@ def _find(class_map_HW: Any, cells: Any, min_px: int, facts_R: Any, won_R: Any) 
     The order is that in which regions end. The outputs hold as many regions as there can be.
     """
     scan = _begin_scan(class_map_HW.shape[1])
-    found = _scan_rows(class_map_HW, 0, 0, cells, min_px, scan, facts_R, won_R)
+    top = background = class_map_HW.shape[0] * 0  # not literals, for which numba would compile a version of its own
+    found = _scan_rows(class_map_HW, top, background, cells, min_px, scan, facts_R, won_R)
     return found + _end_scan(scan, min_px, facts_R[found:], won_R[found:])
 
 

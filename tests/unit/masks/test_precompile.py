@@ -17,6 +17,7 @@ loops += kernels.count_cells, kernels.look_up_colours, regions._find
 loops += regions._scan_rows, regions._end_scan, kernels.add_scores, kernels.write_winners
 assert not any(loop.signatures for loop in loops)
 masks.compile_kernels()
+assert [len(loop.signatures) for loop in loops] == [1] * 15
 
 buffer = np.frombuffer(b"." + np.zeros((2, 9, 9), np.float32).tobytes(), np.uint8)[1:].view(np.float32)
 scores = buffer.reshape(2, 9, 9)  # read-only and misaligned, as a slice of an Arrow buffer can be
