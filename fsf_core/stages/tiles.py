@@ -46,6 +46,9 @@ OVERLAY_SIDE_PX = 4096
 MAX_WINDOWS, MAX_OUTPUT_BYTES = 16, 64 << 20
 """Windows that the model gets at a time, unless its batch is larger, and the bytes of their scores."""
 
+DIGEST_BYTES = 16 << 20
+"""Bytes of a file that are digested at a time."""
+
 InferStage = Callable[[pa.Table], Iterator[pa.Table]]
 """Units with `inputs` to units with `outputs`."""
 
@@ -213,13 +216,21 @@ class _Picture:
             raise LimitError("found a video, and --tile scores images; leave it out, or score it without --tile")
         if images.sniff(head) == "tiff" and size is not None:
             if storage.is_local(uri) or isinstance(file, io.BytesIO):
-                file.seek(0)
-                self.unit = replace(self.unit, item_sha256=storage.file_sha256(file))
+                self.unit = replace(self.unit, item_sha256=self._digest(file))
             return rasters.open_raster(file, honour_exif=honour_exif, limits=limits)
         data = read_whole(file, uri, size=size, max_bytes=limits.max_bytes, head=head)
         self.unit = replace(self.unit, item_sha256=hashlib.sha256(data).hexdigest())
         image_HWC, notes = images.decode_image(data, honour_exif=honour_exif, limits=limits)
         return rasters.whole(image_HWC, notes=(notes,) if notes else ())
+
+    def _digest(self, file: BinaryIO) -> str:
+        """Return the digest of a whole file, which may take longer to read than a picture may take to decode."""
+        digest = hashlib.sha256()
+        file.seek(0)
+        while piece := file.read(DIGEST_BYTES):
+            digest.update(piece)
+            self.watchdog(True)
+        return digest.hexdigest()
 
     def _inferred(self, scoring: "_Scoring", infer: InferStage) -> Iterator[tuple["_Window", NDArray[np.float32]]]:
         """Yield every window with its scores on the network's grid."""

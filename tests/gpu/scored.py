@@ -16,6 +16,7 @@ from fsf_core.score.placement import Placement
 from fsf_core.stages.decode import decode
 from fsf_core.stages.infer import Infer
 from fsf_core.stages.mask import FRAME_FIGURES, mask
+from fsf_core.stages.tiles import score_tiled
 from fsf_core.stages.write import write
 from tests.support import ledger
 from tests.support.decode_rows import decode_rows
@@ -57,7 +58,10 @@ def score_here(
     )
     infer = Infer(**spec.model, on_device=planned_for != "cpu")
     rows = decode_rows(manifest)
-    masked = [mask(inferred, spec.mask) for units in decode(rows, spec.decode) for inferred in infer(units)]
+    if spec.tile:
+        masked = [*score_tiled(rows, infer, spec.tile)]
+    else:
+        masked = [mask(inferred, spec.mask) for units in decode(rows, spec.decode) for inferred in infer(units)]
     write(pa.concat_tables(masked), spec.write)
     return str(out)
 

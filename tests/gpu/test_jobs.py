@@ -65,6 +65,22 @@ def test_a_job_on_the_card_has_the_tables_of_the_cpu(
     require_equal(tmp_path / "run", reference)
 
 
+def test_pictures_in_windows_have_the_tables_of_the_cpu(
+    run_job: Callable[..., dict[str, Any]],
+    bundle_of: Callable[..., Bundle],
+    items: Path,
+    provider: ResolvedProvider,
+    tmp_path: Path,
+) -> None:
+    reference = score_here(
+        bundle_of(MODEL), items, tmp_path / "cpu", runs_on="cpu", planned_for="cpu", tile=True, max_pixels=20_000
+    )
+    summary = run_job(provider=provider, tile=True, max_pixels=20_000)
+
+    assert summary["provider"] == provider
+    require_equal(tmp_path / "run", reference)
+
+
 def test_auto_chooses_the_card_and_two_actors_share_it(
     run_job: Callable[..., dict[str, Any]],
     reference: str,

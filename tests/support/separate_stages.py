@@ -11,8 +11,13 @@ from fsf_core.score.spec import PipelineSpec
 
 
 def with_separate_stages(planned: Callable[..., PipelineSpec]) -> Callable[..., PipelineSpec]:
-    """Return `plan.plan_pipeline` with separate stages."""
-    return lambda *args, **more: replace(planned(*args, **more), separate_stages=True)
+    """Return `plan.plan_pipeline` with separate stages, but for windows, which have none beside a GPU either."""
+
+    def plan_pipeline(*args: Any, **more: Any) -> PipelineSpec:
+        spec = planned(*args, **more)
+        return replace(spec, separate_stages=spec.tile is None)
+
+    return plan_pipeline
 
 
 def main() -> int:
