@@ -37,7 +37,9 @@ def read_whole(file: BinaryIO, uri: str, *, size: int | None, max_bytes: int, he
             raise LimitError(f"found more than {max_bytes} bytes, which is the limit; raise --max-bytes")
         return data
     if size > max_bytes:
-        raise LimitError(f"found {size} bytes, the limit is {max_bytes}; raise --max-bytes")
+        raise LimitError(
+            f"found {size} bytes, the limit is {max_bytes}; raise --max-bytes, or score a TIFF with --tile"
+        )
     file.seek(0)  # head + the rest would be a second copy
     data = file.read(size)  # read(n) allocates n bytes, however short the file
     if len(data) != size or file.read(1):

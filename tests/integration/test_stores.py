@@ -21,11 +21,13 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 from deltalake import DeltaTable
+from rasterio.io import MemoryFile
 
 from fsf_core import runs, storage
 from fsf_core.cli.app import main
 from fsf_core.errors import FetchError, OutputError, StorageError
 from fsf_core.manifest import Selection, open_manifest
+from fsf_core.media import images, rasters
 from fsf_core.model.bundle import Bundle
 from fsf_core.publish import delta, frames
 from fsf_core.runs import lease
@@ -297,6 +299,28 @@ def test_the_end_of_a_large_file_is_read_without_the_rest(seaweed, connect):
             assert len(file.read(10)) == 10
 
         assert proxy.passed_bytes < 8 << 20
+
+
+@pytest.mark.parametrize("kind", ["GTiff", "COG"])
+def test_a_large_tiff_is_read_by_ranges_and_no_range_twice(kind, seaweed, connect):
+    noise = np.random.default_rng(2).integers(0, 256, (3, 4096, 4096), np.uint8)
+    with MemoryFile() as memory:
+        with memory.open(driver=kind, height=4096, width=4096, count=3, dtype="uint8", tiled=True) as file:
+            file.write(noise)
+        data = bytes(memory.getbuffer())
+    connect(seaweed.environment)
+    storage.write_bytes("s3://data/large.tif", data)
+    with fault_injection.in_front_of(seaweed.port) as proxy:
+        connect(seaweed.environment | {"AWS_ENDPOINT_URL": proxy.url})
+
+        with storage.open_binary("s3://data/large.tif") as file:
+            raster = rasters.open_raster(file, honour_exif=True, limits=images.ImageLimits())
+            first = raster.read(0, 0, 300, 4096)
+            assert proxy.passed_bytes < len(data) // 3
+            rows = [raster.read(top, 0, min(300, 4096 - top), 4096) for top in range(300, 4096, 300)]
+
+        assert np.array_equal(np.concatenate([first, *rows])[..., ::-1], np.moveaxis(noise, 0, -1))
+        assert proxy.passed_bytes < 1.4 * len(data)
 
 
 # --- one job at a time ---

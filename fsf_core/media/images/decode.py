@@ -181,7 +181,8 @@ def _check_limits(header: ImageHeader, limits: ImageLimits) -> None:
     declared = f"the {header.format} declares {header.width_px}x{header.height_px} pixels"
     pixels = header.height_px * header.width_px
     if pixels > limits.max_pixels:
-        raise LimitError(f"{declared}, {pixels:,} in all; the limit is {limits.max_pixels:,}; {_LARGE}")
+        windows = "score it in windows with --tile, " if header.format == "tiff" else ""
+        raise LimitError(f"{declared}, {pixels:,} in all; the limit is {limits.max_pixels:,}; {windows}{_LARGE}")
     if max(header.height_px, header.width_px) > limits.max_side_px:
         raise LimitError(f"{declared}; the limit of a side is {limits.max_side_px:,}; {_LARGE}")
 

@@ -44,12 +44,17 @@ def page_alone(data: bytes, directory: Directory) -> bytes:
         for column in range(grid.across)
     ]
     image_hw = (directory.tags[Tag.HEIGHT][0], directory.tags[Tag.WIDTH][0])
-    return small_tiff(data, directory, image_hw, (grid.rows, grid.columns), stored)
+    return small_tiff(directory, copied_entries(data, directory), image_hw, (grid.rows, grid.columns), stored)
+
+
+def copied_entries(source: tiff.Source, directory: Directory) -> list[tiff.RawEntry]:
+    """Return the entries of a page that say how its samples are stored, but for sizes and places."""
+    return [entry for entry in tiff.raw_entries(source, directory.at) if entry[0] in _COPIED]
 
 
 def small_tiff(
-    source: tiff.Source,
     directory: Directory,
+    copied: Sequence[tiff.RawEntry],
     image_hw: tuple[int, int],
     block_hw: tuple[int, int],
     stored: Sequence[bytes | memoryview],
@@ -57,8 +62,8 @@ def small_tiff(
     """Return a TIFF of strips or tiles as a page stores them, in the byte order of its file.
 
     Args:
-        source: the file.
         directory: of the page.
+        copied: of `copied_entries`.
         image_hw: height and width of the TIFF that is returned.
         block_hw: rows and columns of its strips or tiles.
         stored: these, as they are in the file, those of all planes.
@@ -77,11 +82,7 @@ def small_tiff(
         return struct.pack(f"{order}{len(values)}I", *values)
 
     offsets = [placed(piece) for piece in stored]
-    entries = [
-        (tag, kind, count, content)
-        for tag, kind, count, content in tiff.raw_entries(source, directory.at)
-        if tag in _COPIED
-    ]
+    entries = [*copied]
     sides = [(Tag.HEIGHT, image_hw[0]), (Tag.WIDTH, image_hw[1])]
     blocks = (
         [(Tag.TILE_HEIGHT, block_hw[0]), (Tag.TILE_WIDTH, block_hw[1])] if tiled else [(Tag.STRIP_ROWS, block_hw[0])]

@@ -194,8 +194,12 @@ def _unsupported_colours(directory: Directory) -> str | None:
     return None
 
 
-def raw_entries(data: Source, directory: int) -> Iterator[tuple[int, int, int, bytes]]:
-    """Yield tag, type, count and bytes of every entry of a directory, in the byte order of the file.
+RawEntry = tuple[int, int, int, bytes]
+"""Tag, type, count and bytes of an entry, in the byte order of the file."""
+
+
+def raw_entries(data: Source, directory: int) -> Iterator[RawEntry]:
+    """Yield every entry of a directory.
 
     Raises:
         struct.error: the directory points outside the file.

@@ -213,7 +213,16 @@ def _inflated(stored: memoryview | bytes, wanted: int) -> bytes:
 
 
 def stored_bytes(piece: Piece, directory: Directory) -> int:
-    """Return how many bytes of the file a strip or tile has; of one without a size as many as its pixels take."""
+    """Return how many bytes of the file a strip or tile has; of one without a size as many as its pixels take.
+
+    Raises:
+        DecodeError: the file does not hold it.
+    """
+    if not piece.offset:
+        raise DecodeError(
+            "the tiff is sparse: a strip or tile of it is not stored, and its colour is unknown; write it "
+            "whole (gdal_translate -co SPARSE_OK=FALSE)"
+        )
     return piece.size_bytes or piece.rows * row_bytes(piece, directory)
 
 

@@ -51,7 +51,8 @@ def open_raster(file: BinaryIO, *, honour_exif: bool, limits: ImageLimits, max_p
         ground = _ground_of(source, directory, orientation)
         reason = _whole_only(directory, orientation)
         if reason:
-            return _decoded_whole(source, reason, ground, honour_exif=honour_exif, limits=limits)
+            size_px = (height_px, width_px)
+            return _decoded_whole(source, reason, ground, size_px=size_px, honour_exif=honour_exif, limits=limits)
         return _TiffRaster(source, directory, orientation, ground)
     except (struct.error, IndexError) as error:
         raise DecodeError("the tiff is cut off or damaged; copy it again from its source") from error
@@ -89,18 +90,27 @@ def _whole_only(directory: Directory, orientation: int) -> str | None:
 
 
 def _decoded_whole(
-    source: FileBytes, reason: str, ground: _Ground, *, honour_exif: bool, limits: ImageLimits
+    source: FileBytes,
+    reason: str,
+    ground: _Ground,
+    *,
+    size_px: tuple[int, int],
+    honour_exif: bool,
+    limits: ImageLimits,
 ) -> Raster:
     """Decode a page whole.
 
     Raises:
         LimitError: it is too large for that.
     """
-    data = source.read(0, limits.max_bytes + 1)  # decode_image refuses what is larger
-    try:
-        image_HWC, notes = decode_image(data, honour_exif=honour_exif, limits=limits)
-    except LimitError as error:
-        raise LimitError(f"the tiff cannot be read by windows: {reason}; whole it is too large: {error}") from error
+    height_px, width_px = size_px
+    if height_px * width_px > limits.max_pixels or source.size > limits.max_bytes:
+        raise LimitError(
+            f"the tiff cannot be read by windows: {reason}; as a whole it is too large ({width_px}x{height_px} pixels, "
+            f"the limit is {limits.max_pixels:,}; {source.size:,} bytes, the limit is {limits.max_bytes:,}); save it "
+            "in another way, for example gdal_translate -co TILED=YES -co COMPRESS=DEFLATE"
+        )
+    image_HWC, notes = decode_image(source.read(0, source.size), honour_exif=honour_exif, limits=limits)
     return whole(image_HWC, georeference=ground.georeference, notes=(*((notes,) if notes else ()), *ground.notes))
 
 

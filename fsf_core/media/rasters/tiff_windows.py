@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fsf_core.errors import DecodeError, LimitError
 from fsf_core.media.images import opencv, tiff_samples
-from fsf_core.media.images.small_tiff import small_tiff
+from fsf_core.media.images.small_tiff import copied_entries, small_tiff
 from fsf_core.media.images.tiff import Directory, Tag
 from fsf_core.media.images.tiff_samples import Piece
 
@@ -100,6 +100,7 @@ class TiffWindows:
         """
         self._source, self._directory, self._cut, self._on_first = source, directory, cut, on_first
         self.by_opencv = not tiff_samples.is_read_here(directory)
+        self._copied = copied_entries(source, directory) if self.by_opencv else []
         self.bands = 3 if self.by_opencv else bands
         self.height_px, self.width_px = directory.tags[Tag.HEIGHT][0], directory.tags[Tag.WIDTH][0]
         self.grid = tiff_samples.grid_of(directory)
@@ -286,7 +287,7 @@ class TiffWindows:
     def _by_opencv(self, cell: _Cell, pieces: Sequence[Piece], stored: Sequence[bytes]) -> NDArray[np.uint8]:
         """Decode the strip or tile of a cell as a TIFF of its own."""
         rows, columns = pieces[0].rows, pieces[0].columns
-        data = small_tiff(self._source, self._directory, (rows, columns), (rows, columns), stored)
+        data = small_tiff(self._directory, self._copied, (rows, columns), (rows, columns), stored)
         image_HWC = opencv.decode(data, "tiff", reason="a strip or tile is cut off, damaged, or of an unsupported kind")
         if image_HWC.shape != (rows, columns, 3):
             raise DecodeError("the tiff is damaged: a strip or tile has another size than declared; copy it again")

@@ -10,15 +10,19 @@ import pytest
 import rasterio
 import tifffile
 from PIL import Image
+from rasterio import shutil
 from rasterio.control import GroundControlPoint
 from rasterio.io import MemoryFile
 from rasterio.transform import from_origin
 
+from fsf_core import storage
 from fsf_core.errors import DecodeError, FSFError, LimitError
 from fsf_core.media import images, rasters
 from fsf_core.media.rasters import mask_tiff, tiff_windows
+from fsf_core.storage import usage
 from tests.shapes.tiff_file import Layout, Page, file_of
 from tests.support.assets import broken_files, good_images, tiff_tagged
+from tests.support.bucket import bucket_of
 
 RANDOM = np.random.default_rng(3)
 HEIGHT, WIDTH = 75, 101
@@ -195,12 +199,17 @@ def test_what_takes_too_much_memory_is_refused_before_it_is_read(monkeypatch):
         opened(by_gdal(IMAGE, blockysize=1))
 
 
+def test_a_large_tiff_that_is_decoded_whole_is_refused_with_the_way_that_scores_it():
+    with pytest.raises(LimitError, match="score it in windows with --tile"):
+        images.decode_image(by_gdal(IMAGE), honour_exif=True, limits=images.ImageLimits(max_pixels=1000))
+
+
 def test_what_must_be_decoded_whole_is_refused_above_the_limits_with_the_reason():
     declares_white = Page(
         samples_HWC=IMAGE[..., :1], bits=8, photometric=1, layout=Layout(tile_px=16), tags={281: ("H", [254])}
     )
 
-    with pytest.raises(LimitError, match=r"MaxSampleValue.*whole it is too large.*the limit is 1,000"):
+    with pytest.raises(LimitError, match=r"MaxSampleValue.*101x75 pixels, the limit is 1,000"):
         rasters.open_raster(
             io.BytesIO(file_of([declares_white])), honour_exif=True, limits=images.ImageLimits(max_pixels=1000)
         )
@@ -220,14 +229,29 @@ def test_an_uncompressed_strip_of_the_whole_image_is_read_in_parts():
 
 
 class _Counting(io.BytesIO):
-    """Counts the bytes that are read."""
+    """Counts the bytes that are read, and notes where."""
 
-    count = 0
+    def __init__(self, data):
+        super().__init__(data)
+        self.count, self.places = 0, []
 
     def read(self, size=-1):
+        self.places.append(self.tell())
         data = super().read(size)
         self.count += len(data)
         return data
+
+
+def test_only_tiles_are_read_after_the_directory():
+    """Kind: seeks of a remote file. Each one drops what the store has read ahead."""
+    data = by_gdal(SMOOTH, tiled=True, blockxsize=16, blockysize=16, compress="jpeg", photometric="ycbcr")
+    file = _Counting(data)
+    raster = rasters.open_raster(file, honour_exif=True, limits=LIMITS)
+    file.places.clear()
+    raster.read(0, 0, 16, WIDTH)
+    raster.read(16, 0, HEIGHT - 16, WIDTH)
+
+    assert len(file.places) == 2
 
 
 def test_a_window_reads_only_its_tiles_and_none_twice():
@@ -241,6 +265,61 @@ def test_a_window_reads_only_its_tiles_and_none_twice():
         assert file.count == 16 * 16 * 3
         raster.read(16, 32, 16, 32)
         assert file.count == 2 * 16 * 16 * 3
+
+
+def test_a_cloud_optimised_geotiff_is_one_page_without_its_overviews():
+    large = by_gdal(np.kron(IMAGE, np.ones((8, 8, 1), np.uint8)), **GROUND)
+    with MemoryFile(large) as memory, memory.open() as file, MemoryFile() as written:
+        shutil.copy(file, written.name, driver="COG", compress="deflate", blocksize=128, overview_count=2)
+        data = bytes(written.getbuffer())
+    raster = opened(data)
+
+    assert_as_whole(data)
+    assert raster.notes == ()
+    assert raster.georeference
+
+
+@pytest.mark.parametrize("compress", ["none", "deflate", "lzw", "jpeg"])
+def test_tiles_that_a_sparse_file_does_not_hold_are_an_error(compress):
+    """Kind: what is not stored is no colour. The header would be read in its place where tiles are uncompressed."""
+    with MemoryFile() as memory:
+        with memory.open(
+            driver="GTiff", height=64, width=64, count=3, dtype="uint8", tiled=True, blockxsize=32, blockysize=32,
+            compress=compress, sparse_ok=True, photometric="rgb",
+        ) as file:  # fmt: skip
+            file.write(np.moveaxis(IMAGE[:32, :32], -1, 0), window=((0, 32), (0, 32)))
+        data = bytes(memory.getbuffer())
+
+    assert compress == "jpeg" or np.array_equal(opened(data).read(0, 0, 32, 32)[..., ::-1], IMAGE[:32, :32])
+    for read in (lambda: opened(data).read(32, 0, 8, 8), lambda: images.decode_image(data, honour_exif=True)):
+        with pytest.raises(DecodeError):
+            read()
+
+
+@pytest.fixture
+def bucket():
+    """A TIFF of 12 MB of noise in a bucket."""
+    noise = np.random.default_rng(1).integers(0, 256, (2048, 2048, 3), np.uint8)
+    data = file_of([Page(samples_HWC=noise, bits=8, photometric=2, layout=Layout(tile_px=256))])
+    with bucket_of({"large.tif": data}) as environment, pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        yield "s3://bucket/large.tif", noise, len(data)
+
+
+def test_a_window_of_a_file_in_a_bucket_is_read_by_ranges(bucket):
+    """The directory is at the end of the file, the window in the middle; the store reads 4 MiB ahead of each."""
+    uri, noise, size = bucket
+    usage.take()
+    with storage.open_binary(uri) as file:
+        raster = rasters.open_raster(file, honour_exif=True, limits=LIMITS)
+        found_HWC = raster.read(1030, 0, 40, 2048)
+        read_bytes = usage.take()[usage.READ_BYTES]
+        raster.read(1030, 0, 40, 2048)
+
+    assert np.array_equal(found_HWC[..., ::-1], noise[1030:1070])
+    assert read_bytes < size / 2
+    assert usage.take().get(usage.READ_BYTES, 0) == 0
 
 
 # --- masks ---
