@@ -20,7 +20,7 @@ $(V)/.ok: pyproject.toml constraints.txt
 	$(V)/bin/python -m pip install -q uv
 	$(INSTALL) -e '.[$(EXTRAS)]'
 	$(V)/bin/python -m compileall -q fsf_core jobs
-	$(V)/bin/python -c "from fsf_core.masks import compile_kernels; compile_kernels()"
+	$(V)/bin/python -c "from fsf_core.stages.precompile import compile_loops; compile_loops()"
 	touch $@
 
 demo: setup

@@ -9,8 +9,8 @@ def run(config: ExportConfig) -> int:
     """Export and report; returns the exit code."""
     from fsf_core.cli.output import print_json, show, show_error
     from fsf_core.export.job import export
-    from fsf_core.masks import compiling_ahead
     from fsf_core.model.bundle_files import read_parity
+    from fsf_core.stages.precompile import compiling_ahead
 
     with compiling_ahead(finish=True):  # the job that scores will need them
         done = export(config, show_graph=partial(show, lines=True) if config.print_graph else None)

@@ -16,7 +16,7 @@ from fsf_core.masks.count_table import count_table
 from fsf_core.masks.labels import decode_label
 from fsf_core.masks.palette import colour_map, overlay, voc_colours, voc_palette
 from fsf_core.masks.png import PNG_SIGNATURE, decode_png, encode_png
-from fsf_core.masks.precompile import compile_kernels, compiling_ahead, load_kernels
+from fsf_core.masks.precompile import compile_kernels, load_kernels
 from fsf_core.masks.regions import Regions, find_regions
 from fsf_core.masks.row_scan import MapCounts, RowScan
 from fsf_core.masks.windows import Side, plan_side
@@ -35,7 +35,6 @@ __all__ = [
     "class_map_dtype",
     "colour_map",
     "compile_kernels",
-    "compiling_ahead",
     "count_table",
     "decode_label",
     "decode_png",

@@ -1,15 +1,8 @@
-"""Ahead-of-time compilation of the kernels: for image builds, set-up and benchmarks, and beside the start of a job.
+"""Ahead-of-time compilation of the kernels.
 
 Without it the first frame of the first process pays: 12 s of CPU for what every job needs and 7 s for regions and
 labels with an empty cache, 0.3 s from the cache (2-core EPYC, 2026-11-28).
 """
-
-import contextlib
-import os
-import subprocess
-import sys
-from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,35 +36,9 @@ def compile_kernels() -> None:
 
 
 def load_kernels() -> None:
-    """Compile or load the kernels of a job without regions and labels: PNG first, while `compiling_ahead` draws."""
+    """Compile or load the kernels of a job without regions and labels: PNG first, while `stages.precompile` draws."""
     encode_png(np.zeros((5, 5), np.uint8), voc_palette(4))
     make_mask(softmax(_scores()), height_px=5, width_px=5)
-
-
-@contextlib.contextmanager
-def compiling_ahead(*, finish: bool) -> Iterator[None]:
-    """Compile all kernels in a process of its own while the block runs, where none was compiled here before.
-
-    An installation by pip has no step that could: a job does it while Ray starts, an export beside its own work.
-
-    Args:
-        finish: whether the end of the block waits for it, unless it is an error; otherwise it stops there.
-    """
-    folder = Path(kernels.__file__).parent
-    cached = any(folder.glob("__pycache__/drawing.*.nbi"))
-    if cached or not os.access(folder, os.W_OK):  # elsewhere only numba knows what is compiled
-        yield
-        return
-    program = "from fsf_core.masks import compile_kernels; compile_kernels()"
-    nowhere = subprocess.DEVNULL
-    child = subprocess.Popen([sys.executable, "-c", program], stdin=nowhere, stdout=nowhere, stderr=nowhere)
-    try:
-        yield
-        if finish:
-            child.wait()
-    finally:
-        child.kill()
-        child.wait()
 
 
 def _compile_windows(scores_Khw: NDArray[np.float32]) -> None:

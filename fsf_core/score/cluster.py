@@ -16,13 +16,13 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from fsf_core import storage
 from fsf_core.errors import ClusterError, FSFError
-from fsf_core.masks import compiling_ahead
 from fsf_core.process import interruptible, kept_handlers, tolerant_stream, uninterrupted
 from fsf_core.score.cluster_address import REMEDY, require_cluster
 from fsf_core.score.cluster_watch import reported_exit, watched_cluster
 from fsf_core.score.local_ray.authentication import private_token
 from fsf_core.score.local_ray.patches import patched_node
 from fsf_core.score.local_ray.session_folder import session_folder
+from fsf_core.stages.precompile import compiling_ahead
 from fsf_core.store_settings import settings_hook
 
 KEEP_WORKERS = {"idle_worker_killing_time_threshold_ms": 3_600_000}

@@ -100,33 +100,6 @@ def test_the_lock_of_a_process_that_was_killed_holds_nobody_up(package: Path, tm
     assert [*tmp_path.rglob("*.lock")] == []
 
 
-AHEAD = """
-import time
-from pathlib import Path
-import psutil
-from fsf_core import masks
-
-def children():
-    return len(psutil.Process().children())
-
-with masks.compiling_ahead(finish=False):
-    began = children()
-    deadline = time.monotonic() + 60
-    while began and not [*Path(masks.__file__).parent.rglob("*.lock")] and time.monotonic() < deadline:
-        time.sleep(0.01)
-    found = bool([*Path(masks.__file__).parent.rglob("*.lock")])
-print(began, found, children())
-"""
-
-
-def test_kernels_are_compiled_beside_a_job_where_none_was_compiled_before(package: Path, tmp_path: Path) -> None:
-    fresh = shutil.copytree(package, tmp_path / "installed", ignore=shutil.ignore_patterns("__pycache__"))
-
-    assert start(fresh, AHEAD).communicate()[0].split() == ["1", "True", "0"]
-    (fresh / "fsf_core/masks/kernels/__pycache__/drawing.draw-1.py311.nbi").touch()
-    assert start(fresh, AHEAD).communicate()[0].split()[0] == "0"
-
-
 def test_an_unreadable_cache_is_not_there(package: Path, tmp_path: Path) -> None:
     copied = shutil.copytree(package, tmp_path / "image")
     for index in copied.rglob("*.nbi"):
