@@ -14,8 +14,12 @@ from PIL import Image
 
 from fsf_core.errors import ConfigError
 from fsf_core.export.build import load_network
+from fsf_core.export.convert import to_onnx
+from fsf_core.export.graph import model_bytes
 from fsf_core.export.nets.fastsegformer import VARIANTS
+from fsf_core.export.rewrite import rewrite
 from fsf_core.model.preprocess import PROFILES, fit
+from fsf_core.model.session import Session
 from tests.support import recipe
 
 GOLDEN = Path(__file__).parents[2] / "golden"
@@ -123,6 +127,16 @@ def test_features_on_the_way_are_those_of_the_authors_code(network, golden):
     features = [*seen["common_backbone"], *(seen[place] for place in places[1:]), torch.from_numpy(logits_KHW)]
     stats = [(f.mean(), f.std(correction=0), f.abs().max()) for f in (f.double() for f in features)]
     np.testing.assert_allclose(np.array(stats), golden["rings_stats"], rtol=1e-4, atol=1e-5)
+
+
+def test_a_rewritten_graph_gives_the_outputs_of_the_authors_code(network, letter, golden):
+    rewritten = rewrite(to_onnx(network, PROFILES["fastsegformer"], opset=17, exporter="torchscript"))
+    session = Session(model_bytes(rewritten.model))
+    blocks = {"affine_out_of_pool_difference": 12} if letter == "p" else {"affine_into_convolution_before": 18}
+    assert blocks.items() <= rewritten.rules.items()
+    for name in ("rings", "noise"):
+        [logits_KHW] = session.run(recipe.to_input(getattr(recipe, name)()))
+        assert_golden(logits_KHW, golden, name, GOLDEN / f"golden_{letter}_{name}_argmax224.png")
 
 
 @pytest.mark.photos
