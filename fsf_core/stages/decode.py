@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from fsf_core import storage
@@ -54,12 +55,13 @@ def decode(
     """
     held: list[Unit] = []
     held_bytes = 0
+    room = images.Room()
     items = rows.to_pylist()
     openers = members.open_prefetched([row["uri"] for row in items], settings.access)
     labels = labels_of(items, settings)
     for row, opener, with_label in zip(items, openers, labels, strict=True):
         watchdog(True)
-        for unit in _decode_item(row, opener, with_label, settings, lambda: watchdog(True)):
+        for unit in _decode_item(row, opener, with_label, settings, room, lambda: watchdog(True)):
             if unit is None:
                 watchdog(True)
             elif unit.segments > 1:
@@ -88,6 +90,7 @@ def _decode_item(
     opener: storage.Opener,
     with_label: Callable[[Unit], Unit],
     settings: DecodeSettings,
+    room: images.Room,
     heartbeat: Callable[[], None],
 ) -> Iterator[Unit | None]:
     """Decode one item; an error becomes the failure of its remaining units.
@@ -115,7 +118,7 @@ def _decode_item(
                         yielded.update(() if unit is None else (unit.segment,))
                         yield unit
                 else:
-                    yield with_label(_decode_image(data, row, version, settings))
+                    yield with_label(_decode_image(data, row, version, settings, room))
     except (ItemError, OSError) as error:
         for unit in failures_for_rest(row, yielded, None, error):
             yield replace(unit, item_version=version)
@@ -132,8 +135,10 @@ def labels_of(items: Sequence[Mapping[str, Any]], settings: DecodeSettings) -> I
             yield lambda unit: unit
 
 
-def _decode_image(data: bytes, row: Mapping[str, Any], version: str | None, settings: DecodeSettings) -> Unit:
-    """Decode an image and fit it into the network's input.
+def _decode_image(
+    data: bytes, row: Mapping[str, Any], version: str | None, settings: DecodeSettings, room: images.Room
+) -> Unit:
+    """Decode an image, in a room for one, and fit it into the network's input.
 
     Raises:
         LimitError: the image, or the network's input for it, exceeds a limit of its size.
@@ -144,9 +149,12 @@ def _decode_image(data: bytes, row: Mapping[str, Any], version: str | None, sett
         honour_exif=settings.profile.honour_exif,
         limits=settings.limits,
         wanted=partial(looked_at, profile=settings.profile),
+        room=room,
     )
     height_px, width_px = image_HWC.shape[:2]
     input_HWC = fit_within(image_HWC, settings)
+    if np.may_share_memory(input_HWC, image_HWC):  # of the input's own size and order of channels
+        input_HWC = input_HWC.copy()
     figures = input_figures(input_HWC, settings.profile.channel_order)
     return unit_of_row(
         row,

@@ -14,6 +14,7 @@ from fsf_core.media.images.decode import (
 )
 from fsf_core.media.images.headers import HEAD_BYTES, ImageHeader, read_header
 from fsf_core.media.images.kinds import sniff
+from fsf_core.media.images.room import Room
 from fsf_core.media.images.sparse.grid import Grid
 from fsf_core.media.images.sparse.precompile import compile_loops
 from fsf_core.media.images.tiff import PageEntry
@@ -26,6 +27,7 @@ __all__ = [
     "ImageLimits",
     "PageEntry",
     "Pages",
+    "Room",
     "compile_loops",
     "decode_bgr",
     "decode_image",

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from fsf_core.errors import DecodeError, ItemError, LimitError
 from fsf_core.media.images import avif, bmp, exif, gif, jp2, jpeg, opencv, png, pnm, tiff, tiff_pixels, webp
 from fsf_core.media.images.headers import ImageHeader, read_header
+from fsf_core.media.images.room import Room
 from fsf_core.media.images.sparse.grid import Wanted
 from fsf_core.media.images.stored import Stored
 
@@ -48,8 +49,8 @@ class DecodedImage(NamedTuple):
     """An image, and what its user may not expect of it."""
 
     image_HWC: NDArray[np.uint8]
-    """BGR, contiguous. Where only some pixels were wanted, the others may have any content, and all are valid until
-    this thread decodes the next image."""
+    """BGR, contiguous. In a room, or where only some pixels were wanted, valid until this thread decodes the next image
+    so; pixels that were not wanted may have any content."""
     notes: str | None
     """Sentences joined by "; ", for example that only the first page was decoded; None if there are none."""
 
@@ -64,7 +65,12 @@ def decode_bgr(data: bytes, *, honour_exif: bool, limits: ImageLimits = DEFAULT_
 
 
 def decode_image(
-    data: bytes, *, honour_exif: bool, limits: ImageLimits = DEFAULT_LIMITS, wanted: Wanted | None = None
+    data: bytes,
+    *,
+    honour_exif: bool,
+    limits: ImageLimits = DEFAULT_LIMITS,
+    wanted: Wanted | None = None,
+    room: Room | None = None,
 ) -> DecodedImage:
     """Decode one image.
 
@@ -74,6 +80,7 @@ def decode_image(
             stored, whatever its format.
         limits: largest image to decode.
         wanted: which pixels of the returned image are looked at; all of them without it.
+        room: memory for a JPEG; new memory without it.
 
     Raises:
         DecodeError: the bytes are no image, a damaged one, or of a format that is not supported.
@@ -87,7 +94,13 @@ def decode_image(
         image_HWC, notes = jpeg.decode_wanted(data, wanted, honour_exif=honour_exif)
         if image_HWC is not None:
             return DecodedImage(image_HWC, "; ".join(notes) or None)
-    return _decode(header, lambda: _DECODERS[header.format](data), honour_exif=honour_exif, limits=limits)
+
+    def decode() -> Stored:
+        if room and header.format == "jpeg":
+            return jpeg.decode(data, room.lend(3 * header.height_px * header.width_px))
+        return _DECODERS[header.format](data)
+
+    return _decode(header, decode, honour_exif=honour_exif, limits=limits)
 
 
 class Pages(NamedTuple):

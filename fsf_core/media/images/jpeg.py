@@ -86,13 +86,17 @@ def size(data: bytes) -> tuple[int, int]:
     raise DecodeError("the jpeg has no frame header before its image data; it is damaged, copy it again")
 
 
-def decode(data: bytes) -> Stored:
+def decode(data: bytes, memory: Pixels | None = None) -> Stored:
     """Decode to uint8 H×W×3, BGR.
+
+    Args:
+        data: the whole file.
+        memory: bytes for the pixels, which an intact image of a usual kind is decoded into; new ones without it.
 
     Raises:
         DecodeError: the image is cut off, damaged, or of a kind that neither decoder reads.
     """
-    image_HWC = _decode_as_stored(data)
+    image_HWC = _decode_as_stored(data, memory)
     return Stored(image_HWC, *_remarks(data))
 
 
@@ -200,12 +204,14 @@ def _segments(data: bytes) -> Iterator[Segment]:
             return
 
 
-def _decode_as_stored(data: bytes) -> Pixels:
+def _decode_as_stored(data: bytes, memory: Pixels | None = None) -> Pixels:
     """Decode without applying EXIF. Surplus bytes around intact image data are ignored, because cameras write them."""
     try:
-        return _turbo(data)
+        return _turbo(data, memory)
     except ValueError as error:
         warning = str(error)
+    if memory is not None:  # which may be what is wrong
+        return _decode_as_stored(data)
     if warning.endswith(_PADDED):
         # Padding after complete image data. Of 700 bit flips that libjpeg noticed, 7 looked like this.
         return _turbo(data, strict=False)
@@ -220,13 +226,13 @@ def _decode_as_stored(data: bytes) -> Pixels:
     return opencv.decode(data, "jpeg", reason=reason)
 
 
-def _turbo(data: bytes, *, strict: bool = True) -> Pixels:
+def _turbo(data: bytes, memory: Pixels | None = None, *, strict: bool = True) -> Pixels:
     """Decode grey, YCbCr, RGB, CMYK or YCCK to BGR.
 
     Raises:
-        ValueError: libjpeg's error, or its first warning if strict.
+        ValueError: libjpeg's error, or its first warning if strict; the memory is too small.
     """
-    image_HWC: Pixels = decode_jpeg(data, "BGR", strict=strict)
+    image_HWC: Pixels = decode_jpeg(data, "BGR", strict=strict, buffer=memory)
     return image_HWC
 
 

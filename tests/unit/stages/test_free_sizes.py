@@ -177,6 +177,19 @@ def test_a_graph_with_a_batch_built_in_gets_full_calls(tmp_path, pictures):
             assert_equal(row["masks"][0], pictures[row["item_id"]])
 
 
+@pytest.mark.parametrize("order", ["rgb", "bgr"])
+def test_a_jpeg_that_is_the_input_as_it_is_keeps_its_pixels_when_the_next_is_decoded(tmp_path, bundle, order):
+    paths = [str(tmp_path / f"{number}.jpg") for number in range(3)]
+    for number, path in enumerate(paths):
+        cv2.imwrite(path, picture(48, 64, seed=number))
+
+    (table,) = decode(rows_of(*paths), settings_of(bundle, profile=replace(OWN, channel_order=order)))
+
+    channels = slice(None, None, -1 if order == "rgb" else 1)
+    inputs = units.as_array(table.column("inputs"), np.uint8, (48, 64, 3))
+    assert np.array_equal(inputs, [cv2.imread(path)[..., channels] for path in paths])
+
+
 def test_tables_are_cut_by_the_bytes_of_their_inputs_and_outputs(bundle, pictures, monkeypatch):
     whole = scored(bundle, *pictures)
     monkeypatch.setattr(decoding, "TABLE_BYTES", 3 * 48 * 64 * 3)
