@@ -34,6 +34,7 @@ class WindowBlend:
         self._num_classes, self._corners = num_classes, corners
         self._maps: dict[int, ClassMap] = {}
         self._sums: dict[tuple[int, int], NDArray[np.float32]] = {}
+        self._axes: dict[tuple[int, ...], tuple[kernels.Axis, kernels.Axis]] = {}
 
     def add(
         self, row: int, column: int, class_map_HW: ClassMap, scores_Khw: NDArray[np.float32]
@@ -58,6 +59,14 @@ class WindowBlend:
                 if span.last == row:
                     yield span.start, self._maps.pop(place)
 
+    def _axes_of(self, grid_hw: tuple[int, ...]) -> tuple["kernels.Axis", "kernels.Axis"]:
+        """Return between which cells of the grid the rows and columns of a window are."""
+        if grid_hw not in self._axes:
+            sides = zip((self._rows.window_px, self._columns.window_px), grid_hw, strict=True)
+            down, across = (axis(window_px, cells, self._corners) for window_px, cells in sides)
+            self._axes[grid_hw] = (down, across)
+        return self._axes[grid_hw]
+
     def _add_part(
         self,
         row: int,
@@ -81,8 +90,7 @@ class WindowBlend:
             return
         if place not in self._sums:
             self._sums[place] = np.zeros((self._num_classes, *size), np.float32)
-        down_axis = axis(self._rows.window_px, scores_Khw.shape[1], self._corners)
-        across_axis = axis(self._columns.window_px, scores_Khw.shape[2], self._corners)
+        down_axis, across_axis = self._axes_of(scores_Khw.shape[1:])
         kernels.add_scores(
             kernels.as_input(scores_Khw),
             kernels.as_input(down_axis.band[rows]),

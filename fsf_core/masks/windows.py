@@ -47,16 +47,12 @@ class Side:
     """How much each pixel of every window counts: float32 [window_px]; those of a pixel of the picture add up to 1."""
     spans: tuple[Span, ...]
     """The side from its first pixel to its last."""
+    places: tuple[tuple[int, ...], ...]
+    """For every window the places of the spans in which it counts."""
 
     def spans_of(self, window: int) -> Iterator[tuple[int, Span]]:
         """Yield the spans in which a window counts, with their places among all."""
-        for place, span in enumerate(self.spans):
-            if span.first <= window <= span.last and self._counts(window, span):
-                yield place, span
-
-    def _counts(self, window: int, span: Span) -> bool:
-        start, stop = _counting(self.starts[window], self.weights[window])
-        return start <= span.start and span.stop <= stop
+        return ((place, self.spans[place]) for place in self.places[window])
 
 
 def plan_side(size_px: int, *, window_px: int, overlap_px: int) -> Side:
@@ -79,8 +75,20 @@ def plan_side(size_px: int, *, window_px: int, overlap_px: int) -> Side:
         (shape / total[start : start + window_px]).astype(np.float32)
         for start, shape in zip(starts, shapes, strict=True)
     )
+    spans = tuple(_spans(starts, weights))
+    places: list[list[int]] = [[] for _ in starts]
+    for place, span in enumerate(spans):
+        for window in range(span.first, span.last + 1):
+            start, stop = _counting(starts[window], weights[window])
+            if start <= span.start and span.stop <= stop:
+                places[window].append(place)
     return Side(
-        size_px=size_px, window_px=window_px, starts=starts, weights=weights, spans=tuple(_spans(starts, weights))
+        size_px=size_px,
+        window_px=window_px,
+        starts=starts,
+        weights=weights,
+        spans=spans,
+        places=tuple(map(tuple, places)),
     )
 
 
