@@ -77,6 +77,14 @@ class _SharedCache(FunctionCache):
             self._lock_fd = None
 
 
+def is_filled(cache: FunctionCache) -> bool:
+    """Return whether a cache holds machine code of the source as it is, of this processor or another."""
+    try:
+        return any(each._cache_file._load_index() for each in (cache, getattr(cache, "_installed", cache)))  # noqa: SLF001
+    except OSError:
+        return False
+
+
 class _InstalledLocator(InTreeCacheLocator):
     """The folder next to the source, for reading: numba's own locator skips it if it cannot be written."""
 

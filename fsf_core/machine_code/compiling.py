@@ -7,7 +7,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from fsf_core.machine_code.cache import cache_of
+from fsf_core.machine_code.cache import cache_of, is_filled
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _T = TypeVar("_T", bound=np.generic)
@@ -27,6 +27,12 @@ def compiled(function: _F) -> _F:
 def inlined(function: _F) -> _F:
     """Compile into the compiled functions that call it, for calls in inner loops: an array is passed as seven words."""
     return cast("_F", numba.njit(nogil=True, error_model="numpy", forceinline=True)(function))
+
+
+def is_compiled(function: Callable[..., Any]) -> bool:
+    """Return whether the first call of a function of `compiled` is likely to find its machine code."""
+    dispatcher: Any = function
+    return bool(dispatcher.signatures) or is_filled(dispatcher._cache)  # noqa: SLF001
 
 
 def as_input(array: NDArray[_T]) -> NDArray[_T]:

@@ -247,11 +247,33 @@ def test_small_pictures_and_many_wanted_pixels_take_the_ordinary_way(monkeypatch
     assert choice.TRIAL.seen_px == 1 << 40
 
 
-def test_loops_are_loaded_when_the_pictures_before_would_have_paid_for_it():
-    trial = choice.Trial()
-    due = [trial.is_due(12_000_000) for _ in range(50)]
-    assert due.index(True) in range(20, 45)
-    assert all(due[due.index(True) :])
+def first_due(program: str = "") -> int:
+    """Return how many pictures of 12 megapixels a new process decodes in the ordinary way."""
+    program += """
+from fsf_core.media.images.sparse import choice
+trial = choice.Trial()
+print([trial.is_due(12_000_000) for _ in range(400)].index(True))
+"""
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    return int(done.stdout)
+
+
+def test_numba_is_imported_when_the_pictures_before_would_have_paid_for_it():
+    assert first_due() == 41
+
+
+def test_a_process_with_numba_uses_compiled_loops_at_once():
+    images.compile_loops()
+    assert first_due("import numba") == 0
+
+
+def test_loops_are_compiled_when_the_pictures_before_would_have_paid_for_it():
+    empty = """
+import numba
+from fsf_core.media.images.sparse import bits
+bits.decode_units._cache._cache_file._load_index = dict
+"""
+    assert first_due(empty) == 291
 
 
 def test_a_camera_whose_pictures_are_all_refused_is_not_tried_for_ever():

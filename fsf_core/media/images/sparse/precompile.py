@@ -8,9 +8,10 @@ from fsf_core.media.images.sparse.header import read_baseline
 
 
 def compile_loops() -> None:
-    """Compile every loop that large JPEGs are decoded with, or load it from numba's cache: 4.5 s of CPU, and 0.4 s.
+    """Compile every loop that large JPEGs are decoded with, or load it from numba's cache: 5.2 s of CPU, and 0.4 s.
 
-    Once on a 2-core EPYC, 2026-11-28; the first large pictures of the first process pay for it otherwise.
+    On a 2-core EPYC, 2026-11-28. Without it they are compiled in the first process that has decoded enough large
+    pictures to pay for it.
     """
     from fsf_core.media.images.sparse.decode import decode
 
