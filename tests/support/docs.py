@@ -41,6 +41,7 @@ COMMANDS = (
 BENCHES = (
     "bench",
     "bench_graph",
+    "stage_steps",
     "bench_masks",
     "bench_video",
     "bench_tiles",
