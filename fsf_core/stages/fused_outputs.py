@@ -78,7 +78,7 @@ def _binary(values: NDArray[Any] | Sequence[NDArray[Any]], counts: Sequence[int]
 
 def has_class_maps(table: pa.Table, at: int) -> bool:
     """Return whether a unit has class maps rather than scores; False for one without frames."""
-    return CLASS_MAPS in table.column_names and len(table.column(CLASS_MAPS)[at].as_buffer()) > 0
+    return CLASS_MAPS in table.column_names and len(units.value(table, CLASS_MAPS, at)) > 0
 
 
 def of_unit(table: pa.Table, at: int, grids: Sequence[tuple[int, int]]) -> Iterator[FusedFigures | None]:
@@ -108,7 +108,7 @@ def of_unit(table: pa.Table, at: int, grids: Sequence[tuple[int, int]]) -> Itera
 
 def _values(table: pa.Table, at: int, name: str, dtype: type[np.generic]) -> NDArray[Any]:
     """Return a value of a binary column as an array, without a copy."""
-    return np.frombuffer(table.column(name)[at].as_buffer(), dtype)
+    return units.value(table, name, at).view(dtype)
 
 
 def _figures_of(numbers_F: NDArray[np.float64], grid: masks.GridWinners | None) -> FusedFigures:

@@ -162,7 +162,7 @@ def _grids(row: dict[str, Any], settings: MaskSettings) -> list[tuple[int, int]]
 
 def _class_maps(table: pa.Table, unit: int, frames: list[dict[str, Any]], num_classes: int) -> list[NDArray[Any]]:
     """Return the class map of every frame, as views of the unit's bytes."""
-    data = np.frombuffer(table.column(fused_outputs.CLASS_MAPS)[unit].as_buffer(), np.uint8)
+    data = units.value(table, fused_outputs.CLASS_MAPS, unit)
     sizes = [(frame["height_px"], frame["width_px"]) for frame in frames]
     return units.split(data, masks.class_map_dtype(num_classes), sizes)
 
@@ -171,7 +171,7 @@ def _scores_on_grid(
     table: pa.Table, unit: int, grids: list[tuple[int, int]], settings: MaskSettings
 ) -> list[NDArray[Any]]:
     """Return the scores_KHW or class_ids_1HW of every frame, as views of the unit's bytes."""
-    data = np.frombuffer(table.column("outputs")[unit].as_buffer(), np.uint8) if grids else np.empty(0, np.uint8)
+    data = units.value(table, "outputs", unit) if grids else np.empty(0, np.uint8)
     channels = 1 if settings.output.kind == "class_map" else settings.num_classes
     return units.split(data, np.float32, [(channels, *grid) for grid in grids])
 

@@ -253,6 +253,18 @@ def _bytes_of(column: pa.ChunkedArray) -> NDArray[np.uint8]:
     return data
 
 
+def value(table: pa.Table, name: str, at: int) -> NDArray[np.uint8]:
+    """Return the bytes of a row of a binary column, none where it is null: a view, while Arrow's scalar is a copy."""
+    for chunk in table.column(name).chunks:
+        if at < len(chunk):
+            _, offsets, data = chunk.buffers()
+            first = (chunk.offset + at) * np.dtype(np.int64).itemsize
+            start, end = np.frombuffer(offsets, np.int64, 2, first)
+            return np.frombuffer(data, np.uint8, end - start, start) if start < end else np.empty(0, np.uint8)
+        at -= len(chunk)
+    raise IndexError(f"found {table.num_rows} rows, expected row {at} more")
+
+
 def frame_bytes(table: pa.Table) -> int:
     """Return the bytes of the frames of all units: the network's inputs, source images and labels."""
     columns = [table.column("inputs")]

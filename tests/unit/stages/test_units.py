@@ -25,6 +25,7 @@ from fsf_core.stages.units import (
     from_bytes,
     stack,
     to_table,
+    value,
 )
 
 NO_EXTRA = pa.schema([])
@@ -241,3 +242,13 @@ def test_a_failed_unit_keeps_its_frames(name):
     whole = unit(name, 2)
 
     assert whole.failed(failure("mask", DecodeError("no"))).frames == whole.frames
+
+
+def test_a_value_of_a_binary_column_is_that_of_arrow_in_any_chunk_and_slice():
+    rows = [b"ab", None, b"", b"cde" * 9, b"f"]
+    column = pa.chunked_array([pa.array(rows, pa.large_binary()).slice(1), pa.array(rows, pa.large_binary())])
+    table = pa.table({"data": column}).slice(1)
+    found = [value(table, "data", at).tobytes() for at in range(table.num_rows)]
+    assert found == [row or b"" for row in table.column("data").to_pylist()]
+    with pytest.raises(IndexError):
+        value(table, "data", table.num_rows)
