@@ -10,6 +10,7 @@ Pixels can differ from the resized planes only where two classes tie to the last
 # K classes, H×W pixels of the image, h×w cells of the network's grid
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -96,6 +97,7 @@ def make_mask(
     keep_grid: bool = False,
     scores_Khw: NDArray[np.float32] | None = None,
     corners: Corners = "half-pixel",
+    logits: bool = False,
 ) -> FrameMask:
     """Draw the class map at the size of the image and compute its statistics.
 
@@ -109,6 +111,7 @@ def make_mask(
         keep_grid: whether the mask keeps the winners on the grid, which regions need.
         scores_Khw: float32 of any range, such as logits, whose argmax is the class map; None for the probabilities.
         corners: how the resize places its samples.
+        logits: whether the probabilities are the softmax of what is given: the same as to give that, in less time.
 
     Raises:
         MaskError: a probability or a score is NaN or infinite.
@@ -122,20 +125,35 @@ def make_mask(
         raise ValueError(f"found an image of {height_px}x{width_px} pixels; expected at least 1 on both sides")
     assert scores_Khw is None or scores_Khw.shape == probabilities_Khw.shape, "one score for each probability"
     classes, height_cells, width_cells = probabilities_Khw.shape
-    probabilities_Khw = kernels.as_input(probabilities_Khw)
-    drawn_Khw = probabilities_Khw if scores_Khw is None else kernels.as_input(scores_Khw)
-
+    cells = height_cells * width_cells
+    if logits and scores_Khw is not None:
+        probabilities_Khw, logits = softmax(probabilities_Khw), False
+    given_Khw = kernels.as_input(probabilities_Khw if scores_Khw is None else scores_Khw)
+    softmax_Khw = np.empty((classes, height_cells if logits else 0, width_cells), np.float32)
     winner_hw = np.empty((height_cells, width_cells), np.uint16)
-    best_hw = np.empty((height_cells if keep_grid else 1, width_cells), np.float32)
+    best_hw = np.empty((height_cells if keep_grid else 0, width_cells), np.float32)
     wins_K = np.zeros(classes, np.int64)
     summed_K = np.zeros(classes, np.float64)
     margin = np.float32(UNCERTAIN_MARGIN)
-    uncertain = kernels.grid_winners(drawn_Khw, winner_hw, best_hw, wins_K, summed_K, margin)
+    uncertain = kernels.grid_winners(
+        given_Khw.reshape(classes, cells),
+        width_cells,
+        softmax_Khw.reshape(classes, -1 if logits else 0),
+        winner_hw.reshape(cells),
+        best_hw.reshape(-1),
+        wins_K,
+        summed_K,
+        margin,
+    )
     if uncertain >= 0 and scores_Khw is not None:
         wins_K[:], summed_K[:] = 0, 0
-        uncertain = kernels.won_cells(probabilities_Khw, winner_hw, best_hw, wins_K, summed_K, margin)
+        won_hw = best_hw if keep_grid else np.empty((1, width_cells), np.float32)
+        uncertain = kernels.won_cells(
+            kernels.as_input(probabilities_Khw), winner_hw, won_hw, wins_K, summed_K, margin
+        )  # fmt: skip
     if uncertain < 0:
         raise MaskError(NOT_FINITE)
+    drawn_Khw = kernels.as_input(softmax_Khw) if logits else given_Khw
     class_map_HW = np.empty((height_px, width_px), class_map_dtype(classes))
     pixels_K = np.zeros(classes, np.int64)
     components_K = np.zeros(classes, np.int64)
@@ -155,7 +173,7 @@ def make_mask(
         pixels_K=pixels_K,
         components_K=components_K,
         largest_component_px_K=largest_K,
-        mean_probability_K=np.divide(summed_K, wins_K, out=np.full(classes, np.nan), where=wins_K > 0),
+        mean_probability_K=summed_K / np.where(wins_K > 0, wins_K, np.nan),
         confidence=float(summed_K.sum() / winner_hw.size),
         uncertain_share=uncertain / winner_hw.size,
         grid=GridWinners(winner_hw=winner_hw, probability_hw=best_hw) if keep_grid else None,
@@ -242,6 +260,7 @@ def measure(class_map_HW: ClassMap, *, num_classes: int) -> FrameMask:
     )
 
 
+@lru_cache(maxsize=64)  # images of a run have few sizes
 def axis(size_px: int, cells: int, corners: Corners) -> "kernels.Axis":
     """Compute between which two samples every pixel falls, and how far along.
 

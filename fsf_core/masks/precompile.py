@@ -23,7 +23,7 @@ def compile_kernels() -> None:
 
     An image calls this when it is built: users who cannot write next to the source load the machine code from there.
     """
-    mask = make_mask(softmax(_scores()), height_px=5, width_px=5, keep_grid=True)
+    mask = make_mask(_scores(), height_px=5, width_px=5, keep_grid=True, logits=True)
     make_mask(softmax(_scores()), height_px=5, width_px=5, scores_Khw=_scores())
     encode_png(mask.class_map_HW, voc_palette(4))
     find_regions(mask, min_px=1)
@@ -38,7 +38,7 @@ def compile_kernels() -> None:
 def load_kernels() -> None:
     """Compile or load the kernels of a job without regions and labels: PNG first, while `stages.precompile` draws."""
     encode_png(np.zeros((5, 5), np.uint8), voc_palette(4))
-    make_mask(softmax(_scores()), height_px=5, width_px=5)
+    make_mask(_scores(), height_px=5, width_px=5, logits=True)
 
 
 def _compile_windows(scores_Khw: NDArray[np.float32]) -> None:

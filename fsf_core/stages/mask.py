@@ -219,12 +219,13 @@ def _mask_of(cells_KHW: NDArray[Any], height_px: int, width_px: int, settings: M
         )
         return masks.measure(class_map_HW, num_classes=settings.num_classes)
     return masks.make_mask(
-        masks.softmax(cells_KHW) if settings.output.holds_logits else cells_KHW,
+        cells_KHW,
         height_px=height_px,
         width_px=width_px,
         keep_grid=settings.min_region_px is not None,
         scores_Khw=resized_scores(cells_KHW, settings.output),
         corners=settings.output.corners,
+        logits=settings.output.holds_logits,
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fsf_core.machine_code.compiling import compiled
+from fsf_core.machine_code.compiling import compiled, inner
 
 
 @compiled
@@ -50,7 +50,7 @@ def count_cells(label_HW: Any, predicted_HW: Any, d: int, cells_LP4: Any, ignore
     return -1
 
 
-@compiled
+@inner
 def _find_inside(row_W: Any, d: int, changes_W: Any, inside_W: Any) -> None:
     """Mark by 1 the pixels whose d neighbours to the left and to the right exist and hold their value."""
     width_px = row_W.size
@@ -68,14 +68,14 @@ def _find_inside(row_W: Any, d: int, changes_W: Any, inside_W: Any) -> None:
                     start = x + 1
 
 
-@compiled
+@inner
 def _extend_columns(above_W: Any, row_W: Any, inside_W: Any, rows_W: Any) -> None:
     """Count the consecutive rows of one value, up to this one, in which each column is inside."""
     for x in range(row_W.size):
         rows_W[x] = (rows_W[x] * np.int32(row_W[x] == above_W[x]) + np.int32(1)) * inside_W[x]
 
 
-@compiled
+@inner
 def _count_row(
     label_W: Any, predicted_W: Any, rows_2W: Any, side_px: int, changes_W: Any, cells_LP4: Any, ignored_V: Any
 ) -> Any:
@@ -101,7 +101,7 @@ def _count_row(
     return -1
 
 
-@compiled
+@inner
 def _count_run(rows_2W: Any, side_px: int, counts_4: Any) -> None:
     """Count the pixels of a run of one cell."""
     side = np.int32(side_px)

@@ -12,10 +12,28 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fsf_core.machine_code.compiling import compiled
+from fsf_core.machine_code.compiling import allocating, compiled, inner, trailing_zeros
+
+# As a literal, numba would compile what is called with it once more.
+_ZERO: Any = np.int64(0)
 
 # Up to this length, comparing every pixel of a border tile's row is faster than intersecting lines.
 _SHORT_PX = 8
+
+# Entries of a loop that is vectorised; at least as many as a vector holds, four at a time.
+_VECTOR = 32
+
+# More than a tile has, and few enough to be added to a position.
+_FAR_PX = 1e8
+
+# Components for which there is room at first, beside those that a row can begin.
+_FOREST = 1024
+
+# Up to as many rivals are compared with each other.
+_FEW = 8
+
+# What is left of a difference when rounding has taken all that it can, as a share of the largest number.
+_CLEARLY = 1e-9
 
 
 class Axis(NamedTuple):
@@ -34,43 +52,79 @@ class _Tiles(NamedTuple):
     band: Any
     start: Any
     """First pixel of each, and the number of pixels at the end."""
-
-
-class _Spans(NamedTuple):
-    """A band of rows, split into border tiles and stretches of tiles with one winner."""
-
-    end: Any
-    """One past the last pixel."""
-    winner: Any
-    """Class, or -1 - b for border tile b."""
+    changes: Any
+    """uint8, in whole words: whether a tile is no continuation of the one before it."""
+    columns: Any
+    """uint8: the same between two columns of the grid, by band."""
 
 
 class _Borders(NamedTuple):
-    """The border tiles of a band of rows."""
+    """The border tiles of a band of rows, from left to right; room for whole vectors of them.
+
+    Where bands of columns have no pixels, one winner can follow another without a border tile between them: then an
+    entry without pixels is.
+    """
 
     start: Any
     """First pixel."""
+    end: Any
+    """One past the last pixel."""
+    before: Any
+    """Class of the pixels between the entry before and this one; -1 where there are none."""
     left: Any
     right: Any
     """Columns of the grid on either side."""
+    weight: Any
+    """float64 [2, b]: weight of the first and of the last pixel."""
     floor: Any
     """Lower bound of the winner's probability anywhere in the tile."""
     rivals: Any
-    """Number of classes that can win in the tile."""
+    """Number of classes that can win in the tile; 0 for an entry without pixels."""
     rival: Any
     """[b, i]: their classes, ascending."""
     corner: Any
     """float64 [b, i, 4]: probabilities at the upper edge, left and right, and their increase down to the lower edge."""
+    gap: Any
+    """float64 [4, b]: the same for the difference between two rivals."""
+    pruned: Any
+    """Border tiles of two rivals that had more."""
+
+
+class _Cuts(NamedTuple):
+    """How one row of pixels cuts the border tiles; meaningless where more than two classes can win."""
+
+    lead: Any
+    """float64: by how much the first rival leads at the left edge of the tile."""
+    change: Any
+    """float64: the increase of the lead up to the right edge."""
+    state: Any
+    """uint8: 1 if the first rival wins at the first pixel, plus 2 if it is the other at the last one."""
+    guess: Any
+    """Pixel before the first one at which it is the other, if the division is right."""
 
 
 class _Runs(NamedTuple):
-    """One row of the class map as runs of one class."""
+    """One row of the class map as runs of one class, from 1 on: each begins where the one before it ends."""
 
     end: Any
-    """One past the last pixel."""
+    """One past the last pixel; that of run 0 is 0."""
     winner: Any
+    """Class; that of run 0 is none."""
     label: Any
     """Index into the forest."""
+
+
+class _Drawing(NamedTuple):
+    """What is drawn, and what is known while it is."""
+
+    class_map_HW: Any
+    pixels_K: Any
+    tiles: Any
+    borders: Any
+    cuts: Any
+    line: Any
+    """float64 [2, K]: value at the left edge and slope of every rival in a row of a border tile."""
+    runs_2: Any
 
 
 class _Forest(NamedTuple):
@@ -89,29 +143,43 @@ def draw(
 ) -> None:  # fmt: skip
     """Draw the class map row by row as runs of one class, and count pixels and components from the runs."""
     height_px, width_px = class_map_HW.shape
-    tiles = _find_tiles(columns.band)
-    spans = _Spans(np.empty(tiles.band.size, np.int32), np.empty(tiles.band.size, np.int32))
+    tiles = _find_tiles(columns.band, winner_hw.shape[1])
     borders = _new_borders(tiles.band.size, p_Khw.shape[0])
     line = np.empty((2, p_Khw.shape[0]), np.float64)
-    runs = _new_runs(width_px)
-    above = _new_runs(width_px)
-    runs_above = 0
-    forest = _new_forest(1024)
-    labels = 0
-    spans_found = 0
-    for y in range(height_px):
-        if y == 0 or rows.band[y] != rows.band[y - 1]:
+    drawing = _Drawing(class_map_HW, pixels_K, tiles, borders, _new_cuts(borders.start.size), line, _new_runs(width_px))
+    forest = _new_forest(_FOREST + width_px)
+    y, labels = _ZERO, _ZERO
+    while y < height_px:
+        forest = _reserve(forest, labels + width_px)
+        y, labels = _draw_rows(p_Khw, winner_hw, rows, columns, drawing, forest, y, labels)
+    _tally(forest, labels, components_K, largest_K)
+
+
+@inner
+def _draw_rows(
+    p_Khw: Any, winner_hw: Any, rows: Any, columns: Any, drawing: Any, forest: Any, first: int, labels: int
+) -> Any:  # fmt: skip
+    """Draw rows from the first one on, while the forest has room; return the next one and the number of labels."""
+    height_px, width_px = drawing.class_map_HW.shape
+    borders, cuts = drawing.borders, drawing.cuts
+    found, pruned, behind = _ZERO, _ZERO, np.int32(0)
+    y = first
+    while y < height_px and labels + width_px <= forest.parent.size:
+        if y == first or rows.band[y] != rows.band[y - 1]:
             top = max(rows.band[y] - 1, 0)
             bottom = min(rows.band[y], p_Khw.shape[1] - 1)
-            spans_found, borders_found = _split_band(winner_hw[top], winner_hw[bottom], tiles, spans, borders)
-            _find_rivals(p_Khw, top, bottom, borders, borders_found)
-        runs_found = _split_row(spans, spans_found, borders, columns, np.float64(rows.weight[y]), line, runs)
-        _paint(runs, runs_found, class_map_HW[y], pixels_K)
-        forest = _reserve(forest, labels + runs_found)
-        labels = _label_runs(runs, runs_found, above, runs_above, forest, labels)
-        runs, above = above, runs
-        runs_above = runs_found
-    _tally(forest, labels, components_K, largest_K)
+            found, behind = _find_borders(winner_hw[top], winner_hw[bottom], drawing.tiles, columns, borders)
+            _find_rivals(p_Khw, top, bottom, borders, found)
+            pruned = _pair_rivals(borders, found)
+        runs = _row_of(drawing.runs_2, y)
+        weight = np.float64(rows.weight[y])
+        _cut_row(borders, found, pruned, weight, 1 / columns.cells_per_px, cuts)
+        runs_found = _join_row(borders, found, columns, weight, cuts, drawing.line, runs)
+        runs_found = _extend(runs, runs_found, width_px, behind if behind >= 0 else runs.winner[runs_found])
+        _paint(runs, runs_found, drawing.class_map_HW[y], drawing.pixels_K)
+        labels = _label_runs(runs, runs_found, _row_of(drawing.runs_2, y + 1), forest, labels)
+        y += 1
+    return y, labels
 
 
 @compiled
@@ -122,45 +190,66 @@ def measure(class_map_HW: Any, pixels_K: Any, components_K: Any, largest_K: Any)
         False, with incomplete counts, if a class exceeds them.
     """
     height_px, width_px = class_map_HW.shape
-    runs = _new_runs(width_px)
-    above = _new_runs(width_px)
-    runs_above = 0
-    forest = _new_forest(1024)
-    labels = 0
+    runs_2 = _new_runs(width_px)
+    forest = _new_forest(_FOREST + width_px)
     changes = np.zeros((width_px + 7) // 8 * 8, np.uint8)
-    for y in range(height_px):
-        runs_found = _read_row(class_map_HW[y], changes, changes.view(np.uint64), runs)
-        start = 0
-        for i in range(runs_found):
-            if runs.winner[i] >= pixels_K.size:
-                return False
-            pixels_K[runs.winner[i]] += runs.end[i] - start
-            start = runs.end[i]
-        forest = _reserve(forest, labels + runs_found)
-        labels = _label_runs(runs, runs_found, above, runs_above, forest, labels)
-        runs, above = above, runs
-        runs_above = runs_found
+    y, labels = _ZERO, _ZERO
+    while y < height_px:
+        forest = _reserve(forest, labels + width_px)
+        y, labels = _measure_rows(class_map_HW, changes, changes.view(np.uint64), runs_2, forest, y, labels, pixels_K)
+        if labels < 0:
+            return False
     _tally(forest, labels, components_K, largest_K)
     return True
 
 
-@compiled
-def _read_row(row_W: Any, changes: Any, words: Any, runs: Any) -> int:
+@inner
+def _measure_rows(
+    class_map_HW: Any, changes: Any, words: Any, runs_2: Any, forest: Any, first: int, labels: int, pixels_K: Any
+) -> Any:  # fmt: skip
+    """Count rows from the first one on, while the forest has room; return the next one and the number of labels.
+
+    The number is -1 if a class exceeds the counts.
+    """
+    y = first
+    while y < class_map_HW.shape[0] and labels + class_map_HW.shape[1] <= forest.parent.size:
+        runs = _row_of(runs_2, y)
+        found = _read_row(class_map_HW[y], changes, words, runs)
+        for i in range(1, found + 1):
+            if runs.winner[i] >= pixels_K.size:
+                return y, -1
+            pixels_K[runs.winner[i]] += runs.end[i] - runs.end[i - 1]
+        labels = _label_runs(runs, found, _row_of(runs_2, y + 1), forest, labels)
+        y += 1
+    return y, labels
+
+
+@inner
+def _row_of(runs_2: Any, y: int) -> Any:
+    """Return the runs of an even or an odd row."""
+    return _Runs(runs_2.end[y & 1], runs_2.winner[y & 1], runs_2.label[y & 1])
+
+
+@inner
+def _read_row(row_W: Any, changes: Any, words: Any, runs: Any) -> Any:
     """Find the runs of a row, eight pixels per step; return how many there are."""
     left = row_W[: row_W.size - 1]
     right = row_W[1:]
     for x in range(left.size):
         changes[x] = left[x] != right[x]
-    n = 0
+    n = _ZERO
     for w in range(words.size):
-        if words[w] != 0:
-            for x in range(8 * w, 8 * w + 8):
-                if changes[x] != 0:
-                    n = _extend(runs, n, x + 1, np.int32(row_W[x]))
+        changed = words[w]
+        while changed != 0:
+            x = 8 * w + (trailing_zeros(changed) >> 3)
+            n += 1
+            runs.end[n] = x + 1
+            runs.winner[n] = row_W[x]
+            changed &= changed - np.uint64(1)
     return _extend(runs, n, row_W.size, np.int32(row_W[row_W.size - 1]))
 
 
-@compiled
+@inner
 def _tally(forest: Any, labels: int, components_K: Any, largest_K: Any) -> None:
     """Count the components of each class and find the largest."""
     for label in range(labels):
@@ -170,8 +259,8 @@ def _tally(forest: Any, labels: int, components_K: Any, largest_K: Any) -> None:
             largest_K[c] = max(largest_K[c], forest.px[label])
 
 
-@compiled
-def _find_tiles(band_W: Any) -> Any:
+@allocating
+def _find_tiles(band_W: Any, cells: int) -> Any:
     """Return the bands that contain pixels, in order."""
     width = band_W.size
     band = np.empty(width, np.int32)
@@ -183,61 +272,119 @@ def _find_tiles(band_W: Any) -> Any:
             start[found] = x
             found += 1
     start[found] = width
-    return _Tiles(band[:found], start[: found + 1])
+    changes = np.zeros((found + 7) // 8 * 8, np.uint8)
+    return _Tiles(band[:found], start[: found + 1], changes, np.zeros(cells + 1, np.uint8))
 
 
-@compiled
+@allocating
 def _new_borders(tiles: int, classes: int) -> Any:
     """Allocate for a row of border tiles only, where every class can win; untouched pages take no memory."""
+    room = _whole_vectors(tiles)
     return _Borders(
-        np.empty(tiles, np.int32),
-        np.empty(tiles, np.int32),
-        np.empty(tiles, np.int32),
-        np.empty(tiles, np.float32),
-        np.empty(tiles, np.int32),
-        np.empty((tiles, classes), np.int32),
-        np.empty((tiles, classes, 4), np.float64),
+        np.zeros(room, np.int32),
+        np.zeros(room, np.int32),
+        np.empty(room, np.int32),
+        np.empty(room, np.int32),
+        np.empty(room, np.int32),
+        np.zeros((2, room), np.float64),
+        np.empty(room, np.float32),
+        np.zeros(room, np.int32),
+        np.zeros((room, classes + 1), np.int32),
+        np.empty((room, classes, 4), np.float64),
+        np.zeros((4, room), np.float64),
+        np.empty(room, np.int32),
     )
 
 
-@compiled
+@inner
+def _whole_vectors(entries: int) -> int:
+    """Return the number of entries in whole vectors: the rest of a loop is not vectorised."""
+    return (entries + _VECTOR - 1) // _VECTOR * _VECTOR
+
+
+@allocating
+def _new_cuts(room: int) -> Any:
+    """Allocate for as many border tiles."""
+    return _Cuts(
+        np.empty(room, np.float64), np.empty(room, np.float64), np.empty(room, np.uint8), np.empty(room, np.int32)
+    )
+
+
+@allocating
 def _new_runs(width_px: int) -> Any:
-    """Allocate for a row in which every pixel is a run."""
-    return _Runs(np.empty(width_px, np.int32), np.empty(width_px, np.int32), np.empty(width_px, np.int32))
+    """Allocate for two rows in which every pixel is a run; the odd one, above the first row, is of no class."""
+    shape = (2, width_px + 2)
+    runs_2 = _Runs(np.empty(shape, np.int32), np.empty(shape, np.int32), np.empty(shape, np.int32))
+    for y in range(2):
+        runs_2.end[y, 0] = 0
+        runs_2.winner[y, 0] = -2
+        runs_2.end[y, 1] = width_px
+        runs_2.winner[y, 1] = -1
+    return runs_2
 
 
-@compiled
+@allocating
 def _new_forest(labels: int) -> Any:
     """Allocate for this many labels."""
     return _Forest(np.empty(labels, np.int32), np.empty(labels, np.int32), np.empty(labels, np.int64))
 
 
-@compiled
-def _split_band(winner_above_w: Any, winner_below_w: Any, tiles: Any, spans: Any, borders: Any) -> Any:
-    """Split a band of rows into spans; return how many there are, and how many border tiles."""
-    last = winner_above_w.size - 1
+@inner
+def _find_borders(above_w: Any, below_w: Any, tiles: Any, columns: Any, borders: Any) -> Any:
+    """Find the border tiles of a band of rows; return how many entries there are, and the class behind the last one.
+
+    The class behind it is -1 if the last tile is one of them.
+    """
+    _mark_changes(above_w, below_w, tiles)
+    words = tiles.changes.view(np.uint64)
+    last = above_w.size - 1
     found = 0
-    borders_found = 0
-    previous = np.int32(0)
-    for t in range(tiles.band.size):
-        left = max(tiles.band[t] - 1, 0)
-        right = min(tiles.band[t], last)
-        c = np.int32(winner_above_w[left])
-        if (winner_below_w[left] != c) | (winner_above_w[right] != c) | (winner_below_w[right] != c):
-            borders.start[borders_found] = tiles.start[t]
-            borders.left[borders_found] = left
-            borders.right[borders_found] = right
-            borders_found += 1
-            c = np.int32(-borders_found)
-        if t == 0 or c != previous:
-            spans.winner[found] = c
+    behind = -1  # the last tile that was looked at
+    for w in range(words.size):
+        changed = words[w]
+        while changed != 0:
+            t = 8 * w + (trailing_zeros(changed) >> 3)
+            changed &= changed - np.uint64(1)
+            border = tiles.columns[tiles.band[t]] != 0
+            borders.start[found] = tiles.start[t]
+            borders.end[found] = tiles.start[t + 1] if border else tiles.start[t]
+            borders.before[found] = above_w[max(tiles.band[t - 1] - 1, 0)] if t - 1 > behind else -1
+            borders.left[found] = max(tiles.band[t] - 1, 0)
+            borders.right[found] = min(tiles.band[t], last)
+            borders.weight[0, found] = columns.weight[tiles.start[t]]
+            borders.weight[1, found] = columns.weight[tiles.start[t + 1] - 1]
             found += 1
-        spans.end[found - 1] = tiles.start[t + 1]
-        previous = c
-    return found, borders_found
+            behind = t if border else t - 1
+    if behind == tiles.band.size - 1:
+        return found, np.int32(-1)
+    return found, np.int32(above_w[max(tiles.band[tiles.band.size - 1] - 1, 0)])
 
 
-@compiled
+@inner
+def _mark_changes(above_w: Any, below_w: Any, tiles: Any) -> None:
+    """Mark the border tiles, and tiles whose winner is not that of the tile before them."""
+    last = above_w.size - 1
+    tiles.columns[0] = above_w[0] != below_w[0]
+    tiles.columns[last + 1] = above_w[last] != below_w[last]
+    inner = tiles.columns[1 : last + 1]
+    above_right, below_right = above_w[1:], below_w[1:]
+    for x in range(inner.size):
+        c = above_w[x]
+        inner[x] = (below_w[x] != c) | (above_right[x] != c) | (below_right[x] != c)
+    changes = tiles.changes
+    if tiles.band.size == tiles.columns.size:
+        for t in range(tiles.columns.size):
+            changes[t] = tiles.columns[t]
+        return
+    previous = np.int32(-1)
+    for t in range(tiles.band.size):  # neighbours without a common column
+        c = np.int32(above_w[max(tiles.band[t] - 1, 0)])
+        border = tiles.columns[tiles.band[t]] != 0
+        changes[t] = border | ((previous >= 0) & (c != previous))
+        previous = np.int32(-1) if border else c
+
+
+@inner
 def _find_rivals(p_Khw: Any, top: int, bottom: int, borders: Any, found: int) -> None:
     """Write the classes that can win in each border tile, with their corners.
 
@@ -271,59 +418,140 @@ def _find_rivals(p_Khw: Any, top: int, bottom: int, borders: Any, found: int) ->
                 borders.rivals[b] = i + 1
 
 
-@compiled
-def _split_row(spans: Any, found: int, borders: Any, columns: Any, weight: float, line: Any, runs: Any) -> int:
-    """Split one row of pixels into runs; return how many there are.
+@inner
+def _pair_rivals(borders: Any, found: int) -> int:
+    """Prune the rivals of each border tile, and write how two of them differ; return how many are so pruned to two."""
+    pruned = 0
+    for b in range(found):
+        rivals = borders.rivals[b]
+        if borders.start[b] == borders.end[b]:
+            borders.rivals[b] = 0
+            borders.rival[b, :2] = borders.before[b]
+            borders.gap[:, b] = 0
+        elif rivals == 2:  # noqa: PLR2004 # nearly everywhere
+            for i in range(4):
+                borders.gap[i, b] = borders.corner[b, 0, i] - borders.corner[b, 1, i]
+        elif rivals <= _FEW:
+            borders.rivals[b] = _prune(borders.rival[b], borders.corner[b], rivals)
+            if borders.rivals[b] == 2:  # noqa: PLR2004
+                borders.pruned[pruned] = b
+                pruned += 1
+    return pruned
+
+
+@inner
+def _prune(rival: Any, corner: Any, rivals: int) -> int:
+    """Drop the rivals that another one beats at every corner, by more than rounding takes; return how many remain."""
+    most = 0.0
+    for i in range(rivals):
+        most = max(most, abs(corner[i, 0]), abs(corner[i, 1]), abs(corner[i, 2]), abs(corner[i, 3]))
+    least = _CLEARLY * most
+    beaten = 0
+    for i in range(rivals):
+        for j in range(rivals):
+            upper_left = corner[j, 0] - corner[i, 0]
+            upper_right = corner[j, 1] - corner[i, 1]
+            lower_left = upper_left + (corner[j, 2] - corner[i, 2])
+            lower_right = upper_right + (corner[j, 3] - corner[i, 3])
+            if min(upper_left, upper_right, lower_left, lower_right) > least:
+                beaten |= 1 << i
+    kept = 0
+    for i in range(rivals):
+        rival[kept] = rival[i]
+        for e in range(4):
+            corner[kept, e] = corner[i, e]
+        kept += 1 - (beaten >> i & 1)
+    return kept
+
+
+@inner
+def _cut_row(borders: Any, found: int, pruned: int, weight: float, px_per_cell: float, cuts: Any) -> None:
+    """Find where a row of pixels may change its class inside each border tile of two rivals.
 
     Args:
-        spans: spans of the band of rows.
-        found: number of spans.
-        borders: the border tiles among them.
+        borders: of the band of rows.
+        found: how many there are.
+        pruned: how many of them had more rivals.
+        weight: position of the row between the upper edge of the band (0) and the lower (1).
+        px_per_cell: width of a band of columns.
+        cuts: output.
+    """
+    gap, lead, change, guess, state = borders.gap, cuts.lead, cuts.change, cuts.guess, cuts.state
+    first, last, start = borders.weight[0], borders.weight[1], borders.start
+    n = _whole_vectors(found)
+    for b in range(n):
+        lead[b] = gap[0, b] + gap[2, b] * weight
+    for b in range(n):
+        change[b] = gap[1, b] + gap[3, b] * weight - lead[b]
+    for i in range(pruned):  # as in _cross, whose sums round in another way
+        b = borders.pruned[i]
+        corner = borders.corner[b]
+        one = corner[0, 0] + corner[0, 2] * weight
+        other = corner[1, 0] + corner[1, 2] * weight
+        lead[b] = one - other
+        change[b] = (corner[0, 1] + corner[0, 3] * weight - one) - (corner[1, 1] + corner[1, 3] * weight - other)
+    for b in range(n):
+        ahead = lead[b] + change[b] * first[b] >= 0
+        state[b] = np.uint8(ahead) + 2 * np.uint8((lead[b] + change[b] * last[b] >= 0) != ahead)
+    for b in range(n):
+        px = (-lead[b] / change[b] - first[b]) * px_per_cell
+        px = px if px > 0 else 0.0
+        guess[b] = start[b] + np.int32(min(px, _FAR_PX))
+
+
+@inner
+def _join_row(borders: Any, found: int, columns: Any, weight: float, cuts: Any, line: Any, runs: Any) -> Any:
+    """Join a row up to its last border tile to runs; return how many there are.
+
+    Args:
+        borders: of the band of rows.
+        found: how many there are.
         columns: the axis along the row.
         weight: position of the row between the upper edge of the band (0) and the lower (1).
+        cuts: of this row.
         line: scratch, [2, K]: value at the left edge and slope of every rival.
         runs: output.
     """
-    n = 0
-    corner = borders.corner
-    for s in range(found):
-        end = spans.end[s]
-        if spans.winner[s] >= 0:
-            n = _extend(runs, n, end, spans.winner[s])
-            continue
-        b = -1 - spans.winner[s]
-        start = borders.start[b]
-        if borders.rivals[b] == 2:  # noqa: PLR2004 # nearly everywhere: the sign of one difference decides
-            lead = corner[b, 0, 0] - corner[b, 1, 0] + (corner[b, 0, 2] - corner[b, 1, 2]) * weight
-            change = corner[b, 0, 1] - corner[b, 1, 1] + (corner[b, 0, 3] - corner[b, 1, 3]) * weight - lead
-            first = 0 if lead + change * columns.weight[start] >= 0 else 1
-            turn = _turn(start, end, columns, lead, change)
-            if turn < end:
-                n = _extend(runs, n, turn, borders.rival[b, first])
-                first = 1 - first
-            n = _extend(runs, n, end, borders.rival[b, first])
-        else:
+    n = _ZERO
+    for b in range(found):
+        start = np.int64(borders.start[b])
+        end = np.int64(borders.end[b])
+        before = borders.before[b]
+        n = _extend(runs, n, start, before if before >= 0 else runs.winner[n])
+        if borders.rivals[b] > 2:  # noqa: PLR2004 # rarely
+            corner = borders.corner
             rivals = borders.rivals[b]
             for i in range(rivals):
                 line[0, i] = corner[b, i, 0] + corner[b, i, 2] * weight
                 line[1, i] = corner[b, i, 1] + corner[b, i, 3] * weight - line[0, i]
             n = _cross(start, end, columns, line, borders.rival[b, :rivals], runs, n)
+            continue
+        ahead = cuts.state[b] & 1
+        turns = cuts.state[b] >> 1
+        x = min(cuts.guess[b] + 1, end - 1)
+        lead = cuts.lead[b]
+        change = cuts.change[b]
+        left = lead + change * columns.weight[max(x - 1, 0)] >= 0
+        right = lead + change * columns.weight[x] >= 0
+        turn = x if turns else end
+        if turns & ((left != ahead) | (right == ahead)):  # rarely: the guess is another pixel
+            turn = _turn(start, end, columns, lead, change)
+        n = _extend(runs, n, turn, borders.rival[b, 1 - ahead])
+        n = _extend(runs, n, end, borders.rival[b, (1 - ahead) ^ turns])
     return n
 
 
-@compiled
-def _extend(runs: Any, n: int, end: int, c: Any) -> int:
+@inner
+def _extend(runs: Any, n: Any, end: Any, c: Any) -> Any:
     """Append a run, or extend the last one if it has the same class; return how many there are."""
-    if n > 0 and runs.winner[n - 1] == c:
-        runs.end[n - 1] = end
-        return n
+    n += runs.winner[n] != c
     runs.end[n] = end
     runs.winner[n] = c
-    return n + 1
+    return n
 
 
-@compiled
-def _turn(start: int, end: int, columns: Any, lead: float, change: float) -> int:
+@inner
+def _turn(start: Any, end: Any, columns: Any, lead: Any, change: Any) -> Any:
     """Return the first pixel of start..end where lead + change * weight changes sign, or end.
 
     Zero counts as positive. The division only guesses; the pixels beside the guess decide.
@@ -341,7 +569,7 @@ def _turn(start: int, end: int, columns: Any, lead: float, change: float) -> int
     return x
 
 
-@compiled
+@inner
 def _is_ahead(line: Any, i: int, w: int, weight: float) -> bool:
     """Return whether rival i beats rival w at this weight; the lower of the two wins a tie.
 
@@ -353,7 +581,7 @@ def _is_ahead(line: Any, i: int, w: int, weight: float) -> bool:
     return bool(((line[0, a] - line[0, b]) + (line[1, a] - line[1, b]) * weight >= 0) == (i < w))
 
 
-@compiled
+@inner
 def _best(line: Any, rivals: int, weight: float) -> int:
     """Return the rival with the highest value at this weight; the lowest class wins a tie."""
     best = 0
@@ -363,8 +591,8 @@ def _best(line: Any, rivals: int, weight: float) -> int:
     return best
 
 
-@compiled
-def _cross(start: int, end: int, columns: Any, line: Any, rival: Any, runs: Any, n: int) -> int:
+@inner
+def _cross(start: Any, end: Any, columns: Any, line: Any, rival: Any, runs: Any, n: Any) -> Any:
     """Append the winners along one row of a border tile, of any number of rivals.
 
     Along the row every class is a straight line, so each wins in at most one stretch, and the winner changes where the
@@ -398,18 +626,17 @@ def _cross(start: int, end: int, columns: Any, line: Any, rival: Any, runs: Any,
     return _extend(runs, n, end, rival[w])
 
 
-@compiled
+@inner
 def _paint(runs: Any, found: int, row_W: Any, pixels_K: Any) -> None:
     """Write the pixels of the runs of a row, and count them."""
-    start = 0
-    for i in range(found):
+    for i in range(1, found + 1):
+        start = runs.end[i - 1]
         end = runs.end[i]
         row_W[start:end] = runs.winner[i]
         pixels_K[runs.winner[i]] += end - start
-        start = end
 
 
-@compiled
+@allocating
 def _reserve(forest: Any, labels: int) -> Any:
     """Return the forest if it holds this many labels, else a larger copy."""
     size = forest.parent.size
@@ -423,7 +650,7 @@ def _reserve(forest: Any, labels: int) -> Any:
     return larger
 
 
-@compiled
+@inner
 def _root(parent: Any, label: int) -> int:
     """Return the root label of the component, shortening the path to it."""
     while parent[label] != label:
@@ -432,19 +659,20 @@ def _root(parent: Any, label: int) -> int:
     return label
 
 
-@compiled
-def _label_runs(runs: Any, found: int, above: Any, found_above: int, forest: Any, labels: int) -> int:
+@inner
+def _label_runs(runs: Any, found: int, above: Any, forest: Any, labels: int) -> int:
     """Give every run the label of the runs of its class that touch it in the row above; return the number of labels."""
-    first = 0
-    start = 0
-    for i in range(found):
+    width_px = runs.end[found]
+    first = 1
+    for i in range(1, found + 1):
+        start = runs.end[i - 1]
         end = runs.end[i]
         c = runs.winner[i]
-        while first < found_above and above.end[first] < start:
+        while above.end[first] < start:
             first += 1
         label = -1
         j = first
-        while j < found_above and (j == 0 or above.end[j - 1] <= end):
+        while above.end[j - 1] <= end:
             if above.winner[j] == c:
                 other = _root(forest.parent, above.label[j])
                 if label >= 0 and other != label:
@@ -453,6 +681,8 @@ def _label_runs(runs: Any, found: int, above: Any, found_above: int, forest: Any
                     forest.parent[drop] = other
                     forest.px[other] += forest.px[drop]
                 label = other
+            if above.end[j] == width_px:
+                break
             j += 1
         if label < 0:
             label = labels
@@ -462,5 +692,4 @@ def _label_runs(runs: Any, found: int, above: Any, found_above: int, forest: Any
             forest.px[label] = 0
         forest.px[label] += end - start
         runs.label[i] = label
-        start = end
     return labels

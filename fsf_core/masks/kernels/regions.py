@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fsf_core.machine_code.compiling import as_input, compiled
+from fsf_core.machine_code.compiling import allocating, as_input, compiled, inner
 
 # Columns of the facts of a region, in the order of Found.
 _CLASS, _PIXELS, _TOP, _LEFT, _BOTTOM, _RIGHT, _ROWS, _COLUMNS, _WON_PX, _FIRST, _FACTS = range(11)
@@ -217,7 +217,7 @@ def _end_scan(scan: Any, min_px: int, facts_R: Any, won_R: Any) -> int:
     return _emit(regions, carried, scan.target, min_px, facts_R, won_R, 0)
 
 
-@compiled
+@allocating
 def _new_runs(width_px: int) -> Any:
     """Allocate for a row in which every pixel is a run."""
     return _Runs(
@@ -228,13 +228,13 @@ def _new_runs(width_px: int) -> Any:
     )
 
 
-@compiled
+@allocating
 def _new_open(labels: int) -> Any:
     """Allocate for this many regions."""
     return _Open(np.empty(labels, np.int32), np.empty((labels, _FACTS), np.int64), np.empty(labels, np.float64))
 
 
-@compiled
+@inner
 def _read_row(row_W: Any, changes: Any, words: Any, runs: Any, background: int) -> int:
     """Find the runs of a row that are not of the background, eight pixels per step; return how many there are."""
     left = row_W[: row_W.size - 1]
@@ -252,7 +252,7 @@ def _read_row(row_W: Any, changes: Any, words: Any, runs: Any, background: int) 
     return _append(runs, found, start, row_W.size, np.int32(row_W[row_W.size - 1]), background)
 
 
-@compiled
+@inner
 def _append(runs: Any, found: int, start: int, end: int, c: Any, background: int) -> int:
     """Append a run unless it is of the background; return how many there are."""
     if c == background:
@@ -263,7 +263,7 @@ def _append(runs: Any, found: int, start: int, end: int, c: Any, background: int
     return found + 1
 
 
-@compiled
+@inner
 def _root(parent: Any, label: int) -> int:
     """Return the root label of the region, shortening the path to it."""
     while parent[label] != label:
@@ -272,7 +272,7 @@ def _root(parent: Any, label: int) -> int:
     return label
 
 
-@compiled
+@inner
 def _label_row(
     runs: Any, found: int, above: Any, found_above: int, regions: Any, carried: int, offset: int, y: int
 ) -> int:
@@ -313,7 +313,7 @@ def _label_row(
     return labels
 
 
-@compiled
+@inner
 def _begin(regions: Any, label: int, c: int, y: int, start: int, first: int) -> None:
     """Begin a region without pixels."""
     facts = regions.facts[label]
@@ -327,7 +327,7 @@ def _begin(regions: Any, label: int, c: int, y: int, start: int, first: int) -> 
     regions.won[label] = 0.0
 
 
-@compiled
+@inner
 def _extend(facts: Any, y: int, start: int, end: int) -> None:
     """Add a run to a region."""
     n = np.int64(end) - start
@@ -339,7 +339,7 @@ def _extend(facts: Any, y: int, start: int, end: int) -> None:
     facts[_COLUMNS] += n * (np.int64(start) + end - 1) // 2
 
 
-@compiled
+@inner
 def _join(regions: Any, into: int, label: int) -> None:
     """Add one region to another."""
     a = regions.facts[into]
@@ -356,7 +356,7 @@ def _join(regions: Any, into: int, label: int) -> None:
     regions.won[into] += regions.won[label]
 
 
-@compiled
+@inner
 def _add_probabilities(runs: Any, found: int, regions: Any, cells: Any, row: int) -> None:
     """Add the probabilities of the nearest cells to the regions of the runs, where the class wins the cell."""
     winner_w = cells.winner_hw[row]
@@ -379,7 +379,7 @@ def _add_probabilities(runs: Any, found: int, regions: Any, cells: Any, row: int
         regions.won[label] += won - np.float64(best_w[first]) * before - np.float64(best_w[last]) * behind
 
 
-@compiled
+@inner
 def _carry(runs: Any, found: int, regions: Any, labels: int, kept: Any, target: Any) -> int:
     """Copy the regions that have a run in this row, under labels without gaps, and give these to the runs.
 
@@ -400,7 +400,7 @@ def _carry(runs: Any, found: int, regions: Any, labels: int, kept: Any, target: 
     return carried
 
 
-@compiled
+@inner
 def _emit(regions: Any, labels: int, target: Any, min_px: int, facts_R: Any, won_R: Any, found: int) -> int:
     """Write the complete regions that are large enough; return how many are written."""
     for label in range(labels):

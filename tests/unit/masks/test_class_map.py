@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from fsf_core import masks
 from fsf_core.errors import MaskError
 from fsf_core.masks import make_mask, nearest
-from fsf_core.masks.class_map import asymmetric_cells
+from fsf_core.masks.class_map import asymmetric_cells, axis
 
 # Float32 sums of the reference round to about 1e-7. OpenCV without IPP also rounds its coordinates to float32, which
 # moves its weights by up to 3e-5. Pixels within the tolerance are ties that the reference itself decides by rounding.
@@ -318,3 +318,59 @@ def test_asymmetric_cells_are_those_of_torch_for_sizes_that_are_no_fractions_of_
         rows = np.arange(cells, dtype=np.float32)
         expected = torch.nn.functional.interpolate(torch.from_numpy(rows)[None, None], size=size)[0, 0]
         assert asymmetric_cells(size, cells).tolist() == expected.int().tolist()
+
+
+FIELDS = {
+    "kind": st.sampled_from(["smooth", "noise", "ties"]),
+    "grid": st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    "image": st.tuples(st.integers(1, 150), st.integers(1, 150)),
+    "seed": st.integers(0, 10_000),
+}
+
+
+@settings(max_examples=100, deadline=None)
+@given(classes=st.integers(1, 12), scale=st.sampled_from([0.1, 1, 30]), **FIELDS)
+def test_logits_give_the_mask_of_their_softmax_to_the_last_bit(kind, classes, grid, image, scale, seed):
+    logits = field(kind, classes, *grid, seed) * np.float32(scale)
+    size = {"height_px": image[0], "width_px": image[1], "keep_grid": True}
+    expected = make_mask(masks.softmax(logits), **size)
+    found = make_mask(logits, **size, logits=True)
+    for name in ("class_map_HW", "pixels_K", "components_K", "largest_component_px_K", "mean_probability_K"):
+        assert getattr(found, name).tobytes() == getattr(expected, name).tobytes()
+    assert (found.confidence, found.uncertain_share) == (expected.confidence, expected.uncertain_share)
+    assert found.grid.winner_hw.tobytes() == expected.grid.winner_hw.tobytes()
+    assert found.grid.probability_hw.tobytes() == expected.grid.probability_hw.tobytes()
+
+
+@settings(max_examples=100, deadline=None)
+@given(**FIELDS)
+def test_of_two_classes_the_sign_of_their_interpolated_difference_decides_every_pixel(kind, grid, image, seed):
+    p = masks.softmax(field(kind, 2, *grid, seed)).astype(np.float64)
+    rows, columns = (axis(*sizes, "half-pixel") for sizes in zip(image, grid, strict=True))
+    top, bottom = np.maximum(rows.band - 1, 0), np.minimum(rows.band, grid[0] - 1)
+    left, right = np.maximum(columns.band - 1, 0), np.minimum(columns.band, grid[1] - 1)
+    down, across = rows.weight.astype(np.float64)[:, None], columns.weight.astype(np.float64)
+
+    def differences(column):
+        upper, lower = p[:, top][:, :, column], p[:, bottom][:, :, column]
+        return (upper[0] - upper[1]) + ((lower[0] - upper[0]) - (lower[1] - upper[1])) * down
+
+    at_left = differences(left)
+    expected = at_left + (differences(right) - at_left) * across < 0
+    found = make_mask(p.astype(np.float32), height_px=image[0], width_px=image[1])
+    np.testing.assert_array_equal(found.class_map_HW, expected)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_logit_that_is_not_finite_raises_mask_error(value):
+    logits = field("smooth", 4, 7, 9, seed=0)
+    logits[2, 3, 4] = value
+    with pytest.raises(MaskError):
+        make_mask(logits, height_px=20, width_px=30, logits=True)
+
+
+def test_the_mean_probability_is_exact_where_a_class_wins_all_cells():
+    probabilities = masks.softmax(np.stack([np.ones((40, 50)), np.random.default_rng(0).random((40, 50))]).astype("f4"))
+    expected = sum(Fraction(float(value)) for value in probabilities[0].flat) / 2000
+    logits = np.stack([np.ones((40, 50)), np.random.default_rng(0).random((40, 50))]).astype("f4")
+    assert make_mask(logits, height_px=8, width_px=8, logits=True).mean_probability_K[0] == float(expected)

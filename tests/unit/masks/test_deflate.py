@@ -1,3 +1,4 @@
+import hashlib
 import zlib
 
 import numpy as np
@@ -51,3 +52,12 @@ def test_runs_take_at_most_2_percent_more_than_zlibs_rle_strategy():
     data = np.where(np.random.default_rng(1).random(20_000) < 0.1, values, 0).astype(np.uint8).repeat(3).tobytes()
     packer = zlib.compressobj(9, zlib.DEFLATED, 15, 9, zlib.Z_RLE)
     assert len(stream(data)) < 1.02 * len(packer.compress(data) + packer.flush())
+
+
+def test_the_bytes_of_a_stream_stay_those_of_earlier_versions():
+    rng = np.random.default_rng(7)
+    noise = rng.integers(0, 256, 30_000).astype(np.uint8)
+    sparse = np.where(rng.random(200_000) < 0.03, rng.integers(0, 256, 200_000), 0).astype(np.uint8)
+    runs = np.repeat(rng.geometric(0.3, 3_000).clip(0, 255).astype(np.uint8), rng.integers(1, 700, 3_000))
+    digests = [hashlib.sha256(stream(each.tobytes())).hexdigest()[:16] for each in (noise, sparse, runs)]
+    assert digests == ["c0e4ea6807446dbe", "9e3f046e4d5c2977", "da76b39f32ac1b61"]
