@@ -78,7 +78,7 @@ def _binary(values: NDArray[Any] | Sequence[NDArray[Any]], counts: Sequence[int]
 
 def has_class_maps(table: pa.Table, at: int) -> bool:
     """Return whether a unit has class maps rather than scores; False for one without frames."""
-    return CLASS_MAPS in table.column_names and len(units.value(table, CLASS_MAPS, at)) > 0
+    return table.schema.get_field_index(CLASS_MAPS) >= 0 and len(units.value(table, CLASS_MAPS, at)) > 0
 
 
 def of_unit(table: pa.Table, at: int, grids: Sequence[tuple[int, int]]) -> Iterator[FusedFigures | None]:

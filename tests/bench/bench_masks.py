@@ -18,10 +18,20 @@ from isal import isal_zlib
 from PIL import Image
 
 from fsf_core import masks
-from fsf_core.masks import kernels
+from fsf_core.masks import kernels, make_mask
+from fsf_core.masks.kernels import deflate
 
 GRID = 224
 SIZES = {"512x512": (512, 512), "4000x3000": (3000, 4000)}
+LOOPS = {
+    "grid_winners": kernels,
+    "draw": kernels,
+    "_filter_rows": deflate,
+    "_scan": deflate,
+    "_code_lengths": deflate,
+    "_emit": deflate,
+}
+"""The compiled loops between logits and PNG, in order, and where they are looked up."""
 
 
 def fields():
@@ -52,7 +62,7 @@ def by_the_tools(scores_KHW, height, width):
 
 
 def by_fsf(scores_KHW, height, width):
-    return masks.make_mask(masks.softmax(scores_KHW), height_px=height, width_px=width)
+    return make_mask(scores_KHW, height_px=height, width_px=width, logits=True)
 
 
 def medians_ms(competitors, rounds):
@@ -129,6 +139,37 @@ def bench_png(name, scores_KHW, size):
     return rows
 
 
+def bench_steps(name, scores_KHW, size):
+    """Return what each compiled loop of the mask stage takes, and the whole stage: milliseconds of CPU, by median."""
+    height, width = SIZES[size]
+    palette = masks.voc_palette(len(scores_KHW))
+    spent = {loop: [] for loop in LOOPS} | {"all": []}
+    loops = {loop: getattr(module, loop) for loop, module in LOOPS.items()}
+
+    def timed(name, loop):
+        def call(*given):
+            before = time.process_time()
+            result = loop(*given)
+            spent[name].append(1e3 * (time.process_time() - before))
+            return result
+
+        return call
+
+    def stage():
+        masks.encode_png(make_mask(scores_KHW, height_px=height, width_px=width, logits=True).class_map_HW, palette)
+
+    try:
+        for loop, module in LOOPS.items():
+            setattr(module, loop, timed(loop, loops[loop]))
+        for _ in range(41 if height == 512 else 11):
+            timed("all", stage)()
+    finally:
+        for loop, module in LOOPS.items():
+            setattr(module, loop, loops[loop])
+    medians = {loop.strip("_"): round(float(np.median(taken[1:])), 3) for loop, taken in spent.items()}
+    return {"field": name, "size": size, **medians}
+
+
 def bench_large():
     rng = np.random.default_rng(0)
     smooth = fields()["smooth"]
@@ -174,8 +215,9 @@ def main():
     largest = bench_largest()
     mask_rows = [bench_masks(name, scores, size) for name, scores in fields().items() for size in SIZES]
     png_rows = [row for name, scores in fields().items() for size in SIZES for row in bench_png(name, scores, size)]
+    step_rows = [bench_steps(name, scores, size) for name, scores in fields().items() for size in SIZES]
     large = bench_large()
-    for rows in (mask_rows, png_rows):
+    for rows in (mask_rows, step_rows, png_rows):
         print(" | ".join(rows[0]))
         for row in rows:
             print(" | ".join(str(value) for value in row.values()))
@@ -183,7 +225,7 @@ def main():
     for name, ms in large.items():
         print(f"{name}: {ms} ms")
     print(f"1000 classes, 10000x10000, softmax to statistics: {largest['s']} s and {largest['mb']} MB")
-    print(json.dumps({"masks": mask_rows, "png": png_rows, "large_ms": large, "largest": largest}))
+    print(json.dumps({"masks": mask_rows, "steps": step_rows, "png": png_rows, "large_ms": large, "largest": largest}))
 
 
 if __name__ == "__main__":
