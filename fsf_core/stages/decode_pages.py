@@ -62,12 +62,15 @@ def _segments(pages: Sequence[images.PageEntry], settings: DecodeSettings) -> li
 
 
 def _input_bytes(page: images.PageEntry, settings: DecodeSettings) -> int:
-    """Return the bytes of the network's input for a page; 0 for a page without an input, which fails by itself."""
+    """Return the bytes of the network's input for a page; 0 for a page without an input, which fails by itself.
+
+    Whether a limit refuses the input does not count: a job that is resumed with another limit has the same segments.
+    """
     try:
         rows, columns = preprocess.input_hw(page.height_px, page.width_px, settings.profile)
     except (ValueError, ZeroDivisionError):
         return 0
-    return 3 * min(rows * columns, settings.max_input_px)
+    return 3 * rows * columns
 
 
 def _decode_segment(data: bytes, listed: images.Pages, span: range, unit: Unit, settings: DecodeSettings) -> Unit:

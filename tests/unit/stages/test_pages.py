@@ -1,6 +1,7 @@
 """Pages of a TIFF as frames: segments, failures, labels, limits and what is resumed."""
 
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -100,6 +101,20 @@ def test_segments_hold_a_limited_number_of_bytes(tmp_path, monkeypatch):
     monkeypatch.setattr(decode_pages, "SEGMENT_BYTES", len(whole["inputs"]) // len(SIZES) * 2)
 
     assert [frames_of(unit) for unit in decoded(tmp_path)] == [ALL[:2], ALL[2:4], ALL[4:]]
+
+
+def test_a_higher_limit_of_the_input_does_not_move_pages_to_other_segments(tmp_path, monkeypatch):
+    """A job is resumed with it where pages were refused, and the segments that it has are not scored again."""
+    (tmp_path / "scan.tif").write_bytes(tiff_of([PICTURES[2]] * 3 + [PICTURES[2].repeat(2, 0)] + [PICTURES[2]] * 3))
+    own = replace(preprocess.PROFILES["fastsegformer"], mode="own", height_px=0, width_px=0)
+    monkeypatch.setattr(decode_pages, "SEGMENT_BYTES", 3 * 64 * 64 * 5)
+    refused, complete = decoded(tmp_path, profile=own, max_input_px=64 * 64), decoded(tmp_path, profile=own)
+
+    assert [unit["error_type"] for unit in refused] == ["LimitError", None]
+    assert [unit["failed_frame"] for unit in refused] == [3, None]
+    assert [len(unit["frames"]) for unit in complete] == [4, 3]
+    assert decoded(tmp_path, profile=own, done=[1]) == complete[:1]
+    assert refused[1:] == complete[1:]
 
 
 def damaged_at(page):
