@@ -53,11 +53,11 @@ class Codes(NamedTuple):
     ac_symbol: NDArray[np.uint16]
     """By the next 16 bits: length << 8 | symbol; 0 where no code begins."""
     dc_fast: NDArray[np.int32]
-    """By the next 12 bits: value << 16 | length with the value's bits; 0 where they do not hold both."""
+    """By the next 10 bits: value << 16 | length with the value's bits; 0 where they do not hold both."""
     ac_fast: NDArray[np.int32]
-    """By the next 12 bits: value << 16 | coefficients to go on << 8 | length with the value's bits, or 0."""
+    """By the next 10 bits: value << 16 | coefficients to go on << 8 | length with the value; 64 << 8 if unknown."""
     ac_skip: NDArray[np.uint16]
-    """By the next 13 bits: coefficients to go on, and 64 more if the block ends, << 4 | length; 128 << 4 if unknown."""
+    """By the next 12 bits: coefficients to go on, and 64 more if the block ends, << 4 | length; 128 << 4 if unknown."""
 
 
 class Coding(NamedTuple):

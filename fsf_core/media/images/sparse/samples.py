@@ -36,8 +36,8 @@ def invert(coefficients: Any, strips: Any, rows: Any, samples: Any) -> bool:
 
     Args:
         coefficients: int16, chunks.
-        strips: int64 rows of blocks × 5: where its chunks begin, their number, the first and the last but one of `rows`
-            that are wanted of it, and where the samples of the first begin.
+        strips: int64 rows of blocks × 5: where its chunks begin, their number, the first of `rows` that is wanted of it
+            and the first that is not any more, and where the samples of the first begin.
         rows: int64: the wanted rows of samples, each by its number in its block, 0 … 7.
         samples: uint8, filled: rows of chunks.
 
