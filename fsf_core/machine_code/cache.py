@@ -5,6 +5,7 @@ Processes that start together need the same functions: one compiles each of them
 
 import contextlib
 import fcntl
+import glob
 import os
 import time
 from collections.abc import Callable
@@ -44,35 +45,45 @@ class _SharedCache(FunctionCache):
         return found
 
     def save_overload(self, sig: Any, data: Any) -> None:
-        """Save what was compiled, and let the others load it."""
+        """Save what was compiled, unless the disk is full or another user's, and let the others load it."""
         try:
-            super().save_overload(sig, data)
+            with contextlib.suppress(OSError):
+                self._drop_earlier()
+                super().save_overload(sig, data)
         finally:
             self._unlock()
+
+    def _drop_earlier(self) -> None:
+        """Remove machine code of another source: numba saves first where the new code will be, and the names recur."""
+        if not self._cache_file._load_index():  # noqa: SLF001
+            for path in Path(self.cache_path).glob(f"{glob.escape(self._impl.filename_base)}.*.nbc"):
+                path.unlink(missing_ok=True)
 
     @property
     def _lock_path(self) -> Path:
         return Path(self.cache_path) / f"{self._impl.filename_base}.lock"
 
     def _lock(self) -> None:
-        """Wait until no other process compiles the function; without a lock where the folder allows none."""
+        """Wait until no other process compiles the function; without a lock where the file system has none."""
         deadline = time.monotonic() + WAIT_S
         with contextlib.suppress(OSError):
             self._lock_path.parent.mkdir(parents=True, exist_ok=True)
-            while time.monotonic() < deadline:
+            while self._lock_fd is None and time.monotonic() < deadline:
                 fd = os.open(self._lock_path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
                 try:
                     fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     if os.fstat(fd).st_ino == self._lock_path.stat().st_ino:  # else its holder has removed it
                         self._lock_fd = fd
-                        return
-                except OSError:
+                except (BlockingIOError, FileNotFoundError):
                     time.sleep(POLL_S)
-                os.close(fd)
+                finally:
+                    if self._lock_fd is None:
+                        os.close(fd)
 
     def _unlock(self) -> None:
         if self._lock_fd is not None:
-            self._lock_path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                self._lock_path.unlink()
             os.close(self._lock_fd)
             self._lock_fd = None
 
