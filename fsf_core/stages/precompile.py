@@ -29,12 +29,14 @@ def compiling_ahead(*, finish: bool) -> Iterator[None]:
     """
     folder = Path(kernels.__file__).parent
     cached = any(folder.glob("__pycache__/drawing.*.nbi"))
-    if cached or not os.access(folder, os.W_OK):  # elsewhere only numba knows what is compiled
+    elsewhere = os.environ.get("NUMBA_CACHE_DIR") or not os.access(folder, os.W_OK)
+    if cached or elsewhere:  # where only numba knows what is compiled
         yield
         return
     program = "from fsf_core.stages.precompile import compile_loops; compile_loops()"
+    command = [sys.executable, "-P", "-c", program]  # without the modules of the current folder
     nowhere = subprocess.DEVNULL
-    child = subprocess.Popen([sys.executable, "-c", program], stdin=nowhere, stdout=nowhere, stderr=nowhere)
+    child = subprocess.Popen(command, stdin=nowhere, stdout=nowhere, stderr=nowhere)
     try:
         yield
         if finish:

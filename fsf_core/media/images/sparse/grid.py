@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 Indices = NDArray[np.int64]
 
 
-@dataclass(frozen=True, eq=False, slots=True, weakref_slot=True)
+@dataclass(frozen=True, eq=False, slots=True)
 class Grid:
     """The wanted pixels of an upright picture: those where these rows and columns cross."""
 
