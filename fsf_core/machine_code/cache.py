@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import glob
 import os
+import pickle
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,8 @@ from numba.core.caching import CompileResultCacheImpl, FunctionCache, InTreeCach
 WAIT_S, POLL_S = 60.0, 0.05
 """Longest wait for another process that compiles a function, several times what the slowest one takes; then it is
 compiled twice."""
+_IN_PIECES = (EOFError, pickle.UnpicklingError)
+"""What numba raises of files whose end was lost when the machine was: it does not wait for the disk."""
 
 
 def cache_of(function: Callable[..., Any]) -> FunctionCache:
@@ -36,13 +39,22 @@ class _SharedCache(FunctionCache):
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """Load machine code; nothing where this process has to compile it, and holds the lock until it is saved."""
-        found = super().load_overload(sig, target_context)
+        found = self._load(sig, target_context)
         if found is None and self._lock_fd is None:
             self._lock()
-            found = super().load_overload(sig, target_context)  # compiled in the meantime
+            found = self._load(sig, target_context)  # compiled in the meantime
             if found is not None:
                 self._unlock()
         return found
+
+    def _load(self, sig: Any, target_context: Any) -> Any:
+        """Load machine code; nothing from files that are in pieces, and an empty index then takes their place."""
+        try:
+            return super().load_overload(sig, target_context)
+        except _IN_PIECES:
+            with contextlib.suppress(OSError):
+                self.flush()
+            return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
         """Save what was compiled, unless the disk is full or another user's, and let the others load it."""
@@ -92,7 +104,7 @@ def is_filled(cache: FunctionCache) -> bool:
     """Return whether a cache holds machine code of the source as it is, of this processor or another."""
     try:
         return any(each._cache_file._load_index() for each in (cache, getattr(cache, "_installed", cache)))  # noqa: SLF001
-    except OSError:
+    except (OSError, *_IN_PIECES):
         return False
 
 
@@ -116,7 +128,7 @@ class _InstalledCache(FunctionCache):
         """Load machine code, or nothing where it is missing, unreadable, or another processor's."""
         try:
             return super().load_overload(sig, target_context)
-        except OSError:
+        except (OSError, *_IN_PIECES):
             return None
 
     def save_overload(self, sig: Any, data: Any) -> None:

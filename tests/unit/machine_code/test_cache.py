@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from fsf_core.machine_code.compiling import compiled
+from fsf_core.machine_code.compiling import compiled, is_compiled
 
 
 class KilledError(BaseException):
@@ -87,3 +87,16 @@ def test_a_full_disk_costs_the_next_process_its_time_and_this_one_nothing(loop, 
 
     second = loop(1)
     assert (second(), hits(second)) == (1, 0)
+
+
+@pytest.mark.parametrize("content", [b"", bytes(64), None], ids=["empty", "zeros", "half"])
+@pytest.mark.parametrize("suffix", ["nbi", "nbc"])
+def test_files_that_a_power_cut_left_in_pieces_are_written_again(suffix, content, loop, tmp_path):
+    loop(1)()
+    [path] = tmp_path.rglob(f"*.{suffix}")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2] if content is None else content)
+
+    after, later = loop(1), loop(1)
+    assert is_compiled(after) == (suffix == "nbc")
+    assert (after(), hits(after)) == (1, 0)
+    assert (later(), hits(later)) == (1, 1)
