@@ -89,13 +89,13 @@ _BYTE_BITS = 8
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Directory:
-    """The first page: how its samples are stored."""
+    """A page: how its samples are stored."""
 
     tags: Tags
     order: str
     """Byte order, for struct and NumPy: < or >."""
     pages: int
-    """Pages of the file, without thumbnails and masks."""
+    """Pages of the file, without thumbnails and masks; 1 where they were not counted."""
     at: int
     """Where it is in the file."""
 
