@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import TiffImagePlugin
+from PIL import ImageFile, TiffImagePlugin
 
-from fsf_core.errors import DecodeError
+from fsf_core.errors import DecodeError, LimitError
 from fsf_core.media.images.tiff import Colours, Directory, Tag
 
 _NONE, _LZW, _DEFLATE, _PACK_BITS = 1, 5, frozenset({8, 32946}), 32773
@@ -30,6 +30,8 @@ _BYTE, _WORD = 8, 16
 _STEP_BYTES = 1 << 20
 _GROUP_BYTES = 1 << 25
 """Decompressed bytes of strips or tiles that libtiff is given together."""
+_LARGEST_BYTES = 1 << 30
+"""Decompressed bytes of a strip or tile that libtiff is given; 100 megapixels of 16-bit RGB are 0.6 GB."""
 _UNPACKED_BYTES = 1 << 24
 """Bytes of memory in which samples of odd depths are unpacked."""
 
@@ -164,6 +166,7 @@ def decompressed(pieces: Sequence[Piece], fetch: Fetch, directory: Directory) ->
 
     Raises:
         DecodeError: the file is cut off or damaged.
+        LimitError: a strip or tile is too large.
     """
     for piece, raw in zip(pieces, _rows_of_bytes(pieces, fetch, directory), strict=True):
         yield _unpacked(raw, piece, directory.samples if piece.band is None else 1, directory)
@@ -245,6 +248,14 @@ def _groups(pieces: Sequence[Piece], directory: Directory) -> Iterator[list[Piec
         yield group
 
 
+class _Lines(TiffImagePlugin.TiffImageFile):
+    """An image of bytes without Pillow's limit, which 60 megapixels of RGB in one strip exceed."""
+
+    def load_prepare(self) -> None:
+        """Allocate the memory."""
+        ImageFile.ImageFile.load_prepare(self)
+
+
 def _by_libtiff(
     stored: Sequence[memoryview | bytes], group: Sequence[Piece], directory: Directory
 ) -> Iterator[NDArray[np.uint8]]:
@@ -252,8 +263,14 @@ def _by_libtiff(
 
     Raises:
         DecodeError: the data are damaged.
+        LimitError: a strip or tile is too large.
     """
     line_bytes, rows = row_bytes(group[0], directory), sum(piece.rows for piece in group)
+    if line_bytes * rows > _LARGEST_BYTES:
+        raise LimitError(
+            f"the tiff has strips or tiles of {line_bytes * max(piece.rows for piece in group):,} bytes, expected at "
+            f"most {_LARGEST_BYTES:,}; save it again in smaller ones"
+        )
     body = bytearray(8)
     offsets = []
     for strip in stored:
@@ -274,7 +291,7 @@ def _by_libtiff(
     body += struct.pack("<H", len(tags))
     body += b"".join(struct.pack("<HHII", tag, 4, count, value) for tag, count, value in tags) + bytes(4)
     try:
-        lines = np.asarray(TiffImagePlugin.TiffImageFile(io.BytesIO(body)))
+        lines = np.asarray(_Lines(io.BytesIO(body)))
     except (OSError, EOFError, SyntaxError, ValueError) as error:
         raise DecodeError("the tiff is damaged: its compressed data cannot be decoded; copy it again") from error
     top = 0

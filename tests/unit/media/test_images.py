@@ -11,9 +11,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from fsf_core.errors import DecodeError, ItemError, LimitError
 from fsf_core.media import images
+from fsf_core.media.images import tiff_samples
 from tests.support import assets
 
 GOOD = assets.good_images()
@@ -210,6 +212,24 @@ except LimitError as error:
     )
 
     assert "unset OPENCV_IO_MAX_IMAGE_PIXELS" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "packbits"])
+def test_large_strips_of_a_tiff_are_read_whatever_pillow_takes_for_a_bomb(compression, monkeypatch):
+    """60 megapixels in one strip are within the limits here, and beyond Pillow's, which counts their bytes."""
+    picture_HWC = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
+    data = assets.pillow(picture_HWC, "TIFF", compression=compression)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+
+    assert np.array_equal(images.decode_bgr(data, honour_exif=True)[..., ::-1], picture_HWC)
+
+
+def test_a_strip_of_a_tiff_that_would_fill_the_memory_is_refused_before_it_is_read(monkeypatch):
+    data = assets.pillow(np.zeros((30, 40, 3), np.uint8), "TIFF", compression="tiff_lzw")
+    monkeypatch.setattr(tiff_samples, "_LARGEST_BYTES", 3599)
+
+    with pytest.raises(LimitError, match="3,600 bytes, expected at most 3,599"):
+        images.decode_bgr(data, honour_exif=True)
 
 
 def test_errors_are_not_also_printed(capfd):
