@@ -75,7 +75,7 @@ class Georeference:
                 yield int(tag), kind, len(content), packed
 
     def turned(self, orientation: int, height_px: int, width_px: int) -> "Georeference":
-        """Return the georeference of the image turned upright.
+        """Return the georeference of the image turned upright, without a camera model: that is of the stored rows.
 
         Args:
             orientation: EXIF's number of how the stored pixels are turned.
@@ -90,7 +90,8 @@ class Georeference:
         elif self.pixel_scale and len(self.tie_points) >= _POINT_VALUES:
             matrix = _matrix_of(self.pixel_scale, self.tie_points[:_POINT_VALUES])
         else:
-            return replace(self, tie_points=_turned_points(self.tie_points, np.linalg.inv(stored_of_upright)))
+            points = _turned_points(self.tie_points, np.linalg.inv(stored_of_upright))
+            return replace(self, tie_points=points, camera=())
         turned = tuple((matrix @ stored_of_upright).ravel().tolist())
         return replace(self, pixel_scale=(), tie_points=(), transformation=turned, camera=())
 
