@@ -3,11 +3,10 @@
 import io
 import struct
 from collections.abc import Sequence
-from functools import partial
 
 from fsf_core.media.images import tiff
 from fsf_core.media.images.tiff import Directory, Tag
-from fsf_core.media.images.tiff_samples import grid_of, slice_of
+from fsf_core.media.images.tiff_samples import grid_of, require_bytes, slice_of
 
 _COPIED = frozenset(
     {
@@ -31,25 +30,27 @@ def page_alone(data: bytes, directory: Directory) -> bytes:
     """Return a page as the first of its file, without its orientation.
 
     Raises:
-        DecodeError: the directory lists too few strips or tiles.
+        DecodeError: the directory lists too few strips or tiles, or one is cut off.
     """
     if is_old_jpeg(directory):
         return tiff.without_orientation(tiff.beginning_with(data, directory.at))
     grid = grid_of(directory)
-    fetch = partial(slice_of, memoryview(data), directory=directory)
-    stored = [
-        fetch(grid.piece(plane, row, column))
+    pieces = [
+        grid.piece(plane, row, column)
         for plane in range(len(grid.planes))
         for row in range(grid.down)
         for column in range(grid.across)
     ]
+    stored = [slice_of(memoryview(data), piece, directory=directory) for piece in pieces]
+    for piece, content in zip(pieces, stored, strict=True):
+        require_bytes(len(content), piece.size_bytes)
     image_hw = (directory.tags[Tag.HEIGHT][0], directory.tags[Tag.WIDTH][0])
     return small_tiff(directory, copied_entries(data, directory), image_hw, (grid.rows, grid.columns), stored)
 
 
 def copied_entries(source: tiff.Source, directory: Directory) -> list[tiff.RawEntry]:
     """Return the entries of a page that say how its samples are stored, but for sizes and places."""
-    return [entry for entry in tiff.raw_entries(source, directory.at) if entry[0] in _COPIED]
+    return [*tiff.raw_entries(source, directory.at, _COPIED)]
 
 
 def small_tiff(

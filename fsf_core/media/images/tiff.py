@@ -1,7 +1,7 @@
 """TIFF's directories: size, pages, how pixels are stored, and what is not supported. Knows no pixels."""
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from types import MappingProxyType
@@ -198,14 +198,15 @@ RawEntry = tuple[int, int, int, bytes]
 """Tag, type, count and bytes of an entry, in the byte order of the file."""
 
 
-def raw_entries(data: Source, directory: int) -> Iterator[RawEntry]:
-    """Yield every entry of a directory.
+def raw_entries(data: Source, directory: int, wanted: Collection[int]) -> Iterator[RawEntry]:
+    """Yield the entries of a directory that are wanted; others, which may hold a gigabyte of layers, are not read.
 
     Raises:
         struct.error: the directory points outside the file.
     """
     for tag, kind, count, at in _entries(data, directory):
-        yield tag, kind, count, data[at : at + count * _VALUE_BYTES.get(kind, 0)]
+        if tag in wanted:
+            yield tag, kind, count, data[at : at + count * _VALUE_BYTES.get(kind, 0)]
 
 
 def beginning_with(data: bytes, directory: int) -> bytes:

@@ -184,10 +184,7 @@ def _rows_of_bytes(pieces: Sequence[Piece], fetch: Fetch, directory: Directory) 
         wanted = piece.rows * line_bytes
         stored = fetch(piece)
         raw: memoryview | bytes = _inflated(stored, wanted) if compression in _DEFLATE else stored
-        if len(raw) < wanted:
-            raise DecodeError(
-                f"the tiff is cut off: a strip or tile has {len(raw)} bytes of {wanted}; copy it again from its source"
-            )
+        require_bytes(len(raw), wanted)
         yield np.frombuffer(raw, np.uint8, wanted).reshape(piece.rows, line_bytes)
 
 
@@ -227,6 +224,18 @@ def stored_bytes(piece: Piece, directory: Directory) -> int:
             "whole (gdal_translate -co SPARSE_OK=FALSE)"
         )
     return piece.size_bytes or piece.rows * row_bytes(piece, directory)
+
+
+def require_bytes(found: int, wanted: int) -> None:
+    """Refuse a strip or tile that is cut off; libjpeg and the fax codes would make up what is missing.
+
+    Raises:
+        DecodeError: there are fewer bytes than wanted.
+    """
+    if found < wanted:
+        raise DecodeError(
+            f"the tiff is cut off: a strip or tile has {found} bytes of {wanted}; copy it again from its source"
+        )
 
 
 def slice_of(data: memoryview, piece: Piece, *, directory: Directory) -> memoryview:

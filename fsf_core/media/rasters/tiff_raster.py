@@ -69,7 +69,7 @@ class _Ground:
 def _ground_of(source: FileBytes, directory: Directory, orientation: int) -> _Ground:
     """Read GeoTIFF's tags, for the upright image."""
     wanted = {*GeoTag, _NO_DATA}
-    tags = {tag: (kind, content) for tag, kind, _, content in tiff.raw_entries(source, directory.at) if tag in wanted}
+    tags = {tag: (kind, content) for tag, kind, _, content in tiff.raw_entries(source, directory.at, wanted)}
     no_data = tags.pop(_NO_DATA, (0, b""))[1].rstrip(b"\0 ").decode("latin-1")
     notes = (f"the file declares {no_data[:40]!r} as no data; such pixels were scored like others",) if no_data else ()
     found = georeference_of(tags, directory.order)

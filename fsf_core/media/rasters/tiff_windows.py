@@ -196,12 +196,8 @@ class TiffWindows:
     def _part_of(self, piece: Piece, part: int) -> Piece:
         """Return some rows of an uncompressed strip."""
         line_bytes = tiff_samples.row_bytes(piece, self._directory)
-        wanted = piece.rows * line_bytes
-        if 0 < piece.size_bytes < wanted:
-            raise DecodeError(
-                f"the tiff is cut off: a strip or tile has {piece.size_bytes} bytes of {wanted}; copy it again from "
-                "its source"
-            )
+        if piece.size_bytes:
+            tiff_samples.require_bytes(piece.size_bytes, piece.rows * line_bytes)
         first = part * self._lines
         rows = min(self._lines, piece.rows - first)
         return piece._replace(
@@ -285,7 +281,14 @@ class TiffWindows:
         return min(tiff_samples.stored_bytes(piece, self._directory), limit)
 
     def _by_opencv(self, cell: _Cell, pieces: Sequence[Piece], stored: Sequence[bytes]) -> NDArray[np.uint8]:
-        """Decode the strip or tile of a cell as a TIFF of its own."""
+        """Decode the strip or tile of a cell as a TIFF of its own.
+
+        Raises:
+            DecodeError: it is cut off or damaged.
+        """
+        for piece, content in zip(pieces, stored, strict=True):
+            if piece.size_bytes:
+                tiff_samples.require_bytes(len(content), self._size_in_file(piece))
         rows, columns = pieces[0].rows, pieces[0].columns
         data = small_tiff(self._directory, self._copied, (rows, columns), (rows, columns), stored)
         image_HWC = opencv.decode(data, "tiff", reason="a strip or tile is cut off, damaged, or of an unsupported kind")

@@ -155,6 +155,33 @@ def test_a_file_that_ends_early_is_an_error_and_the_rows_before_are_not(shape, c
         raster.read(0, 0, HEIGHT, WIDTH)
 
 
+@pytest.mark.parametrize("shape", [{"blockysize": 8}, {"tiled": True, "blockxsize": 32, "blockysize": 32}])
+@pytest.mark.parametrize("compress", ["none", "lzw", "packbits", "deflate", "jpeg"])
+@pytest.mark.parametrize("lost_bytes", [1, 40])
+def test_what_a_strip_or_tile_lacks_is_not_made_up(shape, compress, lost_bytes):
+    whole = by_gdal(IMAGE, compress=compress, **shape)
+    [page] = images.read_pages(whole).pages
+    expected = images.decode_image(whole, honour_exif=True).image_HWC
+    for decode in (
+        lambda data: opened(data).read(0, 0, HEIGHT, WIDTH),
+        lambda data: images.decode_page(data, page, honour_exif=True).image_HWC,
+    ):
+        try:
+            found = decode(whole[:-lost_bytes])
+        except DecodeError:
+            continue
+        assert lost_bytes == 1, "the mark of the end"
+        assert np.array_equal(found, expected)
+
+
+def test_what_a_directory_holds_for_other_programs_is_not_read(monkeypatch):
+    layers = {37724: ("B", [0] * 2000)}  # of Photoshop, often larger than the picture
+    data = file_of([Page(samples_HWC=IMAGE, bits=8, photometric=2, layout=Layout(tile_px=32), tags=layers)])
+    monkeypatch.setattr(tiff_windows, "MAX_DIRECTORY_BYTES", 1000)
+
+    assert_as_whole(data)
+
+
 def _opens_and_reads(data):
     try:
         raster = opened(data)
@@ -461,6 +488,14 @@ def test_ground_control_points_are_kept(orientation):
     assert crs == rasterio.CRS.from_epsg(4326)
     assert np.allclose([(p.row, p.col) for p in points], expected)
     assert [(p.x, p.y) for p in points] == [(p.x, p.y) for p in POINTS]
+
+
+def test_a_camera_model_is_kept_of_an_upright_image_alone():
+    """Its coefficients are for rows and columns as they are stored."""
+    satellite = rasters.Georeference(camera=tuple(map(float, range(92))))
+
+    assert satellite.turned(1, HEIGHT, WIDTH) == satellite
+    assert satellite.turned(6, HEIGHT, WIDTH).camera == ()
 
 
 def test_no_data_is_noted_and_not_kept():
