@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fsf_core import storage
 from fsf_core.errors import FetchError, ItemError, LimitError, OutputError
@@ -53,13 +54,35 @@ def class_map_of(run_uri: str, mask: Mapping[str, Any], *, step: int = 1) -> Cla
     )
 
 
+def find_problem(run_uri: str, path: str, *, height_px: int, width_px: int) -> str | None:
+    """Read a mask that is a TIFF to its end, with the checksum of every tile; return what is wrong with it, or None."""
+    try:
+        with _opened(run_uri, path) as mask:
+            if (mask.height_px, mask.width_px) != (height_px, width_px):
+                return f"{path} has {mask.width_px}x{mask.height_px} pixels, its row {width_px}x{height_px}"
+            for _ in _bands(mask):
+                pass
+    except OutputError as error:
+        return str(error)
+    return None
+
+
 def _read_tiff(run_uri: str, path: str, step: int) -> ClassMap:
     """Read every n-th pixel of a mask that is a TIFF, in memory for these and for some rows."""
     with _opened(run_uri, path) as mask:
-        rows = max(1, _BAND_PX // mask.width_px)
-        tops = range(0, mask.height_px, rows)
-        blocks = (mask.read(top, 0, min(rows, mask.height_px - top), mask.width_px) for top in tops)
-        return np.concatenate([block[-top % step :: step, ::step] for top, block in zip(tops, blocks, strict=True)])
+        chosen_HW = np.empty((-(-mask.height_px // step), -(-mask.width_px // step)), mask.dtype)
+        for top, rows_HW in _bands(mask):
+            chosen = rows_HW[-top % step :: step, ::step]
+            at = -(-top // step)
+            chosen_HW[at : at + len(chosen)] = chosen
+        return chosen_HW
+
+
+def _bands(mask: "MaskRaster") -> Iterator[tuple[int, NDArray[Any]]]:
+    """Yield a mask in blocks of rows, each with the number of its first row."""
+    rows = max(1, _BAND_PX // mask.width_px)
+    for top in range(0, mask.height_px, rows):
+        yield top, mask.read(top, 0, min(rows, mask.height_px - top), mask.width_px)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ of the earlier ones, and what is written later is on no list.
 
 import contextlib
 import json
+import os
 import re
 import secrets
 import tempfile
@@ -75,7 +76,7 @@ class Staging:
 
     @contextlib.contextmanager
     def replacing(self, path: str) -> Iterator[Path]:
-        """Give a local file to fill, which replaces one of the run when the block ends without an error.
+        """Give a local file to fill, which durably replaces one of the run when the block ends without an error.
 
         Raises:
             StorageError: as for `write`.
@@ -91,8 +92,12 @@ class Staging:
         with storage.as_storage_error(target, "written"):
             storage.make_folders(storage.parent(staged), root=self.folder)
         try:
-            yield storage.local_path(staged)
+            draft = storage.local_path(staged)
+            yield draft
+            with storage.as_storage_error(target, "written"), draft.open("rb") as file:
+                os.fsync(file.fileno())
             storage.move(staged, target, root=self.run_uri)
+            storage.sync_folder(storage.parent(target))
         finally:
             storage.remove(staged)
 

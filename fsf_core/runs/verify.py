@@ -1,7 +1,8 @@
 """Checking every file of a run against its receipt, and the receipts against the list of files and the summary."""
 
 import hashlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import cache
 from typing import Any
 
 import pyarrow as pa
@@ -13,6 +14,7 @@ from fsf_core.errors import FetchError
 from fsf_core.runs.folder import LAYOUT_VERSION, RECEIPTS, find_manifest, is_finished, read_document, read_run_json
 from fsf_core.runs.ledger import Ledger, load_ledger
 from fsf_core.runs.mask_files import FOLDER as MASK_FILES
+from fsf_core.runs.mask_files import find_problem
 from fsf_core.runs.parquet import read_checked
 from fsf_core.runs.reconcile import unwanted_units
 from fsf_core.runs.records import Receipt
@@ -48,7 +50,7 @@ def verify(run_uri: str) -> list[str]:
 
 
 def damaged_parts(ledger: Ledger) -> dict[str, str]:
-    """Return the parts whose files differ from receipts or whose overlays or masks are lost, with a problem of each."""
+    """Return a problem of each part whose files differ from receipts, or whose overlays or masks are lost or torn."""
     return {receipt.part: problem for receipt, problem in _part_problems(ledger)} | ledger.lost
 
 
@@ -69,21 +71,38 @@ def require_sound(ledger: Ledger, *, before: int) -> None:
 
 def _part_problems(ledger: Ledger) -> Iterator[tuple[Receipt, str]]:
     """Yield every problem of the files of a part, and of overlays and masks outside of them, with its receipt."""
-    beside: Collection[str] | None = None
+    beside = cache(lambda: list_sizes(ledger.uri, [OVERLAYS, MASK_FILES]))
     for receipt in ledger.receipts():
         for table, file in receipt.files.items():
             problem, parquet = _read_file(ledger.uri, table, file)
             if problem:
                 yield receipt, problem
             elif parquet and table == "masks":
-                rows = parquet.read(["overlay", "mask.path"], use_threads=False)
-                columns = (rows.column("overlay"), pc.struct_field(rows.column("mask"), "path"))
-                named = [path for column in columns for path in column.drop_null().to_pylist()]
-                if named and beside is None:
-                    beside = list_sizes(ledger.uri, [OVERLAYS, MASK_FILES])
-                for path in named:
-                    if path not in (beside or ()):
-                        yield receipt, f"missing: {path} is named in {file['path']} and does not exist"
+                rows = parquet.read(["overlay", "mask.path", "height_px", "width_px"], use_threads=False)
+                for wrong in _problems_beside(ledger.uri, rows, beside, named_in=file["path"]):
+                    yield receipt, wrong
+
+
+def _problems_beside(
+    run_uri: str, rows: pa.Table, beside: Callable[[], Collection[str]], *, named_in: str
+) -> Iterator[str]:
+    """Yield every problem of the overlays and masks outside of the tables.
+
+    Args:
+        run_uri: the run.
+        rows: of masks.
+        beside: returns the paths of such files.
+        named_in: the file of these rows.
+    """
+    paths = (rows.column("overlay"), pc.struct_field(rows.column("mask"), "path"))
+    for row in rows.filter(pc.or_(*map(pc.is_valid, paths))).to_pylist():
+        path = row["mask"]["path"]
+        lost = [each for each in (row["overlay"], path) if each and each not in beside()]
+        yield from (f"missing: {each} is named in {named_in} and does not exist" for each in lost)
+        if path and path not in lost:
+            problem = find_problem(run_uri, path, height_px=row["height_px"], width_px=row["width_px"])
+            if problem:
+                yield f"torn: {problem}"
 
 
 def _read_file(

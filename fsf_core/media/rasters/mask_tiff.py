@@ -180,11 +180,12 @@ class MaskRaster:
     Attributes:
         height_px: of the mask.
         width_px: of the mask.
+        dtype: of its class ids.
     """
 
     def __init__(self, windows: TiffWindows) -> None:
         self._windows = windows
-        self.height_px, self.width_px = windows.height_px, windows.width_px
+        self.height_px, self.width_px, self.dtype = windows.height_px, windows.width_px, windows.dtype
 
     def read(self, top_px: int, left_px: int, height_px: int, width_px: int) -> NDArray[np.uint8 | np.uint16]:
         """Return the class ids of a window inside the mask, H×W.

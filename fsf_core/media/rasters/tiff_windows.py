@@ -74,6 +74,7 @@ class TiffWindows:
         grid: how the page is divided; uncompressed strips are divided further.
         by_opencv: whether OpenCV decodes to BGR; otherwise samples are as stored.
         bands: of the arrays that are returned.
+        dtype: of these arrays.
     """
 
     def __init__(
@@ -107,7 +108,7 @@ class TiffWindows:
         self._lines = self._line_step()
         self._parts = -(-self.grid.rows // self._lines)
         self._down = (self.grid.down - 1) * self._parts + -(-self._last_rows() // self._lines)
-        self._type = np.uint8 if self.by_opencv else tiff_samples.sample_type(directory.bits, cut=cut)
+        self.dtype = np.uint8 if self.by_opencv else tiff_samples.sample_type(directory.bits, cut=cut)
         self._seen = np.zeros((self._down, self.grid.across), bool)
         self._cache: OrderedDict[_Cell, NDArray[Any]] = OrderedDict()
         self._cached_bytes = 0
@@ -119,7 +120,7 @@ class TiffWindows:
         Raises:
             DecodeError: the file is damaged or cut off there.
         """
-        window = np.empty((height_px, width_px, self.bands), self._type)
+        window = np.empty((height_px, width_px, self.bands), self.dtype)
         for cell, block_HWC in self._blocks(self._cells(top_px, left_px, height_px, width_px)):
             top, left = self._top(cell.row) - top_px, cell.column * self.grid.columns - left_px
             rows, columns = block_HWC.shape[:2]
@@ -148,7 +149,7 @@ class TiffWindows:
             LimitError: one is too large, or there are too many.
         """
         rows, columns = min(self._lines, self.grid.rows), self.grid.columns
-        block_bytes = max(rows * columns * self.bands * np.dtype(self._type).itemsize, self._stored_limit())
+        block_bytes = max(rows * columns * self.bands * np.dtype(self.dtype).itemsize, self._stored_limit())
         if block_bytes > MAX_BLOCK_BYTES:
             kind = "tiles" if self.grid.tiled else "strips"
             raise LimitError(
@@ -242,7 +243,7 @@ class TiffWindows:
         flat = [piece for group in pieces for piece in group]
         samples = tiff_samples.decompressed(flat, stored.__getitem__, self._directory)
         for cell, group in zip(cells, pieces, strict=True):
-            block_HWC = np.empty((*self._shape(cell), self.bands), self._type)
+            block_HWC = np.empty((*self._shape(cell), self.bands), self.dtype)
             top, left = self._top(cell.row), cell.column * self.grid.columns
             for piece in group:
                 inside = piece._replace(top=piece.top - top, left=piece.left - left)

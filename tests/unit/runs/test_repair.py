@@ -3,11 +3,13 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
-from fsf_core import runs
+from fsf_core import masks, runs
 from fsf_core.errors import OutputError
+from fsf_core.media import rasters
 from tests.support import ledger
 from tests.support.ledger import commit, image, publish
 
@@ -154,3 +156,30 @@ def test_a_lost_overlay_is_named_and_its_items_are_scored_again(tmp_path: Path) 
     assert not runs.repair(uri, _no_videos).finished
     assert ledger.sorted_rows(uri, "masks")[0]["item_id"] == "a"
     assert len(ledger.sorted_rows(uri, "masks")) == 1
+
+
+def test_a_torn_mask_outside_of_the_tables_is_named_and_its_items_are_scored_again(tmp_path: Path) -> None:
+    uri = str(tmp_path / "run")
+    with ledger.claim_run(uri, fingerprint=FINGERPRINT, details={}) as attempt:
+        for name in ("a", "b"):
+            tables = ledger.tables_of([image(name)])
+            [row] = tables["masks"].to_pylist()
+            size = {"height_px": row["height_px"], "width_px": row["width_px"]}
+            with (
+                attempt.staging.replacing(f"masks_tiff/{name}.tif") as local,
+                rasters.MaskWriter(local, **size, num_classes=2, palette_K3=masks.voc_palette(2)) as writer,
+            ):
+                writer.write(0, np.zeros((row["height_px"], row["width_px"]), np.uint8))
+            row["mask"] = {"bytes": None, "path": f"masks_tiff/{name}.tif"}
+            tables["masks"] = pa.Table.from_pylist([row], tables["masks"].schema)
+            runs.commit(attempt.staging, tables, ledger.rows_of([image(name)]))
+        publish(attempt, _summary(2))
+    assert runs.verify(uri) == []
+    with Path(uri, "masks_tiff", "b.tif").open("r+b") as file:
+        file.truncate(700)
+
+    [problem] = runs.verify(uri)
+    assert problem.startswith("torn: ")
+    assert "masks_tiff/b.tif cannot be read" in problem
+    assert not runs.repair(uri, _no_videos).finished
+    assert [row["item_id"] for row in ledger.sorted_rows(uri, "masks")] == ["a"]

@@ -1,7 +1,9 @@
 """A file that is filled piece by piece replaces one of the run as a whole, or not at all."""
 
 import contextlib
+import os
 import uuid
+from pathlib import Path
 
 import pytest
 
@@ -35,6 +37,23 @@ def test_the_file_is_there_once_the_block_has_ended(staging):
             file.write(data)
         assert content(staging) == data
     assert files(staging) == [PATH]
+
+
+def test_a_file_of_a_disk_survives_a_power_cut(tmp_path, monkeypatch):
+    """The receipt that names it is durable, and a mask that is not there any more would be found by nobody."""
+    staging = runs.Staging(run_uri=str(tmp_path), number=1)
+    storage.create_folder(staging.folder)
+    synced, really = [], os.fsync
+
+    def note(descriptor):
+        synced.append(Path(f"/proc/self/fd/{descriptor}").resolve())
+        really(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    with staging.replacing(PATH) as local:
+        local.write_bytes(b"mask")
+
+    assert synced == [local, (tmp_path / PATH).parent]
 
 
 def test_an_error_leaves_the_old_file_and_nothing_else(staging):
