@@ -16,7 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from fsf_core import masks
-from fsf_core.errors import ItemError, LabelError, MaskError
+from fsf_core.errors import ItemError, LabelError, LimitError, MaskError
 from fsf_core.media import images
 from fsf_core.model import preprocess
 from fsf_core.model.bundle import Output
@@ -28,6 +28,9 @@ from fsf_core.stages.units import Failure
 
 FRAME_FIGURES = ("confidence", "uncertain_share")
 """What this stage adds to every frame."""
+
+MAX_JPEG_SIDE_PX = 65_500
+"""Longest side of an overlay: libjpeg's limit."""
 
 STATISTICS = ("pixels", "components", "largest_component_px", "mean_probability")
 
@@ -271,10 +274,19 @@ def _overlay(source_image: bytes, class_map_HW: NDArray[Any], settings: MaskSett
 
 
 def draw_overlay(image_HWC: NDArray[np.uint8], class_map_HW: NDArray[Any], settings: MaskSettings) -> bytes:
-    """Blend the class colours over an image (BGR); a JPEG at its size."""
+    """Blend the class colours over an image (BGR); a JPEG at its size.
+
+    Raises:
+        LimitError: a side is longer than a JPEG's.
+    """
     height_px, width_px = image_HWC.shape[:2]
     if class_map_HW.shape != (height_px, width_px):
         class_map_HW = cv2.resize(class_map_HW, (width_px, height_px), interpolation=cv2.INTER_NEAREST)
+    if max(height_px, width_px) > MAX_JPEG_SIDE_PX:
+        raise LimitError(
+            f"found an image of {width_px}x{height_px} pixels, and overlays are JPEGs of at most "
+            f"{MAX_JPEG_SIDE_PX:,} a side; score it without --overlays, or make it smaller"
+        )
     drawn = masks.overlay(image_HWC, class_map_HW, settings.palette_K3, clear_background=settings.clear_background)
     return bytes(cv2.imencode(".jpg", drawn)[1].tobytes())
 

@@ -36,12 +36,12 @@ from fsf_core.stages.decode_row import failures_for_rest, is_video, unit_of_row
 from fsf_core.stages.decode_settings import DecodeSettings
 from fsf_core.stages.isolated_decode import CrashError
 from fsf_core.stages.label_counts import count_label
-from fsf_core.stages.mask import MaskSettings, blank_columns, draw_overlay, resized_scores, with_masks
+from fsf_core.stages.mask import MAX_JPEG_SIDE_PX, MaskSettings, blank_columns, draw_overlay, resized_scores, with_masks
 from fsf_core.stages.units import Frame, Unit
 from fsf_core.stages.whole_files import read_whole, size_of
 
 OVERLAY_SIDE_PX = 4096
-"""Longest side of the overlay of a picture above the limit of pixels; it shows every n-th pixel."""
+"""Longest side of the overlay of a picture above the limit of pixels or of JPEG; it shows every n-th pixel."""
 
 MAX_WINDOWS, MAX_OUTPUT_BYTES = 16, 64 << 20
 """Windows that the model gets at a time, unless its batch is larger, and the bytes of their scores."""
@@ -316,7 +316,7 @@ class _Scoring:
                     georeference=raster.georeference,
                 )
             )
-        step = -(-max(size) // OVERLAY_SIDE_PX) if is_large else 1
+        step = -(-max(size) // OVERLAY_SIDE_PX) if is_large or max(size) > MAX_JPEG_SIDE_PX else 1
         return cls(
             raster=raster,
             settings=settings,

@@ -13,13 +13,14 @@ import pytest
 from PIL import Image
 
 from fsf_core import masks, runs, storage
+from fsf_core.errors import LimitError
 from fsf_core.media import rasters
 from fsf_core.media.images import ImageLimits
 from fsf_core.model.bundle import Output
 from fsf_core.model.profile import Profile
 from fsf_core.stages import units
 from fsf_core.stages.decode_settings import DecodeSettings
-from fsf_core.stages.mask import MaskSettings, mask
+from fsf_core.stages.mask import MAX_JPEG_SIDE_PX, MaskSettings, draw_overlay, mask
 from fsf_core.stages.tiles import TileSettings, score_tiled
 from fsf_core.stages.units import Frame, Unit
 from fsf_core.stages.write import WriteSettings, write
@@ -254,6 +255,27 @@ def test_the_overlay_of_a_large_picture_shows_every_nth_pixel(tmp_path, monkeypa
     ids_HW = class_map(score(path, tile_settings(tmp_path)))[::4, ::4]
     drawn = masks.overlay(np.ascontiguousarray(image_HWC[::4, ::4]), ids_HW, masks.voc_palette(CLASSES))
     assert jpeg == cv2.imencode(".jpg", drawn)[1].tobytes()
+
+
+def test_the_overlay_of_a_picture_that_is_too_long_for_a_jpeg_shows_every_nth_pixel(tmp_path, monkeypatch):
+    monkeypatch.setattr("fsf_core.stages.tiles.MAX_JPEG_SIDE_PX", 309)
+    monkeypatch.setattr("fsf_core.stages.tiles.OVERLAY_SIDE_PX", 100)
+    row = score(saved(tmp_path, picture(1, 310), "a.tif"), tile_settings(tmp_path, overlays=True))
+    assert row["notes"].endswith("the overlay shows every 4th pixel")
+    [jpeg] = row["overlays"]
+    assert Image.open(io.BytesIO(jpeg)).size == (78, 1)
+    assert row["masks"][0] is not None
+
+
+def test_an_overlay_that_no_jpeg_can_hold_is_an_error_of_its_item():
+    settings = mask_settings(WINDOW)
+    for width in (MAX_JPEG_SIDE_PX, MAX_JPEG_SIDE_PX + 1):
+        image_HWC, ids_HW = np.zeros((1, width, 3), np.uint8), np.zeros((1, width), np.uint8)
+        if width == MAX_JPEG_SIDE_PX:
+            assert Image.open(io.BytesIO(draw_overlay(image_HWC, ids_HW, settings))).size == (width, 1)
+        else:
+            with pytest.raises(LimitError, match="at most 65,500 a side"):
+                draw_overlay(image_HWC, ids_HW, settings)
 
 
 def test_a_run_has_the_row_of_a_mask_as_tiff(tmp_path):
