@@ -84,7 +84,8 @@ def score_tiled(
         rows: as for `decode`.
         infer: the infer stage, with a plain model of scores.
         settings: settings of the stage.
-        watchdog: called with True when a band of a picture is about to be read, and with False when it is.
+        watchdog: called with True when a picture is about to be opened, or its label or a band of it to be read, and
+            with False when that is done.
         timed: counts the time of the stages.
 
     Yields:
@@ -96,14 +97,18 @@ def score_tiled(
     labels = labels_of(items, settings.decode)
     for row, opener, with_label in zip(items, openers, labels, strict=True):
         picture = _Picture(row=row, unit=unit_of_row(row), settings=settings, watchdog=watchdog, timed=timed)
+        watchdog(True)
         try:
             with opener() as file:
                 done = picture.score(file, with_label, infer)
         except (ItemError, OSError, MemoryError) as error:
             stage = "mask" if isinstance(error, MaskError) else "label" if isinstance(error, LabelError) else "decode"
-            yield _lost(row, _as_item_error(error), settings, stage=stage, version=picture.unit.item_version)
+            table = _lost(row, _as_item_error(error), settings, stage=stage, version=picture.unit.item_version)
         else:
-            yield _as_table(picture.unit, done, settings)
+            table = _as_table(picture.unit, done, settings)
+        finally:
+            watchdog(False)
+        yield table
 
 
 def tiled_failures(rows: pa.Table, settings: TileSettings, *, times: int) -> pa.Table:
@@ -170,7 +175,8 @@ class _Picture:
                 f"{limit_px:,}; leave label_uri empty, or raise --max-pixels if the memory holds both as a whole"
             )
         frame = Frame(frame_index=0, pts_s=None, height_px=raster.height_px, width_px=raster.width_px)
-        labelled = with_label(replace(self.unit, frames=[frame]))
+        with self._reading():
+            labelled = with_label(replace(self.unit, frames=[frame]))
         if labelled.failure:
             self.unit = labelled
             return blank_columns(labelled.failure)
@@ -220,6 +226,8 @@ class _Picture:
             return rasters.open_raster(file, honour_exif=honour_exif, limits=limits)
         data = read_whole(file, uri, size=size, max_bytes=limits.max_bytes, head=head)
         self.unit = replace(self.unit, item_sha256=hashlib.sha256(data).hexdigest())
+        if images.sniff(head) == "tiff":  # of a web server that cannot seek
+            return rasters.open_raster(io.BytesIO(data), honour_exif=honour_exif, limits=limits)
         image_HWC, notes = images.decode_image(data, honour_exif=honour_exif, limits=limits)
         return rasters.whole(image_HWC, notes=(notes,) if notes else ())
 

@@ -5,6 +5,7 @@ The network is of two filters with whole weights, so that it computes exactly wh
 
 import io
 from dataclasses import replace
+from functools import partial
 
 import cv2
 import numpy as np
@@ -349,6 +350,44 @@ def test_a_network_that_overflows_is_a_failure_of_the_mask(tmp_path):
     [table] = score_tiled(rows_of(saved(tmp_path, picture(100, 90))), overflow, tile_settings(tmp_path))
     [row] = table.to_pylist()
     assert (row["failed_stage"], row["error_type"]) == ("mask", "MaskError")
+
+
+def test_the_watchdog_watches_opening_and_labels_too(tmp_path, monkeypatch):
+    path, running, seen = saved(tmp_path, picture(64, 72)), [False], []
+
+    def opener():
+        seen.append(running[0])
+        return path.open("rb")
+
+    def with_label(unit):
+        seen.append(running[0])
+        return unit
+
+    monkeypatch.setattr("fsf_core.stages.tiles.members.open_prefetched", lambda *_: [opener])
+    monkeypatch.setattr("fsf_core.stages.tiles.labels_of", lambda *_: [with_label])
+    watchdog = partial(running.__setitem__, 0)
+    for _ in score_tiled(rows_of(path), infer, tile_settings(tmp_path), watchdog=watchdog):
+        assert seen == [True, True]
+        assert running == [False]
+
+
+class _Streamed(io.BytesIO):
+    """A file of a web server that cannot seek."""
+
+    def seek(self, *_):
+        raise OSError
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_picture_on_the_ground_has_a_tiff_however_it_is_read(tmp_path, monkeypatch, streamed):
+    path, scale = tmp_path / "a.tif", {33550: (0.5, 0.5, 0.0), 33922: (0.0, 0.0, 0.0, 5e5, 5e6, 0.0)}
+    Image.fromarray(picture(64, 72)).save(path, tiffinfo=scale)
+    kind = _Streamed if streamed else io.BytesIO
+    monkeypatch.setattr("fsf_core.stages.tiles.members.open_prefetched", lambda *_: [lambda: kind(path.read_bytes())])
+    row = score(path, tile_settings(tmp_path))
+    assert row["mask_paths"] != [None]
+    with (tmp_path / "run" / row["mask_paths"][0]).open("rb") as file:
+        assert Image.open(file).tag_v2[33550] == scale[33550]
 
 
 def test_the_watchdog_watches_reading_alone(tmp_path):
