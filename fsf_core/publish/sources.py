@@ -78,6 +78,7 @@ class Sources:
             try:
                 _require_whole(self._address(frame))
                 with opener() as file:
+                    _require_version(frame, file)
                     yield frame, file.read()
             except (ItemError, OSError, PictureError) as error:
                 yield frame, PictureError(str(error))
@@ -174,11 +175,8 @@ class _IndexedVideo:
             ItemError: it cannot be read.
         """
         if self._item_id != frame.item_id or self._index is None:
-            if frame.item_sha256 is not None:
-                same = storage.file_sha256(file) == frame.item_sha256
-            else:
-                same = frame.item_version is None or storage.etag_or_mtime(file) == frame.item_version
-            if not same:
+            _require_version(frame, file)
+            if frame.item_sha256 is not None and storage.file_sha256(file) != frame.item_sha256:
                 raise PictureError("the video has changed since it was scored; score it again")
             file.seek(0)
             self._index = video.index_video(storage.path_or_file(frame.uri, file))
@@ -200,6 +198,16 @@ def _require_same(frame: Frame, data: bytes) -> None:
         PictureError: they are others.
     """
     if frame.item_sha256 is not None and hashlib.sha256(data).hexdigest() != frame.item_sha256:
+        raise PictureError("the file has changed since it was scored; score it again")
+
+
+def _require_version(frame: Frame, file: BinaryIO) -> None:
+    """Compare the version of a file with what the run scored, if it has no digest: it was read in ranges.
+
+    Raises:
+        PictureError: it is another.
+    """
+    if frame.item_sha256 is None and frame.item_version not in {None, storage.etag_or_mtime(file)}:
         raise PictureError("the file has changed since it was scored; score it again")
 
 

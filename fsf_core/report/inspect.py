@@ -132,7 +132,12 @@ def draw(
     """
     run = runs.open_run(run_uri)
     row = _mask_row(run_uri, item_id, frame_index)
-    source = Source(uri=row["uri"], frame_index=row["frame_index"], is_video=row["pts_s"] is not None)
+    source = Source(
+        uri=row["uri"],
+        frame_index=row["frame_index"],
+        is_video=row["pts_s"] is not None,
+        pixels=row["height_px"] * row["width_px"],
+    )
     image_HWC = read_source(source, honour_exif=honours_exif(run_uri), access=access)
     class_map_HW = runs.class_map_of(run_uri, row["mask"])
     look = RenderStyle(

@@ -249,7 +249,12 @@ def _read(row: Mapping[str, Any], reading: Reading) -> NDArray[np.uint8]:
     """Read the source of a row."""
     uri = with_credentials(row["uri"], reading.full_uris.get(row["item_id"]))
     return read_source(
-        Source(uri=uri, frame_index=row["frame_index"], is_video=row["pts_s"] is not None),
+        Source(
+            uri=uri,
+            frame_index=row["frame_index"],
+            is_video=row["pts_s"] is not None,
+            pixels=row["height_px"] * row["width_px"],
+        ),
         honour_exif=reading.honour_exif,
         access=reading.access,
         recorded=Recorded(sha256=row["item_sha256"], version=row["item_version"]),

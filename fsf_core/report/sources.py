@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fsf_core import masks, runs, storage
-from fsf_core.errors import DecodeError
+from fsf_core.errors import DecodeError, LimitError
 from fsf_core.manifest import members
 from fsf_core.media import images, video
 
@@ -24,6 +24,8 @@ class Source:
     """With its credentials, if it has any."""
     frame_index: int
     is_video: bool
+    pixels: int = 0
+    """Height times width, as the run recorded them; 0 if that is not known."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,15 +53,24 @@ def read_source(
 
     Raises:
         FetchError, DecodeError: it is gone, or has changed.
+        LimitError: it is too large to be decoded whole.
     """
+    limits = images.ImageLimits()
+    if source.pixels > limits.max_pixels and not source.is_video:  # such a file may be larger than the memory
+        raise LimitError(
+            f"the picture has {source.pixels:,} pixels, and is shown up to {limits.max_pixels:,}; see its overlay or "
+            "its mask in the run, or open the file in QGIS"
+        )
     with members.open_item(source.uri, access) as file:
         if not source.is_video:
+            if recorded and not recorded.sha256 and not _is_recorded(file, recorded):
+                raise _changed(source)
             data = file.read()
             if recorded and recorded.sha256 and hashlib.sha256(data).hexdigest() != recorded.sha256:
                 raise _changed(source)
             if source.frame_index:
                 return _read_page(data, source, honour_exif=honour_exif)
-            return images.decode_bgr(data, honour_exif=honour_exif, limits=images.ImageLimits())
+            return images.decode_bgr(data, honour_exif=honour_exif, limits=limits)
         if recorded and not _is_recorded(file, recorded):
             raise _changed(source)
         path = storage.path_or_file(source.uri, file)
@@ -104,7 +115,7 @@ def honours_exif(run_uri: str) -> bool:
 
 
 def _is_recorded(file: BinaryIO, recorded: Recorded) -> bool:
-    """Return whether a video is the recorded one, as far as its size and time or its etag tell; a copy is by sha256."""
+    """Return whether a file is the recorded one, as far as its size and time or its etag tell; a copy is by sha256."""
     version = storage.etag_or_mtime(file)
     if recorded.version is None or version is None or version == recorded.version:
         return True
