@@ -54,7 +54,7 @@ def class_map_of(run_uri: str, mask: Mapping[str, Any], *, step: int = 1) -> Cla
     )
 
 
-def find_problem(run_uri: str, path: str, *, height_px: int, width_px: int) -> str | None:
+def find_mask_problem(run_uri: str, path: str, *, height_px: int, width_px: int) -> str | None:
     """Read a mask that is a TIFF to its end, with the checksum of every tile; return what is wrong with it, or None."""
     try:
         with _opened(run_uri, path) as mask:

@@ -14,7 +14,7 @@ from fsf_core.errors import FetchError
 from fsf_core.runs.folder import LAYOUT_VERSION, RECEIPTS, find_manifest, is_finished, read_document, read_run_json
 from fsf_core.runs.ledger import Ledger, load_ledger
 from fsf_core.runs.mask_files import FOLDER as MASK_FILES
-from fsf_core.runs.mask_files import find_problem
+from fsf_core.runs.mask_files import find_mask_problem
 from fsf_core.runs.parquet import read_checked
 from fsf_core.runs.reconcile import unwanted_units
 from fsf_core.runs.records import Receipt
@@ -100,7 +100,7 @@ def _problems_beside(
         lost = [each for each in (row["overlay"], path) if each and each not in beside()]
         yield from (f"missing: {each} is named in {named_in} and does not exist" for each in lost)
         if path and path not in lost:
-            problem = find_problem(run_uri, path, height_px=row["height_px"], width_px=row["width_px"])
+            problem = find_mask_problem(run_uri, path, height_px=row["height_px"], width_px=row["width_px"])
             if problem:
                 yield f"torn: {problem}"
 

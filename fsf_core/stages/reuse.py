@@ -162,8 +162,11 @@ def _reuse_part(
         tables[name] = _of_items(table, item_ids)
     for path in filter(None, tables["masks"].column("overlay").to_pylist()):
         _copy_overlay(path, settings)
-    for path in filter(None, pc.struct_field(tables["masks"].column("mask"), "path").to_pylist()):
-        _copy_mask(path, settings)
+    masks = tables["masks"]
+    columns = (pc.struct_field(masks.column("mask"), "path"), masks.column("height_px"), masks.column("width_px"))
+    for path, height_px, width_px in zip(*map(pa.ChunkedArray.to_pylist, columns), strict=True):
+        if path:
+            _copy_mask(path, settings, height_px=height_px, width_px=width_px)
     tables["masks"] = _relabelled(tables["masks"], unchanged, settings.write)
     digests = [unchanged[item_id]["row_digest"] for item_id in units.column("item_id").to_pylist()]
     at = units.column_names.index("row_digest")
@@ -211,19 +214,25 @@ def _copy_overlay(path: str, settings: ReuseSettings) -> None:
     settings.write.staging.replace(path, data)
 
 
-def _copy_mask(path: str, settings: ReuseSettings) -> None:
-    """Copy a mask that is a TIFF from the earlier run, in pieces.
+def _copy_mask(path: str, settings: ReuseSettings, *, height_px: int, width_px: int) -> None:
+    """Copy a mask that is a TIFF from the earlier run, in pieces, and check the copy.
 
     Raises:
-        OutputError: the earlier run lacks it.
+        OutputError: the earlier run lacks it, or it is damaged there.
     """
     source = storage.join(settings.earlier_uri, path)
     target = storage.join(settings.write.staging.run_uri, path)
     with settings.write.staging.replacing(path) as local:
         try:
-            with storage.open_binary(source) as file, local.open("wb") as copy:
+            with (
+                storage.open_binary(source) as file,
+                storage.as_storage_error(target, "written"),
+                local.open("wb") as copy,
+            ):
                 while piece := file.read(COPY_BYTES):
-                    with storage.as_storage_error(target, "written"):
-                        copy.write(piece)
+                    copy.write(piece)
         except FetchError as error:
             raise OutputError(f"{error}; score without --reuse") from error
+        problem = runs.find_mask_problem(str(local.parent), local.name, height_px=height_px, width_px=width_px)
+        if problem:
+            raise OutputError(f"{storage.redact(source)} is damaged: {problem}; score without --reuse")

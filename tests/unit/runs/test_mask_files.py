@@ -8,7 +8,7 @@ import pytest
 from fsf_core import masks, runs
 from fsf_core.errors import LimitError, OutputError
 from fsf_core.media import rasters
-from fsf_core.runs.mask_files import find_problem
+from fsf_core.runs.mask_files import find_mask_problem
 
 IDS = np.random.default_rng(2).integers(0, 5, (700, 530)).astype(np.uint8)
 PALETTE = masks.voc_palette(5)
@@ -63,14 +63,16 @@ def test_every_nth_pixel_takes_no_memory_for_the_others(tmp_path, monkeypatch):
 @pytest.mark.parametrize("at", [-900, 60_000])
 def test_a_mask_that_is_torn_or_of_another_size_is_found(run, at):
     path, size = run / CELL["path"], {"height_px": 700, "width_px": 530}
-    assert find_problem(str(run), CELL["path"], **size) is None
-    assert "has 530x700 pixels, its row 530x701" in find_problem(str(run), CELL["path"], height_px=701, width_px=530)
+    assert find_mask_problem(str(run), CELL["path"], **size) is None
+    assert "has 530x700 pixels, its row 530x701" in find_mask_problem(
+        str(run), CELL["path"], height_px=701, width_px=530
+    )
     data = bytearray(path.read_bytes())
     data[at] ^= 1
     path.write_bytes(data)
-    assert "masks_tiff/a.tif cannot be read" in find_problem(str(run), CELL["path"], **size)
+    assert "masks_tiff/a.tif cannot be read" in find_mask_problem(str(run), CELL["path"], **size)
     path.write_bytes(b"")
-    assert "masks_tiff/a.tif cannot be read" in find_problem(str(run), CELL["path"], **size)
+    assert "masks_tiff/a.tif cannot be read" in find_mask_problem(str(run), CELL["path"], **size)
 
 
 def test_a_png_that_does_not_exist_is_not_made_up():

@@ -2,10 +2,13 @@
 
 import hashlib
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
 from fsf_core import runs, storage
+from fsf_core.masks import voc_palette
+from fsf_core.media import rasters
 from fsf_core.runs import load_ledger
 from fsf_core.stages.reuse import ReuseSettings, reuse_items
 from fsf_core.stages.write import WriteSettings
@@ -33,6 +36,38 @@ def test_a_column_of_the_earlier_manifest_is_not_taken_for_notes(kind, value, tm
     assert reuse_items(rows, [part], load_ledger(earlier.uri), settings) == 1
     (found,) = runs.read_table(now.uri, "masks").to_pylist()
     assert (found["run_id"], found["item_id"], found["notes"]) == ("now", "a.jpg", None)
+
+
+@pytest.mark.parametrize("torn", [False, True])
+def test_a_mask_outside_of_the_tables_is_copied_if_it_is_whole(torn, tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"a.jpg")
+    earlier = ledger.begin(str(tmp_path / "earlier"))
+    tables = ledger.tables_of([ledger.image("a.jpg")])
+    [row] = tables["masks"].to_pylist()
+    size = {"height_px": row["height_px"], "width_px": row["width_px"]}
+    with (
+        earlier.staging.replacing("masks_tiff/a.tif") as local,
+        rasters.MaskWriter(local, **size, num_classes=2, palette_K3=voc_palette(2)) as writer,
+    ):
+        writer.write(0, np.zeros((size["height_px"], size["width_px"]), np.uint8))
+    row |= {"mask": {"bytes": None, "path": "masks_tiff/a.tif"}, "item_sha256": hashlib.sha256(b"a.jpg").hexdigest()}
+    tables["masks"] = pa.Table.from_pylist([row], tables["masks"].schema)
+    part = runs.commit(earlier.staging, tables, ledger.rows_of([ledger.image("a.jpg")])).part
+    written = tmp_path / "earlier/masks_tiff/a.tif"
+    if torn:
+        written.write_bytes(written.read_bytes()[:-1])
+    now = ledger.begin(str(tmp_path / "now"))
+    rows = pa.table({"item_id": ["a.jpg"], "uri": [str(tmp_path / "a.jpg")], "row_digest": [b"12345678"]})
+    write = WriteSettings(
+        staging=now.staging, run_id="now", bundle_sha256="ab", class_names=ledger.CLASSES, extra=pa.schema([])
+    )
+    settings = ReuseSettings(
+        earlier_uri=earlier.uri, same_by="sha256", access=storage.Access(schemes=("file",)), write=write
+    )
+
+    assert reuse_items(rows, [part], load_ledger(earlier.uri), settings) == (0 if torn else 1)
+    copies = [path.read_bytes() for path in (tmp_path / "now").rglob("*.tif*")]
+    assert copies == ([] if torn else [written.read_bytes()])
 
 
 SAME, OTHER = (labelled.encode(labelled.label(20, 30, seed=seed)) for seed in (1, 2))
