@@ -24,7 +24,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from fsf_core import masks, runs, storage
-from fsf_core.errors import FSFError, ItemError, LabelError, LimitError, MaskError
+from fsf_core.errors import FetchError, FSFError, ItemError, LabelError, LimitError, MaskError
 from fsf_core.keys import file_stem
 from fsf_core.manifest import LABEL_COLUMN, members
 from fsf_core.media import images, rasters
@@ -157,6 +157,8 @@ class _Picture:
     settings: TileSettings
     watchdog: Callable[[bool], None]
     timed: Timed
+    by_windows: bool = False
+    """Whether the file is read while windows are scored."""
 
     def score(self, file: BinaryIO, with_label: Callable[[Unit], Unit], infer: InferStage) -> dict[str, Any]:
         """Score the picture; returns the columns of the mask stage, and completes the unit.
@@ -185,6 +187,11 @@ class _Picture:
             for window, output_Khw in self._inferred(scoring, infer):
                 with self.timed("mask"):
                     scoring.add(window, output_Khw)
+            if self.by_windows and storage.etag_or_mtime(file) != self.unit.item_version:
+                raise FetchError(
+                    f"{storage.redact(self.row['uri'])} has changed while it was read; is it still being written? Copy "
+                    "it, or leave it out of the manifest"
+                )
         with self.timed("mask"):
             done = scoring.end(labelled)
         self.unit = replace(labelled, notes="; ".join([*raster.notes, *scoring.notes()]))
@@ -223,6 +230,7 @@ class _Picture:
         if images.sniff(head) == "tiff" and size is not None:
             if storage.is_local(uri) or isinstance(file, io.BytesIO):
                 self.unit = replace(self.unit, item_sha256=self._digest(file))
+            self.by_windows = True
             return rasters.open_raster(file, honour_exif=honour_exif, limits=limits)
         data = read_whole(file, uri, size=size, max_bytes=limits.max_bytes, head=head)
         self.unit = replace(self.unit, item_sha256=hashlib.sha256(data).hexdigest())

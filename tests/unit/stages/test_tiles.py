@@ -4,6 +4,7 @@ The network is of two filters with whole weights, so that it computes exactly wh
 """
 
 import io
+import os
 from dataclasses import replace
 from functools import partial
 
@@ -336,6 +337,20 @@ def test_a_damaged_tiff_leaves_no_mask_behind(tmp_path):
     path.write_bytes(damaged)
     row = score(path, tile_settings(tmp_path, max_pixels=1000))
     assert row["error_type"] == "DecodeError"
+    assert not [each for each in (tmp_path / "run").rglob("*") if each.is_file()]
+
+
+def test_a_tiff_that_changes_while_it_is_read_leaves_no_mask_behind(tmp_path):
+    path = saved(tmp_path, picture(400, 90), "a.tif")
+
+    def changing(table):
+        os.utime(path, ns=(1, 1))
+        yield from infer(table)
+
+    [table] = score_tiled(rows_of(path), changing, tile_settings(tmp_path, max_pixels=1000))
+    [row] = table.to_pylist()
+    assert (row["failed_stage"], row["error_type"]) == ("decode", "FetchError")
+    assert "a.tif has changed while it was read" in row["error_message"]
     assert not [each for each in (tmp_path / "run").rglob("*") if each.is_file()]
 
 
