@@ -29,7 +29,7 @@ def open_raster(file: BinaryIO, *, honour_exif: bool, limits: ImageLimits, max_p
     Args:
         file: seekable; of a remote file only the ranges of a window are read.
         honour_exif: turn the image upright, as for `decode_image`.
-        limits: for what must be decoded whole.
+        limits: for what must be decoded whole, or is if its strips are too large to be read by windows.
         max_pixels: largest page that is read by windows.
 
     Raises:
@@ -50,10 +50,15 @@ def open_raster(file: BinaryIO, *, honour_exif: bool, limits: ImageLimits, max_p
         orientation = directory.orientation if honour_exif else 1
         ground = _ground_of(source, directory, orientation)
         reason = _whole_only(directory, orientation)
-        if reason:
-            size_px = (height_px, width_px)
-            return _decoded_whole(source, reason, ground, size_px=size_px, honour_exif=honour_exif, limits=limits)
-        return _TiffRaster(source, directory, orientation, ground)
+        if not reason:
+            try:
+                return _TiffRaster(source, directory, orientation, ground)
+            except LimitError as error:  # of a strip, or of their number; the whole may be small enough
+                if height_px * width_px > limits.max_pixels or source.size > limits.max_bytes:
+                    raise
+                reason = str(error)
+        size_px = (height_px, width_px)
+        return _decoded_whole(source, reason, ground, size_px=size_px, honour_exif=honour_exif, limits=limits)
     except (struct.error, IndexError) as error:
         raise DecodeError("the tiff is cut off or damaged; copy it again from its source") from error
 

@@ -242,6 +242,17 @@ def test_what_must_be_decoded_whole_is_refused_above_the_limits_with_the_reason(
         )
 
 
+def test_what_is_stored_in_one_large_strip_is_decoded_whole_within_the_limits(monkeypatch):
+    """As without windows; many writers compress an image as one strip."""
+    data = by_gdal(IMAGE, compress="deflate", blockysize=HEIGHT)
+    monkeypatch.setattr(tiff_windows, "MAX_BLOCK_BYTES", IMAGE.nbytes - 1)
+
+    assert_as_whole(data)
+    for limits in (images.ImageLimits(max_pixels=HEIGHT * WIDTH - 1), images.ImageLimits(max_bytes=len(data) - 1)):
+        with pytest.raises(LimitError, match=f"strips of {WIDTH}x{HEIGHT} pixels"):
+            rasters.open_raster(io.BytesIO(data), honour_exif=True, limits=limits)
+
+
 def test_an_uncompressed_strip_of_the_whole_image_is_read_in_parts():
     data = file_of([Page(samples_HWC=IMAGE, bits=8, photometric=2, layout=Layout())])
     file = _Counting(data)
