@@ -192,8 +192,8 @@ class _Picture:
                     f"{storage.redact(self.row['uri'])} has changed while it was read; is it still being written? Copy "
                     "it, or leave it out of the manifest"
                 )
-        with self.timed("mask"):
-            done = scoring.end(labelled)
+            with self.timed("mask"):  # before its TIFF enters the run: a failure leaves none behind
+                done = scoring.end(labelled)
         self.unit = replace(labelled, notes="; ".join([*raster.notes, *scoring.notes()]))
         return done
 

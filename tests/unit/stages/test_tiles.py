@@ -52,6 +52,8 @@ def infer(table):
 
 
 WINDOW = (64, 72)
+ON_THE_GROUND = {33550: (0.5, 0.5, 0.0), 33922: (0.0, 0.0, 0.0, 5e5, 5e6, 0.0)}
+"""A pixel scale and a tie point, GeoTIFF's tags."""
 
 
 def profile_of(size):
@@ -310,6 +312,14 @@ def test_labels_are_counted_against_a_picture_that_is_held_whole_and_refused_of_
     assert "has 90×100 pixels, and labels are counted up to 8,999" in refused["error_message"]
 
 
+def test_a_label_that_cannot_be_counted_leaves_no_mask_behind(tmp_path):
+    path = tmp_path / "a.tif"
+    Image.fromarray(picture(100, 90)).save(path, tiffinfo=ON_THE_GROUND)
+    row = score(path, tile_settings(tmp_path, labelled=True), **labelled(tmp_path, np.zeros((9, 9), np.uint8)))
+    assert (row["failed_stage"], row["error_type"]) == ("label", "LabelError")
+    assert not [each for each in (tmp_path / "run").rglob("*") if each.is_file()]
+
+
 @pytest.mark.parametrize(
     ("name", "data", "error", "message"),
     [
@@ -395,14 +405,14 @@ class _Streamed(io.BytesIO):
 
 @pytest.mark.parametrize("streamed", [False, True])
 def test_a_picture_on_the_ground_has_a_tiff_however_it_is_read(tmp_path, monkeypatch, streamed):
-    path, scale = tmp_path / "a.tif", {33550: (0.5, 0.5, 0.0), 33922: (0.0, 0.0, 0.0, 5e5, 5e6, 0.0)}
-    Image.fromarray(picture(64, 72)).save(path, tiffinfo=scale)
+    path = tmp_path / "a.tif"
+    Image.fromarray(picture(64, 72)).save(path, tiffinfo=ON_THE_GROUND)
     kind = _Streamed if streamed else io.BytesIO
     monkeypatch.setattr("fsf_core.stages.tiles.members.open_prefetched", lambda *_: [lambda: kind(path.read_bytes())])
     row = score(path, tile_settings(tmp_path))
     assert row["mask_paths"] != [None]
     with (tmp_path / "run" / row["mask_paths"][0]).open("rb") as file:
-        assert Image.open(file).tag_v2[33550] == scale[33550]
+        assert Image.open(file).tag_v2[33550] == ON_THE_GROUND[33550]
 
 
 def test_the_watchdog_watches_reading_alone(tmp_path):
