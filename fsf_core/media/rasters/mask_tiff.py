@@ -205,11 +205,11 @@ def read_mask(file: BinaryIO) -> MaskRaster:
     source = FileBytes(file)
     try:
         directory = tiff.read_directory(source)
-    except struct.error as error:
-        raise DecodeError("the mask is no TIFF, or was not written to its end; write it again") from error
-    if directory.samples != 1 or directory.bits not in {8, 16}:
-        raise DecodeError(
-            f"found a tiff of {directory.samples} samples of {directory.bits} bits, expected a mask of one sample of 8 "
-            "or 16 bits"
-        )
-    return MaskRaster(TiffWindows(source, directory, 1, cut=False))
+        if directory.samples != 1 or directory.bits not in {8, 16}:
+            raise DecodeError(
+                f"found a tiff of {directory.samples} samples of {directory.bits} bits, expected a mask of one sample "
+                "of 8 or 16 bits"
+            )
+        return MaskRaster(TiffWindows(source, directory, 1, cut=False))
+    except (struct.error, LookupError) as error:
+        raise DecodeError("the mask is no TIFF, damaged, or was not written to its end; write it again") from error

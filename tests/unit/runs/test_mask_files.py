@@ -75,6 +75,17 @@ def test_a_mask_that_is_torn_or_of_another_size_is_found(run, at):
     assert "masks_tiff/a.tif cannot be read" in find_mask_problem(str(run), CELL["path"], **size)
 
 
+def test_a_directory_with_any_wrong_byte_is_a_problem_or_none(run):
+    path, size = run / CELL["path"], {"height_px": 700, "width_px": 530}
+    data = path.read_bytes()
+    found = []
+    for at in range(8, 60):
+        path.write_bytes(data[:at] + bytes([data[at] ^ 64]) + data[at + 1 :])
+        found.append(find_mask_problem(str(run), CELL["path"], **size))
+    assert all(each is None or "masks_tiff/a.tif" in each for each in found)
+    assert len(found) - found.count(None) > 10
+
+
 def test_a_png_that_does_not_exist_is_not_made_up():
     assert runs.png_of({"bytes": b"png", "path": "masks_tiff/a.tif"}) == b"png"
     with pytest.raises(LimitError, match=r"is a TIFF, masks_tiff/a\.tif in the run"):
