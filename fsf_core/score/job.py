@@ -249,13 +249,13 @@ def _place(config: ScoreConfig, out: str, bundle: Bundle, manifest: Manifest) ->
         RunError: it cannot.
     """
     require_ready(config, out, bundle, manifest)
-    # Scored in windows, one image may take minutes.
-    return placement.place(config, bundle, images=None if config.tile else _count_few_images(manifest))
+    return placement.place(config, bundle, images=_count_few_images(config, manifest))
 
 
-def _count_few_images(manifest: Manifest) -> int | None:
-    """Return the number of items of a short list, if all of them seem to be images by their names."""
-    if manifest.items > placement.FEW_IMAGES:
+def _count_few_images(config: ScoreConfig, manifest: Manifest) -> int | None:
+    """Return the number of items of a short list, if all of them seem to be images of one frame by their names."""
+    # Scored in windows, one image may take minutes; and one of pages is as long as a video.
+    if config.tile or config.pages == "all" or manifest.items > placement.FEW_IMAGES:
         return None
     columns = [(batch.column("kind").to_pylist(), batch.column("uri").to_pylist()) for batch in manifest.batches()]
     kinds = [kind or kind_by_name(uri) for found in columns for kind, uri in zip(*found, strict=True)]

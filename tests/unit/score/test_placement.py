@@ -4,6 +4,7 @@ import contextlib
 from types import SimpleNamespace
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from fsf_core.config import ScoreConfig
@@ -13,6 +14,7 @@ from fsf_core.options import ResolvedProvider
 from fsf_core.score import card_share, placement
 from fsf_core.score.autoscaler import Autoscaler, NodeType
 from fsf_core.score.capacity import Capacity, Node
+from fsf_core.score.job import _count_few_images
 from fsf_core.score.spec import gpu_share, other_bundles
 
 HEAD = Node(node_id="0", address="::1", resources={"CPU": 0.0}, is_head=True)
@@ -215,3 +217,22 @@ def test_few_images_are_scored_by_one_actor_with_the_threads_of_all(
 
     assert (placed.actors, placed.threads) == expected
     assert placed.min_actors == placed.asked_actors == placed.actors
+
+
+@pytest.mark.parametrize(
+    ("names", "options", "expected"),
+    [
+        (["a.tif", "b.jpg"], {}, 2),
+        (["a.tif", "b.mp4"], {}, None),
+        (["a.tif"] * 17, {}, None),
+        (["a.tif", "b.jpg"], {"pages": "all"}, None),
+        (["a.tif", "b.jpg"], {"tile": True}, None),
+    ],
+)
+def test_what_may_have_many_frames_or_windows_is_no_list_of_few_images(
+    names: list[str], options: dict[str, Any], expected: int | None
+) -> None:
+    table = pa.table({"kind": pa.nulls(len(names), pa.string()), "uri": names})
+    manifest: Any = SimpleNamespace(items=len(names), batches=lambda: [table])
+
+    assert _count_few_images(ScoreConfig(bundle="b", manifest="m", out="o", **options), manifest) == expected
