@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from fsf_core.config import ExportConfig, is_adopted
-from fsf_core.errors import ConfigError
+from fsf_core.errors import BundleError, ConfigError
 from fsf_core.export.adapters import feed, to_scores, with_plain_output
 from fsf_core.export.compare import Original, Reference
 from fsf_core.export.from_network import exact_function, from_network
@@ -120,7 +120,7 @@ def _rewritten_if_equal(
             log.info("event=graph_rewritten rules=%s", rewritten.rules)
         models, report = verified(rewritten.model)
         return models, dataclasses.replace(report, rewrites=rewritten.rules)
-    except (ConfigError, ParityLimitError) as error:
+    except (ConfigError, BundleError, ParityLimitError) as error:
         if rewritten is not None and not rewritten.rules:
             raise
         reason = str(error)

@@ -218,7 +218,7 @@ def resize_by_scales(editor: Editor) -> bool:
     The scale is the ratio of the sides, where float32 has it exactly.
     """
     for resize in editor.nodes("Resize"):
-        if len(resize.input) < 4 or not _is_stretch(resize):  # noqa: PLR2004 - X, roi, scales, sizes
+        if not any(resize.input[3:]) or not _is_stretch(resize):  # X, roi, scales, sizes
             continue
         before, behind = (editor.shapes.get(name, ()) for name in (resize.input[0], resize.output[0]))
         if len(before) != IMAGES or len(behind) != IMAGES or None in before or before[:2] != behind[:2]:
@@ -260,9 +260,9 @@ def convolution_before_resize(editor: Editor) -> bool:
         if weights is None or not _is_pointwise(conv, weights):
             continue
         source, result = resize.input[0], conv.output[0]
-        shape = editor.shapes[source]
         if len(weights) > (editor.channels(source) or 0):
             continue
+        shape = editor.shapes[source]
         small = editor.new_value(f"{result}/small", (shape[0], len(weights), *shape[2:]))
         conv.input[0], conv.output[0] = source, small
         enlarged = NodeProto()

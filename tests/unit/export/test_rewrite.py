@@ -249,6 +249,18 @@ def test_a_convolution_stays_behind_a_resize_where_it_would_cost_more_or_differ(
     assert "convolution_before_resize" not in rewrite(before).rules
 
 
+def test_behind_an_operator_of_another_domain_shapes_are_unknown_and_rules_leave_the_graph_alone():
+    nodes = (("Gelu", "s", "u"), ("Resize", "u none scales", "r", RESIZE), ("Conv", "r k", "y"))
+    plain = model(*nodes, none=np.zeros(0, np.float32), scales=TWICE, k=kernel(4, 8))
+    del plain.graph.value_info[:]
+    next(node for node in plain.graph.node if node.op_type == "Gelu").domain = "com.microsoft"
+    plain.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    before = checked(plain)
+    after = rewrite(before)
+    assert not after.rules
+    assert equal(before, after.model)
+
+
 def sized(side, *, opset=20):
     """A Resize of the stem to a side whose sizes are computed from the shape, as exporters write it."""
     nodes = (
@@ -272,6 +284,13 @@ def test_a_resize_to_known_sides_needs_no_computed_sizes(side):
 @pytest.mark.parametrize("side", [SIDE * 3 // 2, SIDE // 3, 7])
 def test_a_resize_by_a_ratio_that_is_rounded_keeps_its_sizes(side):
     assert "resize_by_scales" not in rewrite(sized(side)).rules
+
+
+def test_a_resize_by_scales_beside_empty_sizes_keeps_its_scales():
+    resize = ("Resize", "s none scales", "y", {**RESIZE, "coordinate_transformation_mode": "asymmetric"})
+    before = model(resize, none=np.zeros(0, np.float32), scales=np.array([1, 1, 2.05, 2.05], np.float32))
+    before.graph.node[-1].input.append("")  # 12 pixels become 24, as by scales of 2, but from other places
+    assert "resize_by_scales" not in rewrite(before).rules
 
 
 def test_a_reshape_back_to_known_sizes_needs_no_computed_shape():
