@@ -44,7 +44,8 @@ def end_process(code: int) -> NoReturn:
     out. Only the destruction of all modules and their objects is left out, 0.3 to 0.5 s of CPU after Ray was imported
     (2-core EPYC, 2026-11-28).
     """
-    threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001 - as the interpreter does; no public name
+    with contextlib.suppress(KeyboardInterrupt):  # which ends the wait for threads; the work is done
+        threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001 - as the interpreter does; no public name
     atexit._run_exitfuncs()  # noqa: SLF001 - likewise
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, or None

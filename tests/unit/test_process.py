@@ -56,6 +56,29 @@ def test_the_end_of_a_process_waits_calls_and_writes_but_destroys_nothing() -> N
     assert done.stdout == "no newline at the endother thread\nat exit\n"
 
 
+INTERRUPTED_AT_THE_END = """
+import atexit, os, signal, threading, time
+from fsf_core.process import end_process, open_standard_streams
+
+def interrupt():
+    while not threading._SHUTTING_DOWN:
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(5)
+
+open_standard_streams()
+atexit.register(print, "at exit")
+threading.Thread(target=interrupt).start()
+end_process(3)
+"""
+
+
+def test_an_interrupt_at_the_end_of_a_process_ends_its_wait_for_threads_and_changes_no_exit_code() -> None:
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED_AT_THE_END], check=False, capture_output=True, text=True)
+
+    assert (done.returncode, done.stdout, done.stderr) == (3, "at exit\n", "")
+
+
 def test_a_signal_is_put_off_to_the_end_of_an_uninterrupted_block() -> None:
     done = []
 
