@@ -6,6 +6,7 @@ Comparisons with other tools are in tests/bench/.
 import itertools
 import math
 import multiprocessing
+import os
 import tempfile
 import time
 from collections import Counter
@@ -14,6 +15,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +28,7 @@ from fsf_core.model.preprocess import input_hw
 from fsf_core.model.session import Session
 from fsf_core.options import ResolvedProvider
 from fsf_core.score.job import score
+from fsf_core.score.placement import FEW_IMAGES
 from fsf_core.stages.free_sizes import frames_per_call
 from fsf_core.stages.infer import GPU_BATCH_FRAMES
 
@@ -99,7 +102,7 @@ def measure(config: BenchConfig) -> Measured:
         shapes=shapes,
         threads=config.threads,
     )
-    is_steady = has_steady_rate(done, sessions)
+    is_steady, usual = has_steady_rate(done, sessions), sessions_of_a_longer_list(config, summary)
     return Measured(
         frames=summary["frames"],
         provider=summary["provider"],
@@ -107,8 +110,14 @@ def measure(config: BenchConfig) -> Measured:
         bare_frames_per_s=bare,
         steady_frames_per_s=steady_rate(done) if is_steady else None,
         total_frames_per_s=summary["frames"] / summary["scoring_seconds"],
-        sufficient_frames=0 if is_steady else sufficient_frames(bare, sessions),
+        sufficient_frames=0 if is_steady else sufficient_frames(bare * usual / sessions, usual),
     )
+
+
+def sessions_of_a_longer_list(config: BenchConfig, summary: dict[str, Any]) -> int:
+    """Return how many sessions score a list that is not as short as one that a single actor scores on all CPUs."""
+    is_short = not config.actors and summary["provider"] == "cpu" and summary["frames"] <= FEW_IMAGES
+    return (os.cpu_count() or 1) if is_short else int(summary["actors"])
 
 
 def commits(out: str) -> list[tuple[float, int]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import fsf_core.bench
-from fsf_core.bench import Measured, has_steady_rate, steady_rate, sufficient_frames
+from fsf_core.bench import Measured, has_steady_rate, sessions_of_a_longer_list, steady_rate, sufficient_frames
 from fsf_core.cli import bench as command
 from fsf_core.config import BenchConfig
 from tests.bench import meter
@@ -35,6 +35,22 @@ def test_the_frames_that_are_asked_for_have_a_steady_rate(bare, sessions):
     frames = sufficient_frames(bare, sessions)
     done = [(100.0 + at / bare, 16) for at in range(0, frames, 16)]
     assert has_steady_rate(done, sessions)
+
+
+@pytest.mark.parametrize(
+    ("options", "summary", "sessions"),
+    [
+        ({}, {"provider": "cpu", "frames": 12, "actors": 1}, 16),  # a longer list has an actor for each CPU
+        ({}, {"provider": "cpu", "frames": 200, "actors": 16}, 16),
+        ({"actors": 2}, {"provider": "cpu", "frames": 12, "actors": 2}, 2),
+        ({}, {"provider": "cuda", "frames": 12, "actors": 1}, 1),
+    ],
+)
+def test_the_frames_that_are_asked_for_are_those_of_the_sessions_that_will_score_them(
+    options, summary, sessions, monkeypatch
+):
+    monkeypatch.setattr(fsf_core.bench.os, "cpu_count", lambda: 16)
+    assert sessions_of_a_longer_list(BenchConfig(bundle="b", manifest="m", **options), summary) == sessions
 
 
 def _measured(steady: float | None, sufficient: int) -> Measured:
