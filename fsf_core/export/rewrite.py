@@ -17,9 +17,13 @@ from onnx import NodeProto, helper
 
 from fsf_core.export.editing import IMAGES, Affine, Editor, is_a, name_shapes
 from fsf_core.export.graph import attribute_of, checked, opset_of
+from fsf_core.export.onnx_file import nodes_of
 
 OLDEST_OPSET = 13
 """Opset from which on operators have the inputs and attributes that the rules read."""
+
+_QUANTIZING = {"QuantizeLinear", "DynamicQuantizeLinear"}
+"""Operators behind which a difference in the last bit may be one of a whole step."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,12 +40,12 @@ def rewrite(model: onnx.ModelProto) -> Rewritten:
     """Rewrite a plain model by every rule that applies to it.
 
     Args:
-        model: float32 NCHW in, shapes written down; it is not changed.
+        model: float32 NCHW in, shapes written down; it is not changed. One that is quantized stays as it is.
 
     Raises:
         ConfigError: the rewritten graph violates the standard.
     """
-    if opset_of(model) < OLDEST_OPSET:
+    if opset_of(model) < OLDEST_OPSET or any(node.op_type in _QUANTIZING for node in nodes_of(model)):
         return Rewritten(model=model, rules={})
     copied = onnx.ModelProto()
     copied.CopyFrom(model)

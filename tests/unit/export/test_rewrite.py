@@ -362,6 +362,12 @@ def test_an_opset_whose_operators_had_other_inputs_is_left_alone():
     assert not rewrite(model(*nodes, opset=11, k=kernel(8, 8), w=per_channel())).rules
 
 
+def test_a_quantized_model_whose_steps_enlarge_what_rounding_changes_is_left_alone():
+    quantize = (("QuantizeLinear", "s scale zero", "q"), ("DequantizeLinear", "q scale zero", "d"))
+    constants = {"scale": np.float32(0.02), "zero": np.uint8(128), "k": kernel(8, 8), "w": per_channel()}
+    assert not rewrite(model(*quantize, ("Conv", "d k", "c"), ("Mul", "c w", "y"), **constants)).rules
+
+
 def test_what_a_subgraph_reads_is_still_computed():
     inner = helper.make_graph(
         [helper.make_node("Relu", ["c"], ["i"])],
