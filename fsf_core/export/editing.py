@@ -128,8 +128,10 @@ class Editor:
         return self.constant(node.input[index]) if len(node.input) > index else None
 
     def add(self, name: str, value: NDArray[Any]) -> str:
-        """Add a constant under this name, or one like it; returns its name."""
-        return add_constant(self.model, name, value)
+        """Add a constant under this name, or one like it; returns its name, which may be that of one that is gone."""
+        added = add_constant(self.model, name, value)
+        self._constants.pop(added, None)
+        return added
 
     def new_value(self, name: str, shape: Shape) -> str:
         """Return an unused name like this one for a value of this shape."""

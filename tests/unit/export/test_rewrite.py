@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from fsf_core.export.editing import Editor
 from fsf_core.export.graph import checked, model_bytes
 from fsf_core.export.rewrite import rewrite
 from fsf_core.model.session import Session
@@ -95,6 +96,17 @@ def test_an_input_of_a_pool_that_others_read_too_is_computed_as_before():
     nodes = [*mixer()[:-1], ("Add", "v branch", "y")]
     before = model(*nodes, w=per_channel(), b=per_channel(), g=per_channel())
     assert not rewrite(before).rules
+
+
+def test_the_name_of_a_constant_that_is_gone_may_be_that_of_another():
+    editor = Editor(model(("Mul", "s w", "y"), w=per_channel()))
+    factor = editor.made_by("Mul", "y")
+    for name, value in (("w", per_channel()), ("v", per_channel()), ("w", per_channel())):
+        assert editor.constant(factor.input[1]) is not None
+        factor.input[1] = editor.add(name, value)
+        editor.refresh()
+        assert (editor.constant(factor.input[1]) == value).all()
+    assert factor.input[1] == "w"
 
 
 def test_factor_and_offset_go_into_the_convolution_before():
