@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping
 from email.utils import formatdate
 from xml.sax.saxutils import escape
 
+import fsspec
+
 
 class _Quiet(http.server.ThreadingHTTPServer):
     objects: Mapping[str, bytes]
@@ -86,7 +88,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def bucket_of(objects: Mapping[str, bytes]) -> Iterator[dict[str, str]]:
-    """Serve objects as s3://bucket; yields the environment that a process needs to connect."""
+    """Serve objects as s3://bucket; yields the environment that a process needs to connect.
+
+    This process forgets its connections to other stores: s3fs keeps them by their arguments, not by the environment.
+    """
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
     server = _Quiet(("127.0.0.1", 0), _Handler)
     server.objects = objects
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -96,4 +102,5 @@ def bucket_of(objects: Mapping[str, bytes]) -> Iterator[dict[str, str]]:
             "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1",
         }  # fmt: skip
     finally:
+        fsspec.get_filesystem_class("s3").clear_instance_cache()
         server.shutdown()
