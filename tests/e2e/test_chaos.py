@@ -195,6 +195,7 @@ def test_kill_9_of_a_node_changes_no_table(
     memory = {"object_store_memory": 200_000_000}
     # A short name: it is part of the paths of Ray's sockets, which may have 107 characters.
     head = {"num_cpus": 0, "include_dashboard": False, "temp_dir": str(tmp_path_factory.mktemp("r")), **memory}
+    Path("/tmp/ray").mkdir(exist_ok=True)  # noqa: S108 - where Ray's Cluster writes its address, whatever its folder
     cluster = Cluster(initialize_head=True, head_node_args=head)
     try:
         nodes = [cluster.add_node(num_cpus=3, **memory) for _ in range(2)]

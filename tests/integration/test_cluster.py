@@ -86,6 +86,7 @@ def test_a_python_call_joins_a_cluster_without_any_ray_variable_before_and_after
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     head = {"num_cpus": 4, "include_dashboard": False, "object_store_memory": 150_000_000}
+    Path("/tmp/ray").mkdir(exist_ok=True)  # noqa: S108 - where Ray's Cluster writes its address, whatever its folder
     cluster = Cluster(initialize_head=True, head_node_args={**head, "temp_dir": str(tmp_path_factory.mktemp("r"))})
     try:
         done = subprocess.run(
