@@ -1,5 +1,6 @@
 """The local cluster that a job starts, and joining another one."""
 
+import json
 import os
 import subprocess
 import sys
@@ -127,6 +128,29 @@ def test_a_node_that_ends_before_it_is_joined_is_reported() -> None:
     assert (done.returncode, done.stdout) == (1, "")
     *_, last = done.stderr.splitlines()
     assert last.startswith("ClusterError: this process ended while it was starting Ray: it was killed, or Ray's node ")
+
+
+_START_IN_A_JOB = """
+import json
+import os
+import ray
+from fsf_core.score.cluster import local_cluster
+
+with local_cluster():
+    print(ray.get(ray.remote(lambda: os.environ["COLOUR"]).remote(), timeout=60))
+"""
+
+
+def test_a_cluster_that_a_submitted_job_starts_on_its_node_waits_for_no_environment() -> None:
+    """Its workers asked for that of the job, and nothing made it; likewise under `uv run`."""
+    job = {"runtime_env": {"env_vars": {"COLOUR": "blue"}}, "metadata": {}}
+    environment = os.environ | {"RAY_JOB_CONFIG_JSON_ENV_VAR": json.dumps(job), "COLOUR": "blue"}
+    done = subprocess.run(
+        [sys.executable, "-c", _START_IN_A_JOB],
+        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+
+    assert (done.returncode, done.stdout) == (0, "blue\n"), done.stderr
 
 
 def test_a_process_without_the_token_cannot_join_the_clusters_that_jobs_start() -> None:

@@ -31,7 +31,7 @@ READY_GATHER_S, MIN_POLL_S, MAX_POLL_S = 0.05, 0.1, 0.8
 """Waits of Ray Data's loop: for more tasks once one is ready; for a first one, doubling while none is."""
 
 STUBBED_AGENTS = ("dashboard_agent", "runtime_env_agent")
-"""The agents of a node as Ray names them; the second one would make environments for workers that ask for one."""
+"""The agents of a node as Ray names them; the second one would make environments for workers, which ask for none."""
 
 log = logging.getLogger("fsf")
 
@@ -49,6 +49,9 @@ def patched_node() -> contextlib.AbstractContextManager[None]:
             (node, "start_log_monitor"): _skip_start,
             # Starts the node's agents, which import for 2.5 s; the node needs their files, and ends if one ends.
             (services, "_build_python_executable_command_memory_profileable"): _python_command,
+            # Asks for an environment for workers under `uv run`, with RAY_RUNTIME_ENV_HOOK and in submitted jobs. Here
+            # they have this process's: the same Python, variables and current folder.
+            ("ray._private.worker", "_maybe_modify_runtime_env"): _no_runtime_env,
             # Starts node and cluster state. In a session of its own, the agent stub knows a node's descendants, and
             # signals of a terminal reach the driver alone.
             (services, "ConsolePopen"): functools.partial(subprocess.Popen, start_new_session=True),
@@ -111,6 +114,10 @@ def _session_name(_: Any) -> bytes:
 
 def _skip_start(node: Any, **_: Any) -> None:
     """Start nothing, in place of a method of the node."""
+
+
+def _no_runtime_env(*_: Any, **__: Any) -> None:
+    """Return no environment that workers are to have, in place of a function of Ray's."""
 
 
 def _python_command(component: str, *_: Any, **__: Any) -> list[str]:
