@@ -9,7 +9,7 @@ from fsf_core.manifest.left_out import LeftOut
 from fsf_core.manifest.open import Manifest, list_address, open_manifest, unredacted_uris
 from fsf_core.manifest.rows import LABEL_COLUMN
 from fsf_core.manifest.selection import Selection
-from fsf_core.manifest.suffixes import kind_by_name
+from fsf_core.manifest.suffixes import kind_by_name, videos_by_name
 
 __all__ = [
     "LABEL_COLUMN",
@@ -22,4 +22,5 @@ __all__ = [
     "open_manifest",
     "read_chosen",
     "unredacted_uris",
+    "videos_by_name",
 ]

@@ -46,9 +46,6 @@ from fsf_core.score.tracker import JobTracker
 from fsf_core.score.work import WorkMeter
 from fsf_core.stages.reuse import ReuseSettings
 
-EXECUTION_ITEMS = 250_000
-"""Items of one Ray Data execution; bounds the driver's memory. Each execution starts the actors again."""
-
 _trackers = itertools.count(1)
 """Numbers of this process's trackers; the names that the dashboard shows are unique among those of a job."""
 
@@ -391,10 +388,8 @@ def _score_pending(
     from fsf_core.score.pipeline import execute  # imported in the meantime: see cluster.local_cluster
 
     work.metrics.track(tracker, reused=reused, actors=spec.actors, batch_frames=spec.batch_frames)
-    with show_progress(tracker, pending - reused):
-        for items in _group(_pending_items(manifest, done, attempts), EXECUTION_ITEMS):
-            with explained_failures(tracker), unwrap_worker_errors():
-                execute(items, spec, tracker)
+    with show_progress(tracker, pending - reused), explained_failures(tracker), unwrap_worker_errors():
+        execute(_pending_items(manifest, done, attempts), spec, tracker)
     work.metrics.enter("finishing")
     seconds = time.monotonic() - started
     with unwrap_worker_errors():
@@ -439,18 +434,6 @@ def _pending_items(manifest: Manifest, done: runs.Completed, attempts: dict[byte
         rows = rows.append_column("attempt", pa.array([attempts.get(key, 0) + 1 for key in pending_keys], pa.int32()))
         segments = [sorted(done.segments.get(key, ())) for key in pending_keys]
         yield rows.append_column("done_segments", pa.array(segments, pa.list_(pa.int32())))
-
-
-def _group(tables: Iterator[pa.Table], min_rows: int) -> Iterator[pa.Table]:
-    """Concatenate tables until they have enough rows; the last group may have fewer."""
-    group: list[pa.Table] = []
-    for table in tables:
-        group.append(table)
-        if sum(part.num_rows for part in group) >= min_rows:
-            yield pa.concat_tables(group)
-            group = []
-    if sum(part.num_rows for part in group):
-        yield pa.concat_tables(group)
 
 
 def _details(config: ScoreConfig, bundle: Bundle, out: str) -> dict[str, Any]:

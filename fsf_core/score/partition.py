@@ -6,19 +6,29 @@ cannot be read, or that ends the process reading it, stays whole: the decode sta
 
 import itertools
 import logging
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import ray
+from numpy.typing import NDArray
 
 from fsf_core.errors import FSFError
-from fsf_core.manifest import kind_by_name
+from fsf_core.manifest import videos_by_name
 from fsf_core.stages.decode_settings import DecodeSettings
 from fsf_core.stages.video_plan import pack_plan, plan_video
 from fsf_core.stages.watchdog import watchdog
+
+EXECUTION_ITEMS, EXECUTION_VIDEOS = 4_000_000, 250_000
+"""Items of one execution of Ray Data, and videos, each of which is a task or more: they bound the driver's memory. Each
+execution starts the actors again."""
+
+CODEC = "zstd"
+"""Of packed rows."""
 
 LAST_BLOCK_ITEMS = 8
 """Images of the last blocks."""
@@ -56,44 +66,119 @@ class BlockLimits:
     multiple: int = 1
     """Larger blocks have a multiple of it, so that the model's calls are full."""
 
+    @property
+    def full(self) -> int:
+        """Return the number of images of a full block."""
+        return self.max_items // self.multiple * self.multiple or self.max_items
+
 
 @dataclass(frozen=True, kw_only=True)
 class DecodeTask:
-    """The input of one decode task."""
+    """The input of one decode task; packed, because the driver and the object store hold those of a whole execution."""
 
-    rows: pa.Table
-    """Manifest rows; with a column `share` where it is a share of a video."""
+    rows: int
+    packed: bytes
+    """The manifest rows as a compressed Arrow stream; with a column `share` where they are a share of a video."""
+    unpacked_bytes: int
     plan: Any = None
     """Reference to the packed plan of that video."""
 
     def table(self) -> pa.Table:
         """Return the rows as the decode stage takes them; called on the worker."""
+        rows = pa.ipc.open_stream(pa.decompress(self.packed, self.unpacked_bytes, CODEC)).read_all()
         if self.plan is None:
-            return self.rows
-        return self.rows.append_column("plan", pa.array([ray.get(self.plan)], pa.large_binary()))
+            return rows
+        return rows.append_column("plan", pa.array([ray.get(self.plan)], pa.large_binary()))
+
+
+def pack_task(rows: pa.Table, plan: Any = None) -> DecodeTask:
+    """Return the task of manifest rows; of a slice only its own rows are kept."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, rows.schema) as writer:
+        writer.write_table(rows.combine_chunks())
+    stream = sink.getvalue()
+    packed = pa.compress(stream, CODEC, asbytes=True)
+    return DecodeTask(rows=rows.num_rows, packed=packed, unpacked_bytes=stream.size, plan=plan)
+
+
+def executions(
+    tables: Iterable[pa.Table], *, max_items: int = EXECUTION_ITEMS, max_videos: int = EXECUTION_VIDEOS
+) -> Iterator[Iterator[pa.Table]]:
+    """Divide manifest rows into executions of Ray Data; each has to be consumed before the next is asked for.
+
+    Args:
+        tables: manifest rows.
+        max_items: an execution ends with the table that reaches this number of items.
+        max_videos: or this one of videos.
+    """
+    rest = iter(tables)
+
+    def until_full(first: pa.Table) -> Iterator[pa.Table]:
+        items = videos = 0
+        for table in itertools.chain([first], rest):
+            yield table
+            items, videos = items + table.num_rows, videos + int(are_videos(table).sum())
+            if items >= max_items or videos >= max_videos:
+                return
+
+    return (until_full(first) for first in rest)
 
 
 def plan_decode_tasks(
-    items: pa.Table, settings: DecodeSettings, *, item_s: float, blocks: BlockLimits
+    tables: Iterable[pa.Table], settings: DecodeSettings, *, item_s: float, blocks: BlockLimits
 ) -> list[DecodeTask]:
     """Partition manifest rows into decode tasks, videos first.
 
     Args:
-        items: manifest rows with `done_segments`.
+        tables: manifest rows with `done_segments`.
         settings: of the decode stage.
         item_s: time limit of one item.
         blocks: how many images a task gets.
     """
-    kinds = zip(items.column("kind").to_pylist(), items.column("uri").to_pylist(), strict=True)
-    is_video = np.asarray([(kind or kind_by_name(uri)) == "video" for kind, uri in kinds], bool)
-    # `take`, because a slice is pickled with the whole table.
-    videos = [items.take(pa.array([row])) for row in np.flatnonzero(is_video)]
-    images = items.filter(pa.array(~is_video))
-    sizes = block_sizes(images.num_rows, blocks)
-    starts = itertools.accumulate(sizes, initial=0)
-    parts = [images.take(pa.array(range(start, start + size))) for start, size in zip(starts, sizes, strict=False)]
+    images, videos, tasks = RowQueue(), list[pa.Table](), list[DecodeTask]()
+    # While this many images wait, the next block is full whatever comes after them.
+    enough = blocks.max_items * blocks.blocks_per_consumer * blocks.consumers
+    for table in tables:
+        is_video = are_videos(table)
+        videos += [table.take(pa.array([row])) for row in np.flatnonzero(is_video)]  # a slice would keep all others
+        images.put(table.filter(pa.array(~is_video)) if is_video.any() else table)
+        while images.num_rows >= enough:
+            tasks.append(pack_task(images.take(blocks.full)))
+    tasks += [pack_task(images.take(size)) for size in block_sizes(images.num_rows, blocks)]
     # Videos first: the longest tasks must not start last.
-    return _video_tasks(videos, settings, item_s) + [DecodeTask(rows=part) for part in parts]
+    return _video_tasks(videos, settings, item_s) + tasks
+
+
+def are_videos(rows: pa.Table) -> NDArray[np.bool_]:
+    """Return for each manifest row whether it is a video, by its kind or else by its name."""
+    kinds = rows.column("kind")
+    named = pc.fill_null(pc.equal(kinds, "video"), fill_value=False).to_numpy()
+    return np.where(kinds.is_null().to_numpy(), videos_by_name(rows.column("uri")), named)
+
+
+class RowQueue:
+    """Rows of tables in order, taken from the front without copying them."""
+
+    def __init__(self) -> None:
+        self.num_rows = 0
+        self._tables = deque[pa.Table]()
+
+    def put(self, table: pa.Table) -> None:
+        """Append the rows of a table."""
+        self._tables.append(table)
+        self.num_rows += table.num_rows
+
+    def take(self, rows: int) -> pa.Table:
+        """Remove rows from the front; there are as many."""
+        taken, missing = [], rows
+        while missing:
+            first = self._tables.popleft()
+            if first.num_rows > missing:
+                self._tables.appendleft(first.slice(missing))
+            taken.append(first.slice(0, missing))
+            missing -= taken[-1].num_rows
+        self.num_rows -= rows
+        return pa.concat_tables(taken)
 
 
 def block_sizes(items: int, limits: BlockLimits) -> list[int]:
@@ -102,7 +187,7 @@ def block_sizes(items: int, limits: BlockLimits) -> list[int]:
     min_items = max(1, min(limits.last_items, -(-items // divisor)))
     sizes, left = [], items
     while left:
-        size = min(left, limits.max_items, max(min_items, left // divisor))
+        size = min(left, limits.full, max(min_items, left // divisor))
         size = size // limits.multiple * limits.multiple or size
         sizes.append(size)
         left -= size
@@ -114,7 +199,7 @@ def _video_tasks(videos: Sequence[pa.Table], settings: DecodeSettings, item_s: f
     tasks = []
     for row, video_plan in zip(videos, _plan_videos(videos, settings, item_s), strict=True):
         if video_plan is None:
-            tasks.append(DecodeTask(rows=row))
+            tasks.append(pack_task(row))
             continue
         shares, packed = video_plan
         plan = ray.put(packed)  # owned by the driver: the node that made it may be lost
@@ -122,7 +207,7 @@ def _video_tasks(videos: Sequence[pa.Table], settings: DecodeSettings, item_s: f
         for share in shares:
             if not done.issuperset(share):
                 facts = {"first": share.start, "stop": share.stop, "total": shares[-1].stop}
-                tasks.append(DecodeTask(rows=row.append_column("share", pa.array([facts], SHARE)), plan=plan))
+                tasks.append(pack_task(row.append_column("share", pa.array([facts], SHARE)), plan))
     return tasks
 
 

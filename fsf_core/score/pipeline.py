@@ -27,7 +27,7 @@ from fsf_core.score.capacity import read_capacity
 from fsf_core.score.clock import Clock
 from fsf_core.score.demand import keep_asking
 from fsf_core.score.local_ray.patches import patched_ray_data
-from fsf_core.score.partition import BlockLimits, DecodeTask, plan_decode_tasks
+from fsf_core.score.partition import BlockLimits, DecodeTask, executions, plan_decode_tasks
 from fsf_core.score.recovery import tracked_write
 from fsf_core.score.spec import (
     DECODE_CPUS,
@@ -78,14 +78,20 @@ LAST_ITEMS_SEPARATE = 32
 """Images of the last decode tasks of separate stages: their work is about what a block costs whatever its size."""
 
 
-def execute(items: pa.Table, spec: PipelineSpec, tracker: Any) -> None:
-    """Score manifest rows and commit all of their units.
+def execute(tables: Iterable[pa.Table], spec: PipelineSpec, tracker: Any) -> None:
+    """Score manifest rows and commit all of their units, in as many executions of Ray Data as bound the memory.
 
     Raises:
         FSFError: what a worker raised, within Ray's wrapper.
     """
+    for group in executions(tables):
+        _execute_once(group, spec, tracker)
+
+
+def _execute_once(tables: Iterable[pa.Table], spec: PipelineSpec, tracker: Any) -> None:
+    """Score manifest rows in one execution of Ray Data; raises as `execute`."""
     cpus = _cpus(spec)
-    tasks = plan_decode_tasks(items, spec.decode, item_s=spec.child.item_s, blocks=block_limits(spec, cpus))
+    tasks = plan_decode_tasks(tables, spec.decode, item_s=spec.child.item_s, blocks=block_limits(spec, cpus))
     if not tasks:
         return
     tracker.plan_blocks.remote(len(tasks))
@@ -264,14 +270,14 @@ class ManifestSource(Datasource):
 
     def estimate_inmemory_data_size(self) -> int | None:
         """Return the bytes of all rows."""
-        return sum(int(task.rows.nbytes) for task in self._tasks)
+        return sum(task.unpacked_bytes for task in self._tasks)
 
     def get_read_tasks(
         self, parallelism: int, per_task_row_limit: int | None = None, data_context: DataContext | None = None
     ) -> list[ReadTask]:
         """Return one read task per decode task, whatever parallelism Ray Data proposes."""
         del parallelism, per_task_row_limit, data_context
-        return [ReadTask(_block_reader(task), _metadata(task.rows)) for task in self._tasks]
+        return [ReadTask(_block_reader(task), _metadata(task)) for task in self._tasks]
 
 
 class RunSink(Datasink[None]):
@@ -306,6 +312,6 @@ def _block_reader(task: DecodeTask) -> Callable[[], list[pa.Table]]:
     return lambda: [task.table()]
 
 
-def _metadata(block: pa.Table) -> BlockMetadata:
-    """Return the size of a block for Ray Data."""
-    return BlockMetadata(num_rows=block.num_rows, size_bytes=block.nbytes, input_files=None, exec_stats=None)
+def _metadata(task: DecodeTask) -> BlockMetadata:
+    """Return the size of the task's block for Ray Data."""
+    return BlockMetadata(num_rows=task.rows, size_bytes=task.unpacked_bytes, input_files=None, exec_stats=None)

@@ -21,7 +21,7 @@ from fsf_core.manifest import Selection, open_manifest
 from fsf_core.media import images
 from fsf_core.model import preprocess
 from fsf_core.score import job
-from fsf_core.score.partition import BlockLimits, plan_decode_tasks
+from fsf_core.score.partition import BlockLimits, executions, plan_decode_tasks
 from fsf_core.stages.decode_settings import DecodeSettings
 
 DAYS = 15
@@ -52,13 +52,14 @@ def main() -> None:
         with _timed("count the pending"):
             pending = manifest.items - job._count_done(manifest, none_done)
         with _timed("first group in blocks"):
-            group = next(job._group(job._pending_items(manifest, none_done, {}), job.EXECUTION_ITEMS))
+            group = next(executions(job._pending_items(manifest, none_done, {})))
             settings = DecodeSettings(
                 profile=preprocess.PROFILES["fastsegformer"], limits=images.ImageLimits(), extra=manifest.extra,
                 segment_frames=64, overlays=False, access=storage.Access(schemes=("s3",)),
             )  # fmt: skip
             blocks = plan_decode_tasks(group, settings, item_s=120.0, blocks=BlockLimits(max_items=256, consumers=2))
-        print(f"{pending:,} pending, {group.num_rows:,} rows in {len(blocks):,} blocks")
+        rows, size_bytes = sum(block.rows for block in blocks), sum(len(block.packed) for block in blocks)
+        print(f"{pending:,} pending, {rows:,} rows in {len(blocks):,} blocks of {size_bytes >> 20:,} MiB together")
 
 
 def _write(path: Path, rows: int, *, by_day: bool) -> None:

@@ -26,7 +26,7 @@ from fsf_core.score import pipeline
 from fsf_core.score.cluster import KEEP_WORKERS
 from fsf_core.score.local_ray import patches
 from fsf_core.score.local_ray.patches import patched_ray_data
-from fsf_core.score.partition import BlockLimits, DecodeTask, block_sizes
+from fsf_core.score.partition import BlockLimits, block_sizes, pack_task
 from tests.bench import meter, simulated_ray, sleeping_stages
 
 CPUS = 16
@@ -97,7 +97,7 @@ def run(home: Path, given: Any, chosen: dict[str, float]) -> dict[str, Any]:
     frames = int(frames_per_s * given.seconds)
     times = home / f"{time.time():.2f}"
     sizes = block_sizes(frames, limits)
-    tasks = [DecodeTask(rows=pa.table({"item_id": [f"{n}" for n in range(size)]})) for size in sizes]
+    tasks = [pack_task(pa.table({"item_id": [f"{n}" for n in range(size)]})) for size in sizes]
     pipeline.measured = SimpleNamespace(
         decode=sleeping_stages.decode, Infer=sleeping_stages.Infer, mask=sleeping_stages.mask
     )

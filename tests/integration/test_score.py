@@ -4,6 +4,7 @@ import datetime as dt
 import json
 import os
 import time
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -32,7 +33,7 @@ from fsf_core.model.bundle import Bundle
 from fsf_core.model.bundle_files import read_model
 from fsf_core.model.cuda_driver import cuda_devices
 from fsf_core.model.session import Session
-from fsf_core.score import measured, pipeline, plan
+from fsf_core.score import measured, partition, pipeline, plan
 from fsf_core.score.job import score
 from tests.support import assets, clips, ledger
 from tests.support.separate_stages import with_separate_stages
@@ -82,14 +83,41 @@ def test_separate_stages_give_the_same_tables_as_one_actor(
     )  # fmt: skip
     score(config)
 
+    assert_same_tables(str(finished[0]), config.out)
+
+
+def assert_same_tables(run: str, other: str) -> None:
+    """Compare the rows of two runs of the same list, but for the ids of the runs."""
     for name in ("masks", "class_stats", "failures", "regions"):
-        one_actor, separate = (
-            runs.read_table(out, name).drop_columns(["run_id"] if name == "masks" else [])
-            for out in (str(finished[0]), config.out)
+        one, two = (
+            runs.read_table(out, name).drop_columns(["run_id"] if name == "masks" else []) for out in (run, other)
         )
         names = ("item_id", "frame_index", "class_id", "region")
-        keys = [(key, "ascending") for key in names if key in one_actor.column_names]
-        assert one_actor.sort_by(keys).equals(separate.sort_by(keys)), name
+        keys = [(key, "ascending") for key in names if key in one.column_names]
+        assert one.sort_by(keys).equals(two.sort_by(keys)), name
+
+
+def test_a_list_that_takes_several_executions_has_the_same_tables(
+    finished: tuple[Path, dict], folder: Path, tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def short(tables: Iterable[pa.Table]) -> Iterator[Iterator[pa.Table]]:
+        rows = (table.slice(start, 5) for table in tables for start in range(0, table.num_rows, 5))
+        return partition.executions(rows, max_items=20)
+
+    executed: list[int] = []
+    once = pipeline._execute_once
+    monkeypatch.setattr(pipeline, "_execute_once", lambda *given: executed.append(1) or once(*given))
+    monkeypatch.setattr(pipeline, "executions", short)
+    config = ScoreConfig(
+        bundle=tiny_bundle.uri, manifest=str(folder), out=str(tmp_path / "several"), provider="cpu", segment_frames=8,
+        regions=True,
+    )  # fmt: skip
+
+    summary = score(config)
+
+    assert len(executed) > 2
+    assert summary["items"] == finished[1]["items"]
+    assert_same_tables(str(finished[0]), config.out)
 
 
 @pytest.mark.parametrize("provider", ["cuda", "cpu"])

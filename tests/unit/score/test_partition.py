@@ -11,7 +11,16 @@ from fsf_core.media import images
 from fsf_core.media.video import Sampling, index_video, partition_segments, select_frames
 from fsf_core.model import preprocess
 from fsf_core.options import SCHEMES
-from fsf_core.score.partition import BLOCKS_PER_CONSUMER, LAST_BLOCK_ITEMS, BlockLimits, block_sizes
+from fsf_core.score import partition
+from fsf_core.score.partition import (
+    BLOCKS_PER_CONSUMER,
+    LAST_BLOCK_ITEMS,
+    BlockLimits,
+    are_videos,
+    block_sizes,
+    executions,
+    plan_decode_tasks,
+)
 from fsf_core.stages import decode as decoding
 from fsf_core.stages import decode_video, isolated_decode
 from fsf_core.stages.decode import decode
@@ -237,6 +246,86 @@ def test_blocks_of_separate_stages_are_few_and_every_cpu_has_one_until_the_end(i
     assert len(sizes) <= items / 512 + 21 * 5
     assert len(sizes) >= min(items, 20), "few items are spread over the CPUs"
     assert all(size % multiple == 0 for size in sizes if size >= multiple), "calls of large blocks are full"
+
+
+def listed(uris, *, kinds=None):
+    """Manifest rows of several items, as the driver partitions them."""
+    return pa.table(
+        {
+            "item_id": pa.array([f"item {uri}" for uri in uris], pa.string()),
+            "uri": pa.array(uris, pa.string()),
+            "kind": pa.array(kinds or [None] * len(uris), pa.string()),
+            "extra": pa.array([{"day": f"day {len(uri)}"} for uri in uris], pa.struct([("day", pa.string())])),
+            "done_segments": pa.nulls(len(uris), pa.list_(pa.int32())),
+        }
+    )
+
+
+@pytest.mark.parametrize(("consumers", "multiple"), [(1, 1), (2, 1), (3, 64), (500, 1)])
+@pytest.mark.parametrize("table_rows", [1, 100, 256, 1000, 5000])
+def test_tasks_hold_every_row_once_in_order_in_the_same_blocks_however_the_list_is_read(
+    table_rows, consumers, multiple
+):
+    items = listed([f"{number}.jpg" for number in range(5000)])
+    limits = BlockLimits(max_items=100, consumers=consumers, multiple=multiple)
+    tables = [items.slice(start, table_rows) for start in range(0, 5000, table_rows)]
+
+    tasks = plan_decode_tasks(tables, settings(), item_s=1, blocks=limits)
+
+    assert [task.rows for task in tasks] == block_sizes(5000, limits)
+    assert pa.concat_tables([task.table() for task in tasks]).equals(items)
+
+
+def test_a_task_of_a_few_rows_of_a_long_list_is_small():
+    items = listed([f"photos/{number:09d}.jpg" for number in range(50_000)])
+
+    tasks = plan_decode_tasks([items], settings(), item_s=1, blocks=BlockLimits(max_items=100, consumers=1))
+
+    assert max(len(task.packed) for task in tasks) < 5_000
+    assert tasks[0].unpacked_bytes < 20_000
+
+
+def test_videos_are_tasks_of_their_own_before_all_images(monkeypatch):
+    monkeypatch.setattr(partition, "_plan_videos", lambda videos, *_: [None] * len(videos))
+    tables = [listed(["a.jpg", "b.mp4", "c.png"]), listed(["d.jpg", "e.jpg"], kinds=["image", "video"])]
+
+    tasks = plan_decode_tasks(tables, settings(), item_s=1, blocks=BlockLimits(max_items=2, consumers=1))
+
+    assert [task.table().column("uri").to_pylist() for task in tasks] == [
+        ["b.mp4"], ["e.jpg"], ["a.jpg"], ["c.png"], ["d.jpg"],
+    ]  # fmt: skip
+
+
+def test_an_item_is_a_video_by_its_kind_or_else_by_its_name():
+    names = {
+        "a.mp4": True, "A.MP4": True, "clip.mp4.jpg": False, "mp4": False, ".mp4": False, "x.mp4/y.jpg": False,
+        "x.mp4/y": False, "clip.m\u212av": True, "https://cam/a.mov?token=.jpg": True,
+        "https://cam/a.jpg?as=.mp4": False, "s3://b/a.mov?x": False, "none": False, "a.tsx": False, "orange.ts": True,
+    }  # fmt: skip
+
+    assert are_videos(listed([*names])).tolist() == [*names.values()]
+    assert not are_videos(listed([*names], kinds=["image"] * len(names))).any()
+    assert are_videos(listed([*names], kinds=["video"] * len(names))).all()
+    assert are_videos(listed([])).tolist() == []
+
+
+@pytest.mark.parametrize(
+    ("limits", "sizes"),
+    [
+        ({"max_items": 10, "max_videos": 9}, [[4, 4, 4], [4, 4, 4], [4]]),
+        ({"max_items": 12, "max_videos": 9}, [[4, 4, 4], [4, 4, 4], [4]]),
+        ({"max_items": 99, "max_videos": 2}, [[4, 4], [4, 4], [4, 4], [4]]),
+        ({"max_items": 99, "max_videos": 99}, [[4] * 7]),
+    ],
+)
+def test_an_execution_ends_when_it_has_enough_items_or_videos(limits, sizes):
+    tables = (listed(["a.jpg", f"{number}.mp4", "b.jpg", "c.jpg"]) for number in range(7))
+
+    assert [[table.num_rows for table in group] for group in executions(tables, **limits)] == sizes
+
+
+def test_no_items_are_no_execution():
+    assert [*executions(iter([]))] == []
 
 
 @pytest.mark.parametrize(("table_units", "tables"), [(64, [5]), (5, [5]), (2, [2, 2, 1])])
