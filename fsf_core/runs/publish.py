@@ -2,7 +2,8 @@
 
     1  the lease is confirmed, and _SUCCESS is taken away
     2  manifest.json, which holds the summary too, is replaced: from here on the run is what it lists
-    3  files that it does not list leave the folders of the tables, and staged ones that it lists enter them
+    3  files that it does not list leave the folders of the tables, and staged ones that it lists enter them; overlays
+       and masks as TIFF that no row names leave too
     4  summary.json is replaced by the summary in manifest.json
     5  the lease is confirmed, and _SUCCESS is written
     6  the folder of the attempt is removed
@@ -11,14 +12,16 @@ A process that dies before 2 leaves the run as it was, without _SUCCESS after 1.
 both places; a ledger finds them in either, and the next publication completes the move.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 from fsf_core import storage
-from fsf_core.errors import ResumableError
+from fsf_core.errors import OutputError, ResumableError
 from fsf_core.runs.attempt import Attempt
+from fsf_core.runs.beside import unnamed_files
 from fsf_core.runs.folder import (
     RECEIPTS,
     SUCCESS,
@@ -31,6 +34,8 @@ from fsf_core.runs.folder import (
 )
 from fsf_core.runs.ledger import FOLDERS, Ledger, receipt_path
 from fsf_core.schema import DERIVED
+
+log = logging.getLogger("fsf")
 
 VIDEOS = "videos"
 
@@ -134,11 +139,21 @@ def _make_current(
         RECEIPTS: [entry for entry in entries if entry["table"] == RECEIPTS],
     }
     listed = {each["path"] for each in entries} | {each.path for each in derived}
+    unnamed = _unnamed_files(ledger, with_staged=keep_staged)
 
     attempt.unpublish()
     attempt.replace("manifest.json", document_bytes(manifest))
     _raise_layout(attempt)
-    _settle(attempt, listed, moves)
+    _settle(attempt, listed, moves, unnamed)
+
+
+def _unnamed_files(ledger: Ledger, *, with_staged: bool) -> list[str]:
+    """Return the files beside the tables that leave; none where a part is damaged, and what it names is not known."""
+    try:
+        return unnamed_files(ledger, with_staged=with_staged)
+    except OutputError as error:
+        log.warning("event=files_beside_tables_kept error=%r do='run `fsf verify --repair`'", str(error))
+        return []
 
 
 def _list_parts(ledger: Ledger) -> tuple[list[dict[str, Any]], dict[str, str]]:
@@ -157,8 +172,8 @@ def _list_parts(ledger: Ledger) -> tuple[list[dict[str, Any]], dict[str, str]]:
     return entries, {path: now for path, now in moves.items() if path != now}
 
 
-def _settle(attempt: Attempt, listed: set[str], moves: Mapping[str, str]) -> None:
-    """Make the folders of the tables hold exactly what is listed."""
+def _settle(attempt: Attempt, listed: set[str], moves: Mapping[str, str], unnamed: Sequence[str]) -> None:
+    """Make the folders of the tables hold exactly what is listed, and take away what no row names beside them."""
     folders = (*FOLDERS, *DERIVED, VIDEOS)
     unlisted = [
         path
@@ -166,13 +181,13 @@ def _settle(attempt: Attempt, listed: set[str], moves: Mapping[str, str]) -> Non
         for entry in files_below(storage.join(attempt.uri, folder), hidden=True)
         if (path := f"{folder}/{entry.relative}") not in listed
     ]
-    _run(attempt, [(attempt.remove_file, (path,)) for path in unlisted])
+    _run(attempt, [(attempt.remove_file, (path,)) for path in (*unlisted, *unnamed)])
     # A video's receipt leaves before its file is replaced, and enters after it: none ever describes other bytes.
     receipts = [path for path in moves if path.endswith(".json")]
     _run(attempt, [(attempt.remove_file, (path,)) for path in receipts])
     _run(attempt, [(attempt.publish_file, (moves[path], path)) for path in moves if path not in receipts])
     _run(attempt, [(attempt.publish_file, (moves[path], path)) for path in receipts])
-    for folder in {path.partition("/")[0] for path in (*unlisted, *moves)}:
+    for folder in {path.partition("/")[0] for path in (*unlisted, *unnamed, *moves)}:
         storage.sync_folder(storage.join(attempt.uri, folder))
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from fsf_core.runs.attempt import begin_change
+from fsf_core.runs.beside import unnamed_files
 from fsf_core.runs.folder import is_finished, locked_run, read_summary
 from fsf_core.runs.ledger import Ledger, load_ledger
 from fsf_core.runs.publish import Derived, publish, withdraw
@@ -47,6 +48,7 @@ def repair(run_uri: str, find_videos: Callable[[Ledger], Sequence[Derived]]) -> 
             ledger.drop(part)
         removed = reconcile(attempt.staging, ledger)["orphan_files"]
         whole = finished and not damaged
+        removed += len(unnamed_files(ledger, with_staged=whole))
         derived = [*write_video_stats(attempt.staging, ledger), *find_videos(ledger)]
         if whole:
             publish(attempt, ledger, read_summary(run_uri), derived=derived, keep_staged=True)

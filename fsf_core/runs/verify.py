@@ -11,18 +11,16 @@ import pyarrow.parquet
 
 from fsf_core import storage
 from fsf_core.errors import FetchError
+from fsf_core.runs.beside import FOLDERS as BESIDE
+from fsf_core.runs.beside import unnamed_files
 from fsf_core.runs.folder import LAYOUT_VERSION, RECEIPTS, find_manifest, is_finished, read_document, read_run_json
 from fsf_core.runs.ledger import Ledger, load_ledger
-from fsf_core.runs.mask_files import FOLDER as MASK_FILES
 from fsf_core.runs.mask_files import find_mask_problem
 from fsf_core.runs.parquet import read_checked
 from fsf_core.runs.reconcile import unwanted_units
 from fsf_core.runs.records import Receipt
 from fsf_core.runs.resume import find_completed
 from fsf_core.runs.staging import list_sizes
-
-OVERLAYS = "overlays"
-"""Folder of the overlays inside the run."""
 
 
 def verify(run_uri: str) -> list[str]:
@@ -40,6 +38,10 @@ def verify(run_uri: str) -> list[str]:
     problems += ledger.lost.values()
     problems += _list_problems(run_uri)
     problems += [f"orphan: {path} belongs to no part of the run" for path in _orphans(ledger)]
+    if is_finished(run_uri) and not problems:  # what damaged parts name is not known
+        problems += [
+            f"orphan: {path} is named by no row of the run" for path in unnamed_files(ledger, with_staged=True)
+        ]
     for receipt, duplicate in unwanted_units(ledger):
         for unit in receipt.units.filter(pa.array(duplicate)).to_pylist():
             name = f"segment {unit['segment']} of {unit['item_id']!r}"
@@ -71,7 +73,7 @@ def require_sound(ledger: Ledger, *, before: int) -> None:
 
 def _part_problems(ledger: Ledger) -> Iterator[tuple[Receipt, str]]:
     """Yield every problem of the files of a part, and of overlays and masks outside of them, with its receipt."""
-    beside = cache(lambda: list_sizes(ledger.uri, [OVERLAYS, MASK_FILES]))
+    beside = cache(lambda: list_sizes(ledger.uri, BESIDE))
     for receipt in ledger.receipts():
         for table, file in receipt.files.items():
             problem, parquet = _read_file(ledger.uri, table, file)
