@@ -40,11 +40,13 @@ gigabytes of it that they never use."""
 
 _START = f"""
 import os, pickle, runpy, sys
-os.environ.update(pickle.load(sys.stdin.buffer))
+settings, sys.path[:] = pickle.load(sys.stdin.buffer)
+os.environ.update(settings)
 runpy.run_module({__name__!r}, run_name="__main__", alter_sys=True)
 """
 """Program of a child. It gets store settings through its pipe, before fsspec is imported and reads them: variables of a
-process that starts are visible in /proc/PID/environ."""
+process that starts are visible in /proc/PID/environ. Modules come from where the parent has them: the current folder,
+in which a user may keep a random.py, is no such place."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +151,7 @@ class _Child:
         if is_new:
             self._stop()
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _START],
+                [sys.executable, "-P", "-c", _START],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
                 env=_child_environment(),
             )  # fmt: skip
@@ -158,7 +160,7 @@ class _Child:
         assert self._process.stdout is not None
         if is_new:
             # Pickle from parent to child only: the child trusts its parent. Back comes Arrow, which runs no code.
-            self._process.stdin.write(pickle.dumps(driver_settings()))
+            self._process.stdin.write(pickle.dumps((driver_settings(), sys.path)))
             _send(self._process.stdin, pickle.dumps((self._settings, self._limits)))
             _receive(self._process.stdout)
         return self._process.stdin, self._process.stdout

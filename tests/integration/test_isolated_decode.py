@@ -103,6 +103,17 @@ def test_what_a_decoder_prints_does_not_reach_the_responses(tmp_path: Path) -> N
     assert {row["error_type"] for row in found} == {None}
 
 
+@pytest.mark.parametrize("name", ["pickle", "random", "cv2"])
+def test_modules_of_the_folder_that_the_job_was_started_in_shadow_none_of_the_program(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / f"{name}.py").write_text("raise SystemExit(1)")
+    monkeypatch.chdir(tmp_path)
+    [row] = _isolated(_rows(_good(1), tmp_path)).to_pylist()
+
+    assert (row["error_message"], len(row["frames"])) == (None, 1)
+
+
 def test_a_failure_quotes_nothing_that_a_decoder_prints(tmp_path: Path) -> None:
     files = {
         "1.png": crashers.picture("devour"),
