@@ -187,11 +187,8 @@ class _Picture:
             for window, output_Khw in self._inferred(scoring, infer):
                 with self.timed("mask"):
                     scoring.add(window, output_Khw)
-            if self.by_windows and storage.etag_or_mtime(file) != self.unit.item_version:
-                raise FetchError(
-                    f"{storage.redact(self.row['uri'])} has changed while it was read; is it still being written? Copy "
-                    "it, or leave it out of the manifest"
-                )
+            if self.by_windows:
+                self._require_unchanged(file)
             with self.timed("mask"):  # before its TIFF enters the run: a failure leaves none behind
                 done = scoring.end(labelled)
         self.unit = replace(labelled, notes="; ".join([*raster.notes, *scoring.notes()]))
@@ -238,6 +235,24 @@ class _Picture:
             return rasters.open_raster(io.BytesIO(data), honour_exif=honour_exif, limits=limits)
         image_HWC, notes = images.decode_image(data, honour_exif=honour_exif, limits=limits)
         return rasters.whole(image_HWC, notes=(notes,) if notes else ())
+
+    def _require_unchanged(self, file: BinaryIO) -> None:
+        """Check that the windows are of one version of a file; a store is asked again.
+
+        A web server is not: some of those that share an address give one file different tags.
+
+        Raises:
+            FetchError: the file was written or replaced meanwhile, or is gone.
+        """
+        if self.unit.item_version is None:
+            return
+        with self._reading():
+            now = storage.version_now(file)
+        if now != self.unit.item_version:
+            raise FetchError(
+                f"{storage.redact(self.row['uri'])} has changed while it was read; is it still being written? Copy it, "
+                "or leave it out of the manifest"
+            )
 
     def _digest(self, file: BinaryIO) -> str:
         """Return the digest of a whole file, which may take longer to read than a picture may take to decode."""

@@ -21,7 +21,15 @@ from fsf_core.storage.listing import (
 from fsf_core.storage.local_walk import Entry
 from fsf_core.storage.prefetching import open_prefetched, read_prefetched
 from fsf_core.storage.probing import clock_ahead, try_multipart
-from fsf_core.storage.reading import Opener, etag_or_mtime, is_stream, open_binary, path_or_file, read_bytes
+from fsf_core.storage.reading import (
+    Opener,
+    etag_or_mtime,
+    is_stream,
+    open_binary,
+    path_or_file,
+    read_bytes,
+    version_now,
+)
 from fsf_core.storage.uris import (
     absolute,
     as_listed,
@@ -102,6 +110,7 @@ __all__ = [
     "scheme",
     "sync_folder",
     "try_multipart",
+    "version_now",
     "without_credentials",
     "without_query",
     "write_bytes",

@@ -4,7 +4,7 @@ import contextlib
 import io
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
@@ -95,17 +95,38 @@ def etag_or_mtime(file: BinaryIO) -> str | None:
     """
     raw = getattr(file, "raw", file)
     if isinstance(raw, _RemoteFile | FetchedFile):
-        info = raw.info()
-        tag = next((info[name] for name in ("ETag", "etag", "md5Hash", "content_md5") if info.get(name)), None)
-        times = (info[name] for name in ("LastModified", "last_modified", "updated", "mtime") if info.get(name))
-        modified = next(times, None)
-        return str(tag).strip('"') if tag else f"{info.get('size')} {modified}" if modified else None
+        return _version_of(raw.info())
     if isinstance(raw, _ByteRange):
         return etag_or_mtime(raw.container)
     if isinstance(raw, io.BytesIO):
         return None
     status = os.fstat(file.fileno())
     return f"{status.st_size} {status.st_mtime_ns}"
+
+
+def version_now(file: BinaryIO) -> str | None:
+    """Return what `etag_or_mtime` returns, as the store has it now: of a remote file by a request.
+
+    A file that is in memory has the version that was read.
+
+    Args:
+        file: from open_binary.
+
+    Raises:
+        FetchError: the file is gone, or the store refuses.
+    """
+    raw = getattr(file, "raw", file)
+    if isinstance(raw, _ByteRange):
+        return version_now(raw.container)
+    return _version_of(raw.info_now()) if isinstance(raw, _RemoteFile) else etag_or_mtime(file)
+
+
+def _version_of(info: Mapping[str, Any]) -> str | None:
+    """Return what identifies a version in a store's metadata."""
+    tag = next((info[name] for name in ("ETag", "etag", "md5Hash", "content_md5") if info.get(name)), None)
+    times = (info[name] for name in ("LastModified", "last_modified", "updated", "mtime") if info.get(name))
+    modified = next(times, None)
+    return str(tag).strip('"') if tag else f"{info.get('size')} {modified}" if modified else None
 
 
 Opener = Callable[[], AbstractContextManager[BinaryIO]]
@@ -127,9 +148,10 @@ class FetchedFile(io.BytesIO):
 class _RemoteFile(io.RawIOBase):
     """An open remote file whose errors name it; wrapped in a buffer it never reads short."""
 
-    def __init__(self, file: Any, uri: str) -> None:
+    def __init__(self, file: Any, uri: str, filesystem: Any) -> None:
         self._file = file
         self._uri = uri
+        self._filesystem = filesystem
         self._streamed = not file.seekable()
 
     def _read(self, count: int, at: int | None = None) -> bytes:
@@ -146,6 +168,15 @@ class _RemoteFile(io.RawIOBase):
     def info(self) -> dict[str, Any]:
         """Return the store's metadata of the file from when it was opened."""
         return dict(getattr(self._file, "details", None) or {})
+
+    def info_now(self) -> dict[str, Any]:
+        """Return it as it is now.
+
+        Raises:
+            FetchError: the file is gone, or the store refuses.
+        """
+        with as_fetch_error(self._uri):
+            return dict(with_retries_for(self._uri, lambda: self._filesystem.info(self._uri)))
 
     def readable(self) -> bool:
         return True
@@ -214,12 +245,11 @@ class _ByteRange(io.RawIOBase):
 
 
 def _open_remote(uri: str, access: Access | None) -> BinaryIO:
-    def opened() -> Any:
-        if scheme(uri) in OBJECT_STORES:
-            return filesystem_of(uri).open(uri, "rb", block_size=BLOCK_BYTES, cache_type="readahead")
-        return filesystem_of(uri, access).open(uri, "rb")
-
-    return io.BufferedReader(_RemoteFile(with_retries_for(uri, opened), uri), buffer_size=1 << 18)
+    is_store = scheme(uri) in OBJECT_STORES
+    filesystem = filesystem_of(uri, None if is_store else access)
+    how = {"block_size": BLOCK_BYTES, "cache_type": "readahead"} if is_store else {}
+    file = with_retries_for(uri, lambda: filesystem.open(uri, "rb", **how))
+    return io.BufferedReader(_RemoteFile(file, uri, filesystem), buffer_size=1 << 18)
 
 
 def _open_local(path: Path) -> BinaryIO:

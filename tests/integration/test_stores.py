@@ -323,6 +323,22 @@ def test_a_large_tiff_is_read_by_ranges_and_no_range_twice(kind, seaweed, connec
         assert proxy.passed_bytes < 1.4 * len(data)
 
 
+def test_a_file_that_is_replaced_while_it_is_open_has_another_version_now(seaweed, connect):
+    connect(seaweed.environment)
+    uri = "s3://data/replaced.tif"
+    storage.write_bytes(uri, bytes(100))
+    for opened in (uri, storage.byte_range(uri, 10, 20)):
+        with storage.open_binary(opened) as file:
+            before = storage.etag_or_mtime(file)
+            assert storage.version_now(file) == before is not None
+            storage.write_bytes(uri, storage.read_bytes(uri)[1:])
+            assert storage.etag_or_mtime(file) == before != storage.version_now(file)
+            storage.remove(uri)
+            with pytest.raises(FetchError, match=r"replaced\.tif"):
+                storage.version_now(file)
+        storage.write_bytes(uri, bytes(100))
+
+
 # --- one job at a time ---
 
 

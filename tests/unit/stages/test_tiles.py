@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from fsf_core import masks, runs, storage
-from fsf_core.errors import LimitError
+from fsf_core.errors import FetchError, LimitError
 from fsf_core.media import rasters
 from fsf_core.media.images import ImageLimits
 from fsf_core.model.bundle import Output
@@ -362,6 +362,22 @@ def test_a_tiff_that_changes_while_it_is_read_leaves_no_mask_behind(tmp_path):
     assert (row["failed_stage"], row["error_type"]) == ("decode", "FetchError")
     assert "a.tif has changed while it was read" in row["error_message"]
     assert not [each for each in (tmp_path / "run").rglob("*") if each.is_file()]
+
+
+def test_a_tiff_in_a_store_is_compared_with_what_the_store_has_at_the_end(tmp_path, monkeypatch):
+    path, settings = saved(tmp_path, picture(400, 90), "a.tif"), tile_settings(tmp_path, max_pixels=1000)
+    monkeypatch.setattr(storage, "version_now", storage.etag_or_mtime)
+    assert score(path, settings)["error_type"] is None
+
+    monkeypatch.setattr(storage, "version_now", lambda _: "another")
+    assert "a.tif has changed while it was read" in score(path, settings)["error_message"]
+
+    def gone(_):
+        raise FetchError("s3://bucket/a.tif does not exist; correct the manifest")
+
+    monkeypatch.setattr(storage, "version_now", gone)
+    row = score(path, settings)
+    assert (row["failed_stage"], row["error_type"]) == ("decode", "FetchError")
 
 
 def test_a_network_that_overflows_is_a_failure_of_the_mask(tmp_path):
