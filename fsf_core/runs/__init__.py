@@ -34,7 +34,7 @@ from fsf_core.runs.latest import find_run
 from fsf_core.runs.lease import find_holder
 from fsf_core.runs.ledger import ALL_FAILURES, Ledger, item_keys_of, load_ledger, open_ledger, receipt_path, receipts
 from fsf_core.runs.mask_files import FOLDER as MASK_FILES
-from fsf_core.runs.mask_files import class_map_of, find_mask_problem, png_of
+from fsf_core.runs.mask_files import class_map_of, find_mask_problem, open_mask, png_of
 from fsf_core.runs.pages import paged_items
 from fsf_core.runs.parts import commit, merge_parts
 from fsf_core.runs.publish import publish
@@ -80,6 +80,7 @@ __all__ = [
     "locked_run",
     "merge_parts",
     "open_ledger",
+    "open_mask",
     "open_run",
     "paged_items",
     "png_of",

@@ -3,9 +3,10 @@
 A row of masks has the PNG, the path of a TIFF inside the run, or both. Knows no other column.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +14,6 @@ from numpy.typing import NDArray
 from fsf_core import storage
 from fsf_core.errors import FetchError, ItemError, LimitError, OutputError
 from fsf_core.masks import ClassMap, decode_png
-
-if TYPE_CHECKING:
-    from fsf_core.media.rasters import MaskRaster
 
 FOLDER = "masks_tiff"
 """Folder of the TIFFs inside the run."""
@@ -54,13 +52,61 @@ def class_map_of(run_uri: str, mask: Mapping[str, Any], *, step: int = 1) -> Cla
     )
 
 
+@contextmanager
+def open_mask(run_uri: str, mask: Mapping[str, Any]) -> "Iterator[OpenMask]":
+    """Open the class map of a cell of the column `mask`, wherever it is, to be read by rows.
+
+    Raises:
+        OutputError: a TIFF is missing, or damaged, also where its rows are read. Other errors of the block pass
+            through.
+    """
+    if mask["bytes"] is not None:
+        class_map_HW = decode_png(mask["bytes"])
+        yield OpenMask(*class_map_HW.shape, class_map_HW.dtype, lambda top, rows: class_map_HW[top : top + rows])
+        return
+    from fsf_core.media.rasters import read_mask  # loads OpenCV, which few readers need
+
+    uri = storage.join(run_uri, mask["path"])
+    with ExitStack() as stack:
+        with _naming(uri):
+            raster = read_mask(stack.enter_context(storage.open_binary(uri)))
+        width_px = raster.width_px
+
+        def read(top_px: int, rows: int) -> NDArray[Any]:
+            with _naming(uri):
+                return raster.read(top_px, 0, rows, width_px)
+
+        yield OpenMask(raster.height_px, width_px, raster.dtype, read)
+
+
+@dataclass(frozen=True)
+class OpenMask:
+    """A class map that is read by rows."""
+
+    height_px: int
+    width_px: int
+    dtype: Any
+    """Of its class ids."""
+    _read: Callable[[int, int], NDArray[Any]]
+
+    def bands(self) -> Iterator[tuple[int, NDArray[Any]]]:
+        """Yield it in blocks of rows, each with the number of its first row; equal for masks of one size.
+
+        Raises:
+            OutputError: it is damaged there.
+        """
+        rows = max(1, _BAND_PX // self.width_px)
+        for top in range(0, self.height_px, rows):
+            yield top, self._read(top, min(rows, self.height_px - top))
+
+
 def find_mask_problem(run_uri: str, path: str, *, height_px: int, width_px: int) -> str | None:
     """Read a mask that is a TIFF to its end, with the checksum of every tile; return what is wrong with it, or None."""
     try:
-        with _opened(run_uri, path) as mask:
+        with open_mask(run_uri, {"bytes": None, "path": path}) as mask:
             if (mask.height_px, mask.width_px) != (height_px, width_px):
                 return f"{path} has {mask.width_px}x{mask.height_px} pixels, its row {width_px}x{height_px}"
-            for _ in _bands(mask):
+            for _ in mask.bands():
                 pass
     except OutputError as error:
         return str(error)
@@ -69,34 +115,23 @@ def find_mask_problem(run_uri: str, path: str, *, height_px: int, width_px: int)
 
 def _read_tiff(run_uri: str, path: str, step: int) -> ClassMap:
     """Read every n-th pixel of a mask that is a TIFF, in memory for these and for some rows."""
-    with _opened(run_uri, path) as mask:
+    with open_mask(run_uri, {"bytes": None, "path": path}) as mask:
         chosen_HW = np.empty((-(-mask.height_px // step), -(-mask.width_px // step)), mask.dtype)
-        for top, rows_HW in _bands(mask):
+        for top, rows_HW in mask.bands():
             chosen = rows_HW[-top % step :: step, ::step]
             at = -(-top // step)
             chosen_HW[at : at + len(chosen)] = chosen
         return chosen_HW
 
 
-def _bands(mask: "MaskRaster") -> Iterator[tuple[int, NDArray[Any]]]:
-    """Yield a mask in blocks of rows, each with the number of its first row."""
-    rows = max(1, _BAND_PX // mask.width_px)
-    for top in range(0, mask.height_px, rows):
-        yield top, mask.read(top, 0, min(rows, mask.height_px - top), mask.width_px)
-
-
 @contextmanager
-def _opened(run_uri: str, path: str) -> "Iterator[MaskRaster]":
-    """Open a mask that is a TIFF.
+def _naming(uri: str) -> Iterator[None]:
+    """Name the mask in an error of a block that reads it.
 
     Raises:
         OutputError: it is missing, or damaged where it is read.
     """
-    from fsf_core.media.rasters import read_mask  # loads OpenCV, which few readers need
-
-    uri = storage.join(run_uri, path)
     try:
-        with storage.open_binary(uri) as file:
-            yield read_mask(file)
+        yield
     except (FetchError, ItemError) as error:
         raise OutputError(f"{storage.redact(uri)} cannot be read: {error}") from error

@@ -215,13 +215,14 @@ def test_evaluate_names_the_masks_that_it_cannot_compare(called: Callable, home:
     assert "is a TIFF, masks_tiff/large_tif" in output
 
 
-def test_diff_and_select_compare_what_has_a_png(called: Callable, home: Path) -> None:
+def test_diff_compares_what_has_a_png_and_select_what_has_a_tiff_too(called: Callable, home: Path) -> None:
     code, output = called("diff", str(home / "run"))
     assert code == 0, output
     pixels = json.loads(output.splitlines()[-1])["pixels"]
     assert (pixels["frames"], pixels["frames_too_large"]) == (3, 1)
     code, output = called("select", "--by", "change", "--against", str(home / "run"))
     assert code == 0, output
+    assert json.loads(output.splitlines()[-1])["left_out"] == {"unchanged": 4}
 
 
 def test_items_in_windows_are_not_scored_again_whole(called: Callable, home: Path, tiny_bundle: Bundle) -> None:

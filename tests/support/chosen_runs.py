@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from fsf_core import masks, runs
+from fsf_core.media import rasters
 from fsf_core.schema import CLASS_STATS, FAILURES, MASKS, conform, with_columns
 from tests.support import ledger
 from tests.support.ledger import ScoredUnit, rows_of
@@ -29,6 +30,8 @@ class Frame:
     ratios: Sequence[float] = (1.0, 0.0, 0.0)
     class_map_HW: np.ndarray | None = None
     """The mask, instead of ratios."""
+    as_tiff: bool = False
+    """Whether the mask is a TIFF beside the tables, as that of a picture which is too large for a PNG."""
     probability: Sequence[float | None] | None = (0.9, 0.8, 0.7)
     """Mean class probabilities where a class occurs; None for a model without any."""
     uncertain_share: float | None = 0.1
@@ -67,6 +70,9 @@ def write_run(
     palette = [tuple(colour) for colour in masks.voc_palette(len(classes)).tolist()]
     fingerprint = {"classes": classes, "palette": palette, "manifest": LIST}
     with ledger.claim_run(uri, fingerprint=fingerprint, details={}):
+        for frame in frames:
+            if frame.as_tiff:
+                _write_tiff(frame, ledger.newest_staging(uri), len(classes))
         if frames:
             runs.commit(
                 ledger.newest_staging(uri),
@@ -78,6 +84,22 @@ def write_run(
     if finished:
         ledger.publish(uri, {"items": {"scored": len(frames), "failed": len(failed)}}, derived=[])
     return uri
+
+
+def _tiff_path(frame: Frame) -> str:
+    return f"{runs.MASK_FILES}/{frame.item_id}-{frame.frame_index}.tif"
+
+
+def _write_tiff(frame: Frame, staging: runs.Staging, classes: int) -> None:
+    map_HW = class_map(frame)
+    height_px, width_px = map_HW.shape
+    with (
+        staging.replacing(_tiff_path(frame)) as path,
+        rasters.MaskWriter(
+            path, height_px=height_px, width_px=width_px, num_classes=classes, palette_K3=masks.voc_palette(classes)
+        ) as writer,
+    ):
+        writer.write(0, map_HW)
 
 
 def _tables(
@@ -104,7 +126,10 @@ def _mask_row(frame: Frame, map_HW: np.ndarray, classes: int, uris: Mapping[str,
         "uri": uris.get(frame.item_id, f"/photos/{frame.item_id}"),
         "height_px": map_HW.shape[0],
         "width_px": map_HW.shape[1],
-        "mask": {"bytes": masks.encode_png(map_HW, masks.voc_palette(classes)), "path": None},
+        "mask": {
+            "bytes": None if frame.as_tiff else masks.encode_png(map_HW, masks.voc_palette(classes)),
+            "path": _tiff_path(frame) if frame.as_tiff else None,
+        },
         "run_id": "20261122T000000Z-00000000",
         "bundle_sha256": "ab" * 32,
     }

@@ -223,6 +223,40 @@ def test_masks_of_another_size_have_no_change(tmp_path, monkeypatch):
     assert (choice.picks, choice.left_out) == ((), {"no_score": 1})
 
 
+@pytest.mark.parametrize("tiffs", [(True, True), (True, False), (False, True)])
+def test_masks_that_are_tiffs_are_compared_by_rows(tiffs, tmp_path, monkeypatch):
+    monkeypatch.setattr("fsf_core.runs.mask_files._BAND_PX", 100)
+    old, new = (
+        runs.open_run(
+            write_run(
+                str(tmp_path / name),
+                [
+                    Frame(item_id="most", ratios=most, as_tiff=as_tiff),
+                    Frame(item_id="same", ratios=(0.5, 0.25, 0.25), as_tiff=as_tiff),
+                ],
+            )
+        )
+        for name, most, as_tiff in (("a", (1, 0, 0), tiffs[0]), ("b", (0.2, 0.5, 0.3), tiffs[1]))
+    )
+
+    choice = select_changed(new, old, Request(by="change", count=10))
+
+    assert [(pick.item_id, pick.score) for pick in choice.picks] == [("most", 0.8)]
+    assert choice.left_out == {"unchanged": 1}
+
+
+def test_of_two_tiffs_the_error_names_the_damaged_one(tmp_path):
+    frames = [Frame(item_id="x", as_tiff=True)]
+    old, new = (runs.open_run(write_run(str(tmp_path / name), frames)) for name in ("a", "b"))
+    for run in (old, new):
+        path = Path(run.uri, "masks_tiff", "x-0.tif")
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-20])
+        with pytest.raises(OutputError, match=f"{path} cannot be read"):
+            select_changed(new, old, Request(by="change", count=1))
+        path.write_bytes(whole)
+
+
 def test_changes_of_many_masks_are_compared_in_pieces(tmp_path, monkeypatch):
     monkeypatch.setattr("fsf_core.analysis.selection.changes.HELD_BYTES", 300)
     before = [Frame(item_id=f"{number:02d}", ratios=(1, 0, 0)) for number in range(30)]
