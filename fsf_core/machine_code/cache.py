@@ -98,6 +98,22 @@ class _SharedCache(FunctionCache):
                 self._lock_path.unlink()
             os.close(self._lock_fd)
             self._lock_fd = None
+            _drop_abandoned_locks(Path(self.cache_path))
+
+
+def _drop_abandoned_locks(folder: Path) -> None:
+    """Remove the locks of processes that were killed as they compiled; who waits for one finds that it is gone."""
+    with contextlib.suppress(OSError):
+        for path in folder.glob("*.lock"):
+            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.fstat(fd).st_ino == path.stat().st_ino:
+                    path.unlink()
+            except (BlockingIOError, FileNotFoundError):
+                pass
+            finally:
+                os.close(fd)
 
 
 def is_filled(cache: FunctionCache) -> bool:

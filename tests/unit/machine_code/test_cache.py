@@ -5,6 +5,7 @@ import fcntl
 import importlib.util
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -100,3 +101,17 @@ def test_files_that_a_power_cut_left_in_pieces_are_written_again(suffix, content
     assert is_compiled(after) == (suffix == "nbc")
     assert (after(), hits(after)) == (1, 0)
     assert (later(), hits(later)) == (1, 1)
+
+
+def test_the_next_process_that_compiles_removes_the_locks_of_killed_ones_and_no_other(loop):
+    function = loop(1)
+    folder = Path(function._cache.cache_path)
+    folder.mkdir(exist_ok=True)
+    abandoned, held = folder / "other.killed-1.lock", folder / "other.compiling-1.lock"
+    for path in (abandoned, held):
+        path.touch()
+    with held.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        function()
+
+    assert [path.name for path in folder.glob("*.lock")] == [held.name]
