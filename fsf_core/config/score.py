@@ -85,7 +85,7 @@ class ScoreConfig(ListOptions, ModelOptions):
     min_region_px: int = 1
     """Leave regions of fewer pixels out of --regions."""
     tile: bool = False
-    """Score each image at its own scale, in windows of the network's input: for models that keep scale."""
+    """Score each image at its own scale, TIFFs of any size, in windows of the network's input, which it was trained at."""
     overlap: int | None = None
     """With --tile: pixels that neighbouring windows share at least, up to half a window (default: a quarter)."""
     overlays: bool = False
@@ -150,11 +150,11 @@ class ScoreConfig(ListOptions, ModelOptions):
     """Address of a running Ray cluster (default: the cluster of `ray job submit`, or this machine)."""
 
     max_bytes: Annotated[int, Parameter(group=LIMITS)] = 1 << 30
-    """Largest image file, in bytes."""
+    """Largest image file, in bytes; with --tile a TIFF may be larger: it is read by windows."""
     max_pixels: Annotated[int, Parameter(group=LIMITS)] = 105_000_000
-    """Largest image or frame, in pixels; read from the header before decoding."""
+    """Largest image or frame, in pixels, by its header. With --tile a larger TIFF is scored, with its mask as TIFF."""
     max_side_px: Annotated[int, Parameter(group=LIMITS)] = 65_500
-    """Longest side of an image, in pixels."""
+    """Longest side of an image, in pixels; with --tile not of a TIFF."""
     max_input_px: Annotated[int, Parameter(group=LIMITS)] = 1 << 24
     """Largest input of the model, in pixels, where its size depends on the image (4096×4096)."""
     max_frames: Annotated[int, Parameter(group=LIMITS)] = 10_000_000
