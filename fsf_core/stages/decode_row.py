@@ -11,7 +11,7 @@ from fsf_core.stages import units
 from fsf_core.stages.units import Failure, Unit
 
 SEE_FIRST_FAILURE = Failure(
-    stage="decode", error_type=video.BrokenVideoError.__name__, error_message="see the first failure of this video"
+    stage="decode", error_type=video.BrokenVideoError.__name__, error_message="see the first failure of this item"
 )
 """Failure of the segments after the first that lost frames; they are retried together with it."""
 

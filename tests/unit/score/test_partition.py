@@ -363,6 +363,6 @@ def test_damage_over_several_segments_is_explained_once_and_has_one_error_type(t
     failed = [(row["error_type"], row["error_message"]) for row in found if row["error_type"]]
     assert len(failed) > 2
     assert {kind for kind, _ in failed} == {"BrokenVideoError"}
-    reasons = [words for _, words in failed if words != "see the first failure of this video"]
+    reasons = [words for _, words in failed if words != "see the first failure of this item"]
     assert len(reasons) == 1
     assert "wanted frames are lost" in reasons[0]
