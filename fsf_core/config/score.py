@@ -85,7 +85,7 @@ class ScoreConfig(ListOptions, ModelOptions):
     min_region_px: int = 1
     """Leave regions of fewer pixels out of --regions."""
     tile: bool = False
-    """Score each image at its own scale, TIFFs of any size, in windows of the network's input, which it was trained at."""
+    """Score images at their own scale, TIFFs of any size, in windows of the input: for models that keep scale."""
     overlap: int | None = None
     """With --tile: pixels that neighbouring windows share at least, up to half a window (default: a quarter)."""
     overlays: bool = False
