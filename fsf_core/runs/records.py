@@ -128,8 +128,9 @@ def receipt_from_arrow(data: bytes) -> Receipt:
     """Parse the file of a receipt."""
     table = pa.ipc.open_file(pa.BufferReader(data)).read_all()
     facts = json.loads(table.schema.metadata[b"fsf_receipt"])
+    present = table.column_names
     for column in UNITS:
-        if column.nullable and column.name not in table.column_names:  # a receipt of an older version
+        if column.nullable and column.name not in present:  # a receipt of an older version
             table = table.append_column(column, pa.nulls(table.num_rows, column.type))
     return Receipt(
         part=facts["part"],
