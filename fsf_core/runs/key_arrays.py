@@ -1,7 +1,7 @@
 """Arrays of unit and item keys: sorted, searched, and grouped by video. Knows no files."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -57,17 +57,25 @@ def digests_of(rows: RowKeys) -> NDArray[np.bytes_]:
     return np.ascontiguousarray(rows).view([("item", f"S{KEY_BYTES}"), ("digest", f"S{DIGEST_BYTES}")])["digest"]
 
 
+def search(every: Keys, keys: Keys, side: Literal["left", "right"] = "left") -> NDArray[np.intp]:
+    """Return np.searchsorted of a sorted array; in the order of the keys, which is 2.5 times as fast in millions."""
+    order = np.argsort(keys)
+    found = np.empty(len(keys), np.intp)
+    found[order] = np.searchsorted(every, keys[order], side)
+    return found
+
+
 def find_rows(every: RowKeys, keys: Keys) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Return for each item where its rows begin and end in the sorted array `every`."""
     last = row_keys(keys, np.full(len(keys), b"\xff" * DIGEST_BYTES))
-    return np.searchsorted(every, keys.astype(every.dtype)), np.searchsorted(every, last, side="right")
+    return search(every, keys.astype(every.dtype)), search(every, last, "right")
 
 
 def contain_items(every: RowKeys, keys: Keys) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """Return for each item whether one of its rows is in the sorted array `every`."""
     if not len(every):
         return np.zeros(len(keys), bool)
-    at = np.minimum(np.searchsorted(every, keys.astype(every.dtype)), len(every) - 1)
+    at = np.minimum(search(every, keys.astype(every.dtype)), len(every) - 1)
     return np.asarray(items_of(every[at]) == keys)
 
 
@@ -75,7 +83,7 @@ def contained(every: Keys, keys: Keys) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """Return for each key whether it is in the sorted array `every`."""
     if not len(every):
         return np.zeros(len(keys), bool)
-    at = np.minimum(np.searchsorted(every, keys), len(every) - 1)
+    at = np.minimum(search(every, keys), len(every) - 1)
     return np.asarray(every[at] == keys)
 
 

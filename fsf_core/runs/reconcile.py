@@ -31,14 +31,15 @@ def count_totals(ledger: Ledger, manifest_keys: Iterable[Keys]) -> Totals:
         manifest_keys: item keys of the manifest, batch by batch.
     """
     completed = find_completed(ledger)
-    known = sorted_unique([completed.items, as_keys(completed.segments)])
+    begun = sorted_unique([as_keys(completed.segments)])
     missing = listed = 0
     in_manifest: Flags = np.zeros(len(completed.rows), bool)
     for keys in manifest_keys:
-        missing += len(keys) - int(completed.holds(keys).sum())
-        listed += int(contained(known, keys).sum())
         first, end = find_rows(completed.rows, keys)
-        in_manifest[first[first < end]] = True
+        held = first < end
+        missing += int((~held).sum())
+        listed += int((held | contained(begun, keys)).sum())
+        in_manifest[first[held]] = True
     failed, means = [NO_KEYS], ItemMeans()
     frames, pixels = 0, np.zeros(0, np.int64)
     for receipt in ledger.receipts():
@@ -51,7 +52,7 @@ def count_totals(ledger: Ledger, manifest_keys: Iterable[Keys]) -> Totals:
             failed.append(keys_of(receipt.units.column("item_key").filter(receipt.units.column("failed"))))
     return Totals(
         missing_items=missing,
-        foreign_items=len(known) - listed,
+        foreign_items=len(sorted_unique([completed.items, begun])) - listed,
         failed_items=len(sorted_unique(failed)),
         frames=frames,
         pixels=tuple(pixels.tolist()),
