@@ -62,7 +62,8 @@ def open_mask(run_uri: str, mask: Mapping[str, Any]) -> "Iterator[OpenMask]":
     """
     if mask["bytes"] is not None:
         class_map_HW = decode_png(mask["bytes"])
-        yield OpenMask(*class_map_HW.shape, class_map_HW.dtype, lambda top, rows: class_map_HW[top : top + rows])
+        height_px, width_px = class_map_HW.shape
+        yield OpenMask(height_px, width_px, class_map_HW.dtype, lambda top, rows: class_map_HW[top : top + rows])
         return
     from fsf_core.media.rasters import read_mask  # loads OpenCV, which few readers need
 
