@@ -3,10 +3,11 @@
 An unknown name is reported before any error that follows from it: of `--bundel X` the spelling, not the missing bundle.
 """
 
+import contextlib
 import datetime as dt
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -31,6 +32,7 @@ def configure(app: App, words: Iterable[str]) -> list[str]:
 
     Raises:
         ConfigError: --config names no readable YAML mapping, or a flag, key or variable is no option of the command.
+            What the app raises of a number with a fraction for an option that has none.
     """
     words, file = _take_config(take_log_format(words)[0])
     commands, _, rest = app.parse_commands(words)
@@ -43,7 +45,7 @@ def configure(app: App, words: Iterable[str]) -> list[str]:
         if file is not None:
             # Below the command's name, because cyclopts skips keys of a flat document that are commands: `render`.
             sources.append(Dict({command: _read_yaml(file, options)}, source=file))
-    app.config = sources
+    app.config = [*sources, _require_whole_numbers]
     return words
 
 
@@ -116,6 +118,20 @@ def _split(words: Iterable[str], *names: str) -> tuple[list[str], list[str]]:
 
 def _option_names(arguments: ArgumentCollection) -> list[str]:
     return [name for argument in arguments for name in argument.names if name.startswith("--")]
+
+
+def _require_whole_numbers(_: App, __: Sequence[str], arguments: ArgumentCollection) -> None:
+    """Refuse a fraction where the option takes whole numbers: cyclopts rounds it.
+
+    Raises:
+        ConfigError: there is one.
+    """
+    for argument in arguments:
+        kinds = {argument.hint, *get_args(argument.hint)}
+        for token in argument.tokens if int in kinds and not kinds & {str, float} else ():
+            with contextlib.suppress(ValueError):  # which cyclopts reports
+                if "." in token.value and not float(token.value).is_integer():
+                    raise ConfigError(f"{argument.name} is {token.value}, expected a whole number; correct it")
 
 
 def _keys(options: Iterable[str]) -> list[str]:

@@ -92,6 +92,7 @@ _TABLE = {
         _refusal(f"FSF_SCORE_BUNDEL=bundle {SCORE}", "unknown variable "),
         _refusal(f"--log-format xml {SCORE}", "expected text or json; correct it"),
         _refusal(f"{SCORE} --log-format text --log-format=json", "expected text or json once"),
+        _refusal(f"{SCORE} --limit 4.5", "expected a whole number; correct it"),
         _refusal(
             f"{_MANIFEST} lists/labels.csv --mask-size model",
             "label is compared pixel by pixel; pass --mask-size original",

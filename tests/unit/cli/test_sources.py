@@ -187,3 +187,21 @@ def test_values_that_yaml_reads_as_dates_are_text(yaml_file, received):
 def test_long_values_are_cut_in_messages(received, capsys):
     assert app.main(["score", *JOB, "--bundle", "b", "--limit", "9" * 5000]) == 2
     assert len(capsys.readouterr().err) < 600
+
+
+def test_a_fraction_where_a_whole_number_is_expected_is_refused_and_not_rounded(
+    received, yaml_file, monkeypatch, capsys
+):
+    words = ["score", "--bundle", "b", *JOB]
+    for given in ("4.5", "-0.5", "1.5e0"):
+        assert app.main([*words, "--limit", given]) == 2
+        assert f"--limit is {given}, expected a whole number" in capsys.readouterr().err
+    assert app.main([*words, "--config", yaml_file("limit: 4.5")]) == 2
+    assert app.main(["prune", "nights", "--keep-last", "0.5"]) == 2
+    with monkeypatch.context() as patch:
+        patch.setenv("FSF_SCORE_LIMIT", "4.5")
+        assert app.main(words) == 2
+
+    assert app.main([*words, "--limit", "4.0", "--sample", "0.5", "--actors", "2-4"]) == 0
+    [config] = received
+    assert (config.limit, config.sample, config.actors) == (4, 0.5, "2-4")
