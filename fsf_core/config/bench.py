@@ -18,7 +18,7 @@ class BenchConfig(ListOptions):
     bundle: str
     """A bundle that `fsf export` wrote."""
     manifest: str
-    """What to score, as in `fsf score`; items are taken from its beginning."""
+    """What to score, as in `fsf score`, images always whole; items are taken from its beginning."""
     frames: int = 500
     """Score at most this many items; an image is one frame."""
     precision: Precision = "fp32"

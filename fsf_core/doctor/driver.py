@@ -13,6 +13,7 @@ from fsf_core.score.against import find_reference
 from fsf_core.score.findings import Finding, Status
 from fsf_core.score.gates import available_needs, parse_gates, require_known_names
 from fsf_core.score.node_facts import node_facts
+from fsf_core.score.tiling import window_overlap
 
 READ_ITEMS = 8
 """Items of which the first bytes are read."""
@@ -36,9 +37,13 @@ def check_bundle(subject: Subject) -> Iterator[Finding]:
     bundle = subject.bundle.get()
     plan.require_precision(subject.config, bundle)
     plan.class_appearance(subject.config, bundle)
+    overlap_px = window_overlap(subject.config, bundle)
     held = ", ".join(sorted(bundle.variants))
     size = sum(file.size_bytes for file in bundle.variants.values()) / 1e6
     found = f"{bundle.uri} is whole: sha256 {bundle.sha256[:12]}, {bundle.num_classes} classes, {held} ({size:.1f} MB)"
+    if overlap_px is not None:
+        window = f"{bundle.profile.width_px}×{bundle.profile.height_px}"
+        found += f"; --tile: windows of {window} pixels that share at least {overlap_px}"
     yield Finding(check="bundle", status="ok", found=found)
 
 

@@ -79,7 +79,8 @@ class Model:
         """Compare the memory of the actors of a node with the node's own."""
         facts = self._nodes.reports.get().survey.facts
         for node, found in self._opened().items():
-            yield _judge_memory(node, found, facts[node], actors=self._actors_on(node, found["provider"]))
+            actors = self._actors_on(node, found["provider"])
+            yield _judge_memory(node, found, facts[node], actors=actors, tiled=self._subject.config.tile)
 
     def check_actors(self) -> Iterator[Finding]:
         """Judge whether the cluster has room for the actors of the job."""
@@ -132,13 +133,16 @@ def _judge_session(node: Node, found: Mapping[str, Any], asked: str) -> Finding:
     return Finding(check="provider", status="ok", node=str(node), found=shown)
 
 
-def _judge_memory(node: Node, found: Mapping[str, Any], facts: Mapping[str, Any], *, actors: int) -> Finding:
+def _judge_memory(
+    node: Node, found: Mapping[str, Any], facts: Mapping[str, Any], *, actors: int, tiled: bool
+) -> Finding:
     """Judge whether the actors of a node fit into its memory."""
     peak, total = found["peak_bytes"], facts["memory_bytes"]
     share = actors * peak / total
+    extra = "the picture that each reads and its mask" if tiled else "images in decoding"
     shown = (
-        f"{actors} actors of {peak / 1e9:.2f} GB (a batch of {found['batch_frames']} frames; images in decoding are "
-        f"extra) take {share:.0%} of {total / 1e9:.1f} GB"
+        f"{actors} actors of {peak / 1e9:.2f} GB (a batch of {found['batch_frames']} frames; {extra} are extra) take "
+        f"{share:.0%} of {total / 1e9:.1f} GB"
     )
     status: Status = "fail" if share > 1 else "warn" if share > MEMORY_SHARE else "ok"
     fitting = max(1, int(total * MEMORY_SHARE / peak))

@@ -50,10 +50,20 @@ def test_what_is_too_small_is_a_warning_with_advice(facts: dict[str, Any], found
 def test_the_actors_of_a_node_must_fit_into_its_memory(peak_bytes: float, status: str, do: str) -> None:
     found = {"peak_bytes": peak_bytes, "batch_frames": 4}
 
-    finding = _judge_memory(NODE, found, {"memory_bytes": 16e9}, actors=4)
+    finding = _judge_memory(NODE, found, {"memory_bytes": 16e9}, actors=4, tiled=False)
 
     assert finding.status == status
     assert do in finding.do
+
+
+def test_what_the_memory_of_actors_leaves_out_is_said_with_windows_and_without() -> None:
+    found, facts = {"peak_bytes": 1e9, "batch_frames": 4}, {"memory_bytes": 16e9}
+
+    assert "; images in decoding are extra)" in _judge_memory(NODE, found, facts, actors=4, tiled=False).found
+    assert (
+        "; the picture that each reads and its mask are extra)"
+        in _judge_memory(NODE, found, facts, actors=4, tiled=True).found
+    )
 
 
 @pytest.mark.parametrize(("precision", "tried"), [("int8", ("cpu", 0.0)), ("fp32", ("auto", 0.5))])
