@@ -35,7 +35,7 @@ def decode(data: bytes, page_at: int | None = None) -> Stored:
     notes = first_of(directory.pages, "pages")
     if not is_read_here(directory):
         alone = tiff.without_orientation(data) if page_at is None else page_alone(data, directory)
-        image_HWC = opencv.decode(alone, "tiff", reason=_reason(directory))
+        image_HWC = opencv.decode(alone, "tiff", reason=refusal(directory))
         return Stored(image_HWC, directory.orientation, notes)
     plan = plan_of(directory)
     samples_HWC = read_samples(data, directory, plan.bands, cut=plan.cut)
@@ -94,8 +94,8 @@ def alpha_of(samples_HWC: NDArray[Any], plan: SamplePlan) -> Pixels:
     return _stretched(samples_HWC[..., plan.used], plan.bits)
 
 
-def _reason(directory: Directory) -> str:
-    """Describe a page that OpenCV decodes, in case that it does not."""
+def refusal(directory: Directory) -> str:
+    """Return why OpenCV may not decode a page, or a strip or tile of it, in case that it does not."""
     return (
         f"it is cut off, damaged, or of a kind that OpenCV does not read ({directory.bits} bits, "
         f"{directory.samples} samples in a pixel, PhotometricInterpretation {directory.colours}, Compression "

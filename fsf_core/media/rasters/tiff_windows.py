@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fsf_core.errors import DecodeError, LimitError
-from fsf_core.media.images import opencv, tiff_samples
+from fsf_core.media.images import opencv, tiff_pixels, tiff_samples
 from fsf_core.media.images.small_tiff import copied_entries, small_tiff
 from fsf_core.media.images.tiff import Directory, Tag
 from fsf_core.media.images.tiff_samples import Piece
@@ -292,7 +292,7 @@ class TiffWindows:
                 tiff_samples.require_bytes(len(content), self._size_in_file(piece))
         rows, columns = pieces[0].rows, pieces[0].columns
         data = small_tiff(self._directory, self._copied, (rows, columns), (rows, columns), stored)
-        image_HWC = opencv.decode(data, "tiff", reason="a strip or tile is cut off, damaged, or of an unsupported kind")
+        image_HWC = opencv.decode(data, "tiff", reason=tiff_pixels.refusal(self._directory))
         if image_HWC.shape != (rows, columns, 3):
             raise DecodeError("the tiff is damaged: a strip or tile has another size than declared; copy it again")
         height_px, width_px = self._shape(cell)

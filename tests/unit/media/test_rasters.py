@@ -197,6 +197,18 @@ def test_broken_files_are_refused_by_windows_too(name):
     assert outcome in (DecodeError, LimitError)
 
 
+@pytest.mark.parametrize("tile", [None, (32, 32)])
+def test_a_compression_that_nothing_here_reads_is_named_as_for_the_whole_image(tile):
+    file = io.BytesIO()
+    tifffile.imwrite(file, SMOOTH, photometric="rgb", tile=tile, compression="adobe_deflate")
+    lerc = tiff_tagged(file.getvalue(), 259, 34887)
+    with pytest.raises(DecodeError) as whole:
+        images.decode_image(lerc, honour_exif=True)
+    with pytest.raises(DecodeError, match=r"PhotometricInterpretation 2, Compression 34887\)") as by_windows:
+        opened(lerc).read(0, 0, 1, 1)
+    assert str(by_windows.value) == str(whole.value)
+
+
 def test_damaged_bytes_give_an_error_or_the_pixels_of_the_whole_image():
     for shape, compress in itertools.product(
         ({}, {"tiled": True, "blockxsize": 32, "blockysize": 32}), ("lzw", "jpeg")
