@@ -25,8 +25,8 @@ MOST_ACTORS = 1_024
 """Greatest number of actors where nobody gives one; Ray starts one process for each."""
 
 FEW_IMAGES = 16
-"""Most images that this machine scores with one actor, which has a thread for each CPU: starting another one takes 2 s
-of CPU, more than FastSegFormer-P takes for them."""
+"""Most images that this machine scores with one actor, which has a thread for each CPU: what another one imports takes
+more CPU than FastSegFormer-P takes for them."""
 
 TRIAL, TRIAL_LIMIT_S = "the trial of the model on a node", 1800.0
 """What is waited for, and the longest time from its start; TensorRT builds engines for minutes."""

@@ -1,7 +1,7 @@
 """A stub of the agents that Ray starts on every node; the dashboard's also ends what outlives the node.
 
-Ray's node waits for the files with the agents' ports, and ends when an agent ends. The dashboard's agent takes 2 s to
-import, and collects metrics that nothing reads here; the other one takes 0.5 s, and prepares environments for workers
+Ray's node waits for the files with the agents' ports, and ends when an agent ends. Both import much before they are
+ready. The dashboard's agent collects metrics that nothing reads here; the other one prepares environments for workers
 that ask for one, which no worker does here. The stub runs as a program, takes the arguments of either agent, and
 imports only the standard library.
 
