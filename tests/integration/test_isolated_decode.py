@@ -227,8 +227,8 @@ def test_a_child_has_the_store_settings_and_proc_does_not_show_them(
     (tmp_path / "shows_variable.py").write_text("import os, sys\nprint(os.environ['AWS_SECRET_ACCESS_KEY'], sys.argv)")
     program = isolated_decode._START.replace(isolated_decode.__name__, "shows_variable")
     done = subprocess.run(
-        [sys.executable, "-c", program], env={"PYTHONPATH": str(tmp_path)}, capture_output=True, check=True,
-        input=pickle.dumps({"AWS_SECRET_ACCESS_KEY": "verysecret"}),
+        [sys.executable, "-P", "-c", program], env={}, capture_output=True, check=True,
+        input=pickle.dumps(({"AWS_SECRET_ACCESS_KEY": "verysecret"}, [str(tmp_path), *sys.path])),
     )  # fmt: skip
 
     assert b"PATH=" in shown
