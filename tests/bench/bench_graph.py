@@ -1,8 +1,9 @@
 """What the rewrites of a graph save on a CPU: the graph as the exporter writes it, compared with the one in the bundle.
 
-Run `python -m tests.bench.bench_graph` (P, E, and P in int8; two minutes) or with `--only p,e,int8`. Sessions with one
-thread take turns in one process, batches of 4, and count CPU time, so that other load on the machine affects all alike.
-The last line is JSON.
+Run `python -m tests.bench.bench_graph` (P, E, and P in int8; two minutes) or with `--only p,e,int8`; with
+`--precisions` the rewritten P and E in fp32, fp16 and int8 are compared instead. Sessions with one thread take turns in
+one process, batches of 4, and count CPU time, so that other load on the machine affects all alike. The last line is
+JSON.
 """
 
 import argparse
@@ -15,7 +16,7 @@ import onnx
 from numpy.typing import NDArray
 
 from fsf_core.export.graph import model_bytes
-from fsf_core.export.precisions import to_int8
+from fsf_core.export.precisions import to_fp16, to_int8
 from fsf_core.export.rewrite import rewrite
 from fsf_core.export.sample_images import drawn_images
 from fsf_core.model.preprocess import PROFILES, fit, normalise
@@ -72,11 +73,29 @@ def measure(name: str) -> dict[str, float]:
     }
 
 
+def precision_ms(name: str) -> dict[str, float]:
+    """Return the CPU time of a frame in each precision of one network, of random weights, in milliseconds."""
+    plain = rewrite(written_graph(name)).model
+    graphs = {"fp32": plain, "fp16": to_fp16(plain), "int8": to_int8(plain, inputs())}
+    sessions = {precision: Session(model_bytes(graph)) for precision, graph in graphs.items()}
+    batch_NCHW = np.random.default_rng(0).random((BATCH, 3, 224, 224), np.float32)
+    spent = cpu_ms({each: lambda session=session: session.run(batch_NCHW) for each, session in sessions.items()})
+    return {precision: round(float(np.median(each)) / BATCH, 2) for precision, each in spent.items()}
+
+
 def main() -> None:
     """Measure the chosen models, and print a line for each and the JSON line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default=",".join(MODELS), help=f"some of {','.join(MODELS)}")
-    found = {name: measure(name) for name in parser.parse_args().only.split(",")}
+    parser.add_argument("--precisions", action="store_true", help="compare the precisions of P and E instead")
+    given = parser.parse_args()
+    if given.precisions:
+        times = {name: precision_ms(name) for name in ("p", "e")}
+        for name, row in times.items():
+            print(f"{name:<6}" + "".join(f"{ms:8.2f} ms {precision}" for precision, ms in row.items()))
+        print(json.dumps({"machine": meter.machine(), "rounds": ROUNDS, **times}))
+        return
+    found = {name: measure(name) for name in given.only.split(",")}
     for name, row in found.items():
         times = f"{row['written_ms']:8.2f} ms as written {row['rewritten_ms']:8.2f} ms rewritten"
         print(f"{name:<6}{times}{row['ratio']:8.3f}{row['differing_px']:8} of {row['pixels']} pixels differ")
