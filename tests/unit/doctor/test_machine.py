@@ -56,7 +56,7 @@ def test_the_actors_of_a_node_must_fit_into_its_memory(peak_bytes: float, status
     assert do in finding.do
 
 
-def test_what_the_memory_of_actors_leaves_out_is_said_with_windows_and_without() -> None:
+def test_the_memory_that_is_not_counted_is_named_with_windows_and_without() -> None:
     found, facts = {"peak_bytes": 1e9, "batch_frames": 4}, {"memory_bytes": 16e9}
 
     assert "; images in decoding are extra)" in _judge_memory(NODE, found, facts, actors=4, tiled=False).found
