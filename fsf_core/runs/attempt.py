@@ -1,12 +1,13 @@
 """An attempt: a start of the job that holds a run's lease, and so the only one that may change what is published.
 
 Every change of a published file is made here. On a disk each is a rename out of the attempt's folder or into it, which
-fails once another attempt has taken the folder over. In a store each is made after the lease was checked.
+fails once another attempt has taken the folder over. In a store each request follows a check of the lease.
 """
 
 import datetime as dt
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,12 @@ from fsf_core.runs.lease import Lease
 from fsf_core.runs.staging import Staging
 
 TRASH = "trash"
+
+CONCURRENT_COPIES = 16
+"""Files that a store copies at once."""
+
+COPIES_BEFORE_REMOVAL = 1000
+"""Files that are copied before what they were copied from is deleted, in S3 by one request."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,31 +65,50 @@ class Attempt:
         self.lease.check()
         self.staging.replace(path, data, durable=True)
 
-    def publish_file(self, staged: str, path: str) -> None:
-        """Move a staged file to its place in the run.
+    def publish_files(self, moves: Mapping[str, str], sizes: Mapping[str, int]) -> None:
+        """Move staged files to their places in the run; a store copies some at once, and then deletes these.
 
         Args:
-            staged: path of the file inside the run, in the folder of this attempt or, in a store, of an earlier one.
-            path: its place inside the run.
+            moves: place inside the run to the path inside the run where the file is staged: in the folder of this
+                attempt or, in a store, of an earlier one.
+            sizes: bytes of the files by their places, as far as they are known.
 
         Raises:
             StorageError, LeaseLostError: as for `replace`.
         """
-        self.lease.check()
-        storage.move(storage.join(self.uri, staged), storage.join(self.uri, path), root=self.uri)
+        if storage.is_local(self.uri):
+            for path, staged in moves.items():
+                self.lease.check()
+                storage.move(storage.join(self.uri, staged), storage.join(self.uri, path), root=self.uri)
+            return
+        paths = [*moves]
+        with ThreadPoolExecutor(CONCURRENT_COPIES) as pool:
+            for start in range(0, len(paths), COPIES_BEFORE_REMOVAL):
+                copied = paths[start : start + COPIES_BEFORE_REMOVAL]
+                for done in [pool.submit(self._copy, moves[path], path, sizes.get(path)) for path in copied]:
+                    done.result()
+                self.lease.check()
+                storage.remove_files(self.uri, [moves[path] for path in copied])
 
-    def remove_file(self, path: str) -> None:
-        """Take a published file away; a missing one is not an error.
+    def _copy(self, staged: str, path: str, size_bytes: int | None) -> None:
+        self.lease.check()
+        storage.copy(storage.join(self.uri, staged), storage.join(self.uri, path), size_bytes=size_bytes)
+
+    def remove_files(self, paths: Sequence[str]) -> None:
+        """Take published files away; missing ones are no error.
 
         Raises:
             StorageError, LeaseLostError: as for `replace`.
         """
-        self.lease.check()
-        uri = storage.join(self.uri, path)
         if not storage.is_local(self.uri):
-            storage.remove(uri)
-        elif storage.exists(uri):
-            storage.move(uri, self.staging.uri(f"{TRASH}/{path}"), root=self.staging.folder)
+            self.lease.check()
+            storage.remove_files(self.uri, paths)
+            return
+        for path in paths:
+            self.lease.check()
+            uri = storage.join(self.uri, path)
+            if storage.exists(uri):
+                storage.move(uri, self.staging.uri(f"{TRASH}/{path}"), root=self.staging.folder)
 
     def unpublish(self) -> None:
         """Take the completion mark away, durably: from here on the published files may change.
@@ -92,7 +118,7 @@ class Attempt:
         """
         self.lease.confirm()
         if is_finished(self.uri):
-            self.remove_file(SUCCESS)
+            self.remove_files([SUCCESS])
             storage.sync_folder(self.uri)
 
     def end(self, *, keep_staged: bool) -> None:
@@ -102,12 +128,16 @@ class Attempt:
             keep_staged: whether staged parts stay, for the next start of the score job.
         """
         numbers = [number for number in staging.attempt_numbers(self.uri) if number <= self.number]
-        sizes = staging.list_sizes(self.uri, map(staging.folder_name, numbers))
+        is_local = storage.is_local(self.uri)
+        sizes = staging.list_sizes(self.uri, map(staging.folder_name, numbers)) if is_local or keep_staged else {}
         kept = keep_staged and any(staging.staged_receipts(self.uri, numbers, sizes))
-        for path in sizes:
-            if not (kept and staging.is_part_file(path)):
-                self.lease.check()
-                storage.remove(storage.join(self.uri, path))
+        left = [path for path in sizes if not (kept and staging.is_part_file(path))]
+        if not is_local:
+            self.lease.check()
+            storage.remove_files(self.uri, left)
+        for path in left if is_local else ():  # one by one: the folder may be a successor's by now
+            self.lease.check()
+            storage.remove(storage.join(self.uri, path))
         for number in () if kept else numbers:
             self.lease.check()
             storage.remove_folder(storage.join(self.uri, staging.folder_name(number)))

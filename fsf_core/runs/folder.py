@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -10,6 +10,7 @@ import pyarrow as pa
 from fsf_core import storage
 from fsf_core.errors import FetchError, OutputError
 from fsf_core.runs import lease
+from fsf_core.runs.spool import spooled_receipts
 from fsf_core.schema import OPTIONAL, TABLES
 
 LAYOUT_VERSION = 2
@@ -56,12 +57,12 @@ def require_run_or_empty(uri: str) -> None:
         OutputError: found / expected / do.
         StorageError: the store refuses.
     """
-    if storage.exists(storage.join(uri, "run.json")):
+    if storage.find_bytes(storage.join(uri, "run.json")) is not None:
         return
     if storage.is_local(uri) and storage.exists(uri) and not storage.is_folder(uri):
         raise OutputError(f"{uri} is a file, expected a folder; give another --out")
     # A job that exports first writes its bundle before run.json.
-    others = (entry for entry in files_below(uri, hidden=False) if not entry.relative.startswith(f"{BUNDLE_FOLDER}/"))
+    others = (entry for entry in storage.list_files(uri) if not entry.relative.startswith(f"{BUNDLE_FOLDER}/"))
     first = next(iter(others), None)
     if first is not None:
         raise OutputError(
@@ -82,7 +83,7 @@ def lock_run(uri: str, *, fingerprint: Mapping[str, Any] | None = None) -> Itera
         LeaseLostError: another job took the folder over before the block ended.
     """
     require_usable(uri)
-    with lease.lease(uri) as held:
+    with lease.lease(uri) as held, spooled_receipts(uri):
         if fingerprint is not None:
             require_same(uri, fingerprint)
         yield held
@@ -127,13 +128,13 @@ def locked_run(uri: str, *, finished: bool) -> Iterator[lease.Lease]:
             f"{storage.redact(uri)} holds no finished run (_SUCCESS is missing); start the score command that began it "
             "again"
         )
-    with lease.lease(uri) as held:
+    with lease.lease(uri) as held, spooled_receipts(uri):
         yield held
 
 
 def is_finished(run_uri: str) -> bool:
     """Return whether the run is complete and published."""
-    return storage.exists(storage.join(run_uri, SUCCESS))
+    return storage.find_bytes(storage.join(run_uri, SUCCESS)) is not None
 
 
 def read_fingerprint(run_uri: str) -> dict[str, Any]:
@@ -151,9 +152,9 @@ def find_run_json(uri: str) -> dict[str, Any] | None:
     Raises:
         OutputError: it is damaged, or has a layout version that this program does not read.
     """
-    if not storage.exists(storage.join(uri, "run.json")):
+    known = find_document(uri, "run.json")
+    if known is None:
         return None
-    known = read_document(uri, "run.json")
     if known.get("layout") not in READABLE_LAYOUTS:
         raise OutputError(
             f"{storage.redact(uri)} has run layout {known.get('layout')}, expected "
@@ -188,7 +189,7 @@ def find_manifest(run_uri: str) -> dict[str, Any] | None:
     Raises:
         OutputError: it is damaged.
     """
-    return read_document(run_uri, "manifest.json") if storage.exists(storage.join(run_uri, "manifest.json")) else None
+    return find_document(run_uri, "manifest.json")
 
 
 def decided_of(manifest: Mapping[str, Any] | None) -> int:
@@ -238,9 +239,28 @@ def read_document(run_uri: str, name: str) -> dict[str, Any]:
     Raises:
         OutputError: it is missing or damaged.
     """
+    with _as_document(run_uri, name) as uri:
+        return dict(json.loads(storage.read_bytes(uri)))
+
+
+def find_document(run_uri: str, name: str) -> dict[str, Any] | None:
+    """Return the content of one JSON document of a run, or None if it does not exist; arguments as `read_document`.
+
+    Raises:
+        OutputError: it is damaged.
+        StorageError: the store refuses.
+    """
+    with _as_document(run_uri, name) as uri:
+        data = storage.find_bytes(uri)
+        return None if data is None else dict(json.loads(data))
+
+
+@contextlib.contextmanager
+def _as_document(run_uri: str, name: str) -> Iterator[str]:
+    """Give the URI of a JSON document of a run, and raise what reading it raises as OutputError."""
     uri = storage.join(run_uri, name)
     try:
-        return dict(json.loads(storage.read_bytes(uri)))
+        yield uri
     except (FetchError, TypeError, ValueError) as error:
         raise OutputError(f"{storage.redact(uri)} cannot be read: {error}; give the --out of a score job") from error
 
@@ -248,8 +268,3 @@ def read_document(run_uri: str, name: str) -> dict[str, Any]:
 def document_bytes(content: Mapping[str, Any]) -> bytes:
     """Return a JSON document as it is stored."""
     return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
-
-
-def files_below(folder: str, *, hidden: bool) -> Iterable[storage.Entry]:
-    """Return the files below a folder; none where the folder does not exist."""
-    return storage.list_files(folder, hidden=hidden) if storage.exists(folder) else ()

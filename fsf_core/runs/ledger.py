@@ -7,6 +7,7 @@ the parts that attempts have staged since. A part counts only if all of its file
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from fsf_core import storage
 from fsf_core.errors import FetchError, OutputError
 from fsf_core.keys import Keys, RowKeys
-from fsf_core.runs import staging
+from fsf_core.runs import spool, staging
 from fsf_core.runs.folder import (
     LAYOUT_VERSION,
     RECEIPTS,
@@ -106,10 +107,10 @@ class Ledger:
             OutputError: a part is lost, and the ledger is strict.
         """
         wanted = [part for part in (self._paths if parts is None else parts) if part in self._paths]
-        reads = storage.read_prefetched([storage.join(self.uri, self._paths[part]) for part in wanted])
-        for part, (uri, read) in zip(wanted, reads, strict=True):
+        reads = spool.read_receipts(self.uri, [self._paths[part] for part in wanted])
+        for part, (read, is_copy) in zip(wanted, reads, strict=True):
             try:
-                receipt = self._located(parse_receipt(uri, read))
+                receipt = self._parsed(self._paths[part], read, is_copy=is_copy)
             except OutputError as error:
                 self._lose(part, f"torn: {error}")
                 continue
@@ -133,6 +134,22 @@ class Ledger:
         """Return those of them that belong to no part."""
         known = self._names | {*self.lost}
         return [path for path in self.published_files() if path.rpartition("/")[2].rpartition(".")[0] not in known]
+
+    def _parsed(self, path: str, read: Callable[[], bytes], *, is_copy: bool) -> Receipt:
+        """Return a receipt with the paths where its files are now.
+
+        Raises:
+            OutputError: it is missing or damaged.
+            _LostFileError: one of its files is missing, or has another size.
+        """
+        uri = storage.join(self.uri, path)
+        try:
+            return self._located(parse_receipt(uri, read))
+        except (OutputError, _LostFileError):
+            if not is_copy:
+                raise
+        # A try of a task may have replaced the receipt since it was copied, because its files were missing.
+        return self._located(parse_receipt(uri, partial(spool.read_receipt, self.uri, path, anew=True)))
 
     def _lose(self, part: str, problem: str) -> None:
         """Record that a part does not count.
@@ -181,6 +198,7 @@ def load_ledger(run_uri: str, *, strict: bool = False, staged: bool = True) -> L
     numbers = staging.attempt_numbers(run_uri)
     # Staged files first: one that is published in between is found in its place.
     sizes = staging.list_sizes(run_uri, [*map(staging.folder_name, numbers), *FOLDERS])
+    spool.forget_replaced(run_uri, sizes)
     known, manifest = find_run_json(run_uri), find_manifest(run_uri)
     paths: dict[str, str] = {}
     lost: dict[str, str] = {}

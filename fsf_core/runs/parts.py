@@ -1,17 +1,19 @@
 """Writing parts: the files first, then the receipt that commits them."""
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from fsf_core import storage
+from fsf_core.errors import FetchError, OutputError
 from fsf_core.keys import part_name
 from fsf_core.runs.item_means import with_means
-from fsf_core.runs.ledger import Ledger, parse_receipt, receipt_path
+from fsf_core.runs.ledger import DO, Ledger, parse_receipt, receipt_path
 from fsf_core.runs.parquet import write_parquet
 from fsf_core.runs.reading import part_or_empty
 from fsf_core.runs.records import Receipt, receipt_to_arrow
@@ -41,8 +43,8 @@ def commit(staging: Staging, tables: Mapping[str, pa.Table], units: pa.Table) ->
     failed_units = pc.sum(units.column("failed")).as_py() or 0
     assert tables["failures"].num_rows == failed_units
     part = part_name(staging.number, units.column("unit_key").to_pylist())
-    if storage.exists(staging.uri(receipt_path(part))):
-        existing = _read_staged(staging, part)
+    existing = _find_staged(staging, part)
+    if existing is not None:
         if all(storage.exists(storage.join(staging.run_uri, file["path"])) for file in existing.files.values()):
             return existing
         storage.remove(staging.uri(receipt_path(part)))
@@ -66,7 +68,7 @@ def commit(staging: Staging, tables: Mapping[str, pa.Table], units: pa.Table) ->
     receipt = replace(receipt, files=files)
     if staging.create(receipt_path(part), receipt_to_arrow(receipt)):
         return receipt
-    return _read_staged(staging, part)
+    return _read_staged(staging, part, partial(storage.read_bytes, staging.uri(receipt_path(part))))
 
 
 def merge_parts(staging: Staging, ledger: Ledger, parts: Sequence[Receipt]) -> Receipt:
@@ -99,14 +101,27 @@ def add_to(ledger: Ledger, staging: Staging, receipt: Receipt) -> None:
     ledger.add(receipt.part, staging.path(receipt_path(receipt.part)), sizes)
 
 
-def _read_staged(staging: Staging, part: str) -> Receipt:
-    """Return the receipt of a staged part, with the paths of its files.
+def _find_staged(staging: Staging, part: str) -> Receipt | None:
+    """Return the receipt of a staged part, or None if there is none.
 
     Raises:
         OutputError: it is damaged.
     """
     uri = staging.uri(receipt_path(part))
-    receipt = parse_receipt(uri, lambda: storage.read_bytes(uri))
+    try:
+        data = storage.find_bytes(uri)
+    except FetchError as error:
+        raise OutputError(f"{storage.redact(uri)} cannot be read: {error}; {DO}") from error
+    return None if data is None else _read_staged(staging, part, lambda: data)
+
+
+def _read_staged(staging: Staging, part: str, read: Callable[[], bytes]) -> Receipt:
+    """Return the receipt of a staged part, with the paths of its files.
+
+    Raises:
+        OutputError: it is missing or damaged.
+    """
+    receipt = parse_receipt(staging.uri(receipt_path(part)), read)
     files = {name: {**file, "path": staging.path(receipt.staged_path(name))} for name, file in receipt.files.items()}
     return replace(receipt, files=files)
 

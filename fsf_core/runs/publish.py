@@ -14,7 +14,6 @@ both places; a ledger finds them in either, and the next publication completes t
 
 import logging
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +26,6 @@ from fsf_core.runs.folder import (
     SUCCESS,
     decided_of,
     document_bytes,
-    files_below,
     find_manifest,
     layout_of,
     read_run_json,
@@ -40,9 +38,6 @@ log = logging.getLogger("fsf")
 VIDEOS = "videos"
 
 _FACTS = ("rows", "bytes", "sha256")
-
-CONCURRENT_COPIES = 16
-"""Files that a store copies at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +139,8 @@ def _make_current(
     attempt.unpublish()
     attempt.replace("manifest.json", document_bytes(manifest))
     _raise_layout(attempt)
-    _settle(attempt, listed, moves, unnamed)
+    sizes = {each["path"]: each["bytes"] for each in entries}
+    _settle(attempt, listed, moves, unnamed=unnamed, sizes=sizes)
 
 
 def _unnamed_files(ledger: Ledger, *, with_staged: bool) -> list[str]:
@@ -172,34 +168,30 @@ def _list_parts(ledger: Ledger) -> tuple[list[dict[str, Any]], dict[str, str]]:
     return entries, {path: now for path, now in moves.items() if path != now}
 
 
-def _settle(attempt: Attempt, listed: set[str], moves: Mapping[str, str], unnamed: Sequence[str]) -> None:
+def _settle(
+    attempt: Attempt,
+    listed: set[str],
+    moves: Mapping[str, str],
+    *,
+    unnamed: Sequence[str],
+    sizes: Mapping[str, int],
+) -> None:
     """Make the folders of the tables hold exactly what is listed, and take away what no row names beside them."""
     folders = (*FOLDERS, *DERIVED, VIDEOS)
     unlisted = [
         path
         for folder in folders
-        for entry in files_below(storage.join(attempt.uri, folder), hidden=True)
+        for entry in storage.list_files(storage.join(attempt.uri, folder), hidden=True)
         if (path := f"{folder}/{entry.relative}") not in listed
     ]
-    _run(attempt, [(attempt.remove_file, (path,)) for path in (*unlisted, *unnamed)])
+    attempt.remove_files([*unlisted, *unnamed])
     # A video's receipt leaves before its file is replaced, and enters after it: none ever describes other bytes.
-    receipts = [path for path in moves if path.endswith(".json")]
-    _run(attempt, [(attempt.remove_file, (path,)) for path in receipts])
-    _run(attempt, [(attempt.publish_file, (moves[path], path)) for path in moves if path not in receipts])
-    _run(attempt, [(attempt.publish_file, (moves[path], path)) for path in receipts])
+    receipts = {path: staged for path, staged in moves.items() if path.endswith(".json")}
+    attempt.remove_files([*receipts])
+    attempt.publish_files({path: staged for path, staged in moves.items() if path not in receipts}, sizes)
+    attempt.publish_files(receipts, sizes)
     for folder in {path.partition("/")[0] for path in (*unlisted, *unnamed, *moves)}:
         storage.sync_folder(storage.join(attempt.uri, folder))
-
-
-def _run(attempt: Attempt, calls: Sequence[tuple[Any, tuple[str, ...]]]) -> None:
-    """Make calls one after another on a disk, and several at once in a store."""
-    if storage.is_local(attempt.uri):
-        for call, arguments in calls:
-            call(*arguments)
-        return
-    with ThreadPoolExecutor(CONCURRENT_COPIES) as pool:
-        for done in [pool.submit(call, *arguments) for call, arguments in calls]:
-            done.result()
 
 
 def _raise_layout(attempt: Attempt) -> None:

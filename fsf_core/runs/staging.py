@@ -23,7 +23,7 @@ from pathlib import Path
 
 from fsf_core import storage
 from fsf_core.errors import StorageError
-from fsf_core.runs.folder import RECEIPTS, document_bytes, files_below
+from fsf_core.runs.folder import RECEIPTS, document_bytes
 from fsf_core.schema import PART_TABLES
 
 PREFIX = ".attempt-"
@@ -134,7 +134,7 @@ def list_sizes(run_uri: str, folders: Iterable[str]) -> dict[str, int]:
     return {
         f"{folder}/{entry.relative}": entry.size_bytes
         for folder in folders
-        for entry in files_below(storage.join(run_uri, folder), hidden=True)
+        for entry in storage.list_files(storage.join(run_uri, folder), hidden=True)
     }
 
 

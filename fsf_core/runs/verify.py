@@ -20,6 +20,7 @@ from fsf_core.runs.parquet import read_checked
 from fsf_core.runs.reconcile import unwanted_units
 from fsf_core.runs.records import Receipt
 from fsf_core.runs.resume import find_completed
+from fsf_core.runs.spool import read_receipt, spooled_receipts
 from fsf_core.runs.staging import list_sizes
 
 
@@ -33,10 +34,15 @@ def verify(run_uri: str) -> list[str]:
         OutputError: there is no run.
     """
     read_run_json(run_uri)
-    ledger = load_ledger(run_uri, staged=not is_finished(run_uri))
+    with spooled_receipts(run_uri):
+        return _problems(load_ledger(run_uri, staged=not is_finished(run_uri)))
+
+
+def _problems(ledger: Ledger) -> list[str]:
+    """Return what `verify` returns."""
     problems = [problem for _, problem in _part_problems(ledger)]
     problems += ledger.lost.values()
-    problems += _list_problems(run_uri)
+    problems += _list_problems(ledger.uri)
     problems += [f"orphan: {path} belongs to no part of the run" for path in _orphans(ledger)]
     if is_finished(run_uri) and not problems:  # what damaged parts name is not known
         problems += [
@@ -132,7 +138,7 @@ def _list_problems(run_uri: str) -> list[str]:
     problems = []
     for entry in manifest[RECEIPTS]:
         try:
-            data = storage.read_bytes(storage.join(run_uri, entry["path"]))
+            data = read_receipt(run_uri, entry["path"])
         except FetchError:
             continue  # reported as lost
         # One of another size is reported as lost.

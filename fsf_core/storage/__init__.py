@@ -24,6 +24,7 @@ from fsf_core.storage.probing import clock_ahead, try_multipart
 from fsf_core.storage.reading import (
     Opener,
     etag_or_mtime,
+    find_bytes,
     is_stream,
     open_binary,
     path_or_file,
@@ -47,6 +48,7 @@ from fsf_core.storage.uris import (
     written_path,
 )
 from fsf_core.storage.writing import (
+    copy,
     create,
     create_folder,
     empty_folders_removed,
@@ -73,12 +75,14 @@ __all__ = [
     "canonical",
     "clock_ahead",
     "container_of",
+    "copy",
     "create",
     "create_folder",
     "empty_folders_removed",
     "etag_or_mtime",
     "exists",
     "file_sha256",
+    "find_bytes",
     "fixed_folder",
     "glob",
     "glob_regex",

@@ -6,7 +6,7 @@ The only module that imports fsspec.
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator
 from contextvars import ContextVar
 from functools import partial
 from typing import Any, TypeVar
@@ -108,26 +108,10 @@ def filesystem_of(uri: str, access: Access | None = None) -> Any:
     return filesystem
 
 
-def remove_batch(uris: Sequence[str]) -> None:
-    """Delete up to 1,000 objects of one S3 bucket in one request; missing ones are no error.
-
-    Raises:
-        ClientError: the store refuses one of them.
-    """
-    from botocore.exceptions import ClientError  # a library of s3fs
-
-    filesystem = filesystem_of(uris[0])
-    keys = [filesystem.split_path(uri)[:2] for uri in uris]
-    objects = {"Objects": [{"Key": key} for _, key in keys], "Quiet": True}
-
-    def send() -> None:
-        # s3fs's own deletion of several objects ignores the errors in the response.
-        call = filesystem._call_s3  # noqa: SLF001 - its public form is bound before a test can watch it
-        response = fsspec.asyn.sync(filesystem.loop, call, "delete_objects", Bucket=keys[0][0], Delete=objects)
-        for error in response.get("Errors", ()):
-            raise ClientError({"Error": error}, "DeleteObjects")
-
-    with_retries_for(uris[0], send)
+def wait_for(filesystem: Any, call: Callable[[], Awaitable[T]]) -> T:
+    """Return the result of a coroutine function that runs in the event loop of an asynchronous filesystem."""
+    result: T = fsspec.asyn.sync(filesystem.loop, call)
+    return result
 
 
 def glob_regex(pattern: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from fsf_core.errors import StorageError
-from fsf_core.storage import retry
+from fsf_core.storage import retry, s3
 from fsf_core.storage.access import WEB
 from fsf_core.storage.error_translation import as_storage_error
 from fsf_core.storage.filesystems import filesystem_of, glob_regex, with_retries_for
@@ -78,7 +78,7 @@ def list_files(
     with as_storage_error(folder, "listed"):
         filesystem = filesystem_of(folder)
         root = filesystem._strip_protocol(folder).rstrip("/")  # noqa: SLF001 - fsspec's documented hook for listings
-        found = sorted(with_retries_for(folder, lambda: filesystem.find(folder, detail=True)).items())
+        found = sorted(with_retries_for(folder, lambda: _find(filesystem, folder, root)).items())
 
     marks = _marked_folders(folder, dict(found))
 
@@ -95,6 +95,14 @@ def list_files(
 
     left_out = _skipped((entry.relative for entry in entries()), skip) if skip else ()
     yield from (entry for entry in entries() if entry.relative.rpartition("/")[0] not in left_out)
+
+
+def _find(filesystem: Any, folder: str, root: str) -> dict[str, dict[str, Any]]:
+    """Return the objects below a folder; s3fs asks twice more about one without any, unless it is given as a prefix."""
+    above, _, name = root.rpartition("/")
+    if not s3.is_s3(folder) or not above or "//" in root:
+        return dict(filesystem.find(folder, detail=True))
+    return dict(filesystem.find(above, prefix=f"{name}/", detail=True))
 
 
 def _below(root: str, path: str) -> str:
@@ -205,10 +213,19 @@ def _exists(uri: str) -> bool:
     try:
         filesystem_of(uri).info(uri)
     except FileNotFoundError as error:
-        if retry.reason(error) not in {"other", "denied"} or retry.is_unreachable(error):
-            raise
+        require_missing(error)
         return False
     return True
+
+
+def require_missing(error: FileNotFoundError) -> None:
+    """Check that an error of a store says that an object is missing, and not its bucket or the server.
+
+    Raises:
+        FileNotFoundError: it says something else.
+    """
+    if retry.reason(error) not in {"other", "denied"} or retry.is_unreachable(error):
+        raise error
 
 
 def _is_prefix(uri: str) -> bool:

@@ -6,9 +6,9 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
-from fsf_core.storage import retry, usage
+from fsf_core.storage import retry, s3, usage
 from fsf_core.storage.access import Access
 from fsf_core.storage.error_translation import as_fetch_error
 from fsf_core.storage.filesystems import filesystem_of, with_retries_for
@@ -63,7 +63,7 @@ def _prefetch(uris: Sequence[str], fetch: Callable[[str], T]) -> Iterator[tuple[
 
 
 def _fetch_if_small(uri: str, access: Access | None) -> FetchedFile | None:
-    """Fetch a remote file; return None for a local one, or one larger than PREFETCH_BYTES."""
+    """Fetch a remote file; return None for a local one, or one of PREFETCH_BYTES or more."""
     if access is not None:
         access.require(uri)
     match = SPAN_PATTERN.fullmatch(uri)
@@ -72,23 +72,29 @@ def _fetch_if_small(uri: str, access: Access | None) -> FetchedFile | None:
         return None
     with as_fetch_error(uri):
         try:
-            # The version first: if the file is replaced in between, its bytes are newer than the version, not older.
-            info = (
-                with_retries_for(whole, lambda: filesystem_of(whole).info(whole))
-                if scheme(whole) in OBJECT_STORES
-                else {}
-            )
-            data = bytes(
-                with_retries_for(
-                    whole, lambda: filesystem_of(whole, access).cat_file(whole, start=start, end=start + length)
-                )
-            )
+            if s3.is_s3(whole):
+                max_bytes = None if match else PREFETCH_BYTES - 1
+                data, info = s3.fetch(whole, start=start, length=length, max_bytes=max_bytes)
+            else:
+                data, info = _fetch_by_version(whole, access, start, start + length)
         except Exception as error:
             if retry.reason(error) == "range":  # an empty file has no valid range
                 return None
             raise
+    if data is None:
+        return None
     usage.count(usage.READ_BYTES, len(data))
     return FetchedFile(data, info) if match or len(data) < PREFETCH_BYTES else None
+
+
+def _fetch_by_version(uri: str, access: Access | None, start: int, end: int) -> tuple[bytes, dict[str, Any]]:
+    """Read a range of a file in a store whose library hides the version that a response names, or on the web.
+
+    The version is read first: if the file is replaced in between, its bytes are newer than the version, not older.
+    """
+    info = with_retries_for(uri, lambda: filesystem_of(uri).info(uri)) if scheme(uri) in OBJECT_STORES else {}
+    data = with_retries_for(uri, lambda: filesystem_of(uri, access).cat_file(uri, start=start, end=end))
+    return bytes(data), info
 
 
 @contextlib.contextmanager

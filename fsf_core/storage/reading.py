@@ -12,10 +12,11 @@ from typing import Any, BinaryIO
 
 from fsf_core.errors import FetchError, LimitError
 from fsf_core.safe_text import redact
-from fsf_core.storage import retry, usage
+from fsf_core.storage import retry, s3, usage
 from fsf_core.storage.access import Access
-from fsf_core.storage.error_translation import as_fetch_error
+from fsf_core.storage.error_translation import as_fetch_error, as_storage_error
 from fsf_core.storage.filesystems import filesystem_of, with_retries_for
+from fsf_core.storage.listing import exists, require_missing
 from fsf_core.storage.uris import OBJECT_STORES, SPAN_PATTERN, is_local, local_path, scheme
 
 BLOCK_BYTES = 4 << 20
@@ -30,15 +31,37 @@ def read_bytes(uri: str, *, max_bytes: int | None = None) -> bytes:
         LimitError: it has more than max_bytes.
     """
     if scheme(uri) in OBJECT_STORES and max_bytes is None:
-        with as_fetch_error(uri):  # one request, so that all bytes are of one version
-            data = bytes(with_retries_for(uri, lambda: filesystem_of(uri).cat_file(uri)))
-            usage.count(usage.READ_BYTES, len(data))
-            return data
+        with as_fetch_error(uri):
+            return _read_object(uri)
     with open_binary(uri) as file, as_fetch_error(uri):
         data = bytes(file.read() if max_bytes is None else file.read(max_bytes + 1))
     if max_bytes is not None and len(data) > max_bytes:
         raise LimitError(f"{redact(uri)} holds more than {max_bytes} bytes; raise the limit or leave the item out")
     return data
+
+
+def find_bytes(uri: str) -> bytes | None:
+    """Return all bytes of a file, or None if it does not exist; an object store is asked once.
+
+    Raises:
+        StorageError: the store refuses, or there is no such bucket.
+        FetchError: the file cannot be read.
+    """
+    if scheme(uri) not in OBJECT_STORES:
+        return read_bytes(uri) if exists(uri) else None
+    with as_storage_error(uri, "read"):
+        try:
+            return _read_object(uri)
+        except FileNotFoundError as error:
+            require_missing(error)
+            return None
+
+
+def _read_object(uri: str) -> bytes:
+    """Return all bytes of an object, read by one request, so that they are of one version."""
+    data = s3.read(uri) if s3.is_s3(uri) else with_retries_for(uri, lambda: filesystem_of(uri).cat_file(uri))
+    usage.count(usage.READ_BYTES, len(data))
+    return bytes(data)
 
 
 @contextlib.contextmanager

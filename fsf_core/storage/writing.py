@@ -10,10 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from fsf_core.storage import retry, usage
+from fsf_core.storage import retry, s3, usage
 from fsf_core.storage.error_translation import as_storage_error
-from fsf_core.storage.filesystems import filesystem_of, remove_batch, with_retries_for
-from fsf_core.storage.uris import is_local, join, local_path, scheme
+from fsf_core.storage.filesystems import filesystem_of, with_retries_for
+from fsf_core.storage.uris import is_local, join, local_path
 
 BATCH = 1000
 """Most files that one request to S3 deletes."""
@@ -109,15 +109,31 @@ def move(source: str, target: str, *, root: str) -> None:
     Raises:
         StorageError: the source or the root does not exist, or the store refuses.
     """
+    if not is_local(source):
+        copy(source, target, size_bytes=None)
+        remove(source)
+        return
     with as_storage_error(target, "moved into place"):
-        if is_local(source):
-            make_folders(str(local_path(target).parent), root=root)
-            local_path(source).replace(local_path(target))
-            return
-        filesystem = filesystem_of(source)
-        with_retries_for(source, lambda: filesystem.cp_file(source, target))
-        with contextlib.suppress(FileNotFoundError):  # a retried deletion
-            with_retries_for(source, lambda: filesystem.rm_file(source))
+        make_folders(str(local_path(target).parent), root=root)
+        local_path(source).replace(local_path(target))
+
+
+def copy(source: str, target: str, *, size_bytes: int | None) -> None:
+    """Copy a file inside one store, which replaces the target.
+
+    Args:
+        source: the file.
+        target: its new URI.
+        size_bytes: of the file, so that S3 need not be asked for it; None if it is not known.
+
+    Raises:
+        StorageError: the source does not exist, or the store refuses.
+    """
+    with as_storage_error(target, "moved into place"):
+        if s3.is_s3(source) and size_bytes is not None and size_bytes <= s3.COPY_BYTES:
+            s3.copy(source, target)
+        else:
+            with_retries_for(source, lambda: filesystem_of(source).cp_file(source, target))
 
 
 def make_folders(folder: str, *, root: str) -> None:
@@ -191,9 +207,13 @@ def remove_folder(uri: str) -> None:
             if local_path(uri).exists():
                 shutil.rmtree(local_path(uri))
             return
-        # File by file: fsspec's own rm reads [ and * in the name of a folder as a pattern.
+        # fsspec's own rm reads [ and * in the name of a folder as a pattern.
         filesystem = filesystem_of(uri)
-        for path in with_retries_for(uri, lambda: filesystem.find(uri)):
+        found = with_retries_for(uri, lambda: filesystem.find(uri))
+        if s3.is_s3(uri):
+            _remove_in_batches([f"s3://{path}" for path in found])
+            return
+        for path in found:
             with contextlib.suppress(FileNotFoundError):
                 with_retries_for(uri, partial(filesystem.rm_file, path))
 
@@ -206,13 +226,18 @@ def remove_files(folder: str, paths: Sequence[str]) -> None:
     """
     uris = [join(folder, path) for path in paths]
     with as_storage_error(folder, "deleted"):
-        if scheme(folder) in {"s3", "s3a"}:
-            for start in range(0, len(uris), BATCH):
-                remove_batch(uris[start : start + BATCH])
+        if s3.is_s3(folder):
+            _remove_in_batches(uris)
             return
     with ThreadPoolExecutor(CONCURRENT_REMOVALS) as pool:
         for done in [pool.submit(remove, uri) for uri in uris]:
             done.result()
+
+
+def _remove_in_batches(uris: Sequence[str]) -> None:
+    """Delete objects of S3."""
+    for start in range(0, len(uris), BATCH):
+        s3.remove_batch(uris[start : start + BATCH])
 
 
 @contextlib.contextmanager

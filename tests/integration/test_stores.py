@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -142,11 +143,22 @@ def test_a_job_in_a_bucket_gives_the_same_tables_as_on_disk(kind, home, on_disk,
             "not_in_manifest": 0,
         }
         assert _tables(out) == on_disk
+        _require_versions(out)
         assert runs.verify(out) == []
         assert main(["inspect", out, "000"]) == 0
         assert storage.list_names(out, ".lease") == [".lease-1"]
         assert json.loads(storage.read_bytes(storage.join(out, ".lease-1")))["released"]
         _require_keys_as_they_are(store, kind)
+
+
+def _require_versions(out: str) -> None:
+    """Check that every image has the version that the store states of it when it is opened by itself."""
+    masks = runs.read_table(out, "masks", columns=["uri", "item_version", "pts_s"]).to_pylist()
+    images = [row for row in masks if row["pts_s"] is None]
+    assert len(images) == IMAGES
+    for row in images:
+        with storage.open_binary(row["uri"]) as file:
+            assert row["item_version"] == storage.etag_or_mtime(file)
 
 
 ODD_KEYS = {
@@ -265,7 +277,39 @@ def test_many_small_files_are_fetched_concurrently(seaweed, connect):
 
         assert found == uris
         assert 8 <= proxy.max_in_flight <= 16
-        assert proxy.counts["passed"] == 48  # metadata and bytes of each
+        assert proxy.counts["passed"] == 24
+
+
+def test_a_run_asks_for_every_receipt_once_and_moves_every_file_by_one_copy(seaweed, connect):
+    """Committed by one job, published by the next, then verified; deletions go a thousand at once."""
+    names, asked = [f"{number}.jpg" for number in range(12)], Counter[str]()
+
+    def note(method: str, path: str) -> None:
+        kind = "table" if path.partition("?")[0].endswith(".parquet") else "receipt" if ".arrow" in path else "other"
+        asked[f"{method} {kind}"] += 1
+
+    with fault_injection.in_front_of(seaweed.port) as proxy:
+        connect(seaweed.environment | {"AWS_ENDPOINT_URL": proxy.url})
+        run = "s3://data/counted/run"
+        with ledger.claim_run(run, fingerprint={}, details={}) as attempt:
+            proxy.watch = note
+            for name in names:
+                ledger.commit(attempt, ledger.image(name))
+            committed, asked = asked, Counter()
+            proxy.watch = None
+        with ledger.claim_run(run, fingerprint={}, details={}) as attempt:
+            proxy.watch = note
+            runs.find_completed(runs.load_ledger(run))
+            ledger.publish(attempt, {"items": {"total": 12, "scored": 12, "failed": 0, "not_in_manifest": 0}})
+            published, asked = asked, Counter()
+        assert runs.verify(run) == []
+
+    assert committed == {"GET receipt": 12, "PUT table": 24, "PUT receipt": 12}
+    assert {kind: count for kind, count in published.items() if "other" not in kind} == {
+        "GET receipt": 12, "COPY table": 24, "COPY receipt": 12,
+    }  # fmt: skip
+    assert published["DELETE other"] == 0
+    assert (asked["GET receipt"], asked["GET table"], asked["HEAD table"]) == (12, 24, 0)
 
 
 def test_a_condition_reads_only_the_row_groups_of_a_table_that_may_match(seaweed, connect):

@@ -11,7 +11,7 @@ import socket
 import struct
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,6 +36,8 @@ class ProxyState:
     passed_bytes: int = 0
     """Bytes of all responses of the store."""
     counts: Counter[str] = field(default_factory=Counter)
+    watch: Callable[[str, str], None] | None = None
+    """Called with the method of every request, COPY for a PUT that copies, and with its path."""
 
     @property
     def url(self) -> str:
@@ -104,6 +106,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def _serve_one(self) -> None:
         data = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if self.server.state.watch:
+            self.server.state.watch("COPY" if "x-amz-copy-source" in self.headers else self.command, self.path)
         fault = self.server.fault()
         if fault in {"error", "slow_down"}:
             self._respond(*_error_response(fault))

@@ -27,7 +27,10 @@ from tests.support.ledger import (
 )
 
 SUMMARY = {"items": {"total": 3}}
-CHANGES = ("write_bytes", "create", "write_file", "move", "remove", "create_folder", "rename_folder", "remove_folder")
+CHANGES = (
+    "write_bytes", "create", "write_file", "move", "copy", "remove", "remove_files", "create_folder", "rename_folder",
+    "remove_folder",
+)  # fmt: skip
 
 
 def item_ids(uri, name="masks"):
@@ -48,7 +51,11 @@ def watched(monkeypatch, watch):
 
     def changing(name, really, uri, *given, **options):
         result = really(uri, *given, **options)
-        watch(name, given[0] if name == "move" else uri)
+        if name == "remove_files":
+            for path in given[0]:
+                watch("remove", storage.join(uri, path))
+        else:
+            watch(name, given[0] if name in {"move", "copy"} else uri)
         return result
 
     for name in CHANGES:

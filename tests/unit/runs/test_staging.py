@@ -101,8 +101,8 @@ def late_changes(earlier):
         "run.json": lambda: earlier.replace("run.json", b"late"),
         "manifest.json": lambda: earlier.replace("manifest.json", b"late"),
         "_SUCCESS": lambda: earlier.replace("_SUCCESS", b""),
-        "publish a file": lambda: earlier.publish_file(".attempt-0001/masks/late", "masks/late.parquet"),
-        "remove a file": lambda: earlier.remove_file("summary.json"),
+        "publish a file": lambda: earlier.publish_files({"masks/late.parquet": ".attempt-0001/masks/late"}, {}),
+        "remove a file": lambda: earlier.remove_files(["summary.json"]),
         "take the mark away": earlier.unpublish,
         "publish": lambda: ledger.publish(earlier, SUMMARY),
     }

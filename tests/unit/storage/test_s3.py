@@ -1,0 +1,147 @@
+"""What S3 is asked for: an object and its version in one request, a copy in one, deletions a thousand at once."""
+
+import hashlib
+from collections import Counter
+
+import pytest
+from s3fs import S3FileSystem
+
+from fsf_core import storage
+from fsf_core.storage import prefetching, usage
+from tests.support.bucket import bucket_of
+
+ANY = storage.Access(schemes=("s3",))
+
+
+class Rewritten(dict):
+    """Objects that another program replaces after every response."""
+
+    responses = 0
+
+    def __getitem__(self, key):
+        self.responses += 1
+        return b"%s, version %d" % (key.encode(), self.responses)
+
+
+OBJECTS = {f"{number}.jpg": b"%d" % number * 50 for number in range(3)} | {"empty.jpg": b"", "large.jpg": b"x" * 1000}
+
+
+@pytest.fixture
+def objects():
+    return dict(OBJECTS)
+
+
+@pytest.fixture
+def bucket(objects, monkeypatch):
+    with bucket_of(objects) as environment:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        yield "s3://bucket"
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Count the requests by the name of their method."""
+    counts, really = Counter(), S3FileSystem._call_s3
+
+    async def counting(self, method, *given, **options):
+        counts[method] += 1
+        return await really(self, method, *given, **options)
+
+    monkeypatch.setattr(S3FileSystem, "_call_s3", counting)
+    return counts
+
+
+def fetched(uris):
+    """Return bytes and version of each file as they are prefetched."""
+    found = []
+    for opener in storage.open_prefetched(uris, ANY):
+        with opener() as file:
+            found.append((file.read(), storage.etag_or_mtime(file)))
+    return found
+
+
+def opened(uri):
+    """Return bytes and version of a file that is opened by itself."""
+    with storage.open_binary(uri) as file:
+        return file.read(), storage.etag_or_mtime(file)
+
+
+def test_an_image_costs_one_request_and_has_the_version_that_it_has_when_it_is_opened(bucket, asked):
+    uris = [f"{bucket}/{number}.jpg" for number in range(3)]
+
+    found = fetched(uris)
+
+    assert asked == {"get_object": 3}
+    assert found == [opened(uri) for uri in uris]
+    assert found[0][1] == hashlib.md5(found[0][0], usedforsecurity=False).hexdigest()
+
+
+@pytest.mark.parametrize("objects", [Rewritten({"a.jpg": b"", "b.jpg": b""})], ids=["rewritten"])
+def test_a_version_is_that_of_the_bytes_although_the_object_is_replaced_all_the_time(bucket):
+    for data, version in fetched([f"{bucket}/a.jpg", f"{bucket}/b.jpg"] * 5):
+        assert version == hashlib.md5(data, usedforsecurity=False).hexdigest()
+
+
+def test_a_range_has_the_version_of_its_object(bucket, asked):
+    ranges = [storage.byte_range(f"{bucket}/large.jpg", start, 10) for start in (0, 990, 995)]
+
+    found = fetched(ranges)
+
+    assert asked == {"get_object": 3}
+    assert [len(data) for data, _ in found] == [10, 10, 5]
+    assert {version for _, version in found} == {opened(f"{bucket}/large.jpg")[1]}
+
+
+def test_of_an_object_beyond_the_limit_nothing_is_prefetched_and_an_empty_one_is_read(bucket, monkeypatch):
+    monkeypatch.setattr(prefetching, "PREFETCH_BYTES", 1000)
+    uris = [f"{bucket}/{name}.jpg" for name in ("large", "empty", "1")]
+    before = usage.totals()[usage.READ_BYTES]
+
+    found = fetched(uris)
+
+    assert found == [opened(uri) for uri in uris]
+    assert usage.totals()[usage.READ_BYTES] - before == 2 * (1000 + 0 + 50)
+
+
+def test_an_object_is_read_whole_in_one_request_whatever_its_size(bucket, asked, monkeypatch):
+    """s3fs reads it in ranges, which may be of several versions."""
+    monkeypatch.setattr(S3FileSystem, "default_block_size", 100)
+
+    assert storage.read_bytes(f"{bucket}/large.jpg") == OBJECTS["large.jpg"]
+    assert asked == {"get_object": 1}
+
+
+@pytest.fixture
+def sent(monkeypatch):
+    """Record requests, and respond to them as a bucket of 2,500 objects would."""
+    requests = []
+
+    async def respond(self, method, *given, **options):
+        requests.append((method, options))
+        keys = [f"folder/{number}" for number in range(2500)]
+        contents = [{"Key": key, "Size": 3, "LastModified": None} for key in keys]
+        return {"ContentLength": 3, "ETag": '"x"', "Contents": contents}
+
+    monkeypatch.setattr(S3FileSystem, "_call_s3", respond)
+    return requests
+
+
+def test_a_file_of_known_size_is_copied_by_one_request(sent):
+    storage.copy("s3://bucket/a b", "s3://bucket/c", size_bytes=3)
+    assert sent == [("copy_object", {"Bucket": "bucket", "Key": "c", "CopySource": {"Bucket": "bucket", "Key": "a b"}})]
+
+
+@pytest.mark.parametrize("size_bytes", [None, (5 << 30) + 1])
+def test_a_file_that_may_be_too_large_for_one_copy_is_looked_at_first(size_bytes, sent):
+    storage.copy("s3://bucket/a", "s3://bucket/c", size_bytes=size_bytes)
+    assert [method for method, _ in sent] == ["head_object", "copy_object"]
+
+
+def test_a_folder_is_removed_by_a_listing_and_a_request_for_every_thousand_files(sent):
+    storage.remove_folder("s3://bucket/folder")
+
+    methods, options = zip(*sent, strict=True)
+    assert methods == ("list_objects_v2", *["delete_objects"] * 3)
+    removed = [each["Key"] for one in options[1:] for each in one["Delete"]["Objects"]]
+    assert sorted(removed) == sorted(f"folder/{number}" for number in range(2500))
