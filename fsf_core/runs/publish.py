@@ -9,7 +9,8 @@
     6  the folder of the attempt is removed
 
 A process that dies before 2 leaves the run as it was, without _SUCCESS after 1. One that dies later leaves files in
-both places; a ledger finds them in either, and the next publication completes the move.
+both places; a ledger finds them in either, and the next publication completes the move. A store has no moves: up to
+1,000 files are copied, and then what they were copied from is deleted, so that some may be in both places.
 """
 
 import logging

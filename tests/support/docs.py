@@ -49,6 +49,7 @@ BENCHES = (
     "bench_manifest",
     "bench_ledger",
     "bench_end",
+    "bench_requests",
     "bench_report",
     "bench_select",
     "bench_gpu",
