@@ -10,10 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fsf_core import storage
-from fsf_core.errors import FetchError, OutputError
 from fsf_core.keys import part_name
 from fsf_core.runs.item_means import with_means
-from fsf_core.runs.ledger import DO, Ledger, parse_receipt, receipt_path
+from fsf_core.runs.ledger import Ledger, parse_receipt, receipt_path
 from fsf_core.runs.parquet import write_parquet
 from fsf_core.runs.reading import part_or_empty
 from fsf_core.runs.records import Receipt, receipt_to_arrow
@@ -102,16 +101,13 @@ def add_to(ledger: Ledger, staging: Staging, receipt: Receipt) -> None:
 
 
 def _find_staged(staging: Staging, part: str) -> Receipt | None:
-    """Return the receipt of a staged part, or None if there is none.
+    """Return the receipt of a staged part, or None if there is none; a store is asked once.
 
     Raises:
         OutputError: it is damaged.
+        FetchError: it cannot be read.
     """
-    uri = staging.uri(receipt_path(part))
-    try:
-        data = storage.find_bytes(uri)
-    except FetchError as error:
-        raise OutputError(f"{storage.redact(uri)} cannot be read: {error}; {DO}") from error
+    data = storage.find_bytes(staging.uri(receipt_path(part)))
     return None if data is None else _read_staged(staging, part, lambda: data)
 
 
