@@ -16,8 +16,9 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qs, unquote
 
@@ -37,8 +38,11 @@ Kind = tuple[str, str, str]
 """Phase, object and method."""
 
 TARGET_ITEMS, TARGET_PART_UNITS = 100_000_000, (4096, 256)
-LIMITS = {"GET": 5_500, "PUT": 3_500}
-"""Requests per second and prefix that S3 documents: GET and HEAD; PUT, COPY, POST and DELETE."""
+LIMITS = {("GET", "HEAD"): 5_500, ("PUT", "COPY", "POST", "DELETE"): 3_500}
+"""Requests per second and prefix that S3 documents."""
+
+LEASE = "lease, list of attempts"
+"""Requests that follow the time, and not the work."""
 
 
 def main() -> None:
@@ -60,18 +64,14 @@ def main() -> None:
             counts = [_count_requests(items, given.part_units, names, null_model(home), proxy) for items in sizes]
             receipts = [runs.read_document(f"s3://data/run-{items}", "manifest.json")["receipts"] for items in sizes]
     parts = [len(each) for each in receipts]
-    rows = _rates(counts, sizes, parts)
-    _print_table(rows, sizes, parts)
+    rows = [_row(kind, counts, sizes, parts) for kind in sorted({*counts[0], *counts[1]})]
+    totals = _sum_up(rows)
+    _print_tables(rows, totals, [f"{item:,} in {part:,}" for item, part in zip(sizes, parts, strict=True)])
     found = {
         "items": sizes,
         "parts": parts,
         "receipt_bytes_per_unit": round(sum(each["bytes"] for each in receipts[-1]) / sizes[-1]),
-        "requests": {
-            f"{row['phase']}: {row['method']} {row['object']}": {
-                name: row[name] for name in ("per_item", "per_part", "per_run") if row.get(name)
-            }
-            for row in rows
-        },
+        "requests": totals,
         "at_the_end_of_100_million_items": [_at_scale(rows, units) for units in TARGET_PART_UNITS],
     }
     print(json.dumps(found))
@@ -118,8 +118,7 @@ def _kinds(phase: str, requests: Sequence[Request], run: str) -> Iterator[Kind]:
         if "delete" in asked:
             what = "up to 1,000 files"
         method = "LIST" if "list-type" in asked else method  # noqa: PLW2901 - what the method does
-        for of in (what, "all"):
-            yield (f"{phase}, end" if at > end else phase), of, method
+        yield (f"{phase}, end" if at > end else phase), what, method
 
 
 def _object(key: str, run: str) -> str:
@@ -130,7 +129,7 @@ def _object(key: str, run: str) -> str:
         return "other"
     name = re.sub(r"^\.attempt-\d+/", "", key.removeprefix(run))
     if not name or name.startswith(".lease-"):
-        return "lease, list of attempts"
+        return LEASE
     folder, _, rest = name.partition("/")
     if name.rstrip("/") in {*FOLDERS, *DERIVED, VIDEOS} or re.fullmatch(r"\.attempt-\d+/?", name):
         return "folder"
@@ -139,47 +138,59 @@ def _object(key: str, run: str) -> str:
     return "receipt" if folder == "receipts" else "table"
 
 
-def _rates(counts: Sequence[Counter[Kind]], items: Sequence[int], parts: Sequence[int]) -> list[dict[str, object]]:
-    """Return the requests of each kind per item or part, and those of a run."""
-    rows = []
-    for kind in sorted({*counts[0], *counts[1]}):
-        phase, what, method = kind
-        first, second = (count[kind] for count in counts)
-        row: dict[str, object] = {"phase": phase, "object": what, "method": method, "requests": [first, second]}
-        if what == "all":
-            rows.append(row)
-            continue
-        if "lease" not in what:
-            unit, (few, many) = ("item", items) if what == "image" else ("part", parts)
-            each = (second - first) / (many - few)
-            row |= {f"per_{unit}": round(each, 3), "per_run": round(first - each * few, 1)}
-        rows.append(row)
-    return rows
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """The requests of one kind."""
+
+    kind: Kind
+    counts: tuple[int, int]
+    """Of both runs."""
+    unit: str
+    """item or part; empty where the requests follow the time."""
+    each: float
+    """Per item or part."""
+    rest: float
+    """Per run."""
 
 
-def _print_table(rows: Sequence[dict[str, object]], items: Sequence[int], parts: Sequence[int]) -> None:
-    sizes = [f"{item:,} in {part:,}" for item, part in zip(items, parts, strict=True)]
+def _row(kind: Kind, counts: Sequence[Counter[Kind]], items: Sequence[int], parts: Sequence[int]) -> Row:
+    """Return what a kind of request costs per item or part and per run, from the counts of both runs."""
+    few, many = (count[kind] for count in counts)
+    unit = "" if kind[1] == LEASE else "item" if kind[1] == "image" else "part"
+    sizes = items if unit == "item" else parts
+    each = round((many - few) / (sizes[1] - sizes[0]), 3) if unit else 0.0
+    return Row(kind=kind, counts=(few, many), unit=unit, each=each, rest=round(few - each * sizes[0], 1))
+
+
+def _sum_up(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
+    """Return the requests of each phase per item, per part and per run, and those that follow the time."""
+    totals: dict[str, Counter[str]] = defaultdict(Counter)
+    for row in rows:
+        totals[row.kind[0]] += Counter({f"per {row.unit}": row.each, "per run": row.rest} if row.unit else
+                                       {"by time": row.counts[1]})  # fmt: skip
+    return {phase: {name: round(count, 2) for name, count in total.items()} for phase, total in totals.items()}
+
+
+def _print_tables(rows: Sequence[Row], totals: Mapping[str, Mapping[str, float]], sizes: Sequence[str]) -> None:
     print(f"| command | object | method | {' | '.join(sizes)} | per item | per part | per run |")
     print("|---|---|---|---|---|---|---|---|")
     for row in rows:
-        cells = [row["phase"], row["object"], row["method"], *row["requests"]]  # type: ignore[misc]
-        cells += [row.get(f"per_{unit}", "") for unit in ("item", "part", "run")]
-        print(f"| {' | '.join(map(str, cells))} |")
+        figures = [row.each if row.unit == unit else "" for unit in ("item", "part")] + [row.rest if row.unit else ""]
+        print(f"| {' | '.join(map(str, [*row.kind, *row.counts, *figures]))} |")
+    names = ("per item", "per part", "per run", "by time")
+    print(f"\n| command | {' | '.join(names)} |\n|---|---|---|---|---|")
+    for phase, total in totals.items():
+        print(f"| {phase} | {' | '.join(str(total.get(name, 0)) for name in names)} |")
 
 
-def _at_scale(rows: Sequence[dict[str, object]], part_units: int) -> dict[str, object]:
+def _at_scale(rows: Sequence[Row], part_units: int) -> dict[str, float]:
     """Return what follows for the end of a run of TARGET_ITEMS: requests, and seconds at the limits of one prefix."""
     parts = -(-TARGET_ITEMS // part_units)
-    per_part = Counter[str]()
-    for row in rows:
-        if row["phase"] == "score, end" and row["method"] != "LIST":
-            per_part["GET" if row["method"] in {"GET", "HEAD"} else "PUT"] += row.get("per_part", 0)  # type: ignore[operator]
-    return {
-        "part_units": part_units,
-        "parts": parts,
-        **{f"{name}_requests": round(each * parts) for name, each in per_part.items()},
-        **{f"{name}_seconds_at_{LIMITS[name]}": round(each * parts / LIMITS[name]) for name, each in per_part.items()},
-    }
+    found: dict[str, float] = {"part_units": part_units, "parts": parts}
+    for kinds, limit in LIMITS.items():
+        each = sum(row.each for row in rows if row.kind[0] == "score, end" and row.kind[2] in kinds)
+        found |= {"/".join(kinds): round(each * parts), f"seconds_at_{limit}": round(each * parts / limit)}
+    return found
 
 
 if __name__ == "__main__":
