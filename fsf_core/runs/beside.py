@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from fsf_core import storage
 from fsf_core.keys import Keys, item_keys
-from fsf_core.runs.folder import files_below, read_fingerprint
+from fsf_core.runs.folder import read_fingerprint
 from fsf_core.runs.key_arrays import NO_KEYS, contained, sorted_unique
 from fsf_core.runs.ledger import Ledger, load_ledger
 from fsf_core.runs.mask_files import FOLDER as MASK_FILES
@@ -56,7 +56,7 @@ def unnamed_files(ledger: Ledger, *, with_staged: bool) -> list[str]:
 def _files(run_uri: str) -> Iterator[str]:
     """Yield the paths of all files beside the tables, hidden ones included."""
     for folder in FOLDERS:
-        for entry in files_below(storage.join(run_uri, folder), hidden=True):
+        for entry in storage.list_files(storage.join(run_uri, folder), hidden=True):
             yield f"{folder}/{entry.relative}"
 
 

@@ -44,7 +44,7 @@ def _problems(ledger: Ledger) -> list[str]:
     problems += ledger.lost.values()
     problems += _list_problems(ledger.uri)
     problems += [f"orphan: {path} belongs to no part of the run" for path in _orphans(ledger)]
-    if is_finished(run_uri) and not problems:  # what damaged parts name is not known
+    if is_finished(ledger.uri) and not problems:  # what damaged parts name is not known
         problems += [
             f"orphan: {path} is named by no row of the run" for path in unnamed_files(ledger, with_staged=True)
         ]

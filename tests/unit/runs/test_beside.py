@@ -66,7 +66,7 @@ def test_a_run_without_such_files_is_not_read_for_them(anywhere, monkeypatch):
     commit(anywhere, image("a"))
     publish(anywhere, SUMMARY)
 
-    monkeypatch.setattr(beside, "files_below", None)
+    monkeypatch.setattr(beside, "_files", None)
     plain = ledger.begin(f"{anywhere.uri}/plain", fingerprint={"overlays": False})
     commit(plain, image("a"))
     publish(plain, SUMMARY)
