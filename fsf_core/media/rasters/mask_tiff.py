@@ -10,7 +10,7 @@ written last: a file that was not finished is no TIFF.
 import struct
 import zlib
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
@@ -87,9 +87,12 @@ class MaskWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with self._stack:
-            if kind is None:
+        if kind is None:
+            with self._stack:
                 self._finish()
+            return
+        with suppress(OSError):  # a full disk refuses to close the file too; the first error counts
+            self._stack.close()
 
     def write(self, top_px: int, rows_HW: NDArray[Any]) -> None:
         """Write the next rows: H×W class ids, at the row after the last one that was written.

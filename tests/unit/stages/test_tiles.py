@@ -3,10 +3,12 @@
 The network is of two filters with whole weights, so that it computes exactly whatever it is given.
 """
 
+import contextlib
 import io
 import os
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -15,7 +17,7 @@ import pytest
 from PIL import Image
 
 from fsf_core import masks, runs, storage
-from fsf_core.errors import FetchError, LimitError
+from fsf_core.errors import FetchError, LimitError, StorageError
 from fsf_core.media import rasters
 from fsf_core.media.images import ImageLimits
 from fsf_core.model.bundle import Output
@@ -378,6 +380,14 @@ def test_a_tiff_in_a_store_is_compared_with_what_the_store_has_at_the_end(tmp_pa
     monkeypatch.setattr(storage, "version_now", gone)
     row = score(path, settings)
     assert (row["failed_stage"], row["error_type"]) == ("decode", "FetchError")
+
+
+@pytest.mark.parametrize("size", [(400, 90), (1200, 900)])
+def test_a_full_disk_ends_the_task_and_costs_no_item(tmp_path, monkeypatch, size):
+    path, settings = saved(tmp_path, picture(*size), "a.tif"), tile_settings(tmp_path, max_pixels=1000)
+    monkeypatch.setattr(runs.Staging, "replacing", lambda *_: contextlib.nullcontext(Path("/dev/full")))
+    with pytest.raises(StorageError, match=r"masks_tiff/a-.* cannot be written: OSError: .*No space left on device; "):
+        score(path, settings)
 
 
 def test_a_network_that_overflows_is_a_failure_of_the_mask(tmp_path):
