@@ -30,14 +30,15 @@ def encode_png(class_map_HW: ClassMap, palette_K3: NDArray[np.uint8]) -> bytes:
     Raises:
         ValueError: the map is empty, or a class has no colour.
     """
-    # 4 classes, 6 % of the tiles on a border, one core of an EPYC, `python -m tests.bench.bench_masks`, 2026-11-23:
+    # 4 classes, 6 % of the cells on a border, one core of an EPYC, CPU time, `python -m tests.bench.bench_masks`,
+    # 2026-11-28:
     #                                 512x512             4000x3000
-    #   encode_png                0.34 ms  4,847 B     3.8 ms   39,580 B
-    #   cv2.imencode, grey        0.68     7,735      25        63,117
-    #   Pillow P, level 1         0.89     7,106      42        69,116
-    #   zlib Z_RLE (*)            0.18     4,750       5.2      39,377
-    #   isal level 1 (*)          0.08     6,275       0.8      59,998
-    #   zlib level 6 (*)          1.22     5,302      21        49,010
+    #   encode_png                0.31 ms  4,847 B     2.0 ms   39,580 B
+    #   cv2.imencode, grey        0.61     7,735      22        63,117
+    #   Pillow P, level 1         0.87     7,106      35        69,116
+    #   zlib Z_RLE (*)            0.23     4,750      10.2      39,377
+    #   isal level 1 (*)          0.08     6,275       0.7      59,998
+    #   zlib level 6 (*)          1.09     5,302      20        49,010
     # (*) the stream only, of the same 2-bit rows with filter Up. With 8 bits a pixel or without the filter, isal
     # gives 10,099 B and 83,908 B, Z_RLE 5,913 B and 50,693 B.
     height, width = class_map_HW.shape
