@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
@@ -21,6 +22,7 @@ import cv2
 import psutil
 import pyarrow as pa
 
+import fsf_core
 from fsf_core.errors import LimitError
 from fsf_core.stages import units
 from fsf_core.stages.decode import TABLE_BYTES, decode
@@ -29,6 +31,7 @@ from fsf_core.stages.decode_settings import DecodeSettings
 from fsf_core.stages.watchdog import watchdog
 from fsf_core.store_settings import driver_settings
 
+_HOME = str(Path(fsf_core.__file__).parents[1])
 _LENGTH = struct.Struct("<Q")
 _RAISED = b"raised "
 """Begins a message with the type of an error that decoding raised; Arrow's begin otherwise."""
@@ -40,13 +43,17 @@ gigabytes of it that they never use."""
 
 _START = f"""
 import os, pickle, runpy, sys
-settings, sys.path[:] = pickle.load(sys.stdin.buffer)
+settings, home, paths = pickle.load(sys.stdin.buffer)
 os.environ.update(settings)
+sys.path[:] = [home, *sys.path, *(path for path in paths if path not in sys.path)]
+import fsf_core
+sys.path.remove(home)
+sys.path.append(home)
 runpy.run_module({__name__!r}, run_name="__main__", alter_sys=True)
 """
 """Program of a child. It gets store settings through its pipe, before fsspec is imported and reads them: variables of a
-process that starts are visible in /proc/PID/environ. Modules come from where the parent has them: the current folder,
-in which a user may keep a random.py, is no such place."""
+process that starts are visible in /proc/PID/environ. The package is the parent's. Other modules come from the current
+folder last, which Ray puts first for its workers, and in which a user may keep a random.py."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,7 +167,7 @@ class _Child:
         assert self._process.stdout is not None
         if is_new:
             # Pickle from parent to child only: the child trusts its parent. Back comes Arrow, which runs no code.
-            self._process.stdin.write(pickle.dumps((driver_settings(), sys.path)))
+            self._process.stdin.write(pickle.dumps((driver_settings(), _HOME, sys.path)))
             _send(self._process.stdin, pickle.dumps((self._settings, self._limits)))
             _receive(self._process.stdout)
         return self._process.stdin, self._process.stdout

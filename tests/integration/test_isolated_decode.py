@@ -109,6 +109,7 @@ def test_modules_of_the_folder_that_the_job_was_started_in_shadow_none_of_the_pr
 ) -> None:
     (tmp_path / f"{name}.py").write_text("raise SystemExit(1)")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])  # as Ray's workers have it
     [row] = _isolated(_rows(_good(1), tmp_path)).to_pylist()
 
     assert (row["error_message"], len(row["frames"])) == (None, 1)
@@ -226,10 +227,10 @@ def test_a_child_has_the_store_settings_and_proc_does_not_show_them(
     child._stop()
     (tmp_path / "shows_variable.py").write_text("import os, sys\nprint(os.environ['AWS_SECRET_ACCESS_KEY'], sys.argv)")
     program = isolated_decode._START.replace(isolated_decode.__name__, "shows_variable")
+    sent = ({"AWS_SECRET_ACCESS_KEY": "verysecret"}, isolated_decode._HOME, [str(tmp_path), *sys.path])
     done = subprocess.run(
-        [sys.executable, "-P", "-c", program], env={}, capture_output=True, check=True,
-        input=pickle.dumps(({"AWS_SECRET_ACCESS_KEY": "verysecret"}, [str(tmp_path), *sys.path])),
-    )  # fmt: skip
+        [sys.executable, "-P", "-c", program], env={}, capture_output=True, check=True, input=pickle.dumps(sent)
+    )
 
     assert b"PATH=" in shown
     assert b"verysecret" not in shown
