@@ -73,7 +73,7 @@ def local_cluster() -> Iterator[None]:
     Raises:
         ClusterError: this machine cannot start one.
     """
-    # Ray Data takes 2 s to import, and the start of Ray mostly waits for the processes that it starts in turn.
+    # Ray Data imports much, and the start of Ray mostly waits for the processes that it starts in turn.
     threading.Thread(target=importlib.import_module, args=("ray.data",), daemon=True).start()
     # Logical CPUs: one per actor, and as many again for the other stages. The operating system schedules the cores, and
     # none is idle while a stage has work.

@@ -47,7 +47,7 @@ def patched_node() -> contextlib.AbstractContextManager[None]:
             (node, "start_monitor"): _skip_start,
             # Forwards the workers' output to drivers that ask for it; this one does not.
             (node, "start_log_monitor"): _skip_start,
-            # Starts the node's agents, which import for 2.5 s; the node needs their files, and ends if one ends.
+            # Starts the node's agents, which import much; the node needs their files, and ends if one ends.
             (services, "_build_python_executable_command_memory_profileable"): _python_command,
             # Asks for an environment for workers under `uv run`, with RAY_RUNTIME_ENV_HOOK and in submitted jobs. Here
             # they have this process's: the same Python, variables and current folder.
