@@ -11,12 +11,14 @@ from fsf_core.export.from_onnx import from_onnx, read_onnx
 from fsf_core.export.fuse import fuse, why_not_fusible
 from fsf_core.export.graph import model_bytes, opset_of, signature_of
 from fsf_core.export.precisions import to_fp16, to_int8
+from fsf_core.export.rewrite import rewrite
 from fsf_core.model.bundle import FUSED, PLAIN, Bundle, Origin, Output, Signature, variant_of
 from fsf_core.model.bundle_files import save_bundle
 from fsf_core.model.preprocess import PROFILES, Profile
 from fsf_core.options import Precision
 from tests.support.deployed_onnx import deployed_onnx
 from tests.support.free_bundle import OWN, free_onnx
+from tests.support.rewritable import rewritable_onnx
 from tests.support.tiny_onnx import tiny_onnx
 
 ORIGIN = Origin(
@@ -35,6 +37,8 @@ class Model:
     output: Output = field(default_factory=Output)
     fused: bool = True
     """Whether the bundle has the fused variant too, where the profile has one."""
+    rewritten: bool = False
+    """Whether the graph is rewritten, as an export does it."""
 
 
 MODELS = {
@@ -62,6 +66,8 @@ MODELS = {
         profile=SMALL,
         output=Output(kind="binary_logit", layout="N1HW"),
     ),
+    "before rewriting": Model(graph=rewritable_onnx(), num_classes=5, profile=SMALL),
+    "rewritten": Model(graph=rewritable_onnx(), num_classes=5, profile=SMALL, rewritten=True),
     "size of the image": Model(graph=free_onnx(), num_classes=4, profile=OWN),
 }
 
@@ -69,6 +75,8 @@ MODELS = {
 def write_bundle(uri: str, model: Model, precisions: tuple[Precision, ...] = ()) -> Bundle:
     """Write the bundle of a model."""
     converted = from_onnx(read_onnx(model.graph.SerializeToString()), model.profile)
+    if model.rewritten:
+        converted = rewrite(converted).model
     plain = converted if model.output == Output() else with_plain_output(converted, model.output)
     models = {}
     for precision in ("fp32", *precisions):

@@ -2,9 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from PIL import Image
 
 from fsf_core import masks, runs
 from fsf_core.config import ScoreConfig
@@ -35,7 +38,14 @@ NOISE = {"confidence": 1e-4, "uncertain_share": 1e-3, "mean_probability": 1e-3}
 
 
 def score_here(
-    bundle: Bundle, items: Any, out: Any, *, runs_on: ResolvedProvider, planned_for: ResolvedProvider, **options: Any
+    bundle: Bundle,
+    items: Any,
+    out: Any,
+    *,
+    runs_on: ResolvedProvider,
+    planned_for: ResolvedProvider,
+    memory_bytes: int | None = None,
+    **options: Any,
 ) -> str:
     """Score a list as the job does that is planned for a provider, on another one in a rehearsal; returns the run."""
     config = ScoreConfig(
@@ -56,7 +66,7 @@ def score_here(
         ),
         provider=runs_on,
     )
-    infer = Infer(**spec.model, on_device=planned_for != "cpu")
+    infer = Infer(**spec.model, on_device=planned_for != "cpu", memory_bytes=memory_bytes)
     rows = decode_rows(manifest)
     if spec.tile:
         masked = [*score_tiled(rows, infer, spec.tile)]
@@ -97,16 +107,21 @@ def _tables(uri: str) -> dict[str, dict[tuple[Any, ...], dict[str, Any]]]:
         found[name] = {tuple(row[column] for column in KEYS[name]): row for row in rows}
         assert len(found[name]) == len(rows), f"{name} of {uri} has rows twice"
         for row in rows:
-            row.pop("run_id", None)
+            for column in ("run_id", "bundle_sha256"):
+                row.pop(column, None)
+            if name == "masks":
+                row |= {"class_map": _class_map(uri, row["mask"]), "mask": row["mask"]["path"]}
     return found
 
 
+def _class_map(uri: str, mask: dict[str, Any]) -> Any:
+    """Return the class ids of a mask, of its PNG or else of its TIFF."""
+    return masks.decode_png(mask["bytes"]) if mask["bytes"] else np.asarray(Image.open(Path(uri) / mask["path"]))
+
+
 def _differing(row: dict[str, Any], wanted: dict[str, Any]) -> int:
-    """Return how many pixels of two masks differ; takes their bytes out of the rows."""
-    one, other = (each.pop("mask")["bytes"] for each in (row, wanted))
-    if one == other:
-        return 0
-    class_map_HW, wanted_HW = masks.decode_png(one), masks.decode_png(other)
+    """Return how many pixels of two masks differ; takes the class maps out of the rows."""
+    class_map_HW, wanted_HW = (each.pop("class_map") for each in (row, wanted))
     assert class_map_HW.shape == wanted_HW.shape
     return int((class_map_HW != wanted_HW).sum())
 

@@ -17,6 +17,7 @@ from fsf_core.stages.infer import Infer
 from fsf_core.stages.units import Frame, Unit
 from tests.gpu.bundles import MODELS
 from tests.gpu.conftest import REHEARSAL
+from tests.gpu.items import WINDOWS_MAX_PIXELS, write_pages
 from tests.gpu.scored import NOISE, differing_pixels, score_here
 
 pytestmark = pytest.mark.gpu
@@ -25,19 +26,21 @@ MAX_DIFFERING_SHARE = 1e-4
 FP16_DIFFERING_SHARE = 0.01
 FP16_NOISE = NOISE | {"confidence": 0.01, "uncertain_share": 0.02, "mean_probability": 0.1}
 
-Reference = Callable[[Bundle, Path], str]
+WINDOWS = {"tile": True, "overlap": 24, "max_pixels": WINDOWS_MAX_PIXELS}
+
+Reference = Callable[..., str]
 
 
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> Reference:
     """What returns the run of a model on the CPU, as a machine without a GPU makes it."""
-    made: dict[tuple[str, Path], str] = {}
+    made: dict[Any, str] = {}
 
-    def run(bundle: Bundle, items: Path) -> str:
-        key = (bundle.sha256, items)
+    def run(bundle: Bundle, items: Path, **options: Any) -> str:
+        key = (bundle.sha256, items, *options.items())
         if key not in made:
             out = tmp_path_factory.mktemp("cpu") / "run"
-            made[key] = score_here(bundle, items, out, runs_on="cpu", planned_for="cpu")
+            made[key] = score_here(bundle, items, out, runs_on="cpu", planned_for="cpu", **options)
         return made[key]
 
     return run
@@ -101,22 +104,93 @@ def test_float16_keeps_its_gate_and_fills_every_column(
     assert differing <= FP16_DIFFERING_SHARE * pixels
 
 
-def test_masks_of_the_grid_are_those_of_the_cpu(
-    bundle_of: Callable[..., Bundle], items: Path, provider: ResolvedProvider, tmp_path: Path
-) -> None:
-    without_labels = items.parent / "without_labels.csv"
+def _without_labels(items: Path) -> Path:
+    """Return a list of the same items without labels, which masks of the grid cannot be compared with."""
+    found = items.parent / "without_labels.csv"
     names = [line.split(",")[0] for line in items.read_text().splitlines()[1:]]
-    without_labels.write_text("\n".join(["id,uri", *(f"{name},{name}" for name in names)]) + "\n")
-    one, other = (
-        score_here(
-            bundle_of("four classes"), without_labels, tmp_path / planned, runs_on=where, planned_for=planned,
-            mask_size="model", batch_frames=8,
-        )
-        for where, planned in ((provider, "cuda"), ("cpu", "cpu"))
-    )  # fmt: skip
-    differing, pixels = differing_pixels(one, other)
+    found.write_text("\n".join(["id,uri", *(f"{name},{name}" for name in names)]) + "\n")
+    return found
+
+
+def test_masks_of_the_grid_are_those_of_the_cpu(
+    bundle_of: Callable[..., Bundle], items: Path, reference: Reference, provider: ResolvedProvider, tmp_path: Path
+) -> None:
+    bundle, pictures = bundle_of("four classes"), _without_labels(items)
+    run = score_here(
+        bundle, pictures, tmp_path / "run", runs_on=provider, planned_for="cuda", mask_size="model", batch_frames=8
+    )
+    differing, pixels = differing_pixels(run, reference(bundle, pictures, mask_size="model"))
 
     assert differing <= MAX_DIFFERING_SHARE * pixels
+
+
+def test_a_rewritten_graph_has_the_tables_of_the_graph_before(
+    bundle_of: Callable[..., Bundle], items: Path, reference: Reference, provider: ResolvedProvider, tmp_path: Path
+) -> None:
+    """By its plain and its fused model, which the card splits."""
+    before, rewritten = bundle_of("before rewriting"), bundle_of("rewritten")
+    assert before.variants["plain"].sha256 != rewritten.variants["plain"].sha256
+    for size in ("original", "model"):
+        pictures = _without_labels(items) if size == "model" else items
+        run = score_here(
+            rewritten, pictures, tmp_path / size, runs_on=provider, planned_for="cuda", mask_size=size, batch_frames=8
+        )
+        differing, pixels = differing_pixels(run, reference(before, pictures, mask_size=size))
+
+        assert differing <= MAX_DIFFERING_SHARE * pixels
+
+
+@pytest.mark.parametrize(
+    "name", ["four classes", "four classes, probabilities", "three images per call", "twenty classes", "rewritten"]
+)
+def test_pictures_in_windows_have_the_tables_of_the_cpu(
+    name: str,
+    bundle_of: Callable[..., Bundle],
+    scenes: Path,
+    reference: Reference,
+    provider: ResolvedProvider,
+    tmp_path: Path,
+) -> None:
+    bundle = bundle_of(name)
+    run = score_here(bundle, scenes, tmp_path / "run", runs_on=provider, planned_for="cuda", **WINDOWS)
+    differing, pixels = differing_pixels(run, reference(bundle, scenes, **WINDOWS))
+
+    assert differing <= MAX_DIFFERING_SHARE * pixels
+    assert failed_items(run) == {"cut.tif", "clip.mp4"}
+    assert {path.suffix for path in (tmp_path / "run" / runs.MASK_FILES).iterdir()} == {".tif"}
+
+
+def test_a_memory_that_is_full_of_windows_changes_no_mask(
+    bundle_of: Callable[..., Bundle],
+    scenes: Path,
+    reference: Reference,
+    little_memory: dict[str, int],
+    provider: ResolvedProvider,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    bundle = bundle_of("four classes")
+    expected = reference(bundle, scenes, **WINDOWS)
+    with caplog.at_level("INFO", "fsf"):
+        run = score_here(
+            bundle, scenes, tmp_path / "run", runs_on=provider, planned_for="cuda", **WINDOWS, **little_memory
+        )
+
+    assert "event=batch_halved" in caplog.text
+    differing, pixels = differing_pixels(run, expected)
+    assert differing <= MAX_DIFFERING_SHARE * pixels
+
+
+@pytest.mark.parametrize("name", ["four classes", "size of the image"])
+def test_all_pages_of_a_tiff_have_the_tables_of_the_cpu(
+    name: str, bundle_of: Callable[..., Bundle], reference: Reference, provider: ResolvedProvider, tmp_path: Path
+) -> None:
+    bundle, pages = bundle_of(name), write_pages(tmp_path)
+    run = score_here(bundle, pages, tmp_path / "run", runs_on=provider, planned_for="cuda", pages="all", batch_frames=8)
+    differing, pixels = differing_pixels(run, reference(bundle, pages, pages="all"))
+
+    assert differing <= MAX_DIFFERING_SHARE * pixels
+    assert runs.read_table(run, "masks").num_rows == 21 + 1 + 1
 
 
 def noise(count: int) -> pa.Table:
@@ -162,12 +236,16 @@ def test_a_picture_has_the_same_bits_in_every_place_of_a_batch(
 
 @pytest.mark.parametrize("variant", ["plain", "fused"])
 def test_a_full_memory_halves_the_batch_and_is_logged(
-    variant: str, bundle_of: Callable[..., Bundle], caplog: pytest.LogCaptureFixture
+    variant: str,
+    bundle_of: Callable[..., Bundle],
+    little_memory: dict[str, int],
+    provider: ResolvedProvider,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    bundle, found = bundle_of("four classes"), noise(300)
-    expected = inferred(actor(bundle, variant, "cuda", batch_frames=8), found)
+    bundle, found = bundle_of("four classes"), noise(20 if REHEARSAL else 300)
+    expected = inferred(actor(bundle, variant, provider, batch_frames=8), found)
     with caplog.at_level("INFO", "fsf"):
-        small = inferred(actor(bundle, variant, "cuda", batch_frames=256, memory_bytes=256 << 20), found)
+        small = inferred(actor(bundle, variant, provider, **little_memory), found)
 
     assert "event=batch_halved" in caplog.text
     name, dtype = ("outputs", np.float32) if variant == "plain" else ("class_maps", np.uint8)
