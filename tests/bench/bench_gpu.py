@@ -6,8 +6,9 @@
 
 Each step is a process with a time limit, so that a hang or a crash costs that step alone. Its result is kept in
 FOLDER/results.json when it ends, and the same command goes on with the steps that are missing; with --results FILE also
-those of another run on such a machine. The most telling steps come first; one that the rest of the budget does not
-cover is left out and named. The last line is the results as JSON.
+those of another run on such a machine, of which --again STEPS measures some anew if another commit measured them. The
+most telling steps come first; one that the rest of the budget does not cover is left out and named. The last line is
+the results as JSON.
 """
 
 import argparse
@@ -19,7 +20,9 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +42,9 @@ MIN_LIMIT_S, LIMIT_FACTOR = 45.0, 2.2
 
 CPU_FACTOR = 8.0
 """How much longer a step may take in a rehearsal, on few cores."""
+
+PARENT_EVERY_S = 1.0
+"""How often a step looks whether the bench still runs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +76,7 @@ STEPS = (
     Step(name="cores", seconds=25, call="jobs.core_costs"),
     Step(name="peer-seed_torch", seconds=26, call="contenders.run", given=("seed_torch",)),
     Step(name="peer-seed_ort", seconds=28, call="contenders.run", given=("seed_ort",)),
-    Step(name="bare-e", seconds=60, call="bare.run", given=("e",), quick=False),
+    Step(name="bare-e", seconds=40, call="bare.run", given=("e",), quick=False),
     Step(name="job-e-fp32", seconds=38, call="jobs.small", given=("e", "fp32"), quick=False),
     Step(name="job-p-fp16", seconds=38, call="jobs.small", given=("p", "fp16"), quick=False),
     Step(name="two-actors", seconds=45, call="jobs.two_actors"),
@@ -116,6 +122,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="a tiny model and few pictures, for rehearsals")
     parser.add_argument("--budget-s", type=float, default=float("inf"), help="time for all steps together")
     parser.add_argument("--only", default="", help=f"some of {','.join(step.name for step in STEPS)}")
+    parser.add_argument("--again", default="", help="steps to measure anew where another commit measured them")
     parser.add_argument("--frames", type=int, help="pictures of 512×512 for the job (default: 20,000; quick: 256)")
     parser.add_argument("--photos", type=Path, help="folder of photographs that join the parity check")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "fsf-bench-gpu", help="for runs")
@@ -154,8 +161,17 @@ def _commit() -> str:
 
 def _run_here(step: Step, setting: Setting, result: Path) -> int:
     """Run a step in this process, and write its result."""
+    threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
     result.write_text(json.dumps(step.run(setting)))
     return 0
+
+
+def end_with(parent: int) -> None:
+    """Kill this process and all that it has started once its parent is gone: a bench that is killed leaves nothing."""
+    while os.getppid() == parent:
+        time.sleep(PARENT_EVERY_S)
+    kill_descendants(os.getpid())
+    os.killpg(0, signal.SIGKILL)
 
 
 def run_steps(steps: list[Step], setting: Setting, given: argparse.Namespace) -> dict[str, Any]:
@@ -169,8 +185,14 @@ def run_steps(steps: list[Step], setting: Setting, given: argparse.Namespace) ->
     setting.work.mkdir(parents=True, exist_ok=True)
     path = given.out / RESULTS
     found = results_so_far(setting, path if path.exists() or not given.results else given.results)
-    inputs.prepare(setting.inputs, inputs.PORTABLE, quick=setting.quick)
-    inputs.prepare(setting.work / f"machine{'-quick' * setting.quick}", inputs.OF_MACHINE, quick=setting.quick)
+    for name in given.again.split(","):
+        if found["commits"].get(name) != setting.commit:
+            found["results"].pop(name, None)
+    machine = setting.work / f"machine{'-quick' * setting.quick}"
+    with ThreadPoolExecutor() as pool:
+        of_machine = pool.submit(inputs.prepare, machine, inputs.OF_MACHINE, quick=setting.quick)
+        inputs.prepare(setting.inputs, inputs.PORTABLE, quick=setting.quick)
+        of_machine.result()
     print(f"prepared in {time.monotonic() - started:.0f} s", flush=True)
     factor = 1.0 if setting.on_gpu else CPU_FACTOR
     for step in steps:
@@ -251,13 +273,18 @@ def run_step(name: str, setting: Setting, *, limit_s: float, end_s: float) -> tu
 
 def kill_family(process: subprocess.Popen[Any]) -> None:
     """Kill a process, all that it has started, and what is left of its session."""
-    with contextlib.suppress(psutil.NoSuchProcess):
-        for member in psutil.Process(process.pid).children(recursive=True):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                member.kill()
+    kill_descendants(process.pid)
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+def kill_descendants(pid: int) -> None:
+    """Kill all that a process has started."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for member in psutil.Process(pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                member.kill()
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import psutil
 import pyarrow.parquet as pq
 import pytest
 
@@ -136,7 +137,7 @@ def test_inputs_of_a_rehearsal_are_not_measured(prepared):
 
 
 def _given(out: Path, **more: object) -> argparse.Namespace:
-    return argparse.Namespace(**({"out": out, "budget_s": float("inf"), "results": None} | more))
+    return argparse.Namespace(**({"out": out, "budget_s": float("inf"), "results": None, "again": ""} | more))
 
 
 def test_a_step_is_run_once_and_a_failed_one_again(setting, tmp_path, monkeypatch):
@@ -148,7 +149,7 @@ def test_a_step_is_run_once_and_a_failed_one_again(setting, tmp_path, monkeypatc
         return ({"figure": 1}, "") if name == "good" or len(ran) > 3 else (None, "exit code 1: it broke")
 
     monkeypatch.setattr(bench_gpu, "run_step", run_step)
-    monkeypatch.setattr(inputs, "OF_MACHINE", ("kernels",))
+    monkeypatch.setattr(inputs, "OF_MACHINE", ("bytecode",))
     steps = [bench_gpu.Step(name=name, seconds=5, call="bare.run") for name in ("good", "bad", "dear")]
     first = bench_gpu.run_steps([*steps[:2]], setting, _given(tmp_path / "out"))
     assert first["failed"] == {"bad": "exit code 1: it broke"}
@@ -163,6 +164,11 @@ def test_a_step_is_run_once_and_a_failed_one_again(setting, tmp_path, monkeypatc
     fourth = bench_gpu.run_steps(steps, setting, _given(tmp_path / "other", results=results))
     assert ran[4:] == ["bad"]
     assert [*fourth["results"]] == ["good", "dear", "bad"]
+    newer, again = replace(setting, commit="b2"), _given(tmp_path / "other", again="good")
+    for _ in range(2):  # and what the same commit measured anew is not measured once more
+        fifth = bench_gpu.run_steps(steps, newer, again)
+    assert ran[5:] == ["good"]
+    assert fifth["commits"] == {"good": "b2", "dear": "unknown", "bad": "unknown"}
 
 
 def test_steps_that_were_measured_with_another_version_are_named():
@@ -196,6 +202,34 @@ def test_a_step_that_hangs_is_killed_with_its_output_kept(setting):
     result, output = bench_gpu.run_step("environment", setting, limit_s=0.05, end_s=1.0)
     assert result is None
     assert output.startswith("killed after 0 s")
+
+
+def test_a_step_ends_with_the_bench_that_is_killed_and_what_it_has_started_too():
+    """Its session is its own: otherwise it would go on, and the next call would measure beside it."""
+    step = (
+        "import os, subprocess, threading; from tests.bench import bench_gpu; bench_gpu.PARENT_EVERY_S = 0.02; "
+        "job = subprocess.Popen(['sleep', '60'], start_new_session=True); "
+        "print(os.getpid(), job.pid, flush=True); bench_gpu.end_with(os.getppid())"
+    )
+    bench = (
+        f"import subprocess, sys; subprocess.run([sys.executable, '-c', {step!r}], start_new_session=True, check=False)"
+    )
+    command = [sys.executable, "-c", bench]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[3]) as process:
+        pids = [int(word) for word in process.stdout.readline().split()]
+        process.kill()
+    deadline = time.monotonic() + 10
+    while any(map(_runs, pids)) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert len(pids) == 2
+    assert not any(map(_runs, pids))
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def test_commits_of_the_start_and_the_end_do_not_count():
