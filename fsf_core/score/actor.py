@@ -7,6 +7,7 @@ Decoded images, logits and masks never leave the process. That saves 1 MB per fr
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -17,7 +18,7 @@ from fsf_core.masks import load_kernels
 from fsf_core.score.actor_starts import reported_start
 from fsf_core.score.card_share import memory_limit
 from fsf_core.score.clock import Clock
-from fsf_core.score.measured import note_card
+from fsf_core.score.measured import CardNote
 from fsf_core.score.recovery import recovering_decode, recovering_tiles, tracked_write
 from fsf_core.score.spec import PipelineSpec
 from fsf_core.stages.infer import Infer
@@ -41,8 +42,8 @@ class ScoringActor:
         with reported_start(tracker, joined=not spec.owns_cluster):
             limit_bytes = memory_limit(spec.gpus)
             self._infer = Infer(**spec.model, chunk_frames=MAX_HELD_FRAMES, memory_bytes=limit_bytes)
-        if spec.gpus:
-            note_card(tracker, spec.provider, batch_frames=self._infer.batch_frames, limit_bytes=limit_bytes)
+        self._card = CardNote(tracker, provider=spec.provider, limit_bytes=limit_bytes)
+        self._card.note(self._infer.batch_frames)
         self._spec = spec
         self._tracker = tracker
         self._clock = Clock(observed, meter=self._infer.meter)
@@ -65,6 +66,7 @@ class ScoringActor:
                 self._commit(held)
                 held, part_started = [], time.monotonic()
         self._commit(held)
+        self._card.note(self._infer.batch_frames)
         return pa.table({"units": pa.array([units], pa.int64())})
 
     def _masked(self, rows: pa.Table) -> Iterator[pa.Table]:
@@ -74,7 +76,8 @@ class ScoringActor:
             yield from self.infer_and_mask(table)
 
     def _tiled(self, rows: pa.Table, settings: TileSettings) -> Iterator[pa.Table]:
-        """Score the pictures of a block in windows."""
+        """Score the pictures of a block in windows, as many at a time as the loaded model takes."""
+        settings = replace(settings, batch_frames=self._infer.batch_frames)
 
         def infer(windows: pa.Table) -> Iterator[pa.Table]:
             return self._clock.tables("infer", self._infer(windows))

@@ -53,36 +53,38 @@ class Infer(infer.Infer):
             model: arguments of the stage.
         """
         with reported_start(tracker, joined=observed is not None):
-            self._limit_bytes = memory_limit(gpus)
-            super().__init__(**model, memory_bytes=self._limit_bytes)
+            limit_bytes = memory_limit(gpus)
+            super().__init__(**model, memory_bytes=limit_bytes)
         self._clock = Clock(observed, meter=self.meter, rest="infer")
         self._tracker = tracker
-        self._provider: str = model["provider"]
-        self._noted_batch = 0
-        self._note_opened()
-
-    def _note_opened(self) -> None:
-        """Report what the model runs on, where that is a GPU, and again when its batch has changed."""
-        batch_frames = self.batch_frames
-        if self._provider not in GPU_PROVIDERS or batch_frames == self._noted_batch:
-            return
-        self._noted_batch = batch_frames
-        note_card(self._tracker, self._provider, batch_frames=batch_frames, limit_bytes=self._limit_bytes)
+        self._card = CardNote(tracker, provider=model["provider"], limit_bytes=limit_bytes)
+        self._card.note(self.batch_frames)
 
     def __call__(self, table: pa.Table) -> Iterator[pa.Table]:
         """Run the model over units, as the stage does."""
         yield from self._clock.tables("infer", super().__call__(table))
         report(self._clock, self._tracker)
-        self._note_opened()
+        self._card.note(self.batch_frames)
 
 
-def note_card(tracker: Any, provider: str, *, batch_frames: int, limit_bytes: int | None) -> None:
-    """Report the card of this actor to the tracker."""
-    with contextlib.suppress(ProviderError):  # what is only shown must not end a job
-        opened = describe_card(
-            node=own_address(), provider=provider, batch_frames=batch_frames, limit_bytes=limit_bytes
-        )
-        tracker.note_opened.remote(ray.get_runtime_context().get_actor_id(), opened)
+class CardNote:
+    """Tells the tracker what the model of this actor runs on, where that is a GPU, and again when its batch changes."""
+
+    def __init__(self, tracker: Any, *, provider: str, limit_bytes: int | None) -> None:
+        """Note nothing yet; the provider and the limit of its memory are those of the actor."""
+        self._tracker, self._provider, self._limit_bytes = tracker, provider, limit_bytes
+        self._noted_frames = 0
+
+    def note(self, batch_frames: int) -> None:
+        """Report the card, unless it was reported with this batch."""
+        if self._provider not in GPU_PROVIDERS or batch_frames == self._noted_frames:
+            return
+        self._noted_frames = batch_frames
+        with contextlib.suppress(ProviderError):  # what is only shown must not end a job
+            opened = describe_card(
+                node=own_address(), provider=self._provider, batch_frames=batch_frames, limit_bytes=self._limit_bytes
+            )
+            self._tracker.note_opened.remote(ray.get_runtime_context().get_actor_id(), opened)
 
 
 def report(clock: Clock, tracker: Any) -> None:

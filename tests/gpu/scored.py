@@ -69,7 +69,7 @@ def score_here(
     infer = Infer(**spec.model, on_device=planned_for != "cpu", memory_bytes=memory_bytes)
     rows = decode_rows(manifest)
     if spec.tile:
-        masked = [*score_tiled(rows, infer, spec.tile)]
+        masked = [*score_tiled(rows, infer, replace(spec.tile, batch_frames=infer.batch_frames))]
     else:
         masked = [mask(inferred, spec.mask) for units in decode(rows, spec.decode) for inferred in infer(units)]
     write(pa.concat_tables(masked), spec.write)

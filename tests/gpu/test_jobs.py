@@ -15,6 +15,7 @@ from fsf_core.options import ResolvedProvider
 from fsf_core.score import plan
 from fsf_core.score.job import score
 from tests.gpu.conftest import REHEARSAL
+from tests.gpu.items import WINDOWS_MAX_PIXELS
 from tests.gpu.scored import differing_pixels, score_here
 from tests.support import labelled
 from tests.support.processes import Job, kill_all, receipts, wait_for
@@ -44,7 +45,7 @@ def run_job(
     def run(**options: Any) -> dict[str, Any]:
         config = {"bundle": bundle_of(MODEL).uri, "manifest": str(items), "out": str(tmp_path / "run")}
         config |= {"regions": True, "min_region_px": 3, "segment_frames": 8}
-        return score(ScoreConfig(**config, **options))
+        return score(ScoreConfig(**config | options))
 
     return run
 
@@ -68,16 +69,16 @@ def test_a_job_on_the_card_has_the_tables_of_the_cpu(
 def test_pictures_in_windows_have_the_tables_of_the_cpu(
     run_job: Callable[..., dict[str, Any]],
     bundle_of: Callable[..., Bundle],
-    items: Path,
+    scenes: Path,
     provider: ResolvedProvider,
     tmp_path: Path,
 ) -> None:
-    reference = score_here(
-        bundle_of(MODEL), items, tmp_path / "cpu", runs_on="cpu", planned_for="cpu", tile=True, max_pixels=20_000
-    )
-    summary = run_job(provider=provider, tile=True, max_pixels=20_000)
+    options = {"tile": True, "max_pixels": WINDOWS_MAX_PIXELS}
+    reference = score_here(bundle_of(MODEL), scenes, tmp_path / "cpu", runs_on="cpu", planned_for="cpu", **options)
+    summary = run_job(provider=provider, manifest=str(scenes), **options)
 
     assert summary["provider"] == provider
+    assert summary["items"]["failed"] == 2
     require_equal(tmp_path / "run", reference)
 
 

@@ -3,7 +3,6 @@
 import logging
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
@@ -71,16 +70,6 @@ def test_the_tracker_has_the_newest_batch_of_every_actor(monkeypatch: pytest.Mon
     assert {actor: model.batch_frames for actor, model in tracker.progress().opened.items()} == {"a": 64, "b": 32}
 
 
-class _Infer(measured.Infer):
-    """An actor that has loaded its model."""
-
-    batch_frames = 128
-
-    def __init__(self, provider: str, tracker: Any) -> None:
-        self._provider, self._tracker = provider, tracker
-        self._limit_bytes, self._noted_batch = 42_000_000_000, 0
-
-
 @pytest.mark.parametrize(("provider", "expected"), [("cuda", [128, 64]), ("cpu", [])])
 def test_an_actor_with_a_gpu_notes_its_card_and_again_when_its_batch_is_halved(
     provider: str, expected: list[int], monkeypatch: pytest.MonkeyPatch
@@ -93,9 +82,8 @@ def test_an_actor_with_a_gpu_notes_its_card_and_again_when_its_batch_is_halved(
     monkeypatch.setattr(measured, "own_address", lambda: "10.0.0.7")
     monkeypatch.setattr(measured, "describe_card", SimpleNamespace)
 
-    actor = _Infer(provider, tracker)
+    card = measured.CardNote(tracker, provider=provider, limit_bytes=42_000_000_000)
     for batch_frames in (128, 128, 64):
-        actor.batch_frames = batch_frames
-        actor._note_opened()
+        card.note(batch_frames)
 
     assert noted == [("a1", batch_frames) for batch_frames in expected]

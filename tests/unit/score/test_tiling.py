@@ -10,7 +10,9 @@ from fsf_core.config import ScoreConfig
 from fsf_core.errors import ConfigError
 from fsf_core.model.bundle import Output
 from fsf_core.model.preprocess import PROFILES
+from fsf_core.score import actor
 from fsf_core.score.tiling import window_overlap
+from fsf_core.stages.tiles import TileSettings
 
 PLAIN = PROFILES["fastsegformer"]
 
@@ -72,3 +74,13 @@ def test_class_maps_cannot_be_blended():
 def test_options_that_exclude_each_other_are_refused(options, message):
     with pytest.raises(ConfigError, match=message):
         overlap(**options)
+
+
+def test_a_model_gets_as_many_windows_at_a_time_as_it_takes_once_it_is_loaded(monkeypatch):
+    """On a card that may be fewer than planned: the scores of a planned batch may be gigabytes."""
+    monkeypatch.setattr(actor, "recovering_tiles", lambda *given: given[2])
+    anything: Any = None
+    planned = TileSettings(overlap_px=0, batch_frames=64, decode=anything, mask=anything, staging=anything)
+    loaded: Any = SimpleNamespace(_infer=SimpleNamespace(batch_frames=4), _tracker=None)
+
+    assert actor.ScoringActor._tiled(loaded, anything, planned).batch_frames == 4
