@@ -80,6 +80,7 @@ def _write_receipt(folder: Path, item_ids: list[str]) -> None:
         "failed": pa.array(np.zeros(count, bool)),
         "row_digest": row_digests(pa.table({"uri": pa.array(item_ids, pa.string())}), "/lists"),
     }
+    columns |= {field.name: pa.nulls(count, field.type) for field in UNITS if field.name not in columns}
     part = part_name(1, keys)
     facts = {"part": part, "files": {}, "frames": count, "failed_units": 0, "pixels": [count], "attempt": 1}
     table = pa.table(columns, schema=UNITS.with_metadata({"fsf_receipt": json.dumps(facts)}))

@@ -25,6 +25,9 @@ MEMORY_EVERY = 4
 MIN_RECORDS = 8
 """Fewer records give no slope."""
 
+ROLES = {"raylet": "raylet", "gcs_server": "gcs", "ray::JobTracker": "tracker"}
+"""Role of a process below the driver, by its name; any other is a worker."""
+
 
 @dataclass(kw_only=True)
 class Reading:
@@ -41,8 +44,17 @@ class Reading:
     cpu_s: list[float] = field(default_factory=list)
     """CPU seconds of all processes up to each sample, including processes that ended."""
 
-    by_role: dict[str, list[float]] = field(default_factory=lambda: {"driver": [], "ray": []})
-    """CPU seconds of the process that was started, and of raylet and GCS, up to each sample."""
+    by_role: dict[str, list[float]] = field(
+        default_factory=lambda: {role: [] for role in ("driver", "ray", "tracker", "workers")}
+    )
+    """CPU seconds of the process that was started, of raylet and GCS, of the job's tracker, and of all others, up to
+    each sample."""
+    memory_times: list[float] = field(default_factory=list)
+    """Seconds of the epoch of each sample of memory."""
+    memory_mb: dict[str, list[float]] = field(
+        default_factory=lambda: {role: [] for role in ("driver", *ROLES.values(), "workers")}
+    )
+    """Private memory of a role at each of them: what is resident without files and shared memory."""
     peak_shm_mb: float = 0.0
     """Peak growth of /dev/shm: Ray's object store, if nothing else uses it."""
 
@@ -51,6 +63,10 @@ class Reading:
         spent = self.by_role[role]
         first, last = (min(bisect.bisect_left(self.times, moment), len(spent) - 1) for moment in (start, end))
         return spent[last] - spent[first]
+
+    def memory_at(self, role: str, moment: float) -> float:
+        """Return the private MB of a role at a moment."""
+        return self.memory_mb[role][min(bisect.bisect_left(self.memory_times, moment), len(self.memory_times) - 1)]
 
     def cpu_at(self, moment: float) -> float:
         """Return the CPU seconds of all processes up to a moment."""
@@ -62,7 +78,7 @@ def run(command: list[str]) -> Reading:
     reading = Reading(started=time.time())
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     spent: dict[int, float] = {}
-    ray_pids: set[int] = set()
+    roles = {process.pid: "driver"}
     samples, shm_mb = 0, _shm_mb()
     while process.poll() is None:
         family = _family(process.pid)
@@ -70,12 +86,14 @@ def run(command: list[str]) -> Reading:
             spent[member.pid] = _cpu_s(member) or spent.get(member.pid, 0.0)
         reading.times.append(time.time())
         reading.cpu_s.append(sum(spent.values()))
-        reading.by_role["driver"].append(spent.get(process.pid, 0.0))
-        reading.by_role["ray"].append(sum(spent[pid] for pid in ray_pids))
         if samples % MEMORY_EVERY == 0:
-            ray_pids |= {member.pid for member in family if _name(member) in ("raylet", "gcs_server")}
+            roles |= {member.pid: _role(member) for member in family if member.pid != process.pid}
+            _note_memory(reading, family, roles)
             reading.peak_mb = max(reading.peak_mb, sum(map(_pss_mb, family)))
             reading.peak_shm_mb = max(reading.peak_shm_mb, _shm_mb() - shm_mb)
+        for role, sums in reading.by_role.items():
+            members = ("raylet", "gcs") if role == "ray" else (role,)
+            sums.append(sum(used for pid, used in spent.items() if roles.get(pid, "workers") in members))
         samples += 1
         time.sleep(EVERY_S)
     reading.seconds = time.time() - reading.started
@@ -97,6 +115,11 @@ def common_span(times: Path) -> tuple[float, float]:
     """Return when the last worker had its first results, and the first worker its last, in seconds of the epoch."""
     workers = _records(times)
     return max(records[0][0] for records in workers), min(records[-1][0] for records in workers)
+
+
+def count_records(times: Path, begin: float, end: float) -> int:
+    """Return the results of all workers between two moments, in seconds of the epoch."""
+    return sum(begin < moment <= end for worker in _records(times) for moment, _ in worker)
 
 
 def _records(times: Path) -> list[list[tuple[float, int]]]:
@@ -128,11 +151,30 @@ def _family(pid: int) -> list[psutil.Process]:
         return []
 
 
-def _name(process: psutil.Process) -> str:
+def _role(process: psutil.Process) -> str:
     try:
-        return str(process.name())
+        return ROLES.get(str(process.name()), "workers")
     except psutil.Error:
-        return ""
+        return "workers"
+
+
+def _note_memory(reading: Reading, family: list[psutil.Process], roles: dict[int, str]) -> None:
+    """Add a sample of the private memory of every role."""
+    reading.memory_times.append(time.time())
+    sums = dict.fromkeys(reading.memory_mb, 0.0)
+    for member in family:
+        sums[roles.get(member.pid, "workers")] += private_mb(member)
+    for role, mb in sums.items():
+        reading.memory_mb[role].append(mb)
+
+
+def private_mb(process: psutil.Process) -> float:
+    """Return the resident memory of a process without files and shared memory, in MB; 0 if it has ended."""
+    try:
+        memory = process.memory_info()
+    except psutil.Error:
+        return 0.0
+    return float(memory.rss - memory.shared) / 2**20
 
 
 def _shm_mb() -> float:

@@ -46,6 +46,7 @@ BENCHES = (
     "bench_video",
     "bench_tiles",
     "bench_scaling",
+    "scale_model",
     "bench_manifest",
     "bench_ledger",
     "bench_end",
