@@ -8,6 +8,7 @@ import re
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -41,6 +42,23 @@ QUIET: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
 """What Ray raises is reported once, by the command."""
 
 RAY_LOG_LINE = re.compile(rb"\[\d{4}-\d\d-\d\d [\d:,]+ [A-Z] \d+ \d+\] (\(\w+\) )?\S+\.(cc|h):\d+:")
+
+
+class _SameImports(JobConfig):
+    """A job whose workers look for modules where this process does.
+
+    Ray puts the current folder first for them, whether this process looks there or not: a random.py that a user keeps
+    there would end them, and a checkout of another version would be run instead of the program.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        mine = {Path(path).absolute() for path in sys.path}  # "" is the current folder
+        added = (Path.cwd(), Path(sys.argv[0]).resolve().parent)
+        super().__init__(_py_driver_sys_path=[str(path) for path in added if path in mine], **options)
+
+    def _runtime_env_has_working_dir(self) -> bool:
+        """Return what keeps Ray from adding folders itself."""
+        return True
 
 
 def joins_cluster(address: str | None) -> bool:
@@ -94,6 +112,7 @@ def local_cluster() -> Iterator[None]:
                     include_dashboard=False,
                     _temp_dir=str(folder),
                     _system_config=KEEP_WORKERS | NO_TASK_EVENTS,
+                    job_config=_SameImports(),
                     **QUIET,
                 )
         except FSFError:  # a signal
@@ -130,7 +149,7 @@ def _joined_cluster(address: str, out: str) -> Iterator[None]:
             metadata = {"fsf_out": storage.redact(out)} if out else {}
             environment = {"worker_process_setup_hook": settings_hook()}
             with kept_handlers(), reported_exit("joining"):
-                ray.init(address=address, runtime_env=environment, job_config=JobConfig(metadata=metadata), **QUIET)
+                ray.init(address=address, runtime_env=environment, job_config=_SameImports(metadata=metadata), **QUIET)
         except (ConnectionError, ray.exceptions.RayError, ValueError, RuntimeError) as error:
             if different := _different_versions(str(error)):
                 raise ClusterError(

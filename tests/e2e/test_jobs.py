@@ -75,6 +75,21 @@ def test_logs_are_one_event_a_line_and_results_are_on_stdout(tiny_bundle: Bundle
     assert "wind_scarring" in done.stdout or "background" in done.stdout
 
 
+def test_modules_in_the_current_folder_are_not_the_programs(tiny_bundle: Bundle, images: Path, tmp_path: Path) -> None:
+    """A user's folder may hold a random.py, or a checkout of another version."""
+    for name in ("random", "json", "cv2", "numba", "pyarrow", "fsf_core"):
+        (tmp_path / f"{name}.py").write_text("raise RuntimeError('of the user')\n")
+
+    command = [Path(sys.executable).with_name("fsf"), "score", "--bundle", tiny_bundle.uri, "--manifest", str(images)]
+    done = subprocess.run(
+        [*command, "--out", "run", "--provider", "cpu"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stderr
+    assert [*last_json(done.stdout)["failures"]] == ["DecodeError"]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
