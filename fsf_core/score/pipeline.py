@@ -27,7 +27,7 @@ from fsf_core.score.capacity import read_capacity
 from fsf_core.score.clock import Clock
 from fsf_core.score.demand import keep_asking
 from fsf_core.score.local_ray.patches import patched_ray_data
-from fsf_core.score.partition import BlockLimits, DecodeTask, executions, plan_decode_tasks
+from fsf_core.score.partition import EXECUTION_ITEMS, BlockLimits, DecodeTask, executions, plan_decode_tasks
 from fsf_core.score.recovery import tracked_write
 from fsf_core.score.spec import (
     DECODE_CPUS,
@@ -74,6 +74,13 @@ WRITERS = 2
 CPUS_PER_WRITER = 4
 """A part takes a writer 0.1 s per 1,000 frames, and a store in a network up to a second to commit it."""
 
+MOST_CONSUMERS = 256
+"""Most tasks among which the last images of separate stages are divided. One driver hands out some 64 blocks a second
+(`python -m tests.bench.scale_model`): it feeds no more, and only full blocks let it feed a large cluster."""
+
+EXECUTION_ACTOR_ITEMS = 16_000
+"""Items of one execution for each actor, where that is more than EXECUTION_ITEMS: each start takes them some time."""
+
 LAST_ITEMS_SEPARATE = 32
 """Images of the last decode tasks of separate stages: their work is about what a block costs whatever its size."""
 
@@ -84,7 +91,7 @@ def execute(tables: Iterable[pa.Table], spec: PipelineSpec, tracker: Any) -> Non
     Raises:
         FSFError: what a worker raised, within Ray's wrapper.
     """
-    for group in executions(tables):
+    for group in executions(tables, max_items=max(EXECUTION_ITEMS, EXECUTION_ACTOR_ITEMS * spec.actors)):
         _execute_once(group, spec, tracker)
 
 
@@ -144,7 +151,7 @@ def block_limits(spec: PipelineSpec, cpus: float) -> BlockLimits:
         return BlockLimits(max_items=spec.block_items, consumers=spec.actors)
     return BlockLimits(
         max_items=spec.block_items,
-        consumers=max(1, math.ceil(cpus / DECODE_CPUS)),  # all nodes may be about to be stopped
+        consumers=max(1, min(MOST_CONSUMERS, math.ceil(cpus / DECODE_CPUS))),  # all nodes may be about to be stopped
         blocks_per_consumer=1,
         last_items=LAST_ITEMS_SEPARATE,
         multiple=spec.batch_frames or min(LARGEST, power_of_two(spec.block_items)),

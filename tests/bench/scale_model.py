@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from fsf_core.score.partition import BLOCKS_PER_CONSUMER, EXECUTION_ITEMS, LAST_BLOCK_ITEMS
+from fsf_core.score.pipeline import EXECUTION_ACTOR_ITEMS, LAST_ITEMS_SEPARATE, MOST_CONSUMERS
 from fsf_core.score.spec import BLOCK_ITEMS_CPU, BLOCK_ITEMS_SEPARATE, DECODE_CPUS
 
 FIGURES = Path(__file__).with_name("scale_figures.json")
@@ -78,7 +79,7 @@ GETS_PER_S, PUTS_PER_S, STORE_S, COPIES = 5_500.0, 3_500.0, 0.05, 16
 """Requests that S3 serves for one prefix, as it documents them; seconds of one request; and requests that the end of a
 job has in flight (runs/publish)."""
 
-LAST_ITEMS_SEPARATE, BLOCKS_PER_CONSUMER_SEPARATE = 32, 1
+BLOCKS_PER_CONSUMER_SEPARATE = 1
 """Of separate stages (score/pipeline)."""
 
 
@@ -98,21 +99,28 @@ class Job:
     block_items: int = BLOCK_ITEMS_CPU
     part_units: int = BLOCK_ITEMS_CPU
     """Where one actor does everything a block is a part, unless parts are smaller."""
-    execution_items: int = EXECUTION_ITEMS
+    least_execution_items: int = EXECUTION_ITEMS
+    """Of one execution; more beside many actors."""
     model_s: float = 0.0
     """From the start of an actor's process until its model is loaded."""
     prefixes: int = 0
     """Prefixes of a store below which the images are; 0 for a disk, where the run is then, too."""
     shards: int = 1
     """Jobs that share the list; the items are those of one."""
-    most_consumers: int | None = None
-    """Most processes for which the last blocks are divided; the code has no such limit."""
+    most_consumers: int = MOST_CONSUMERS
+    """Most processes for which the last blocks of separate stages are divided."""
+
+    @property
+    def execution_items(self) -> int:
+        """Return the items of one execution."""
+        return max(self.least_execution_items, EXECUTION_ACTOR_ITEMS * self.actors)
 
     @property
     def consumers(self) -> int:
         """Return the processes among which the last blocks are divided."""
-        taking = self.actors if self.form == "operator" else math.ceil(self.cores / DECODE_CPUS)
-        return min(taking, self.most_consumers or taking)
+        if self.form == "operator":
+            return self.actors
+        return min(math.ceil(self.cores / DECODE_CPUS), self.most_consumers)
 
 
 FORMS = {
@@ -312,12 +320,12 @@ CPU = replace(GPU, form="operator", actor_items_per_s=16.0, cores=1, model_s=1.5
 """A core that scores 16 images/s."""
 
 
-CHANGES = {
+CHANGES: dict[str, dict[str, Any]] = {
     "as it is": {},
-    "full blocks to the end": {"most_consumers": 64},
-    "and executions of 16 million items": {"most_consumers": 64, "execution_items": 16_000_000},
+    "the last blocks for all consumers": {"most_consumers": 10**6},
+    "parts of 4,096 units": {"part_units": 4_096, "block_items": 4_096},
 }
-"""What would move the limits of 1e8 items and 1,000 actors."""
+"""What moves the limits of 1e8 items and 1,000 actors: how it was once, and how it could be."""
 
 
 def main() -> None:

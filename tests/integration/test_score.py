@@ -100,7 +100,7 @@ def assert_same_tables(run: str, other: str) -> None:
 def test_a_list_that_takes_several_executions_has_the_same_tables(
     finished: tuple[Path, dict], folder: Path, tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def short(tables: Iterable[pa.Table]) -> Iterator[Iterator[pa.Table]]:
+    def short(tables: Iterable[pa.Table], **_: int) -> Iterator[Iterator[pa.Table]]:
         rows = (table.slice(start, 5) for table in tables for start in range(0, table.num_rows, 5))
         return partition.executions(rows, max_items=20)
 
