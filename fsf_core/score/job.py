@@ -26,6 +26,7 @@ from fsf_core.nights.template import is_range
 from fsf_core.publish import delta
 from fsf_core.runs.compaction import compact
 from fsf_core.runs.lease import Lease, look_at
+from fsf_core.runs.ledger import attempt_of
 from fsf_core.score import placement, plan
 from fsf_core.score.actor_starts import explained_failures
 from fsf_core.score.against import find_reference, reference_record
@@ -298,7 +299,8 @@ def _settle(work: Work, stack: contextlib.ExitStack) -> tuple[runs.Ledger, dict[
     config, attempt = work.config, work.attempt
     damaged: set[str] = set()
     while True:
-        ledger = work.load_ledger(without=damaged)
+        # What this attempt has scored again may have the name of its part that was damaged, whose receipt is gone.
+        ledger = work.load_ledger(without={part for part in damaged if attempt_of(part) != attempt.number})
         try:
             summary = summarize(work, ledger)
             if config.delta:
@@ -308,7 +310,6 @@ def _settle(work: Work, stack: contextlib.ExitStack) -> tuple[runs.Ledger, dict[
         except DamagedPartError as error:
             log.warning("event=part_damaged error=%r do='its items are scored again'", str(error))
             damaged.add(error.part)
-            # Scored again by this attempt, the same units would have the name of the damaged part.
             storage.remove(attempt.staging.uri(runs.receipt_path(error.part)))
             _score_again(work, stack, damaged)
         else:

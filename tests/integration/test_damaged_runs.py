@@ -8,6 +8,7 @@ import pytest
 from fsf_core import render, runs
 from fsf_core.config import ScoreConfig
 from fsf_core.model.bundle import Bundle
+from fsf_core.score import job
 from fsf_core.score.job import score
 from tests.support import assets, clips, ledger
 
@@ -35,8 +36,9 @@ def _config(bundle: Bundle, home: Path, out: Path, **options) -> ScoreConfig:
     )  # fmt: skip
 
 
-def _rows(out: Path) -> list[list[dict]]:
-    return [ledger.sorted_rows(str(out), name, but=("attempts",) if name == "failures" else ()) for name in runs_tables]
+def _rows(out: Path, *but: str) -> list[list[dict]]:
+    unlike = {"failures": ("attempts",), "masks": but}
+    return [ledger.sorted_rows(str(out), name, but=unlike.get(name, ())) for name in runs_tables]
 
 
 runs_tables = ("masks", "class_stats", "failures")
@@ -62,6 +64,27 @@ def test_rotten_bytes_are_scored_again_before_they_are_copied(
 
     assert summary["removed"]["damaged_parts"] == 1
     assert _rows(run) == _rows(finished / "run")
+    assert runs.verify(str(run)) == []
+
+
+def test_bytes_that_rot_before_they_are_published_are_scored_again_by_the_same_start(
+    finished: Path, tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same units scored again by one attempt make a part of the same name, which was left out as damaged."""
+    run, scored = tmp_path / "run", job._score_pending
+
+    def scored_and_rotten(*given, **named):
+        found = scored(*given, **named)
+        if not named.get("committed"):
+            _rot(next(path for path in run.glob(".attempt-*/masks/*.parquet") if path.stat().st_size > 2000))
+        return found
+
+    monkeypatch.setattr(job, "_score_pending", scored_and_rotten)
+
+    summary = score(_config(tiny_bundle, finished, run, compact_mb=64))
+
+    assert summary["removed"]["damaged_parts"] == 1
+    assert _rows(run, "run_id") == _rows(finished / "run", "run_id")
     assert runs.verify(str(run)) == []
 
 
