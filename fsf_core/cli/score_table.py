@@ -91,8 +91,12 @@ def _bounded(metrics: Mapping[str, Any], name: str) -> str:
 
 
 def _drift(summary: Mapping[str, Any]) -> Iterator[str]:
+    from fsf_core.analysis.drift import describe_verdict, is_judged
+
     drift = summary["drift"]
-    if drift:
+    if drift and drift["verdict"] == "same" and not is_judged(drift):
+        yield f"against {printable(drift['against'])}: {describe_verdict(drift)}"
+    elif drift:
         alarms = [
             f"{each['statistic']} of {printable(str(each['name']))} is {_number(each['value'])}, "
             f"limit {_number(each['limit'])}"

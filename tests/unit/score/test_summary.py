@@ -152,3 +152,24 @@ def test_people_read_only_what_there_is(scored):
     lines = table(counted(scored, *names) | nothing).splitlines()
 
     assert lines[-1] == "failed in decode: 3 DecodeError, such as bad"
+
+
+def test_too_few_items_are_not_called_the_same(scored):
+    """A run without a scored item was "same, 0 alarms"."""
+    drift = {
+        "against": "runs/reference",
+        "verdict": "same",
+        "alarms": [],
+        "classes": [],
+        "inputs": [],
+        "confidence": [],
+    }
+    nothing = {"figures": {}, "metrics": None, "work": None, "gates": []}
+
+    unjudged, judged = (
+        table(counted(scored, "a") | nothing | {"drift": drift | {"inputs": [{"limits": limits}]}}).splitlines()[-1]
+        for limits in ({"psi": None}, {"psi": 0.2})
+    )
+
+    assert unjudged.startswith("against runs/reference: drift was not judged, because one of the runs has fewer than ")
+    assert judged == "against runs/reference: same, 0 alarms"
