@@ -207,9 +207,9 @@ def test_a_step_that_hangs_is_killed_with_its_output_kept(setting):
 def test_a_step_ends_with_the_bench_that_is_killed_and_what_it_has_started_too():
     """Its session is its own: otherwise it would go on, and the next call would measure beside it."""
     step = (
-        "import os, subprocess, threading; from tests.bench import bench_gpu; bench_gpu.PARENT_EVERY_S = 0.02; "
-        "job = subprocess.Popen(['sleep', '60'], start_new_session=True); "
-        "print(os.getpid(), job.pid, flush=True); bench_gpu.end_with(os.getppid())"
+        "import os, subprocess; from tests.bench import bench_gpu; bench_gpu.PARENT_EVERY_S = 0.02; "
+        "parent = os.getppid(); job = subprocess.Popen(['sleep', '60'], start_new_session=True); "
+        "print(os.getpid(), job.pid, flush=True); bench_gpu.end_with(parent)"
     )
     bench = (
         f"import subprocess, sys; subprocess.run([sys.executable, '-c', {step!r}], start_new_session=True, check=False)"
