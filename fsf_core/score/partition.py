@@ -140,13 +140,14 @@ def plan_decode_tasks(
     enough = blocks.max_items * blocks.blocks_per_consumer * blocks.consumers
     for table in tables:
         is_video = are_videos(table)
-        videos += [table.take(pa.array([row])) for row in np.flatnonzero(is_video)]  # a slice would keep all others
+        if is_video.any():
+            videos.append(table.filter(pa.array(is_video)))
         images.put(table.filter(pa.array(~is_video)) if is_video.any() else table)
         while images.num_rows >= enough:
             tasks.append(pack_task(images.take(blocks.full)))
     tasks += [pack_task(images.take(size)) for size in block_sizes(images.num_rows, blocks)]
-    # Videos first: the longest tasks must not start last.
-    return _video_tasks(videos, settings, item_s) + tasks
+    # Videos first: the longest tasks must not start last. Tables of one row each would take many times the rows.
+    return (_video_tasks(pa.concat_tables(videos), settings, item_s) if videos else []) + tasks
 
 
 def are_videos(rows: pa.Table) -> NDArray[np.bool_]:
@@ -194,10 +195,11 @@ def block_sizes(items: int, limits: BlockLimits) -> list[int]:
     return sizes
 
 
-def _video_tasks(videos: Sequence[pa.Table], settings: DecodeSettings, item_s: float) -> list[DecodeTask]:
+def _video_tasks(videos: pa.Table, settings: DecodeSettings, item_s: float) -> list[DecodeTask]:
     """Return the tasks of every video, without shares whose segments are all committed."""
     tasks = []
-    for row, video_plan in zip(videos, _plan_videos(videos, settings, item_s), strict=True):
+    for at, video_plan in zip(range(videos.num_rows), _plan_videos(videos, settings, item_s), strict=True):
+        row = videos.slice(at, 1)
         if video_plan is None:
             tasks.append(pack_task(row))
             continue
@@ -211,22 +213,22 @@ def _video_tasks(videos: Sequence[pa.Table], settings: DecodeSettings, item_s: f
     return tasks
 
 
-def _plan_videos(videos: Sequence[pa.Table], settings: DecodeSettings, item_s: float) -> Iterator[PackedShares | None]:
+def _plan_videos(videos: pa.Table, settings: DecodeSettings, item_s: float) -> Iterator[PackedShares | None]:
     """Yield the plan of every video in order; None for one that stays whole."""
     task: Any = ray.remote(num_cpus=PLAN_CPUS, max_retries=0)(_plan_group)
-    size = max(1, min(PLAN_TASK_VIDEOS, len(videos) // PLAN_TASKS_IN_FLIGHT))
-    groups = [videos[start : start + size] for start in range(0, len(videos), size)]
+    size = max(1, min(PLAN_TASK_VIDEOS, videos.num_rows // PLAN_TASKS_IN_FLIGHT))
+    starts = range(0, videos.num_rows, size)
     refs: list[Any] = []
-    for number, group in enumerate(groups):
-        for started in groups[len(refs) : number + PLAN_TASKS_IN_FLIGHT]:
-            rows = [row for table in started for row in table.to_pylist()]
+    for number, start in enumerate(starts):
+        for begun in starts[len(refs) : number + PLAN_TASKS_IN_FLIGHT]:
+            rows = videos.slice(begun, size).to_pylist()
             refs.append(task.remote(rows, settings, item_s * PLAN_TIMEOUT_FACTOR))
         try:
             yield from ray.get(refs[number])
         except ray.exceptions.RayError as error:
-            items = [table.column("item_id")[0].as_py() for table in group]
+            items = videos.column("item_id").slice(start, size).to_pylist()
             log.warning("event=videos_not_partitioned items=%r error=%s", items, type(error).__name__)
-            yield from [None] * len(group)
+            yield from [None] * len(items)
         refs[number] = None  # frees the plans
 
 

@@ -286,7 +286,7 @@ def test_a_task_of_a_few_rows_of_a_long_list_is_small():
 
 
 def test_videos_are_tasks_of_their_own_before_all_images(monkeypatch):
-    monkeypatch.setattr(partition, "_plan_videos", lambda videos, *_: [None] * len(videos))
+    monkeypatch.setattr(partition, "_plan_videos", lambda videos, *_: [None] * videos.num_rows)
     tables = [listed(["a.jpg", "b.mp4", "c.png"]), listed(["d.jpg", "e.jpg"], kinds=["image", "video"])]
 
     tasks = plan_decode_tasks(tables, settings(), item_s=1, blocks=BlockLimits(max_items=2, consumers=1))
@@ -294,6 +294,21 @@ def test_videos_are_tasks_of_their_own_before_all_images(monkeypatch):
     assert [task.table().column("uri").to_pylist() for task in tasks] == [
         ["b.mp4"], ["e.jpg"], ["a.jpg"], ["c.png"], ["d.jpg"],
     ]  # fmt: skip
+
+
+def test_videos_that_wait_for_their_plans_take_little_more_than_their_rows(monkeypatch):
+    before, taken = pa.total_allocated_bytes(), []
+
+    def plan(videos, *_):
+        taken.append(pa.total_allocated_bytes() - before - items.nbytes)
+        return [None] * videos.num_rows
+
+    monkeypatch.setattr(partition, "_plan_videos", plan)
+    items = listed([f"{number}.mp4" for number in range(1000)])
+
+    plan_decode_tasks([items], settings(), item_s=1, blocks=BlockLimits(max_items=2, consumers=1))
+
+    assert taken[0] < 3 * items.nbytes
 
 
 def test_an_item_is_a_video_by_its_kind_or_else_by_its_name():
