@@ -23,8 +23,8 @@ from fsf_core.stages.decode_settings import DecodeSettings
 from fsf_core.stages.video_plan import pack_plan, plan_video
 from fsf_core.stages.watchdog import watchdog
 
-EXECUTION_ITEMS, EXECUTION_VIDEOS = 4_000_000, 250_000
-"""Items of one execution of Ray Data, and videos, each of which is a task or more: they bound the driver's memory. Each
+EXECUTION_ITEMS, EXECUTION_TASKS = 4_000_000, 100_000
+"""Items of one execution of Ray Data, and tasks, of which a video has one or more: they bound the driver's memory. Each
 execution starts the actors again."""
 
 CODEC = "zstd"
@@ -102,7 +102,7 @@ def pack_task(rows: pa.Table, plan: Any = None) -> DecodeTask:
 
 
 def executions(
-    tables: Iterable[pa.Table], *, max_items: int = EXECUTION_ITEMS, max_videos: int = EXECUTION_VIDEOS
+    tables: Iterable[pa.Table], *, max_items: int = EXECUTION_ITEMS, max_videos: int = EXECUTION_TASKS
 ) -> Iterator[Iterator[pa.Table]]:
     """Divide manifest rows into executions of Ray Data; each has to be consumed before the next is asked for.
 

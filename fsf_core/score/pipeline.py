@@ -27,7 +27,14 @@ from fsf_core.score.capacity import read_capacity
 from fsf_core.score.clock import Clock
 from fsf_core.score.demand import keep_asking
 from fsf_core.score.local_ray.patches import patched_ray_data
-from fsf_core.score.partition import EXECUTION_ITEMS, BlockLimits, DecodeTask, executions, plan_decode_tasks
+from fsf_core.score.partition import (
+    EXECUTION_ITEMS,
+    EXECUTION_TASKS,
+    BlockLimits,
+    DecodeTask,
+    executions,
+    plan_decode_tasks,
+)
 from fsf_core.score.recovery import tracked_write
 from fsf_core.score.spec import (
     DECODE_CPUS,
@@ -91,7 +98,8 @@ def execute(tables: Iterable[pa.Table], spec: PipelineSpec, tracker: Any) -> Non
     Raises:
         FSFError: what a worker raised, within Ray's wrapper.
     """
-    for group in executions(tables, max_items=max(EXECUTION_ITEMS, EXECUTION_ACTOR_ITEMS * spec.actors)):
+    most = max(EXECUTION_ITEMS, EXECUTION_ACTOR_ITEMS * spec.actors)
+    for group in executions(tables, max_items=min(most, EXECUTION_TASKS * spec.block_items)):
         _execute_once(group, spec, tracker)
 
 

@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from ray.data import DataContext
 
@@ -35,3 +36,20 @@ def test_a_block_of_slow_images_is_no_hang() -> None:
 
     assert timeout_s(512) == 5120
     assert timeout_s(1) == pipeline.NO_PROGRESS_TIMEOUT_S
+
+
+def test_an_execution_has_no_more_tasks_of_small_blocks_than_the_driver_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    executed: list[list[int]] = []
+    monkeypatch.setattr(
+        pipeline, "_execute_once", lambda tables, *_: executed.append([table.num_rows for table in tables])
+    )
+    monkeypatch.setattr(pipeline, "EXECUTION_ITEMS", 40)
+    monkeypatch.setattr(pipeline, "EXECUTION_ACTOR_ITEMS", 0)
+    monkeypatch.setattr(pipeline, "EXECUTION_TASKS", 3)
+    table = pa.table({"uri": [f"{n}.jpg" for n in range(8)], "kind": pa.nulls(8, pa.string())})
+
+    for block_items in (8, 64):
+        spec: Any = SimpleNamespace(block_items=block_items, actors=1)
+        pipeline.execute([table] * 8, spec, None)
+
+    assert executed == [[8] * 3, [8] * 3, [8] * 2, [8] * 5, [8] * 3]
