@@ -6,9 +6,9 @@
 
 Each step is a process with a time limit, so that a hang or a crash costs that step alone. Its result is kept in
 FOLDER/results.json when it ends, and the same command goes on with the steps that are missing; with --results FILE also
-those of another run on such a machine, of which --again STEPS measures some anew if another commit measured them. The
-most telling steps come first; one that the rest of the budget does not cover is left out and named. The last line is
-the results as JSON.
+those of another run on such a machine, of which --again STEPS measures some anew if another commit measured them; a
+result stays until there is a newer one. The most telling steps come first; one that the rest of the budget does not
+cover is left out and named. The last line is the results as JSON.
 """
 
 import argparse
@@ -185,9 +185,7 @@ def run_steps(steps: list[Step], setting: Setting, given: argparse.Namespace) ->
     setting.work.mkdir(parents=True, exist_ok=True)
     path = given.out / RESULTS
     found = results_so_far(setting, path if path.exists() or not given.results else given.results)
-    for name in given.again.split(","):
-        if found["commits"].get(name) != setting.commit:
-            found["results"].pop(name, None)
+    again = {name for name in given.again.split(",") if found["commits"].get(name) != setting.commit}
     machine = setting.work / f"machine{'-quick' * setting.quick}"
     with ThreadPoolExecutor() as pool:
         of_machine = pool.submit(inputs.prepare, machine, inputs.OF_MACHINE, quick=setting.quick)
@@ -197,7 +195,8 @@ def run_steps(steps: list[Step], setting: Setting, given: argparse.Namespace) ->
     factor = 1.0 if setting.on_gpu else CPU_FACTOR
     for step in steps:
         left_s = given.budget_s - (time.monotonic() - started)
-        if step.name in found["results"] or (setting.quick and not step.quick):
+        measured = step.name in found["results"] and step.name not in again
+        if measured or (setting.quick and not step.quick):
             continue
         if left_s < step.seconds:
             found["left_out"].append(step.name)

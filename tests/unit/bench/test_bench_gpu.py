@@ -171,6 +171,23 @@ def test_a_step_is_run_once_and_a_failed_one_again(setting, tmp_path, monkeypatc
     assert fifth["commits"] == {"good": "b2", "dear": "unknown", "bad": "unknown"}
 
 
+@pytest.mark.parametrize("budget_s", [float("inf"), 4.0])
+def test_a_result_stays_until_its_step_has_been_measured_anew(budget_s, setting, tmp_path, monkeypatch):
+    monkeypatch.setattr(bench_gpu, "run_step", lambda *_, **__: (None, "exit code 1: it broke"))
+    monkeypatch.setattr(inputs, "OF_MACHINE", ("bytecode",))
+    step = bench_gpu.Step(name="good", seconds=5, call="bare.run")
+    kept = {"provider": setting.provider, "quick": setting.quick, "seconds": {"good": 2}}
+    results = tmp_path / "gpu.json"
+    results.write_text(json.dumps(kept | {"results": {"good": {"figure": 1}}, "commits": {"good": "a1"}}))
+
+    given = _given(tmp_path / "out", results=results, again="good", budget_s=budget_s)
+    found = bench_gpu.run_steps([step], setting, given)
+
+    assert found["results"] == {"good": {"figure": 1}}
+    assert found["commits"] == {"good": "a1"}
+    assert [*found["failed"], *found["left_out"]] == ["good"]
+
+
 def test_steps_that_were_measured_with_another_version_are_named():
     facts = {"commit": "a1", "versions": {}, "card": "H", "driver": "1", "cores": 16, "cpu": "X"}
     found = {"results": {"environment": facts}, "failed": {}, "left_out": []}
