@@ -15,7 +15,6 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any, BinaryIO
 
 import cv2
@@ -468,7 +467,15 @@ def _tiff_written(staging: runs.Staging, path: str, **mask: Any) -> Iterator[Cal
     Raises:
         StorageError: the disk is full, or refuses.
     """
-    failing = partial(storage.as_storage_error, storage.join(staging.run_uri, path), "written")
+
+    @contextlib.contextmanager
+    def failing() -> Iterator[None]:
+        try:
+            yield
+        except OSError:  # a memory that does not hold the rows of a picture is a failure of that picture
+            with storage.as_storage_error(storage.join(staging.run_uri, path), "written"):
+                raise
+
     with staging.replacing(path) as local, contextlib.ExitStack() as stack:
         with failing():
             writer = stack.enter_context(rasters.MaskWriter(local, **mask))

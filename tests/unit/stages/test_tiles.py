@@ -390,6 +390,21 @@ def test_a_full_disk_ends_the_task_and_costs_no_item(tmp_path, monkeypatch, size
         score(path, settings)
 
 
+@pytest.mark.parametrize("call", ["__init__", "write"])
+def test_a_memory_that_does_not_hold_the_rows_of_a_mask_costs_that_item(call, tmp_path, monkeypatch):
+    """512 rows of a picture of one row and 60 million columns are 30 GB; its file has a megabyte."""
+
+    def refuse(*_, **__):
+        raise MemoryError
+
+    path, settings = saved(tmp_path, picture(400, 90), "a.tif"), tile_settings(tmp_path, max_pixels=1000)
+    monkeypatch.setattr(rasters.MaskWriter, call, refuse)
+    row = score(path, settings)
+
+    assert row["error_type"] == "LimitError"
+    assert "the picture does not fit into memory" in row["error_message"]
+
+
 def test_a_network_that_overflows_is_a_failure_of_the_mask(tmp_path):
     def overflow(table):
         [part] = infer(table)
