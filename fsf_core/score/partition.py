@@ -23,9 +23,12 @@ from fsf_core.stages.decode_settings import DecodeSettings
 from fsf_core.stages.video_plan import pack_plan, plan_video
 from fsf_core.stages.watchdog import watchdog
 
-EXECUTION_ITEMS, EXECUTION_TASKS = 4_000_000, 100_000
-"""Items of one execution of Ray Data, and tasks, of which a video has one or more: they bound the driver's memory. Each
-execution starts the actors again."""
+EXECUTION_ITEMS, EXECUTION_TASKS, EXECUTION_BYTES = 4_000_000, 100_000, 512 << 20
+"""Items of one execution of Ray Data, tasks, of which a video has one or more, and bytes of packed rows: they bound the
+driver's memory. Each execution starts the actors again."""
+
+SAMPLE_ROWS = 256
+"""Rows by which the packed bytes of a table are estimated."""
 
 CODEC = "zstd"
 """Of packed rows."""
@@ -102,7 +105,11 @@ def pack_task(rows: pa.Table, plan: Any = None) -> DecodeTask:
 
 
 def executions(
-    tables: Iterable[pa.Table], *, max_items: int = EXECUTION_ITEMS, max_videos: int = EXECUTION_TASKS
+    tables: Iterable[pa.Table],
+    *,
+    max_items: int = EXECUTION_ITEMS,
+    max_videos: int = EXECUTION_TASKS,
+    max_bytes: int = EXECUTION_BYTES,
 ) -> Iterator[Iterator[pa.Table]]:
     """Divide manifest rows into executions of Ray Data; each has to be consumed before the next is asked for.
 
@@ -110,18 +117,26 @@ def executions(
         tables: manifest rows.
         max_items: an execution ends with the table that reaches this number of items.
         max_videos: or this one of videos.
+        max_bytes: or about this one of bytes of their tasks.
     """
     rest = iter(tables)
 
     def until_full(first: pa.Table) -> Iterator[pa.Table]:
-        items = videos = 0
+        items = videos = size_bytes = 0
         for table in itertools.chain([first], rest):
             yield table
             items, videos = items + table.num_rows, videos + int(are_videos(table).sum())
-            if items >= max_items or videos >= max_videos:
+            size_bytes += _packed_bytes(table)
+            if items >= max_items or videos >= max_videos or size_bytes >= max_bytes:
                 return
 
     return (until_full(first) for first in rest)
+
+
+def _packed_bytes(table: pa.Table) -> int:
+    """Estimate by its first rows what a table takes in tasks: columns such as embeddings do not compress."""
+    sample = pack_task(table.slice(0, SAMPLE_ROWS))
+    return len(sample.packed) * int(table.num_rows) // max(1, sample.rows)
 
 
 def plan_decode_tasks(

@@ -3,6 +3,7 @@
 import io
 from functools import cache
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -337,6 +338,18 @@ def test_an_execution_ends_when_it_has_enough_items_or_videos(limits, sizes):
     tables = (listed(["a.jpg", f"{number}.mp4", "b.jpg", "c.jpg"]) for number in range(7))
 
     assert [[table.num_rows for table in group] for group in executions(tables, **limits)] == sizes
+
+
+def test_an_execution_ends_when_its_rows_would_fill_the_memory():
+    columns = np.random.default_rng(0).bytes(7 * 100 * 1000), bytes(7 * 100 * 1000)
+    found = []
+    for content in columns:
+        cells = pa.array([content[at : at + 1000] for at in range(0, len(content), 1000)])
+        items = listed([f"{number}.jpg" for number in range(700)]).append_column("embedding", cells)
+        tables = [items.slice(0, 0), *(items.slice(start, 100) for start in range(0, 700, 100))]
+        found.append([[table.num_rows for table in group] for group in executions(tables, max_bytes=250_000)])
+
+    assert found == [[[0, 100, 100, 100], [100, 100, 100], [100]], [[0, *[100] * 7]]]
 
 
 def test_no_items_are_no_execution():
