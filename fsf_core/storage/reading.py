@@ -48,7 +48,12 @@ def find_bytes(uri: str) -> bytes | None:
         FetchError: the file cannot be read.
     """
     if scheme(uri) not in OBJECT_STORES:
-        return read_bytes(uri) if exists(uri) else None
+        try:
+            return read_bytes(uri) if exists(uri) else None
+        except FetchError:
+            if exists(uri):
+                raise
+            return None  # it was removed in between
     with as_storage_error(uri, "read"):
         try:
             return _read_object(uri)

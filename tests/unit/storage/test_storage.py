@@ -17,7 +17,7 @@ import pytest
 from fsf_core import storage
 from fsf_core.errors import FetchError, FSFError, LimitError, StorageError
 from fsf_core.options import SCHEMES
-from fsf_core.storage import error_translation, filesystems, prefetching
+from fsf_core.storage import error_translation, filesystems, prefetching, reading
 
 UNUSUAL_NAMES = [
     "a b.jpg",
@@ -744,3 +744,15 @@ def test_only_folders_that_the_block_created_and_left_empty_are_removed(tmp_path
     assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")) == [
         "old", "old/full", "old/full/file",
     ]  # fmt: skip
+
+
+def test_a_file_that_is_removed_as_it_is_looked_for_is_missing(tmp_path, monkeypatch):
+    path = tmp_path / "_SUCCESS"
+    looks = iter([True, False])
+    monkeypatch.setattr(reading, "exists", lambda _: next(looks))
+    assert storage.find_bytes(str(path)) is None
+
+    monkeypatch.undo()
+    path.mkdir()
+    with pytest.raises(FetchError):
+        storage.find_bytes(str(path))
