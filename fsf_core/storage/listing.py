@@ -100,7 +100,7 @@ def list_files(
 def _find(filesystem: Any, folder: str, root: str) -> dict[str, dict[str, Any]]:
     """Return the objects below a folder; s3fs asks twice more about one without any, unless it is given as a prefix."""
     above, _, name = root.rpartition("/")
-    if not s3.is_s3(folder) or not above or "//" in root:
+    if not s3.is_s3(folder) or not filesystem.split_path(root)[1] or "//" in root:  # a bucket itself, or an odd key
         return dict(filesystem.find(folder, detail=True))
     return dict(filesystem.find(above, prefix=f"{name}/", detail=True))
 

@@ -6,8 +6,8 @@ from typing import Any, TypeVar
 from fsf_core.storage.filesystems import filesystem_of, wait_for, with_retries_for
 from fsf_core.storage.uris import scheme
 
-COPY_BYTES = 5 << 30
-"""Largest object that one request copies."""
+COPY_BYTES = 150 << 20
+"""Largest object that one request copies, as in s3fs: a store may respond only once all of it is copied."""
 
 T = TypeVar("T")
 
@@ -47,7 +47,7 @@ def fetch(
     """
     filesystem = filesystem_of(uri)
     bucket, key, version = filesystem.split_path(uri)
-    options = {"Bucket": bucket, "Key": key}
+    options = {"Bucket": bucket, "Key": key, **filesystem.req_kw}  # who pays, which old versions of s3fs do not add
     if version:
         options["VersionId"] = version
     if length is not None:

@@ -10,13 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+from fsf_core.errors import FSFError
 from fsf_core.storage import retry, s3, usage
 from fsf_core.storage.error_translation import as_storage_error
 from fsf_core.storage.filesystems import filesystem_of, with_retries_for
-from fsf_core.storage.uris import is_local, join, local_path
+from fsf_core.storage.uris import is_local, join, local_path, scheme
 
 BATCH = 1000
-"""Most files that one request to S3 deletes."""
+"""Most files that one request to S3 deletes, or that wait for their deletion elsewhere."""
 
 CONCURRENT_REMOVALS = 16
 """Files that other stores delete at once."""
@@ -211,7 +212,7 @@ def remove_folder(uri: str) -> None:
         filesystem = filesystem_of(uri)
         found = with_retries_for(uri, lambda: filesystem.find(uri))
         if s3.is_s3(uri):
-            _remove_in_batches([f"s3://{path}" for path in found])
+            _remove_in_batches([f"{scheme(uri)}://{path}" for path in found])
             return
         for path in found:
             with contextlib.suppress(FileNotFoundError):
@@ -224,20 +225,26 @@ def remove_files(folder: str, paths: Sequence[str]) -> None:
     Raises:
         StorageError: the store refuses.
     """
-    uris = [join(folder, path) for path in paths]
     with as_storage_error(folder, "deleted"):
-        if s3.is_s3(folder):
-            _remove_in_batches(uris)
-            return
-    with ThreadPoolExecutor(CONCURRENT_REMOVALS) as pool:
-        for done in [pool.submit(remove, uri) for uri in uris]:
-            done.result()
+        _remove_in_batches([join(folder, path) for path in paths])
 
 
 def _remove_in_batches(uris: Sequence[str]) -> None:
-    """Delete objects of S3."""
+    """Delete files of one store; where S3 does not take a request for several, and elsewhere, one by one."""
     for start in range(0, len(uris), BATCH):
-        s3.remove_batch(uris[start : start + BATCH])
+        batch = uris[start : start + BATCH]
+        if s3.is_s3(batch[0]):
+            try:
+                s3.remove_batch(batch)
+                continue
+            except FSFError:
+                raise
+            except Exception as error:
+                if retry.reason(error) != "other":
+                    raise
+        with ThreadPoolExecutor(CONCURRENT_REMOVALS) as pool:
+            for done in [pool.submit(remove, uri) for uri in batch]:
+                done.result()
 
 
 @contextlib.contextmanager

@@ -3,10 +3,14 @@
 import hashlib
 from collections import Counter
 
+import fsspec
 import pytest
+from botocore.exceptions import ClientError
 from s3fs import S3FileSystem
+from s3fs.errors import translate_boto_error
 
 from fsf_core import storage
+from fsf_core.errors import FetchError, StorageError
 from fsf_core.storage import prefetching, usage
 from tests.support.bucket import bucket_of
 
@@ -132,7 +136,7 @@ def test_a_file_of_known_size_is_copied_by_one_request(sent):
     assert sent == [("copy_object", {"Bucket": "bucket", "Key": "c", "CopySource": {"Bucket": "bucket", "Key": "a b"}})]
 
 
-@pytest.mark.parametrize("size_bytes", [None, (5 << 30) + 1])
+@pytest.mark.parametrize("size_bytes", [None, (150 << 20) + 1])
 def test_a_file_that_may_be_too_large_for_one_copy_is_looked_at_first(size_bytes, sent):
     storage.copy("s3://bucket/a", "s3://bucket/c", size_bytes=size_bytes)
     assert [method for method, _ in sent] == ["head_object", "copy_object"]
@@ -145,3 +149,90 @@ def test_a_folder_is_removed_by_a_listing_and_a_request_for_every_thousand_files
     assert methods == ("list_objects_v2", *["delete_objects"] * 3)
     removed = [each["Key"] for one in options[1:] for each in one["Delete"]["Objects"]]
     assert sorted(removed) == sorted(f"folder/{number}" for number in range(2500))
+
+
+@pytest.mark.parametrize("scheme", ["s3", "s3a"])
+def test_every_request_that_removes_a_folder_follows_a_check(scheme, sent):
+    checks = []
+    with storage.guarded(f"{scheme}://bucket", lambda: checks.append(len(sent))):
+        storage.remove_folder(f"{scheme}://bucket/folder")
+
+    assert checks == [0, 1, 2, 3]
+    assert len(sent) == 4
+
+
+ACCESS_POINT = "arn:aws:s3:us-west-2:123456789012:accesspoint/mine"
+
+
+@pytest.mark.parametrize(
+    ("folder", "bucket", "prefix"),
+    [
+        ("bucket", "bucket", ""),
+        ("bucket/a", "bucket", "a/"),
+        ("bucket/a/b", "bucket", "a/b/"),
+        ("bucket/a//b", "bucket", "a//b/"),
+        (ACCESS_POINT, ACCESS_POINT, ""),
+        (f"{ACCESS_POINT}/a/b", ACCESS_POINT, "a/b/"),
+    ],
+)
+def test_a_folder_is_listed_by_its_prefix_in_a_bucket_or_an_access_point(folder, bucket, prefix, sent):
+    [*storage.list_files(f"s3://{folder}")]
+    assert [(method, asked["Bucket"], asked["Prefix"]) for method, asked in sent] == [
+        ("list_objects_v2", bucket, prefix)
+    ]
+
+
+def test_who_pays_is_part_of_every_request_that_reads_an_object(sent, monkeypatch):
+    monkeypatch.setitem(fsspec.config.conf, "s3", {"requester_pays": True})
+    with pytest.raises(FetchError):  # the response has no bytes
+        storage.read_bytes("s3://bucket/a")
+    assert sent[0] == ("get_object", {"Bucket": "bucket", "Key": "a", "RequestPayer": "requester"})
+
+
+def refuse_batches(monkeypatch, code):
+    """Respond as a store that refuses to delete several objects at once; return the requests."""
+    requests = []
+
+    async def respond(self, method, *given, **options):
+        requests.append((method, options.get("Key")))
+        if method == "delete_objects":
+            raise ClientError({"Error": {"Code": code}}, "DeleteObjects")
+        return {}
+
+    monkeypatch.setattr(S3FileSystem, "_call_s3", respond)
+    return requests
+
+
+@pytest.mark.parametrize("code", ["NotImplemented", "MissingContentMD5", "MalformedXML"])
+def test_where_a_store_cannot_delete_many_files_at_once_each_is_deleted_by_itself(code, monkeypatch):
+    requests = refuse_batches(monkeypatch, code)
+    storage.remove_files("s3://bucket/folder", ["a", "b"])
+    assert [requests[0], *sorted(requests[1:])] == [
+        ("delete_objects", None), ("delete_object", "folder/a"), ("delete_object", "folder/b"),
+    ]  # fmt: skip
+
+
+def test_where_a_store_denies_a_deletion_no_other_is_tried(monkeypatch):
+    requests = refuse_batches(monkeypatch, "AccessDenied")
+    with pytest.raises(StorageError, match="grant this identity access"):
+        storage.remove_files("s3://bucket/folder", ["a", "b"])
+    assert requests == [("delete_objects", None)]
+
+
+def find_where_the_store_responds(code, monkeypatch):
+    async def respond(self, method, *given, **options):
+        raise translate_boto_error(ClientError({"Error": {"Code": code, "Message": "refused"}}, "GetObject"))
+
+    monkeypatch.setattr(S3FileSystem, "_call_s3", respond)
+    return storage.find_bytes("s3://bucket/run.json")
+
+
+@pytest.mark.parametrize("code", ["NoSuchKey", "404"])
+def test_an_object_that_is_missing_is_not_found(code, monkeypatch):
+    assert find_where_the_store_responds(code, monkeypatch) is None
+
+
+@pytest.mark.parametrize("code", ["AccessDenied", "403", "NoSuchBucket", "InvalidAccessKeyId", "Unknown"])
+def test_an_object_that_a_store_refuses_is_not_taken_for_a_missing_one(code, monkeypatch):
+    with pytest.raises(StorageError):
+        find_where_the_store_responds(code, monkeypatch)
