@@ -24,8 +24,8 @@ FOLDERS = (OVERLAYS, MASK_FILES)
 CONCURRENT_READS = 16
 """Parts of which a store is read at once."""
 
-_LISTED = 10_000
-"""Files that are compared at once: a run may have millions of overlays."""
+_AT_ONCE = 10_000
+"""Files that are compared at once, and parts that wait to be read: a run may have millions of overlays."""
 
 
 def unnamed_files(ledger: Ledger, *, with_staged: bool) -> list[str]:
@@ -46,10 +46,10 @@ def unnamed_files(ledger: Ledger, *, with_staged: bool) -> list[str]:
     found: list[str] = []
     named: Keys | None = None
     listed = _files(ledger.uri)
-    while some := [*itertools.islice(listed, _LISTED)]:
+    while some := [*itertools.islice(listed, _AT_ONCE)]:
         if named is None:
             named = _named([ledger, load_ledger(ledger.uri)] if with_staged else [ledger])
-        found += itertools.compress(some, ~contained(named, item_keys(some)))
+        found += itertools.compress(some, ~contained(named, _keys(some)))
     return found
 
 
@@ -66,8 +66,11 @@ def _named(ledgers: Iterable[Ledger]) -> Keys:
     for ledger in ledgers:
         uri = ledger.uri
         tables |= {receipt.files["masks"]["path"] for receipt in ledger.receipts() if "masks" in receipt.files}
+    paths, found = sorted(tables), [NO_KEYS]
     with ThreadPoolExecutor(1 if storage.is_local(uri) else CONCURRENT_READS) as pool:
-        return sorted_unique([NO_KEYS, *pool.map(lambda path: _named_in(uri, path), sorted(tables))])
+        for start in range(0, len(paths), _AT_ONCE):
+            found += pool.map(lambda path: _named_in(uri, path), paths[start : start + _AT_ONCE])
+    return sorted_unique(found)
 
 
 def _named_in(run_uri: str, path: str) -> Keys:
@@ -75,4 +78,9 @@ def _named_in(run_uri: str, path: str) -> Keys:
     with open_parquet(run_uri, path) as parquet:
         rows = parquet.read(["overlay", "mask.path"], use_threads=False)
     columns = (rows.column("overlay"), *rows.column("mask").combine_chunks().flatten())
-    return item_keys(each for column in columns for each in column.to_pylist() if each)
+    return _keys(each for column in columns for each in column.to_pylist() if each)
+
+
+def _keys(paths: Iterable[str]) -> Keys:
+    """Return the keys of paths; names on a disk may hold bytes that are no text."""
+    return item_keys(path.encode(errors="backslashreplace").decode() for path in paths)

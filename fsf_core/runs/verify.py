@@ -21,7 +21,7 @@ from fsf_core.runs.reconcile import unwanted_units
 from fsf_core.runs.records import Receipt
 from fsf_core.runs.resume import find_completed
 from fsf_core.runs.spool import read_receipt, spooled_receipts
-from fsf_core.runs.staging import list_sizes
+from fsf_core.runs.staging import attempt_numbers, list_sizes
 
 
 def verify(run_uri: str) -> list[str]:
@@ -44,9 +44,10 @@ def _problems(ledger: Ledger) -> list[str]:
     problems += ledger.lost.values()
     problems += _list_problems(ledger.uri)
     problems += [f"orphan: {path} belongs to no part of the run" for path in _orphans(ledger)]
-    if is_finished(ledger.uri) and not problems:  # what damaged parts name is not known
+    # What damaged parts name is not known, nor what an attempt will commit.
+    if is_finished(ledger.uri) and not problems and not attempt_numbers(ledger.uri):
         problems += [
-            f"orphan: {path} is named by no row of the run" for path in unnamed_files(ledger, with_staged=True)
+            f"orphan: {path} is named by no row of the run" for path in unnamed_files(ledger, with_staged=False)
         ]
     for receipt, duplicate in unwanted_units(ledger):
         for unit in receipt.units.filter(pa.array(duplicate)).to_pylist():

@@ -1,5 +1,7 @@
 """Overlays and masks as TIFF: after a publication the run has exactly those that its rows name."""
 
+import os
+
 import pyarrow as pa
 import pytest
 
@@ -73,7 +75,7 @@ def test_a_run_without_such_files_is_not_read_for_them(anywhere, monkeypatch):
 
 
 def test_files_are_compared_in_pieces(attempt, monkeypatch):
-    monkeypatch.setattr(beside, "_LISTED", 3)
+    monkeypatch.setattr(beside, "_AT_ONCE", 3)
     for number in range(8):
         commit_named(attempt, f"{number}", overlay=f"overlays/{number}.jpg")
     for name in ("x", "y"):
@@ -96,6 +98,28 @@ def test_files_that_no_row_names_are_orphans_which_a_repair_removes(tmp_path):
     assert (outcome.removed_files, outcome.finished) == (1, True)
     assert files_beside(uri) == ["overlays/a.jpg"]
     assert runs.verify(uri) == []
+
+
+def test_what_a_job_has_not_committed_yet_is_no_orphan(tmp_path):
+    uri = str(tmp_path / "run")
+    with ledger.claim_run(uri, fingerprint={}, details={}) as attempt:
+        commit_named(attempt, "a", overlay="overlays/a.jpg")
+        commit(attempt, image("b"))
+        publish(attempt, SUMMARY)
+    with ledger.claim_run(uri, fingerprint={}, details={}) as attempt:
+        attempt.staging.replace("overlays/new.jpg", b"of a part that follows")
+        assert runs.verify(uri) == []
+        publish(attempt, SUMMARY)
+    assert files_beside(uri) == ["overlays/a.jpg"]
+
+
+def test_a_name_that_is_no_text_leaves_too(attempt):
+    commit_named(attempt, "a", overlay="overlays/a.jpg")
+    folder = storage.local_path(attempt.uri) / "overlays"
+    (folder / os.fsdecode(b"caf\xe9.jpg")).write_bytes(b"")
+    publish(attempt, SUMMARY)
+
+    assert files_beside(attempt.uri) == ["overlays/a.jpg"]
 
 
 def test_nothing_leaves_where_what_a_part_names_cannot_be_read(attempt, caplog):
