@@ -61,7 +61,7 @@ def read_receipts(run_uri: str, paths: Sequence[str]) -> Iterator[tuple[Callable
             continue
         _, read = next(reads)
         waiting = next(rest, None)
-        yield (partial(spool.keep, path, read) if spool else read), False
+        yield partial(_read_and_keep, run_uri, path, read), False
 
 
 def read_receipt(run_uri: str, path: str, *, anew: bool = False) -> bytes:
@@ -79,8 +79,7 @@ def read_receipt(run_uri: str, path: str, *, anew: bool = False) -> bytes:
     copy = spool.find(path) if spool and not anew else None
     if copy is not None:
         return copy
-    read = partial(storage.read_bytes, storage.join(run_uri, path))
-    return spool.keep(path, read) if spool else read()
+    return _read_and_keep(run_uri, path, partial(storage.read_bytes, storage.join(run_uri, path)))
 
 
 def forget_replaced(run_uri: str, sizes: Mapping[str, int]) -> None:
@@ -92,6 +91,14 @@ def forget_replaced(run_uri: str, sizes: Mapping[str, int]) -> None:
     """
     if spool := _SPOOLS.get(run_uri):
         spool.forget_replaced(sizes)
+
+
+def _read_and_keep(run_uri: str, path: str, read: Callable[[], bytes]) -> bytes:
+    """Return what a call returns, and keep a copy if the block has not ended."""
+    data = read()
+    if spool := _SPOOLS.get(run_uri):
+        spool.keep(path, data)
+    return data
 
 
 class _Spool:
@@ -112,13 +119,11 @@ class _Spool:
         data = os.pread(self._file.fileno(), place[1], place[0]) if place else b""
         return data if place and len(data) == place[1] else None
 
-    def keep(self, path: str, read: Callable[[], bytes]) -> bytes:
-        """Return what a call returns, and keep a copy while more is left free on the disk than all of them take."""
-        data = read()
+    def keep(self, path: str, data: bytes) -> None:
+        """Keep a copy of a file while more is left free on the disk than all of them take."""
         with self._lock:
             if not self._is_full:
                 self._add(path, data)
-        return data
 
     def forget_replaced(self, sizes: Mapping[str, int]) -> None:
         """Forget the copies of files that are not listed with the same size."""

@@ -167,3 +167,14 @@ def test_copies_end_with_the_block_and_are_no_part_of_a_ledger_that_is_sent_else
 
     assert [each.part for each in pickle.loads(sent).receipts()] == [receipt.part]  # noqa: S301 - our own
     assert {*reads.values()} == {2}
+
+
+def test_a_pass_that_outlives_the_block_reads_on(in_store):
+    parts = [commit(in_store, image(name)).part for name in NAMES]
+    with spooled_receipts(in_store.uri):
+        found = runs.load_ledger(in_store.uri)
+        receipts = found.receipts()
+        read = [next(receipts)]
+
+    assert sorted(each.part for each in [*read, *receipts]) == sorted(parts)
+    assert found.lost == {}
