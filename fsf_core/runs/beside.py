@@ -56,7 +56,7 @@ def unnamed_files(ledger: Ledger, *, with_staged: bool) -> list[str]:
 def _files(run_uri: str) -> Iterator[str]:
     """Yield the paths of all files beside the tables, hidden ones included."""
     for folder in FOLDERS:
-        for entry in storage.list_files(storage.join(run_uri, folder), hidden=True):
+        for entry in storage.list_in_any_order(storage.join(run_uri, folder)):
             yield f"{folder}/{entry.relative}"
 
 

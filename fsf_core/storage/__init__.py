@@ -15,6 +15,7 @@ from fsf_core.storage.listing import (
     glob,
     is_folder,
     list_files,
+    list_in_any_order,
     list_names,
     require_bucket,
 )
@@ -93,6 +94,7 @@ __all__ = [
     "is_stream",
     "join",
     "list_files",
+    "list_in_any_order",
     "list_names",
     "local_path",
     "make_folders",

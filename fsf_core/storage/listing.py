@@ -97,6 +97,26 @@ def list_files(
     yield from (entry for entry in entries() if entry.relative.rpartition("/")[0] not in left_out)
 
 
+def list_in_any_order(folder: str) -> Iterator[Entry]:
+    """Yield the files below a folder, hidden ones too; of S3 a page of a thousand is in memory at a time.
+
+    Raises:
+        StorageError: as for `list_files`.
+    """
+    if not s3.is_s3(folder):
+        yield from list_files(folder, hidden=True)
+        return
+    pages = s3.list_pages(folder.rstrip("/"))
+    while True:
+        with as_storage_error(folder, "listed"):
+            page = next(pages, None)
+        if page is None:
+            return
+        for relative, size_bytes in page:
+            if _is_object(relative, {"type": "file"}):
+                yield Entry(uri=join(folder, relative), relative=relative, size_bytes=size_bytes)
+
+
 def _find(filesystem: Any, folder: str, root: str) -> dict[str, dict[str, Any]]:
     """Return the objects below a folder; s3fs asks twice more about one without any, unless it is given as a prefix."""
     above, _, name = root.rpartition("/")

@@ -1,6 +1,6 @@
-"""Requests to S3 for which s3fs has no single call: an object with its version, a copy of known size, deletions."""
+"""Requests to S3 for which s3fs has no single call: objects with versions, pages, copies of known size, deletions."""
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from fsf_core.storage.filesystems import filesystem_of, wait_for, with_retries_for
@@ -64,6 +64,26 @@ def fetch(
             response["Body"].close()
 
     return with_retries_for(uri, lambda: wait_for(filesystem, get))
+
+
+def list_pages(folder: str) -> Iterator[list[tuple[str, int]]]:
+    """Yield the objects below a folder page by page: paths below it, and sizes; s3fs keeps all of them in memory.
+
+    Raises:
+        Exception: of the store, after retries.
+    """
+    filesystem = filesystem_of(folder)
+    bucket, key, _ = filesystem.split_path(folder)
+    prefix = f"{key}/" if key else ""
+    options = {"Bucket": bucket, "Prefix": prefix, **filesystem.req_kw}
+    while True:
+        page = with_retries_for(
+            folder, lambda: wait_for(filesystem, lambda: _call(filesystem, "list_objects_v2", **options))
+        )
+        yield [(each["Key"].removeprefix(prefix), int(each["Size"])) for each in page.get("Contents", ())]
+        if not page.get("IsTruncated"):
+            return
+        options["ContinuationToken"] = page["NextContinuationToken"]
 
 
 def copy(source: str, target: str) -> None:

@@ -236,3 +236,40 @@ def test_an_object_that_is_missing_is_not_found(code, monkeypatch):
 def test_an_object_that_a_store_refuses_is_not_taken_for_a_missing_one(code, monkeypatch):
     with pytest.raises(StorageError):
         find_where_the_store_responds(code, monkeypatch)
+
+
+ODD = {
+    "run/o/a b.jpg",
+    "run/o/é+%41.jpg",
+    "run/o/.x/y",
+    "run/o/z//w",
+    "run/o/",
+    "run/o/f_$folder$",
+    "run/of",
+    "run/p/a",
+}
+
+
+@pytest.mark.parametrize("objects", [dict.fromkeys(ODD, b"12")], ids=["odd"])
+def test_a_listing_in_any_order_has_the_files_of_a_listing_in_order(bucket):
+    for path, files in {"/run/o": 4, "/run/o/": 4, "": 6, "/none": 0}.items():
+        found = [*storage.list_in_any_order(bucket + path)]
+        assert sorted(found, key=lambda entry: entry.uri) == [*storage.list_files(bucket + path, hidden=True)]
+        assert len(found) == files
+    with pytest.raises(StorageError, match="cannot be listed"):
+        [*storage.list_in_any_order("s3://other/run")]
+
+
+def test_a_listing_in_any_order_asks_for_a_page_when_the_last_one_is_used(monkeypatch):
+    marks = []
+
+    async def respond(self, method, *given, **options):
+        marks.append(options.get("ContinuationToken"))
+        contents = [{"Key": f"run/{len(marks)}-{number}", "Size": number} for number in range(2)]
+        return {"Contents": contents, "IsTruncated": len(marks) < 3, "NextContinuationToken": f"after {len(marks)}"}
+
+    monkeypatch.setattr(S3FileSystem, "_call_s3", respond)
+    found = storage.list_in_any_order("s3://bucket/run")
+    assert [(next(found).relative, len(marks)) for _ in range(3)] == [("1-0", 1), ("1-1", 1), ("2-0", 2)]
+    assert [(each.relative, each.size_bytes) for each in found] == [("2-1", 1), ("3-0", 0), ("3-1", 1)]
+    assert marks == [None, "after 1", "after 2"]
