@@ -5,10 +5,12 @@ anew. What stays of an attempt that was killed, or of an item that left the list
 """
 
 import itertools
+import logging
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from fsf_core import storage
+from fsf_core.errors import OutputError
 from fsf_core.keys import Keys, item_keys
 from fsf_core.runs.folder import read_fingerprint
 from fsf_core.runs.key_arrays import NO_KEYS, contained, sorted_unique
@@ -27,18 +29,18 @@ CONCURRENT_READS = 16
 _AT_ONCE = 10_000
 """Files that are compared at once, and parts that wait to be read: a run may have millions of overlays."""
 
+log = logging.getLogger("fsf")
+
 
 def unnamed_files(ledger: Ledger, *, with_staged: bool) -> list[str]:
     """Return the paths of the files beside the tables that no row names, inside the run.
 
-    Nothing is read of a run whose options make no such files.
+    None where a part is damaged, and what it names is not known. Nothing is read of a run whose options make no such
+    files.
 
     Args:
         ledger: of the run.
         with_staged: whether rows that attempts have staged since the last publication count too.
-
-    Raises:
-        OutputError: a part cannot be read.
     """
     fingerprint = read_fingerprint(ledger.uri)
     if not (fingerprint.get("overlays", True) or fingerprint.get("tile")):
@@ -48,7 +50,14 @@ def unnamed_files(ledger: Ledger, *, with_staged: bool) -> list[str]:
     listed = _files(ledger.uri)
     while some := [*itertools.islice(listed, _AT_ONCE)]:
         if named is None:
-            named = _named([ledger, load_ledger(ledger.uri)] if with_staged else [ledger])
+            try:
+                named = _named([ledger, load_ledger(ledger.uri)] if with_staged else [ledger])
+            except OutputError as error:
+                log.warning(
+                    "event=files_beside_tables_kept error=%r do='start the score command again, or run `fsf verify "
+                    "--repair`'", str(error),
+                )  # fmt: skip
+                return []
         found += itertools.compress(some, ~contained(named, _keys(some)))
     return found
 

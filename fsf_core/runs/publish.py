@@ -13,13 +13,12 @@ both places; a ledger finds them in either, and the next publication completes t
 1,000 files are copied, and then what they were copied from is deleted, so that some may be in both places.
 """
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from fsf_core import storage
-from fsf_core.errors import OutputError, ResumableError
+from fsf_core.errors import ResumableError
 from fsf_core.runs.attempt import Attempt
 from fsf_core.runs.beside import unnamed_files
 from fsf_core.runs.folder import (
@@ -33,8 +32,6 @@ from fsf_core.runs.folder import (
 )
 from fsf_core.runs.ledger import FOLDERS, Ledger, receipt_path
 from fsf_core.schema import DERIVED
-
-log = logging.getLogger("fsf")
 
 VIDEOS = "videos"
 
@@ -135,22 +132,13 @@ def _make_current(
         RECEIPTS: [entry for entry in entries if entry["table"] == RECEIPTS],
     }
     listed = {each["path"] for each in entries} | {each.path for each in derived}
-    unnamed = _unnamed_files(ledger, with_staged=keep_staged)
+    unnamed = unnamed_files(ledger, with_staged=keep_staged)
 
     attempt.unpublish()
     attempt.replace("manifest.json", document_bytes(manifest))
     _raise_layout(attempt)
     sizes = {each["path"]: each["bytes"] for each in entries}
     _settle(attempt, listed, moves, unnamed=unnamed, sizes=sizes)
-
-
-def _unnamed_files(ledger: Ledger, *, with_staged: bool) -> list[str]:
-    """Return the files beside the tables that leave; none where a part is damaged, and what it names is not known."""
-    try:
-        return unnamed_files(ledger, with_staged=with_staged)
-    except OutputError as error:
-        log.warning("event=files_beside_tables_kept error=%r do='run `fsf verify --repair`'", str(error))
-        return []
 
 
 def _list_parts(ledger: Ledger) -> tuple[list[dict[str, Any]], dict[str, str]]:

@@ -100,6 +100,20 @@ def test_files_that_no_row_names_are_orphans_which_a_repair_removes(tmp_path):
     assert runs.verify(uri) == []
 
 
+def test_a_run_is_repaired_although_what_a_killed_job_has_staged_cannot_be_read(tmp_path, caplog):
+    uri = str(tmp_path / "run")
+    with ledger.claim_run(uri, fingerprint={}, details={}) as attempt:
+        commit_named(attempt, "a", overlay="overlays/a.jpg")
+        commit(attempt, image("b"))
+        publish(attempt, SUMMARY)
+    staged = commit_named(ledger.begin(uri), "new", overlay="overlays/new.jpg").files["masks"]
+    (tmp_path / "run" / staged["path"]).write_bytes(bytes(staged["bytes"]))
+
+    assert runs.repair(uri, lambda _: []).finished
+    assert files_beside(uri) == ["overlays/a.jpg", "overlays/new.jpg"]
+    assert "event=files_beside_tables_kept" in caplog.text
+
+
 def test_what_a_job_has_not_committed_yet_is_no_orphan(tmp_path):
     uri = str(tmp_path / "run")
     with ledger.claim_run(uri, fingerprint={}, details={}) as attempt:
