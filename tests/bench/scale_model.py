@@ -13,10 +13,11 @@ import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from fsf_core.score.partition import BLOCKS_PER_CONSUMER, EXECUTION_ITEMS, LAST_BLOCK_ITEMS
+from fsf_core.score.partition import EXECUTION_ITEMS, BlockLimits, block_sizes
 from fsf_core.score.pipeline import EXECUTION_ACTOR_ITEMS, LAST_ITEMS_SEPARATE, MOST_CONSUMERS
 from fsf_core.score.spec import BLOCK_ITEMS_CPU, BLOCK_ITEMS_SEPARATE, DECODE_CPUS
 
@@ -79,9 +80,6 @@ GETS_PER_S, PUTS_PER_S, STORE_S, COPIES = 5_500.0, 3_500.0, 0.05, 16
 """Requests that S3 serves for one prefix, as it documents them; seconds of one request; and requests that the end of a
 job has in flight (runs/publish)."""
 
-BLOCKS_PER_CONSUMER_SEPARATE = 1
-"""Of separate stages (score/pipeline)."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
@@ -138,20 +136,13 @@ def blocks(job: Job) -> int:
     return whole * _blocks_of(job, job.execution_items) + _blocks_of(job, rest)
 
 
+@cache
 def _blocks_of(job: Job, items: int) -> int:
-    """Return the blocks of one execution.
-
-    The last blocks have a share of what is left, 1/d of it each: from m items down to n they are d·ln(m/n), and then d
-    of the least size.
-    """
-    per_consumer = BLOCKS_PER_CONSUMER if job.form == "operator" else BLOCKS_PER_CONSUMER_SEPARATE
-    last_items = LAST_BLOCK_ITEMS if job.form == "operator" else LAST_ITEMS_SEPARATE
-    divisor = per_consumer * job.consumers
-    if items <= last_items * divisor:
-        return math.ceil(items / max(1, math.ceil(items / divisor)))
-    tail = min(items, job.block_items * divisor)
-    shrinking = divisor * (1 + math.log(tail / (last_items * divisor)))
-    return round((items - tail) / job.block_items + shrinking)
+    """Return the blocks of one execution, as the job divides its items."""
+    limits = BlockLimits(max_items=job.block_items, consumers=job.consumers)
+    if job.form != "operator":
+        limits = replace(limits, blocks_per_consumer=1, last_items=LAST_ITEMS_SEPARATE)  # as score/pipeline has it
+    return len(block_sizes(items, limits))
 
 
 def executions(job: Job) -> int:
