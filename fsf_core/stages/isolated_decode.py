@@ -53,7 +53,7 @@ runpy.run_module({__name__!r}, run_name="__main__", alter_sys=True)
 """
 """Program of a child. It gets store settings through its pipe, before fsspec is imported and reads them: variables of a
 process that starts are visible in /proc/PID/environ. The package is the parent's. Other modules come from the current
-folder last, which Ray puts first for its workers, and in which a user may keep a random.py."""
+folder last, in which a user may keep a random.py, though the parent may look there first."""
 
 
 @dataclass(frozen=True, kw_only=True)

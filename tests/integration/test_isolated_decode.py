@@ -109,7 +109,7 @@ def test_modules_of_the_folder_that_the_job_was_started_in_shadow_none_of_the_pr
 ) -> None:
     (tmp_path / f"{name}.py").write_text("raise SystemExit(1)")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])  # as Ray's workers have it
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])  # as Ray gives it to workers by default
     [row] = _isolated(_rows(_good(1), tmp_path)).to_pylist()
 
     assert (row["error_message"], len(row["frames"])) == (None, 1)
